@@ -1,0 +1,1 @@
+"""Molecular learning dynamics for OpenMM: agent losses inferred from CP2K, run as custom forces."""

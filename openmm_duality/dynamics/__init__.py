@@ -1,0 +1,1 @@
+"""Learning dynamics: integrators, systems, reporters, running."""

@@ -1,0 +1,1 @@
+"""Design equations, solving, errors."""

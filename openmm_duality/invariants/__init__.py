@@ -1,0 +1,1 @@
+"""Neighbours under periodic boundaries, radial bases, moments."""

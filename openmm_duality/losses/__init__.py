@@ -1,0 +1,1 @@
+"""The agent losses: forms as data, the evaluator, the model file."""

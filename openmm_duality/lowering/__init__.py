@@ -1,0 +1,1 @@
+"""Losses lowered to TorchScript and injected into OpenMM."""

@@ -1,0 +1,1 @@
+"""Structure and energetics of a run, and their comparison with a reference."""

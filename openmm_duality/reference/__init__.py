@@ -1,0 +1,1 @@
+"""What the physics code says: frames, and the readers that make them."""

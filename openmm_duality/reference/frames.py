@@ -1,0 +1,130 @@
+"""Frames of a reference simulation: the one form in which data enter the package.
+
+Index suffixes: t frame, i atom, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openmm_duality.errors import DualityError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A trajectory, or a set of single points, of one composition in MD units.
+
+    Parameters
+    ----------
+    species : tuple of str, length N
+        The species of every atom.
+    masses : array, shape (N,)
+        In dalton.
+    positions : array, shape (T, N, 3)
+        In nm, unwrapped as the source wrote them.
+    times : array, shape (T,)
+        In ps.
+    steps : array of int, shape (T,)
+        The step numbers of the source.
+    cells : array, shape (T, 3, 3), or None
+        Rows are the cell vectors a, b, c in nm; None without periodic boundaries.
+    forces : array, shape (T, N, 3), or None
+        In kJ/mol/nm.
+    velocities : array, shape (T, N, 3), or None
+        In nm/ps.
+    energies : array, shape (T,), or None
+        Potential energies in kJ/mol; their zero is the source's.
+    timestep : float or None
+        The time step of the dynamics in ps, None if these frames are not dynamics or it is unknown.
+    source : tuple of str
+        One ``"name sha256:…"`` per file read.
+
+    Raises
+    ------
+    DualityError
+        If shapes disagree or a value is not finite.
+    """
+
+    species: tuple[str, ...]
+    masses: FloatArray
+    positions: FloatArray
+    times: FloatArray
+    steps: IntArray
+    cells: FloatArray | None = None
+    forces: FloatArray | None = None
+    velocities: FloatArray | None = None
+    energies: FloatArray | None = None
+    timestep: float | None = None
+    source: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        t, n = len(self.positions), len(self.species)
+        shapes = {
+            "masses": (n,),
+            "positions": (t, n, 3),
+            "times": (t,),
+            "steps": (t,),
+            "cells": (t, 3, 3),
+            "forces": (t, n, 3),
+            "velocities": (t, n, 3),
+            "energies": (t,),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if array.shape != shape:
+                raise DualityError(f"frames: {name} have shape {array.shape}, expected {shape}")
+            if not np.isfinite(array).all():
+                where = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise DualityError(
+                    f"frames: {name} hold a value that is not finite (first in "
+                    f"{'atom' if name == 'masses' else 'frame'} {where}, counted from 0); "
+                    f"repair or leave out what wrote it: {', '.join(self.source) or 'the data'}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: slice | IntArray | list[int]) -> Frames:
+        """The chosen frames, as `Frames` (an integer index would drop the frame axis and is refused)."""
+        if isinstance(index, int | np.integer):
+            raise TypeError("index frames with a slice or a list, so that the frame axis stays")
+        chosen = {name: getattr(self, name)[index] for name in _PER_FRAME if getattr(self, name) is not None}
+        return replace(self, **chosen)
+
+    def __iter__(self) -> Iterator[Frames]:
+        return (self[t : t + 1] for t in range(len(self)))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms N."""
+        return len(self.species)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The distinct species in alphabetical order."""
+        return tuple(sorted(set(self.species)))
+
+    def cell(self, t: int) -> FloatArray | None:
+        """The cell of frame t, shape (3, 3) in nm, or None."""
+        return None if self.cells is None else self.cells[t]
+
+    def atoms_of(self, kind: str) -> IntArray:
+        """Indices of the atoms of one species."""
+        return np.flatnonzero(np.array(self.species) == kind)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Every array that is present, by name."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in present.items() if isinstance(value, np.ndarray)}

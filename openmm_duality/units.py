@@ -1,0 +1,83 @@
+"""Constants and conversions, in one place.
+
+Inside the package everything is in OpenMM's MD units: nm, ps, dalton, kJ/mol, K (so forces are in kJ/mol/nm and
+velocities in nm/ps). At the public border a quantity of `openmm.unit` is accepted wherever a bare number is; a bare
+number is in MD units.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+
+ANGSTROM = 0.1  # nm
+FEMTOSECOND = 1e-3  # ps
+BOHR = float(unit.bohr.conversion_factor_to(unit.nanometer))  # nm
+HARTREE = float((1.0 * unit.hartree * unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.kilojoule_per_mole))  # kJ/mol
+ELECTRONVOLT = float(
+    (1.0 * unit.elementary_charge * unit.volt * unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.kilojoule_per_mole)
+)  # kJ/mol
+BOLTZMANN = float(unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin))  # kJ/mol/K
+MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
+MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
+
+_WRITTEN = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+
+
+def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
+    """A quantity, a written quantity or a bare number, as a bare number in MD units.
+
+    Parameters
+    ----------
+    value : openmm.unit.Quantity, str or float
+        A quantity is converted; a string may write the unit out (``"6 angstrom"``, ``"10/ps"``); a bare number is in
+        MD units already.
+    dimension : openmm.unit.Unit
+        The MD unit of the result, such as `openmm.unit.nanometer`.
+    name : str
+        What the value is called, for the error message.
+
+    Raises
+    ------
+    DualityError
+        If the value cannot be read or has another dimension.
+    """
+    quantity = _written(value, name) if isinstance(value, str) else value
+    if not unit.is_quantity(quantity):
+        try:
+            return float(quantity)
+        except (TypeError, ValueError):
+            raise DualityError(f"{name}: expected a number or a quantity in {dimension}, got {value!r}") from None
+    if not quantity.unit.is_compatible(dimension):
+        raise DualityError(f"{name}: {value} is not a quantity in {dimension}")
+    return float(quantity.value_in_unit(dimension))
+
+
+_UNITS = {
+    "nm": unit.nanometer,
+    "A": unit.angstrom,
+    "ps": unit.picosecond,
+    "fs": unit.femtosecond,
+    "ns": unit.nanosecond,
+    "K": unit.kelvin,
+    "bar": unit.bar,
+}
+
+
+def _written(text: str, name: str) -> Any:
+    match = _WRITTEN.match(text)
+    if match is None:
+        raise DualityError(f"{name}: expected a number with or without a unit (such as '6 angstrom'), got {text!r}")
+    number, suffix = float(match[1]), match[2]
+    if not suffix:
+        return number
+    inverse = suffix.startswith("/")
+    word = suffix.lstrip("/ ")
+    base = _UNITS.get(word) or getattr(unit, word, None)
+    if not isinstance(base, unit.Unit):
+        raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; write for instance nanometer, angstrom, fs, K")
+    return number / base if inverse else number * base
