@@ -1,1 +1,7 @@
 """The agent losses: forms as data, the evaluator, the model file."""
+
+from openmm_duality.losses.evaluator import Evaluation, evaluate_agents
+from openmm_duality.losses.forms import FORMS, GRADIENTS, Form
+from openmm_duality.losses.model import AgentLosses
+
+__all__ = ["FORMS", "GRADIENTS", "AgentLosses", "Evaluation", "Form", "evaluate_agents"]

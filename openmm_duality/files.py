@@ -1,0 +1,74 @@
+"""Files: written whole or not at all, opened whatever their compression, known by their hash."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from openmm_duality.errors import DualityError
+
+
+@contextmanager
+def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it there when the block ends well.
+
+    The temporary name keeps the suffix, because some writers choose their format by it. When the block raises, the
+    temporary file is removed and whatever lay at `path` stays as it was.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall be; its folder is made if it is missing.
+    overwrite : bool
+        Whether a file at `path` may be replaced.
+
+    Raises
+    ------
+    DualityError
+        If `path` exists and `overwrite` is not set, or the folder cannot be made.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise DualityError(
+            f"{target} exists already and would be overwritten; choose another name, or ask to overwrite"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DualityError(f"cannot make the folder {target.parent} for {target.name}: {error}") from None
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def open_text(path: str | Path) -> IO[str]:
+    """Open a text file for reading: plain, ``.xz`` or ``.gz`` by its suffix."""
+    path = Path(path)
+    if path.suffix == ".xz":
+        return lzma.open(path, "rt")
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt")
+    return open(path)
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file as it lies on the disk, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def provenance(path: str | Path) -> str:
+    """``"name sha256:…"`` of a file: how sources are named in frames and models."""
+    return f"{Path(path).name} sha256:{sha256(path)}"

@@ -1,0 +1,216 @@
+"""Inference in closed form: from reference frames to agent losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import openmm_duality
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.basis import make_basis
+from openmm_duality.inference.design import Design
+from openmm_duality.inference.equations import NormalEquations, Regularisation, choose, solve
+from openmm_duality.inference.errors import ErrorTable, evaluate
+from openmm_duality.inference.layout import FloatArray, Layout
+from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.short_range import with_core
+from openmm_duality.inference.survey import survey
+from openmm_duality.inference.targets import DataSet, count_samples, samples
+from openmm_duality.invariants.radial import Grid, RadialBasis
+from openmm_duality.losses.forms import form_named
+from openmm_duality.losses.model import AgentLosses, core_onsets
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.molecules import bond_lengths
+
+RIDGES = (1e-11, 1e-9, 1e-7, 1e-5)
+CURVATURES = (1e-10, 1e-7, 1e-4)
+_ERROR_FRAMES = 200  # evenly spaced, of every set
+
+GAUGE = {
+    "collective": "u_AB = u_BA; the constant of every loss is zero",
+    "agent": "the constant of every loss is zero",
+}
+
+
+def infer(
+    data: Frames | DataSet | Sequence[DataSet],
+    *,
+    test: Frames | Mapping[str, Frames] | None = None,
+    settings: Settings | None = None,
+    progress: bool = False,
+    **choices: Any,
+) -> AgentLosses:
+    """Infer the agent losses that reproduce reference forces best, by regularised least squares.
+
+    Parameters
+    ----------
+    data : Frames, DataSet or sequence of DataSet
+        Training frames, with forces or (see `samples`) without.
+    test : Frames or mapping of names to Frames, optional
+        Held-out frames; errors against them go into the model's metadata.
+    settings : Settings, optional
+    progress : bool
+        Whether to show bars.
+    **choices
+        Fields of `Settings`, instead of `settings`; the cutoff may be an `openmm.unit` quantity.
+
+    Returns
+    -------
+    AgentLosses
+        With provenance, regularisation and errors in its metadata.
+
+    Raises
+    ------
+    DualityError
+        If the data cannot be used, a choice is unknown, or the cutoff is too long for a cell.
+    """
+    sets = [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
+    if not sets or not any(len(s.frames) for s in sets):
+        raise DualityError("there are no frames to infer from")
+    chosen = settings if settings is not None else Settings.of(**choices)
+    species, masses = _species(sets)
+    grid = Grid(chosen.cutoff, chosen.intervals)
+    seen = survey((s.frames for s in sets), species, grid)
+    form = form_named(chosen.form)
+    layout = Layout(form, chosen.gradient, len(species), chosen.pair_functions, chosen.functions)
+    design = Design(
+        layout,
+        make_basis("b-splines", grid, chosen.pair_functions, seen),
+        make_basis(chosen.basis, grid, chosen.functions, seen),
+    )
+    folds, largest = _accumulate(sets, species, design, chosen, progress)
+    strengths, solutions = [], []
+    for k, problem in enumerate(layout.problems):
+        mine = [fold[k] for fold in folds if fold[k].weight > 0.0]
+        curvature = _curvature(layout, problem, design.pair_basis, core_onsets(seen.shortest, grid))
+        strengths.append(_regularisation(mine, curvature, chosen))
+        solutions.append(solve(sum(mine[1:], mine[0]), curvature, strengths[-1]))
+    u, weights = layout.unpack(solutions)
+    bonds = bond_lengths(sets[0].frames)
+    losses = AgentLosses(
+        species=species,
+        masses=masses,
+        form=form,
+        gradient=chosen.gradient,
+        pair_basis=design.pair_basis,
+        basis=design.basis,
+        pair_coefficients=u,
+        weights=weights,
+        shortest=seen.shortest,
+        core_strength=np.zeros((len(species), len(species))),
+        bond_lengths=bonds,
+        metadata=_provenance(sets, chosen, strengths, sum(len(s) for s in solutions)),
+    )
+    return _with_errors(with_core(losses, sets[0].frames, largest), sets, test, progress)
+
+
+def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
+    masses: dict[str, float] = {}
+    for s in sets:
+        for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
+            if not np.isclose(masses.setdefault(name, float(mass)), mass):
+                raise DualityError(
+                    f"{name} has the mass {masses[name]:.4f} in one data set and {mass:.4f} dalton in {s.name!r}; "
+                    "give isotopes labels of their own"
+                )
+    species = tuple(sorted(masses))
+    return species, np.array([masses[name] for name in species])
+
+
+def _accumulate(
+    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, settings: Settings, progress: bool
+) -> tuple[list[list[NormalEquations]], float]:
+    """Normal equations of every fold and problem, streaming over the frames; and the largest force on an agent."""
+    layout = design.layout
+    folds = [[NormalEquations.empty(layout.size(p)) for p in layout.problems] for _ in range(settings.blocks)]
+    counts = [count_samples(s.frames) for s in sets]
+    largest = 0.0
+    with tqdm(total=sum(counts), desc="design equations", unit="frame", disable=not progress) as bar:
+        for data, count in zip(sets, counts, strict=True):
+            kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
+            for number, sample in enumerate(samples(data.frames)):
+                fold = folds[number * settings.blocks // count]
+                rows = [
+                    sum(share * part for (share, _, _), part in zip(sample.configurations, parts, strict=True))
+                    for parts in zip(*(design.rows(x, cell, kinds) for _, x, cell in sample.configurations), strict=True)
+                ]
+                squared = np.sum(sample.target**2, axis=1)
+                largest = max(largest, float(np.sqrt(squared.max())))
+                weights = data.weight / (1.0 + squared / settings.large_force**2)
+                for equations, problem, x in zip(fold, layout.problems, rows, strict=True):
+                    mine = np.isin(kinds, problem)
+                    equations.add(
+                        np.asarray(x).reshape(-1, layout.size(problem)),
+                        sample.target[mine].ravel(),
+                        np.repeat(weights[mine], 3),
+                    )
+                bar.update()
+    return folds, largest
+
+
+def _curvature(
+    layout: Layout, problem: tuple[int, ...], basis: RadialBasis, onsets: FloatArray
+) -> FloatArray:
+    """The quadratic form ∫ V″² of the pair part beyond the shortest distances, over the columns of a problem."""
+    size, n = layout.size(problem), layout.n_pair
+    form = np.zeros((size, size))
+    for k, (a, b) in enumerate(layout.pairs(problem)):
+        first = basis.grid.below(float(onsets[a, b])) + 1
+        bends = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
+        form[k * n : (k + 1) * n, k * n : (k + 1) * n] = bends @ bends.T
+    return form
+
+
+def _regularisation(folds: list[NormalEquations], curvature: FloatArray, settings: Settings) -> Regularisation:
+    ridges = RIDGES if settings.ridge is None else (settings.ridge,)
+    curvatures = CURVATURES if settings.curvature is None else (settings.curvature,)
+    candidates = [Regularisation(r, c) for r, c in product(ridges, curvatures)]
+    if len(candidates) == 1:
+        return candidates[0]
+    if len(folds) < 2:
+        raise DualityError(
+            "the regularisation is chosen on at least two blocks of frames, and there are not enough frames for that; "
+            "add frames, or give ridge and curvature"
+        )
+    return choose(folds, curvature, candidates)
+
+
+def _provenance(
+    sets: Sequence[DataSet], settings: Settings, strengths: list[Regularisation], coefficients: int
+) -> dict[str, Any]:
+    return {
+        "version": openmm_duality.__version__,
+        "settings": settings.to_dict(),
+        "gauge": GAUGE[settings.gradient],
+        "regularisation": [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths],
+        "coefficients": coefficients,
+        "data": [
+            {
+                "name": s.name,
+                "weight": s.weight,
+                "frames": len(s.frames),
+                "targets": "forces" if s.frames.forces is not None else "accelerations",
+                "source": list(s.frames.source),
+            }
+            for s in sets
+        ],
+    }
+
+
+def _with_errors(
+    losses: AgentLosses, sets: Sequence[DataSet], test: Frames | Mapping[str, Frames] | None, progress: bool
+) -> AgentLosses:
+    held_out = {} if test is None else {"data": test} if isinstance(test, Frames) else dict(test)
+    train = {s.name: s.frames for s in sets}
+    errors: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
+    for kind, group in (("train", train), ("test", held_out)):
+        for name, frames in group.items():
+            if frames.forces is not None and len(frames):
+                table: ErrorTable = evaluate(losses, frames, at_most=_ERROR_FRAMES, progress=progress)
+                errors[kind][name] = table.to_dict()
+    return replace(losses, metadata={**losses.metadata, "errors": errors})

@@ -1,0 +1,97 @@
+"""What the user can choose about an inference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.basis import FAMILIES
+from openmm_duality.losses.forms import check_gradient, form_named
+from openmm_duality.units import ELECTRONVOLT, bare
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of an inference; bare numbers in MD units.
+
+    Parameters
+    ----------
+    form : str
+        ``pair``, ``quadratic`` (the paper's) or ``moment``.
+    gradient : str
+        ``agent`` or ``collective``.
+    cutoff : float
+        In nm.
+    basis : str
+        Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
+    pair_functions, functions : int
+        Radial functions per pair of species, of the pair part and of the contracted moments.
+    intervals : int
+        Of the grid from 0 to the cutoff on which all radial functions are splines.
+    ridge, curvature : float or None
+        Strengths of the regularisers; None chooses them on contiguous blocks of time.
+    blocks : int
+        Number of those blocks.
+    large_force : float
+        F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
+        rule the fit. The default is 3 eV/Å.
+
+    Raises
+    ------
+    DualityError
+        If a value is not among those known or out of range.
+    """
+
+    form: str = "quadratic"
+    gradient: str = "collective"
+    cutoff: float = 0.6
+    basis: str = "b-splines"
+    pair_functions: int = 28
+    functions: int = 8
+    intervals: int = 240
+    ridge: float | None = None
+    curvature: float | None = None
+    blocks: int = 5
+    large_force: float = 30.0 * ELECTRONVOLT
+
+    def __post_init__(self) -> None:
+        form_named(self.form)
+        check_gradient(self.gradient)
+        if self.basis not in FAMILIES:
+            raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
+        for name in ("cutoff", "large_force"):
+            if not getattr(self, name) > 0.0:
+                raise DualityError(f"{name} must be positive, got {getattr(self, name)}")
+        for name, least in (("pair_functions", 4), ("functions", 1), ("intervals", 20), ("blocks", 2)):
+            if getattr(self, name) < least:
+                raise DualityError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("ridge", "curvature"):
+            value = getattr(self, name)
+            if value is not None and value < 0.0:
+                raise DualityError(f"{name} must not be negative, got {value}")
+
+    @classmethod
+    def of(cls, **choices: Any) -> Settings:
+        """Settings from keyword arguments or a configuration; quantities and written units are converted.
+
+        Raises
+        ------
+        DualityError
+            If a name is not a setting.
+        """
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(choices) - set(known))
+        if unknown:
+            raise DualityError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(known)}")
+        force = unit.kilojoule_per_mole / unit.nanometer
+        for name, dimension in (("cutoff", unit.nanometer), ("large_force", force)):
+            if name in choices:
+                choices[name] = bare(choices[name], dimension, name)
+        return cls(**choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON and YAML; bare numbers in MD units."""
+        return asdict(self)

@@ -1,0 +1,107 @@
+"""What the rows of the design are fitted to: reference forces, or accelerations where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.layout import FloatArray
+from openmm_duality.reference.cells import minimum_image
+from openmm_duality.reference.frames import Frames
+
+COARSEST = 2e-3  # ps; the second difference of a bond vibration says nothing at longer steps
+_SPACING = 1e-2  # ps between the centres of acceleration targets: closer ones repeat each other
+_NUMEROV = (1.0 / 12.0, 10.0 / 12.0, 1.0 / 12.0)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Frames that take part in an inference.
+
+    Parameters
+    ----------
+    frames : Frames
+        With forces; or every step of a trajectory, from which accelerations are taken.
+    weight : float
+        Factor on the squared errors of this set.
+    name : str
+        For error tables.
+    """
+
+    frames: Frames
+    weight: float = 1.0
+    name: str = "data"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of rows: Σ_k share_k · (rows of configuration k) is to give the target.
+
+    Parameters
+    ----------
+    configurations : tuple of (share, positions (N, 3) in nm, cell (3, 3) in nm or None)
+    target : array, shape (N, 3)
+        In kJ/mol/nm.
+    """
+
+    configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
+    target: FloatArray
+
+
+def count_samples(frames: Frames) -> int:
+    """Number of samples that `samples` yields."""
+    return len(frames) if frames.forces is not None else len(_centres(frames))
+
+
+def samples(frames: Frames) -> Iterator[Sample]:
+    """The targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
+
+    Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt², which for the integrator of the reference is F₀ + Δt²/12 F̈ to
+    fourth order; the rows are weighted in the same way, (F₋ + 10 F₀ + F₊)/12 (Numerov's formula).
+
+    Raises
+    ------
+    DualityError
+        If there are no forces and the trajectory is coarser than 2 fs or not equally spaced.
+    """
+    if frames.forces is not None:
+        for t in range(len(frames)):
+            yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t])
+        return
+    dt = _spacing(frames)
+    for t in _centres(frames):
+        near = range(t - 1, t + 2)
+        before, after = (minimum_image(frames.positions[k] - frames.positions[t], frames.cell(t)) for k in (t - 1, t + 1))
+        acceleration = (before + after) / dt**2
+        yield Sample(
+            tuple((share, frames.positions[k], frames.cell(k)) for share, k in zip(_NUMEROV, near, strict=True)),
+            frames.masses[:, None] * acceleration,
+        )
+
+
+def _centres(frames: Frames) -> range:
+    stride = max(1, round(_SPACING / _spacing(frames)))
+    return range(1, len(frames) - 1, stride)
+
+
+def _spacing(frames: Frames) -> float:
+    if len(frames) < 3:
+        raise DualityError("without forces, inference needs at least three successive frames of a trajectory")
+    steps = np.diff(frames.times)
+    dt = float(np.median(steps))
+    if frames.timestep is None:
+        raise DualityError("these frames have no forces and are not dynamics, so there is nothing to infer from")
+    if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
+        raise DualityError(
+            f"accelerations need equally spaced frames, and the spacing goes from {steps.min() * 1e3:.3f} to "
+            f"{steps.max() * 1e3:.3f} fs; choose a part of the trajectory without gaps"
+        )
+    if dt > COARSEST * (1.0 + 1e-6):
+        raise DualityError(
+            f"without forces, inference takes accelerations from second differences, and frames every {dt * 1e3:.2f} fs "
+            f"are too coarse for them (at most {COARSEST * 1e3:.0f} fs); let CP2K write positions every step, or forces"
+        )
+    return dt

@@ -1,0 +1,94 @@
+"""Neighbours of every agent within the cutoff, one padded table per neighbour species.
+
+Index suffixes: i agent, s slot of a neighbour, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from vesin import NeighborList
+
+from openmm_duality.reference.cells import check_cutoff
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NeighbourTable:
+    """The neighbours of one species around all N agents, padded to the largest number J of them.
+
+    Parameters
+    ----------
+    indices : array of int, shape (N, J)
+        Index of the neighbour; an empty slot holds the agent's own.
+    displacements : array, shape (N, J, 3)
+        q_j − q_i in nm, of the nearest image.
+    distances : array, shape (N, J)
+        In nm; an empty slot holds the cutoff, where every radial function is zero.
+    """
+
+    indices: IntArray
+    displacements: FloatArray
+    distances: FloatArray
+
+    @property
+    def directions(self) -> FloatArray:
+        """Unit vectors u, shape (N, J, 3)."""
+        return self.displacements / self.distances[..., None]
+
+
+def find_neighbours(
+    positions: FloatArray, cell: FloatArray | None, species_index: IntArray, n_species: int, cutoff: float
+) -> list[NeighbourTable]:
+    """One `NeighbourTable` per neighbour species.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm, wrapped or not.
+    cell : array, shape (3, 3), or None
+        Rows are the cell vectors in nm; None without periodic boundaries.
+    species_index : array of int, shape (N,)
+        Species of every atom, 0 … n_species − 1.
+    cutoff : float
+        In nm.
+
+    Raises
+    ------
+    DualityError
+        If the cutoff is beyond half the shortest width of the cell.
+    """
+    if cell is not None:
+        check_cutoff(cutoff, cell)
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    box = np.zeros((3, 3)) if cell is None else cell
+    i, j, displacements, distances = search.compute(
+        points=np.ascontiguousarray(positions), box=box, periodic=cell is not None, quantities="ijDd"
+    )
+    i, j = i.astype(np.int64), j.astype(np.int64)
+    kind = species_index[j]
+    return [
+        _padded(i[of_kind], j[of_kind], displacements[of_kind], distances[of_kind], len(positions), cutoff)
+        for of_kind in (kind == b for b in range(n_species))
+    ]
+
+
+def _padded(
+    i: IntArray, j: IntArray, displacements: FloatArray, distances: FloatArray, n_atoms: int, cutoff: float
+) -> NeighbourTable:
+    counts = np.bincount(i, minlength=n_atoms)
+    slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = (n_atoms, int(counts.max(initial=0)))
+    table = NeighbourTable(
+        indices=np.repeat(np.arange(n_atoms)[:, None], shape[1], axis=1),
+        displacements=np.tile(np.array([cutoff, 0.0, 0.0]), (*shape, 1)),
+        distances=np.full(shape, cutoff),
+    )
+    table.indices[i, slot] = j
+    table.displacements[i, slot] = displacements
+    table.distances[i, slot] = distances
+    return table

@@ -1,0 +1,168 @@
+"""Radial functions: every one is a cubic spline on one uniform grid from 0 to the cutoff.
+
+Families of functions (B-splines, inverse powers) are recipes for spline coefficients, so that every home of the
+evaluator reads the same table, and a smooth short range is a matter of coefficients too.
+
+Index suffixes: a, b species, n radial function, k grid interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import BSpline
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# monomial coefficients of the four cubic B-splines that overlap one interval, lowest power first
+_TO_POWERS = np.array([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]]) / 6.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform grid of K intervals from 0 to the cutoff (nm)."""
+
+    cutoff: float
+    intervals: int
+
+    @property
+    def spacing(self) -> float:
+        """Width of an interval in nm."""
+        return self.cutoff / self.intervals
+
+    @property
+    def centres(self) -> FloatArray:
+        """Centres of the K + 3 B-splines in nm, from one interval below 0 to one beyond the cutoff."""
+        return (np.arange(self.intervals + 3) - 1) * self.spacing
+
+    def below(self, distance: float) -> int:
+        """Index of the last grid point at or below a distance."""
+        return int(np.floor(distance / self.spacing * (1 + 1e-12)))
+
+    def coefficients(self, value: FloatArray, second_derivative: FloatArray) -> FloatArray:
+        """Spline coefficients from f and f'' at the centres, shape (…, K + 3).
+
+        Exact for a cubic spline with its knots on the grid (the blossom of a cubic at three neighbouring knots is
+        f − h² f''/6 at the middle one), and of fourth order in the spacing h for any other smooth function.
+        """
+        return value - self.spacing**2 / 6.0 * second_derivative
+
+
+@dataclass(frozen=True)
+class RadialBasis:
+    """n radial functions for every unordered pair of S species.
+
+    Parameters
+    ----------
+    grid : Grid
+    coefficients : array, shape (S, S, n, K + 3)
+        Spline coefficients, symmetric in the species.
+    """
+
+    grid: Grid
+    coefficients: FloatArray
+
+    @property
+    def size(self) -> int:
+        """Number n of functions per pair of species."""
+        return int(self.coefficients.shape[2])
+
+    @cached_property
+    def powers(self) -> FloatArray:
+        """Coefficients of powers 0…3 of the fraction of an interval, shape (S, S, K, 4, n)."""
+        c = self.coefficients
+        k = self.grid.intervals
+        windows = np.stack([c[..., m : m + k] for m in range(4)], axis=-1)  # (S, S, n, K, 4)
+        return np.ascontiguousarray(np.einsum("pm,abnkm->abkpn", _TO_POWERS, windows))
+
+    def evaluate(self, distances: FloatArray, a: IntArray, b: int) -> tuple[FloatArray, FloatArray]:
+        """f_n(r) and f_n'(r) between agents of species a and a neighbour of species b.
+
+        Parameters
+        ----------
+        distances : array, shape (N, J)
+            In nm; at and beyond the cutoff the functions are zero.
+        a : array of int, shape (N,)
+            Species of the agents.
+
+        Returns
+        -------
+        f, df : arrays, shape (N, J, n)
+            Dimensionless, and per nm.
+        """
+        grid = self.grid
+        scaled = np.minimum(distances / grid.spacing, grid.intervals)
+        k = np.minimum(scaled.astype(np.int64), grid.intervals - 1)
+        x = (scaled - k)[..., None]
+        c = self.powers[a[:, None], b, k]  # (N, J, 4, n)
+        f = c[..., 0, :] + x * (c[..., 1, :] + x * (c[..., 2, :] + x * c[..., 3, :]))
+        df = c[..., 1, :] + x * (2.0 * c[..., 2, :] + x * 3.0 * c[..., 3, :])
+        return f, df / grid.spacing
+
+
+def b_splines(grid: Grid, knots: FloatArray) -> FloatArray:
+    """The cubic B-splines of a knot vector as spline coefficients on the grid, shape (n, K + 3).
+
+    The last function ends at the last knot, with two zero derivatives.
+
+    Parameters
+    ----------
+    knots : array, shape (n + 1,)
+        Increasing, in nm; the last is the cutoff, all lie on the grid.
+    """
+    # three knots on either side make the wanted functions; three more make them known where they end
+    left = knots[0] - (knots[1] - knots[0]) * np.arange(6, 0, -1)
+    right = knots[-1] + (knots[-1] - knots[-2]) * np.arange(1, 4)
+    extended = np.concatenate([left, knots, right])
+    wanted = slice(3, 3 + len(knots) - 1)
+    spline = BSpline(extended, np.eye(len(extended) - 4)[:, wanted], 3, extrapolate=False)
+    value = np.nan_to_num(spline(grid.centres))
+    curvature = np.nan_to_num(spline.derivative(2)(grid.centres))
+    beyond = grid.centres > grid.cutoff - 1.5 * grid.spacing
+    value[beyond] = curvature[beyond] = 0.0
+    return np.ascontiguousarray(grid.coefficients(value.T, curvature.T))
+
+
+def inverse_powers(grid: Grid, powers: FloatArray, scale: float) -> FloatArray:
+    """(scale/r)^p (1 − (r/r_c)²)³ as spline coefficients on the grid, shape (n, K + 3).
+
+    Parameters
+    ----------
+    powers : array, shape (n,)
+        The exponents p.
+    scale : float
+        A length in nm near the shortest distance, where the functions are of order one.
+    """
+
+    def function(r: FloatArray) -> FloatArray:
+        inside = np.clip(1.0 - (r / grid.cutoff) ** 2, 0.0, None)
+        return np.asarray((scale / r) ** powers[:, None] * inside**3)
+
+    return _sampled(grid, function, lowest=0.5 * scale)
+
+
+def _sampled(grid: Grid, function: Callable[[FloatArray], FloatArray], lowest: float) -> FloatArray:
+    """Spline coefficients of a smooth function; below `lowest` it is held constant."""
+    r = np.maximum(grid.centres, lowest)
+    step = 1e-3 * grid.spacing
+    value = function(r)
+    curvature = (function(r + step) - 2.0 * value + function(r - step)) / step**2
+    coefficients = grid.coefficients(value, curvature)
+    coefficients[:, grid.centres > grid.cutoff - 1.5 * grid.spacing] = 0.0
+    return coefficients
+
+
+def level_off(grid: Grid, coefficients: FloatArray, distance: float) -> FloatArray:
+    """The same functions from the grid point at or below a distance on, constant two intervals below it.
+
+    The result is a spline of the grid, so bounded with two continuous derivatives.
+    """
+    first = max(grid.below(distance), 1)  # the coefficient centred one interval below that grid point
+    levelled = coefficients.copy()
+    levelled[..., :first] = coefficients[..., first : first + 1]
+    return levelled

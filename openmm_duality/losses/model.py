@@ -1,0 +1,191 @@
+"""The agent losses of a set of species: what inference finds and every back end runs.
+
+Index suffixes: A species of the agent, B of the neighbour, n radial function, a = (B, n) moment, l rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openmm_duality.container import read_container, write_container
+from openmm_duality.errors import DualityError
+from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+from openmm_duality.losses.forms import Form, check_gradient, form_named
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_KIND = "openmm_duality losses 1"
+_CORE_FLOOR = 0.01  # nm below which the core is held constant, so that it stays finite
+
+
+@dataclass(frozen=True)
+class AgentLosses:
+    """H_A(φ) for every species A, with the gradient by which agents descend them.
+
+    H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b, and below the shortest distance seen a repulsive core.
+
+    Parameters
+    ----------
+    species : tuple of str, length S
+        In alphabetical order; their index is A and B.
+    masses : array, shape (S,)
+        In dalton.
+    form : Form
+    gradient : str
+        ``agent`` (own loss, the others held still) or ``collective`` (the sum of all losses).
+    pair_basis : RadialBasis
+        n_p functions of the pair part.
+    basis : RadialBasis
+        n functions of the contracted moments.
+    pair_coefficients : array, shape (S, S, n_p)
+        u_ABn in kJ/mol.
+    weights : mapping of int to array, shape (S, S·n, S·n)
+        W^l_A in kJ/mol, symmetric in its last two axes, by rank l.
+    shortest : array, shape (S, S)
+        Shortest distance seen in the data, in nm; NaN for a pair of species never seen within the cutoff.
+    core_strength : array, shape (S, S)
+        ε_AB in kJ/mol.
+    bond_lengths : mapping of (species, species) to float
+        Longest bonded distance in nm of each bonded pair of species in the data.
+    metadata : mapping
+        Provenance, gauge, regularisation and the errors measured at inference.
+    """
+
+    species: tuple[str, ...]
+    masses: FloatArray
+    form: Form
+    gradient: str
+    pair_basis: RadialBasis
+    basis: RadialBasis
+    pair_coefficients: FloatArray
+    weights: Mapping[int, FloatArray]
+    shortest: FloatArray
+    core_strength: FloatArray
+    bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cutoff(self) -> float:
+        """In nm."""
+        return self.pair_basis.grid.cutoff
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of every radial function."""
+        return self.pair_basis.grid
+
+    @cached_property
+    def pair_potentials(self) -> RadialBasis:
+        """V_AB(r) = Σ_n u_ABn f_n(r) + core, one function in kJ/mol for every *ordered* pair of species."""
+        inferred = np.einsum("abn,abnk->abk", self.pair_coefficients, self.pair_basis.coefficients)
+        return RadialBasis(self.grid, (inferred + self._cores)[:, :, None, :])
+
+    @property
+    def _cores(self) -> FloatArray:
+        # ε (r_c/r − 1)³ below an onset r_c; its splines reach one interval further out, so it begins one earlier
+        grid = self.grid
+        onsets = core_onsets(self.shortest, grid)
+        onset = np.array([[grid.below(d) - 1 for d in row] for row in onsets])[..., None] * grid.spacing
+        r = np.maximum(grid.centres, _CORE_FLOOR)
+        x = np.clip(onset / r - 1.0, 0.0, None)
+        curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (onset / r**2) ** 2 + 6.0 * x**2 * onset / r**3, 0.0)
+        return np.asarray(self.core_strength[..., None] * grid.coefficients(x**3, curvature))
+
+    def index_of(self, species: Sequence[str]) -> IntArray:
+        """Species index of every atom, shape (N,).
+
+        Raises
+        ------
+        DualityError
+            If a species is not among those of the model.
+        """
+        known = {name: a for a, name in enumerate(self.species)}
+        unknown = sorted(set(species) - set(known))
+        if unknown:
+            raise DualityError(
+                f"the model knows the species {', '.join(self.species)}, and the data hold {', '.join(unknown)} too; "
+                "infer a model from data that have every species, or choose other data"
+            )
+        return np.array([known[name] for name in species], dtype=np.int64)
+
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the model file: one safetensors file of arrays and a JSON header.
+
+        Raises
+        ------
+        DualityError
+            If the file exists and `overwrite` is not set.
+        """
+        arrays = {
+            "masses": self.masses,
+            "pair_basis": self.pair_basis.coefficients,
+            "basis": self.basis.coefficients,
+            "pair_coefficients": self.pair_coefficients,
+            "shortest": self.shortest,
+            "core_strength": self.core_strength,
+        } | {f"weights_{rank}": w for rank, w in self.weights.items()}
+        header = {
+            "species": self.species,
+            "form": self.form.name,
+            "gradient": self.gradient,
+            "cutoff": self.cutoff,
+            "bond_lengths": [[a, b, length] for (a, b), length in self.bond_lengths.items()],
+            "metadata": self.metadata,
+        }
+        write_container(path, _KIND, arrays, header, overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> AgentLosses:
+        """Read a model file; nothing in it is run.
+
+        Raises
+        ------
+        DualityError
+            If it is not a model file, or is cut short.
+        """
+        arrays, header = read_container(path, _KIND)
+        try:
+            form = form_named(header["form"])
+            grid = Grid(header["cutoff"], arrays["pair_basis"].shape[-1] - 3)
+            return cls(
+                species=tuple(header["species"]),
+                masses=arrays["masses"],
+                form=form,
+                gradient=check_gradient(header["gradient"]),
+                pair_basis=RadialBasis(grid, arrays["pair_basis"]),
+                basis=RadialBasis(grid, arrays["basis"]),
+                pair_coefficients=arrays["pair_coefficients"],
+                weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
+                shortest=arrays["shortest"],
+                core_strength=arrays["core_strength"],
+                bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
+                metadata=header["metadata"],
+            )
+        except KeyError as missing:
+            raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
+
+
+def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Where the core of each pair of species begins (nm): the shortest distance seen, half the cutoff if none was."""
+    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, np.minimum(shortest, grid.cutoff))
+
+
+def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
+    """The basis with every function constant below the shortest distance seen of its pair of species."""
+    onsets = core_onsets(shortest, basis.grid)
+    coefficients = np.array(
+        [
+            [level_off(basis.grid, c, float(d)) for c, d in zip(row, distances, strict=True)]
+            for row, distances in zip(basis.coefficients, onsets, strict=True)
+        ]
+    )
+    return RadialBasis(basis.grid, coefficients)

@@ -1,0 +1,122 @@
+"""Forces against central differences, invariances, conservation: every form and gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, with_gradient
+
+N = 24
+SPECIES = random_species(N)
+CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "open": None}
+
+
+def configuration(cell_name):
+    cell = CELLS[cell_name]
+    return random_positions(N, CELL if cell is None else cell), cell
+
+
+def rms(array):
+    return np.sqrt(np.mean(np.square(array)))
+
+
+@pytest.mark.parametrize("cell_name", CELLS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_forces_are_central_differences(form, gradient, cell_name):
+    losses = random_losses(form, gradient)
+    positions, cell = configuration(cell_name)
+    forces = evaluate_agents(losses, positions, SPECIES, cell).forces
+    step = 1e-5
+    numerical = np.empty_like(forces)
+    for i in range(N):
+        for x in range(3):
+            shifted = []
+            for sign in (1, -1):
+                moved = positions.copy()
+                moved[i, x] += sign * step
+                result = evaluate_agents(losses, moved, SPECIES, cell)
+                shifted.append(result.losses[i] if gradient == "agent" else result.energy)
+            numerical[i, x] = -(shifted[0] - shifted[1]) / (2 * step)
+    assert np.abs(forces - numerical).max() < 1e-6 * rms(forces)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+class TestInvariance:
+    def check(self, form, gradient, moved, cell, species=SPECIES, rotation=None, order=None, original_cell=CELL):
+        losses = random_losses(form, gradient)
+        before = evaluate_agents(losses, random_positions(N, CELL), SPECIES, original_cell)
+        after = evaluate_agents(losses, moved, species, cell)
+        order = np.arange(N) if order is None else order
+        expected = before.forces if rotation is None else before.forces @ rotation.T
+        assert np.abs(after.losses - before.losses[order]).max() < 1e-10 * rms(before.losses)
+        assert np.abs(after.forces - expected[order]).max() < 1e-9 * rms(before.forces)
+
+    def test_translation(self, form, gradient):
+        self.check(form, gradient, random_positions(N, CELL) + [0.3, -2.0, 0.7], CELL)
+
+    def test_lattice_shifts_of_single_atoms(self, form, gradient):
+        shifts = np.random.default_rng(1).integers(-2, 3, size=(N, 3))
+        self.check(form, gradient, random_positions(N, CELL) + shifts @ CELL, CELL)
+
+    def test_rotation(self, form, gradient):
+        rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+        self.check(form, gradient, random_positions(N, CELL) @ rotation.T, CELL @ rotation.T, rotation=rotation)
+
+    def test_permutation(self, form, gradient):
+        order = np.random.default_rng(3).permutation(N)
+        moved = random_positions(N, CELL)[order]
+        self.check(form, gradient, moved, CELL, species=[SPECIES[i] for i in order], order=order)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_collective_conserves_momentum_and_angular_momentum(form):
+    losses = random_losses(form, "collective")
+    positions = random_positions(N, CELL)
+    periodic = evaluate_agents(losses, positions, SPECIES, CELL).forces
+    assert np.abs(periodic.sum(axis=0)).max() < 1e-11 * np.abs(periodic).sum()
+    free = evaluate_agents(losses, positions, SPECIES).forces
+    assert np.abs(np.cross(positions, free).sum(axis=0)).max() < 1e-11 * np.abs(free).sum()
+
+
+def test_agent_gradient_of_a_many_body_loss_does_not_conserve_momentum():
+    forces = evaluate_agents(random_losses("quadratic", "agent"), random_positions(N, CELL), SPECIES, CELL).forces
+    assert np.abs(forces.sum(axis=0)).max() > 0.1 * rms(forces)
+
+
+def test_pair_losses_with_symmetric_coefficients_have_half_the_collective_force_under_agent():
+    positions = random_positions(N, CELL)
+    agent, collective = (evaluate_agents(random_losses("pair", g), positions, SPECIES, CELL).forces for g in GRADIENTS)
+    symmetric = random_losses("pair", "collective")
+    own = evaluate_agents(with_gradient(symmetric, "agent"), positions, SPECIES, CELL).forces
+    assert np.allclose(2.0 * own, collective, rtol=0, atol=1e-12 * rms(collective))
+    assert not np.allclose(2.0 * agent, collective)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forces_and_losses_are_continuous_through_the_cutoff_and_zero_beyond(form):
+    losses = random_losses(form)
+    species = ("Ar", "Kr")
+    r = losses.cutoff + np.array([-1e-6, 0.0, 1e-6, 0.1])
+    results = [evaluate_agents(losses, np.array([[0, 0, 0], [x, 0, 0]]), species) for x in r]
+    assert np.abs(results[0].forces).max() < 1e-4
+    for beyond in results[1:]:
+        assert np.abs(beyond.forces).max() == 0.0
+        assert beyond.energy == 0.0
+
+
+def test_a_lone_agent_has_no_force():
+    result = evaluate_agents(random_losses(), np.zeros((1, 3)), ("Xe",))
+    assert result.energy == 0.0
+    assert (result.forces == 0.0).all()
+
+
+def test_unknown_species_and_a_cutoff_too_long_are_refused():
+    with pytest.raises(DualityError, match="Ne"):
+        evaluate_agents(random_losses(), np.zeros((1, 3)), ("Ne",))
+    with pytest.raises(DualityError, match="cutoff"):
+        evaluate_agents(random_losses(cutoff=0.7), random_positions(N, CELL), SPECIES, CELL)
