@@ -1,1 +1,7 @@
 """Losses lowered to TorchScript and injected into OpenMM."""
+
+from openmm_duality.lowering.backends import BACKENDS, lower
+from openmm_duality.lowering.dependencies import require_torchforce
+from openmm_duality.lowering.export import export_system, export_torchscript
+
+__all__ = ["BACKENDS", "export_system", "export_torchscript", "lower", "require_torchforce"]

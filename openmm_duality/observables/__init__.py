@@ -1,1 +1,7 @@
 """Structure and energetics of a run, and their comparison with a reference."""
+
+from openmm_duality.observables.comparison import compare
+from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.runs import Run, read_run
+
+__all__ = ["Comparison", "Run", "compare", "read_run"]

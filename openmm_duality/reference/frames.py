@@ -5,18 +5,26 @@ Index suffixes: t frame, i atom, x Cartesian.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from openmm import unit
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write
+from openmm_duality.units import bare
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+_FORMAT = "openmm_duality frames 1"
 _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")
 
 
@@ -128,3 +136,90 @@ class Frames:
         """Every array that is present, by name."""
         present = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in present.items() if isinstance(value, np.ndarray)}
+
+    def split(self, test_fraction: float = 0.2, gap: Any = 0.5) -> tuple[Frames, Frames]:
+        """Training and test frames, apart in time.
+
+        Neighbouring frames of a trajectory are nearly the same frame, so the test set is the last part of the time,
+        and frames within the gap before it belong to neither. Single points (no time step) are split in their order,
+        without a gap.
+
+        Parameters
+        ----------
+        test_fraction : float
+            The part of the frames that lies behind the training frames, gap included.
+        gap : float or openmm.unit.Quantity
+            In ps.
+
+        Returns
+        -------
+        tuple of Frames
+            Training frames, test frames.
+
+        Raises
+        ------
+        DualityError
+            If nothing would be left to train on or to test on.
+        """
+        if not 0.0 < test_fraction < 1.0:
+            raise DualityError(f"test_fraction: expected a number between 0 and 1, got {test_fraction}")
+        width = bare(gap, unit.picosecond, "gap")
+        first = round((1.0 - test_fraction) * len(self))
+        dynamics = self.timestep is not None
+        tested = np.arange(first, len(self))
+        if dynamics and first > 0:
+            tested = tested[self.times[tested] > self.times[first - 1] + width]
+        if first < 1 or not len(tested):
+            span = float(self.times[-1] - self.times[max(first - 1, 0)]) if dynamics and len(self) else 0.0
+            raise DualityError(
+                f"{len(self)} frames cannot be split: the last {100 * test_fraction:g} % of them span {span:.4g} ps, "
+                f"and the gap before the test frames is {width:.4g} ps; take a shorter gap, another "
+                "test_fraction, or more frames"
+            )
+        return self[:first], self[tested]
+
+    def blocks(self, n: int) -> list[Frames]:
+        """n contiguous blocks of nearly equal length, in order, that hold every frame once."""
+        if not 1 <= n <= len(self):
+            raise DualityError(f"{len(self)} frames cannot be cut into {n} blocks")
+        return [self[part] for part in np.array_split(np.arange(len(self)), n)]
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write one safetensors file: the arrays, and a JSON header with the rest.
+
+        Raises
+        ------
+        DualityError
+            If the file exists and `overwrite` is not set.
+        """
+        header = {"species": self.species, "timestep": self.timestep, "source": self.source}
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
+        with atomic_write(path, overwrite) as temporary:
+            save_file(arrays, temporary, metadata={"format": _FORMAT, "frames": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Frames:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DualityError
+            If it is no saved frames file, or is cut short.
+        """
+        expected = "expected a file that Frames.save wrote"
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    found = metadata.get("format", "no format")
+                    raise DualityError(f"{path}: {expected} ({_FORMAT!r}), found {found!r}")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                header = json.loads(metadata["frames"])
+            return cls(
+                species=tuple(header["species"]),
+                timestep=header["timestep"],
+                source=tuple(header["source"]),
+                **arrays,
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DualityError(f"{path}: {expected}; it is something else or cut short ({error})") from None

@@ -1,0 +1,101 @@
+"""The two sets of dependencies, checked before they are touched.
+
+openmm-torch works with few versions of OpenMM and torch; outside them it fails late, or takes the process with it. And
+its plug-ins load only when torch was imported before OpenMM; where that was not so, they are loaded again here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from glob import glob
+from importlib import metadata
+from pathlib import Path
+
+import openmm as mm
+from openmm import version
+
+from openmm_duality.errors import DualityError
+
+TORCHFORCE_PIP = 'pip install "openmm>=8.4,<8.5" "openmmtorch==1.5" "torch>=2.9,<2.10"'
+PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9"'
+
+# package, lowest version, first version known not to work
+_TORCHFORCE = (("openmm", (8, 4), (8, 5)), ("openmmtorch", (1, 5), (1, 6)), ("torch", (2, 9), (2, 10)))
+
+
+def installed(package: str) -> tuple[int, ...] | None:
+    """Version of an installed package as numbers, without importing it; None if it is not there."""
+    try:
+        text = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+    numbers = []
+    for part in text.split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def torchforce_problem() -> str | None:
+    """Why `TorchForce` cannot be used with what is installed, or None."""
+    wrong = []
+    for package, lowest, beyond in _TORCHFORCE:
+        found = installed(package)
+        if found is None:
+            wrong.append(f"{package} is not installed")
+        elif not lowest <= found[: len(lowest)] < beyond:
+            wrong.append(f"{package} is {metadata.version(package)}, not {'.'.join(map(str, lowest))}")
+    return "; ".join(wrong) or None
+
+
+def pythonforce_problem() -> str | None:
+    """Why `PythonForce` cannot be used with what is installed, or None."""
+    if not hasattr(mm, "PythonForce"):
+        return f"OpenMM {metadata.version('openmm')} has no PythonForce (8.6 has)"
+    if installed("torch") is None:
+        return "torch is not installed"
+    return None
+
+
+def require_torchforce() -> None:
+    """See to it that `openmmtorch` can be used: versions, import order and plug-ins.
+
+    Raises
+    ------
+    DualityError
+        If the installed versions do not work together, with the one pip command that mends it.
+    """
+    problem = torchforce_problem()
+    if problem is not None:
+        raise DualityError(
+            f"openmm-torch cannot be used here: {problem}. These versions work together: {TORCHFORCE_PIP}"
+        )
+    _load_torch_plugins()
+
+
+def require_pythonforce() -> None:
+    """See to it that `PythonForce` can run a TorchScript module.
+
+    Raises
+    ------
+    DualityError
+        If it cannot, with the pip command that mends it.
+    """
+    problem = pythonforce_problem()
+    if problem is not None:
+        raise DualityError(f"PythonForce cannot be used here: {problem}. This installs it: {PYTHONFORCE_PIP}")
+
+
+@cache
+def _load_torch_plugins() -> None:
+    import torch  # noqa: F401  (its libraries must be in the process before the plug-ins are loaded)
+
+    if not any("OpenMMTorch" in failure for failure in mm.Platform.getPluginLoadFailures()):
+        return
+    platforms = {mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())}
+    # one by one: loading the whole folder again would register the platforms twice
+    for path in sorted(glob(str(Path(version.openmm_library_path) / "plugins" / "*OpenMMTorch*"))):
+        of_platform = next((p for p in ("CUDA", "OpenCL", "HIP") if p in Path(path).name), None)
+        if of_platform is None or of_platform in platforms:
+            mm.Platform.loadPluginLibrary(path)

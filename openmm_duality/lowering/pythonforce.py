@@ -1,0 +1,56 @@
+"""The TorchScript module inside OpenMM's own `PythonForce`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import openmm as mm
+from openmm import unit
+
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.dependencies import require_pythonforce
+
+
+def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+    """A `PythonForce` of the losses of a list of atoms.
+
+    Its computation is pickled into a System's XML; whoever reads that needs this package and torch.
+
+    Raises
+    ------
+    DualityError
+        If OpenMM has no `PythonForce`, torch is missing, or a species is unknown.
+    """
+    require_pythonforce()
+    import torch
+
+    from openmm_duality.lowering.torchscript import compile_losses
+
+    buffer = io.BytesIO()
+    torch.jit.save(compile_losses(losses, species, precision), buffer)
+    force = mm.PythonForce(partial(compute, buffer.getvalue(), periodic))
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    return force
+
+
+def compute(file: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from the bytes of a TorchScript file."""
+    import torch
+
+    positions = torch.tensor(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+    box = None
+    if periodic:
+        box = torch.tensor(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+    energy, forces = _module(file)(positions, box)
+    return float(energy), forces.numpy()
+
+
+@lru_cache(maxsize=8)
+def _module(file: bytes) -> Any:
+    import torch
+
+    return torch.jit.freeze(torch.jit.load(io.BytesIO(file)))

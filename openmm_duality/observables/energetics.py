@@ -1,0 +1,108 @@
+"""Temperature, kinetic energy and drift of a run, from its log.
+
+In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma law with mean f kT/2 and variance
+f (kT)²/2: the mean tells the thermostat's target, the variance whether it samples the ensemble at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.observables.runs import Run
+from openmm_duality.observables.statistics import Estimate, block_means, estimate, slope
+from openmm_duality.reference.frames import FloatArray
+from openmm_duality.units import BOLTZMANN
+
+
+@dataclass(frozen=True)
+class Energetics:
+    """Energetics of the part of a run that was analysed.
+
+    Parameters
+    ----------
+    target : float
+        The temperature asked for in K; in NVE the one the velocities were drawn at.
+    temperature : Estimate
+        In K.
+    temperature_slope : Estimate
+        In K/ps.
+    kinetic_mean, kinetic_variance : Estimate
+        In kJ/mol and (kJ/mol)².
+    canonical_mean, canonical_variance : float or None
+        What the canonical law gives at the target; None in NVE.
+    drift : Estimate or None
+        Slope of what should be conserved, in kJ/mol per atom and ps; None where nothing is.
+    drift_of : str
+        What should be conserved, or why nothing is.
+    """
+
+    target: float
+    temperature: Estimate
+    temperature_slope: Estimate
+    kinetic_mean: Estimate
+    kinetic_variance: Estimate
+    canonical_mean: float | None
+    canonical_variance: float | None
+    drift: Estimate | None
+    drift_of: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers with their units in the names."""
+        return {
+            "target_K": self.target,
+            "temperature_K": self.temperature.to_dict(),
+            "temperature_slope_K_per_ps": self.temperature_slope.to_dict(),
+            "kinetic_mean_kJ_per_mol": self.kinetic_mean.to_dict(),
+            "kinetic_variance_kJ2_per_mol2": self.kinetic_variance.to_dict(),
+            "canonical_mean_kJ_per_mol": self.canonical_mean,
+            "canonical_variance_kJ2_per_mol2": self.canonical_variance,
+            "drift_kJ_per_mol_per_atom_per_ps": None if self.drift is None else self.drift.to_dict(),
+            "drift_of": self.drift_of,
+        }
+
+
+def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
+    """Energetics of some rows of the log.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    rows : slice
+        The rows of its log to use.
+    n_blocks : int
+        Number of contiguous blocks of time for the errors.
+    """
+    log = {name: column[rows] for name, column in run.log.items()}
+    times, kinetic = log["time_ps"], log["kinetic_energy"]
+    n_blocks = min(n_blocks, len(times))
+    target = float(run.settings["temperature"])
+    freedom = float(run.settings["degrees_of_freedom"])
+    canonical = str(run.settings["ensemble"]).upper() == "NVT"
+    kept, name = conserved(run, log)
+    return Energetics(
+        target=target,
+        temperature=estimate(block_means(log["temperature_K"], n_blocks)),
+        temperature_slope=slope(times, log["temperature_K"], n_blocks),
+        kinetic_mean=estimate(block_means(kinetic, n_blocks)),
+        kinetic_variance=estimate(block_means((kinetic - kinetic.mean()) ** 2, n_blocks)),
+        canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
+        canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
+        drift=None if kept is None else slope(times, kept / len(run.trajectory.species), n_blocks),
+        drift_of=name,
+    )
+
+
+def conserved(run: Run, log: dict[str, FloatArray]) -> tuple[FloatArray | None, str]:
+    """What the dynamics should conserve, shape (T,) in kJ/mol, and its name; None and the reason where nothing is."""
+    if run.model.get("gradient") == "agent":
+        return None, "nothing is conserved: the agent gradient descends no common energy"
+    if str(run.settings["ensemble"]).upper() == "NVE":
+        return log["potential_energy"] + log["kinetic_energy"], "total energy"
+    column = log.get("conserved_quantity")
+    if column is None or not np.isfinite(column).all():
+        return None, f"{run.settings.get('integrator', 'the integrator')} has no conserved quantity"
+    return column, "conserved quantity"

@@ -1,0 +1,163 @@
+"""A run directory as the analyses read it: settings, log and trajectory.
+
+The contract with the room that writes it: `run.json`, `topology.pdb`, `trajectory.dcd`, and `log.csv` with one row per
+report. A run that was killed may end in a half-written line or frame; what is whole is used, and a note says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openmm import app
+
+from openmm_duality.errors import DualityError
+from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.reference.frames import FloatArray
+
+_SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
+_COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of learning dynamics, as found on disk.
+
+    Parameters
+    ----------
+    directory : Path
+        Where it is.
+    settings : dict
+        What `run.json` holds.
+    log : dict of str to array, shape (T,)
+        The columns of `log.csv` (ps, kJ/mol, K, nm); NaN where a field is empty.
+    trajectory : Trajectory
+        Positions, with the times of the log.
+    notes : tuple of str
+        What was noticed while reading, one sentence each.
+    """
+
+    directory: Path
+    settings: dict[str, Any]
+    log: dict[str, FloatArray]
+    trajectory: Trajectory
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What the run says of the model it used; empty if it says nothing."""
+        model = self.settings.get("model")
+        return model if isinstance(model, dict) else {}
+
+
+def read_run(directory: str | Path) -> Run:
+    """Read a run directory.
+
+    Parameters
+    ----------
+    directory : str or Path
+        The folder that a run wrote.
+
+    Raises
+    ------
+    DualityError
+        If a file is missing or unreadable, or the files do not fit together.
+    """
+    directory = Path(directory)
+    settings = _settings(directory)
+    log, log_notes = _log(directory / "log.csv")
+    species = _species(directory / "topology.pdb", settings)
+    times = _report_times(log["time_ps"])
+    if not len(times):
+        ended = f"it is {settings.get('status', 'unfinished')}: {settings.get('reason') or 'no reason given'}"
+        raise DualityError(f"{directory}: the run has not reported once ({ended}), so there is nothing to compare")
+    path = directory / "trajectory.dcd"
+    if not path.exists():
+        raise DualityError(f"{directory}: no trajectory.dcd; compare needs the positions that the run wrote")
+    announced: list[int] = []
+
+    def times_of(n_frames: int) -> FloatArray:
+        announced.append(n_frames)
+        return times[: min(n_frames, len(times))]
+
+    trajectory = Trajectory.from_dcd(path, species, times_of)
+    notes = [*log_notes, *trajectory.notes]
+    if announced[0] != len(times):
+        notes.append(
+            f"log.csv has {len(times)} reports and trajectory.dcd {announced[0]} whole frames; the first "
+            f"{len(trajectory)} of both were used."
+        )
+    return Run(directory, settings, log, trajectory, tuple(notes))
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    path = directory / "run.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DualityError(f"{directory}: no run.json; give the folder that `simulate` wrote") from None
+    except ValueError as error:
+        raise DualityError(f"{path}: not whole JSON ({error}); run `simulate` again to resume and repair it") from None
+    missing = [key for key in _SETTINGS if key not in settings]
+    if missing:
+        raise DualityError(f"{path}: {', '.join(missing)} missing; it was not written by `simulate` of this version")
+    return dict(settings)
+
+
+def _log(path: Path) -> tuple[dict[str, FloatArray], list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DualityError(f"{path.parent}: no log.csv; give the folder that `simulate` wrote") from None
+    lines = text.split("\n")
+    # What follows the last line end is empty, or was being written when the run died.
+    half, notes = lines.pop(), []
+    if half:
+        notes.append("log.csv ends in a half-written line, which was left out.")
+    if not lines:
+        raise DualityError(f"{path}: empty; let the run go on until it has reported")
+    names = [name.strip().lstrip("#").strip('"') for name in next(csv.reader([lines[0]]))]
+    missing = [name for name in _COLUMNS if name not in names]
+    if missing:
+        raise DualityError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = next(csv.reader([line]), [])
+        try:
+            if len(fields) != len(names):
+                raise ValueError(f"{len(fields)} fields where there should be {len(names)}")
+            rows.append([float(field) if field.strip() else np.nan for field in fields])
+        except ValueError as error:
+            raise DualityError(
+                f"{path}: line {number} is damaged ({error}); restore the log or repeat the run"
+            ) from None
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    return dict(zip(names, table.T, strict=True)), notes
+
+
+def _report_times(times: FloatArray) -> FloatArray:
+    """Times without the row of step 0, of which no frame is written."""
+    return times[1:] if len(times) and times[0] == 0 else times
+
+
+def _species(path: Path, settings: dict[str, Any]) -> tuple[str, ...]:
+    """The species of every atom: from run.json where they are not elements, else those of the topology."""
+    listed = settings.get("species")
+    try:
+        topology = app.PDBFile(str(path)).topology
+    except (OSError, ValueError, IndexError) as error:
+        raise DualityError(f"{path}: not a readable PDB file ({error}); it names the atoms of trajectory.dcd") from None
+    symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
+    same_names = isinstance(listed, list) and set(listed) == set(symbols)
+    if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
+        return tuple(str(kind) for kind in listed)
+    if None in symbols:
+        raise DualityError(
+            f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "
+            f"{topology.getNumAtoms()} atoms; one of them must"
+        )
+    return tuple(str(symbol) for symbol in symbols)

@@ -1,0 +1,233 @@
+"""What the analyses need of a trajectory: species, times, and positions that arrive in chunks.
+
+A reference in memory and a DCD file of any length look the same from here on. Index suffixes: t frame, i atom.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+from mdtraj.formats import DCDTrajectoryFile
+
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.frames import FloatArray, Frames, IntArray
+
+_COORDINATES_PER_CHUNK = 3_000_000  # 24 MB of doubles
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive frames.
+
+    Parameters
+    ----------
+    positions : array, shape (T, N, 3)
+        In nm; wrapped or not is all the same.
+    cells : array, shape (T, 3, 3), or None
+        Rows are the cell vectors in nm.
+    """
+
+    positions: FloatArray
+    cells: FloatArray | None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def cell(self, t: int) -> FloatArray | None:
+        """The cell of frame t of this chunk, or None."""
+        return None if self.cells is None else self.cells[t]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Frames of one composition, evenly spaced in time, read as often as an analysis asks.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    species : tuple of str, length N
+        The species of every atom.
+    times : array, shape (T,)
+        In ps.
+    reader : callable
+        Given the number of frames to skip, yields the rest as `Chunk`.
+    notes : tuple of str
+        What was noticed when it was opened.
+
+    Raises
+    ------
+    DualityError
+        If there are no frames, or their times do not rise.
+    """
+
+    name: str
+    species: tuple[str, ...]
+    times: FloatArray
+    reader: Callable[[int], Iterator[Chunk]]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.times):
+            raise DualityError(f"{self.name}: not one whole frame; let the run go on until it has written some")
+        if not (np.diff(self.times) > 0).all():
+            raise DualityError(
+                f"{self.name}: the times of its frames do not rise, so this is not dynamics; give a trajectory with "
+                "the time of every frame"
+            )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self.reader(0)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The distinct species in alphabetical order."""
+        return tuple(sorted(set(self.species)))
+
+    @property
+    def duration(self) -> float:
+        """The time these frames stand for in ps: their number times their spacing."""
+        if len(self) == 1:
+            return 0.0
+        return float((self.times[-1] - self.times[0]) * len(self) / (len(self) - 1))
+
+    def first(self) -> Chunk:
+        """The first frame."""
+        chunk = next(iter(self))
+        return Chunk(chunk.positions[:1], None if chunk.cells is None else chunk.cells[:1])
+
+    def after(self, n_frames: int) -> Trajectory:
+        """The same without its first `n_frames` frames."""
+        if n_frames == 0:
+            return self
+        return replace(self, times=self.times[n_frames:], reader=lambda skip: self.reader(skip + n_frames))
+
+    @staticmethod
+    def from_frames(frames: Frames, name: str = "the reference") -> Trajectory:
+        """Frames in memory."""
+
+        def reader(skip: int) -> Iterator[Chunk]:
+            step = _frames_per_chunk(frames.n_atoms)
+            for start in range(skip, len(frames), step):
+                part = slice(start, start + step)
+                yield Chunk(frames.positions[part], None if frames.cells is None else frames.cells[part])
+
+        return Trajectory(name, frames.species, frames.times, reader)
+
+    @staticmethod
+    def from_dcd(path: Path, species: tuple[str, ...], times: Callable[[int], FloatArray]) -> Trajectory:
+        """A DCD file in Å, as OpenMM writes it.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        species : tuple of str, length N
+            The species of every atom.
+        times : callable
+            Given the number of whole frames in the file, the time of each in ps, shape (T,). It may be shorter: the
+            frames beyond are left out.
+
+        Raises
+        ------
+        DualityError
+            If the file cannot be read or holds another number of atoms.
+        """
+        n_frames, claimed = _whole_frames(path, len(species))
+        known = times(n_frames)
+        notes = []
+        if claimed > n_frames:
+            notes.append(
+                f"{path.name} is cut short: of {claimed} frames announced, the {n_frames} whole ones were used."
+            )
+
+        def reader(skip: int) -> Iterator[Chunk]:
+            step = _frames_per_chunk(len(species))
+            with _open(path) as file:
+                file.seek(skip)
+                for start in range(skip, len(known), step):
+                    yield _chunk(path, start, *file.read(min(step, len(known) - start)))
+
+        return Trajectory(path.name, species, known, reader, tuple(notes))
+
+
+def even_steps(times: FloatArray) -> bool:
+    """Whether frames follow each other at equal intervals, to one part in a thousand."""
+    steps = np.diff(times)
+    return bool(len(steps) == 0 or np.ptp(steps) < 1e-3 * np.median(steps))
+
+
+def frames_before(times: FloatArray, time: float) -> int:
+    """How many frames lie in the first `time` ps of a trajectory."""
+    return int(np.searchsorted(times, times[0] + time - 1e-9))
+
+
+def counts(species: tuple[str, ...]) -> dict[str, int]:
+    """How many atoms there are of each species, alphabetically."""
+    kinds, numbers = np.unique(np.array(species), return_counts=True)
+    return {str(kind): int(number) for kind, number in zip(kinds, numbers, strict=True)}
+
+
+def species_codes(species: tuple[str, ...]) -> IntArray:
+    """The place of every atom's species in the alphabet of `Trajectory.kinds`, shape (N,)."""
+    return np.unique(np.array(species), return_inverse=True)[1].astype(np.int64)
+
+
+def _open(path: Path) -> Any:
+    """Open a DCD file without the lines that the reader's C code prints to the terminal."""
+    sys.stdout.flush()
+    terminal = os.dup(1)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        return DCDTrajectoryFile(str(path))
+    finally:
+        os.dup2(terminal, 1)
+        os.close(terminal)
+
+
+def _frames_per_chunk(n_atoms: int) -> int:
+    return max(1, _COORDINATES_PER_CHUNK // (3 * n_atoms))
+
+
+def _whole_frames(path: Path, n_atoms: int) -> tuple[int, int]:
+    """The number of whole frames in a DCD file, and the number its header announces."""
+    try:
+        with path.open("rb") as raw:
+            head = np.frombuffer(raw.read(12), dtype="<i4")
+        with _open(path) as file:
+            n_frames = len(file)
+            if n_frames and file.read(1)[0].shape[1:] != (n_atoms, 3):
+                raise DualityError(
+                    f"{path}: its frames do not hold {n_atoms} atoms as topology.pdb beside it does; the two files "
+                    "are not of one run"
+                )
+    except (OSError, ValueError, IndexError) as error:
+        raise DualityError(
+            f"{path}: not a readable DCD file ({error}); if the run was killed before its first frame, resume it"
+        ) from None
+    return n_frames, int(head[2])
+
+
+def _chunk(path: Path, start: int, xyz: FloatArray, lengths: FloatArray, angles: FloatArray) -> Chunk:
+    positions = xyz.astype(np.float64) * 0.1
+    if not np.isfinite(positions).all():
+        where = start + int(np.argwhere(~np.isfinite(positions))[0][0])
+        raise DualityError(
+            f"{path}: frame {where} (counted from 0) holds a position that is not finite; the run had broken down "
+            "by then, so compare a shorter or a stabler one"
+        )
+    if lengths is None or not np.any(lengths):
+        return Chunk(positions, None)
+    vectors = mdtraj.utils.lengths_and_angles_to_box_vectors(*(0.1 * lengths.T.astype(np.float64)), *angles.T)
+    return Chunk(positions, np.stack(vectors, axis=1).astype(np.float64))

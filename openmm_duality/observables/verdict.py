@@ -1,0 +1,173 @@
+"""What a comparison means, in sentences a chemist would write: failures first, then what holds, then the doubts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from openmm_duality.observables.results import Comparison, DistributionComparison
+from openmm_duality.observables.statistics import FEWEST_BLOCKS
+
+SIGNIFICANCE = 0.01
+LENGTH_TOLERANCE = 2e-4  # nm; a smaller difference of mean lengths is told, not held against the run
+ANGLE_TOLERANCE = 0.3  # degrees
+DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
+
+
+def judge(comparison: Comparison) -> Comparison:
+    """The comparison with its verdict filled in.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Without a verdict.
+    """
+    failures, findings = _integrity(comparison)
+    for part in (_rdf, _distributions, _energetics):
+        bad, good = part(comparison)
+        failures += bad
+        findings += good
+    doubts = _doubts(comparison)
+    if failures or comparison.enough:
+        sentences, agrees = (*failures, *findings, *doubts), not failures
+    else:
+        sentences, agrees = (*doubts, *findings), None
+    return replace(comparison, verdict=sentences, agrees=agrees, failures=len(failures))
+
+
+def _integrity(comparison: Comparison) -> tuple[list[str], list[str]]:
+    record, failures = comparison.integrity, []
+    if record.status == "stopped":
+        failures.append(
+            f"The run stopped itself after {record.time:.4g} ps: {record.reason.rstrip('.') or 'no reason'}."
+        )
+    if record.most_left:
+        whose = "its" if record.most_left == 1 else "their"
+        failures.append(
+            f"Molecules broke: up to {_atoms(record.most_left)} away from {whose} molecule at "
+            f"once, first seen at {record.first_left:.4g} ps."
+        )
+    for pair, closest in record.shortest.items():
+        if closest.collapsed and closest.reference is not None:
+            failures.append(
+                f"{dash(pair)} came as close as {10 * closest.run:.3f} Å (at {closest.time:.4g} ps); the reference "
+                f"never goes below {10 * closest.reference:.3f} Å."
+            )
+    if failures:
+        return failures, []
+    whole = "No molecule broke and no atoms collapsed" if comparison.bond_length else "No atoms collapsed"
+    running = " so far; the run is not finished" if record.status == "running" else ""
+    return [], [f"{whole} in {record.time:.4g} ps{running}."]
+
+
+def _rdf(comparison: Comparison) -> tuple[list[str], list[str]]:
+    failures, alike = [], []
+    for pair, c in comparison.rdf.items():
+        d = c.difference
+        if d.p_value is None or d.band_half_width is None:
+            continue
+        where = 10 * c.run.centres[d.at]
+        if d.p_value < SIGNIFICANCE:
+            failures.append(
+                f"The {dash(pair)} g(r) is not the reference's: at {where:.2f} Å it differs by {d.max_difference:.2f}, "
+                f"where chance allows {d.band_half_width:.2f} (p {_p(d.p_value)})."
+            )
+        else:
+            alike.append(f"{d.max_difference:.2f} for {dash(pair)} (chance allows {d.band_half_width:.2f})")
+    if not alike:
+        return failures, []
+    which = "The other g(r) agree" if failures else "g(r) agrees"
+    return failures, [f"{which} with the reference within the errors; largest difference {_listed(alike)}."]
+
+
+def _distributions(comparison: Comparison) -> tuple[list[str], list[str]]:
+    failures: list[str] = []
+    findings: list[str] = []
+    kinds = (
+        (comparison.bond_length, "length", 10, "Å", 4, LENGTH_TOLERANCE),
+        (comparison.angle, "angle", 1, "°", 2, ANGLE_TOLERANCE),
+    )
+    for compared, word, scale, sign, digits, tolerance in kinds:
+        for name, c in compared.items():
+            text = _means(name, c, word, scale, sign, digits)
+            p = c.mean.p_value
+            bad = p is not None and p < SIGNIFICANCE and abs(c.mean.difference) > tolerance
+            (failures if bad else findings).append(text)
+    return failures, findings
+
+
+def _energetics(comparison: Comparison) -> tuple[list[str], list[str]]:
+    e = comparison.energetics
+    failures: list[str] = []
+    findings: list[str] = []
+    nvt = e.canonical_mean is not None
+    kept = f"The mean temperature is {e.temperature.mean:.1f}{_half(e.temperature.interval, 1)} K"
+    p = e.temperature.p_value(e.target)
+    off = nvt and comparison.run_window.enough and p is not None and p < SIGNIFICANCE
+    (failures if off else findings).append(
+        f"{kept}, {'against' if off else 'for'} {e.target:.4g} K asked." if nvt else f"{kept}."
+    )
+    if nvt and e.canonical_variance:
+        ratio, width = (x / e.canonical_variance for x in (e.kinetic_variance.mean, e.kinetic_variance.interval))
+        p = e.kinetic_variance.p_value(e.canonical_variance)
+        off = comparison.run_window.enough and p is not None and p < SIGNIFICANCE
+        (failures if off else findings).append(
+            f"The kinetic energy fluctuates with {ratio:.2f}{_half(width, 2)} times the canonical variance."
+        )
+    if e.drift is None:
+        findings.append(f"No drift of an energy can be given: {e.drift_of}.")
+    elif math.isnan(e.drift.mean):
+        findings.append(f"There are too few reports to see a drift of the {e.drift_of}.")
+    else:
+        rate = f"{1e3 * e.drift.mean:.2g}{_half(1e3 * e.drift.interval, None)}".replace("-", "−")
+        drifts = abs(e.drift.mean) - e.drift.interval > DRIFT_TOLERANCE
+        (failures if drifts else findings).append(f"The {e.drift_of} drifts by {rate} J/mol per atom and ps.")
+    return failures, findings
+
+
+def _doubts(comparison: Comparison) -> list[str]:
+    doubts = []
+    for window, name in ((comparison.run_window, "The run"), (comparison.reference_window, "The reference")):
+        if not window.enough:
+            doubts.append(
+                f"{name} is too short to tell: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent "
+                f"blocks of {comparison.block_time:g} ps are the least for a test."
+            )
+    return doubts
+
+
+def dash(name: str) -> str:
+    """A pair or triple of species as printed, with en dashes."""
+    return name.replace("-", "–")
+
+
+def _means(name: str, c: DistributionComparison, word: str, scale: int, sign: str, digits: int) -> str:
+    space = "" if sign == "°" else " "
+    interval = "" if c.mean.interval is None else f" ± {scale * c.mean.interval:.{digits}f}"
+    return (
+        f"The mean {dash(name)} {word} is {scale * c.run.average.mean:.{digits}f}{space}{sign}, in the reference "
+        f"{scale * c.reference.average.mean:.{digits}f}{space}{sign} (difference "
+        f"{_signed(scale * c.mean.difference, digits)}{interval}{space}{sign})."
+    )
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _half(width: float, digits: int | None) -> str:
+    if math.isnan(width):
+        return ""
+    return f" ± {width:.2g}" if digits is None else f" ± {width:.{digits}f}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 1e-3 else f"= {value:.3f}"
+
+
+def _atoms(number: int) -> str:
+    return "1 atom was" if number == 1 else f"{number} atoms were"
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

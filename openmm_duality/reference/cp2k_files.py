@@ -1,0 +1,147 @@
+"""Which files on the disk make up a CP2K project."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from openmm_duality.errors import DualityError
+
+_POSITIONS = re.compile(r"^(?P<prefix>.+)-pos-(?P<number>\d+)\.(?:xyz(?:\.xz|\.gz)?|dcd)$")
+_PACKED = ("", ".xz", ".gz")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The files of one project; None where there is none.
+
+    Parameters
+    ----------
+    prefix : str
+        What the names of the files begin with.
+    number : int
+        The number CP2K put behind the prefix, usually 1.
+    input, positions : Path
+        Always there.
+    forces, velocities, energies, cells : Path or None
+        Companions of the positions.
+    labels : Path or None
+        The project's own XYZ file of positions, which names the atoms where the positions are read from elsewhere.
+    """
+
+    prefix: str
+    number: int
+    input: Path
+    positions: Path
+    forces: Path | None
+    velocities: Path | None
+    energies: Path | None
+    cells: Path | None
+    labels: Path | None
+
+
+def is_position_file(path: str | Path) -> bool:
+    """Whether a name is that of a file of positions of a CP2K project."""
+    return _POSITIONS.match(Path(path).name) is not None
+
+
+def find_project(
+    path: str | Path, input_file: str | Path | None = None, positions: str | Path | None = None
+) -> Project:
+    """The files of the project at a path: a folder, a prefix, or a file of positions.
+
+    Parameters
+    ----------
+    path : path
+        What the user named.
+    input_file, positions : path, optional
+        Files named by the user instead of the ones with the usual names.
+
+    Raises
+    ------
+    DualityError
+        If there is no project, more than one, no input, or a file both plain and compressed.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    prefix, number, found = _choose(path, folder, positions is not None)
+
+    def companion(name: str) -> Path | None:
+        return _one(folder, name)
+
+    return Project(
+        prefix=prefix,
+        number=number,
+        input=_input(folder, prefix, input_file),
+        positions=found if positions is None else _named(folder, positions),
+        forces=companion(f"{prefix}-frc-{number}.xyz"),
+        velocities=companion(f"{prefix}-vel-{number}.xyz"),
+        energies=companion(f"{prefix}-{number}.ener"),
+        cells=companion(f"{prefix}-{number}.cell"),
+        labels=companion(f"{prefix}-pos-{number}.xyz"),
+    )
+
+
+def _choose(path: Path, folder: Path, positions_given: bool) -> tuple[str, int, Path]:
+    if not folder.is_dir():
+        raise DualityError(f"{path}: no such CP2K project; the folder {folder} does not exist")
+    matches = [(m["prefix"], int(m["number"]), f) for f in sorted(folder.iterdir()) if (m := _POSITIONS.match(f.name))]
+    if path.is_file():
+        matches = [m for m in matches if m[2].name == path.name]
+        if not matches:
+            raise DualityError(
+                f"{path}: not the file of positions of a CP2K project (<prefix>-pos-1.xyz or .dcd, plain or compressed)"
+            )
+        return matches[0]
+    prefixes = sorted({m[0] for m in matches})
+    if not path.is_dir():
+        matches = [m for m in matches if m[0] == path.name]
+    if not matches and positions_given and not path.is_dir():
+        return path.name, 1, path
+    if not matches:
+        have = f"; there is {', '.join(prefixes)}" if prefixes else ""
+        raise DualityError(
+            f"{path}: no such CP2K project; expected the file {'<prefix>' if path.is_dir() else path.name}-pos-1.xyz "
+            f"(or .dcd, plain or compressed by xz or gzip) in {folder}{have}"
+        )
+    if len({m[0] for m in matches}) > 1:
+        raise DualityError(
+            f"{path}: several CP2K projects in one folder ({', '.join(prefixes)}); name one of them, as in "
+            f"{folder / prefixes[0]}"
+        )
+    if len(matches) > 1:
+        raise DualityError(
+            f"{path}: several files of positions ({', '.join(m[2].name for m in matches)}); name the one to read"
+        )
+    return matches[0]
+
+
+def _input(folder: Path, prefix: str, given: str | Path | None) -> Path:
+    if given is not None:
+        return _named(folder, given)
+    usual = folder / f"{prefix}.inp"
+    if usual.exists():
+        return usual
+    inputs = sorted(folder.glob("*.inp"))
+    if len(inputs) == 1:
+        return inputs[0]
+    have = f"several ({', '.join(p.name for p in inputs)})" if inputs else "none"
+    raise DualityError(
+        f"{folder / prefix}: the CP2K input is needed for cell, time step and masses; expected {usual.name} or a "
+        f"single .inp file in {folder}, found {have}; copy the input there, or pass input_file"
+    )
+
+
+def _named(folder: Path, given: str | Path) -> Path:
+    for candidate in (Path(given), folder / given):
+        if candidate.is_file():
+            return candidate
+    raise DualityError(f"{given}: no such file, neither as it stands nor in {folder}")
+
+
+def _one(folder: Path, name: str) -> Path | None:
+    found = [p for p in (folder / f"{name}{suffix}" for suffix in _PACKED) if p.exists()]
+    if len(found) > 1:
+        raise DualityError(f"{folder}: {' and '.join(p.name for p in found)} are both there; remove one of them")
+    return found[0] if found else None

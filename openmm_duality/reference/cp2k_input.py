@@ -1,0 +1,297 @@
+"""What a CP2K input says about the data it made: cell, time step, masses, labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase.cell import Cell
+from ase.data import atomic_masses, atomic_numbers
+from scipy.constants import physical_constants
+
+from openmm_duality.errors import DualityError
+from openmm_duality.files import open_text
+from openmm_duality.reference.frames import FloatArray
+from openmm_duality.units import ANGSTROM, BOHR, FEMTOSECOND
+
+_LENGTHS = {"angstrom": ANGSTROM, "bohr": BOHR, "nm": 1.0, "pm": 1e-3, "m": 1e9}  # nm
+_TIMES = {
+    "fs": FEMTOSECOND,
+    "ps": 1.0,
+    "ns": 1e3,
+    "s": 1e12,
+    "au_t": physical_constants["atomic unit of time"][0] * 1e12,
+}  # ps
+_ANGLES = {"deg": 1.0, "rad": 180.0 / np.pi}  # degrees
+_MASSES = {"amu": 1.0}  # dalton
+_VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
+
+ATOMIC_TIME = _TIMES["au_t"]
+
+
+@dataclass
+class Section:
+    """One ``&NAME … &END`` of an input: its parameter, keywords and sections, names in capitals, in the order read."""
+
+    name: str
+    parameter: str = ""
+    keywords: list[tuple[str, str]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+    def find(self, *path: str) -> Iterator[Section]:
+        """Every section at a path below this one."""
+        for section in self.sections:
+            if section.name == path[0]:
+                if len(path) == 1:
+                    yield section
+                else:
+                    yield from section.find(*path[1:])
+
+    def keyword(self, *names: str) -> str | None:
+        """The value of a keyword, by any of its names; the last one counts."""
+        values = [value for name, value in self.keywords if name in names]
+        return values[-1] if values else None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A ``&KIND``: the element behind the label, and the mass in dalton where it is given."""
+
+    element: str
+    mass: float | None
+
+
+@dataclass(frozen=True)
+class Cp2kInput:
+    """What is needed of an input.
+
+    Parameters
+    ----------
+    path : Path
+        Of the input.
+    periodic : bool
+        False for ``PERIODIC NONE``.
+    cell : array, shape (3, 3), or None
+        Rows a, b, c in nm; None where the input gives none.
+    variable_cell : bool
+        Whether the run changes the cell.
+    reftraj : bool
+        Whether the frames are single points along another trajectory.
+    timestep : float or None
+        In ps; None where the frames are not dynamics.
+    kinds : dict
+        From the label, in capitals, to its `Kind`.
+    labels : tuple of str
+        Of the atoms in ``&COORD``; empty without.
+    coordinates : Path or None
+        The coordinate file, where it is XYZ.
+    units : dict
+        Units written in the print keys, by section name.
+    """
+
+    path: Path
+    periodic: bool
+    cell: FloatArray | None
+    variable_cell: bool
+    reftraj: bool
+    timestep: float | None
+    kinds: dict[str, Kind]
+    labels: tuple[str, ...]
+    coordinates: Path | None
+    units: dict[str, str]
+
+    def element(self, label: str) -> str:
+        """The element behind a label: by its ``&KIND``, or because the label begins with it."""
+        kind = self.kinds.get(label.upper())
+        if kind is not None:
+            return kind.element
+        element = _element(label)
+        if element is None:
+            raise DualityError(
+                f"{self.path}: the label {label!r} of the coordinates is neither an element nor a &KIND of the input; "
+                "add a &KIND with ELEMENT, or read the input that belongs to these data"
+            )
+        return element
+
+    def mass(self, label: str) -> float:
+        """The mass of a label in dalton: by its ``&KIND``, by a ``&KIND`` of its element, or the element's own."""
+        kind = self.kinds.get(label.upper())
+        if kind is not None and kind.mass is not None:
+            return kind.mass
+        element = self.element(label)
+        usual = float(atomic_masses[atomic_numbers[element]])
+        if kind is not None:
+            return usual
+        # The coordinate files name elements, not labels, unless PRINT_ATOM_KIND was set.
+        masses = {k.mass or usual for k in self.kinds.values() if k.element == element}
+        if len(masses) > 1:
+            raise DualityError(
+                f"{self.path}: the kinds of {element} have different masses ({sorted(masses)} dalton) and the "
+                "coordinate files name only the element; run CP2K with PRINT_ATOM_KIND in &MOTION/&PRINT/&TRAJECTORY"
+            )
+        return masses.pop() if masses else usual
+
+
+def read_input(path: str | Path) -> Cp2kInput:
+    """Read a CP2K input.
+
+    Understands comments, continuation lines, ``@SET``, ``@INCLUDE`` and units in brackets; refuses ``@IF`` and other
+    directives, which only CP2K itself can evaluate.
+
+    Raises
+    ------
+    DualityError
+        If the input cannot be understood.
+    """
+    path = Path(path)
+    root = _parse(path)
+    subsys = next(root.find("FORCE_EVAL", "SUBSYS"), Section("SUBSYS"))
+    cells = list(root.find("FORCE_EVAL", "SUBSYS", "CELL"))
+    md = next(root.find("MOTION", "MD"), Section("MD"))
+    run = next((s.keyword("RUN_TYPE") for s in root.find("GLOBAL")), None)
+    ensemble = (md.keyword("ENSEMBLE") or "NVE").upper()
+    dynamics = (run or "").upper() in ("MD", "MOLECULAR_DYNAMICS")
+    reftraj = dynamics and ensemble == "REFTRAJ"
+    moves = (run or "").upper() == "CELL_OPT" or (dynamics and ensemble.startswith(_VARIABLE_CELL))
+    if reftraj:
+        moves = any((s.keyword("VARIABLE_VOLUME") or "F").upper().strip(".")[:1] == "T" for s in md.find("REFTRAJ"))
+    periodic, cell = _cell(path, cells[0]) if cells else (True, None)
+    timestep = float(_numbers(path, md.keyword("TIMESTEP") or "0.5", _TIMES, "fs", 1)[0])
+    topology = next(subsys.find("TOPOLOGY"), Section("TOPOLOGY"))
+    file = topology.keyword("COORD_FILE_NAME", "COORD_FILE")
+    is_xyz = (topology.keyword("COORD_FILE_FORMAT", "COORDINATE") or "").upper() == "XYZ"
+    kinds = {s.parameter.upper(): _kind(path, s) for s in root.find("FORCE_EVAL", "SUBSYS", "KIND")}
+    labels = tuple(name for s in subsys.find("COORD") for name, _ in s.keywords if name not in ("UNIT", "SCALED"))
+    prints = {s.name: s.keyword("UNIT") for p in root.find("MOTION", "PRINT") for s in p.sections}
+    return Cp2kInput(
+        path=path,
+        periodic=periodic,
+        cell=cell,
+        variable_cell=moves,
+        reftraj=reftraj,
+        timestep=timestep if dynamics and not reftraj else None,
+        kinds=kinds,
+        labels=labels,
+        coordinates=path.parent / file.strip("'\"") if file and is_xyz else None,
+        units={name: value for name, value in prints.items() if value is not None},
+    )
+
+
+def _parse(path: Path) -> Section:
+    root = Section("")
+    stack = [root]
+    for line in _lines(path, {}):
+        words = line.split(None, 1)
+        head, rest = words[0].upper(), (words[1].strip() if len(words) > 1 else "")
+        if head.startswith("&END"):
+            if len(stack) == 1 or (rest and rest.split()[0].upper() != stack[-1].name):
+                raise DualityError(f"{path}: {line!r} closes a section that is not open (open: &{stack[-1].name})")
+            stack.pop()
+        elif head.startswith("&"):
+            section = Section(head[1:], rest)
+            stack[-1].sections.append(section)
+            stack.append(section)
+        else:
+            # Labels of atoms keep no case: CP2K's own matching of kinds does not mind it.
+            stack[-1].keywords.append((head, rest))
+    if len(stack) > 1:
+        raise DualityError(f"{path}: the section &{stack[-1].name} is not closed; the input looks cut short")
+    return root
+
+
+def _lines(path: Path, variables: dict[str, str]) -> Iterator[str]:
+    """Lines without comments, continued lines joined, variables put in, included files read."""
+    try:
+        with open_text(path) as handle:
+            text = handle.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DualityError(f"{path}: the CP2K input cannot be read ({error})") from None
+    text = re.sub(r"[!#].*", "", text)
+    for raw in re.sub(r"\\[ \t]*\n", " ", text).splitlines():
+        line = re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda m: _variable(path, variables, m[1] or m[2]), raw).strip()
+        if not line:
+            continue
+        if not line.startswith("@"):
+            yield line
+            continue
+        directive, _, rest = line.partition(" ")
+        if directive.upper() == "@SET":
+            name, _, value = rest.strip().partition(" ")
+            variables[name.upper()] = value.strip()
+        elif directive.upper() == "@INCLUDE":
+            yield from _lines(path.parent / rest.strip().strip("'\""), variables)
+        else:
+            raise DualityError(
+                f"{path}: the directive {directive} is not understood (only @SET and @INCLUDE are); give the expanded "
+                "input, which CP2K writes with 'cp2k.psmp --echo'"
+            )
+
+
+def _variable(path: Path, variables: dict[str, str], name: str) -> str:
+    if name.upper() not in variables:
+        raise DualityError(f"{path}: the variable ${name} is used but no @SET gives it a value")
+    return variables[name.upper()]
+
+
+def _numbers(path: Path, text: str, units: dict[str, float], default: str, count: int) -> FloatArray:
+    """Numbers with their units; a unit in brackets holds for all numbers behind it."""
+    factor, values = units.get(default, 1.0), []
+    for word in re.findall(r"\[[^\]]*\]|\S+", text)[: count + text.count("[")]:
+        if word.startswith("["):
+            name = word[1:-1].strip().lower()
+            if name not in units:
+                raise DualityError(f"{path}: the unit [{name}] in {text!r} is not known; known are {', '.join(units)}")
+            factor = units[name]
+            continue
+        try:
+            values.append(factor * float(word.lower().replace("d", "e")))
+        except ValueError:
+            raise DualityError(f"{path}: expected {count} number(s), got {text!r}") from None
+    if len(values) < count:
+        raise DualityError(f"{path}: expected {count} number(s), got {text!r}")
+    return np.array(values[:count])
+
+
+def _cell(path: Path, section: Section) -> tuple[bool, FloatArray | None]:
+    periodic = (section.keyword("PERIODIC") or "XYZ").upper()
+    if periodic == "NONE":
+        return False, None
+    if set(periodic) != set("XYZ"):
+        raise DualityError(
+            f"{path}: PERIODIC {periodic} is not supported; the cell must be periodic along all three vectors or NONE"
+        )
+    vectors = [section.keyword(name) for name in "ABC"]
+    lengths = section.keyword("ABC")
+    if lengths is not None:
+        angles = section.keyword("ALPHA_BETA_GAMMA", "ANGLES") or "90 90 90"
+        parameters = [*_numbers(path, lengths, _LENGTHS, "angstrom", 3), *_numbers(path, angles, _ANGLES, "deg", 3)]
+        # a along x, b in the plane of x and y: CP2K's convention and ASE's.
+        cell = np.array(Cell.fromcellpar(parameters))
+    elif all(vector is not None for vector in vectors):
+        cell = np.array([_numbers(path, vector or "", _LENGTHS, "angstrom", 3) for vector in vectors])
+    else:
+        return True, None
+    if abs(np.linalg.det(cell)) < 1e-9:
+        raise DualityError(f"{path}: the vectors of the &CELL span no volume")
+    multiple = _numbers(path, section.keyword("MULTIPLE_UNIT_CELL") or "1 1 1", {}, "", 3)
+    return True, cell * multiple[:, None]
+
+
+def _kind(path: Path, section: Section) -> Kind:
+    element = _element(section.keyword("ELEMENT", "ELEMENT_SYMBOL") or section.parameter)
+    if element is None:
+        raise DualityError(f"{path}: &KIND {section.parameter} names no element; add the keyword ELEMENT to it")
+    mass = section.keyword("MASS", "ATOMIC_MASS", "ATOMIC_WEIGHT", "WEIGHT")
+    return Kind(element, None if mass is None else float(_numbers(path, mass, _MASSES, "amu", 1)[0]))
+
+
+def _element(label: str) -> str | None:
+    letters = re.match(r"[A-Za-z]*", label)
+    word = letters[0] if letters else ""
+    for guess in (word, word[:2], word[:1]):
+        if guess.capitalize() in atomic_numbers and guess:
+            return guess.capitalize()
+    return None

@@ -1,0 +1,89 @@
+"""Error bars and tests against sources whose errors are known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from openmm_duality.errors import DualityError
+from openmm_duality.observables import statistics
+
+
+def autoregressive(rng: np.random.Generator, shape: tuple[int, int], memory: float) -> np.ndarray:
+    """AR(1) along the first axis with unit variance."""
+    out = np.empty(shape)
+    out[0] = rng.normal(size=shape[1])
+    noise = rng.normal(size=shape) * np.sqrt(1 - memory**2)
+    for t in range(1, shape[0]):
+        out[t] = memory * out[t - 1] + noise[t]
+    return out
+
+
+def test_block_errors_of_correlated_data_are_those_of_the_exact_law():
+    memory, length = 0.9, 4000
+    series = autoregressive(np.random.default_rng(1), (length, 200), memory)
+    estimates = [statistics.estimate(statistics.block_means(column, 20)) for column in series.T]
+    exact = np.sqrt((1 + memory) / (1 - memory) / length)
+    assert np.mean([e.error for e in estimates]) == pytest.approx(exact, rel=0.06)
+    covered = np.mean([abs(e.mean) < e.interval for e in estimates])
+    assert 0.90 < covered < 0.99
+
+
+def test_a_slope_is_covered_by_its_interval():
+    rng, times = np.random.default_rng(2), np.linspace(0, 10, 300)
+    covered = []
+    for _ in range(300):
+        found = statistics.slope(times, 0.3 * times + rng.normal(size=300), 6)
+        covered.append(abs(found.mean - 0.3) < found.interval)
+    assert 0.91 < np.mean(covered) < 0.985
+
+
+def test_blocks_are_contiguous_and_even():
+    block = statistics.block_of(103, 5)
+    assert (np.diff(block) >= 0).all()
+    assert np.ptp(np.bincount(block)) <= 1
+    assert statistics.blocks_in(1000, 100.0, 1.5) == statistics.MOST_BLOCKS
+    assert statistics.blocks_in(1000, 9.0, 1.5) == 6
+    assert statistics.blocks_in(3, 0.1, 1.5) == 3
+    with pytest.raises(DualityError, match="blocks"):
+        statistics.block_means(np.zeros(3), 4)
+
+
+@pytest.mark.parametrize("blocks", [(6, 6), (8, 13)])
+def test_bootstrap_keeps_its_level_for_equal_sources(blocks):
+    rng = np.random.default_rng(3)
+    smooth = stats.norm.pdf(np.subtract.outer(np.arange(60), np.linspace(0, 60, 25)), scale=4)
+    p_values = [
+        statistics.compare_curves(
+            *(rng.normal(size=(n, 25)) @ smooth.T for n in blocks), replicates=300, seed=seed
+        ).p_value
+        for seed in range(300)
+    ]
+    assert np.mean(np.array(p_values) < 0.05) < 0.08
+    assert 0.35 < np.mean(np.array(p_values) < 0.5) < 0.65
+
+
+def test_bootstrap_finds_a_difference_and_says_where():
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(2, 10, 50))
+    second[:, 17] += 5
+    found = statistics.compare_curves(first, second)
+    assert found.p_value < 1e-3
+    assert found.at == 17
+    assert found.max_difference > found.band_half_width
+
+
+def test_rejection_and_band_are_one_test():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        first, second = rng.normal(size=(2, 8, 12))
+        found = statistics.compare_curves(first, second + 0.4, replicates=500)
+        if abs(found.p_value - 0.05) > 0.005:
+            assert (found.p_value < 0.05) == (found.max_difference > found.band_half_width)
+
+
+def test_too_few_blocks_give_no_verdict():
+    few = np.random.default_rng(6).normal(size=(4, 10))
+    assert statistics.compare_curves(few, few).p_value is None
+    assert statistics.compare_means(few[:, 0], few[:, 1]).p_value is None
+    assert statistics.compare_curves(np.tile(few, (3, 1)), np.tile(few, (3, 1)), enough=False).p_value is None
+    assert np.isnan(statistics.estimate(np.array([1.0])).error)

@@ -1,0 +1,94 @@
+"""Extended XYZ and the one door for all kinds of data; the summary of what was read."""
+
+import json
+from pathlib import Path
+
+import ase.io
+import ase.units
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from openmm_duality.errors import DualityError
+from openmm_duality.reference import read, read_cp2k, summarise
+from openmm_duality.units import ELECTRONVOLT, MEV_PER_ANGSTROM
+from tests.reference.conftest import EXAMPLES
+
+
+def images(count: int = 3, cell: float | None = 6.0) -> list[Atoms]:
+    made = []
+    for k in range(count):
+        rng = np.random.default_rng(k)
+        atoms = Atoms("OHH", positions=rng.normal(size=(3, 3)), cell=cell and [cell] * 3, pbc=cell is not None)
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0 - k, forces=rng.normal(size=(3, 3)))
+        atoms.set_velocities(rng.normal(size=(3, 3)))
+        made.append(atoms)
+    return made
+
+
+@pytest.mark.parametrize(("cell", "name"), [(6.0, "a.xyz"), (None, "a.extxyz"), (6.0, "a.xyz.gz")])
+def test_extended_xyz_by_way_of_ase(tmp_path: Path, cell: float | None, name: str) -> None:
+    path, written = tmp_path / name, images(cell=cell)
+    ase.io.write(path, written, format="extxyz")
+    frames = read(path)
+    assert frames.species == ("O", "H", "H")
+    assert (frames.cells is None) == (cell is None)
+    assert frames.timestep is None
+    assert frames.forces is not None
+    assert frames.energies is not None
+    assert frames.velocities is not None
+    np.testing.assert_allclose(frames.positions[1] * 10, written[1].positions, atol=1e-7)
+    np.testing.assert_allclose(frames.forces[2] / (1e3 * MEV_PER_ANGSTROM), written[2].get_forces(), atol=1e-7)
+    np.testing.assert_allclose(frames.energies, [-ELECTRONVOLT, -2 * ELECTRONVOLT, -3 * ELECTRONVOLT])
+    # The same kinetic energy in both sets of units.
+    kinetic = 0.5 * (frames.masses[:, None] * frames.velocities[0] ** 2).sum()
+    assert kinetic / ELECTRONVOLT == pytest.approx(written[0].get_kinetic_energy(), rel=1e-5)
+
+
+def test_frames_must_be_alike(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.xyz", images()
+    written[1].symbols[0] = "N"
+    ase.io.write(path, written)
+    with pytest.raises(DualityError, match=r"frame 1 .* has other atoms"):
+        read(path)
+    written = images()
+    written[2].calc = None
+    ase.io.write(path, written)
+    with pytest.raises(DualityError, match=r"1 of 3 frames have no (energy|forces)"):
+        read(path)
+
+
+def test_a_cut_file_and_nonsense(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    ase.io.write(path, images())
+    text = path.read_text()
+    for content in (text[:-80], "", "what is this\n"):
+        path.write_text(content)
+        with pytest.raises(DualityError, match=r"a\.xyz"):
+            read(path)
+
+
+def test_the_door_knows_saved_frames_and_cp2k(tmp_path: Path) -> None:
+    frames = read(EXAMPLES / "water64-distorted" / "box1_03")
+    frames.save(tmp_path / "f.safetensors")
+    again = read(tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(again.positions, frames.positions)
+    file = read(EXAMPLES / "water64-distorted" / "box1_03-pos-1.xyz.xz")
+    np.testing.assert_array_equal(file.positions, frames.positions)
+
+
+def test_summary_of_water() -> None:
+    frames = read_cp2k(EXAMPLES / "water64-cnnp")[::20]
+    summary = summarise(frames)
+    assert summary.composition == {"H": 128, "O": 64}
+    assert summary.molecules == {"H2O": 64}
+    assert summary.density == pytest.approx(0.997, abs=0.001)
+    assert frames.forces is not None
+    assert summary.force_rms["all"] == pytest.approx(np.sqrt((frames.forces**2).mean()) / MEV_PER_ANGSTROM)
+    # Independent: the data's own README gives 245 meV/Å.
+    assert summary.force_rms["molecular"] == pytest.approx(245, rel=0.05)
+    assert summary.missing == ("velocities",)
+    assert json.loads(json.dumps(summary.to_dict()))["frames"] == len(frames)
+    for word in ("64 H2O", "shortest O-O", "meV/Å", "velocities"):
+        assert word in str(summary)

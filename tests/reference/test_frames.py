@@ -1,0 +1,111 @@
+"""Frames: splits in time, blocks, the saved file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write
+from openmm_duality.reference.frames import Frames
+
+
+def made(t: int, timestep: float | None = 5e-4) -> Frames:
+    rng = np.random.default_rng(t)
+    return Frames(
+        species=("O", "H"),
+        masses=np.array([16.0, 1.0]),
+        positions=rng.normal(size=(t, 2, 3)),
+        times=0.02 * np.arange(t) if timestep else np.zeros(t),
+        steps=np.arange(t),
+        cells=np.tile(np.eye(3), (t, 1, 1)),
+        forces=rng.normal(size=(t, 2, 3)),
+        timestep=timestep,
+        source=("a sha256:0",),
+    )
+
+
+@pytest.mark.parametrize("gap", [0.5, 0.5 * unit.picosecond, "500 fs"])
+def test_split_leaves_the_gap_to_neither(gap: object) -> None:
+    frames = made(500)
+    train, test = frames.split(0.2, gap)
+    assert len(train) == 400
+    assert test.steps[-1] == 499
+    assert 0.5 < test.times[0] - train.times[-1] <= 0.5 + 0.021
+
+
+def test_single_points_are_split_in_order_without_gap() -> None:
+    train, test = made(50, timestep=None).split()
+    assert list(train.steps) + list(test.steps) == list(range(50))
+    assert len(test) == 10
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, 0.1])
+def test_splits_that_leave_nothing_are_refused(fraction: float) -> None:
+    with pytest.raises(DualityError):
+        made(100).split(fraction)
+
+
+def test_blocks_hold_every_frame_once() -> None:
+    blocks = made(23).blocks(4)
+    assert np.concatenate([b.steps for b in blocks]).tolist() == list(range(23))
+    assert max(map(len, blocks)) - min(map(len, blocks)) <= 1
+    with pytest.raises(DualityError, match="cannot be cut"):
+        made(3).blocks(4)
+
+
+def test_saved_frames_come_back(tmp_path: Path) -> None:
+    frames, path = made(7), tmp_path / "new" / "f.safetensors"
+    frames.save(path)
+    again = Frames.load(path)
+    assert (again.species, again.timestep, again.source) == (frames.species, frames.timestep, frames.source)
+    assert again.arrays().keys() == frames.arrays().keys()
+    for name, array in frames.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array)
+        assert again.arrays()[name].dtype == array.dtype
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    made(3).save(path)
+    with pytest.raises(DualityError, match="would be overwritten"):
+        made(4).save(path)
+    assert len(Frames.load(path)) == 3
+    made(4).save(path, overwrite=True)
+    assert len(Frames.load(path)) == 4
+
+
+def test_a_failed_writing_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with atomic_write(path, overwrite=True) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+    assert path.read_text() == "old"
+
+
+def test_what_is_no_frames_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    made(3).save(path)
+    whole = path.read_bytes()
+    for content in (whole[:-10], whole[:5], b"", b"not at all"):
+        path.write_bytes(content)
+        with pytest.raises(DualityError, match=r"expected a file that Frames\.save wrote"):
+            Frames.load(path)
+    with pytest.raises(DualityError):
+        Frames.load(tmp_path / "nothing.safetensors")
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    positions = np.zeros((2, 1, 3))
+    positions[1, 0, 2] = np.nan
+    with pytest.raises(DualityError, match="frame 1"):
+        Frames(("H",), np.ones(1), positions, np.zeros(2), np.arange(2))
