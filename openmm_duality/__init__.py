@@ -1,3 +1,47 @@
-"""Molecular learning dynamics for OpenMM: agent losses inferred from CP2K, run as custom forces."""
+"""Molecular learning dynamics for OpenMM: agent losses inferred from CP2K, run as custom forces.
+
+Public names are imported when they are first used, so that ``import openmm_duality`` is quick and imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "errors": ("DualityError",),
+    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
+    "losses": ("AgentLosses", "evaluate_agents"),
+    "inference": ("DataSet", "ErrorTable", "Settings", "evaluate", "infer"),
+    "lowering": ("export_system", "export_torchscript", "lower"),
+    "dynamics": (
+        "DescentLearningIntegrator",
+        "LangevinLearningIntegrator",
+        "NoseHooverLearningIntegrator",
+        "VerletLearningIntegrator",
+        "add_barostat",
+        "create_system",
+        "create_topology",
+        "minimize",
+        "read_start",
+        "simulate",
+        "supercell",
+    ),
+    "observables": ("compare",),
+    "report": ("write_report",),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -99,7 +99,7 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))]
     assert chosen.forces is not None
     predicted, energies = np.empty_like(chosen.forces), np.empty(len(chosen))
-    for t in tqdm(range(len(chosen)), desc="evaluating", unit="frame", disable=not progress, leave=False):
+    for t in tqdm(range(len(chosen)), desc="evaluating", unit="frame", disable=None if progress else True, leave=False):
         result = evaluate_agents(losses, chosen.positions[t], chosen.species, chosen.cell(t))
         predicted[t], energies[t] = result.forces, result.energy
     molecules = molecules_of(chosen, dict(losses.bond_lengths))

@@ -130,7 +130,7 @@ def _accumulate(
     folds = [[NormalEquations.empty(layout.size(p)) for p in layout.problems] for _ in range(settings.blocks)]
     counts = [count_samples(s.frames) for s in sets]
     largest = 0.0
-    with tqdm(total=sum(counts), desc="design equations", unit="frame", disable=not progress) as bar:
+    with tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True) as bar:
         for data, count in zip(sets, counts, strict=True):
             kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
             for number, sample in enumerate(samples(data.frames)):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from vesin import NeighborList
 
 from openmm_duality.reference.cells import check_cutoff
 
@@ -62,6 +61,8 @@ def find_neighbours(
     DualityError
         If the cutoff is beyond half the shortest width of the cell.
     """
+    from vesin import NeighborList  # imports torch where it is installed, which `import openmm_duality` must not
+
     if cell is not None:
         check_cutoff(cutoff, cell)
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)

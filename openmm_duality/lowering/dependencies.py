@@ -87,6 +87,16 @@ def require_pythonforce() -> None:
         raise DualityError(f"PythonForce cannot be used here: {problem}. This installs it: {PYTHONFORCE_PIP}")
 
 
+def calm_torch() -> None:
+    """Let torch use one thread: on few cores its threads and OpenMM's wait for each other, at 30 times the cost.
+
+    ``torch.set_num_threads`` after the System is made sets another number.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @cache
 def _load_torch_plugins() -> None:
     import torch  # noqa: F401  (its libraries must be in the process before the plug-ins are loaded)

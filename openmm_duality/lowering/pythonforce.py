@@ -12,13 +12,14 @@ import openmm as mm
 from openmm import unit
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require_pythonforce
+from openmm_duality.lowering.dependencies import calm_torch, require_pythonforce
 
 
 def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
     """A `PythonForce` of the losses of a list of atoms.
 
     Its computation is pickled into a System's XML; whoever reads that needs this package and torch.
+    Sets torch to one thread (see `calm_torch`).
 
     Raises
     ------
@@ -26,6 +27,7 @@ def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, pre
         If OpenMM has no `PythonForce`, torch is missing, or a species is unknown.
     """
     require_pythonforce()
+    calm_torch()
     import torch
 
     from openmm_duality.lowering.torchscript import compile_losses

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import openmm as mm
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require_torchforce
+from openmm_duality.lowering.dependencies import calm_torch, require_torchforce
 
 
 def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
     """A `TorchForce` of the losses of a list of atoms.
+
+    Sets torch to one thread (see `calm_torch`).
 
     Raises
     ------
@@ -21,6 +23,7 @@ def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, prec
         If openmm-torch cannot be used with what is installed, or a species is unknown.
     """
     require_torchforce()
+    calm_torch()
     import torch
     from openmmtorch import TorchForce
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
-import vesin
 from tqdm import tqdm
 
 from openmm_duality.observables.statistics import Estimate, block_of, estimate
@@ -139,7 +138,7 @@ def measure(trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | 
     angles = _Histogram(_labels(species, bonds.triples), ANGLE_BINS, n_blocks)
     block = block_of(len(trajectory), n_blocks)
     done = 0
-    with tqdm(total=len(trajectory), desc=trajectory.name, unit="frame", disable=not progress, delay=1) as bar:
+    with tqdm(total=len(trajectory), desc=trajectory.name, unit="frame", disable=None if progress else True, delay=1) as bar:
         for chunk in trajectory:
             for t in range(len(chunk)):
                 b, positions, cell = int(block[done + t]), chunk.positions[t], chunk.cell(t)
@@ -159,6 +158,8 @@ class _PairCounts:
     """Histogram of the distances of all pairs of atoms, by block and pair of species."""
 
     def __init__(self, species: tuple[str, ...], molecule: IntArray, n_blocks: int, r_max: float) -> None:
+        import vesin  # imports torch where it is installed, which importing this package must not
+
         number = counts(species)
         kinds = list(number)
         self.names = [f"{a}-{b}" for a, b in combinations_with_replacement(kinds, 2)]

@@ -63,7 +63,7 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
     number = np.searchsorted(kinds, frames.species)
     shortest = np.full((len(kinds), len(kinds)), np.inf)
     order = np.sort([(a, b) for a, b in combinations_with_replacement(range(len(kinds)), 2)])
-    for t in tqdm(range(len(frames)), desc="distances", delay=3.0, disable=not progress, leave=False):
+    for t in tqdm(range(len(frames)), desc="distances", delay=3.0, disable=None if progress else True, leave=False):
         cell = frames.cell(t)
         reach = float(np.ptp(frames.positions[t], axis=0).max() * 2 if cell is None else widths(cell).max())
         # What earlier frames have shown bounds the search from above: a longer distance cannot lower it.

@@ -1,0 +1,334 @@
+"""The command line: `openmm-duality VERB …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import openmm as mm
+from openmm import unit
+
+import openmm_duality as duality
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write, sha256
+from openmm_duality.units import bare
+
+PATH = click.Path(path_type=Path)  # type: ignore[type-var]
+
+
+class Group(click.Group):
+    """Prints the package's own errors as one paragraph and exits with code 2; 1 means the answer is no."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DualityError as error:
+            click.echo(f"openmm-duality: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(duality.__version__, prog_name="openmm-duality")
+def main() -> None:
+    """Molecular learning dynamics: agent losses inferred from CP2K, run in OpenMM.
+
+    \b
+    A first session:
+      openmm-duality inspect  examples/water64-cnnp
+      openmm-duality infer    examples/water.yaml -o water.safetensors
+      openmm-duality evaluate water.safetensors examples/water64-cnnp
+      openmm-duality simulate water.safetensors --start examples/water64-cnnp -o run --time 10
+      openmm-duality compare  run examples/water64-cnnp
+
+    DATA is a CP2K project (a folder, or a prefix such as folder/water64), an extended-XYZ file or a saved frames file.
+    Bare numbers are in nm, ps, K and kJ/mol; a unit may be written out ("6 angstrom", "0.5 fs").
+    """
+
+
+def json_option(command: Any) -> Any:
+    """Adds --json FILE."""
+    return click.option("--json", "json_file", type=PATH, help="Write the figures to this file too.")(command)
+
+
+def overwrite_option(command: Any) -> Any:
+    """Adds --overwrite."""
+    return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
+
+
+def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+    if path is not None:
+        with atomic_write(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    """Before hours of work, not after them."""
+    if path.exists() and not overwrite:
+        raise DualityError(f"{path} exists already; choose another name, or give --overwrite")
+
+
+@main.command()
+@click.argument("data", type=PATH)
+@json_option
+def inspect(data: Path, json_file: Path | None) -> None:
+    """Say what DATA hold: frames, species, cell, forces, shortest distances, what is missing."""
+    summary = duality.summarise(duality.read(data))
+    click.echo(str(summary))
+    _write_json(json_file, summary.to_dict())
+
+
+@main.command()
+@click.argument("config", type=PATH, required=False)
+@click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
+@click.option("--form", help="pair, quadratic (the paper's) or moment.")
+@click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
+@click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
+@click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
+@json_option
+@overwrite_option
+def infer(
+    config: Path | None,
+    data: tuple[Path, ...],
+    form: str | None,
+    gradient: str | None,
+    cutoff: str | None,
+    model: Path,
+    json_file: Path | None,
+    overwrite: bool,
+) -> None:
+    """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
+
+    The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
+    configuration beside it.
+
+    \b
+    CONFIG.yaml:
+      form: quadratic
+      gradient: collective
+      cutoff: 6 angstrom
+      data:
+        - path: water64-cnnp
+          every: 4
+        - {path: water64-distorted/distorted, weight: 0.2}
+    """
+    from openmm_duality.inference.config import DataConfig, InferenceConfig
+    from openmm_duality.inference.errors import ErrorTable, format_tables
+    from openmm_duality.inference.settings import Settings
+
+    _refuse_existing(model, overwrite)
+    choices = {k: v for k, v in (("form", form), ("gradient", gradient), ("cutoff", cutoff)) if v is not None}
+    if (config is None) == (not data):
+        raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
+    if config is None:
+        resolved = InferenceConfig(tuple(DataConfig(str(path)) for path in data), Settings.of(**choices))
+    else:
+        loaded = InferenceConfig.load(config)
+        settings = Settings.of(**{**loaded.settings.to_dict(), **choices})
+        resolved = InferenceConfig(loaded.data, settings, loaded.folder)
+    sets, held_out = resolved.read()
+    begin = time.perf_counter()
+    losses = duality.infer(sets, test=held_out, settings=resolved.settings, progress=True)
+    seconds = time.perf_counter() - begin
+    errors = losses.metadata["errors"]
+    for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
+        tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
+        if tables:
+            click.echo(f"\n{title}\n{format_tables(tables)}")
+    losses.save(model, overwrite)
+    with atomic_write(model.with_suffix(".yaml"), overwrite=True) as temporary:
+        temporary.write_text(resolved.to_yaml())
+    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s. The model: {model}")
+    first = next(iter(errors["test"] or errors["train"]), None)
+    _write_json(
+        json_file,
+        {
+            "seconds": seconds,
+            "coefficients": losses.metadata["coefficients"],
+            "train": errors["train"].get(first),
+            "test": errors["test"].get(first),
+            "sets": errors,
+        },
+    )
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.argument("data", type=PATH)
+@click.option("--every", default=1, show_default=True, help="Look at every n-th frame.")
+@click.option("--held-out", is_flag=True, help="Look at the last 20 % by time only.")
+@json_option
+def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Path | None) -> None:
+    """Errors of MODEL against the forces and energies of DATA."""
+    losses = duality.AgentLosses.load(model)
+    frames = duality.read(data)
+    if held_out:
+        frames = frames.split()[1]
+    table = duality.evaluate(losses, frames[::every], progress=True)
+    click.echo(str(table))
+    _write_json(json_file, table.to_dict())
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data (its last frame).")
+@click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
+@click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
+@click.option("--temperature", default="300", show_default=True, help="In K.")
+@click.option(
+    "--integrator",
+    type=click.Choice(["nose-hoover", "langevin", "verlet", "descent"]),
+    default="nose-hoover",
+    show_default=True,
+)
+@click.option("--timestep", default="0.5 fs", show_default=True)
+@click.option("--friction", default="10/ps", show_default=True, help="Collision frequency of the heat bath.")
+@click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
+@click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
+@click.option("--precision", help="Of the platform: single, mixed or double.")
+@click.option("--loss-precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
+@click.option("--backend", default="torchscript", show_default=True, help="torchscript, torchforce or pythonforce.")
+@click.option("--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c.")
+@click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
+@click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
+@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks.")
+@json_option
+def simulate(model: Path, directory: Path, json_file: Path | None, **options: Any) -> None:
+    """Run learning dynamics with MODEL in a folder: DCD, log, checkpoint.
+
+    The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
+    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
+    """
+    from openmm_duality.dynamics.integrity import Limits
+
+    losses = duality.AgentLosses.load(model)
+    start = _start(options["start"]).repeated(options["supercell"])
+    timestep = bare(options["timestep"], unit.picosecond, "timestep")
+    topology = duality.create_topology(
+        start.species, _molecules(losses, start), start.cell
+    )
+    system = duality.create_system(
+        losses, topology, backend=options["backend"], precision=options["loss_precision"]
+    )
+    seen = {
+        (a, b): float(losses.shortest[i, j])
+        for i, a in enumerate(losses.species)
+        for j, b in enumerate(losses.species)
+        if i <= j and losses.shortest[i, j] > 0.0
+    }
+    result = duality.simulate(
+        system,
+        topology,
+        start.positions,
+        _integrator(options["integrator"], options["temperature"], options["friction"], timestep),
+        directory,
+        steps=round(bare(options["duration"], unit.picosecond, "time") / timestep),
+        report_interval=max(1, round(bare(options["report"], unit.picosecond, "report") / timestep)),
+        platform=options["platform"],
+        precision=options["precision"],
+        temperature=None if options["integrator"] == "descent" else options["temperature"],
+        seed=options["seed"],
+        species=start.species,
+        limits=Limits(
+            bond_lengths=dict(losses.bond_lengths), shortest_seen=seen, allow_broken=options["allow_broken"]
+        ),
+        save_velocities=options["velocities"],
+        metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
+    )
+    click.echo(result.message)
+    _write_json(json_file, {"status": result.status, "reason": result.reason, "ms_per_step": result.ms_per_step})
+    if result.status == "stopped":
+        sys.exit(1)
+
+
+def _start(path: Path) -> Any:
+    from openmm_duality.dynamics.starting import read_start
+
+    if path.suffix.lower() in (".pdb", ".xyz", ".extxyz"):
+        return read_start(path)
+    return read_start(duality.read(path))
+
+
+def _molecules(losses: Any, start: Any) -> Any:
+    from openmm_duality.reference.molecules import find_molecules
+
+    return find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+
+
+def _integrator(name: str, temperature: str, friction: str, timestep: float) -> mm.CustomIntegrator:
+    rate = bare(friction, unit.picosecond**-1, "friction")
+    kelvin = bare(temperature, unit.kelvin, "temperature")
+    if name == "verlet":
+        return duality.VerletLearningIntegrator(timestep)
+    if name == "descent":
+        return duality.DescentLearningIntegrator(timestep, 1.0 / rate)
+    if name == "langevin":
+        return duality.LangevinLearningIntegrator(kelvin, rate, timestep)
+    return duality.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+
+
+def _described(losses: Any) -> dict[str, Any]:
+    errors = losses.metadata.get("errors", {})
+    first = {kind: next(iter(tables.values())) for kind, tables in errors.items() if tables}
+    return {"form": losses.form.name, "gradient": losses.gradient, "errors": first}
+
+
+@main.command()
+@click.argument("run", type=PATH)
+@click.argument("data", type=PATH)
+@click.option("-o", "--output", "directory", type=PATH, help="Folder of the report; RUN/report by default.")
+@click.option("--discard", help="Beginning of the run to leave out, as 1 or '1 ps'.")
+@json_option
+def compare(run: Path, data: Path, directory: Path | None, discard: str | None, json_file: Path | None) -> None:
+    """Hold the observables of RUN against those of the reference DATA, with error bars.
+
+    Writes compare.json, figures and one HTML page. Exit code 1 if the two differ by more than their errors.
+    """
+    comparison = duality.compare(run, duality.read(data), discard=discard)
+    page = duality.write_report(comparison, directory or run / "report", overwrite=True)
+    for sentence in comparison.verdict:
+        click.echo(f"- {sentence}")
+    click.echo(f"The report: {page}")
+    _write_json(json_file, comparison.to_dict())
+    if comparison.agrees is False:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.option("--start", type=PATH, required=True, help="Structure whose atoms and cell the files are for.")
+@click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder for the files.")
+@click.option("--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True)
+@click.option("--backend", default="torchscript", show_default=True)
+@click.option("--precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
+@overwrite_option
+def export(
+    model: Path,
+    start: Path,
+    directory: Path,
+    supercell: tuple[int, int, int],
+    backend: str,
+    precision: str,
+    overwrite: bool,
+) -> None:
+    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
+    losses = duality.AgentLosses.load(model)
+    structure = _start(start).repeated(supercell)
+    topology = duality.create_topology(structure.species, _molecules(losses, structure), structure.cell)
+    system = duality.create_system(losses, topology, backend=backend, precision=precision)
+    for name in ("losses.pt", "system.xml", "topology.pdb"):
+        _refuse_existing(directory / name, overwrite)
+    duality.export_torchscript(
+        losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite
+    )
+    duality.export_system(system, directory / "system.xml", overwrite=overwrite)
+    with atomic_write(directory / "topology.pdb", overwrite) as temporary, open(temporary, "w") as file:
+        mm.app.PDBFile.writeFile(topology, structure.positions * unit.nanometer, file)
+    click.echo(f"{directory}: losses.pt, system.xml, topology.pdb")
+
+
+if __name__ == "__main__":
+    main()

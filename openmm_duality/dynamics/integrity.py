@@ -1,0 +1,207 @@
+"""Whether a run is still a run of the molecules it started with.
+
+A broken model can keep its temperature and its g(r) for picoseconds after an atom has left its molecule or two atoms
+have fallen into each other. So the distances are watched themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+import numpy as np
+from scipy.sparse import coo_matrix, csgraph
+
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.cells import minimum_image
+from openmm_duality.reference.distances import pairs_within
+from openmm_duality.reference.frames import FloatArray, IntArray
+from openmm_duality.reference.molecules import bonded_pairs
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class IntegrityReport:
+    """What one check found.
+
+    Parameters
+    ----------
+    finite : bool
+        Whether every position is a finite number; if not, nothing else could be measured.
+    shortest : dict
+        The shortest distance of every pair of species in nm; NaN where none is within the reach of the search.
+    atoms_left_molecule : int
+        Number of atoms cut off from the largest part of the molecule they started in.
+    collapsed : tuple of str
+        One phrase per pair of species that is too close.
+    """
+
+    finite: bool
+    shortest: dict[Pair, float]
+    atoms_left_molecule: int
+    collapsed: tuple[str, ...] = ()
+
+    def failures(self, allow_broken: bool = False) -> tuple[str, ...]:
+        """What is wrong, one phrase each; empty if nothing is.
+
+        Parameters
+        ----------
+        allow_broken : bool
+            Whether molecules may break.
+        """
+        if not self.finite:
+            return ("positions are not finite numbers",)
+        n = self.atoms_left_molecule
+        left = f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start"
+        return self.collapsed + ((left,) if n and not allow_broken else ())
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may not leave behind.
+
+    Parameters
+    ----------
+    bond_lengths : mapping
+        From pairs of bonded species to the longest bond in nm, as `reference.molecules.bond_lengths` finds them.
+    shortest_seen : mapping
+        From pairs of species to the shortest distance in the data of the model, in nm. Pairs that are not named never
+        count as collapsed.
+    collapse_fraction : float
+        A pair closer than this fraction of the shortest distance seen counts as collapsed.
+    max_temperature : float or None
+        In K; None is three times the temperature of the run.
+    allow_broken : bool
+        Whether molecules may break.
+    """
+
+    bond_lengths: Mapping[Pair, float] = field(default_factory=dict)
+    shortest_seen: Mapping[Pair, float] = field(default_factory=dict)
+    collapse_fraction: float = 0.8
+    max_temperature: float | None = None
+    allow_broken: bool = False
+
+
+class Integrity:
+    """The watch over a run.
+
+    Parameters
+    ----------
+    species : sequence of str, length N
+        The species of every atom.
+    positions : array, shape (N, 3)
+        The start in nm: the molecules are those found here.
+    cell : array, shape (3, 3), or None
+        In nm.
+    lengths : mapping
+        From pairs of bonded species (alphabetical) to the longest bond in nm; empty where nothing is bonded.
+    seen : mapping, optional
+        From pairs of species to the shortest distance in the data of the model, in nm. Without it nothing counts as
+        collapsed.
+    collapse_fraction : float
+        A pair closer than this fraction of the shortest distance seen counts as collapsed.
+    reach : float
+        How far to look for neighbours, in nm.
+
+    Raises
+    ------
+    DualityError
+        If the start is not finite, has no bond where bond lengths are given, or a pair names an unknown species.
+    """
+
+    def __init__(
+        self,
+        species: Sequence[str],
+        positions: FloatArray,
+        cell: FloatArray | None,
+        lengths: Mapping[Pair, float],
+        seen: Mapping[Pair, float] | None = None,
+        collapse_fraction: float = 0.8,
+        reach: float = 0.35,
+    ) -> None:
+        if not np.isfinite(positions).all():
+            raise DualityError("the start holds positions that are not finite numbers; choose another structure")
+        if not 0 < collapse_fraction < 1:
+            raise DualityError(f"collapse_fraction: expected a number between 0 and 1, got {collapse_fraction}")
+        self._kinds = tuple(sorted(set(species)))
+        self._number = np.searchsorted(self._kinds, np.asarray(species))
+        self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._kinds, 2))
+        present = {_ordered(pair): r for pair, r in lengths.items() if set(pair) <= set(self._kinds)}
+        self.lengths: dict[Pair, float] = present
+        self.limits = {_ordered(pair): collapse_fraction * r for pair, r in (seen or {}).items()}
+        self._fraction, self._reach = collapse_fraction, max(reach, *self.limits.values(), 0.0)
+        self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
+        if present and not len(self._bonds):
+            raise DualityError(
+                f"no two atoms of the start are bonded, by the bond lengths {_written(present)}; is it in the right "
+                "unit (PDB and XYZ files are in angstrom), and the right substance?"
+            )
+        self._longest = np.array([present[self._pair(i, j)] for i, j in self._bonds])
+        self._molecule = _components(self._bonds, len(self._number))
+
+    @property
+    def molecules(self) -> int:
+        """Number of molecules in the start; an atom without bonds is one."""
+        return int(self._molecule.max()) + 1
+
+    def check(self, positions: FloatArray, cell: FloatArray | None) -> IntegrityReport:
+        """Look at one configuration; the cost grows in proportion to the number of atoms.
+
+        Parameters
+        ----------
+        positions : array, shape (N, 3)
+            In nm, wrapped or not.
+        cell : array, shape (3, 3), or None
+            In nm.
+        """
+        if not np.isfinite(positions).all():
+            return IntegrityReport(False, dict.fromkeys(self.pairs, float("nan")), 0)
+        shortest = self._shortest(positions, cell)
+        collapsed = tuple(
+            f"{'–'.join(pair)} came to {shortest[pair]:.4f} nm, below {limit:.4f} nm ({self._fraction:g} of the "
+            "shortest distance in the data of the model)"
+            for pair, limit in self.limits.items()
+            if shortest.get(pair, np.nan) < limit
+        )
+        return IntegrityReport(True, shortest, self._left(positions, cell), collapsed)
+
+    def _shortest(self, positions: FloatArray, cell: FloatArray | None) -> dict[Pair, float]:
+        i, j, d = pairs_within(positions, cell, self._reach)
+        n = len(self._kinds)
+        a, b = np.minimum(self._number[i], self._number[j]), np.maximum(self._number[i], self._number[j])
+        shortest = np.full(n * n, np.inf)
+        np.minimum.at(shortest, a * n + b, d)
+        table = np.where(np.isfinite(shortest), shortest, np.nan).reshape(n, n)
+        return {pair: float(table[self._kinds.index(pair[0]), self._kinds.index(pair[1])]) for pair in self.pairs}
+
+    def _left(self, positions: FloatArray, cell: FloatArray | None) -> int:
+        if not len(self._bonds):
+            return 0
+        bond = minimum_image(positions[self._bonds[:, 1]] - positions[self._bonds[:, 0]], cell)
+        whole = np.linalg.norm(bond, axis=1) <= self._longest
+        if whole.all():
+            return 0
+        part = _components(self._bonds[whole], len(self._number))
+        size = np.bincount(part)
+        largest = np.zeros(self.molecules, dtype=np.int64)
+        np.maximum.at(largest, self._molecule, size[part])
+        return int(len(part) - largest.sum())
+
+    def _pair(self, i: int, j: int) -> Pair:
+        return _ordered((self._kinds[self._number[i]], self._kinds[self._number[j]]))
+
+
+def _ordered(pair: Pair) -> Pair:
+    return (min(pair), max(pair))
+
+
+def _written(lengths: Mapping[Pair, float]) -> str:
+    return ", ".join(f"{a}–{b} {r:.4g} nm" for (a, b), r in lengths.items())
+
+
+def _components(bonds: IntArray, n: int) -> IntArray:
+    """The number of the connected part that every atom is in."""
+    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -1,0 +1,149 @@
+"""The folder of a run and its record, `run.json`: everything that was resolved, and how far the run came."""
+
+from __future__ import annotations
+
+import json
+import platform as host
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write
+
+RECORD = "run.json"
+LOCK = ".lock"
+# What a resumed run may change: how far it goes, what it is told to watch, and what it found out.
+FREE = ("status", "reason", "steps", "steps_done", "time_ps", "ms_per_step", "limits", "versions", "checkpoint_interval")
+_WRITTEN_WHOLE = (".run", ".checkpoint", ".last_good", ".topology", ".final", ".stopped")
+_PACKAGES = ("openmm_duality", "openmm", "numpy", "torch", "openmmtorch")
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
+    """The folder of a run for as long as the block lasts; gives the record in it, or None for a new run.
+
+    Parameters
+    ----------
+    directory : path
+        Made if it is missing.
+
+    Raises
+    ------
+    DualityError
+        If there are other files and no record, the record cannot be read, or another process is running there.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DualityError(f"cannot make the folder {directory} for the run: {error}") from None
+    others = sorted(path.name for path in directory.iterdir() if path.name != LOCK and not _is_temporary(path))
+    if others and RECORD not in others:
+        raise DualityError(
+            f"{directory} holds {others[0]}{' and other files' if len(others) > 1 else ''} but no {RECORD}, so it is "
+            "not the folder of a run; choose a new or an empty one"
+        )
+    with open(directory / LOCK, "w") as handle:
+        _lock(handle.fileno(), directory)
+        for path in filter(_is_temporary, directory.iterdir()):
+            path.unlink()
+        yield read_record(directory) if RECORD in others else None
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Parameters
+    ----------
+    directory : path
+        Of the run.
+
+    Raises
+    ------
+    DualityError
+        If there is none, or it is not one.
+    """
+    path = directory / RECORD
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DualityError(f"cannot read {path}: {error}; is {directory} the folder of a run?") from None
+    if not isinstance(record, dict) or "status" not in record:
+        raise DualityError(f"{path} is not the record of a run; start the run in a new folder")
+    return record
+
+
+def write_record(directory: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a run in place of the one before."""
+    with atomic_write(directory / RECORD, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose settings differ.
+
+    Parameters
+    ----------
+    directory : path
+        Of the run, for the message.
+    old, new : mapping
+        The record that is there and the one that was asked for. Of an entry that holds a ``sha256`` only that counts:
+        a model may be moved, but not changed.
+
+    Raises
+    ------
+    DualityError
+        Naming every difference.
+    """
+    before, after = json.loads(json.dumps(dict(old))), json.loads(json.dumps(dict(new)))
+    differences = [
+        f"{key} was {_shown(before.get(key))} and is now {_shown(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if key not in FREE and _essence(before.get(key)) != _essence(after.get(key))
+    ]
+    if differences:
+        raise DualityError(
+            f"{directory} holds a run with other settings: {'; '.join(differences)}. Repeat the settings to go on with "
+            "it, or choose a new folder"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are loaded and matter, by name."""
+    found = {"python": host.python_version()}
+    for name in _PACKAGES:
+        if name in sys.modules:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = "not installed, run from its sources"
+    return found
+
+
+def _essence(value: Any) -> Any:
+    return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(_essence(value))
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a killed process left this file half-written, by the names that `atomic_write` gives."""
+    stem, _, process = path.stem.rpartition(".")
+    return stem in _WRITTEN_WHOLE and process.isdigit()
+
+
+def _lock(descriptor: int, directory: Path) -> None:
+    if sys.platform == "win32":  # there, the files of a run that is going on cannot be replaced anyway
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DualityError(f"another process is running in {directory}; wait for it, or choose a new folder") from None

@@ -1,0 +1,116 @@
+"""What a run writes while it goes on: velocities beside the positions of OpenMM's own reporter, and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import openmm as mm
+from openmm import app, unit
+
+from openmm_duality.dynamics.integrity import IntegrityReport, Pair
+
+
+class VelocityDCDReporter(app.DCDReporter):  # type: ignore[misc]
+    """A DCD file of velocities, for there is no reporter of them in OpenMM.
+
+    The numbers are velocities in nm/ps in the place where DCD has positions in nm: the file holds ten times the value
+    (DCD is in angstrom), and a reader that converts to nm, such as mdtraj, gives nm/ps. They are those of the
+    integrator: of the full step with Verlet and Nosé–Hoover, of the half-step with Langevin.
+
+    Parameters are those of `openmm.app.DCDReporter`; ``enforcePeriodicBox`` means nothing here.
+    """
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """Ask for velocities."""
+        return {**super().describeNextReport(simulation), "include": ["velocities"]}
+
+    def report(self, simulation: app.Simulation, state: mm.State) -> None:
+        """Write the velocities of a state."""
+        super().report(simulation, _VelocitiesAsPositions(state))
+
+
+class _VelocitiesAsPositions:
+    def __init__(self, state: mm.State) -> None:
+        self._state = state
+
+    def getPositions(self, asNumpy: bool = False) -> Any:
+        velocities = self._state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
+        return velocities * unit.nanometer
+
+    def getPeriodicBoxVectors(self) -> Any:
+        return self._state.getPeriodicBoxVectors()
+
+
+class RunLog:
+    """The log of a run: CSV, one row per report, in MD units; ``nan`` where there is nothing to say.
+
+    Parameters
+    ----------
+    path : path
+        Of the file.
+    pairs : sequence of pairs of species
+        One column for the shortest distance of each.
+    append : bool
+        Whether to go on writing a file that is there.
+    """
+
+    def __init__(self, path: Path, pairs: Sequence[Pair], append: bool = False) -> None:
+        self._pairs = tuple(pairs)
+        self._handle = open(path, "a" if append else "w")
+        if not append:
+            self._write(self.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns; energies in kJ/mol."""
+        return (
+            "step",
+            "time_ps",
+            "potential_energy",
+            "kinetic_energy",
+            "conserved_quantity",
+            "temperature_K",
+            "volume_nm3",
+            *(f"shortest_{a}-{b}_nm" for a, b in self._pairs),
+            "atoms_left_molecule",
+        )
+
+    def write(
+        self,
+        step: int,
+        time: float,
+        energies: tuple[float, float, float | None],
+        temperature: float,
+        volume: float | None,
+        integrity: IntegrityReport,
+    ) -> None:
+        """Add a row.
+
+        Parameters
+        ----------
+        step : int
+            Number of steps done.
+        time : float
+            In ps.
+        energies : tuple
+            Potential and kinetic energy and the conserved quantity, if there is one, in kJ/mol.
+        temperature : float
+            In K.
+        volume : float or None
+            In nm³; None without a cell.
+        integrity : IntegrityReport
+            Of the same moment.
+        """
+        numbers = [time, *energies, temperature, volume, *(integrity.shortest[pair] for pair in self._pairs)]
+        words = ["nan" if number is None else f"{number:.10g}" for number in numbers]
+        self._write([str(step), *words, str(integrity.atoms_left_molecule)])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    def _write(self, words: Sequence[str]) -> None:
+        self._handle.write(",".join(words) + "\n")
+        self._handle.flush()

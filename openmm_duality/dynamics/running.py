@@ -1,0 +1,337 @@
+"""Running learning dynamics: a folder with a trajectory, a log and a record, that survives being killed.
+
+A run folder holds `run.json` (everything that was resolved), `topology.pdb`, `trajectory.dcd` (positions, not wrapped),
+`velocities.dcd` if asked for (nm/ps in the place of nm), `log.csv`, `checkpoint.chk`, and at the end `final.pdb`. A run
+that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if there is anything to
+see, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm as mm
+from openmm import app, unit
+
+from openmm_duality.dynamics import record
+from openmm_duality.dynamics.integrators import LearningIntegrator
+from openmm_duality.dynamics.integrity import Integrity, Limits
+from openmm_duality.dynamics.journey import CHECKPOINT, Journey
+from openmm_duality.dynamics.starting import thermal_velocities
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.frames import FloatArray
+from openmm_duality.units import BOLTZMANN, bare
+
+_NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a call of `simulate` ended.
+
+    Parameters
+    ----------
+    directory : path
+        The folder of the run.
+    status : str
+        ``"finished"`` or ``"stopped"``.
+    reason : str
+        Why the run stopped itself; empty if it did not.
+    steps_done : int
+        Number of steps in the folder.
+    resumed_from : int
+        Number of steps that were there before this call.
+    ms_per_step : float
+        Wall time of a step in ms, checks and writing included, over the whole run.
+    """
+
+    directory: Path
+    status: str
+    reason: str
+    steps_done: int
+    resumed_from: int
+    ms_per_step: float
+
+    @property
+    def message(self) -> str:
+        """What happened, in one sentence."""
+        if self.status == "stopped":
+            return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}."
+        if self.resumed_from >= self.steps_done:
+            return f"{self.directory}: complete already, with {self.steps_done} steps; ask for more to go on."
+        begun = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
+        return f"{self.directory}: {self.steps_done} steps done{begun}, {self.ms_per_step:.3g} ms per step."
+
+
+def simulate(
+    system: mm.System,
+    topology: app.Topology,
+    positions: Any,
+    integrator: LearningIntegrator,
+    directory: str | Path,
+    *,
+    steps: int,
+    report_interval: int = 20,
+    checkpoint_interval: int | None = None,
+    platform: str | None = None,
+    precision: str | None = None,
+    temperature: Any = None,
+    velocities: Any = None,
+    seed: int | None = None,
+    species: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    save_velocities: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> RunResult:
+    """Run learning dynamics in a folder; called again with the same settings, go on where the folder ends.
+
+    Parameters
+    ----------
+    system : openmm.System
+        Without constraints. Its default box is the cell. Seeds of its random forces (barostats) are set.
+    topology : openmm.app.Topology
+        Of the same atoms, with the same cell.
+    positions : openmm.unit.Quantity or array, shape (N, 3)
+        The start, in nm.
+    integrator : LearningIntegrator
+        Not yet in a context; its seed is set.
+    directory : path
+        Of the run: a new or empty folder, or one that an earlier call made.
+    steps : int
+        Number of steps in all, those of earlier calls included.
+    report_interval : int
+        Steps between frames, rows of the log and checks.
+    checkpoint_interval : int, optional
+        Steps between checkpoints, a multiple of the report interval; ten times that by default.
+    platform, precision : str, optional
+        Of OpenMM; by default its fastest platform, at that platform's own precision.
+    temperature : openmm.unit.Quantity or float, optional
+        Of the initial velocities, in K; the integrator's by default. Damped descent starts at rest without one.
+    velocities : openmm.unit.Quantity or array, shape (N, 3), optional
+        Initial velocities in nm/ps; drawn from the temperature and the seed by default.
+    seed : int, optional
+        Above zero; drawn and recorded by default.
+    species : sequence of str, length N, optional
+        The chemical elements of the topology by default.
+    limits : Limits, optional
+        What stops the run: bonds that must stay, distances that are too short, the highest temperature. By default
+        only numbers that are not finite, and three times the temperature of the run.
+    save_velocities : bool
+        Whether to write `velocities.dcd` too.
+    metadata : mapping, optional
+        More entries for `run.json`, such as ``{"model": {"name": …, "sha256": …}}``. Resuming compares them; of an
+        entry with a ``sha256`` only that.
+    progress : bool
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    DualityError
+        If the arguments do not fit together, the folder holds something else or a run with other settings, or the
+        platform cannot run the system.
+    """
+    directory, limits = Path(directory), limits or Limits()
+    checkpoint_interval = 10 * report_interval if checkpoint_interval is None else checkpoint_interval
+    _check_numbers(steps, report_interval, checkpoint_interval, seed)
+    start = _array(positions, unit.nanometer, "positions", system.getNumParticles())
+    species = _species(topology, species, start)
+    cell = _cell(system, topology)
+    if system.getNumConstraints():
+        raise DualityError(
+            f"the system has {system.getNumConstraints()} constraints, which learning dynamics does not keep; make it "
+            "without them (in a force field of OpenMM: rigidWater=False, constraints=None)"
+        )
+    dof = integrator.degreesOfFreedom(system)
+    if dof < 1:
+        raise DualityError(f"the system has {dof} degrees of freedom; there must be at least one to move")
+    watch = Integrity(
+        species, start, cell, limits.bond_lengths, limits.shortest_seen, collapse_fraction=limits.collapse_fraction
+    )
+    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(start))])
+
+    with record.claimed(directory) as old:
+        seed = seed or (old or {}).get("seed") or secrets.randbelow(2**31 - 1) + 1
+        initial, target = _velocities(integrator, masses, dof, temperature, velocities, seed)
+        _sow(system, integrator, seed)
+        simulation, properties = _simulation(topology, system, integrator, platform, precision)
+        new = {
+            "status": "running",
+            "reason": "",
+            "steps": steps,
+            "steps_done": 0,
+            "time_ps": 0.0,
+            "ms_per_step": 0.0,
+            "ensemble": integrator.ensemble,
+            "integrator": type(integrator).__name__,
+            **integrator.parameters(),
+            "temperature": target,
+            "seed": seed,
+            "platform": simulation.context.getPlatform().getName(),
+            "precision": properties.get("Precision", precision) or _native(simulation),
+            "platform_properties": properties,
+            "report_interval": report_interval,
+            "checkpoint_interval": checkpoint_interval,
+            "save_velocities": save_velocities,
+            "degrees_of_freedom": dof,
+            "atoms": len(start),
+            "species": _listed(topology, species),
+            "composition": dict(sorted(Counter(species).items())),
+            "masses": {kind: sorted(set(masses[np.array(species) == kind])) for kind in sorted(set(species))},
+            "cell_nm": None if cell is None else cell.tolist(),
+            "molecules": watch.molecules,
+            "forces": [type(system.getForce(i)).__name__ for i in range(system.getNumForces())],
+            "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
+            "limits": {
+                "bond_lengths_nm": {"-".join(pair): r for pair, r in watch.lengths.items()},
+                "shortest_allowed_nm": {"-".join(pair): r for pair, r in watch.limits.items()},
+                "max_temperature": limits.max_temperature or (3 * target if target else None),
+                "allow_broken": limits.allow_broken,
+            },
+            "versions": record.versions(),
+        }
+        clash = sorted(new.keys() & (metadata or {}).keys())
+        if clash:
+            raise DualityError(f"metadata: {', '.join(clash)} would replace what the run itself records; rename it")
+        new.update(metadata or {})
+        if old is not None:
+            record.check_same(directory, old, new)
+            if old["status"] == "stopped":
+                return _result(directory, old, old["steps_done"])
+            if old["steps_done"] >= steps and old["status"] == "finished":
+                return _result(directory, old, old["steps_done"])
+            new.update({key: old[key] for key in ("steps_done", "time_ps", "ms_per_step")})
+        journey = Journey(simulation, watch, directory, new, limits.allow_broken)
+        if old is not None and (directory / CHECKPOINT).exists():
+            journey.resume()
+        else:
+            journey.begin(start, initial)
+        begun = journey.step
+        return _result(directory, journey.go(steps, progress), begun)
+
+
+def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:
+    for name, value in (("steps", steps), ("report_interval", report), ("checkpoint_interval", checkpoint)):
+        if value != int(value) or value < 1:
+            raise DualityError(f"{name}: expected a whole number above zero, got {value}")
+    if checkpoint % report:
+        raise DualityError(f"checkpoint_interval: {checkpoint} is not a multiple of the report interval {report}")
+    if seed is not None and not 0 < seed < 2**31:
+        raise DualityError(f"seed: expected a whole number above zero (zero means any to OpenMM), got {seed}")
+
+
+def _array(value: Any, dimension: Any, name: str, n: int) -> FloatArray:
+    array = np.array(value.value_in_unit(dimension) if unit.is_quantity(value) else value, dtype=np.float64)
+    if array.shape != (n, 3) or not np.isfinite(array).all():
+        raise DualityError(
+            f"{name}: expected finite numbers of shape ({n}, 3), for the {n} particles of the system, got shape "
+            f"{array.shape}{'' if np.isfinite(array).all() else ' with numbers that are not finite'}"
+        )
+    return array
+
+
+def _species(topology: app.Topology, species: Sequence[str] | None, start: FloatArray) -> tuple[str, ...]:
+    atoms = list(topology.atoms())
+    if len(atoms) != len(start):
+        raise DualityError(f"the topology has {len(atoms)} atoms, the system {len(start)} particles; they must agree")
+    if species is not None:
+        if len(species) != len(start):
+            raise DualityError(f"species: {len(species)} were given for {len(start)} atoms")
+        return tuple(species)
+    if any(atom.element is None for atom in atoms):
+        raise DualityError("the topology has atoms without an element; give their species")
+    return tuple(atom.element.symbol for atom in atoms)
+
+
+def _listed(topology: app.Topology, species: Sequence[str]) -> list[str]:
+    """All species where they are not the elements of `topology.pdb`, else the kinds only."""
+    elements = [None if atom.element is None else atom.element.symbol for atom in topology.atoms()]
+    return sorted(set(species)) if list(species) == elements else list(species)
+
+
+def _cell(system: mm.System, topology: app.Topology) -> FloatArray | None:
+    box = topology.getPeriodicBoxVectors()
+    if not system.usesPeriodicBoundaryConditions():
+        if box is not None:
+            raise DualityError("the topology has a cell, but no force of the system is periodic; make them agree")
+        return None
+    cell = np.array([vector.value_in_unit(unit.nanometer) for vector in system.getDefaultPeriodicBoxVectors()])
+    if box is None or not np.allclose(cell, np.array(box.value_in_unit(unit.nanometer)), atol=1e-6):
+        raise DualityError(
+            f"the system has the cell {cell.tolist()} nm and the topology {box}; set the same one in both"
+        )
+    return cell
+
+
+def _velocities(
+    integrator: LearningIntegrator, masses: FloatArray, dof: int, temperature: Any, velocities: Any, seed: int
+) -> tuple[FloatArray, float | None]:
+    """Initial velocities, and the temperature of the run, which is None for damped descent."""
+    target = integrator.getTemperature()
+    begin = target if temperature is None else bare(temperature, unit.kelvin, "temperature")
+    if velocities is not None:
+        given = _array(velocities, unit.nanometer / unit.picosecond, "velocities", len(masses))
+        kinetic = 0.5 * float(masses @ (given**2).sum(axis=1))
+        return given, target or (None if integrator.ensemble == "descent" else 2 * kinetic / (dof * BOLTZMANN))
+    if begin is None:
+        if integrator.ensemble != "descent":
+            raise DualityError(
+                f"{type(integrator).__name__} has no heat bath: give the temperature of the initial velocities, or "
+                "the velocities themselves"
+            )
+        return np.zeros((len(masses), 3)), None
+    if begin < 0:
+        raise DualityError(f"temperature: expected at least 0 K, got {begin}")
+    return thermal_velocities(masses, begin, seed), begin if target is None else target
+
+
+def _sow(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
+    for source in (integrator, *system.getForces()):
+        if hasattr(source, "setRandomNumberSeed"):
+            source.setRandomNumberSeed(seed)
+
+
+def _simulation(
+    topology: app.Topology, system: mm.System, integrator: LearningIntegrator, platform: str | None, precision: str | None
+) -> tuple[app.Simulation, dict[str, str]]:
+    """The simulation, and the properties of its platform that were asked for."""
+    known = [mm.Platform.getPlatform(i).getName() for i in range(mm.Platform.getNumPlatforms())]
+    if platform is None:
+        platform = max(known, key=lambda name: float(mm.Platform.getPlatformByName(name).getSpeed()))
+    if platform not in known:
+        raise DualityError(f"platform: there is no {platform!r} here, only {', '.join(known)}")
+    chosen = mm.Platform.getPlatformByName(platform)
+    properties = {}
+    if precision is not None and precision != _NATIVE_PRECISION.get(platform):
+        if "Precision" not in chosen.getPropertyNames() or precision not in ("single", "mixed", "double"):
+            raise DualityError(
+                f"precision: {platform} cannot run in {precision!r}; Reference runs in double, CPU in single, OpenCL "
+                "and CUDA in single, mixed or double"
+            )
+        properties["Precision"] = precision
+    if "DeterministicForces" in chosen.getPropertyNames():
+        properties["DeterministicForces"] = "true"  # else sums depend on the order of threads, and no run repeats
+    try:
+        return app.Simulation(topology, system, integrator, chosen, properties), properties
+    except (mm.OpenMMException, ValueError) as error:
+        raise DualityError(f"{platform} cannot run this system: {error}") from error
+
+
+def _native(simulation: app.Simulation) -> str:
+    platform = simulation.context.getPlatform()
+    if "Precision" in platform.getPropertyNames():
+        return str(platform.getPropertyValue(simulation.context, "Precision"))
+    return _NATIVE_PRECISION.get(platform.getName(), "unknown")
+
+
+def _result(directory: Path, ended: Mapping[str, Any], begun: int) -> RunResult:
+    return RunResult(
+        directory, ended["status"], ended["reason"], ended["steps_done"], min(begun, ended["steps_done"]), ended["ms_per_step"]
+    )

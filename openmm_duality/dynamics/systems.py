@@ -1,0 +1,170 @@
+"""OpenMM Systems in which agents descend their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openmm as mm
+from openmm import app, unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.backends import lower
+from openmm_duality.reference.cells import check_cutoff
+from openmm_duality.reference.frames import FloatArray, IntArray
+from openmm_duality.units import bare
+
+_AGENT = "learning dynamics, agent gradient"
+_COLLECTIVE = "learning dynamics, collective gradient"
+
+
+def create_topology(
+    species: Sequence[str], molecules: Sequence[IntArray] | None = None, cell: FloatArray | None = None
+) -> app.Topology:
+    """A topology without bonds, one residue per molecule.
+
+    Parameters
+    ----------
+    species : sequence of str, length N
+        Atom names and, where they are elements, elements.
+    molecules : sequence of arrays of int, optional
+        The atoms of every molecule; every atom is its own by default. OpenMM keeps the atoms of a residue together,
+        so molecules whose atoms do not follow each other become one residue per atom.
+    cell : array, shape (3, 3), optional
+        In nm.
+    """
+    topology = app.Topology()
+    chain = topology.addChain()
+    contiguous = molecules is not None and np.array_equal(np.concatenate(molecules), np.arange(len(species)))
+    groups = molecules if contiguous and molecules is not None else [np.array([k]) for k in range(len(species))]
+    for atoms in groups:
+        names = [species[k] for k in atoms]
+        residue = topology.addResidue("".join(sorted(set(names)))[:3] if len(names) > 1 else names[0], chain)
+        for k, name in enumerate(names):
+            number = names[:k].count(name) + 1 if names.count(name) > 1 else ""
+            topology.addAtom(f"{name}{number}", _element(name), residue)
+    if cell is not None:
+        topology.setPeriodicBoxVectors([mm.Vec3(*row) for row in cell] * unit.nanometer)
+    return topology
+
+
+def species_of(topology: app.Topology) -> tuple[str, ...]:
+    """The species of every atom of a topology: its element, or its name where it has none."""
+    return tuple(a.element.symbol if a.element is not None else a.name for a in topology.atoms())
+
+
+def create_system(
+    losses: AgentLosses,
+    topology: app.Topology,
+    *,
+    backend: str = "torchscript",
+    precision: str = "double",
+    removeCMMotion: bool = True,
+) -> mm.System:
+    """A System whose only interaction is that of the agent losses.
+
+    It declares no bonds, so write trajectories with ``enforcePeriodicBox=False``. Under `agent` the sum of losses that
+    OpenMM reports as potential energy is information, not a potential.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    topology : openmm.app.Topology
+        Elements give the species; its box vectors decide whether the System is periodic.
+    backend, precision : str
+        As for `lower`.
+    removeCMMotion : bool
+        Whether the motion of the centre of mass is removed at every step.
+
+    Raises
+    ------
+    DualityError
+        If a species is unknown, the box too small for the cutoff, the back end cannot run, or centre-of-mass motion
+        is to stay under `agent`, which does not conserve momentum.
+    """
+    if losses.gradient == "agent" and not removeCMMotion:
+        raise DualityError("agent losses do not conserve momentum, so their centre-of-mass motion must be removed")
+    species = species_of(topology)
+    masses = losses.masses[losses.index_of(species)]
+    system = mm.System()
+    for mass in masses:
+        system.addParticle(float(mass))
+    box = topology.getPeriodicBoxVectors()
+    if box is not None:
+        check_box(losses, box)
+        system.setDefaultPeriodicBoxVectors(*box)
+    force = lower(losses, species, periodic=box is not None, backend=backend, precision=precision)
+    force.setName(_AGENT if losses.gradient == "agent" else _COLLECTIVE)
+    system.addForce(force)
+    if removeCMMotion:
+        system.addForce(mm.CMMotionRemover(1))
+    return system
+
+
+def check_box(losses: AgentLosses, box: Any) -> None:
+    """Refuse a box less than twice the cutoff wide."""
+    check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
+
+
+def require_potential(system: mm.System, what: str) -> None:
+    """Refuse something that needs a potential energy in a System of `agent` losses.
+
+    Raises
+    ------
+    DualityError
+        If the System holds `agent` losses.
+    """
+    if any(force.getName() == _AGENT for force in system.getForces()):
+        raise DualityError(
+            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its own "
+            "loss, and their sum is only information. Infer with gradient='collective', or relax the structure with "
+            "DescentLearningIntegrator"
+        )
+
+
+def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: int = 0) -> None:
+    """Minimise the energy of a simulation with OpenMM's L-BFGS minimiser.
+
+    Parameters
+    ----------
+    tolerance : openmm.unit.Quantity or float
+        Root-mean-square force to reach, in kJ/mol/nm.
+    maxIterations : int
+        0 means until the tolerance is met.
+
+    Raises
+    ------
+    DualityError
+        Under `agent`.
+    """
+    require_potential(simulation.system, "the minimiser")
+    force = unit.kilojoule_per_mole / unit.nanometer
+    simulation.minimizeEnergy(bare(tolerance, force, "tolerance") * force, maxIterations)
+
+
+def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: int = 25) -> mm.Force:
+    """Add a Monte Carlo barostat (pressure in bar, temperature in K); it scales atoms one by one.
+
+    Raises
+    ------
+    DualityError
+        Under `agent`, or if the System is not periodic.
+    """
+    require_potential(system, "a barostat")
+    if not system.usesPeriodicBoundaryConditions():
+        raise DualityError("a barostat needs a periodic System; give the topology box vectors")
+    barostat = mm.MonteCarloBarostat(
+        bare(pressure, unit.bar, "pressure") * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin
+    )
+    barostat.setFrequency(frequency)
+    system.addForce(barostat)
+    return barostat
+
+
+def _element(name: str) -> app.Element | None:
+    try:
+        return app.Element.getBySymbol(name)
+    except KeyError:
+        return None

@@ -1,0 +1,132 @@
+"""The configuration of an inference, as a YAML file holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.targets import DataSet
+from openmm_duality.reference.formats import read
+from openmm_duality.reference.frames import Frames
+from openmm_duality.units import bare
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One data set of a configuration.
+
+    Parameters
+    ----------
+    path : str
+        CP2K project, extended-XYZ file or saved frames file; relative to the configuration file.
+    name : str
+        For error tables; the last part of the path by default.
+    weight : float
+        Factor on the squared errors of this set.
+    every : int
+        Take every n-th training frame.
+    test_fraction : float
+        The last part by time is held out.
+    gap : float
+        Time in ps before the held-out part that belongs to neither.
+    """
+
+    path: str
+    name: str = ""
+    weight: float = 1.0
+    every: int = 1
+    test_fraction: float = 0.2
+    gap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.path).name)
+        if self.weight <= 0.0:
+            raise DualityError(f"data {self.name}: the weight must be positive, got {self.weight}")
+        if self.every < 1:
+            raise DualityError(f"data {self.name}: every must be at least 1, got {self.every}")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Data sets and settings.
+
+    Parameters
+    ----------
+    data : tuple of DataConfig
+    settings : Settings
+    folder : path
+        What relative paths of the data are relative to.
+    """
+
+    data: tuple[DataConfig, ...]
+    settings: Settings = field(default_factory=Settings)
+    folder: Path = Path()
+
+    @classmethod
+    def load(cls, path: str | Path) -> InferenceConfig:
+        """Read a YAML file: a list `data`, and the fields of `Settings`.
+
+        Raises
+        ------
+        DualityError
+            If it cannot be read, a key is unknown or a value out of range.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DualityError(f"{path}: cannot be read as YAML ({error})") from None
+        if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
+            raise DualityError(f"{path}: expected a key 'data' with a list of data sets, and settings such as 'form'")
+        choices = dict(content)
+        data = tuple(_data(path, entry) for entry in choices.pop("data"))
+        try:
+            return cls(data, Settings.of(**choices), Path(path).parent)
+        except DualityError as error:
+            raise DualityError(f"{path}: {error}") from None
+
+    def read(self) -> tuple[list[DataSet], dict[str, Frames]]:
+        """The training sets, and the held-out frames by name.
+
+        Raises
+        ------
+        DualityError
+            If data cannot be read, or two sets have the same name.
+        """
+        names = [entry.name for entry in self.data]
+        if len(set(names)) < len(names):
+            raise DualityError(f"data sets need names of their own, got {', '.join(names)}")
+        sets, held_out = [], {}
+        for entry in self.data:
+            train, test = read(self.folder / entry.path).split(entry.test_fraction, entry.gap)
+            sets.append(DataSet(train[:: entry.every], entry.weight, entry.name))
+            held_out[entry.name] = test
+        return sets, held_out
+
+    def to_yaml(self) -> str:
+        """Everything resolved, as a configuration that `load` reads back (paths as they were)."""
+        return yaml.safe_dump(
+            {"data": [asdict(entry) for entry in self.data], **self.settings.to_dict()}, sort_keys=False
+        )
+
+
+def _data(path: str | Path, entry: Any) -> DataConfig:
+    if isinstance(entry, str):
+        return DataConfig(entry)
+    known = [f.name for f in fields(DataConfig)]
+    if not isinstance(entry, Mapping) or "path" not in entry:
+        raise DualityError(f"{path}: every data set needs a 'path'; got {entry!r}")
+    unknown = sorted(set(entry) - set(known))
+    if unknown:
+        raise DualityError(f"{path}: unknown key {', '.join(unknown)} of a data set; the keys are {', '.join(known)}")
+    values = dict(entry)
+    if "gap" in values:
+        values["gap"] = bare(values["gap"], unit.picosecond, "gap")
+    return DataConfig(**values)

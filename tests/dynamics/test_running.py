@@ -1,0 +1,327 @@
+"""Runs in a folder: what they write, how they resume after being killed, and what stops them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import openmm as mm
+import pytest
+from openmm import app, unit
+
+from openmm_duality.dynamics.checkpoint import read_checkpoint, repair_dcd
+from openmm_duality.dynamics.integrators import (
+    DescentLearningIntegrator,
+    LangevinLearningIntegrator,
+    VerletLearningIntegrator,
+)
+from openmm_duality.dynamics.integrity import Limits
+from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
+from openmm_duality.dynamics.running import simulate
+from openmm_duality.errors import DualityError
+from openmm_duality.units import BOLTZMANN
+from tests.dynamics import killed
+from tests.dynamics.systems import water
+
+ROOT = Path(__file__).parents[2]
+BONDS = Limits(bond_lengths={("H", "O"): 0.14})
+DCD_DATE = slice(180, 260)
+
+
+@pytest.fixture(scope="module")
+def liquid():
+    return water(1.0)
+
+
+def short(liquid, directory, *, steps=20, integrator=None, **more):
+    system, topology, positions = liquid
+    arguments = {
+        "report_interval": 5,
+        "platform": "Reference",
+        "seed": 3,
+        "limits": BONDS,
+        "progress": False,
+        **more,
+    }
+    integrator = integrator or NoseHooverLearningIntegrator(300.0, 10.0, 0.0005)
+    return simulate(system, topology, positions, integrator, directory, steps=steps, **arguments)
+
+
+def rows(directory):
+    with open(directory / "log.csv") as handle:
+        return list(csv.DictReader(handle))
+
+
+def dcd(path):
+    data = bytearray(path.read_bytes())
+    data[DCD_DATE] = b""
+    return bytes(data)
+
+
+def test_a_run_writes_what_it_says(liquid, tmp_path):
+    result = short(liquid, tmp_path / "run", save_velocities=True, metadata={"model": {"name": "m", "sha256": "0a"}})
+    directory = result.directory
+    assert (result.status, result.steps_done, result.resumed_from) == ("finished", 20, 0)
+    assert {path.name for path in directory.iterdir()} == {
+        *("run.json", "topology.pdb", "trajectory.dcd", "velocities.dcd", "log.csv", "checkpoint.chk", "final.pdb"),
+        ".lock",
+    }
+    record = json.loads((directory / "run.json").read_text())
+    n = liquid[0].getNumParticles()
+    assert record["degrees_of_freedom"] == 3 * n - 3
+    assert record["model"] == {"name": "m", "sha256": "0a"}
+    expected = {"status": "finished", "ensemble": "NVT", "temperature": 300.0, "timestep": 0.0005, "seed": 3}
+    assert expected.items() <= record.items()
+    log = rows(directory)
+    assert [int(row["step"]) for row in log] == [5, 10, 15, 20]
+    trajectory = mdtraj.load(directory / "trajectory.dcd", top=directory / "topology.pdb")
+    assert trajectory.n_frames == 4
+    np.testing.assert_allclose(trajectory.unitcell_lengths, 1.0, atol=1e-6)
+    pair = trajectory.topology.select("element O")
+    pairs = [(i, j) for k, i in enumerate(pair) for j in pair[k + 1 :]]
+    shortest = mdtraj.compute_distances(trajectory, pairs).min(axis=1)
+    logged = np.array([float(row["shortest_O-O_nm"]) for row in log])
+    np.testing.assert_allclose(logged, shortest, atol=1e-5)
+    velocities = mdtraj.load(directory / "velocities.dcd", top=directory / "topology.pdb").xyz
+    masses = np.array([liquid[0].getParticleMass(i).value_in_unit(unit.dalton) for i in range(n)])
+    kinetic = 0.5 * np.einsum("i,tix->t", masses, velocities.astype(float) ** 2)
+    logged_kinetic = np.array([float(row["kinetic_energy"]) for row in log])
+    np.testing.assert_allclose(logged_kinetic, kinetic, rtol=1e-5)
+    temperatures = 2 * kinetic / ((3 * n - 3) * BOLTZMANN)
+    np.testing.assert_allclose([float(row["temperature_K"]) for row in log], temperatures, rtol=1e-5)
+
+
+def test_the_checkpoint_is_one_that_openmm_reads(liquid, tmp_path):
+    system, topology, _ = liquid
+    result = short(liquid, tmp_path)
+    integrator = NoseHooverLearningIntegrator(300.0, 10.0, 0.0005)
+    platform = mm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(topology, system, integrator, platform)
+    simulation.loadCheckpoint(str(tmp_path / "checkpoint.chk"))
+    assert simulation.currentStep == result.steps_done
+    positions = simulation.context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    final = app.PDBFile(str(tmp_path / "final.pdb")).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    np.testing.assert_allclose(positions, final, atol=1e-4)
+
+
+@pytest.mark.parametrize(("platform", "thermostat"), [("Reference", "nose-hoover"), ("CPU", "langevin")])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, platform, thermostat):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    killed.run(whole, platform, thermostat)
+    command = [sys.executable, "-m", "tests.dynamics.killed", str(broken), platform, thermostat]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    chance = random.Random()
+    for attempt in range(3):
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
+        log, limit = broken / "log.csv", chance.randrange(200, 8000) + 10_000 * attempt
+        while process.poll() is None and not (log.exists() and log.stat().st_size > limit):
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0.0, 0.02))
+        process.kill()
+        process.wait()
+        assert process.returncode == -9, "the run ended before it was killed"
+    result = killed.run(broken, platform, thermostat)
+    assert result.status == "finished"
+    assert 0 < result.resumed_from < killed.STEPS
+    for name in ("trajectory.dcd", "velocities.dcd"):
+        assert dcd(broken / name) == dcd(whole / name)
+    assert (broken / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    assert len(rows(broken)) == killed.STEPS // 4
+
+
+def test_more_steps_extend_and_no_more_do_nothing(liquid, tmp_path):
+    short(liquid, tmp_path / "parts", steps=12)
+    before = (tmp_path / "parts" / "trajectory.dcd").read_bytes()
+    again = short(liquid, tmp_path / "parts", steps=12)
+    assert "complete already" in again.message
+    assert (tmp_path / "parts" / "trajectory.dcd").read_bytes() == before
+    extended = short(liquid, tmp_path / "parts", steps=20)
+    assert (extended.resumed_from, extended.steps_done) == (12, 20)
+    short(liquid, tmp_path / "whole", steps=20)
+    assert dcd(tmp_path / "parts" / "trajectory.dcd") == dcd(tmp_path / "whole" / "trajectory.dcd")
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
+def test_a_drawn_seed_is_recorded_and_used_again(liquid, tmp_path):
+    short(liquid, tmp_path, seed=None)
+    seed = json.loads((tmp_path / "run.json").read_text())["seed"]
+    assert short(liquid, tmp_path, seed=None, steps=25).steps_done == 25
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == seed
+    with pytest.raises(DualityError, match="seed was"):
+        short(liquid, tmp_path, seed=seed % 1000 + 1, steps=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"integrator": NoseHooverLearningIntegrator(300.0, 10.0, 0.00025)}, "timestep was 0.0005 and is now 0.00025"),
+        ({"integrator": NoseHooverLearningIntegrator(310.0, 10.0, 0.0005)}, "temperature"),
+        ({"integrator": LangevinLearningIntegrator(300.0, 10.0, 0.0005)}, "integrator"),
+        ({"report_interval": 10}, "report_interval"),
+        ({"metadata": {"model": {"name": "m", "sha256": "0b"}}}, 'model was "0a" and is now "0b"'),
+        ({"metadata": {"model": {"name": "elsewhere", "sha256": "0a"}}, "save_velocities": True}, "save_velocities was"),
+    ],
+)
+def test_other_settings_are_refused_and_named(liquid, tmp_path, change, word):
+    same = {"metadata": {"model": {"name": "m", "sha256": "0a"}}}
+    short(liquid, tmp_path, **same)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DualityError, match=word) as error:
+        short(liquid, tmp_path, steps=40, **{**same, **change})
+    assert "elsewhere" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_with_other_files_is_left_alone(liquid, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(DualityError, match=r"thesis\.tex"):
+        short(liquid, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_files_that_cannot_be_continued_are_refused(liquid, tmp_path):
+    short(liquid, tmp_path)
+    whole = (tmp_path / "trajectory.dcd").read_bytes()
+    (tmp_path / "trajectory.dcd").write_bytes(whole[:-100])
+    with pytest.raises(DualityError, match="frames are lost"):
+        short(liquid, tmp_path, steps=40)
+    (tmp_path / "trajectory.dcd").write_bytes(whole)
+    data = (tmp_path / "checkpoint.chk").read_bytes()
+    (tmp_path / "checkpoint.chk").write_bytes(data[:-5])
+    with pytest.raises(DualityError, match="is not a checkpoint"):
+        short(liquid, tmp_path, steps=40)
+    (tmp_path / "checkpoint.chk").write_bytes(data)
+    assert short(liquid, tmp_path, steps=40).status == "finished"
+
+
+def test_frames_behind_the_checkpoint_are_cut_off_and_the_header_mended(liquid, tmp_path):
+    short(liquid, tmp_path)
+    path = tmp_path / "trajectory.dcd"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[-500:])
+    with pytest.raises(DualityError, match="within a frame"):
+        repair_dcd(path)
+    sizes = read_checkpoint(tmp_path / "checkpoint.chk").sizes
+    assert sizes["trajectory.dcd"] == len(whole)
+    short(liquid, tmp_path, steps=25)
+    assert mdtraj.load(path, top=tmp_path / "topology.pdb").n_frames == 5
+
+
+def test_only_one_process_runs_in_a_folder(liquid, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    short(liquid, tmp_path)
+    with open(tmp_path / ".lock") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(DualityError, match="another process"):
+            short(liquid, tmp_path, steps=40)
+
+
+def with_force(liquid, expression):
+    """The liquid with a force of the test's own on every particle."""
+    system, topology, positions = liquid
+    system = mm.XmlSerializer.clone(system)
+    force = mm.CustomExternalForce(expression)
+    for i in range(system.getNumParticles()):
+        force.addParticle(i, [])
+    system.addForce(force)
+    return system, topology, positions
+
+
+def without_bonds(liquid):
+    system, topology, positions = liquid
+    system = mm.XmlSerializer.clone(system)
+    for force in system.getForces():
+        if isinstance(force, mm.HarmonicBondForce):
+            force.setBondParameters(0, *force.getBondParameters(0)[:3], 0.0)
+    return system, topology, positions
+
+
+def test_broken_molecules_stop_a_run_unless_allowed(liquid, tmp_path):
+    result = short(without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300)
+    assert result.status == "stopped"
+    assert "left the molecule" in result.reason
+    assert result.steps_done < 4000
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert (record["status"], record["reason"]) == ("stopped", result.reason)
+    good = app.PDBFile(str(tmp_path / "a" / "last_good.pdb"))
+    assert good.topology.getNumAtoms() == liquid[0].getNumParticles()
+    assert read_checkpoint(tmp_path / "a" / "last_good.chk").step == result.steps_done - 5
+    assert all(row["atoms_left_molecule"] == "0" for row in rows(tmp_path / "a"))
+    again = short(without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300)
+    assert (again.status, again.reason) == ("stopped", result.reason)
+
+    allowed = Limits(bond_lengths=BONDS.bond_lengths, allow_broken=True, max_temperature=1e6)
+    steps = result.steps_done + 5
+    integrator = VerletLearningIntegrator(0.0005)
+    result = short(without_bonds(liquid), tmp_path / "b", steps=steps, integrator=integrator, temperature=300, limits=allowed)
+    assert result.status == "finished"
+    assert int(rows(tmp_path / "b")[-1]["atoms_left_molecule"]) > 0
+
+
+def test_collapsed_atoms_stop_a_run(liquid, tmp_path):
+    limits = Limits(shortest_seen={("O", "O"): 0.5})
+    result = short(liquid, tmp_path, limits=limits)
+    assert (result.status, result.steps_done) == ("stopped", 0)
+    assert "O–O came to" in result.reason
+
+
+def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
+    hot = with_force(liquid, "-3000*x")
+    result = short(hot, tmp_path, steps=1000, limits=Limits())
+    assert result.status == "stopped"
+    assert "ran away" in result.reason
+    assert "900 K" in result.reason
+
+
+def test_numbers_that_are_not_finite_stop_a_run(liquid, tmp_path):
+    edge = liquid[2][:, 0].max() + 0.02
+    sick = with_force(liquid, f"100*sqrt({edge} - x)")  # pulls towards the edge, and is no number beyond it
+    result = short(sick, tmp_path, steps=1000, limits=Limits(max_temperature=math.inf))
+    assert result.status == "stopped"
+    assert "finite" in result.reason or "NaN" in result.reason
+
+
+def test_damped_descent_starts_at_rest(liquid, tmp_path):
+    result = short(liquid, tmp_path, integrator=DescentLearningIntegrator(0.0005, 0.02), steps=100)
+    assert result.status == "finished"
+    energies = [float(row["potential_energy"]) for row in rows(tmp_path)]
+    assert energies[-1] < energies[0]
+    assert rows(tmp_path)[0]["conserved_quantity"] == "nan"
+
+
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_written(liquid, tmp_path):
+    system, topology, positions = liquid
+    constrained = mm.XmlSerializer.clone(system)
+    constrained.addConstraint(0, 1, 0.1)
+    other_cell = mm.XmlSerializer.clone(system)
+    other_cell.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
+    for wrong, word in (
+        ((constrained, topology, positions), "constraints"),
+        ((other_cell, topology, positions), "cell"),
+        ((system, topology, positions[:-1]), "positions"),
+        ((system, topology, positions * np.nan), "not finite"),
+        ((system, topology, positions * 10), "bonded"),
+    ):
+        with pytest.raises(DualityError, match=word):
+            short(wrong, tmp_path / "run")
+    for wrong, word in (
+        ({"platform": "Abacus"}, "Abacus"),
+        ({"platform": "CPU", "precision": "double"}, "double"),
+        ({"steps": 0}, "steps"),
+        ({"checkpoint_interval": 7}, "multiple"),
+        ({"seed": 0}, "seed"),
+        ({"integrator": VerletLearningIntegrator(0.0005)}, "no heat bath"),
+        ({"metadata": {"status": "fine"}}, "status"),
+    ):
+        with pytest.raises(DualityError, match=word):
+            short(liquid, tmp_path / "run", **wrong)
+    assert not [path for path in tmp_path.glob("run/*") if path.name != ".lock"]
