@@ -54,12 +54,12 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
         """Degrees of freedom held at zero: the three of the centre of mass, if a ``CMMotionRemover`` acts."""
-        return 3 * any(isinstance(force, mm.CMMotionRemover) for force in system.getForces())
+        return 3 if any(isinstance(force, mm.CMMotionRemover) for force in system.getForces()) else 0
 
     def degreesOfFreedom(self, system: mm.System) -> int:
         """Number of degrees of freedom that carry kinetic energy: 3 per massive particle, less the removed ones."""
         masses = (system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles()))
-        return 3 * sum(mass > 0 for mass in masses) - self.removedDegreesOfFreedom(system)
+        return int(3 * sum(mass > 0 for mass in masses)) - self.removedDegreesOfFreedom(system)
 
     def parameters(self) -> dict[str, float]:
         """The numbers that define the dynamics, in MD units, by name."""

@@ -17,7 +17,17 @@ from openmm_duality.files import atomic_write
 RECORD = "run.json"
 LOCK = ".lock"
 # What a resumed run may change: how far it goes, what it is told to watch, and what it found out.
-FREE = ("status", "reason", "steps", "steps_done", "time_ps", "ms_per_step", "limits", "versions", "checkpoint_interval")
+FREE = (
+    "status",
+    "reason",
+    "steps",
+    "steps_done",
+    "time_ps",
+    "ms_per_step",
+    "limits",
+    "versions",
+    "checkpoint_interval",
+)
 _WRITTEN_WHOLE = (".run", ".checkpoint", ".last_good", ".topology", ".final", ".stopped")
 _PACKAGES = ("openmm_duality", "openmm", "numpy", "torch", "openmmtorch")
 

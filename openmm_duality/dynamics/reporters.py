@@ -58,7 +58,7 @@ class RunLog:
 
     def __init__(self, path: Path, pairs: Sequence[Pair], append: bool = False) -> None:
         self._pairs = tuple(pairs)
-        self._handle = open(path, "a" if append else "w")
+        self._handle = open(path, "a" if append else "w")  # noqa: SIM115  (`close` closes it)
         if not append:
             self._write(self.columns)
 

@@ -4,6 +4,9 @@ A run folder holds `run.json` (everything that was resolved), `topology.pdb`, `t
 `velocities.dcd` if asked for (nm/ps in the place of nm), `log.csv`, `checkpoint.chk`, and at the end `final.pdb`. A run
 that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if there is anything to
 see, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
+
+A resumed run is the same run to the last bit where the forces are: OpenMM's own nonbonded forces on the CPU platform
+differ in the last bit from run to run, killed or not.
 """
 
 from __future__ import annotations
@@ -299,7 +302,11 @@ def _sow(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
 
 
 def _simulation(
-    topology: app.Topology, system: mm.System, integrator: LearningIntegrator, platform: str | None, precision: str | None
+    topology: app.Topology,
+    system: mm.System,
+    integrator: LearningIntegrator,
+    platform: str | None,
+    precision: str | None,
 ) -> tuple[app.Simulation, dict[str, str]]:
     """The simulation, and the properties of its platform that were asked for."""
     known = [mm.Platform.getPlatform(i).getName() for i in range(mm.Platform.getNumPlatforms())]
@@ -333,5 +340,10 @@ def _native(simulation: app.Simulation) -> str:
 
 def _result(directory: Path, ended: Mapping[str, Any], begun: int) -> RunResult:
     return RunResult(
-        directory, ended["status"], ended["reason"], ended["steps_done"], min(begun, ended["steps_done"]), ended["ms_per_step"]
+        directory,
+        ended["status"],
+        ended["reason"],
+        ended["steps_done"],
+        min(begun, ended["steps_done"]),
+        ended["ms_per_step"],
     )

@@ -5,7 +5,6 @@ Index suffixes: t frame, i atom, x Cartesian.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from openmm import unit
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
 from openmm_duality.units import bare
 
 FloatArray = npt.NDArray[np.float64]
@@ -193,9 +190,7 @@ class Frames:
             If the file exists and `overwrite` is not set.
         """
         header = {"species": self.species, "timestep": self.timestep, "source": self.source}
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
-        with atomic_write(path, overwrite) as temporary:
-            save_file(arrays, temporary, metadata={"format": _FORMAT, "frames": json.dumps(header)})
+        write_container(path, _FORMAT, self.arrays(), header, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Frames:
@@ -206,20 +201,13 @@ class Frames:
         DualityError
             If it is no saved frames file, or is cut short.
         """
-        expected = "expected a file that Frames.save wrote"
+        arrays, header = read_container(path, _FORMAT)
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    found = metadata.get("format", "no format")
-                    raise DualityError(f"{path}: {expected} ({_FORMAT!r}), found {found!r}")
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                header = json.loads(metadata["frames"])
             return cls(
                 species=tuple(header["species"]),
                 timestep=header["timestep"],
                 source=tuple(header["source"]),
                 **arrays,
             )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DualityError(f"{path}: {expected}; it is something else or cut short ({error})") from None
+        except (KeyError, TypeError) as error:
+            raise DualityError(f"{path}: the saved frames lack something or hold too much ({error})") from None

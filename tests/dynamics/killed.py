@@ -5,18 +5,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import openmm as mm
+
 from openmm_duality.dynamics.integrators import LangevinLearningIntegrator, LearningIntegrator
 from openmm_duality.dynamics.integrity import Limits
 from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.dynamics.running import RunResult, simulate
 from tests.dynamics.systems import water
 
-STEPS = 2400
+STEPS = 2000
 
 
 def run(directory: Path, platform: str, thermostat: str, steps: int = STEPS) -> RunResult:
     """The run, from the start or from where it was killed."""
     system, topology, positions = water(1.0)
+    if platform == "CPU":  # its nonbonded forces differ from run to run in the last bit, even if asked not to
+        kinds = [isinstance(force, mm.NonbondedForce) for force in system.getForces()]
+        system.removeForce(kinds.index(True))
+        system.getForce(0).setUsesPeriodicBoundaryConditions(True)
     integrator: LearningIntegrator = (
         LangevinLearningIntegrator(300.0, 5.0, 0.0005)
         if thermostat == "langevin"

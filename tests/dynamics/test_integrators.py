@@ -109,7 +109,9 @@ def test_verlet_agrees_with_openmm_to_the_order_of_the_scheme():
     velocities = thermal(system, T)
     context.setVelocities(velocities)
     # OpenMM's leapfrog stores the velocities of half a step earlier
-    forces = context.getState(forces=True).getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+    forces = (
+        context.getState(forces=True).getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+    )
     other.setVelocities(velocities - 0.5 * dt * forces / 39.948)
     ours.step(500)
     theirs.step(500)
@@ -312,7 +314,9 @@ def test_descent_reaches_a_minimum_and_never_climbs():
         integrator.step(80)
         totals.append(potential_of(context) + kinetic_of(context))
     assert np.diff(totals).max() < 1e-3 * (totals[0] - totals[-1])
-    forces = context.getState(forces=True).getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+    forces = (
+        context.getState(forces=True).getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+    )
     assert np.abs(forces).max() < 0.01
     relaxed = potential_of(context)
     mm.LocalEnergyMinimizer.minimize(context, 1e-3)

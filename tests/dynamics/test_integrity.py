@@ -62,7 +62,9 @@ def test_atoms_that_leave_are_counted(liquid):
     assert any("2 atoms have left" in failure for failure in report.failures())
     assert report.failures(allow_broken=True) == ()
     moved = positions.copy()
-    moved[species.index("O")] += np.array([0.3, 0.3, 0.3])  # both hydrogens are alone then, one of them the largest part
+    moved[species.index("O")] += np.array(
+        [0.3, 0.3, 0.3]
+    )  # both hydrogens are alone then, one of them the largest part
     assert integrity.check(moved, cell).atoms_left_molecule == 2
 
 

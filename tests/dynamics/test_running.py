@@ -42,7 +42,7 @@ def liquid():
     return water(1.0)
 
 
-def short(liquid, directory, *, steps=20, integrator=None, **more):
+def run(liquid, directory, *, steps=20, integrator=None, **more):
     system, topology, positions = liquid
     arguments = {
         "report_interval": 5,
@@ -68,7 +68,7 @@ def dcd(path):
 
 
 def test_a_run_writes_what_it_says(liquid, tmp_path):
-    result = short(liquid, tmp_path / "run", save_velocities=True, metadata={"model": {"name": "m", "sha256": "0a"}})
+    result = run(liquid, tmp_path / "run", save_velocities=True, metadata={"model": {"name": "m", "sha256": "0a"}})
     directory = result.directory
     assert (result.status, result.steps_done, result.resumed_from) == ("finished", 20, 0)
     assert {path.name for path in directory.iterdir()} == {
@@ -102,7 +102,7 @@ def test_a_run_writes_what_it_says(liquid, tmp_path):
 
 def test_the_checkpoint_is_one_that_openmm_reads(liquid, tmp_path):
     system, topology, _ = liquid
-    result = short(liquid, tmp_path)
+    result = run(liquid, tmp_path)
     integrator = NoseHooverLearningIntegrator(300.0, 10.0, 0.0005)
     platform = mm.Platform.getPlatformByName("Reference")
     simulation = app.Simulation(topology, system, integrator, platform)
@@ -120,9 +120,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, platform, thermos
     command = [sys.executable, "-m", "tests.dynamics.killed", str(broken), platform, thermostat]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     chance = random.Random()
-    for attempt in range(3):
+    for attempt in range(2):
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
-        log, limit = broken / "log.csv", chance.randrange(200, 8000) + 10_000 * attempt
+        log, limit = broken / "log.csv", chance.randrange(200, 12_000) + 15_000 * attempt
         while process.poll() is None and not (log.exists() and log.stat().st_size > limit):
             time.sleep(0.002)
         time.sleep(chance.uniform(0.0, 0.02))
@@ -138,7 +138,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, platform, thermos
     assert len(rows(broken)) == killed.STEPS // 4
 
 
-def test_more_steps_extend_and_no_more_do_nothing(liquid, tmp_path):
+@pytest.mark.parametrize("heat_bath", [NoseHooverLearningIntegrator, LangevinLearningIntegrator])
+def test_more_steps_extend_and_no_more_do_nothing(liquid, tmp_path, heat_bath):
+    def short(liquid, directory, steps):
+        return run(liquid, directory, steps=steps, integrator=heat_bath(300.0, 10.0, 0.0005))
+
     short(liquid, tmp_path / "parts", steps=12)
     before = (tmp_path / "parts" / "trajectory.dcd").read_bytes()
     again = short(liquid, tmp_path / "parts", steps=12)
@@ -152,12 +156,12 @@ def test_more_steps_extend_and_no_more_do_nothing(liquid, tmp_path):
 
 
 def test_a_drawn_seed_is_recorded_and_used_again(liquid, tmp_path):
-    short(liquid, tmp_path, seed=None)
+    run(liquid, tmp_path, seed=None)
     seed = json.loads((tmp_path / "run.json").read_text())["seed"]
-    assert short(liquid, tmp_path, seed=None, steps=25).steps_done == 25
+    assert run(liquid, tmp_path, seed=None, steps=25).steps_done == 25
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == seed
     with pytest.raises(DualityError, match="seed was"):
-        short(liquid, tmp_path, seed=seed % 1000 + 1, steps=30)
+        run(liquid, tmp_path, seed=seed % 1000 + 1, steps=30)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +172,18 @@ def test_a_drawn_seed_is_recorded_and_used_again(liquid, tmp_path):
         ({"integrator": LangevinLearningIntegrator(300.0, 10.0, 0.0005)}, "integrator"),
         ({"report_interval": 10}, "report_interval"),
         ({"metadata": {"model": {"name": "m", "sha256": "0b"}}}, 'model was "0a" and is now "0b"'),
-        ({"metadata": {"model": {"name": "elsewhere", "sha256": "0a"}}, "save_velocities": True}, "save_velocities was"),
+        (
+            {"metadata": {"model": {"name": "elsewhere", "sha256": "0a"}}, "save_velocities": True},
+            "save_velocities was",
+        ),
     ],
 )
 def test_other_settings_are_refused_and_named(liquid, tmp_path, change, word):
     same = {"metadata": {"model": {"name": "m", "sha256": "0a"}}}
-    short(liquid, tmp_path, **same)
+    run(liquid, tmp_path, **same)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(DualityError, match=word) as error:
-        short(liquid, tmp_path, steps=40, **{**same, **change})
+        run(liquid, tmp_path, steps=40, **{**same, **change})
     assert "elsewhere" not in str(error.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -184,27 +191,27 @@ def test_other_settings_are_refused_and_named(liquid, tmp_path, change, word):
 def test_a_folder_with_other_files_is_left_alone(liquid, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(DualityError, match=r"thesis\.tex"):
-        short(liquid, tmp_path)
+        run(liquid, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_files_that_cannot_be_continued_are_refused(liquid, tmp_path):
-    short(liquid, tmp_path)
+    run(liquid, tmp_path)
     whole = (tmp_path / "trajectory.dcd").read_bytes()
     (tmp_path / "trajectory.dcd").write_bytes(whole[:-100])
     with pytest.raises(DualityError, match="frames are lost"):
-        short(liquid, tmp_path, steps=40)
+        run(liquid, tmp_path, steps=40)
     (tmp_path / "trajectory.dcd").write_bytes(whole)
     data = (tmp_path / "checkpoint.chk").read_bytes()
     (tmp_path / "checkpoint.chk").write_bytes(data[:-5])
     with pytest.raises(DualityError, match="is not a checkpoint"):
-        short(liquid, tmp_path, steps=40)
+        run(liquid, tmp_path, steps=40)
     (tmp_path / "checkpoint.chk").write_bytes(data)
-    assert short(liquid, tmp_path, steps=40).status == "finished"
+    assert run(liquid, tmp_path, steps=40).status == "finished"
 
 
 def test_frames_behind_the_checkpoint_are_cut_off_and_the_header_mended(liquid, tmp_path):
-    short(liquid, tmp_path)
+    run(liquid, tmp_path)
     path = tmp_path / "trajectory.dcd"
     whole = path.read_bytes()
     path.write_bytes(whole + whole[-500:])
@@ -212,17 +219,17 @@ def test_frames_behind_the_checkpoint_are_cut_off_and_the_header_mended(liquid, 
         repair_dcd(path)
     sizes = read_checkpoint(tmp_path / "checkpoint.chk").sizes
     assert sizes["trajectory.dcd"] == len(whole)
-    short(liquid, tmp_path, steps=25)
+    run(liquid, tmp_path, steps=25)
     assert mdtraj.load(path, top=tmp_path / "topology.pdb").n_frames == 5
 
 
 def test_only_one_process_runs_in_a_folder(liquid, tmp_path):
     fcntl = pytest.importorskip("fcntl")
-    short(liquid, tmp_path)
+    run(liquid, tmp_path)
     with open(tmp_path / ".lock") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(DualityError, match="another process"):
-            short(liquid, tmp_path, steps=40)
+            run(liquid, tmp_path, steps=40)
 
 
 def with_force(liquid, expression):
@@ -246,7 +253,9 @@ def without_bonds(liquid):
 
 
 def test_broken_molecules_stop_a_run_unless_allowed(liquid, tmp_path):
-    result = short(without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300)
+    result = run(
+        without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300
+    )
     assert result.status == "stopped"
     assert "left the molecule" in result.reason
     assert result.steps_done < 4000
@@ -256,27 +265,31 @@ def test_broken_molecules_stop_a_run_unless_allowed(liquid, tmp_path):
     assert good.topology.getNumAtoms() == liquid[0].getNumParticles()
     assert read_checkpoint(tmp_path / "a" / "last_good.chk").step == result.steps_done - 5
     assert all(row["atoms_left_molecule"] == "0" for row in rows(tmp_path / "a"))
-    again = short(without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300)
+    again = run(
+        without_bonds(liquid), tmp_path / "a", steps=4000, integrator=VerletLearningIntegrator(0.0005), temperature=300
+    )
     assert (again.status, again.reason) == ("stopped", result.reason)
 
     allowed = Limits(bond_lengths=BONDS.bond_lengths, allow_broken=True, max_temperature=1e6)
     steps = result.steps_done + 5
     integrator = VerletLearningIntegrator(0.0005)
-    result = short(without_bonds(liquid), tmp_path / "b", steps=steps, integrator=integrator, temperature=300, limits=allowed)
+    result = run(
+        without_bonds(liquid), tmp_path / "b", steps=steps, integrator=integrator, temperature=300, limits=allowed
+    )
     assert result.status == "finished"
     assert int(rows(tmp_path / "b")[-1]["atoms_left_molecule"]) > 0
 
 
 def test_collapsed_atoms_stop_a_run(liquid, tmp_path):
     limits = Limits(shortest_seen={("O", "O"): 0.5})
-    result = short(liquid, tmp_path, limits=limits)
+    result = run(liquid, tmp_path, limits=limits)
     assert (result.status, result.steps_done) == ("stopped", 0)
     assert "O–O came to" in result.reason
 
 
 def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
     hot = with_force(liquid, "-3000*x")
-    result = short(hot, tmp_path, steps=1000, limits=Limits())
+    result = run(hot, tmp_path, steps=1000, limits=Limits())
     assert result.status == "stopped"
     assert "ran away" in result.reason
     assert "900 K" in result.reason
@@ -285,13 +298,13 @@ def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
 def test_numbers_that_are_not_finite_stop_a_run(liquid, tmp_path):
     edge = liquid[2][:, 0].max() + 0.02
     sick = with_force(liquid, f"100*sqrt({edge} - x)")  # pulls towards the edge, and is no number beyond it
-    result = short(sick, tmp_path, steps=1000, limits=Limits(max_temperature=math.inf))
+    result = run(sick, tmp_path, steps=1000, limits=Limits(max_temperature=math.inf))
     assert result.status == "stopped"
     assert "finite" in result.reason or "NaN" in result.reason
 
 
 def test_damped_descent_starts_at_rest(liquid, tmp_path):
-    result = short(liquid, tmp_path, integrator=DescentLearningIntegrator(0.0005, 0.02), steps=100)
+    result = run(liquid, tmp_path, integrator=DescentLearningIntegrator(0.0005, 0.02), steps=100)
     assert result.status == "finished"
     energies = [float(row["potential_energy"]) for row in rows(tmp_path)]
     assert energies[-1] < energies[0]
@@ -309,10 +322,9 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_is_written(liquid
         ((other_cell, topology, positions), "cell"),
         ((system, topology, positions[:-1]), "positions"),
         ((system, topology, positions * np.nan), "not finite"),
-        ((system, topology, positions * 10), "bonded"),
     ):
         with pytest.raises(DualityError, match=word):
-            short(wrong, tmp_path / "run")
+            run(wrong, tmp_path / "run")
     for wrong, word in (
         ({"platform": "Abacus"}, "Abacus"),
         ({"platform": "CPU", "precision": "double"}, "double"),
@@ -323,5 +335,5 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_is_written(liquid
         ({"metadata": {"status": "fine"}}, "status"),
     ):
         with pytest.raises(DualityError, match=word):
-            short(liquid, tmp_path / "run", **wrong)
+            run(liquid, tmp_path / "run", **wrong)
     assert not [path for path in tmp_path.glob("run/*") if path.name != ".lock"]

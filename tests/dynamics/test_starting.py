@@ -25,9 +25,7 @@ def some(n=7):
 
 def test_extended_xyz_and_plain_xyz(tmp_path):
     positions, species = some()
-    frames = [
-        ase.Atoms(species, positions=10 * positions + k, cell=10 * TRICLINIC, pbc=True) for k in (1.0, 0.0)
-    ]
+    frames = [ase.Atoms(species, positions=10 * positions + k, cell=10 * TRICLINIC, pbc=True) for k in (1.0, 0.0)]
     ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
     start = read_start(tmp_path / "a.xyz")
     assert start.species == species

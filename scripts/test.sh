@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The tests, first with the dependencies `torchforce`, then, what the other set can do, with `pythonforce`.
+#
+#   bash scripts/test.sh [pytest arguments]
+#
+# Makes the two virtual environments, and installs CP2K and PoCL (OpenCL on the CPU) by apt where it may.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+cd "$here"
+programs cp2k cp2k-data pocl-opencl-icd ocl-icd-libopencl1 xz-utils
+environment "$here/.venv-torchforce" torchforce,test
+environment "$here/.venv-pythonforce" pythonforce,test
+
+echo "== ruff and mypy"
+.venv-torchforce/bin/ruff check .
+.venv-torchforce/bin/ruff format --check .
+.venv-torchforce/bin/mypy
+
+for set in torchforce pythonforce; do
+    echo "== tests with the dependencies $set"
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ".venv-$set/bin/python" -m pytest --durations=8 "$@"
+done
