@@ -15,9 +15,8 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
-from openmm_duality.units import bare
 
-PATH = click.Path(path_type=Path)  # type: ignore[type-var]
+PATH = click.Path(path_type=Path)
 
 
 class Group(click.Group):
@@ -120,6 +119,13 @@ def infer(
     from openmm_duality.inference.settings import Settings
 
     _refuse_existing(model, overwrite)
+    beside = model.with_suffix(".yaml")
+    if config is not None and beside.resolve() == config.resolve():
+        raise DualityError(
+            f"the resolved configuration would be written to {beside}, which is the configuration itself; choose "
+            "another name for the model"
+        )
+    _refuse_existing(beside, overwrite)
     choices = {k: v for k, v in (("form", form), ("gradient", gradient), ("cutoff", cutoff)) if v is not None}
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
@@ -139,8 +145,8 @@ def infer(
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
     losses.save(model, overwrite)
-    with atomic_write(model.with_suffix(".yaml"), overwrite=True) as temporary:
-        temporary.write_text(resolved.to_yaml())
+    with atomic_write(beside, overwrite) as temporary:
+        temporary.write_text(resolved.to_yaml(beside.parent))
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s. The model: {model}")
     first = next(iter(errors["test"] or errors["train"]), None)
     _write_json(
@@ -158,7 +164,7 @@ def infer(
 @main.command()
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
-@click.option("--every", default=1, show_default=True, help="Look at every n-th frame.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Look at the last 20 % by time only.")
 @json_option
 def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Path | None) -> None:
@@ -202,17 +208,16 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
     The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
     1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
     """
+    from openmm_duality.dynamics.integrators import positive
     from openmm_duality.dynamics.integrity import Limits
 
     losses = duality.AgentLosses.load(model)
-    start = _start(options["start"]).repeated(options["supercell"])
-    timestep = bare(options["timestep"], unit.picosecond, "timestep")
-    topology = duality.create_topology(
-        start.species, _molecules(losses, start), start.cell
+    start = _start(options["start"], options["supercell"])
+    timestep, duration, report = (
+        positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report")
     )
-    system = duality.create_system(
-        losses, topology, backend=options["backend"], precision=options["loss_precision"]
-    )
+    topology = duality.create_topology(start.species, _molecules(losses, start), start.cell)
+    system = duality.create_system(losses, topology, backend=options["backend"], precision=options["loss_precision"])
     seen = {
         (a, b): float(losses.shortest[i, j])
         for i, a in enumerate(losses.species)
@@ -225,16 +230,14 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
         start.positions,
         _integrator(options["integrator"], options["temperature"], options["friction"], timestep),
         directory,
-        steps=round(bare(options["duration"], unit.picosecond, "time") / timestep),
-        report_interval=max(1, round(bare(options["report"], unit.picosecond, "report") / timestep)),
+        steps=round(duration / timestep),
+        report_interval=max(1, round(report / timestep)),
         platform=options["platform"],
         precision=options["precision"],
         temperature=None if options["integrator"] == "descent" else options["temperature"],
         seed=options["seed"],
         species=start.species,
-        limits=Limits(
-            bond_lengths=dict(losses.bond_lengths), shortest_seen=seen, allow_broken=options["allow_broken"]
-        ),
+        limits=Limits(bond_lengths=dict(losses.bond_lengths), shortest_seen=seen, allow_broken=options["allow_broken"]),
         save_velocities=options["velocities"],
         metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
     )
@@ -244,12 +247,14 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
         sys.exit(1)
 
 
-def _start(path: Path) -> Any:
+def _start(path: Path, copies: tuple[int, int, int]) -> Any:
     from openmm_duality.dynamics.starting import read_start
+    from openmm_duality.reference.cp2k_files import is_position_file
 
-    if path.suffix.lower() in (".pdb", ".xyz", ".extxyz"):
-        return read_start(path)
-    return read_start(duality.read(path))
+    # CP2K's own files of positions hold no cell, so they are read with their project
+    structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
+    start = read_start(path if structure else duality.read(path))
+    return start if copies == (1, 1, 1) else start.repeated(copies)
 
 
 def _molecules(losses: Any, start: Any) -> Any:
@@ -259,8 +264,10 @@ def _molecules(losses: Any, start: Any) -> Any:
 
 
 def _integrator(name: str, temperature: str, friction: str, timestep: float) -> mm.CustomIntegrator:
-    rate = bare(friction, unit.picosecond**-1, "friction")
-    kelvin = bare(temperature, unit.kelvin, "temperature")
+    from openmm_duality.dynamics.integrators import positive
+
+    rate = positive(friction, unit.picosecond**-1, "friction")
+    kelvin = positive(temperature, unit.kelvin, "temperature")
     if name == "verlet":
         return duality.VerletLearningIntegrator(timestep)
     if name == "descent":
@@ -316,7 +323,7 @@ def export(
 ) -> None:
     """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
     losses = duality.AgentLosses.load(model)
-    structure = _start(start).repeated(supercell)
+    structure = _start(start, supercell)
     topology = duality.create_topology(structure.species, _molecules(losses, structure), structure.cell)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
     for name in ("losses.pt", "system.xml", "topology.pdb"):

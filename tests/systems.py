@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
-from openmm_duality.losses import FORMS, AgentLosses
+from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
 from openmm_duality.losses.model import levelled
+from openmm_duality.reference.frames import Frames
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,3 +80,50 @@ def random_species(n_atoms: int, seed: int = 0, species: tuple[str, ...] = SPECI
 def with_gradient(losses: AgentLosses, gradient: str) -> AgentLosses:
     """The same losses descended the other way."""
     return replace(losses, gradient=gradient)
+
+
+def random_frames(
+    n_frames: int, n_atoms: int = 30, species: tuple[str, ...] = SPECIES[:2], seed: int = 0, least: float = 0.15
+) -> Frames:
+    """Unrelated configurations of one composition in `CELL`, without forces."""
+    kinds = random_species(n_atoms, seed=99, species=species)
+    positions = np.array([random_positions(n_atoms, CELL, seed=1000 * seed + t, least=least) for t in range(n_frames)])
+    return Frames(
+        species=kinds,
+        masses=np.array([20.0 * (1 + SPECIES.index(kind)) for kind in kinds]),
+        positions=positions,
+        times=np.zeros(n_frames),
+        steps=np.arange(n_frames),
+        cells=np.tile(CELL, (n_frames, 1, 1)),
+        source=("made by a test",),
+    )
+
+
+def labelled(frames: Frames, losses: AgentLosses) -> Frames:
+    """The same frames with the forces and the sums of these losses."""
+    results = [evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t)) for t in range(len(frames))]
+    return replace(
+        frames,
+        forces=np.array([result.forces for result in results]),
+        energies=np.array([result.energy for result in results]),
+    )
+
+
+def randomised(losses: AgentLosses, seed: int = 0, scale: float = 10.0) -> AgentLosses:
+    """Losses with the bases of a model, random coefficients and no core; `collective` in its gauge."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=losses.pair_coefficients.shape) * scale
+    if losses.gradient == "collective":
+        u = 0.5 * (u + u.transpose(1, 0, 2))
+    weights = {}
+    for rank, w in losses.weights.items():
+        noise = rng.normal(size=w.shape) * 0.1 * scale
+        weights[rank] = noise + noise.transpose(0, 2, 1)
+    return replace(
+        losses, pair_coefficients=u, weights=weights, core_strength=np.zeros_like(losses.core_strength), metadata={}
+    )
+
+
+def rms(array: npt.ArrayLike) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(array))))

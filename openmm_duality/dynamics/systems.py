@@ -43,8 +43,10 @@ def create_topology(
         names = [species[k] for k in atoms]
         residue = topology.addResidue("".join(sorted(set(names)))[:3] if len(names) > 1 else names[0], chain)
         for k, name in enumerate(names):
-            number = names[:k].count(name) + 1 if names.count(name) > 1 else ""
-            topology.addAtom(f"{name}{number}", _element(name), residue)
+            element = _element(name)
+            # where there is no element, the name alone says which species it is
+            number = names[:k].count(name) + 1 if element is not None and names.count(name) > 1 else ""
+            topology.addAtom(f"{name}{number}", element, residue)
     if cell is not None:
         topology.setPeriodicBoxVectors([mm.Vec3(*row) for row in cell] * unit.nanometer)
     return topology
@@ -118,9 +120,9 @@ def require_potential(system: mm.System, what: str) -> None:
     """
     if any(force.getName() == _AGENT for force in system.getForces()):
         raise DualityError(
-            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its own "
-            "loss, and their sum is only information. Infer with gradient='collective', or relax the structure with "
-            "DescentLearningIntegrator"
+            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its "
+            "own loss, and their sum is only information. Infer with gradient='collective', or relax the structure "
+            "with DescentLearningIntegrator"
         )
 
 
@@ -165,6 +167,7 @@ def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: 
 
 def _element(name: str) -> app.Element | None:
     try:
-        return app.Element.getBySymbol(name)
+        element = app.Element.getBySymbol(name)
     except KeyError:
         return None
+    return element if element.symbol == name else None  # OpenMM takes a label such as OS for osmium

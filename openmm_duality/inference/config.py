@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import yaml
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.settings import Settings, number, whole, word
 from openmm_duality.inference.targets import DataSet
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
@@ -48,8 +50,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", Path(self.path).name)
-        if self.weight <= 0.0:
-            raise DualityError(f"data {self.name}: the weight must be positive, got {self.weight}")
+        if not 0.0 < self.weight < math.inf:
+            raise DualityError(f"data {self.name}: the weight must be positive and finite, got {self.weight}")
         if self.every < 1:
             raise DualityError(f"data {self.name}: every must be at least 1, got {self.every}")
 
@@ -85,10 +87,10 @@ class InferenceConfig:
             raise DualityError(f"{path}: cannot be read as YAML ({error})") from None
         if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
             raise DualityError(f"{path}: expected a key 'data' with a list of data sets, and settings such as 'form'")
-        choices = dict(content)
-        data = tuple(_data(path, entry) for entry in choices.pop("data"))
+        choices = {str(key): value for key, value in content.items()}
+        entries = choices.pop("data")
         try:
-            return cls(data, Settings.of(**choices), Path(path).parent)
+            return cls(tuple(_data(entry) for entry in entries), Settings.of(**choices), Path(path).parent)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -110,23 +112,37 @@ class InferenceConfig:
             held_out[entry.name] = test
         return sets, held_out
 
-    def to_yaml(self) -> str:
-        """Everything resolved, as a configuration that `load` reads back (paths as they were)."""
-        return yaml.safe_dump(
-            {"data": [asdict(entry) for entry in self.data], **self.settings.to_dict()}, sort_keys=False
-        )
+    def to_yaml(self, folder: str | Path | None = None) -> str:
+        """Everything resolved, as a configuration that `load` reads back.
+
+        Parameters
+        ----------
+        folder : path, optional
+            Where the configuration is written; relative paths of the data are made relative to it. By default they
+            stay as they were.
+        """
+        entries = [asdict(entry) for entry in self.data]
+        for entry in entries:
+            if folder is not None and not os.path.isabs(entry["path"]):
+                entry["path"] = os.path.relpath(self.folder / entry["path"], folder)
+        return yaml.safe_dump({"data": entries, **self.settings.to_dict()}, sort_keys=False)
 
 
-def _data(path: str | Path, entry: Any) -> DataConfig:
+def _data(entry: Any) -> DataConfig:
     if isinstance(entry, str):
         return DataConfig(entry)
     known = [f.name for f in fields(DataConfig)]
     if not isinstance(entry, Mapping) or "path" not in entry:
-        raise DualityError(f"{path}: every data set needs a 'path'; got {entry!r}")
-    unknown = sorted(set(entry) - set(known))
+        raise DualityError(f"every data set needs a 'path'; got {entry!r}")
+    unknown = sorted(str(key) for key in set(entry) - set(known))
     if unknown:
-        raise DualityError(f"{path}: unknown key {', '.join(unknown)} of a data set; the keys are {', '.join(known)}")
-    values = dict(entry)
-    if "gap" in values:
-        values["gap"] = bare(values["gap"], unit.picosecond, "gap")
-    return DataConfig(**values)
+        raise DualityError(f"unknown key {', '.join(unknown)} of a data set; the keys are {', '.join(known)}")
+    kinds: dict[str, Callable[[Any, str], Any]] = {
+        "path": word,
+        "name": word,
+        "weight": number,
+        "every": whole,
+        "test_fraction": number,
+        "gap": lambda value, name: bare(value, unit.picosecond, name),
+    }
+    return DataConfig(**{key: kinds[key](value, key) for key, value in entry.items()})

@@ -46,7 +46,8 @@ class Design:
         cutoff = self.pair_basis.grid.cutoff
         tables = find_neighbours(positions, cell, kinds, self.layout.n_species, cutoff)
         pair = self._pair_forces(tables, kinds)
-        contracted = [self._contraction_forces(rank, tables, kinds) for rank in self.layout.form.ranks]
+        radial = [self.basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+        contracted = [self._contraction_forces(rank, tables, radial, kinds) for rank in self.layout.form.ranks]
         return [self._problem_rows(problem, pair, contracted, kinds) for problem in self.layout.problems]
 
     def _problem_rows(
@@ -74,22 +75,16 @@ class Design:
             forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
         return np.stack(forces, axis=1)
 
-    def _contraction_forces(self, rank: int, tables: list[NeighbourTable], kinds: IntArray) -> list[FloatArray]:
+    def _contraction_forces(
+        self, rank: int, tables: list[NeighbourTable], radial: list[tuple[FloatArray, FloatArray]], kinds: IntArray
+    ) -> list[FloatArray]:
         """Force per unit W^l_Aab for every species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
         n, width = self.basis.size, self.layout.n_species * self.basis.size
         derivatives, blocks = [], []
-        for b, table in enumerate(tables):
-            f, df = self.basis.evaluate(table.distances, kinds, b)
-            u = table.directions
-            y, dy = harmonics(rank, u)
-            g, h = derivative_factors(rank, f, df, table.distances)
-            y_u = y[..., None] * u[..., None, :]
-            # K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x
-            derivatives.append(
-                np.einsum("isn,ismx->ixnsm", g, y_u, optimize=False)
-                + (np.einsum("isn,ismx->ixnsm", h, dy, optimize=False) if rank else 0.0)
-            )
+        for table, (f, df) in zip(tables, radial, strict=True):
+            y, dy = harmonics(rank, table.directions)
             blocks.append(moments(f, y))
+            derivatives.append(_moment_derivatives(rank, f, df, table, y, dy))
         m = np.concatenate(blocks, axis=1)
         own = np.concatenate([k.sum(axis=3) for k in derivatives], axis=2)  # (N, 3, S·n, 2l + 1)
         rows, columns = self.layout.triangle
@@ -111,3 +106,15 @@ class Design:
             product[..., np.arange(width), np.arange(width)] *= 0.5
             result.append(product[..., rows, columns])
         return result
+
+
+def _moment_derivatives(
+    rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable, y: FloatArray, dy: FloatArray
+) -> FloatArray:
+    """K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
+    g, h = derivative_factors(rank, f, df, table.distances)
+    along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
+    k = g.transpose(0, 2, 1)[:, None, :, :, None] * along
+    if rank:
+        k += h.transpose(0, 2, 1)[:, None, :, :, None] * dy.transpose(0, 3, 1, 2)[:, :, None]
+    return np.asarray(k)

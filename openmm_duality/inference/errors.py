@@ -57,15 +57,18 @@ class ErrorTable:
 
 def format_tables(tables: dict[str, ErrorTable]) -> str:
     """Several error tables side by side, as text: RMSE in meV/Å and in per cent of the RMS force."""
-    first = next(iter(tables.values()))
+    keys = dict.fromkeys(key for table in tables.values() for key in table.force_rmse if key != "molecular")
+    if any("molecular" in table.force_rmse for table in tables.values()):
+        keys["molecular"] = None
     width = max(12, *(len(name) + 2 for name in tables)) + 8
     lines = ["force error".ljust(14) + "".join(name.rjust(width) for name in tables)]
-    for key in first.force_rmse:
+    for key in keys:
         label = "molecules" if key == "molecular" else key
         cells = []
         for table in tables.values():
             rmse, rms = table.force_rmse.get(key), table.force_rms.get(key)
-            cells.append("-" if rmse is None or rms is None else f"{rmse:8.1f} ({100 * rmse / rms:5.1f} %)")
+            share = 100.0 * rmse / rms if rmse is not None and rms else float("nan")
+            cells.append("-" if rmse is None else f"{rmse:8.1f} ({share:5.1f} %)")
         lines.append(label.ljust(14) + "".join(cell.rjust(width) for cell in cells))
     energies = [table.energy_rmse_per_atom for table in tables.values()]
     if any(e is not None for e in energies):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import openmm_duality
 from openmm_duality.errors import DualityError
+from openmm_duality.inference.accumulate import accumulate
 from openmm_duality.inference.basis import make_basis
 from openmm_duality.inference.design import Design
 from openmm_duality.inference.equations import NormalEquations, Regularisation, choose, solve
@@ -20,7 +20,7 @@ from openmm_duality.inference.layout import FloatArray, Layout
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.short_range import with_core
 from openmm_duality.inference.survey import survey
-from openmm_duality.inference.targets import DataSet, count_samples, samples
+from openmm_duality.inference.targets import DataSet
 from openmm_duality.invariants.radial import Grid, RadialBasis
 from openmm_duality.losses.forms import form_named
 from openmm_duality.losses.model import AgentLosses, core_onsets
@@ -70,8 +70,9 @@ def infer(
         If the data cannot be used, a choice is unknown, or the cutoff is too long for a cell.
     """
     sets = [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
-    if not sets or not any(len(s.frames) for s in sets):
-        raise DualityError("there are no frames to infer from")
+    empty = [s.name for s in sets if not len(s.frames)]
+    if not sets or empty:
+        raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
     chosen = settings if settings is not None else Settings.of(**choices)
     species, masses = _species(sets)
     grid = Grid(chosen.cutoff, chosen.intervals)
@@ -83,15 +84,22 @@ def infer(
         make_basis("b-splines", grid, chosen.pair_functions, seen),
         make_basis(chosen.basis, grid, chosen.functions, seen),
     )
-    folds, largest = _accumulate(sets, species, design, chosen, progress)
+    folds, largest = accumulate(sets, species, design, chosen, progress)
     strengths, solutions = [], []
     for k, problem in enumerate(layout.problems):
         mine = [fold[k] for fold in folds if fold[k].weight > 0.0]
         curvature = _curvature(layout, problem, design.pair_basis, core_onsets(seen.shortest, grid))
-        strengths.append(_regularisation(mine, curvature, chosen))
-        solutions.append(solve(sum(mine[1:], mine[0]), curvature, strengths[-1]))
+        try:
+            strengths.append(_regularisation(mine, curvature, chosen))
+            solutions.append(solve(sum(mine[1:], mine[0]), curvature, strengths[-1]))
+        except np.linalg.LinAlgError as error:
+            raise DualityError(
+                f"the data do not determine the losses ({error}); give a stronger ridge, add frames, or ask for fewer "
+                "functions"
+            ) from None
     u, weights = layout.unpack(solutions)
-    bonds = bond_lengths(sets[0].frames)
+    met = _meetings(sets)
+    bonds = {pair: r for frames, pairs in met for pair, r in bond_lengths(frames).items() if pair in pairs}
     losses = AgentLosses(
         species=species,
         masses=masses,
@@ -106,7 +114,19 @@ def infer(
         bond_lengths=bonds,
         metadata=_provenance(sets, chosen, strengths, sum(len(s) for s in solutions)),
     )
-    return _with_errors(with_core(losses, sets[0].frames, largest), sets, test, progress)
+    return _with_errors(with_core(losses, met, largest), sets, test, progress)
+
+
+def _meetings(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
+    """The frames where each pair of species is looked at: those of the first set that has both."""
+    met: set[tuple[str, str]] = set()
+    result = []
+    for frames in (s.frames for s in sets):
+        pairs = set(combinations_with_replacement(frames.kinds, 2)) - met
+        if pairs:
+            result.append((frames, pairs))
+            met |= pairs
+    return result
 
 
 def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
@@ -122,40 +142,7 @@ def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
     return species, np.array([masses[name] for name in species])
 
 
-def _accumulate(
-    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, settings: Settings, progress: bool
-) -> tuple[list[list[NormalEquations]], float]:
-    """Normal equations of every fold and problem, streaming over the frames; and the largest force on an agent."""
-    layout = design.layout
-    folds = [[NormalEquations.empty(layout.size(p)) for p in layout.problems] for _ in range(settings.blocks)]
-    counts = [count_samples(s.frames) for s in sets]
-    largest = 0.0
-    with tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True) as bar:
-        for data, count in zip(sets, counts, strict=True):
-            kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
-            for number, sample in enumerate(samples(data.frames)):
-                fold = folds[number * settings.blocks // count]
-                rows = [
-                    sum(share * part for (share, _, _), part in zip(sample.configurations, parts, strict=True))
-                    for parts in zip(*(design.rows(x, cell, kinds) for _, x, cell in sample.configurations), strict=True)
-                ]
-                squared = np.sum(sample.target**2, axis=1)
-                largest = max(largest, float(np.sqrt(squared.max())))
-                weights = data.weight / (1.0 + squared / settings.large_force**2)
-                for equations, problem, x in zip(fold, layout.problems, rows, strict=True):
-                    mine = np.isin(kinds, problem)
-                    equations.add(
-                        np.asarray(x).reshape(-1, layout.size(problem)),
-                        sample.target[mine].ravel(),
-                        np.repeat(weights[mine], 3),
-                    )
-                bar.update()
-    return folds, largest
-
-
-def _curvature(
-    layout: Layout, problem: tuple[int, ...], basis: RadialBasis, onsets: FloatArray
-) -> FloatArray:
+def _curvature(layout: Layout, problem: tuple[int, ...], basis: RadialBasis, onsets: FloatArray) -> FloatArray:
     """The quadratic form ∫ V″² of the pair part beyond the shortest distances, over the columns of a problem."""
     size, n = layout.size(problem), layout.n_pair
     form = np.zeros((size, size))

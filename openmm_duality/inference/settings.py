@@ -5,12 +5,32 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.basis import FAMILIES
 from openmm_duality.losses.forms import check_gradient, form_named
 from openmm_duality.units import ELECTRONVOLT, bare
+
+
+def number(value: Any, name: str) -> float:
+    """A pure number; also one written out, for YAML reads 1e-7 as text."""
+    return bare(value, unit.dimensionless, name)
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number, as it was given."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise DualityError(f"{name}: expected a whole number, got {value!r}")
+    return int(value)
+
+
+def word(value: Any, name: str) -> str:
+    """A name, as it was given."""
+    if not isinstance(value, str):
+        raise DualityError(f"{name}: expected a name, got {value!r}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -63,15 +83,15 @@ class Settings:
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         for name in ("cutoff", "large_force"):
-            if not getattr(self, name) > 0.0:
-                raise DualityError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0.0 < getattr(self, name) < np.inf:
+                raise DualityError(f"{name} must be positive and finite, got {getattr(self, name)}")
         for name, least in (("pair_functions", 4), ("functions", 1), ("intervals", 20), ("blocks", 2)):
             if getattr(self, name) < least:
                 raise DualityError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("ridge", "curvature"):
             value = getattr(self, name)
-            if value is not None and value < 0.0:
-                raise DualityError(f"{name} must not be negative, got {value}")
+            if value is not None and not 0.0 <= value < np.inf:
+                raise DualityError(f"{name} must be finite and not negative, got {value}")
 
     @classmethod
     def of(cls, **choices: Any) -> Settings:
@@ -80,7 +100,7 @@ class Settings:
         Raises
         ------
         DualityError
-            If a name is not a setting.
+            If a name is not a setting, or a value is of another kind.
         """
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(choices) - set(known))
@@ -90,6 +110,15 @@ class Settings:
         for name, dimension in (("cutoff", unit.nanometer), ("large_force", force)):
             if name in choices:
                 choices[name] = bare(choices[name], dimension, name)
+        for name in ("ridge", "curvature"):
+            if choices.get(name) is not None:
+                choices[name] = number(choices[name], name)
+        for name in ("pair_functions", "functions", "intervals", "blocks"):
+            if name in choices:
+                choices[name] = whole(choices[name], name)
+        for name in ("form", "gradient", "basis"):
+            if name in choices:
+                choices[name] = word(choices[name], name)
         return cls(**choices)
 
     def to_dict(self) -> dict[str, Any]:

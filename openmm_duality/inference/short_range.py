@@ -7,6 +7,7 @@ until, in training frames, every pair of species brought together is repelled wh
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,14 +29,16 @@ _DEPTH = 0.01  # nm, where the core of the widest pair of species reaches the la
 _CLOSEST_BY = 0.8  # a pair is the closest contact when its r/r_c is below this share of every other's
 
 
-def with_core(losses: AgentLosses, frames: Frames, largest_force: float) -> AgentLosses:
+def with_core(
+    losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tuple[str, str]]]], largest_force: float
+) -> AgentLosses:
     """The losses with a core that repels at every distance below the shortest seen.
 
     Parameters
     ----------
     losses : AgentLosses
-    frames : Frames
-        Training frames in which pairs are brought together.
+    data : sequence of (Frames, pairs of species)
+        Training frames, and the pairs of species (each in alphabetical order) that are brought together in them.
     largest_force : float
         Largest force on an agent in the data, in kJ/mol/nm: the core of the widest pair of species reaches it 0.01 nm
         deep, and the others have the same force at the same r/r_c.
@@ -49,8 +52,9 @@ def with_core(losses: AgentLosses, frames: Frames, largest_force: float) -> Agen
     strength = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2)
     starts = [
         (frames[t : t + 1], pair)
+        for frames, pairs in data
         for t in np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))
-        for pair in _approaches(losses, frames, int(t))
+        for pair in _approaches(losses, frames, int(t), pairs)
     ]
     for _ in range(_DOUBLINGS):
         losses = replace(losses, core_strength=strength)
@@ -73,7 +77,7 @@ def with_core(losses: AgentLosses, frames: Frames, largest_force: float) -> Agen
 
 @dataclass(frozen=True)
 class Approach:
-    """Atom j brought towards atom i along their line, from the shortest distance seen down to 0.03 nm.
+    """Atom j brought towards atom i along their line, from just below the shortest distance seen down to 0.03 nm.
 
     Parameters
     ----------
@@ -107,7 +111,9 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 
     kinds = losses.index_of(frames.species)
     onsets = core_onsets(losses.shortest, losses.grid)[kinds[j], kinds]
     others = np.delete(np.arange(len(kinds)), [i, j])
-    distances = np.linspace(onsets[i] - 2.0 * losses.grid.spacing, CLOSEST, points)
+    # from where the radial functions are constant and the core acts, two grid points below the shortest distance
+    first = max(losses.grid.below(onsets[i]) - 2, 1) * losses.grid.spacing
+    distances = np.linspace(first, min(CLOSEST, 0.5 * first), points)
     forces, energies, closest = np.empty(points), np.empty(points), np.empty(points, dtype=bool)
     for k, r in enumerate(distances):
         positions = start.copy()
@@ -120,16 +126,18 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 
     return Approach(distances, forces, energies, closest)
 
 
-def _approaches(losses: AgentLosses, frames: Frames, t: int) -> list[tuple[int, int]]:
-    """Pairs of atoms of every pair of species, near and not so near."""
+def _approaches(
+    losses: AgentLosses, frames: Frames, t: int, pairs: Collection[tuple[str, str]]
+) -> list[tuple[int, int]]:
+    """Pairs of atoms of the pairs of species, near and not so near."""
     i, j, r = pairs_within(frames.positions[t], frames.cell(t), losses.cutoff)
     kinds = losses.index_of(frames.species)
     low, high = np.minimum(kinds[i], kinds[j]), np.maximum(kinds[i], kinds[j])
     chosen = []
-    for a in range(len(losses.species)):
-        for b in range(a, len(losses.species)):
-            order = np.flatnonzero((low == a) & (high == b) & (i != j))
-            order = order[np.argsort(r[order])]
-            picks = np.unique((np.array(_QUANTILES) * (len(order) - 1)).astype(int)) if len(order) else []
+    for a, b in sorted((losses.species.index(one), losses.species.index(other)) for one, other in pairs):
+        order = np.flatnonzero((low == a) & (high == b) & (i != j))
+        order = order[np.argsort(r[order])]
+        if len(order):
+            picks = np.unique((np.array(_QUANTILES) * (len(order) - 1)).astype(int))
             chosen += [(int(i[order[k]]), int(j[order[k]])) for k in picks]
     return chosen

@@ -14,7 +14,6 @@ from openmm_duality.reference.frames import Frames
 
 COARSEST = 2e-3  # ps; the second difference of a bond vibration says nothing at longer steps
 _SPACING = 1e-2  # ps between the centres of acceleration targets: closer ones repeat each other
-_NUMEROV = (1.0 / 12.0, 10.0 / 12.0, 1.0 / 12.0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,10 @@ def count_samples(frames: Frames) -> int:
 def samples(frames: Frames) -> Iterator[Sample]:
     """The targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
 
-    Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt², which for the integrator of the reference is F₀ + Δt²/12 F̈ to
-    fourth order; the rows are weighted in the same way, (F₋ + 10 F₀ + F₊)/12 (Numerov's formula).
+    Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory of the time step δ that is the
+    mean of the forces of all steps between q₋ and q₊ with triangular weights, F₀ + (Δt² − δ²)/12 F̈ to fourth order; the
+    rows are weighted in the same way, w F₋ + (1 − 2w) F₀ + w F₊ with w = (1 − δ²/Δt²)/12. Where every step was written,
+    w = 0 is exact; for small δ it is Numerov's formula, w = 1/12.
 
     Raises
     ------
@@ -72,14 +73,23 @@ def samples(frames: Frames) -> Iterator[Sample]:
             yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t])
         return
     dt = _spacing(frames)
+    shares = _shares(frames, dt)
     for t in _centres(frames):
-        near = range(t - 1, t + 2)
-        before, after = (minimum_image(frames.positions[k] - frames.positions[t], frames.cell(t)) for k in (t - 1, t + 1))
+        before, after = (
+            minimum_image(frames.positions[k] - frames.positions[t], frames.cell(t)) for k in (t - 1, t + 1)
+        )
         acceleration = (before + after) / dt**2
         yield Sample(
-            tuple((share, frames.positions[k], frames.cell(k)) for share, k in zip(_NUMEROV, near, strict=True)),
+            tuple((share, frames.positions[t + k], frames.cell(t + k)) for k, share in shares),
             frames.masses[:, None] * acceleration,
         )
+
+
+def _shares(frames: Frames, dt: float) -> list[tuple[int, float]]:
+    """Offsets of the frames whose rows make up a target, and their weights."""
+    assert frames.timestep is not None
+    w = (1.0 - min(1.0, frames.timestep / dt) ** 2) / 12.0
+    return [(-1, w), (0, 1.0 - 2.0 * w), (1, w)] if w > 1e-4 else [(0, 1.0)]
 
 
 def _centres(frames: Frames) -> range:
@@ -101,7 +111,8 @@ def _spacing(frames: Frames) -> float:
         )
     if dt > COARSEST * (1.0 + 1e-6):
         raise DualityError(
-            f"without forces, inference takes accelerations from second differences, and frames every {dt * 1e3:.2f} fs "
-            f"are too coarse for them (at most {COARSEST * 1e3:.0f} fs); let CP2K write positions every step, or forces"
+            f"without forces, inference takes accelerations from second differences, and frames every {dt * 1e3:.2f} "
+            f"fs are too coarse for them (at most {COARSEST * 1e3:.0f} fs); let CP2K write positions every step, or "
+            "forces"
         )
     return dt

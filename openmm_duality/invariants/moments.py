@@ -72,7 +72,7 @@ def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def moments(f: FloatArray, y: FloatArray) -> FloatArray:
     """M[i, n, m] = Σ_s f[i, s, n] Y[i, s, m], shape (N, n, 2l + 1)."""
-    return np.matmul(f.swapaxes(-1, -2), y)
+    return np.asarray(np.matmul(f.swapaxes(-1, -2), y), dtype=np.float64)
 
 
 def derivative_factors(

@@ -38,7 +38,7 @@ class Grid:
     @property
     def centres(self) -> FloatArray:
         """Centres of the K + 3 B-splines in nm, from one interval below 0 to one beyond the cutoff."""
-        return (np.arange(self.intervals + 3) - 1) * self.spacing
+        return np.asarray((np.arange(self.intervals + 3) - 1) * self.spacing, dtype=np.float64)
 
     def below(self, distance: float) -> int:
         """Index of the last grid point at or below a distance."""
@@ -50,7 +50,7 @@ class Grid:
         Exact for a cubic spline with its knots on the grid (the blossom of a cubic at three neighbouring knots is
         f − h² f''/6 at the middle one), and of fourth order in the spacing h for any other smooth function.
         """
-        return value - self.spacing**2 / 6.0 * second_derivative
+        return np.asarray(value - self.spacing**2 / 6.0 * second_derivative, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class RadialBasis:
         scaled = np.minimum(distances / grid.spacing, grid.intervals)
         k = np.minimum(scaled.astype(np.int64), grid.intervals - 1)
         x = (scaled - k)[..., None]
-        c = self.powers[a[:, None], b, k]  # (N, J, 4, n)
+        rows = (a[:, None] * len(self.coefficients) + b) * grid.intervals + k
+        c = np.take(self.powers.reshape(-1, 4, self.size), rows, axis=0)  # (N, J, 4, n)
         f = c[..., 0, :] + x * (c[..., 1, :] + x * (c[..., 2, :] + x * c[..., 3, :]))
         df = c[..., 1, :] + x * (2.0 * c[..., 2, :] + x * 3.0 * c[..., 3, :])
         return f, df / grid.spacing

@@ -116,7 +116,6 @@ class AgentLosses:
             )
         return np.array([known[name] for name in species], dtype=np.int64)
 
-
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model file: one safetensors file of arrays and a JSON header.
 
@@ -172,6 +171,8 @@ class AgentLosses:
             )
         except KeyError as missing:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
+        except (TypeError, ValueError) as error:
+            raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:

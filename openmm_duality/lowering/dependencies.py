@@ -6,6 +6,7 @@ its plug-ins load only when torch was imported before OpenMM; where that was not
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from glob import glob
 from importlib import metadata
@@ -17,7 +18,7 @@ from openmm import version
 from openmm_duality.errors import DualityError
 
 TORCHFORCE_PIP = 'pip install "openmm>=8.4,<8.5" "openmmtorch==1.5" "torch>=2.9,<2.10"'
-PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9"'
+PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9,<2.14"'
 
 # package, lowest version, first version known not to work
 _TORCHFORCE = (("openmm", (8, 4), (8, 5)), ("openmmtorch", (1, 5), (1, 6)), ("torch", (2, 9), (2, 10)))
@@ -72,6 +73,7 @@ def require_torchforce() -> None:
             f"openmm-torch cannot be used here: {problem}. These versions work together: {TORCHFORCE_PIP}"
         )
     _load_torch_plugins()
+    _import_openmmtorch()
 
 
 def require_pythonforce() -> None:
@@ -85,6 +87,20 @@ def require_pythonforce() -> None:
     problem = pythonforce_problem()
     if problem is not None:
         raise DualityError(f"PythonForce cannot be used here: {problem}. This installs it: {PYTHONFORCE_PIP}")
+
+
+def require_torch() -> None:
+    """See to it that torch can be imported.
+
+    Raises
+    ------
+    DualityError
+        If it is not installed, with the pip commands that install it.
+    """
+    if installed("torch") is None:
+        raise DualityError(
+            f"torch is not installed. Either of these installs it: {TORCHFORCE_PIP}   or   {PYTHONFORCE_PIP}"
+        )
 
 
 def calm_torch() -> None:
@@ -109,3 +125,17 @@ def _load_torch_plugins() -> None:
         of_platform = next((p for p in ("CUDA", "OpenCL", "HIP") if p in Path(path).name), None)
         if of_platform is None or of_platform in platforms:
             mm.Platform.loadPluginLibrary(path)
+
+
+@cache
+def _import_openmmtorch() -> None:
+    # openmmtorch 1.5 imports OpenMM by its old name, and OpenMM's remark on that is of no use to whoever runs this
+    def other(record: logging.LogRecord) -> bool:
+        return "simtk.openmm" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(other)
+    try:
+        import openmmtorch  # noqa: F401
+    finally:
+        root.removeFilter(other)

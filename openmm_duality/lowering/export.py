@@ -9,6 +9,7 @@ import openmm as mm
 
 from openmm_duality.files import atomic_write
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.dependencies import require_torch
 
 
 def export_torchscript(
@@ -22,8 +23,9 @@ def export_torchscript(
     Raises
     ------
     DualityError
-        If the file exists and `overwrite` is not set, or a species is unknown.
+        If the file exists and `overwrite` is not set, a species is unknown, or torch is not installed.
     """
+    require_torch()
     import torch
 
     from openmm_duality.lowering.torchscript import compile_losses

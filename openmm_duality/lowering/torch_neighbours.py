@@ -6,6 +6,7 @@ Index suffixes: i agent, j neighbour, p pair, x Cartesian.
 import torch
 
 CELLS_FROM = 1200  # atoms from which cells are faster than all pairs (measured on one core)
+CELLS_PER_ATOM = 8  # at most, so that an almost empty box does not fill the memory
 CHUNK = 4096  # atoms whose candidates are examined together, which bounds the memory
 
 
@@ -68,7 +69,11 @@ def all_pairs(
 
 
 def pairs_from_cells(
-    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float, chunk: int = CHUNK
+    positions: torch.Tensor,
+    box: torch.Tensor | None,
+    cutoff: float,
+    chunk: int = CHUNK,
+    cells_per_atom: int = CELLS_PER_ATOM,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`find_pairs` over cells at least a cutoff wide, in time and memory proportional to the number of atoms."""
     n = positions.shape[0]
@@ -84,7 +89,8 @@ def pairs_from_cells(
         fractional = torch.matmul(positions, torch.linalg.inv(box))
     fractional = fractional - torch.floor(fractional)
     widths = 1.0 / torch.linalg.vector_norm(torch.linalg.inv(cell_box), dim=0)
-    shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)).to(torch.long), min=1)
+    most = max(3.0, float(cells_per_atom * n) ** (1.0 / 3.0))
+    shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
     if int(shape.min()) < 3:
         return all_pairs(positions, box, cutoff)
     triple = torch.minimum(torch.floor(fractional * shape).to(torch.long), shape - 1)

@@ -18,40 +18,52 @@ from openmm_duality.lowering.torch_neighbours import find_pairs
 PRECISIONS = {"double": torch.float64, "single": torch.float32}
 
 
-def harmonics(rank: int, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `invariants.moments.harmonics`, with the gradient (N, J, 2l + 1, 3) projected: ∂_x Y − l Y u_x."""
-    x, y, z = u[..., 0], u[..., 1], u[..., 2]
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    values = [one]
-    gradient = [zero, zero, zero]
+def harmonics(rank: int, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
+    """As `invariants.moments.harmonics`: the 2l + 1 components at unit vectors (x, y, z), each of shape (N, J)."""
+    if rank == 0:
+        return [torch.ones_like(x)]
     if rank == 1:
-        values = [x, y, z]
-        gradient = [one, zero, zero, zero, one, zero, zero, zero, one]
-    elif rank == 2:
+        return [x, y, z]
+    if rank == 2:
         s = 3.0**0.5
-        values = [s * x * y, s * y * z, s * z * x, 0.5 * s * (x * x - y * y), 0.5 * (2 * z * z - x * x - y * y)]
-        gradient = [s * y, s * x, zero, zero, s * z, s * y, s * z, zero, s * x, s * x, -s * y, zero, -x, -y, 2 * z]
-    elif rank == 3:
-        a, b, c = (5.0 / 8.0) ** 0.5, 15.0**0.5, (3.0 / 8.0) ** 0.5
-        values = [
-            a * y * (3 * x * x - y * y),
-            b * x * y * z,
-            c * y * (4 * z * z - x * x - y * y),
-            0.5 * z * (2 * z * z - 3 * x * x - 3 * y * y),
-            c * x * (4 * z * z - x * x - y * y),
-            0.5 * b * z * (x * x - y * y),
-            a * x * (x * x - 3 * y * y),
-        ]
-        gradient = [6 * a * x * y, 3 * a * (x * x - y * y), zero]
-        gradient += [b * y * z, b * x * z, b * x * y]
-        gradient += [-2 * c * x * y, c * (4 * z * z - x * x - 3 * y * y), 8 * c * y * z]
-        gradient += [-3 * x * z, -3 * y * z, 0.5 * (6 * z * z - 3 * x * x - 3 * y * y)]
-        gradient += [c * (4 * z * z - 3 * x * x - y * y), -2 * c * x * y, 8 * c * x * z]
-        gradient += [b * x * z, -b * y * z, 0.5 * b * (x * x - y * y)]
-        gradient += [3 * a * (x * x - y * y), -6 * a * x * y, zero]
-    ylm = torch.stack(values, dim=-1)
-    dylm = torch.stack(gradient, dim=-1).reshape(ylm.shape + (3,))
-    return ylm, dylm - rank * ylm.unsqueeze(-1) * u.unsqueeze(-2)
+        return [s * x * y, s * y * z, s * z * x, 0.5 * s * (x * x - y * y), 1.5 * z * z - 0.5]
+    a, b, c = (5.0 / 8.0) ** 0.5, 15.0**0.5, (3.0 / 8.0) ** 0.5
+    xx, yy, zz = x * x, y * y, z * z
+    return [
+        a * y * (3 * xx - yy),
+        b * x * y * z,
+        c * y * (5 * zz - 1.0),
+        0.5 * z * (5 * zz - 3.0),
+        c * x * (5 * zz - 1.0),
+        0.5 * b * z * (xx - yy),
+        a * x * (xx - 3 * yy),
+    ]
+
+
+def harmonic_gradients(
+    rank: int, w: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Σ_m w_m ∂Y_m, the gradient of the homogeneous polynomials of rank 1…3 at unit vectors, each of shape (N, J)."""
+    if rank == 1:
+        return w[0], w[1], w[2]
+    if rank == 2:
+        s = 3.0**0.5
+        xy, yz, zx, planar, axial = s * w[0], s * w[1], s * w[2], s * w[3], w[4]
+        return (
+            xy * y + zx * z + (planar - axial) * x,
+            xy * x + yz * z - (planar + axial) * y,
+            yz * y + zx * x + 2 * axial * z,
+        )
+    a, b, c = (5.0 / 8.0) ** 0.5, 15.0**0.5, (3.0 / 8.0) ** 0.5
+    xx, yy, zz, xy, yz, zx = x * x, y * y, z * z, x * y, y * z, z * x
+    planar = 3 * a * (xx - yy)
+    gx = 6 * a * xy * w[0] + b * yz * w[1] - 2 * c * xy * w[2] - 3 * zx * w[3]
+    gx = gx + c * (4 * zz - 3 * xx - yy) * w[4] + b * zx * w[5] + planar * w[6]
+    gy = planar * w[0] + b * zx * w[1] + c * (4 * zz - xx - 3 * yy) * w[2] - 3 * yz * w[3]
+    gy = gy - 2 * c * xy * w[4] - b * yz * w[5] - 6 * a * xy * w[6]
+    gz = b * xy * w[1] + 8 * c * yz * w[2] + 1.5 * (2 * zz - xx - yy) * w[3] + 8 * c * zx * w[4]
+    gz = gz + 0.5 * b * (xx - yy) * w[5]
+    return gx, gy, gz
 
 
 class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
@@ -102,7 +114,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """f and f' (per grid interval) from the rows of a table, shape (N, J, n)."""
         c = torch.nn.functional.embedding(rows, table)
-        c = c.reshape(rows.shape + (4, -1))
+        c = c.reshape([rows.shape[0], rows.shape[1], 4, table.shape[1] // 4])
         c0, c1, c2, c3 = c.unbind(-2)
         x = fraction.unsqueeze(-1)
         return c0 + x * (c1 + x * (c2 + x * c3)), c1 + x * (2.0 * c2 + x * (3.0 * c3))
@@ -114,75 +126,83 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         i, j, displacement = find_pairs(positions, boxvectors, self.cutoff)
         displacement = displacement.to(self.pair_table.dtype)
         n_atoms = positions.shape[0]
-        forces = torch.zeros((n_atoms, 3), dtype=self.pair_table.dtype, device=positions.device)
         own = torch.zeros((n_atoms,), dtype=self.pair_table.dtype, device=positions.device)
         kind_j = self.kinds[j]
-        blocks: list[torch.Tensor] = []
-        values: list[torch.Tensor] = []
-        slopes: list[torch.Tensor] = []
-        harmonic: list[torch.Tensor] = []
-        gradients: list[torch.Tensor] = []
-        directions: list[torch.Tensor] = []
+        # by neighbour species: index of the neighbour (N·J), unit vectors and their lengths, ∂H/∂r of the pair part,
+        # and for the contracted moments f, f' and Y
         indices: list[torch.Tensor] = []
+        vectors: list[list[torch.Tensor]] = []
+        slopes: list[torch.Tensor] = []
+        radials: list[tuple[torch.Tensor, torch.Tensor]] = []
+        angulars: list[list[torch.Tensor]] = []
+        blocks: list[torch.Tensor] = []
         for b in range(self.n_species):
-            # neighbours of species b in a padded table: empty slots sit at the cutoff, where everything is zero
             chosen = torch.nonzero(kind_j == b).squeeze(1)
-            i_b = i[chosen]
-            counts = torch.bincount(i_b, minlength=n_atoms)
-            width = int(counts.max())
-            slot = torch.arange(i_b.shape[0], device=i.device) - (torch.cumsum(counts, 0) - counts)[i_b]
-            flat = i_b * width + slot
-            d = torch.zeros((n_atoms * width, 3), dtype=displacement.dtype, device=i.device)
-            d[:, 0] = self.cutoff
-            d[flat] = displacement[chosen]
+            flat, width = slots(i[chosen], n_atoms)
             neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
             neighbour[flat] = j[chosen]
-            d = d.reshape(n_atoms, width, 3)
-            r = torch.linalg.vector_norm(d, dim=-1)
-            u = d / r.unsqueeze(-1)
+            # an empty slot sits at the cutoff, where every function is zero
+            d = torch.zeros((3, n_atoms * width), dtype=displacement.dtype, device=i.device)
+            d[0] = self.cutoff
+            d[:, flat] = displacement[chosen].t()
+            x, y, z = d.reshape(3, n_atoms, width).unbind(0)
+            r = torch.sqrt(x * x + y * y + z * z)
+            inverse = 1.0 / r
+            x, y, z = x * inverse, y * inverse, z * inverse
             scaled = torch.clamp(r / self.spacing, max=float(self.intervals))
             k = torch.clamp(scaled.to(torch.long), max=self.intervals - 1)
             fraction = scaled - k
             rows = (self.kinds.unsqueeze(1) * self.n_species + b) * self.intervals + k
             value, slope = self.radial(self.pair_table, rows, fraction)
             own = own + value.squeeze(-1).sum(1)
-            gradient = slope / self.spacing * u
             indices.append(neighbour)
-            directions.append(u)
-            gradients.append(gradient)
+            vectors.append([x, y, z, inverse])
+            slopes.append(slope.squeeze(-1))
             if len(self.ranks) > 0:
                 f, df = self.radial(self.table, rows, fraction)
-                y: list[torch.Tensor] = []
-                dy: list[torch.Tensor] = []
+                ylm: list[torch.Tensor] = []
                 for rank in self.ranks:
-                    y_rank, dy_rank = harmonics(rank, u)
-                    y.append(y_rank)
-                    dy.append(dy_rank)
-                y_all = torch.cat(y, dim=-1)
-                harmonic.append(y_all)
-                harmonic.append(torch.cat(dy, dim=-2).flatten(2))
-                values.append(f / r.unsqueeze(-1))
-                slopes.append(df / self.spacing)
-                blocks.append(torch.bmm(f.transpose(1, 2), y_all))
+                    ylm += harmonics(rank, x, y, z)
+                radials.append((f, df))
+                angulars.append(ylm)
+                blocks.append(torch.bmm(torch.stack(ylm, dim=1), f))
         if len(self.ranks) > 0:
-            moments = torch.cat(blocks, dim=1)
+            moments = torch.cat(blocks, dim=2)
             adjoint = self.adjoint(moments)
             own = own + 0.5 * (moments * adjoint).sum(2).sum(1)
-            for b in range(self.n_species):
-                g = adjoint[:, b * self.n : (b + 1) * self.n]
-                y_all, dy_all = harmonic[2 * b], harmonic[2 * b + 1]
-                along = (torch.bmm(slopes[b], g) * y_all).sum(-1, keepdim=True)
-                weight = torch.bmm(values[b], g)
-                across = (weight.unsqueeze(-1) * dy_all.reshape(weight.shape + (3,))).sum(-2)
-                gradients[b] = gradients[b] + along * directions[b] + across
+        else:
+            adjoint = torch.zeros((n_atoms, 0, self.n_species * self.n), dtype=own.dtype, device=own.device)
+        forces = torch.zeros((3, n_atoms), dtype=own.dtype, device=own.device)
         for b in range(self.n_species):
-            forces = forces + gradients[b].sum(1)
-            if self.collective:
-                forces.index_add_(0, indices[b], gradients[b].reshape(-1, 3), alpha=-1.0)
-        return own.sum(dtype=torch.float64), forces.to(positions.dtype).contiguous()
+            x, y, z, inverse = vectors[b]
+            along = slopes[b] / self.spacing
+            gx, gy, gz = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
+            if len(self.ranks) > 0:
+                g = adjoint[:, :, b * self.n : (b + 1) * self.n]
+                f, df = radials[b]
+                weight = torch.bmm(g, f.transpose(1, 2)).unbind(1)  # (N, J) for every component m
+                slope_weight = torch.bmm(g, df.transpose(1, 2)).unbind(1)
+                first = 0
+                for rank in self.ranks:
+                    w = weight[first : first + 2 * rank + 1]
+                    for m in range(2 * rank + 1):
+                        slope = slope_weight[first + m] / self.spacing
+                        if rank > 0:
+                            slope = slope - rank * inverse * w[m]
+                        along = along + slope * angulars[b][first + m]
+                    if rank > 0:
+                        tx, ty, tz = harmonic_gradients(rank, w, x, y, z)
+                        gx, gy, gz = gx + tx, gy + ty, gz + tz
+                    first += 2 * rank + 1
+            gradient = [along * x + inverse * gx, along * y + inverse * gy, along * z + inverse * gz]
+            for c in range(3):
+                forces[c] += gradient[c].sum(1)
+                if self.collective:
+                    forces[c].index_add_(0, indices[b], gradient[c].flatten(), alpha=-1.0)
+        return own.sum(dtype=torch.float64), forces.t().to(positions.dtype).contiguous()
 
     def adjoint(self, moments: torch.Tensor) -> torch.Tensor:
-        """G = W M for the weights of every agent's species, shape (N, S·n, M)."""
+        """G = W M by the weights of every agent's species; both of shape (N, M, S·n), M components of all ranks."""
         adjoint = torch.empty_like(moments)
         for a in range(self.n_species):
             agents = self.by_species[self.starts[a] : self.starts[a + 1]]
@@ -190,10 +210,18 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
             parts: list[torch.Tensor] = []
             first = 0
             for number, rank in enumerate(self.ranks):
-                parts.append(torch.matmul(self.weights[number, a], m[..., first : first + 2 * rank + 1]))
+                parts.append(torch.matmul(m[:, first : first + 2 * rank + 1], self.weights[number, a]))
                 first += 2 * rank + 1
-            adjoint[agents] = torch.cat(parts, dim=-1)
+            adjoint[agents] = torch.cat(parts, dim=1)
         return adjoint
+
+
+def slots(i: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, int]:
+    """Where sorted pairs go in a table of n_atoms rows padded to the longest of them: flat index, and the width."""
+    counts = torch.bincount(i, minlength=n_atoms)
+    width = int(counts.max())
+    slot = torch.arange(i.shape[0], device=i.device) - (torch.cumsum(counts, 0) - counts)[i]
+    return i * width + slot, width
 
 
 def compile_losses(losses: AgentLosses, species: Sequence[str], precision: str = "double") -> torch.jit.ScriptModule:

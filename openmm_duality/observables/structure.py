@@ -138,7 +138,8 @@ def measure(trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | 
     angles = _Histogram(_labels(species, bonds.triples), ANGLE_BINS, n_blocks)
     block = block_of(len(trajectory), n_blocks)
     done = 0
-    with tqdm(total=len(trajectory), desc=trajectory.name, unit="frame", disable=None if progress else True, delay=1) as bar:
+    hidden = None if progress else True
+    with tqdm(total=len(trajectory), desc=trajectory.name, unit="frame", disable=hidden, delay=1) as bar:
         for chunk in trajectory:
             for t in range(len(chunk)):
                 b, positions, cell = int(block[done + t]), chunk.positions[t], chunk.cell(t)

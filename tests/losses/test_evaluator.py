@@ -57,7 +57,7 @@ class TestInvariance:
         assert np.abs(after.forces - expected[order]).max() < 1e-9 * rms(before.forces)
 
     def test_translation(self, form, gradient):
-        self.check(form, gradient, random_positions(N, CELL) + [0.3, -2.0, 0.7], CELL)
+        self.check(form, gradient, random_positions(N, CELL) + np.array([0.3, -2.0, 0.7]), CELL)
 
     def test_lattice_shifts_of_single_atoms(self, form, gradient):
         shifts = np.random.default_rng(1).integers(-2, 3, size=(N, 3))

@@ -1,0 +1,150 @@
+"""Systems of agent losses, and learning dynamics of the bundled water with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm as mm
+import pytest
+from openmm import app, unit
+
+from openmm_duality.dynamics import (
+    DescentLearningIntegrator,
+    NoseHooverLearningIntegrator,
+    VerletLearningIntegrator,
+    add_barostat,
+    create_system,
+    create_topology,
+    minimize,
+)
+from openmm_duality.dynamics.systems import species_of
+from openmm_duality.errors import DualityError
+from openmm_duality.losses import GRADIENTS
+from tests.dynamics.systems import make_context, masses_of, positions_of, thermal
+from tests.systems import CELL, random_losses, random_positions, random_species
+from tests.water import liquid, water_losses
+
+SPECIES = random_species(20)
+
+
+def system_of(gradient, form="quadratic", **choices):
+    return create_system(random_losses(form, gradient), create_topology(SPECIES, cell=CELL), **choices)
+
+
+def water_system(gradient="collective", precision="double"):
+    frames = liquid()[1][:1]
+    topology = create_topology(frames.species, cell=frames.cell(0))
+    return create_system(water_losses(gradient), topology, precision=precision), frames.positions[0]
+
+
+def test_a_system_has_the_masses_the_box_and_the_species_of_the_losses():
+    losses = random_losses()
+    system = system_of("collective")
+    np.testing.assert_allclose(masses_of(system), losses.masses[losses.index_of(SPECIES)])
+    box = [row.value_in_unit(unit.nanometer) for row in system.getDefaultPeriodicBoxVectors()]
+    np.testing.assert_allclose(np.array(box), CELL)
+    assert system.usesPeriodicBoundaryConditions()
+    free = create_system(losses, create_topology(SPECIES))
+    assert not free.usesPeriodicBoundaryConditions()
+    assert free.getNumConstraints() == 0
+
+
+def test_a_topology_keeps_the_species_also_where_they_are_no_elements():
+    species = ("O", "H", "H", "Ow", "OS", "OS", "D")
+    topology = create_topology(species, [np.array([0, 1, 2]), np.array([3, 4, 5]), np.array([6])], CELL)
+    assert species_of(topology) == species
+    assert [len(list(residue.atoms())) for residue in topology.residues()] == [3, 3, 1]
+    assert topology.getNumBonds() == 0
+    # molecules whose atoms do not follow each other
+    scattered = create_topology(("O", "O", "H"), [np.array([0, 2]), np.array([1])])
+    assert species_of(scattered) == ("O", "O", "H")
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(DualityError, match="Ne"):
+        create_system(random_losses(), create_topology(("Ne",)))
+    with pytest.raises(DualityError, match="half the shortest width"):
+        create_system(random_losses(), create_topology(SPECIES, cell=0.7 * CELL))
+    with pytest.raises(DualityError, match="do not conserve momentum"):
+        system_of("agent", removeCMMotion=False)
+    system_of("collective", removeCMMotion=False)
+
+
+def test_the_centre_of_mass_rests_under_agent():
+    start = random_positions(20, CELL, least=0.2)
+
+    def drift(system):
+        integrator = VerletLearningIntegrator(1e-3)
+        context = make_context(system, integrator, start)
+        integrator.step(100)
+        masses = masses_of(system)
+        return np.linalg.norm(masses @ (positions_of(context) - start)) / masses.sum()
+
+    held, free = system_of("agent"), system_of("agent")
+    removers = [k for k, force in enumerate(held.getForces()) if isinstance(force, mm.CMMotionRemover)]
+    assert [held.getForce(k).getFrequency() for k in removers] == [1]
+    free.removeForce(removers[0])
+    assert drift(held) < 0.1 * drift(free)
+
+
+def test_what_needs_a_potential_refuses_agent_and_serves_collective():
+    positions = random_positions(20, CELL, least=0.2)
+    for gradient in GRADIENTS:
+        system = system_of(gradient)
+        topology = create_topology(SPECIES, cell=CELL)
+        platform = mm.Platform.getPlatformByName("Reference")
+        simulation = app.Simulation(topology, system, VerletLearningIntegrator(1e-3), platform)
+        simulation.context.setPositions(positions)
+        if gradient == "agent":
+            with pytest.raises(DualityError, match="the minimiser needs a potential"):
+                minimize(simulation)
+            with pytest.raises(DualityError, match="a barostat needs a potential"):
+                add_barostat(system, 1.0, 300.0)
+            assert system.getNumForces() == 2
+            continue
+        before = simulation.context.getState(energy=True).getPotentialEnergy()
+        minimize(simulation, maxIterations=5)
+        assert simulation.context.getState(energy=True).getPotentialEnergy() < before
+        add_barostat(system, 1 * unit.bar, 300 * unit.kelvin)
+        assert system.getNumForces() == 3
+    with pytest.raises(DualityError, match="periodic"):
+        add_barostat(create_system(random_losses(), create_topology(SPECIES)), 1.0, 300.0)
+
+
+@pytest.mark.parametrize("make", [VerletLearningIntegrator, lambda dt: NoseHooverLearningIntegrator(300.0, 10.0, dt)])
+def test_the_conserved_quantity_of_learning_water_has_no_drift(make):
+    """0.25 fs, 1 ps, double precision."""
+    system, positions = water_system()
+    integrator = make(0.25e-3)
+    context = make_context(system, integrator, positions, "CPU", temperature=300.0)
+    times, values = [], []
+    for _ in range(100):
+        integrator.step(40)
+        times.append(context.getState().getTime().value_in_unit(unit.picosecond))
+        values.append(integrator.conservedQuantity(context))
+    slope = np.polyfit(times, values, 1)[0] / len(positions)
+    assert abs(slope) < 0.001  # kJ/mol per atom and ps
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        VerletLearningIntegrator,
+        lambda dt: NoseHooverLearningIntegrator(300.0, 10.0, dt),
+        lambda dt: DescentLearningIntegrator(dt, 0.02),
+    ],
+    ids=["verlet", "nose-hoover", "descent"],
+)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_platforms_agree_after_fifty_steps(make, gradient):
+    ends = {}
+    for platform, precision in (("Reference", None), ("CPU", None), ("OpenCL", "double"), ("OpenCL", "single")):
+        system, positions = water_system(gradient)
+        integrator = make(0.5e-3)
+        context = make_context(system, integrator, positions, platform, precision)
+        context.setVelocities(thermal(system, 300.0))
+        integrator.step(50)
+        ends[platform, precision] = positions_of(context)
+    for (platform, precision), end in ends.items():
+        tolerance = 1e-4 if precision == "single" else 1e-6
+        assert np.abs(end - ends["Reference", None]).max() < tolerance, platform
+    assert np.abs(ends["Reference", None] - positions).max() > 1e-4

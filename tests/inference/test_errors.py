@@ -1,0 +1,78 @@
+"""Error tables against direct NumPy, and what cannot be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference import ErrorTable, evaluate
+from openmm_duality.inference.errors import format_tables
+from openmm_duality.units import MEV, MEV_PER_ANGSTROM
+from tests.systems import SPECIES, labelled, random_frames, random_losses, rms
+
+
+@pytest.fixture(scope="module")
+def losses():
+    return random_losses("quadratic", "collective", SPECIES[:2])
+
+
+@pytest.fixture(scope="module")
+def spoilt(losses):
+    """Frames whose forces and energies are wrong by known amounts; and the errors of the forces."""
+    frames = labelled(random_frames(5), losses)
+    noise = np.random.default_rng(0).normal(size=frames.forces.shape)
+    energies = frames.energies + 1000.0 + np.array([1.0, -1.0, 0.0, 2.0, -2.0])
+    return replace(frames, forces=frames.forces + noise, energies=energies), noise
+
+
+def test_table_against_direct_numpy(losses, spoilt):
+    frames, noise = spoilt
+    table = evaluate(losses, frames)
+    of_argon = np.array(frames.species) == "Ar"
+    assert table.frames == 5
+    assert table.force_rmse["all"] == pytest.approx(rms(noise) / MEV_PER_ANGSTROM)
+    assert table.force_rmse["Ar"] == pytest.approx(rms(noise[:, of_argon]) / MEV_PER_ANGSTROM)
+    assert table.force_rms["Kr"] == pytest.approx(rms(frames.forces[:, ~of_argon]) / MEV_PER_ANGSTROM)
+    # the mean difference is the gauge
+    assert table.energy_rmse_per_atom == pytest.approx(np.sqrt(2.0) / frames.n_atoms / MEV, rel=1e-6)
+    assert ErrorTable.from_dict(table.to_dict()) == table
+    assert table.to_dict()["units"] == {"force": "meV/angstrom", "energy": "meV/atom"}
+
+
+def test_agent_losses_have_no_energy_error(losses, spoilt):
+    assert evaluate(replace(losses, gradient="agent"), spoilt[0]).energy_rmse_per_atom is None
+
+
+def test_evenly_spaced_frames_are_looked_at(losses, spoilt):
+    frames, noise = spoilt
+    assert evaluate(losses, frames, at_most=3).force_rmse["all"] == pytest.approx(
+        rms(noise[[0, 2, 4]]) / MEV_PER_ANGSTROM
+    )
+    assert evaluate(losses, frames, at_most=99).frames == 5
+
+
+def test_tables_side_by_side_show_every_species(losses):
+    tables = {
+        "one": ErrorTable(1, {"all": 1.0, "Ar": 1.0}, {"all": 2.0, "Ar": 2.0}, None),
+        "other": ErrorTable(2, {"all": 3.0, "Kr": 3.0}, {"all": 0.0, "Kr": 4.0}, 0.5),
+    }
+    text = format_tables(tables)
+    rows = {line.split()[0]: line for line in text.splitlines()}
+    assert {"all", "Ar", "Kr", "energy", "frames"} <= set(rows)
+    assert "50.0 %" in rows["all"]
+    assert "75.0 %" in rows["Kr"]
+
+
+def test_what_cannot_be_evaluated_is_refused(losses, spoilt):
+    frames, _ = spoilt
+    for wrong, message in (
+        (replace(frames, forces=None), "no frames with forces"),
+        (frames[:0], "no frames with forces"),
+        (labelled(random_frames(1, species=SPECIES), random_losses()), "Xe"),
+        (replace(frames, cells=0.7 * frames.cells), "cutoff"),
+    ):
+        with pytest.raises(DualityError, match=message):
+            evaluate(losses, wrong)

@@ -1,0 +1,66 @@
+"""Neighbour tables against a search over all images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.invariants import find_neighbours
+from openmm_duality.reference.cells import widths
+from tests.systems import CELL, TRICLINIC
+
+CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
+N, CUTOFF = 40, 0.5
+KINDS = np.arange(N) % 3
+
+
+def positions(cell, spread=1.0):
+    fractional = np.random.default_rng(5).uniform(-spread, spread, size=(N, 3))
+    return fractional @ (CELL if cell is None else cell)
+
+
+def brute_force(x, cell, b):
+    """{(i, j): displacement} over images up to four cells away."""
+    box = np.zeros((3, 3)) if cell is None else cell
+    reach = np.arange(-4, 5)
+    images = np.stack(np.meshgrid(reach, reach, reach), axis=-1).reshape(-1, 3) @ box
+    if cell is None:
+        images = images[:1]
+    found = {}
+    for i in range(N):
+        for j in np.flatnonzero(b == KINDS):
+            if i == j:
+                continue
+            d = x[j] - x[i] + images
+            r = np.linalg.norm(d, axis=1)
+            if r.min() < CUTOFF:
+                found[i, int(j)] = d[r.argmin()]
+    return found
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_tables_hold_every_neighbour_once(cell):
+    x = positions(cell)
+    for b, table in enumerate(find_neighbours(x, cell, KINDS, 4, CUTOFF)):
+        filled = table.distances < CUTOFF
+        i, slot = np.nonzero(filled)
+        found = dict(zip(zip(i, table.indices[filled], strict=True), table.displacements[i, slot], strict=True))
+        expected = brute_force(x, cell, b)
+        assert found.keys() == expected.keys()
+        assert len(found) == len(i)
+        for pair, d in expected.items():
+            np.testing.assert_allclose(found[pair], d, atol=1e-12)
+        np.testing.assert_allclose(np.linalg.norm(table.displacements, axis=-1), table.distances, atol=1e-14)
+        assert (table.indices[~filled] == np.nonzero(~filled)[0]).all()
+        np.testing.assert_allclose(np.linalg.norm(table.directions, axis=-1), 1.0)
+
+
+@pytest.mark.parametrize("cell", [CELL, TRICLINIC], ids=["orthorhombic", "triclinic"])
+def test_a_cutoff_beyond_half_the_shortest_width_is_refused(cell):
+    half = 0.5 * widths(cell).min()
+    x = positions(cell)
+    find_neighbours(x, cell, KINDS, 3, half * (1 - 1e-6))
+    with pytest.raises(DualityError, match="half the shortest width"):
+        find_neighbours(x, cell, KINDS, 3, half * 1.001)
+    find_neighbours(x, None, KINDS, 3, half * 1.001)

@@ -1,0 +1,146 @@
+"""The model file: what is saved is what is loaded, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from openmm_duality.container import read_container, write_container
+from openmm_duality.errors import DualityError
+from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses.forms import check_gradient, form_named
+from openmm_duality.reference import Frames
+from tests.systems import CELL, random_frames, random_losses, random_positions, random_species
+
+SPECIES = random_species(15)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "model.safetensors"
+    random_losses("moment").save(path)
+    return path
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path):
+    losses = replace(
+        random_losses(form, gradient),
+        bond_lengths={("Ar", "Kr"): 0.2},
+        metadata={"data": [{"name": "Wasser, 5 % dünner", "frames": 3}], "errors": {"test": None}},
+    )
+    shortest = losses.shortest.copy()
+    shortest[0, 2] = shortest[2, 0] = np.nan
+    losses = replace(losses, shortest=shortest)
+    losses.save(tmp_path / "m.safetensors")
+    again = AgentLosses.load(tmp_path / "m.safetensors")
+    assert (again.species, again.form, again.gradient) == (losses.species, losses.form, losses.gradient)
+    assert again.bond_lengths == losses.bond_lengths
+    assert again.metadata == losses.metadata
+    assert again.cutoff == losses.cutoff
+    np.testing.assert_array_equal(again.shortest, losses.shortest)
+    positions = random_positions(15, CELL)
+    one, other = (evaluate_agents(model, positions, SPECIES, CELL) for model in (losses, again))
+    np.testing.assert_array_equal(one.forces, other.forces)
+    np.testing.assert_array_equal(one.losses, other.losses)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.999])
+def test_a_file_cut_short_is_refused(saved, part):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(DualityError, match=r"model\.safetensors.*cut short"):
+        AgentLosses.load(saved)
+
+
+def test_other_files_are_refused(tmp_path, saved):
+    text, plain, frames, pickled = (tmp_path / name for name in ("a.txt", "b.safetensors", "c.safetensors", "d.pkl"))
+    text.write_text("no model")
+    save_file({"x": np.zeros(3)}, plain)
+    random_frames(1).save(frames)
+    pickled.write_bytes(pickle.dumps(random_losses("pair")))
+    for path in (text, plain, frames, pickled, tmp_path, tmp_path / "nothing"):
+        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 1'"):
+            AgentLosses.load(path)
+    with pytest.raises(DualityError, match="frames 1"):
+        Frames.load(saved)
+
+
+def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
+    kind = "openmm_duality losses 1"
+    arrays, header = read_container(saved, kind)
+    for name in ("weights_0", "core_strength"):
+        fewer = {key: value for key, value in arrays.items() if key != name}
+        write_container(saved, kind, fewer, header, overwrite=True)
+        with pytest.raises(DualityError, match=name):
+            AgentLosses.load(saved)
+    for change, message in (
+        ({"form": "cubic"}, "cubic"),
+        ({"gradient": "both"}, "both"),
+        ({"species": 7}, "damaged"),
+        ({"bond_lengths": [["H"]]}, "damaged"),
+    ):
+        write_container(saved, kind, arrays, {**header, **change}, overwrite=True)
+        with pytest.raises(DualityError, match=message):
+            AgentLosses.load(saved)
+
+
+def test_a_model_file_holds_arrays_and_json_only(saved):
+    content = saved.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert header.pop("__metadata__").keys() == {"format", "header"}
+    assert {entry["dtype"] for entry in header.values()} == {"F64"}
+    assert max(entry["data_offsets"][1] for entry in header.values()) == len(content) - 8 - length
+
+
+def test_opening_a_model_unpickles_and_compiles_nothing(saved):
+    script = """
+import sys
+from openmm_duality.losses import AgentLosses
+AgentLosses.load(sys.argv[1])
+stopped = ("pickle.find_class", "compile", "exec", "subprocess.Popen", "os.system")
+def watch(event, arguments):
+    if event in stopped:
+        raise SystemExit(event)
+sys.addaudithook(watch)
+AgentLosses.load(sys.argv[1])
+"""
+    subprocess.run([sys.executable, "-c", script, str(saved)], check=True)
+
+
+def test_a_model_is_not_overwritten_unless_asked(saved):
+    before = saved.read_bytes()
+    with pytest.raises(DualityError, match="overwritten"):
+        random_losses("pair").save(saved)
+    assert saved.read_bytes() == before
+    random_losses("pair").save(saved, overwrite=True)
+    assert AgentLosses.load(saved).form.name == "pair"
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_core_acts_below_the_shortest_distance_only():
+    losses = random_losses("pair")
+    bare = replace(losses, core_strength=np.zeros((3, 3)))
+    r = np.linspace(0.03, 0.2, 300)[None]
+    kinds = np.zeros(1, dtype=int)
+    (v, slope), (v_bare, slope_bare) = (model.pair_potentials.evaluate(r, kinds, 1) for model in (losses, bare))
+    below = r[0] < losses.shortest[0, 1] - 2 * losses.grid.spacing
+    np.testing.assert_array_equal(v[0, r[0] >= losses.shortest[0, 1]], v_bare[0, r[0] >= losses.shortest[0, 1]])
+    assert (slope[0, below] < 0.0).all()
+    np.testing.assert_allclose(slope_bare[0, r[0] < losses.shortest[0, 1] - 3 * losses.grid.spacing], 0.0, atol=1e-8)
+
+
+def test_unknown_forms_and_gradients_are_named():
+    with pytest.raises(DualityError, match="pair, quadratic, moment"):
+        form_named("cubic")
+    with pytest.raises(DualityError, match="'agent'"):
+        check_gradient("both")

@@ -1,0 +1,170 @@
+"""The TorchScript module against the NumPy evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from openmm_duality.errors import DualityError
+from openmm_duality.invariants.moments import harmonics
+from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.lowering import export_torchscript
+from openmm_duality.lowering.torch_neighbours import find_pairs, pairs_from_cells
+from openmm_duality.lowering.torchscript import compile_losses, harmonic_gradients
+from openmm_duality.lowering.torchscript import harmonics as torch_harmonics
+from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms
+
+N = 30
+SPECIES = random_species(N)
+CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
+
+
+def tensor(array, dtype=torch.float64):
+    return None if array is None else torch.tensor(np.array(array), dtype=dtype)
+
+
+def forward(losses, positions, species, cell, precision="double", dtype=torch.float64):
+    energy, forces = compile_losses(losses, species, precision)(tensor(positions, dtype), tensor(cell, dtype))
+    assert forces.dtype == dtype
+    assert forces.is_contiguous()
+    return float(energy), forces.numpy().astype(float)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-9), ("single", 1e-4)])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision, tolerance):
+    losses = random_losses(form, gradient)
+    module = compile_losses(losses, SPECIES, precision)
+    for cell in CELLS.values():
+        positions = random_positions(N, CELL if cell is None else cell)
+        expected = evaluate_agents(losses, positions, SPECIES, cell)
+        energy, forces = module(tensor(positions), tensor(cell))
+        assert np.abs(forces.numpy() - expected.forces).max() < tolerance * rms(expected.forces)
+        assert float(energy) == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
+
+
+def test_single_precision_positions_give_forces_in_single_precision():
+    losses = random_losses("moment")
+    positions = random_positions(N, CELL)
+    _, forces = forward(losses, positions, SPECIES, CELL, "single", torch.float32)
+    expected = evaluate_agents(losses, positions, SPECIES, CELL).forces
+    assert rms(forces - expected) < 1e-4 * rms(expected)
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_harmonics_and_their_gradients_are_those_of_the_evaluator(rank):
+    rng = np.random.default_rng(rank)
+    u = rng.normal(size=(4, 5, 3))
+    u /= np.linalg.norm(u, axis=-1)[..., None]
+    w = rng.normal(size=(4, 5, 2 * rank + 1))
+    y, dy = harmonics(rank, u)
+    unit = torch.tensor(u).unbind(-1)
+    np.testing.assert_allclose(torch.stack(torch_harmonics(rank, *unit), -1).numpy(), y, atol=1e-14)
+    if rank:
+        gradient = harmonic_gradients(rank, list(torch.tensor(w).unbind(-1)), *unit)
+        np.testing.assert_allclose(torch.stack(gradient, -1).numpy(), np.einsum("ijm,ijmx->ijx", w, dy), atol=1e-13)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_atoms_without_neighbours_of_a_species_or_of_any(form):
+    losses = random_losses(form)
+    for species in (("Xe",), ("Ar", "Ar"), ("Ar", "Kr", "Ar")):
+        positions = np.arange(len(species))[:, None] * np.array([0.31, 0.0, 0.0])
+        expected = evaluate_agents(losses, positions, species)
+        energy, forces = forward(losses, positions, species, None)
+        np.testing.assert_allclose(forces, expected.forces, atol=1e-9)
+        assert energy == pytest.approx(expected.energy, abs=1e-9)
+
+
+def pair_set(pairs):
+    i, j, d = (x.numpy() for x in pairs)
+    assert (np.diff(i) >= 0).all()
+    order = np.lexsort((j, i))
+    return i[order], j[order], d[order]
+
+
+def far_outside(positions, cell, seed=0):
+    return positions + np.random.default_rng(seed).integers(-40, 40, size=positions.shape) @ cell
+
+
+@pytest.mark.parametrize("chunk", [4096, 100])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_find_the_pairs_that_all_pairs_find(name, chunk):
+    cell = CELLS[name]
+    box = 3.0 * (CELL if cell is None else cell)
+    positions = np.random.default_rng(1).uniform(-1, 2, size=(400, 3)) @ box
+    periodic = None if cell is None else tensor(box)
+    every = pair_set(find_pairs(tensor(positions), periodic, 0.5, cells_from=10_000))
+    cells = pair_set(pairs_from_cells(tensor(positions), periodic, 0.5, chunk=chunk))
+    for one, other in zip(every, cells, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert len(every[0]) > 40
+
+
+def test_cells_of_atoms_far_outside_the_box():
+    box = 3.0 * TRICLINIC
+    positions = np.random.default_rng(2).uniform(size=(400, 3)) @ box
+    inside = pair_set(pairs_from_cells(tensor(positions), tensor(box), 0.5))
+    outside = pair_set(pairs_from_cells(tensor(far_outside(positions, box)), tensor(box), 0.5))
+    for one, other in zip(inside, outside, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
+
+
+def test_the_number_of_cells_does_not_grow_with_empty_space():
+    positions = np.vstack([random_positions(30, CELL), [[4e4, 0.0, 0.0], [0.0, 5e4, 0.0], [0.0, 5e4, 6e4]]])
+    i, j, _ = pair_set(pairs_from_cells(tensor(positions), None, 0.5))
+    expected = pair_set(find_pairs(tensor(positions), None, 0.5, cells_from=10_000))
+    np.testing.assert_array_equal(i, expected[0])
+    np.testing.assert_array_equal(j, expected[1])
+
+
+def test_a_system_large_enough_for_cells_has_the_forces_of_the_evaluator():
+    losses = random_losses("quadratic")
+    shifts = np.stack(np.meshgrid(*3 * [np.arange(4)], indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
+    positions = (random_positions(N, CELL) + shifts[:, None]).reshape(-1, 3)
+    species = SPECIES * len(shifts)
+    assert len(positions) > 1200
+    single = evaluate_agents(losses, positions[:N], SPECIES, CELL)
+    energy, forces = forward(losses, far_outside(positions, 4 * CELL), species, 4 * CELL)
+    np.testing.assert_allclose(forces, np.tile(single.forces, (64, 1)), atol=1e-8 * rms(single.forces))
+    assert energy == pytest.approx(64 * single.energy, rel=1e-9)
+
+
+def test_a_box_too_small_for_the_cutoff_is_refused_at_every_call():
+    module = compile_losses(random_losses(), SPECIES)
+    positions = tensor(random_positions(N, CELL))
+    module(positions, tensor(CELL))
+    with pytest.raises(Exception, match="less than twice the cutoff"):
+        module(positions, tensor(0.7 * CELL))
+    module(positions, tensor(CELL))
+
+
+def test_a_model_is_not_tied_to_one_number_of_atoms_and_unknown_things_are_refused(tmp_path):
+    losses = random_losses("pair")
+    for n in (3, 11):
+        positions = random_positions(n, CELL)
+        forces = forward(losses, positions, SPECIES[:n], CELL)[1]
+        np.testing.assert_allclose(forces, evaluate_agents(losses, positions, SPECIES[:n], CELL).forces, atol=1e-9)
+    with pytest.raises(DualityError, match="Ne"):
+        compile_losses(losses, ("Ne",))
+    with pytest.raises(DualityError, match="half"):
+        compile_losses(losses, SPECIES, "half")
+
+
+def test_file_of_the_module_is_written_whole_or_not_at_all(tmp_path):
+    losses = random_losses("moment")
+    export_torchscript(losses, SPECIES, tmp_path / "losses.pt")
+    positions = random_positions(N, CELL)
+    _, forces = torch.jit.load(str(tmp_path / "losses.pt"))(tensor(positions), tensor(CELL))
+    expected = evaluate_agents(losses, positions, SPECIES, CELL).forces
+    assert np.abs(forces.numpy() - expected).max() < 1e-9 * rms(expected)
+    with pytest.raises(DualityError, match="overwritten"):
+        export_torchscript(losses, SPECIES, tmp_path / "losses.pt")
+    with pytest.raises(DualityError, match="Ne"):
+        export_torchscript(losses, ("Ne",), tmp_path / "other.pt")
+    assert [p.name for p in tmp_path.iterdir()] == ["losses.pt"]
+    export_torchscript(replace(losses, gradient="agent"), SPECIES, tmp_path / "losses.pt", overwrite=True)

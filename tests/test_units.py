@@ -1,0 +1,52 @@
+"""Quantities, written quantities and bare numbers at the border."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from openmm import unit
+from scipy import constants
+
+from openmm_duality import units
+from openmm_duality.errors import DualityError
+from openmm_duality.units import bare
+
+
+@pytest.mark.parametrize(
+    ("value", "dimension", "expected"),
+    [
+        (0.6, unit.nanometer, 0.6),
+        (np.float32(0.5), unit.nanometer, 0.5),
+        ("0.6", unit.nanometer, 0.6),
+        ("6 angstrom", unit.nanometer, 0.6),
+        ("6A", unit.nanometer, 0.6),
+        (6 * unit.angstrom, unit.nanometer, 0.6),
+        ("0.5 fs", unit.picosecond, 5e-4),
+        ("1e-3 ns", unit.picosecond, 1.0),
+        ("10/ps", unit.picosecond**-1, 10.0),
+        ("0.01 /fs", unit.picosecond**-1, 10.0),
+        (10 / unit.picosecond, unit.picosecond**-1, 10.0),
+        ("300 K", unit.kelvin, 300.0),
+        ("1 bar", unit.bar, 1.0),
+        ("1e-7", unit.dimensionless, 1e-7),
+    ],
+)
+def test_what_is_written_is_what_is_read(value, dimension, expected):
+    assert bare(value, dimension) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "value", ["6 parsec", "6 fs", "six", "", "6 angstrom long", None, [1.0], 6 * unit.kelvin, "6 /nm"]
+)
+def test_what_cannot_be_read_is_named(value):
+    with pytest.raises(DualityError, match="the cutoff"):
+        bare(value, unit.nanometer, "the cutoff")
+
+
+def test_constants_are_those_of_codata():
+    kilojoule = constants.N_A / 1000.0
+    assert pytest.approx(constants.physical_constants["Hartree energy"][0] * kilojoule, rel=1e-7) == units.HARTREE
+    assert pytest.approx(constants.physical_constants["Bohr radius"][0] * 1e9, rel=1e-7) == units.BOHR
+    assert pytest.approx(constants.e * kilojoule, rel=1e-7) == units.ELECTRONVOLT
+    assert pytest.approx(constants.k * kilojoule, rel=1e-7) == units.BOLTZMANN
+    assert pytest.approx(1e-3 * constants.e * kilojoule / 0.1, rel=1e-7) == units.MEV_PER_ANGSTROM
