@@ -19,6 +19,7 @@ _ROOMS = {
     "dynamics": (
         "DescentLearningIntegrator",
         "LangevinLearningIntegrator",
+        "Limits",
         "NoseHooverLearningIntegrator",
         "VerletLearningIntegrator",
         "add_barostat",

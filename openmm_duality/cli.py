@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import openmm as mm
 from openmm import unit
 
@@ -56,6 +57,18 @@ def json_option(command: Any) -> Any:
 def overwrite_option(command: Any) -> Any:
     """Adds --overwrite."""
     return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
+
+
+def structure_options(command: Any) -> Any:
+    """Adds --cell A B C and --supercell A B C."""
+    for option in (
+        click.option(
+            "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
+        ),
+        click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ)."),
+    ):
+        command = option(command)
+    return command
 
 
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
@@ -197,7 +210,7 @@ def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Pat
 @click.option("--precision", help="Of the platform: single, mixed or double.")
 @click.option("--loss-precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
 @click.option("--backend", default="torchscript", show_default=True, help="torchscript, torchforce or pythonforce.")
-@click.option("--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c.")
+@structure_options
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
 @click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks.")
@@ -209,21 +222,14 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
     1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
     """
     from openmm_duality.dynamics.integrators import positive
-    from openmm_duality.dynamics.integrity import Limits
 
     losses = duality.AgentLosses.load(model)
-    start = _start(options["start"], options["supercell"])
+    start = _start(options["start"], options["cell"], options["supercell"])
     timestep, duration, report = (
         positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report")
     )
     topology = duality.create_topology(start.species, _molecules(losses, start), start.cell)
     system = duality.create_system(losses, topology, backend=options["backend"], precision=options["loss_precision"])
-    seen = {
-        (a, b): float(losses.shortest[i, j])
-        for i, a in enumerate(losses.species)
-        for j, b in enumerate(losses.species)
-        if i <= j and losses.shortest[i, j] > 0.0
-    }
     result = duality.simulate(
         system,
         topology,
@@ -237,7 +243,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
         temperature=None if options["integrator"] == "descent" else options["temperature"],
         seed=options["seed"],
         species=start.species,
-        limits=Limits(bond_lengths=dict(losses.bond_lengths), shortest_seen=seen, allow_broken=options["allow_broken"]),
+        limits=duality.Limits.of(losses, options["allow_broken"]),
         save_velocities=options["velocities"],
         metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
     )
@@ -247,13 +253,19 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
         sys.exit(1)
 
 
-def _start(path: Path, copies: tuple[int, int, int]) -> Any:
-    from openmm_duality.dynamics.starting import read_start
+def _start(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Any:
+    from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.dynamics.starting import Start, read_start
     from openmm_duality.reference.cp2k_files import is_position_file
 
     # CP2K's own files of positions hold no cell, so they are read with their project
     structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
     start = read_start(path if structure else duality.read(path))
+    if cell is not None:
+        if start.cell is not None:
+            raise DualityError(f"{path} has a cell of its own; leave out --cell")
+        edges = [positive(edge, unit.nanometer, "cell") for edge in cell]
+        start = Start(start.positions, start.species, np.diag(edges))
     return start if copies == (1, 1, 1) else start.repeated(copies)
 
 
@@ -308,7 +320,7 @@ def compare(run: Path, data: Path, directory: Path | None, discard: str | None, 
 @click.argument("model", type=PATH)
 @click.option("--start", type=PATH, required=True, help="Structure whose atoms and cell the files are for.")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder for the files.")
-@click.option("--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True)
+@structure_options
 @click.option("--backend", default="torchscript", show_default=True)
 @click.option("--precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
 @overwrite_option
@@ -316,6 +328,7 @@ def export(
     model: Path,
     start: Path,
     directory: Path,
+    cell: tuple[str, str, str] | None,
     supercell: tuple[int, int, int],
     backend: str,
     precision: str,
@@ -323,7 +336,7 @@ def export(
 ) -> None:
     """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
     losses = duality.AgentLosses.load(model)
-    structure = _start(start, supercell)
+    structure = _start(start, cell, supercell)
     topology = duality.create_topology(structure.species, _molecules(losses, structure), structure.cell)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
     for name in ("losses.pt", "system.xml", "topology.pdb"):

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 import openmm_duality as duality
-from openmm_duality.dynamics.integrity import Limits
 from openmm_duality.inference.config import InferenceConfig
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -65,7 +64,7 @@ def main() -> None:
             steps=round(arguments.time / TIMESTEP),
             platform="CPU",
             seed=1,
-            limits=Limits(bond_lengths=dict(losses.bond_lengths)),
+            limits=duality.Limits.of(losses),
         )
         row = {
             "ridge": float(ridge),

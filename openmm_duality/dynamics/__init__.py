@@ -6,6 +6,7 @@ from openmm_duality.dynamics.integrators import (
     LearningIntegrator,
     VerletLearningIntegrator,
 )
+from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.dynamics.running import RunResult, simulate
 from openmm_duality.dynamics.starting import Start, read_start, supercell
@@ -13,8 +14,10 @@ from openmm_duality.dynamics.systems import add_barostat, create_system, create_
 
 __all__ = [
     "DescentLearningIntegrator",
+    "Integrity",
     "LangevinLearningIntegrator",
     "LearningIntegrator",
+    "Limits",
     "NoseHooverLearningIntegrator",
     "RunResult",
     "Start",

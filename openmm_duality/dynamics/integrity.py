@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csgraph
 
 from openmm_duality.errors import DualityError
+from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.cells import minimum_image
 from openmm_duality.reference.distances import pairs_within
 from openmm_duality.reference.frames import FloatArray, IntArray
@@ -82,6 +83,17 @@ class Limits:
     collapse_fraction: float = 0.8
     max_temperature: float | None = None
     allow_broken: bool = False
+
+    @classmethod
+    def of(cls, losses: AgentLosses, allow_broken: bool = False) -> Limits:
+        """The bonds and shortest distances of the data that the losses were inferred from."""
+        pairs = combinations_with_replacement(range(len(losses.species)), 2)
+        seen = {(losses.species[a], losses.species[b]): float(losses.shortest[a, b]) for a, b in pairs}
+        return cls(
+            bond_lengths=dict(losses.bond_lengths),
+            shortest_seen={pair: distance for pair, distance in seen.items() if not np.isnan(distance)},
+            allow_broken=allow_broken,
+        )
 
 
 class Integrity:

@@ -46,6 +46,7 @@ def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
     DualityError
         If there are other files and no record, the record cannot be read, or another process is running there.
     """
+    made = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +61,13 @@ def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
         _lock(handle.fileno(), directory)
         for path in filter(_is_temporary, directory.iterdir()):
             path.unlink()
-        yield read_record(directory) if RECORD in others else None
+        try:
+            yield read_record(directory) if RECORD in others else None
+        finally:
+            if not (directory / RECORD).exists():  # refused before anything was written
+                (directory / LOCK).unlink(missing_ok=True)
+                if made and not any(directory.iterdir()):
+                    directory.rmdir()
 
 
 def read_record(directory: Path) -> dict[str, Any]:
