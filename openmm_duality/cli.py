@@ -96,7 +96,7 @@ def inspect(data: Path, json_file: Path | None) -> None:
 @main.command()
 @click.argument("config", type=PATH, required=False)
 @click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
-@click.option("--form", help="pair, quadratic (the paper's) or moment.")
+@click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
 @click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")

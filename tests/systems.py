@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.invariants import contractions
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
 from openmm_duality.losses.model import levelled
@@ -33,9 +34,11 @@ def random_losses(
     grid = Grid(cutoff, 100)
     distances = np.full((s, s), shortest)
     bases = []
-    for size in (n_pair, n):
+    n_coarse = 2 if FORMS[form].coupled else 0
+    for size in (n_pair, n, n_coarse):
         knots = grid.spacing * np.round(np.linspace(shortest, cutoff, size + 1) / grid.spacing)
-        coefficients = np.broadcast_to(b_splines(grid, knots), (s, s, size, grid.intervals + 3))
+        functions = b_splines(grid, knots) if size else np.empty((0, grid.intervals + 3))
+        coefficients = np.broadcast_to(functions, (s, s, size, grid.intervals + 3))
         bases.append(levelled(RadialBasis(grid, coefficients), distances))
     u = rng.normal(size=(s, s, n_pair)) * 10.0
     if gradient == "collective":
@@ -44,6 +47,8 @@ def random_losses(
     for rank in FORMS[form].ranks:
         w = rng.normal(size=(s, s * n, s * n))
         weights[rank] = w + w.transpose(0, 2, 1)
+    q = contractions.count(s * n_coarse, FORMS[form].coupled)
+    c = rng.normal(size=(s, q, q))
     return AgentLosses(
         species=species,
         masses=np.arange(1, s + 1) * 20.0,
@@ -51,8 +56,10 @@ def random_losses(
         gradient=gradient,
         pair_basis=bases[0],
         basis=bases[1],
+        coarse=bases[2],
         pair_coefficients=u,
         weights=weights,
+        couplings=c + c.transpose(0, 2, 1),
         shortest=distances,
         core_strength=np.full((s, s), 50.0),
     )
@@ -119,8 +126,14 @@ def randomised(losses: AgentLosses, seed: int = 0, scale: float = 10.0) -> Agent
     for rank, w in losses.weights.items():
         noise = rng.normal(size=w.shape) * 0.1 * scale
         weights[rank] = noise + noise.transpose(0, 2, 1)
+    noise = rng.normal(size=losses.couplings.shape) * 0.01 * scale
     return replace(
-        losses, pair_coefficients=u, weights=weights, core_strength=np.zeros_like(losses.core_strength), metadata={}
+        losses,
+        pair_coefficients=u,
+        weights=weights,
+        couplings=noise + noise.transpose(0, 2, 1),
+        core_strength=np.zeros_like(losses.core_strength),
+        metadata={},
     )
 
 

@@ -122,7 +122,9 @@ class Journey:
         """Run until `steps` are done in all, or the run stops itself; gives the final record."""
         report = self.settings["report_interval"]
         self._progress(status="running")
-        bar = tqdm(total=steps, initial=min(self.step, steps), unit="step", disable=not progress, mininterval=0.5)
+        bar = tqdm(
+            total=steps, initial=min(self.step, steps), unit="step", disable=None if progress else True, mininterval=0.5
+        )
         try:
             moment, reason = self._look_aside()
             while not reason and self.step < steps:

@@ -38,6 +38,8 @@ def make_basis(family: str, grid: Grid, size: int, survey: Survey) -> RadialBasi
     coefficients = np.empty((s, s, size, grid.intervals + 3))
     for a in range(s):
         for b in range(s):
+            if not size:
+                continue
             if family == "b-splines":
                 coefficients[a, b] = b_splines(grid, place_knots(grid, size, onsets[a, b], survey.density[a, b]))
             else:

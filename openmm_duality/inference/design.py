@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from openmm_duality.inference.layout import FloatArray, IntArray, Layout
+from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.invariants.radial import RadialBasis
@@ -19,11 +21,12 @@ from openmm_duality.invariants.radial import RadialBasis
 
 @dataclass(frozen=True)
 class Design:
-    """Makes the rows of a configuration from the two bases and the layout of the columns."""
+    """Makes the rows of a configuration from the three bases and the layout of the columns."""
 
     layout: Layout
     pair_basis: RadialBasis
     basis: RadialBasis
+    coarse: RadialBasis
 
     def rows(self, positions: FloatArray, cell: FloatArray | None, kinds: IntArray) -> list[FloatArray]:
         """The rows of every problem.
@@ -46,8 +49,12 @@ class Design:
         cutoff = self.pair_basis.grid.cutoff
         tables = find_neighbours(positions, cell, kinds, self.layout.n_species, cutoff)
         pair = self._pair_forces(tables, kinds)
-        radial = [self.basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
-        contracted = [self._contraction_forces(rank, tables, radial, kinds) for rank in self.layout.form.ranks]
+        ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
+        fine = _Moments.of(self.basis, ranks, tables, kinds)
+        contracted = [self._contraction_forces(rank, fine, tables, kinds) for rank in ranks]
+        if coupled:
+            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, kinds)
+            contracted.append(coupling_forces(self.layout, coarse, tables, kinds))
         return [self._problem_rows(problem, pair, contracted, kinds) for problem in self.layout.problems]
 
     def _problem_rows(
@@ -76,18 +83,11 @@ class Design:
         return np.stack(forces, axis=1)
 
     def _contraction_forces(
-        self, rank: int, tables: list[NeighbourTable], radial: list[tuple[FloatArray, FloatArray]], kinds: IntArray
+        self, rank: int, found: _Moments, tables: list[NeighbourTable], kinds: IntArray
     ) -> list[FloatArray]:
         """Force per unit W^l_Aab for every species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
         n, width = self.basis.size, self.layout.n_species * self.basis.size
-        derivatives, blocks = [], []
-        for table, (f, df) in zip(tables, radial, strict=True):
-            y, dy = harmonics(rank, table.directions)
-            blocks.append(moments(f, y))
-            derivatives.append(_moment_derivatives(rank, f, df, table, y, dy))
-        m = np.concatenate(blocks, axis=1)
-        own = np.concatenate([k.sum(axis=3) for k in derivatives], axis=2)  # (N, 3, S·n, 2l + 1)
-        rows, columns = self.layout.triangle
+        m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
         result = []
         for a in range(self.layout.n_species):
             product = np.zeros((len(kinds), 3, width, width))
@@ -102,10 +102,95 @@ class Design:
                     inner = k.shape[3] * k.shape[4]
                     reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
                     product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
-            product += product.swapaxes(-1, -2)
-            product[..., np.arange(width), np.arange(width)] *= 0.5
-            result.append(product[..., rows, columns])
+            result.append(quadratic_columns(product, self.layout.triangle))
         return result
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments of every agent and their derivatives, by rank.
+
+    Parameters
+    ----------
+    values : dict of int to array, shape (N, S·n, 2l + 1)
+    derivatives : dict of int to list of arrays, shape (N, 3, n, J, 2l + 1)
+        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species.
+    """
+
+    values: dict[int, FloatArray]
+    derivatives: dict[int, list[FloatArray]]
+
+    @classmethod
+    def of(cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], kinds: IntArray) -> _Moments:
+        radial = [basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+        values: dict[int, FloatArray] = {}
+        derivatives: dict[int, list[FloatArray]] = {}
+        for rank in ranks:
+            blocks, derivatives[rank] = [], []
+            for table, (f, df) in zip(tables, radial, strict=True):
+                y, dy = harmonics(rank, table.directions)
+                blocks.append(moments(f, y))
+                derivatives[rank].append(_moment_derivatives(rank, f, df, table, y, dy))
+            values[rank] = np.concatenate(blocks, axis=1)
+        return cls(values, derivatives)
+
+    def own(self, rank: int) -> FloatArray:
+        """−∂M/∂q_i of the agent itself, shape (N, 3, S·n, 2l + 1)."""
+        return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
+
+
+def coupling_forces(layout: Layout, found: _Moments, tables: list[NeighbourTable], kinds: IntArray) -> list[FloatArray]:
+    """Force per unit C_Apq for every species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
+    ranks, n = layout.form.coupled, layout.n_coarse
+    phi = invariants(found.values, ranks)
+    pairs = np.triu_indices(layout.n_species * n)
+    own = [found.own(0)[..., 0]]
+    for rank in ranks:
+        t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
+        own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i of the agent itself, (N, 3, Q)
+    result = []
+    for a in range(layout.n_species):
+        product = np.zeros((len(kinds), 3, phi.shape[1], phi.shape[1]))
+        of_a = kinds == a
+        product[of_a] = slope[of_a][..., None] * phi[of_a][:, None, None, :]
+        if layout.gradient == "collective":
+            for b in range(layout.n_species):
+                of_b = kinds == b
+                around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
+                j = around.shape[1]
+                reaction = around.reshape(len(around), j, -1).swapaxes(1, 2) @ phi[tables[a].indices[of_b]]
+                product[of_b] += reaction.reshape(len(around), *product.shape[1:])
+        result.append(quadratic_columns(product, layout.coupled_triangle))
+    return result
+
+
+def _neighbour_slopes(
+    layout: Layout, found: _Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """−∂φ_p(j)/∂q_i for agents i of species b and their neighbours j of species a, shape (M, J, 3, Q)."""
+    n, width = layout.n_coarse, layout.n_species * layout.n_coarse
+    block = slice(b * n, (b + 1) * n)
+    pairs = np.triu_indices(width)
+    shape = (*indices.shape, 3)
+    sums = np.zeros((*shape, width))
+    sums[..., block] = found.derivatives[0][a][of_b][..., 0].transpose(0, 3, 1, 2)
+    parts = [sums]
+    for rank in layout.form.coupled:
+        k = found.derivatives[rank][a][of_b].transpose(0, 3, 1, 2, 4)  # (M, J, 3, n, 2l + 1)
+        m = found.values[rank][indices][:, :, None].swapaxes(-1, -2)
+        t = np.zeros((*shape, width, width))
+        t[..., block, :] = (-1) ** rank * (k @ m)
+        parts.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+    return np.concatenate(parts, axis=-1)
+
+
+def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) -> FloatArray:
+    """Columns of ½ Σ_pq C_pq φ_p φ_q, C symmetric, from products (…, Q, Q) of slopes of φ_p with φ_q."""
+    diagonal = np.arange(product.shape[-1])
+    product += product.swapaxes(-1, -2)
+    product[..., diagonal, diagonal] *= 0.5
+    return np.asarray(product[..., triangle[0], triangle[1]])
 
 
 def _moment_derivatives(

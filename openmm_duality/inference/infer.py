@@ -78,11 +78,13 @@ def infer(
     grid = Grid(chosen.cutoff, chosen.intervals)
     seen = survey((s.frames for s in sets), species, grid)
     form = form_named(chosen.form)
-    layout = Layout(form, chosen.gradient, len(species), chosen.pair_functions, chosen.functions)
+    n_coarse = chosen.coarse_functions if form.coupled else 0
+    layout = Layout(form, chosen.gradient, len(species), chosen.pair_functions, chosen.functions, n_coarse)
     design = Design(
         layout,
         make_basis("b-splines", grid, chosen.pair_functions, seen),
         make_basis(chosen.basis, grid, chosen.functions, seen),
+        make_basis(chosen.basis, grid, n_coarse, seen),
     )
     folds, largest = accumulate(sets, species, design, chosen, progress)
     strengths, solutions = [], []
@@ -97,7 +99,7 @@ def infer(
                 f"the data do not determine the losses ({error}); give a stronger ridge, add frames, or ask for fewer "
                 "functions"
             ) from None
-    u, weights = layout.unpack(solutions)
+    u, weights, couplings = layout.unpack(solutions)
     met = _meetings(sets)
     bonds = {pair: r for frames, pairs in met for pair, r in bond_lengths(frames).items() if pair in pairs}
     losses = AgentLosses(
@@ -107,8 +109,10 @@ def infer(
         gradient=chosen.gradient,
         pair_basis=design.pair_basis,
         basis=design.basis,
+        coarse=design.coarse,
         pair_coefficients=u,
         weights=weights,
+        couplings=couplings,
         shortest=seen.shortest,
         core_strength=np.zeros((len(species), len(species))),
         bond_lengths=bonds,

@@ -1,18 +1,21 @@
 """Where each coefficient of the losses stands in the vector that inference solves for.
 
-Columns come in groups: pair columns of a pair of species, and for every species and rank the upper triangle of W.
+Columns come in groups: pair columns of a pair of species, and for every species the upper triangle of W of each rank,
+then that of its couplings.
 Under `collective` all columns form one problem and u_AB = u_BA share theirs (the gauge); under `agent` every species
 is a problem of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.invariants.contractions import count
 from openmm_duality.losses.forms import Form
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,8 +30,8 @@ class Layout:
     ----------
     form : Form
     gradient : str
-    n_species, n_pair, n : int
-        Species S, functions of the pair part, functions of the contracted moments.
+    n_species, n_pair, n, n_coarse : int
+        Species S, functions of the pair part, of the contracted moments, and of the coupled invariants.
     """
 
     form: Form
@@ -36,12 +39,17 @@ class Layout:
     n_species: int
     n_pair: int
     n: int
+    n_coarse: int = 0
 
     @cached_property
     def triangle(self) -> tuple[IntArray, IntArray]:
         """Rows and columns of the upper triangle of W^l_A, each of length S·n (S·n + 1)/2."""
-        rows, columns = np.triu_indices(self.n_species * self.n)
-        return rows.astype(np.int64), columns.astype(np.int64)
+        return _triangle(self.n_species * self.n)
+
+    @cached_property
+    def coupled_triangle(self) -> tuple[IntArray, IntArray]:
+        """Rows and columns of the upper triangle of C_A, each of length Q (Q + 1)/2."""
+        return _triangle(count(self.n_species * self.n_coarse, self.form.coupled))
 
     @property
     def problems(self) -> list[tuple[int, ...]]:
@@ -56,14 +64,23 @@ class Layout:
 
     def size(self, problem: tuple[int, ...]) -> int:
         """Number of columns of a problem."""
-        contracted = len(problem) * len(self.form.ranks) * len(self.triangle[0])
-        return len(self.pairs(problem)) * self.n_pair + contracted
+        return sum(self._part_sizes(problem))
 
-    def unpack(self, solutions: list[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray]]:
-        """Pair coefficients (S, S, n_p) and W^l (S, S·n, S·n) by rank, from the solution of every problem."""
+    def unpack(self, solutions: list[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
+        """Coefficients from the solution of every problem.
+
+        Returns
+        -------
+        u : array, shape (S, S, n_p)
+        weights : dict of int to array, shape (S, S·n, S·n)
+            W^l by rank.
+        couplings : array, shape (S, Q, Q)
+        """
         s, width = self.n_species, self.n_species * self.n
+        invariants = count(s * self.n_coarse, self.form.coupled)
         u = np.zeros((s, s, self.n_pair))
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
+        couplings = np.zeros((s, invariants, invariants))
         for problem, solution in zip(self.problems, solutions, strict=True):
             parts = iter(np.split(solution, np.cumsum(self._part_sizes(problem))[:-1]))
             for a, b in self.pairs(problem):
@@ -72,21 +89,32 @@ class Layout:
                     u[b, a] = u[a, b]
             for a in problem:
                 for rank in self.form.ranks:
-                    upper = np.zeros((width, width))
-                    upper[self.triangle] = next(parts)
-                    weights[rank][a] = upper + upper.T - np.diag(np.diag(upper))
-        return u, weights
+                    weights[rank][a] = _symmetric(self.triangle, next(parts), width)
+                couplings[a] = _symmetric(self.coupled_triangle, next(parts), invariants)
+        return u, weights, couplings
 
-    def pack(self, u: FloatArray, weights: dict[int, FloatArray]) -> list[FloatArray]:
+    def pack(self, u: FloatArray, weights: Mapping[int, FloatArray], couplings: FloatArray) -> list[FloatArray]:
         """The inverse of `unpack`, for coefficients in the gauge of the layout."""
-        return [
-            np.concatenate(
-                [u[a, b] for a, b in self.pairs(problem)]
-                + [weights[rank][a][self.triangle] for a in problem for rank in self.form.ranks]
-            )
-            for problem in self.problems
-        ]
+        solutions = []
+        for problem in self.problems:
+            parts = [u[a, b] for a, b in self.pairs(problem)]
+            for a in problem:
+                parts += [weights[rank][a][self.triangle] for rank in self.form.ranks]
+                parts.append(couplings[a][self.coupled_triangle])
+            solutions.append(np.concatenate(parts))
+        return solutions
 
     def _part_sizes(self, problem: tuple[int, ...]) -> list[int]:
-        contracted = [len(self.triangle[0])] * (len(problem) * len(self.form.ranks))
-        return [self.n_pair] * len(self.pairs(problem)) + contracted
+        of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
+        return [self.n_pair] * len(self.pairs(problem)) + of_species * len(problem)
+
+
+def _triangle(width: int) -> tuple[IntArray, IntArray]:
+    rows, columns = np.triu_indices(width)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def _symmetric(triangle: tuple[IntArray, IntArray], values: FloatArray, width: int) -> FloatArray:
+    matrix = np.zeros((width, width))
+    matrix[triangle] = values
+    return np.asarray(matrix + matrix.T - np.diag(np.diag(matrix)))

@@ -40,15 +40,15 @@ class Settings:
     Parameters
     ----------
     form : str
-        ``pair``, ``quadratic`` (the paper's) or ``moment``.
+        ``pair``, ``quadratic`` (the paper's), ``moment`` or ``coupled``.
     gradient : str
         ``agent`` or ``collective``.
     cutoff : float
         In nm.
     basis : str
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
-    pair_functions, functions : int
-        Radial functions per pair of species, of the pair part and of the contracted moments.
+    pair_functions, functions, coarse_functions : int
+        Radial functions per pair of species, of the pair part, of the contracted moments and of the coupled invariants.
     intervals : int
         Of the grid from 0 to the cutoff on which all radial functions are splines.
     ridge, curvature : float or None
@@ -71,6 +71,7 @@ class Settings:
     basis: str = "b-splines"
     pair_functions: int = 28
     functions: int = 8
+    coarse_functions: int = 3
     intervals: int = 240
     ridge: float | None = None
     curvature: float | None = None
@@ -85,9 +86,10 @@ class Settings:
         for name in ("cutoff", "large_force"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise DualityError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name, least in (("pair_functions", 4), ("functions", 1), ("intervals", 20), ("blocks", 2)):
-            if getattr(self, name) < least:
-                raise DualityError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        least = {"pair_functions": 4, "functions": 1, "coarse_functions": 1, "intervals": 20, "blocks": 2}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise DualityError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
         for name in ("ridge", "curvature"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < np.inf:
@@ -113,7 +115,7 @@ class Settings:
         for name in ("ridge", "curvature"):
             if choices.get(name) is not None:
                 choices[name] = number(choices[name], name)
-        for name in ("pair_functions", "functions", "intervals", "blocks"):
+        for name in ("pair_functions", "functions", "coarse_functions", "intervals", "blocks"):
             if name in choices:
                 choices[name] = whole(choices[name], name)
         for name in ("form", "gradient", "basis"):

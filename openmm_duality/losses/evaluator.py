@@ -7,11 +7,12 @@ Index suffixes: i agent, s neighbour slot, a = (B, n) moment, m component of a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.invariants import contractions
 from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.model import AgentLosses, FloatArray, IntArray
@@ -59,8 +60,14 @@ def evaluate_agents(
     """
     kinds = losses.index_of(species)
     tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
-    radial = [losses.basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
-    own, adjoints = _contractions(losses, kinds, tables, radial)
+    radial = [losses.moment_basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+    found = {
+        rank: np.stack(
+            [moments(f, harmonics(rank, t.directions)[0]) for t, (f, _) in zip(tables, radial, strict=True)], axis=1
+        )
+        for rank in losses.form.all_ranks
+    }
+    own, adjoints = polynomial(losses, kinds, found)
     forces = np.zeros_like(positions)
     for b, table in enumerate(tables):
         u = table.directions
@@ -75,23 +82,41 @@ def evaluate_agents(
     return Evaluation(own, forces)
 
 
-def _contractions(
-    losses: AgentLosses, kinds: IntArray, tables: list[NeighbourTable], radial: list[tuple[FloatArray, FloatArray]]
+def polynomial(
+    losses: AgentLosses, kinds: IntArray, found: Mapping[int, FloatArray]
 ) -> tuple[FloatArray, dict[int, FloatArray]]:
-    """½ Σ_l M^l W^l M^l of every agent, and the adjoints G^l = W^l M^l as arrays of shape (N, S, n, 2l + 1)."""
-    n_atoms, n_species, n = len(kinds), len(losses.species), losses.basis.size
-    own = np.zeros(n_atoms)
-    adjoints = {}
-    for rank in losses.form.ranks:
-        m = np.concatenate(
-            [moments(f, harmonics(rank, t.directions)[0]) for t, (f, _) in zip(tables, radial, strict=True)], axis=1
-        )
-        g = np.empty_like(m)
-        for a in range(n_species):
-            g[kinds == a] = losses.weights[rank][a] @ m[kinds == a]
-        own += 0.5 * np.einsum("iam,iam->i", m, g)
-        adjoints[rank] = g.reshape(n_atoms, n_species, n, 2 * rank + 1)
+    """H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    kinds : array of int, shape (N,)
+    found : mapping of int to array, shape (N, S, n + n_c, 2l + 1)
+        Moments of the functions of `basis`, then of `coarse`, by rank; the adjoints have the same shapes.
+    """
+    n, s = losses.basis.size, len(losses.species)
+    own = np.zeros(len(kinds))
+    adjoints = {rank: np.zeros_like(m) for rank, m in found.items()}
+    for a in range(s):
+        of_a = kinds == a
+        fine = {rank: _flat(m[of_a, :, :n]) for rank, m in found.items()}
+        for rank in losses.form.ranks:
+            g = losses.weights[rank][a] @ fine[rank]
+            own[of_a] += 0.5 * np.einsum("iam,iam->i", fine[rank], g)
+            adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
+        if losses.form.coupled:
+            coarse = {rank: _flat(m[of_a, :, n:]) for rank, m in found.items()}
+            phi = contractions.invariants(coarse, losses.form.coupled)
+            g_phi = phi @ losses.couplings[a]
+            own[of_a] += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
+            for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
+                adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
     return own, adjoints
+
+
+def _flat(m: FloatArray) -> FloatArray:
+    """Moments (N, S, n, 2l + 1) with one index a = (B, n)."""
+    return m.reshape(len(m), m.shape[1] * m.shape[2], m.shape[3])
 
 
 def _pair_gradient(

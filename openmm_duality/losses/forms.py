@@ -1,7 +1,8 @@
-"""The forms of an agent loss, as data: which ranks of moments are contracted in pairs.
+"""The forms of an agent loss, as data: which moments are contracted, and which invariants are coupled.
 
 Every form has the pair part u·ρ. A form then adds ½ Σ_l w^l·φ^l over its ranks l, with the contractions
-φ^l_ab = M^l_a · M^l_b; since M^0 = ρ, the quadratic loss of the paper is rank 0 alone.
+φ^l_ab = M^l_a · M^l_b; since M^0 = ρ, the quadratic loss of the paper is rank 0 alone. A coupled form adds ½ φᵀWφ over
+the sums and contractions φ of a few coarse radial functions.
 """
 
 from __future__ import annotations
@@ -15,20 +16,36 @@ GRADIENTS = ("agent", "collective")
 
 @dataclass(frozen=True)
 class Form:
-    """A family of losses that are linear in their coefficients: u·ρ + ½ Σ_l w^l·φ^l.
+    """A family of losses that are linear in their coefficients: u·ρ + ½ Σ_l w^l·φ^l + ½ φᵀWφ.
 
     Parameters
     ----------
     name : str
     ranks : tuple of int
         The ranks l whose moments are contracted.
+    coupled : tuple of int
+        The ranks whose contractions of coarse functions are coupled, beside their sums; empty for no coupling.
     """
 
     name: str
     ranks: tuple[int, ...]
+    coupled: tuple[int, ...] = ()
+
+    @property
+    def all_ranks(self) -> tuple[int, ...]:
+        """Every rank of moments that the form needs."""
+        return tuple(sorted({*self.ranks, *self.coupled, *((0,) if self.coupled else ())}))
 
 
-FORMS = {form.name: form for form in (Form("pair", ()), Form("quadratic", (0,)), Form("moment", (0, 1, 2)))}
+FORMS = {
+    form.name: form
+    for form in (
+        Form("pair", ()),
+        Form("quadratic", (0,)),
+        Form("moment", (0, 1, 2)),
+        Form("coupled", (0, 1, 2), coupled=(1, 2)),
+    )
+}
 
 
 def form_named(name: str) -> Form:

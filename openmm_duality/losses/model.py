@@ -30,7 +30,8 @@ _CORE_FLOOR = 0.01  # nm below which the core is held constant, so that it stays
 class AgentLosses:
     """H_A(φ) for every species A, with the gradient by which agents descend them.
 
-    H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b, and below the shortest distance seen a repulsive core.
+    H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, and below the shortest distance
+    seen a repulsive core. The invariants φ are those of the coarse functions (`invariants.contractions`).
 
     Parameters
     ----------
@@ -45,10 +46,14 @@ class AgentLosses:
         n_p functions of the pair part.
     basis : RadialBasis
         n functions of the contracted moments.
+    coarse : RadialBasis
+        n_c functions of the coupled invariants; none for a form without coupling.
     pair_coefficients : array, shape (S, S, n_p)
         u_ABn in kJ/mol.
     weights : mapping of int to array, shape (S, S·n, S·n)
         W^l_A in kJ/mol, symmetric in its last two axes, by rank l.
+    couplings : array, shape (S, Q, Q)
+        C_A in kJ/mol, symmetric, of the Q invariants φ.
     shortest : array, shape (S, S)
         Shortest distance seen in the data, in nm; NaN for a pair of species never seen within the cutoff.
     core_strength : array, shape (S, S)
@@ -65,8 +70,10 @@ class AgentLosses:
     gradient: str
     pair_basis: RadialBasis
     basis: RadialBasis
+    coarse: RadialBasis
     pair_coefficients: FloatArray
     weights: Mapping[int, FloatArray]
+    couplings: FloatArray
     shortest: FloatArray
     core_strength: FloatArray
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -81,6 +88,11 @@ class AgentLosses:
     def grid(self) -> Grid:
         """The grid of every radial function."""
         return self.pair_basis.grid
+
+    @cached_property
+    def moment_basis(self) -> RadialBasis:
+        """The functions of `basis`, then those of `coarse`."""
+        return RadialBasis(self.grid, np.concatenate([self.basis.coefficients, self.coarse.coefficients], axis=2))
 
     @cached_property
     def pair_potentials(self) -> RadialBasis:
@@ -128,6 +140,8 @@ class AgentLosses:
             "masses": self.masses,
             "pair_basis": self.pair_basis.coefficients,
             "basis": self.basis.coefficients,
+            "coarse": self.coarse.coefficients,
+            "couplings": self.couplings,
             "pair_coefficients": self.pair_coefficients,
             "shortest": self.shortest,
             "core_strength": self.core_strength,
@@ -162,6 +176,8 @@ class AgentLosses:
                 gradient=check_gradient(header["gradient"]),
                 pair_basis=RadialBasis(grid, arrays["pair_basis"]),
                 basis=RadialBasis(grid, arrays["basis"]),
+                coarse=RadialBasis(grid, arrays["coarse"]),
+                couplings=arrays["couplings"],
                 pair_coefficients=arrays["pair_coefficients"],
                 weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
                 shortest=arrays["shortest"],

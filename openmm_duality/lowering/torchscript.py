@@ -80,6 +80,8 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
 
     # TorchScript reads these, so this module must not postpone its annotations
     ranks: list[int]
+    contracted: list[int]
+    coupled: list[int]
     starts: list[int]
 
     def __init__(self, losses: AgentLosses, species: Sequence[str], precision: str = "double") -> None:
@@ -93,18 +95,26 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         self.spacing: float = grid.spacing
         self.intervals: int = grid.intervals
         self.n_species: int = s
-        self.n: int = losses.basis.size
+        self.n: int = losses.moment_basis.size
+        self.n_fine: int = losses.basis.size
         self.collective: bool = losses.gradient == "collective"
-        self.ranks = list(losses.form.ranks)
+        self.ranks = list(losses.form.all_ranks)
+        self.contracted = list(losses.form.ranks)
+        self.coupled = list(losses.form.coupled)
 
         def table(powers: np.ndarray[Any, Any]) -> torch.Tensor:
             return torch.tensor(powers.reshape(s * s * grid.intervals, -1), dtype=dtype)
 
         self.register_buffer("kinds", torch.tensor(kinds))
         self.register_buffer("pair_table", table(losses.pair_potentials.powers))
-        self.register_buffer("table", table(losses.basis.powers))
+        self.register_buffer("table", table(losses.moment_basis.powers))
         stacked = np.array([losses.weights[rank] for rank in losses.form.ranks])
-        self.register_buffer("weights", torch.tensor(stacked.reshape(-1, s, s * self.n, s * self.n), dtype=dtype))
+        width = s * self.n_fine
+        self.register_buffer("weights", torch.tensor(stacked.reshape(-1, s, width, width), dtype=dtype))
+        self.register_buffer("couplings", torch.tensor(losses.couplings, dtype=dtype))
+        rows, columns = np.triu_indices(s * losses.coarse.size)
+        self.register_buffer("rows", torch.tensor(rows))
+        self.register_buffer("columns", torch.tensor(columns))
         # agents in the order of their species, and where each species begins in it
         self.register_buffer("by_species", torch.tensor(np.argsort(kinds, kind="stable")))
         self.starts = [int(k) for k in np.cumsum([0, *np.bincount(kinds, minlength=s)])]
@@ -168,8 +178,8 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
                 blocks.append(torch.bmm(torch.stack(ylm, dim=1), f))
         if len(self.ranks) > 0:
             moments = torch.cat(blocks, dim=2)
-            adjoint = self.adjoint(moments)
-            own = own + 0.5 * (moments * adjoint).sum(2).sum(1)
+            value, adjoint = self.polynomial(moments)
+            own = own + value
         else:
             adjoint = torch.zeros((n_atoms, 0, self.n_species * self.n), dtype=own.dtype, device=own.device)
         forces = torch.zeros((3, n_atoms), dtype=own.dtype, device=own.device)
@@ -201,19 +211,61 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
                     forces[c].index_add_(0, indices[b], gradient[c].flatten(), alpha=-1.0)
         return own.sum(dtype=torch.float64), forces.t().to(positions.dtype).contiguous()
 
-    def adjoint(self, moments: torch.Tensor) -> torch.Tensor:
-        """G = W M by the weights of every agent's species; both of shape (N, M, S·n), M components of all ranks."""
+    def polynomial(self, moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `losses.evaluator.polynomial`: H(M) of every agent without its pair part, and G = ∂H/∂M.
+
+        The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
+        """
+        value = torch.zeros((moments.shape[0],), dtype=moments.dtype, device=moments.device)
         adjoint = torch.empty_like(moments)
         for a in range(self.n_species):
             agents = self.by_species[self.starts[a] : self.starts[a + 1]]
-            m = moments[agents]
-            parts: list[torch.Tensor] = []
-            first = 0
-            for number, rank in enumerate(self.ranks):
-                parts.append(torch.matmul(m[:, first : first + 2 * rank + 1], self.weights[number, a]))
-                first += 2 * rank + 1
-            adjoint[agents] = torch.cat(parts, dim=1)
-        return adjoint
+            every = moments[agents].reshape(agents.shape[0], moments.shape[1], self.n_species, self.n)
+            fine = every[..., : self.n_fine].flatten(2)
+            g_fine = torch.zeros_like(fine)
+            for number, rank in enumerate(self.contracted):
+                first = self.first(rank)
+                here = slice(first, first + 2 * rank + 1)
+                g_fine[:, here] = torch.matmul(fine[:, here], self.weights[number, a])
+            total = 0.5 * (fine * g_fine).sum(2).sum(1)
+            g = [g_fine.reshape_as(every[..., : self.n_fine])]
+            if len(self.coupled) > 0:
+                coarse = every[..., self.n_fine :].flatten(2)
+                coupling, g_coarse = self.coupling(coarse, self.couplings[a])
+                total = total + coupling
+                g.append(g_coarse.reshape_as(every[..., self.n_fine :]))
+            value[agents] = total
+            adjoint[agents] = torch.cat(g, dim=3).flatten(2)
+        return value, adjoint
+
+    def coupling(self, coarse: torch.Tensor, couplings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """½ φᵀCφ of agents of one species, and its adjoint in the shape of the coarse moments (N, M, S·n_c)."""
+        width, pairs = coarse.shape[2], self.rows.shape[0]
+        phi = [coarse[:, 0]]
+        for rank in self.coupled:
+            m = coarse[:, self.first(rank) : self.first(rank) + 2 * rank + 1]
+            phi.append(torch.bmm(m.transpose(1, 2), m)[:, self.rows, self.columns])
+        invariants = torch.cat(phi, dim=1)
+        g = torch.matmul(invariants, couplings)
+        adjoint = torch.zeros_like(coarse)
+        adjoint[:, 0] = g[:, :width]
+        begin = width
+        for rank in self.coupled:
+            here = slice(self.first(rank), self.first(rank) + 2 * rank + 1)
+            matrix = torch.zeros((coarse.shape[0], width, width), dtype=coarse.dtype, device=coarse.device)
+            matrix[:, self.rows, self.columns] = g[:, begin : begin + pairs]
+            matrix = matrix + matrix.transpose(1, 2)
+            adjoint[:, here] += torch.bmm(coarse[:, here], matrix)
+            begin += pairs
+        return 0.5 * (invariants * g).sum(1), adjoint
+
+    def first(self, rank: int) -> int:
+        """Where the components of a rank begin among those of all ranks."""
+        first = 0
+        for other in self.ranks:
+            if other < rank:
+                first += 2 * other + 1
+        return first
 
 
 def slots(i: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, int]:

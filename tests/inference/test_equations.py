@@ -19,7 +19,8 @@ from tests.systems import CELL, SPECIES, TRICLINIC, random_frames, random_losses
 
 
 def layout_of(losses):
-    return Layout(losses.form, losses.gradient, len(losses.species), losses.pair_basis.size, losses.basis.size)
+    sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
+    return Layout(losses.form, losses.gradient, *sizes)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -27,9 +28,10 @@ def layout_of(losses):
 def test_pack_is_the_inverse_of_unpack(form, gradient):
     losses = random_losses(form, gradient)
     layout = layout_of(losses)
-    vectors = layout.pack(losses.pair_coefficients, dict(losses.weights))
+    vectors = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
     assert [len(v) for v in vectors] == [layout.size(p) for p in layout.problems]
-    u, weights = layout.unpack(vectors)
+    u, weights, couplings = layout.unpack(vectors)
+    assert np.array_equal(couplings, losses.couplings)
     np.testing.assert_array_equal(u, losses.pair_coefficients)
     assert weights.keys() == losses.weights.keys()
     for rank, w in weights.items():
@@ -45,10 +47,10 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
     species, positions = random_species(n), random_positions(n, CELL if cell is None else cell)
     kinds = losses.index_of(species)
     layout = layout_of(losses)
-    rows = Design(layout, losses.pair_basis, losses.basis).rows(positions, cell, kinds)
+    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).rows(positions, cell, kinds)
     forces = np.zeros((n, 3))
     for problem, x, c in zip(
-        layout.problems, rows, layout.pack(losses.pair_coefficients, dict(losses.weights)), strict=True
+        layout.problems, rows, layout.pack(losses.pair_coefficients, losses.weights, losses.couplings), strict=True
     ):
         forces[np.isin(kinds, problem)] = x @ c
     expected = evaluate_agents(losses, positions, species, cell).forces

@@ -11,12 +11,12 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.short_range import approach
 from openmm_duality.inference.targets import count_samples, samples
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import GRADIENTS, evaluate_agents
 from openmm_duality.reference.frames import Frames
 from tests.systems import CELL, SPECIES, labelled, random_frames, randomised, rms
 
 TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
-SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "intervals": 60, **TINY}
+SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, **TINY}
 
 
 def labelled_by_noise(frames):
@@ -35,10 +35,13 @@ def force_errors(found, wanted, frames):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("n_species", [2, 3])
-def test_losses_are_recovered_from_noiseless_forces(form, gradient, n_species):
-    frames = random_frames(24 if (form, n_species) == ("moment", 3) else 12, species=SPECIES[:n_species])
+@pytest.mark.parametrize(
+    ("form", "n_species", "n_frames"),
+    [(form, n, 24 if (form, n) == ("moment", 3) else 12) for form in ("pair", "quadratic", "moment") for n in (2, 3)]
+    + [("coupled", 2, 48)],
+)
+def test_losses_are_recovered_from_noiseless_forces(form, gradient, n_species, n_frames):
+    frames = random_frames(n_frames, species=SPECIES[:n_species])
     losses = known(form, gradient, frames)
     found = infer(labelled(frames, losses), form=form, gradient=gradient, **SMALL)
     new = random_frames(3, species=SPECIES[:n_species], seed=7, least=0.18)

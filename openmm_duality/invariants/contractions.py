@@ -1,0 +1,42 @@
+"""The invariants φ of coarse moments: the sums ρ, then the contractions M^l_a · M^l_b, a ≤ b, rank by rank.
+
+Index suffixes: i agent, a = (B, n) moment, p invariant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def count(width: int, ranks: Sequence[int]) -> int:
+    """Number Q of invariants of `width` moments per rank; none where no rank is contracted."""
+    return width + len(ranks) * (width * (width + 1) // 2) if ranks else 0
+
+
+def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> FloatArray:
+    """φ of every agent, shape (N, Q), from moments (N, a, 2l + 1) by rank."""
+    rows, columns = np.triu_indices(moments[0].shape[1])
+    parts = [moments[0][..., 0]]
+    for rank in ranks:
+        m = moments[rank]
+        parts.append((m @ m.swapaxes(1, 2))[:, rows, columns])
+    return np.concatenate(parts, axis=1)
+
+
+def adjoints(moments: Mapping[int, FloatArray], ranks: Sequence[int], g: FloatArray) -> dict[int, FloatArray]:
+    """∂H/∂M by rank, in the shapes of the moments, from g = ∂H/∂φ, shape (N, Q)."""
+    width = moments[0].shape[1]
+    rows, columns = np.triu_indices(width)
+    result = {0: g[:, :width, None].copy()}
+    for number, rank in enumerate(ranks):
+        first = width + number * len(rows)
+        matrix = np.zeros((len(g), width, width))
+        matrix[:, rows, columns] = g[:, first : first + len(rows)]
+        result[rank] = result.get(rank, 0.0) + (matrix + matrix.swapaxes(1, 2)) @ moments[rank]
+    return result
