@@ -39,7 +39,7 @@ def pumped(directory: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", type=float, default=5.0, help="ps of each run")
-    parser.add_argument("--ridges", default="1e-9,1e-7,1e-5,1e-4,1e-3,1e-2,1e-1")
+    parser.add_argument("--ridges", default="1e-9,1e-7,1e-5,1e-4,1e-3,1e-2,2e-2,3e-2,5e-2,1e-1")
     parser.add_argument("--form", default="quadratic")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/agent-stability"))
     arguments = parser.parse_args()

@@ -91,16 +91,18 @@ def pairs_from_cells(
     widths = 1.0 / torch.linalg.vector_norm(torch.linalg.inv(cell_box), dim=0)
     most = max(3.0, float(cells_per_atom * n) ** (1.0 / 3.0))
     shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
-    if int(shape.min()) < 3:
-        return all_pairs(positions, box, cutoff)
     triple = torch.minimum(torch.floor(fractional * shape).to(torch.long), shape - 1)
     strides = torch.stack([shape[1] * shape[2], shape[2], torch.ones_like(shape[2])])
     cell = (triple * strides).sum(1)
     counts = torch.bincount(cell, minlength=int(shape.prod()))
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)
-    step = torch.arange(-1, 2, device=device)
-    around = torch.cartesian_prod(step, step, step)
+    steps: list[torch.Tensor] = []
+    for axis in range(3):
+        cells_there = int(shape[axis])
+        # with one or two cells along an axis, each of them once
+        steps.append(torch.arange(-1, 2, device=device) if cells_there > 2 else torch.arange(cells_there, device=device))
+    around = torch.cartesian_prod(steps[0], steps[1], steps[2])
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
     vectors: list[torch.Tensor] = []
@@ -112,7 +114,7 @@ def pairs_from_cells(
         total = int(ends[-1])
         within_cell = torch.arange(total, device=device) - torch.repeat_interleave(ends - sizes, sizes)
         j = order[torch.repeat_interleave(begins[cells], sizes) + within_cell]
-        i = torch.repeat_interleave(torch.repeat_interleave(atoms, 27), sizes)
+        i = torch.repeat_interleave(torch.repeat_interleave(atoms, around.shape[0]), sizes)
         displacement = nearest_image(positions[j] - positions[i], box)
         near = ((displacement * displacement).sum(1) < cutoff * cutoff) & (i != j)
         chosen = torch.nonzero(near).squeeze(1)

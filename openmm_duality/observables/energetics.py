@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import Estimate, block_means, estimate, slope
+from openmm_duality.observables.statistics import Estimate, series_estimate, slope
 from openmm_duality.reference.frames import FloatArray
 from openmm_duality.units import BOLTZMANN
 
@@ -85,10 +85,10 @@ def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     kept, name = conserved(run, log)
     return Energetics(
         target=target,
-        temperature=estimate(block_means(log["temperature_K"], n_blocks)),
+        temperature=series_estimate(log["temperature_K"], n_blocks),
         temperature_slope=slope(times, log["temperature_K"], n_blocks),
-        kinetic_mean=estimate(block_means(kinetic, n_blocks)),
-        kinetic_variance=estimate(block_means((kinetic - kinetic.mean()) ** 2, n_blocks)),
+        kinetic_mean=series_estimate(kinetic, n_blocks),
+        kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
         canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
         canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
         drift=None if kept is None else slope(times, kept / len(run.trajectory.species), n_blocks),

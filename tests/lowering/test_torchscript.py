@@ -105,6 +105,17 @@ def test_cells_find_the_pairs_that_all_pairs_find(name, chunk):
     assert len(every[0]) > 40
 
 
+@pytest.mark.parametrize("copies", [(1, 1, 8), (1, 5, 1), (2, 1, 4), (1, 1, 1)])
+def test_cells_of_thin_boxes(copies):
+    """Along an axis of one or two cells every cell is a neighbour, once."""
+    box = np.array(copies)[:, None] * TRICLINIC
+    positions = np.random.default_rng(4).uniform(size=(300, 3)) @ box
+    every = pair_set(find_pairs(tensor(positions), tensor(box), 0.5, cells_from=10_000))
+    cells = pair_set(pairs_from_cells(tensor(positions), tensor(box), 0.5))
+    for one, other in zip(every, cells, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
 def test_cells_of_atoms_far_outside_the_box():
     box = 3.0 * TRICLINIC
     positions = np.random.default_rng(2).uniform(size=(400, 3)) @ box

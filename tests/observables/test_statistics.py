@@ -28,6 +28,22 @@ def test_block_errors_of_correlated_data_are_those_of_the_exact_law():
     assert 0.90 < covered < 0.99
 
 
+def test_the_correlation_of_a_series_is_that_of_the_exact_law():
+    memory = 0.9
+    series = autoregressive(np.random.default_rng(5), (200_000, 1), memory)[:, 0]
+    assert statistics.correlation_steps(series) == pytest.approx((1 + memory) / (1 - memory), rel=0.1)
+    assert statistics.correlation_steps(np.random.default_rng(6).normal(size=50_000)) == pytest.approx(1.0, abs=0.1)
+    assert statistics.correlation_steps(np.ones(10)) == 1.0
+
+
+def test_a_series_of_few_blocks_rejects_its_own_mean_no_more_often_than_it_says():
+    """Six blocks of 150 values with a memory of ten: the temperature of a run of 10 ps."""
+    rng = np.random.default_rng(7)
+    runs = autoregressive(rng, (900, 400), 0.9)
+    rejected = [statistics.series_estimate(run, 6).p_value(0.0) < 0.01 for run in runs.T]
+    assert np.mean(rejected) < 0.01
+
+
 def test_a_slope_is_covered_by_its_interval():
     rng, times = np.random.default_rng(2), np.linspace(0, 10, 300)
     covered = []
