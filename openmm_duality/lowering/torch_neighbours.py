@@ -99,9 +99,9 @@ def pairs_from_cells(
     order = torch.argsort(cell)
     steps: list[torch.Tensor] = []
     for axis in range(3):
-        cells_there = int(shape[axis])
         # with one or two cells along an axis, each of them once
-        steps.append(torch.arange(-1, 2, device=device) if cells_there > 2 else torch.arange(cells_there, device=device))
+        first, last = (-1, 2) if int(shape[axis]) > 2 else (0, int(shape[axis]))
+        steps.append(torch.arange(first, last, device=device))
     around = torch.cartesian_prod(steps[0], steps[1], steps[2])
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
