@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,21 +13,9 @@ import openmm as mm
 from openmm import unit
 
 import openmm_duality as duality
+from openmm_duality.console import PATH, Group, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
-
-PATH = click.Path(path_type=Path)
-
-
-class Group(click.Group):
-    """Prints the package's own errors as one paragraph and exits with code 2; 1 means the answer is no."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DualityError as error:
-            click.echo(f"openmm-duality: {error}", err=True)
-            sys.exit(2)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,16 +36,6 @@ def main() -> None:
     """
 
 
-def json_option(command: Any) -> Any:
-    """Adds --json FILE."""
-    return click.option("--json", "json_file", type=PATH, help="Write the figures to this file too.")(command)
-
-
-def overwrite_option(command: Any) -> Any:
-    """Adds --overwrite."""
-    return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
-
-
 def structure_options(command: Any) -> Any:
     """Adds --cell A B C and --supercell A B C."""
     for option in (
@@ -71,26 +48,16 @@ def structure_options(command: Any) -> Any:
     return command
 
 
-def _write_json(path: Path | None, content: dict[str, Any]) -> None:
-    if path is not None:
-        with atomic_write(path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    """Before hours of work, not after them."""
-    if path.exists() and not overwrite:
-        raise DualityError(f"{path} exists already; choose another name, or give --overwrite")
-
-
 @main.command()
 @click.argument("data", type=PATH)
 @json_option
-def inspect(data: Path, json_file: Path | None) -> None:
+@overwrite_option
+def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
     """Say what DATA hold: frames, species, cell, forces, shortest distances, what is missing."""
+    check_outputs(overwrite, json_file)
     summary = duality.summarise(duality.read(data))
     click.echo(str(summary))
-    _write_json(json_file, summary.to_dict())
+    write_json(json_file, summary.to_dict(), overwrite)
 
 
 @main.command()
@@ -115,7 +82,7 @@ def infer(
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
     The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
-    configuration beside it.
+    configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
 
     \b
     CONFIG.yaml:
@@ -131,14 +98,18 @@ def infer(
     from openmm_duality.inference.errors import ErrorTable, format_tables
     from openmm_duality.inference.settings import Settings
 
-    _refuse_existing(model, overwrite)
+    if model.suffix != ".safetensors":
+        raise DualityError(
+            f"the model file {model} must end in .safetensors (its resolved configuration goes beside it, in a .yaml "
+            "file of the same name); give such a name"
+        )
     beside = model.with_suffix(".yaml")
     if config is not None and beside.resolve() == config.resolve():
         raise DualityError(
             f"the resolved configuration would be written to {beside}, which is the configuration itself; choose "
             "another name for the model"
         )
-    _refuse_existing(beside, overwrite)
+    check_outputs(overwrite, model, beside, json_file)
     choices = {k: v for k, v in (("form", form), ("gradient", gradient), ("cutoff", cutoff)) if v is not None}
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
@@ -162,16 +133,14 @@ def infer(
         temporary.write_text(resolved.to_yaml(beside.parent))
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s. The model: {model}")
     first = next(iter(errors["test"] or errors["train"]), None)
-    _write_json(
-        json_file,
-        {
-            "seconds": seconds,
-            "coefficients": losses.metadata["coefficients"],
-            "train": errors["train"].get(first),
-            "test": errors["test"].get(first),
-            "sets": errors,
-        },
-    )
+    figures = {
+        "seconds": seconds,
+        "coefficients": losses.metadata["coefficients"],
+        "train": errors["train"].get(first),
+        "test": errors["test"].get(first),
+        "sets": errors,
+    }
+    write_json(json_file, figures, overwrite)
 
 
 @main.command()
@@ -180,15 +149,17 @@ def infer(
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Look at the last 20 % by time only.")
 @json_option
-def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Path | None) -> None:
-    """Errors of MODEL against the forces and energies of DATA."""
+@overwrite_option
+def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Path | None, overwrite: bool) -> None:
+    """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces."""
+    check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
     frames = duality.read(data)
     if held_out:
         frames = frames.split()[1]
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))
-    _write_json(json_file, table.to_dict())
+    write_json(json_file, table.to_dict(), overwrite)
 
 
 @main.command()
@@ -204,7 +175,12 @@ def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Pat
     show_default=True,
 )
 @click.option("--timestep", default="0.5 fs", show_default=True)
-@click.option("--friction", default="10/ps", show_default=True, help="Collision frequency of the heat bath.")
+@click.option(
+    "--friction",
+    default="10/ps",
+    show_default=True,
+    help="Collision frequency of the heat bath; under descent its inverse is the memory of the momentum.",
+)
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
 @click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
 @click.option("--precision", help="Of the platform: single, mixed or double.")
@@ -213,9 +189,10 @@ def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Pat
 @structure_options
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
-@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks.")
+@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks, or broke.")
 @json_option
-def simulate(model: Path, directory: Path, json_file: Path | None, **options: Any) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
+def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
     """Run learning dynamics with MODEL in a folder: DCD, log, checkpoint.
 
     The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
@@ -223,6 +200,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
     """
     from openmm_duality.dynamics.integrators import positive
 
+    check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
     start = _start(options["start"], options["cell"], options["supercell"])
     timestep, duration, report = (
@@ -248,7 +226,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, **options: An
         metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
     )
     click.echo(result.message)
-    _write_json(json_file, {"status": result.status, "reason": result.reason, "ms_per_step": result.ms_per_step})
+    figures = {"status": result.status, "reason": result.reason, "ms_per_step": result.ms_per_step}
+    write_json(json_file, figures, overwrite)
     if result.status == "stopped":
         sys.exit(1)
 
@@ -301,17 +280,22 @@ def _described(losses: Any) -> dict[str, Any]:
 @click.option("-o", "--output", "directory", type=PATH, help="Folder of the report; RUN/report by default.")
 @click.option("--discard", help="Beginning of the run to leave out, as 1 or '1 ps'.")
 @json_option
-def compare(run: Path, data: Path, directory: Path | None, discard: str | None, json_file: Path | None) -> None:
+@overwrite_option
+def compare(
+    run: Path, data: Path, directory: Path | None, discard: str | None, json_file: Path | None, overwrite: bool
+) -> None:
     """Hold the observables of RUN against those of the reference DATA, with error bars.
 
     Writes compare.json, figures and one HTML page. Exit code 1 if the two differ by more than their errors.
     """
+    folder = directory or run / "report"
+    check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     comparison = duality.compare(run, duality.read(data), discard=discard)
-    page = duality.write_report(comparison, directory or run / "report", overwrite=True)
+    page = duality.write_report(comparison, folder, overwrite=overwrite)
     for sentence in comparison.verdict:
         click.echo(f"- {sentence}")
     click.echo(f"The report: {page}")
-    _write_json(json_file, comparison.to_dict())
+    write_json(json_file, comparison.to_dict(), overwrite)
     if comparison.agrees is False:
         sys.exit(1)
 
@@ -335,12 +319,11 @@ def export(
     overwrite: bool,
 ) -> None:
     """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
+    check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = _start(start, cell, supercell)
     topology = duality.create_topology(structure.species, _molecules(losses, structure), structure.cell)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
-    for name in ("losses.pt", "system.xml", "topology.pdb"):
-        _refuse_existing(directory / name, overwrite)
     duality.export_torchscript(
         losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite
     )

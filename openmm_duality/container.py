@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ def write_container(
     Raises
     ------
     DualityError
-        If the file exists and `overwrite` is not set.
+        If the file exists and `overwrite` is not set, or cannot be written.
     """
     metadata = {"format": kind, "header": json.dumps(header)}
     with atomic_write(path, overwrite) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=metadata)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except SafetensorError as error:  # how it reports a full disk or a folder closed to writing
+            raise OSError(str(error)) from error
 
 
 def read_container(path: str | Path, kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

@@ -6,12 +6,16 @@ import gzip
 import hashlib
 import lzma
 import os
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from openmm_duality.errors import DualityError
+
+# What reading a file, plain or compressed, may raise when it is missing, cut short or damaged.
+UNREADABLE = (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error)
 
 
 @contextmanager
@@ -31,9 +35,11 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     DualityError
-        If `path` exists and `overwrite` is not set, or the folder cannot be made.
+        If `path` exists and `overwrite` is not set, is a folder, or cannot be written.
     """
     target = Path(path)
+    if target.is_dir():
+        raise DualityError(f"{target} is a folder, and a file is to be written there; give the name of a file in it")
     if target.exists() and not overwrite:
         raise DualityError(
             f"{target} exists already and would be overwritten; choose another name, or ask to overwrite"
@@ -46,8 +52,13 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        raise DualityError(
+            f"{target} cannot be written: {error}; make room or choose a place where you may write"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it says nothing new, and would hide the first error
+            temporary.unlink(missing_ok=True)
 
 
 def open_text(path: str | Path) -> IO[str]:

@@ -116,6 +116,31 @@ def labelled(frames: Frames, losses: AgentLosses) -> Frames:
     )
 
 
+def verlet(losses: AgentLosses, start: Frames, steps: int, dt: float = 5e-4) -> Frames:
+    """A trajectory of these losses by velocity Verlet from the first frame of `start`: every step, with forces."""
+    masses, cell = start.masses[:, None], start.cell(0)
+    x = start.positions[0]
+    v = np.random.default_rng(0).normal(size=x.shape) * 0.3
+    positions, forces = [], []
+    f = evaluate_agents(losses, x, start.species, cell).forces
+    for _ in range(steps):
+        positions.append(x)
+        forces.append(f)
+        v = v + 0.5 * dt * f / masses
+        x = x + dt * v
+        f = evaluate_agents(losses, x, start.species, cell).forces
+        v = v + 0.5 * dt * f / masses
+    return replace(
+        start,
+        positions=np.array(positions),
+        times=np.arange(steps) * dt,
+        steps=np.arange(steps),
+        cells=None if cell is None else np.tile(cell, (steps, 1, 1)),
+        forces=np.array(forces),
+        timestep=dt,
+    )
+
+
 def randomised(losses: AgentLosses, seed: int = 0, scale: float = 10.0) -> AgentLosses:
     """Losses with the bases of a model, random coefficients and no core; `collective` in its gauge."""
     rng = np.random.default_rng(seed)

@@ -1,10 +1,11 @@
-"""The command line: every verb on small data, and every kind of bad input in one paragraph with exit code 2."""
+"""The command line: every verb on small data. Bad input has its own file."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import openmm as mm
@@ -17,51 +18,13 @@ from openmm import app, unit
 from openmm_duality.cli import main
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
-from tests.reference.conftest import INPUT, block
-from tests.systems import SPECIES, labelled, random_frames, random_losses
+from tests.command import call, refused
+from tests.observables import made
+from tests.reference.conftest import INPUT
+from tests.systems import SPECIES, random_frames, random_losses, verlet
 from tests.water import liquid, water_losses
 
 VERBS = ("inspect", "infer", "evaluate", "simulate", "compare", "export")
-
-
-def call(*arguments, code=0):
-    """Runs a command, checks its exit code, and returns what it printed."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.output
-
-
-def refused(*arguments):
-    """The message of a command that must refuse its input: one paragraph, exit code 2."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    message = result.stderr.strip()
-    assert message.startswith("openmm-duality: ")
-    assert "\n" not in message
-    assert "Traceback" not in result.output
-    return message
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Saved frames of water, all and few, and a model of water."""
-    path = tmp_path_factory.mktemp("water")
-    train, test = liquid()
-    train.save(path / "liquid.safetensors")
-    train[::9].save(path / "few.safetensors")
-    test.save(path / "test.safetensors")
-    water_losses("collective").save(path / "model.safetensors")
-    return path
-
-
-@pytest.fixture
-def argon_krypton(tmp_path):
-    """Saved frames of a little mixture."""
-    path = tmp_path / "mixture.safetensors"
-    labelled(random_frames(4), random_losses("pair", "collective", SPECIES[:2])).save(path)
-    return path
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -109,6 +72,43 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
     np.testing.assert_array_equal(one.pair_coefficients, two.pair_coefficients)
 
 
+def test_infer_with_inverse_powers(folder, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "form: quadratic\nbasis: inverse-powers\nfunctions: 3\ncutoff: 0.5\nridge: 1e-6\ncurvature: 1e-6\n"
+        f"data: [{{path: {folder / 'few.safetensors'}}}]\n"
+    )
+    call("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors", "--json", tmp_path / "i.json")
+    train = json.loads((tmp_path / "i.json").read_text())["train"]
+    assert train["force_rmse"]["all"] < 0.5 * train["force_rms"]["all"]
+    assert AgentLosses.load(tmp_path / "m.safetensors").metadata["settings"]["basis"] == "inverse-powers"
+
+
+def test_infer_from_accelerations(tmp_path):
+    """By the choice of the configuration, or because there is nothing else; the errors are those of the targets."""
+    losses = random_losses("pair", "collective", SPECIES[:2])
+    frames = verlet(losses, random_frames(1, n_atoms=24, least=0.2), 200)
+    frames.save(tmp_path / "all.safetensors")
+    replace(frames, forces=None).save(tmp_path / "bare.safetensors")
+    figures = []
+    for name, more in (("all", ", targets: accelerations"), ("bare", "")):
+        (tmp_path / f"{name}-in.yaml").write_text(
+            "form: pair\ncutoff: 0.5\npair_functions: 6\nintervals: 60\nridge: 1e-9\ncurvature: 0\n"
+            f"data: [{{path: {name}.safetensors, gap: 0, name: data{more}}}]\n"
+        )
+        model, found = tmp_path / f"{name}-model.safetensors", tmp_path / f"{name}.json"
+        text = call("infer", tmp_path / f"{name}-in.yaml", "-o", model, "--json", found)
+        rows = [line.split() for line in text.splitlines()]
+        assert rows.count(["targets", "accelerations"]) == 2
+        figures.append(json.loads(found.read_text()))
+        assert AgentLosses.load(model).metadata["data"][0]["targets"] == "accelerations"
+    assert figures[0]["train"] == figures[1]["train"]
+    assert figures[0]["test"]["targets"] == "accelerations"
+    assert figures[0]["test"]["frames"] == 2
+    assert 0.0 < figures[0]["test"]["force_rmse"]["all"] < figures[0]["test"]["force_rms"]["all"]
+    text = call("evaluate", tmp_path / "all-model.safetensors", tmp_path / "bare.safetensors")
+    assert "accelerations" in text
+
+
 def test_evaluate(folder, tmp_path):
     figures = tmp_path / "e.json"
     text = call("evaluate", folder / "model.safetensors", folder / "test.safetensors", "--every", 5, "--json", figures)
@@ -143,23 +143,36 @@ def test_simulate(run, folder):
 
 
 def test_compare(run, folder, tmp_path):
-    result = CliRunner().invoke(
-        main,
-        [
-            "compare",
-            str(run),
-            str(folder / "liquid.safetensors"),
-            "-o",
-            str(tmp_path),
-            "--json",
-            str(tmp_path / "c.json"),
-        ],
-    )
-    assert result.exit_code in (0, 1), result.output
-    content = json.loads((tmp_path / "c.json").read_text())
+    reference, figures = folder / "liquid.safetensors", tmp_path / "c.json"
+    outputs = ("-o", tmp_path, "--json", figures)
+    result = CliRunner().invoke(main, [str(a) for a in ("compare", run, reference, *outputs)])
+    content = json.loads(figures.read_text())
+    assert result.exit_code == (1 if content["agrees"] is False else 0), result.output
+    assert "too short to tell" in result.output
     assert {"rdf", "integrity", "bond_length", "angle", "verdict"} <= set(content)
     assert set(content["rdf"]) == {"O-O", "H-O", "H-H"} or set(content["rdf"]) == {"O-O", "O-H", "H-H"}
     assert list(tmp_path.glob("*.html"))
+    assert "exists already" in refused("compare", run, reference, "-o", tmp_path)
+    call("compare", run, reference, *outputs, "--overwrite", code=result.exit_code)
+
+
+@pytest.mark.parametrize(("bond", "code"), [(0.1, 0), (0.104, 1)])
+def test_compare_answers_by_its_exit_code(tmp_path, bond, code):
+    made.water(120, 1).save(tmp_path / "reference.safetensors")
+    directory = made.write_run(tmp_path / "run", made.water(120, 3, bond=bond))
+    text = call("compare", directory, tmp_path / "reference.safetensors", code=code)
+    assert ("The mean H–O length is 1.04" in text) == bool(code)
+    assert (directory / "report" / "report.html").is_file()
+
+
+def test_a_run_that_stops_itself_ends_with_code_1(folder, tmp_path):
+    start = ("--start", folder / "liquid.safetensors", "-o", tmp_path / "run", "--platform", "CPU", "--seed", 5)
+    more = ("--temperature", 3000, "--time", 0.3, "--report", "5 fs", "--json", tmp_path / "s.json")
+    text = call("simulate", folder / "model.safetensors", *start, *more, code=1)
+    assert "last_good.pdb" in text
+    assert json.loads((tmp_path / "s.json").read_text())["status"] == "stopped"
+    assert (tmp_path / "run" / "last_good.pdb").is_file()
+    assert "exists already" in refused("simulate", folder / "model.safetensors", *start, *more)
 
 
 def test_export(folder, tmp_path):
@@ -177,132 +190,6 @@ def test_export(folder, tmp_path):
         "export", folder / "model.safetensors", "--start", folder / "test.safetensors", "-o", tmp_path / "files"
     )
     assert "exists already" in message
-
-
-class TestBadInput:
-    """What is wrong is said; nothing is left half-written."""
-
-    @pytest.fixture
-    def cp2k(self, tmp_path):
-        """Writes a CP2K project, its force file changed by a function."""
-
-        def write(
-            change=lambda text: text, steps=range(0, 60, 10), force_steps=None, labels=("O", "H", "H"), cell=True
-        ):
-            project = tmp_path / "cp2k"
-            project.mkdir()
-            text = INPUT if cell else INPUT.replace("ABC 10.0 11.0 12.0", "")
-            (project / "w.inp").write_text(text)
-            (project / "w-pos-1.xyz").write_text("".join(block(s, "pos") for s in steps))
-            forces = "".join(block(s, "frc", labels) for s in (steps if force_steps is None else force_steps))
-            (project / "w-frc-1.xyz").write_text(change(forces))
-            return project
-
-        return write
-
-    def infer(self, data, tmp_path):
-        message = refused(
-            "infer", "--data", data, "--form", "pair", "--cutoff", "0.4", "-o", tmp_path / "m" / "m.safetensors"
-        )
-        assert not (tmp_path / "m").exists()
-        return message
-
-    def test_a_truncated_force_file(self, cp2k, tmp_path):
-        assert "w-frc-1.xyz" in self.infer(cp2k(lambda text: text[: len(text) - 40]), tmp_path)
-
-    def test_another_order_of_atoms_in_positions_and_forces(self, cp2k, tmp_path):
-        assert "w-frc-1.xyz" in self.infer(cp2k(labels=("H", "O", "H")), tmp_path)
-
-    def test_positions_and_forces_that_have_no_steps_in_common(self, cp2k, tmp_path):
-        assert self.infer(cp2k(force_steps=range(5, 65, 10)), tmp_path)
-
-    def test_a_missing_cell(self, cp2k, tmp_path):
-        assert "cell" in self.infer(cp2k(cell=False), tmp_path).lower()
-
-    def test_nan_in_the_forces(self, cp2k, tmp_path):
-        def spoil(text):
-            lines = text.split("\n")
-            lines[3] = "  H 0.1 NaN 0.3"
-            return "\n".join(lines)
-
-        assert self.infer(cp2k(spoil), tmp_path)
-
-    def test_no_data(self, tmp_path):
-        assert "nowhere" in self.infer(tmp_path / "nowhere", tmp_path)
-
-    def test_a_cutoff_too_long_for_the_cell(self, folder, tmp_path):
-        message = refused(
-            "infer", "--data", folder / "few.safetensors", "--cutoff", "7 angstrom", "-o", tmp_path / "m.safetensors"
-        )
-        assert "half the shortest width" in message
-        assert not list(tmp_path.iterdir())
-
-    def test_an_unknown_key_of_the_configuration(self, tmp_path):
-        (tmp_path / "c.yaml").write_text("cutof: 0.6\ndata: [x]\n")
-        message = refused("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors")
-        assert "cutof" in message
-        assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
-
-    def test_neither_or_both_of_configuration_and_data(self, tmp_path):
-        assert "either" in refused("infer", "-o", tmp_path / "m.safetensors")
-        assert "either" in refused("infer", "c.yaml", "--data", "x", "-o", tmp_path / "m.safetensors")
-
-    def test_outputs_that_would_be_overwritten(self, argon_krypton, tmp_path):
-        model = tmp_path / "m.safetensors"
-        for name in ("m.safetensors", "m.yaml"):
-            (tmp_path / name).write_text("precious")
-            assert "exists already" in refused("infer", "--data", argon_krypton, "-o", model)
-            assert (tmp_path / name).read_text() == "precious"
-            assert {p.name for p in tmp_path.iterdir()} == {name, argon_krypton.name}
-            (tmp_path / name).unlink()
-
-    def test_a_configuration_is_never_replaced_by_its_resolved_self(self, tmp_path):
-        config = tmp_path / "c.yaml"
-        config.write_text("data: [x]\n")
-        assert "the configuration itself" in refused("infer", config, "-o", tmp_path / "c.safetensors", "--overwrite")
-        assert config.read_text() == "data: [x]\n"
-
-    def test_species_that_the_model_does_not_know(self, folder, argon_krypton, tmp_path):
-        figures = tmp_path / "e.json"
-        assert "Ar, Kr" in refused("evaluate", folder / "model.safetensors", argon_krypton, "--json", figures)
-        start = ("--start", argon_krypton, "-o", tmp_path / "run")
-        assert "Ar, Kr" in refused("simulate", folder / "model.safetensors", *start)
-        assert "Ar, Kr" in refused("export", folder / "model.safetensors", *start)
-        assert [p.name for p in tmp_path.iterdir()] == [argon_krypton.name]
-
-    @pytest.mark.parametrize("verb", ["evaluate", "simulate", "export"])
-    def test_a_model_file_that_is_none_or_is_cut_short(self, folder, tmp_path, verb):
-        short = tmp_path / "short.safetensors"
-        content = (folder / "model.safetensors").read_bytes()
-        short.write_bytes(content[: len(content) // 2])
-        for model in (short, folder / "few.safetensors", tmp_path / "none"):
-            data = folder / "test.safetensors"
-            rest = (data,) if verb == "evaluate" else ("--start", data, "-o", tmp_path / "run")
-            assert "expected a file of the format" in refused(verb, model, *rest)
-        assert [p.name for p in tmp_path.iterdir()] == ["short.safetensors"]
-
-    @pytest.mark.parametrize(
-        ("option", "value", "message"),
-        [
-            ("--timestep", "0", "above zero"),
-            ("--timestep", "1 nm", "not a quantity"),
-            ("--time", "-1", "above zero"),
-            ("--time", "soon", "expected a number"),
-            ("--report", "0", "above zero"),
-            ("--friction", "0", "above zero"),
-            ("--temperature", "-3 K", "above zero"),
-            ("--backend", "jax", "not known"),
-            ("--platform", "Abacus", "Abacus"),
-        ],
-    )
-    def test_options_out_of_range(self, folder, tmp_path, option, value, message):
-        start = ("--start", folder / "test.safetensors", "-o", tmp_path / "run")
-        assert message in refused("simulate", folder / "model.safetensors", *start, option, value)
-        assert not (tmp_path / "run").exists()
-
-    def test_a_run_that_is_none(self, folder, tmp_path):
-        assert refused("compare", tmp_path / "nothing", folder / "test.safetensors")
-        assert not list(tmp_path.iterdir())
 
 
 def test_positions_of_cp2k_as_a_start_take_the_cell_of_their_project(folder, tmp_path):

@@ -53,15 +53,40 @@ def test_other_names_are_not():
         openmm_duality.nonsense  # noqa: B018
 
 
-def imported_rooms(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        yield from (name.split(".")[1] for name in names if name.startswith("openmm_duality."))
+def imported_rooms(source):
+    """Rooms that a module imports: by their own names, through the package, or by a public name of the package."""
+    tree, package, names = ast.parse(source), {"openmm_duality"}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+            package |= {alias.asname for alias in node.names if alias.name == "openmm_duality" and alias.asname}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
+            names.append(f"openmm_duality.{node.attr}")
+    parts = [name.split(".")[1] for name in names if name.startswith("openmm_duality.")]
+    return {openmm_duality._HOME.get(part, part) for part in parts}
 
 
 @pytest.mark.parametrize("room", ROOMS[:-1])
 def test_nothing_imports_a_room_below_its_own(room):
     below = ROOMS[ROOMS.index(room) + 1 :]
     for path in (ROOT / room).glob("*.py"):
-        assert not set(imported_rooms(path)) & set(below), path.name
+        assert not imported_rooms(path.read_text()) & set(below), path.name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from openmm_duality.dynamics.systems import create_system",
+        "import openmm_duality.dynamics",
+        "from openmm_duality import dynamics",
+        "from openmm_duality import create_system",
+        "import openmm_duality\nopenmm_duality.create_system",
+        "import openmm_duality as duality\ndef f():\n    import math\n    return duality.dynamics",
+        "if True:\n    from openmm_duality import simulate as s",
+    ],
+)
+def test_every_way_of_importing_a_room_is_seen(source):
+    assert imported_rooms(source) == {"dynamics"}

@@ -129,6 +129,11 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
     the positions at the given temperature instead of in a minimum of the loss. The velocities are those of the
     half-step, at which the kinetic energy is canonical. Zhang et al., J. Phys. Chem. A 123, 6056 (2019).
 
+    A ``CMMotionRemover`` acts at the beginning of a step and the noise after it. So it takes three degrees of freedom
+    away only as far as one step of noise gives nothing back: at frequency 1 the centre of mass holds
+    1 − exp(−2 `frictionCoeff` `stepSize`) of its canonical 3/2 kT, which is 1 % at 10/ps and 0.5 fs. The internal
+    motion stays canonical.
+
     Parameters
     ----------
     temperature : openmm.unit.Quantity or float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from openmm_duality.units import BOLTZMANN
 
 CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
+OF_A_STOP = ("last_good.chk", "last_good.pdb", "stopped.pdb")
+
+_RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*Error: .*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,8 @@ class Journey:
             self._save()
             with atomic_write(self._directory / "final.pdb", overwrite=True) as temporary:
                 self._write_pdb(temporary, moment.state)
+            for name in OF_A_STOP:  # of an earlier call, with other limits
+                (self._directory / name).unlink(missing_ok=True)
             self._progress(status="finished")
         self._log.close()
         return self.settings
@@ -155,7 +161,7 @@ class Journey:
         try:
             self._simulation.step(n)
         except mm.OpenMMException as error:
-            return str(error)
+            return _complaint(error)
         return ""
 
     def _look_aside(self) -> tuple[Moment, str]:
@@ -176,7 +182,7 @@ class Journey:
         try:
             state = context.getState(positions=True, velocities=True, energy=not error)
         except mm.OpenMMException as broken:
-            error = str(broken)
+            error = _complaint(broken)
             state = context.getState(positions=True, velocities=True)
         positions = np.asarray(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
         cell = None
@@ -273,3 +279,9 @@ class Journey:
                 app.PDBFile.writeFile(self._simulation.topology, state.getPositions(), handle, keepIds=True)
         finally:
             self._simulation.topology.setPeriodicBoxVectors(box)
+
+
+def _complaint(error: Exception) -> str:
+    """What went wrong, in one line: the last error that the traceback of a learned force names, where there is one."""
+    raised = _RAISED.findall(str(error))
+    return raised[-1] if raised else " ".join(str(error).split())

@@ -128,6 +128,11 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
         )
 
 
+def other_limits(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a run would now be stopped by other limits than before."""
+    return bool(old.get("limits") != json.loads(json.dumps(new["limits"])))
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that are loaded and matter, by name."""
     found = {"python": host.python_version()}

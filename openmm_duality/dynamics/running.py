@@ -24,6 +24,7 @@ import openmm as mm
 from openmm import app, unit
 
 from openmm_duality.dynamics import record
+from openmm_duality.dynamics.acting import acting, require_potential
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.journey import CHECKPOINT, Journey
@@ -96,6 +97,10 @@ def simulate(
 ) -> RunResult:
     """Run learning dynamics in a folder; called again with the same settings, go on where the folder ends.
 
+    What acts in the System must be the same as well: the losses and the other forces are compared by their hashes, as
+    far as they have any (`acting`; `run.json` names those that have none). A run that stopped itself goes on only if
+    the limits have changed, from its last checkpoint, and stops again if they still say so.
+
     Parameters
     ----------
     system : openmm.System
@@ -139,7 +144,7 @@ def simulate(
     ------
     DualityError
         If the arguments do not fit together, the folder holds something else or a run with other settings, or the
-        platform cannot run the system.
+        platform cannot run the system, or a barostat would act on `agent` losses, which have no potential.
     """
     directory, limits = Path(directory), limits or Limits()
     checkpoint_interval = 10 * report_interval if checkpoint_interval is None else checkpoint_interval
@@ -152,6 +157,8 @@ def simulate(
             f"the system has {system.getNumConstraints()} constraints, which learning dynamics does not keep; make it "
             "without them (in a force field of OpenMM: rigidWater=False, constraints=None)"
         )
+    if any("Barostat" in type(force).__name__ for force in system.getForces()):
+        require_potential(system, "a barostat")
     dof = integrator.degreesOfFreedom(system)
     if dof < 1:
         raise DualityError(f"the system has {dof} degrees of freedom; there must be at least one to move")
@@ -191,6 +198,7 @@ def simulate(
             "cell_nm": None if cell is None else cell.tolist(),
             "molecules": watch.molecules,
             "forces": [type(system.getForce(i)).__name__ for i in range(system.getNumForces())],
+            **acting(system),
             "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
             "limits": {
                 "bond_lengths_nm": {"-".join(pair): r for pair, r in watch.lengths.items()},
@@ -206,7 +214,7 @@ def simulate(
         new.update(metadata or {})
         if old is not None:
             record.check_same(directory, old, new)
-            if old["status"] == "stopped":
+            if old["status"] == "stopped" and not record.other_limits(old, new):
                 return _result(directory, old, old["steps_done"])
             if old["steps_done"] >= steps and old["status"] == "finished":
                 return _result(directory, old, old["steps_done"])

@@ -10,6 +10,7 @@ import ase.io
 import numpy as np
 from openmm import app, unit
 
+from openmm_duality.dynamics.boxes import openmm_form
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.frames import FloatArray, Frames
 from openmm_duality.units import ANGSTROM, BOLTZMANN
@@ -43,12 +44,21 @@ class Start:
             raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
 
     def repeated(self, n: Sequence[int]) -> Start:
-        """The supercell of n[0] × n[1] × n[2] copies."""
-        return Start(*supercell(self.positions, self.species, self.cell, n))
+        """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the cell as it stands here."""
+        return Start(*supercell(self.positions, self.species, self.cell, n)).for_openmm()
+
+    def for_openmm(self) -> Start:
+        """The same structure, rotated and with the cell vectors that OpenMM wants (`boxes.openmm_form`)."""
+        if self.cell is None:
+            return self
+        cell, rotation = openmm_form(self.cell)
+        return self if cell is self.cell else Start(self.positions @ rotation, self.species, cell)
 
 
 def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
     """A structure from a PDB or (extended) XYZ file, or one frame of reference data.
+
+    Cell and positions come rotated, and the cell reduced, if OpenMM would not take the cell as it is.
 
     Parameters
     ----------
@@ -65,7 +75,7 @@ def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
     """
     if isinstance(source, Frames):
         t = _frame(frame, len(source), "the reference data")
-        return Start(source.positions[t], source.species, source.cell(t))
+        return Start(source.positions[t], source.species, source.cell(t)).for_openmm()
     path = Path(source)
     if not path.is_file():
         raise DualityError(f"start: there is no file {path}")
@@ -73,7 +83,7 @@ def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
     if path.suffix.lower() not in readers:
         raise DualityError(f"start: {path.name} is none of the known kinds ({', '.join(readers)})")
     try:
-        return readers[path.suffix.lower()](path, frame)
+        return readers[path.suffix.lower()](path, frame).for_openmm()
     except DualityError:
         raise
     except Exception as error:  # whatever the library raises means that the file is not what its name says

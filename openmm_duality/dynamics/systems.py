@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
+from openmm_duality.dynamics.acting import mark, require_potential
+from openmm_duality.dynamics.boxes import require_openmm_form
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import lower
@@ -16,8 +19,8 @@ from openmm_duality.reference.cells import check_cutoff
 from openmm_duality.reference.frames import FloatArray, IntArray
 from openmm_duality.units import bare
 
-_AGENT = "learning dynamics, agent gradient"
-_COLLECTIVE = "learning dynamics, collective gradient"
+# The PDB format names this molecule otherwise, and its readers know it by that name alone.
+_OF_THE_FORMAT = {"H2O": "HOH"}
 
 
 def create_topology(
@@ -34,14 +37,21 @@ def create_topology(
         so molecules whose atoms do not follow each other become one residue per atom.
     cell : array, shape (3, 3), optional
         In nm.
+
+    Raises
+    ------
+    DualityError
+        If the cell is not in the form that OpenMM wants; `read_start` gives structures that are.
     """
+    if cell is not None:
+        require_openmm_form(cell)
     topology = app.Topology()
     chain = topology.addChain()
     contiguous = molecules is not None and np.array_equal(np.concatenate(molecules), np.arange(len(species)))
     groups = molecules if contiguous and molecules is not None else [np.array([k]) for k in range(len(species))]
     for atoms in groups:
         names = [species[k] for k in atoms]
-        residue = topology.addResidue("".join(sorted(set(names)))[:3] if len(names) > 1 else names[0], chain)
+        residue = topology.addResidue(_residue_name(names), chain)
         for k, name in enumerate(names):
             element = _element(name)
             # where there is no element, the name alone says which species it is
@@ -98,7 +108,7 @@ def create_system(
         check_box(losses, box)
         system.setDefaultPeriodicBoxVectors(*box)
     force = lower(losses, species, periodic=box is not None, backend=backend, precision=precision)
-    force.setName(_AGENT if losses.gradient == "agent" else _COLLECTIVE)
+    mark(force, losses, species, precision)
     system.addForce(force)
     if removeCMMotion:
         system.addForce(mm.CMMotionRemover(1))
@@ -108,22 +118,6 @@ def create_system(
 def check_box(losses: AgentLosses, box: Any) -> None:
     """Refuse a box less than twice the cutoff wide."""
     check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
-
-
-def require_potential(system: mm.System, what: str) -> None:
-    """Refuse something that needs a potential energy in a System of `agent` losses.
-
-    Raises
-    ------
-    DualityError
-        If the System holds `agent` losses.
-    """
-    if any(force.getName() == _AGENT for force in system.getForces()):
-        raise DualityError(
-            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its "
-            "own loss, and their sum is only information. Infer with gradient='collective', or relax the structure "
-            "with DescentLearningIntegrator"
-        )
 
 
 def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: int = 0) -> None:
@@ -163,6 +157,17 @@ def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: 
     barostat.setFrequency(frequency)
     system.addForce(barostat)
     return barostat
+
+
+def _residue_name(names: Sequence[str]) -> str:
+    """Three characters at most, as the PDB format has it: the formula in Hill's order, or the format's own name."""
+    number = Counter(names)
+    if len(names) == 1:
+        return names[0]
+    first = [kind for kind in ("C", "H") if "C" in number and kind in number]
+    order = first + sorted(set(number) - set(first))
+    formula = "".join(f"{kind}{number[kind] if number[kind] > 1 else ''}" for kind in order)
+    return _OF_THE_FORMAT.get(formula, formula[:3])
 
 
 def _element(name: str) -> app.Element | None:

@@ -37,9 +37,7 @@ def accumulate(
     layout = design.layout
     folds = [[NormalEquations.empty(layout.size(p)) for p in layout.problems] for _ in range(settings.blocks)]
     counts = [count_samples(s.frames) for s in sets]
-    workers = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS
-    )
+    workers = min(_cores(), MOST_WORKERS)
     largest = 0.0
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
     with ThreadPoolExecutor(workers) as pool, bar:

@@ -19,6 +19,8 @@ from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import bare
 
+TARGETS = ("auto", "forces", "accelerations")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -38,6 +40,8 @@ class DataConfig:
         The last part by time is held out.
     gap : float
         Time in ps before the held-out part that belongs to neither.
+    targets : str
+        ``forces``, ``accelerations`` (forces that are there are not read), or ``auto``: forces where there are any.
     """
 
     path: str
@@ -46,6 +50,7 @@ class DataConfig:
     every: int = 1
     test_fraction: float = 0.2
     gap: float = 0.5
+    targets: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -54,6 +59,8 @@ class DataConfig:
             raise DualityError(f"data {self.name}: the weight must be positive and finite, got {self.weight}")
         if self.every < 1:
             raise DualityError(f"data {self.name}: every must be at least 1, got {self.every}")
+        if self.targets not in TARGETS:
+            raise DualityError(f"data {self.name}: targets must be {' or '.join(TARGETS)}, got {self.targets!r}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class InferenceConfig:
         try:
             content = yaml.safe_load(Path(path).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DualityError(f"{path}: cannot be read as YAML ({error})") from None
+            raise DualityError(f"{path}: cannot be read as YAML ({_complaint(error)})") from None
         if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
             raise DualityError(f"{path}: expected a key 'data' with a list of data sets, and settings such as 'form'")
         choices = {str(key): value for key, value in content.items()}
@@ -107,7 +114,10 @@ class InferenceConfig:
             raise DualityError(f"data sets need names of their own, got {', '.join(names)}")
         sets, held_out = [], {}
         for entry in self.data:
-            train, test = read(self.folder / entry.path).split(entry.test_fraction, entry.gap)
+            frames = read(self.folder / entry.path, forces=entry.targets != "accelerations")
+            if entry.targets == "forces" and frames.forces is None:
+                raise DualityError(f"data {entry.name}: targets are to be forces, and {entry.path} holds none")
+            train, test = frames.split(entry.test_fraction, entry.gap)
             sets.append(DataSet(train[:: entry.every], entry.weight, entry.name))
             held_out[entry.name] = test
         return sets, held_out
@@ -128,6 +138,14 @@ class InferenceConfig:
         return yaml.safe_dump({"data": entries, **self.settings.to_dict()}, sort_keys=False)
 
 
+def _complaint(error: Exception) -> str:
+    """In one line; what YAML itself says quotes the file over several."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def _data(entry: Any) -> DataConfig:
     if isinstance(entry, str):
         return DataConfig(entry)
@@ -143,6 +161,7 @@ def _data(entry: Any) -> DataConfig:
         "weight": number,
         "every": whole,
         "test_fraction": number,
+        "targets": word,
         "gap": lambda value, name: bare(value, unit.picosecond, name),
     }
     return DataConfig(**{key: kinds[key](value, key) for key, value in entry.items()})

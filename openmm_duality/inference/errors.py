@@ -1,4 +1,7 @@
-"""Errors of a model against reference frames: in all, per species, and of the net force on molecules."""
+"""Errors of a model against reference frames: in all, per species, and of the net force on molecules.
+
+Where the frames hold no forces, the targets of inference stand in for them: masses times accelerations.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
+from openmm_duality.inference.targets import count_samples, samples
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
@@ -28,13 +32,16 @@ class ErrorTable:
         data, where there are any).
     energy_rmse_per_atom : float or None
         In meV, after the mean difference (the gauge) is taken out; None for `agent` losses, whose sum is no energy,
-        or data without energies.
+        or data without energies or forces.
+    targets : str
+        What the forces were held against: ``forces``, or ``accelerations`` times masses.
     """
 
     frames: int
     force_rmse: dict[str, float]
     force_rms: dict[str, float]
     energy_rmse_per_atom: float | None
+    targets: str = "forces"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -43,13 +50,15 @@ class ErrorTable:
             "force_rmse": self.force_rmse,
             "force_rms": self.force_rms,
             "energy_rmse_per_atom": self.energy_rmse_per_atom,
+            "targets": self.targets,
             "units": {"force": "meV/angstrom", "energy": "meV/atom"},
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
         """From `to_dict`."""
-        return cls(data["frames"], data["force_rmse"], data["force_rms"], data["energy_rmse_per_atom"])
+        measured = data["frames"], data["force_rmse"], data["force_rms"], data["energy_rmse_per_atom"]
+        return cls(*measured, targets=data.get("targets", "forces"))
 
     def __str__(self) -> str:
         return format_tables({"": self})
@@ -74,12 +83,14 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
     if any(e is not None for e in energies):
         lines.append("energy".ljust(14) + "".join(("-" if e is None else f"{e:8.2f}").rjust(width) for e in energies))
     lines.append("frames".ljust(14) + "".join(str(table.frames).rjust(width) for table in tables.values()))
+    if any(table.targets != "forces" for table in tables.values()):
+        lines.append("targets".ljust(14) + "".join(table.targets.rjust(width) for table in tables.values()))
     lines.append("(RMSE per component in meV/Å and per cent of the RMS force; energy in meV per atom)")
     return "\n".join(lines)
 
 
 def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None, progress: bool = False) -> ErrorTable:
-    """Errors of a model against reference frames with forces.
+    """Errors of a model against the forces of reference frames, or the targets of `samples` where there are none.
 
     Parameters
     ----------
@@ -94,32 +105,40 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     Raises
     ------
     DualityError
-        If a species is unknown, forces are missing, or the cutoff is too long for the cell.
+        If a species is unknown, there are neither forces nor dynamics to take accelerations from, or the cutoff is
+        too long for the cell.
     """
-    if frames.forces is None or not len(frames):
+    number = count_samples(frames) if len(frames) else 0
+    if not number:
         raise DualityError("the data hold no frames with forces to compare with")
-    count = len(frames) if at_most is None else min(at_most, len(frames))
-    chosen = frames[np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))]
-    assert chosen.forces is not None
-    predicted, energies = np.empty_like(chosen.forces), np.empty(len(chosen))
-    for t in tqdm(range(len(chosen)), desc="evaluating", unit="frame", disable=None if progress else True, leave=False):
-        result = evaluate_agents(losses, chosen.positions[t], chosen.species, chosen.cell(t))
-        predicted[t], energies[t] = result.forces, result.energy
-    molecules = molecules_of(chosen, dict(losses.bond_lengths))
-    species = np.array(chosen.species)
+    count = number if at_most is None else min(at_most, number)
+    chosen = set(np.linspace(0, number - 1, count).astype(np.int64).tolist())
+    targets, predicted, energies = [], [], []
+    bar = tqdm(total=count, desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
+    with bar:
+        for sample in (sample for t, sample in enumerate(samples(frames)) if t in chosen):
+            results = [(w, evaluate_agents(losses, q, frames.species, cell)) for w, q, cell in sample.configurations]
+            predicted.append(sum(share * result.forces for share, result in results))
+            energies.append(sum(share * result.energy for share, result in results))
+            targets.append(sample.target)
+            bar.update()
+    reference = np.array(targets)
+    difference = np.array(predicted) - reference
+    molecules = molecules_of(frames, dict(losses.bond_lengths))
+    species = np.array(frames.species)
     rmse, rms = {}, {}
-    parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in chosen.kinds}
+    parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in frames.kinds}
     for name, part in parts.items():
-        rmse[name] = _rms((predicted - chosen.forces)[:, part])
-        rms[name] = _rms(chosen.forces[:, part])
+        rmse[name], rms[name] = _rms(difference[:, part]), _rms(reference[:, part])
     if any(len(molecule) > 1 for molecule in molecules):
-        rmse["molecular"] = _rms(molecular_forces(predicted - chosen.forces, molecules))
-        rms["molecular"] = _rms(molecular_forces(chosen.forces, molecules))
+        rmse["molecular"] = _rms(molecular_forces(difference, molecules))
+        rms["molecular"] = _rms(molecular_forces(reference, molecules))
     energy_error = None
-    if losses.gradient == "collective" and chosen.energies is not None:
-        difference = energies - chosen.energies
-        energy_error = float(np.std(difference) / chosen.n_atoms / MEV)
-    return ErrorTable(len(chosen), rmse, rms, energy_error)
+    if losses.gradient == "collective" and frames.energies is not None and frames.forces is not None:
+        deviations = np.array(energies) - frames.energies[sorted(chosen)]
+        energy_error = float(np.std(deviations) / frames.n_atoms / MEV)
+    kind = "forces" if frames.forces is not None else "accelerations"
+    return ErrorTable(len(targets), rmse, rms, energy_error, kind)
 
 
 def _rms(forces: np.ndarray[Any, np.dtype[np.float64]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import combinations_with_replacement, product
 from typing import Any
 
@@ -20,7 +21,7 @@ from openmm_duality.inference.layout import FloatArray, Layout
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.short_range import with_core
 from openmm_duality.inference.survey import survey
-from openmm_duality.inference.targets import DataSet
+from openmm_duality.inference.targets import DataSet, count_samples
 from openmm_duality.invariants.radial import Grid, RadialBasis
 from openmm_duality.losses.forms import form_named
 from openmm_duality.losses.model import AgentLosses, core_onsets
@@ -74,6 +75,8 @@ def infer(
     if not sets or empty:
         raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
     chosen = settings if settings is not None else Settings.of(**choices)
+    held_out = {} if test is None else {"data": test} if isinstance(test, Frames) else dict(test)
+    measured = {name: frames for name, frames in held_out.items() if _measurable(frames)}
     species, masses = _species(sets)
     grid = Grid(chosen.cutoff, chosen.intervals)
     seen = survey((s.frames for s in sets), species, grid)
@@ -118,7 +121,7 @@ def infer(
         bond_lengths=bonds,
         metadata=_provenance(sets, chosen, strengths, sum(len(s) for s in solutions)),
     )
-    return _with_errors(with_core(losses, met, largest), sets, test, progress)
+    return _with_errors(with_core(losses, met, largest), sets, measured, progress)
 
 
 def _meetings(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
@@ -176,6 +179,7 @@ def _provenance(
 ) -> dict[str, Any]:
     return {
         "version": openmm_duality.__version__,
+        "versions": {name: version(name) for name in ("openmm", "numpy", "scipy")},
         "settings": settings.to_dict(),
         "gauge": GAUGE[settings.gradient],
         "regularisation": [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths],
@@ -193,15 +197,18 @@ def _provenance(
     }
 
 
+def _measurable(frames: Frames) -> bool:
+    """Whether there is a target; accelerations need three frames, and raise if the frames are too coarse for them."""
+    return count_samples(frames) > 0 if frames.forces is not None or len(frames) > 2 else False
+
+
 def _with_errors(
-    losses: AgentLosses, sets: Sequence[DataSet], test: Frames | Mapping[str, Frames] | None, progress: bool
+    losses: AgentLosses, sets: Sequence[DataSet], held_out: Mapping[str, Frames], progress: bool
 ) -> AgentLosses:
-    held_out = {} if test is None else {"data": test} if isinstance(test, Frames) else dict(test)
     train = {s.name: s.frames for s in sets}
     errors: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
     for kind, group in (("train", train), ("test", held_out)):
         for name, frames in group.items():
-            if frames.forces is not None and len(frames):
-                table: ErrorTable = evaluate(losses, frames, at_most=_ERROR_FRAMES, progress=progress)
-                errors[kind][name] = table.to_dict()
+            table: ErrorTable = evaluate(losses, frames, at_most=_ERROR_FRAMES, progress=progress)
+            errors[kind][name] = table.to_dict()
     return replace(losses, metadata={**losses.metadata, "errors": errors})

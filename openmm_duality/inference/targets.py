@@ -99,11 +99,14 @@ def _centres(frames: Frames) -> range:
 
 def _spacing(frames: Frames) -> float:
     if len(frames) < 3:
-        raise DualityError("without forces, inference needs at least three successive frames of a trajectory")
+        raise DualityError(
+            "without forces, accelerations are the targets, and they need at least three successive frames of a "
+            "trajectory"
+        )
     steps = np.diff(frames.times)
     dt = float(np.median(steps))
     if frames.timestep is None:
-        raise DualityError("these frames have no forces and are not dynamics, so there is nothing to infer from")
+        raise DualityError("these frames have no forces and are not dynamics, so they hold nothing to learn from")
     if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
         raise DualityError(
             f"accelerations need equally spaced frames, and the spacing goes from {steps.min() * 1e3:.3f} to "

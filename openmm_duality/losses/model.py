@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
+from openmm_duality.invariants.contractions import count
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.forms import Form, check_gradient, form_named
 
@@ -163,12 +164,13 @@ class AgentLosses:
         Raises
         ------
         DualityError
-            If it is not a model file, or is cut short.
+            If it is not a model file, is cut short, or its arrays do not fit each other.
         """
         arrays, header = read_container(path, _KIND)
         try:
             form = form_named(header["form"])
-            grid = Grid(header["cutoff"], arrays["pair_basis"].shape[-1] - 3)
+            _check_arrays(arrays, len(tuple(header["species"])), form)
+            grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
             return cls(
                 species=tuple(header["species"]),
                 masses=arrays["masses"],
@@ -189,6 +191,31 @@ class AgentLosses:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
         except (TypeError, ValueError) as error:
             raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
+
+
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:
+    """Raise ValueError unless the arrays of a model of `s` species have one set of shapes and hold finite numbers."""
+    sizes = {}
+    for name in ("pair_basis", "basis", "coarse"):
+        shape = arrays[name].shape
+        if len(shape) != 4 or shape[:2] != (s, s) or shape[3] != arrays["pair_basis"].shape[-1] or shape[3] < 4:
+            raise ValueError(f"{name} has the shape {shape}")
+        sizes[name] = shape[2]
+    q = count(s * sizes["coarse"], form.coupled)
+    width = s * sizes["basis"]
+    shapes = {
+        "masses": (s,),
+        "pair_coefficients": (s, s, sizes["pair_basis"]),
+        "couplings": (s, q, q),
+        "shortest": (s, s),
+        "core_strength": (s, s),
+    } | {f"weights_{rank}": (s, width, width) for rank in form.ranks}
+    for name, expected in shapes.items():
+        if arrays[name].shape != expected:
+            raise ValueError(f"{name} has the shape {arrays[name].shape}, expected {expected}")
+    for name, array in arrays.items():
+        if array.dtype != np.float64 or not (np.isfinite(array) | ((name == "shortest") & np.isnan(array))).all():
+            raise ValueError(f"{name} holds values that are not finite numbers in double precision")
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:

@@ -120,7 +120,7 @@ def _energetics(comparison: Comparison) -> tuple[list[str], list[str]]:
         findings.append(f"There are too few reports to see a drift of the {e.drift_of}.")
     else:
         rate = f"{1e3 * e.drift.mean:.2g}{_half(1e3 * e.drift.interval, None)}".replace("-", "−")
-        drifts = abs(e.drift.mean) - e.drift.interval > DRIFT_TOLERANCE
+        drifts = comparison.run_window.enough and abs(e.drift.mean) - e.drift.interval > DRIFT_TOLERANCE
         (failures if drifts else findings).append(f"The {e.drift_of} drifts by {rate} J/mol per atom and ps.")
     return failures, findings
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import open_text, provenance
+from openmm_duality.files import UNREADABLE, open_text, provenance
 from openmm_duality.reference.cp2k_files import Project, find_project
 from openmm_duality.reference.cp2k_input import ATOMIC_TIME, Cp2kInput, read_input
 from openmm_duality.reference.dcd import read_dcd
@@ -204,7 +204,10 @@ def _series_dcd(path: Path, inputs: Cp2kInput, first_step: int | None, stride: i
     first = header.first_step if first_step is None else first_step
     step = header.stride if stride is None else stride
     if step < 1:
-        raise DualityError(f"{path}: the header gives no number of steps between frames; pass stride and first_step")
+        raise DualityError(
+            f"{path}: the header gives no number of steps between frames; in Python, pass stride and first_step to "
+            "read_cp2k"
+        )
     steps = first + step * np.arange(len(values), dtype=np.int64)
     times = None if inputs.timestep is None else np.asarray(steps * inputs.timestep, dtype=np.float64)
     return _Series(path, _keys(steps), steps, times, None, None, values * ANGSTROM)
@@ -234,7 +237,8 @@ def _common(place: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
             raise DualityError(
                 f"{short.path} ends at step {short.steps.max()} ({len(short.steps)} frames) and {long.path} at step "
                 f"{long.steps.max()} ({len(long.steps)} frames), so the first is cut short or they are not of one run; "
-                "copy the files again, or ask for the frames that both have (allow_incomplete=True)"
+                f"copy the files again, cut the longer one off after step {short.steps.max()}, or read them in Python "
+                "with read_cp2k(…, allow_incomplete=True), which takes the frames that both have"
             )
     keys = place.keys[np.isin(place.keys, force.keys)]
     if not len(keys):
@@ -336,13 +340,16 @@ def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | 
 
 def _table(path: Path, columns: int) -> FloatArray:
     try:
-        with open_text(path) as handle:
+        with open_text(path) as handle, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             table = np.loadtxt(handle, ndmin=2)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise DualityError(
             f"{path}: expected lines of numbers, all of one length ({error}); is the file cut?"
         ) from None
-    if table.shape[1] < columns or not len(table):
+    if not table.size:
+        raise DualityError(f"{path}: expected lines of at least {columns} numbers, and there are none; copy it again")
+    if table.shape[1] < columns:
         raise DualityError(f"{path}: expected at least {columns} columns of numbers, got {table.shape[1]}")
     if not np.isfinite(table[:, :columns]).all():
         row = int(np.argwhere(~np.isfinite(table[:, :columns]))[0, 0])

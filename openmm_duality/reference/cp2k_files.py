@@ -120,16 +120,16 @@ def _choose(path: Path, folder: Path, positions_given: bool) -> tuple[str, int, 
 def _input(folder: Path, prefix: str, given: str | Path | None) -> Path:
     if given is not None:
         return _named(folder, given)
-    usual = folder / f"{prefix}.inp"
-    if usual.exists():
+    usual = _one(folder, f"{prefix}.inp")
+    if usual is not None:
         return usual
-    inputs = sorted(folder.glob("*.inp"))
+    inputs = sorted(path for suffix in _PACKED for path in folder.glob(f"*.inp{suffix}"))
     if len(inputs) == 1:
         return inputs[0]
     have = f"several ({', '.join(p.name for p in inputs)})" if inputs else "none"
     raise DualityError(
-        f"{folder / prefix}: the CP2K input is needed for cell, time step and masses; expected {usual.name} or a "
-        f"single .inp file in {folder}, found {have}; copy the input there, or pass input_file"
+        f"{folder / prefix}: the CP2K input is needed for cell, time step and masses; expected {prefix}.inp or a "
+        f"single .inp file in {folder}, found {have}; copy the input there, or in Python pass input_file to read_cp2k"
     )
 
 

@@ -13,7 +13,7 @@ from ase.data import atomic_masses, atomic_numbers
 from scipy.constants import physical_constants
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import open_text
+from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.reference.frames import FloatArray
 from openmm_duality.units import ANGSTROM, BOHR, FEMTOSECOND
 
@@ -207,7 +207,7 @@ def _lines(path: Path, variables: dict[str, str]) -> Iterator[str]:
     try:
         with open_text(path) as handle:
             text = handle.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise DualityError(f"{path}: the CP2K input cannot be read ({error})") from None
     text = re.sub(r"[!#].*", "", text)
     for raw in re.sub(r"\\[ \t]*\n", " ", text).splitlines():

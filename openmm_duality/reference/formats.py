@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import ase.units
@@ -20,7 +21,7 @@ _EXTENDED = (".xyz", ".extxyz")
 _PACKED = (".xz", ".gz", ".bz2")
 
 
-def read(path: str | Path) -> Frames:
+def read(path: str | Path, *, forces: bool = True) -> Frames:
     """Read reference data of any supported kind.
 
     Parameters
@@ -28,6 +29,8 @@ def read(path: str | Path) -> Frames:
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
         compressed) or a saved frames file (``.safetensors``).
+    forces : bool
+        Whether to read forces; without them every frame that has positions is kept.
 
     Raises
     ------
@@ -36,11 +39,15 @@ def read(path: str | Path) -> Frames:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return Frames.load(path)
+        frames = Frames.load(path)
+        return frames if forces else replace(frames, forces=None)
     suffixes = [s for s in path.suffixes if s not in _PACKED]
-    if path.is_file() and not is_position_file(path) and suffixes and suffixes[-1] in _EXTENDED:
-        return read_extxyz(path)
-    return read_cp2k(path)
+    if suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir():
+        if not path.exists():
+            raise DualityError(f"{path}: there is no such file; give the name of an extended XYZ file that is there")
+        frames = read_extxyz(path)
+        return frames if forces else replace(frames, forces=None)
+    return read_cp2k(path, forces=forces)
 
 
 def read_extxyz(path: str | Path) -> Frames:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from lzma import LZMAError
 from pathlib import Path
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import open_text
+from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.reference.frames import FloatArray
 
 _STEP = re.compile(r"\bi\s*=\s*(\d+)")
@@ -67,7 +65,7 @@ def blocks(path: Path) -> Iterator[Block]:
                         raise _damaged(path, last, "an empty line stands where the number of atoms was expected")
                     break
                 comment, rows = handle.readline(), list(islice(handle, _number(path, count, last)))
-            except (EOFError, LZMAError, zlib.error, OSError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise _damaged(path, last, f"the file cannot be read any further ({error})") from None
             block = _parse(path, int(count), comment, rows, last)
             if first is not None and block.labels != first:
@@ -85,10 +83,13 @@ def first_labels(path: Path, with_steps: bool = True) -> tuple[str, ...]:
     """The labels in the first block of an XYZ file (`with_steps`: as CP2K writes it; else any XYZ file)."""
     if with_steps:
         return next(blocks(path)).labels
-    with open_text(path) as handle:
-        count = _number(path, handle.readline(), None)
-        handle.readline()
-        labels = tuple(row.split()[0] for row in islice(handle, count) if row.strip())
+    try:
+        with open_text(path) as handle:
+            count = _number(path, handle.readline(), None)
+            handle.readline()
+            labels = tuple(row.split()[0] for row in islice(handle, count) if row.strip())
+    except UNREADABLE as error:
+        raise _damaged(path, None, f"the file cannot be read any further ({error})") from None
     if len(labels) != count:
         raise _damaged(path, None, f"the first block should have {count} atoms and has {len(labels)}")
     return labels

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.trajectory import counts
@@ -55,6 +56,9 @@ def write_report(comparison: Comparison, directory: str | Path, *, overwrite: bo
     directory = Path(directory)
     drawn = figures(comparison)
     page = directory / "report.html"
+    for path in (page, directory / "compare.json", *(directory / f"{name}.png" for name in drawn)):
+        if path.exists() and not overwrite:
+            raise DualityError(f"{path} exists already and would be overwritten; choose another folder, or overwrite")
     with atomic_write(directory / "compare.json", overwrite) as path:
         path.write_text(json.dumps(comparison.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
     for name, figure in drawn.items():
@@ -104,14 +108,13 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     form = ", ".join(f"{model[key]}{tail}" for key, tail in (("form", ""), ("gradient", " gradient")) if model.get(key))
     sha = str(model.get("sha256", ""))
     integrator = str(settings.get("integrator", ""))
-    hardware = " ".join(str(settings[key]) for key in ("platform", "precision") if settings.get(key))
     cost = settings.get("ms_per_step")
     facts = [
         ("Model", str(model.get("name", "")) + (f" ({sha[:12]}…)" if sha else "")),
         ("Loss", form),
         ("System", f"{atoms} at {settings['temperature']:g} K, {settings['ensemble']}"),
         ("Integrator", f"{_INTEGRATORS.get(integrator, integrator)}, {1e3 * settings['timestep']:g} fs"),
-        ("Platform", hardware),
+        ("Platform", _hardware(settings)),
         ("Cost of a step", "" if cost is None else f"{float(cost):.3g} ms"),
         ("Run analysed", f"{run.duration:.3g} ps, {run.frames} frames, after {run.discarded:.2g} ps left out"),
         ("Reference", f"{reference.duration:.3g} ps, {reference.frames} frames of {reference.atoms} atoms"),
@@ -119,6 +122,17 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
                    f"{reference.duration / reference.n_blocks:.2g} ps (reference)"),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value.strip()]
+
+
+def _hardware(settings: dict[str, Any]) -> str:
+    """Where the run was, and at what precision: the losses' own arithmetic is not that of the platform."""
+    platform, precision, losses = (settings.get(key) for key in ("platform", "precision", "loss_precision"))
+    if not losses:
+        return " ".join(str(word) for word in (platform, precision) if word)
+    forces = [kind for kind in settings.get("forces", ()) if kind != "CMMotionRemover" and "Barostat" not in kind]
+    if len(forces) == 1 and platform in ("Reference", "CPU"):  # they integrate in double precision
+        return f"{platform}, forces in {losses} precision"
+    return f"{platform} {precision}, forces of the losses in {losses} precision"
 
 
 def _force_errors(model: dict[str, Any]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from tests.dynamics.systems import (
     argon,
     kinetic_of,
     make_context,
+    masses_of,
     oscillators,
     positions_of,
     potential_of,
@@ -125,8 +126,9 @@ def test_langevin_without_noise_is_the_scheme_of_openmm():
     for integrator in (ours, theirs):
         context = make_context(system, integrator, start, temperature=T)
         integrator.step(200)
-        ends.append(positions_of(context))
-    np.testing.assert_allclose(ends[0], ends[1], atol=1e-6)
+        ends.append((positions_of(context), velocities_of(context)))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-6)
+    np.testing.assert_allclose(ends[0][1], ends[1][1], atol=1e-5)  # of about 0.1 nm/ps
 
 
 @pytest.mark.parametrize(
@@ -162,17 +164,57 @@ def test_kinetic_energy_is_canonical_and_agrees_with_openmm(make, theirs):
     assert abs(difference) < 3.5 * np.hypot(*(block_error(energies) for energies in potential))
 
 
-def test_kinetic_energy_of_springs_without_chaos_is_canonical_under_langevin():
+def test_kinetic_energy_of_springs_is_canonical_under_langevin_at_the_half_step_only():
+    """At ωΔt = 1.1 the velocities of whole steps, v + ½ Δt f/m, are cold by (ωΔt)²/4 along every spring."""
     system, start = oscillators()
-    integrator = LangevinLearningIntegrator(300.0, 20.0, 0.0005)
+    dt, stiffness, reduced = 0.012, 2.0e4, 2.4
+    integrator = LangevinLearningIntegrator(300.0, 10.0, dt)
     integrator.setRandomNumberSeed(11)
     context = make_context(system, integrator, start, temperature=300.0)
-    values = sampled(integrator, context, 800, 20)
+    integrator.step(200)
+    half, whole = [], []
+    for _ in range(1500):
+        integrator.step(10)
+        v = velocities_of(context)
+        forces = context.getState(forces=True).getForces(asNumpy=True)
+        f = forces.value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+        m = masses_of(system)[:, None]
+        half.append(0.5 * (m * v**2).sum())
+        whole.append(0.5 * (m * (v + 0.5 * dt * f / m) ** 2).sum())
+    values, on_step = np.array(half), np.array(whole)
     dof = integrator.degreesOfFreedom(system)
     mean, variance = 0.5 * dof * BOLTZMANN * 300, 0.5 * dof * (BOLTZMANN * 300) ** 2
+    assert block_error(values) < 0.005 * mean
     assert abs(values.mean() - mean) < 3.5 * block_error(values)
     squares = (values - mean) ** 2
     assert abs(squares.mean() - variance) < 3.5 * block_error(squares)
+    cold = (stiffness / reduced * dt**2 / 4) * 0.5 * 64 * BOLTZMANN * 300
+    assert abs(on_step.mean() - mean) > 5 * block_error(on_step)
+    assert on_step.mean() - mean == pytest.approx(-cold, rel=0.2)
+
+
+def test_the_centre_of_mass_remover_leaves_langevin_three_degrees_less():
+    system, start = oscillators(4)
+    system.addForce(mm.CMMotionRemover(1))
+    friction, dt = 5.0, 0.001
+    integrator = LangevinLearningIntegrator(300.0, friction, dt)
+    integrator.setRandomNumberSeed(5)
+    context = make_context(system, integrator, start, temperature=300.0)
+    masses = masses_of(system)
+    values, centre = [], []
+    for _ in range(3000):
+        integrator.step(50)
+        v = velocities_of(context)
+        values.append(0.5 * (masses[:, None] * v**2).sum())
+        centre.append(0.5 * ((masses @ v) ** 2).sum() / masses.sum())
+    values, kT = np.array(values), BOLTZMANN * 300.0
+    dof = integrator.degreesOfFreedom(system)
+    assert dof == 3 * 8 - 3
+    assert abs(values.mean() - 0.5 * dof * kT) < 3.5 * block_error(values)
+    assert abs(values.mean() - 0.5 * 3 * 8 * kT) > 5 * block_error(values)
+    squares = (values - 0.5 * dof * kT) ** 2
+    assert abs(squares.mean() - 0.5 * dof * kT**2) < 3.5 * block_error(squares)
+    assert np.mean(centre) == pytest.approx(1.5 * kT * (1 - np.exp(-2 * friction * dt)), rel=0.1)
 
 
 @pytest.mark.parametrize("make", [verlet, nose_hoover])

@@ -280,6 +280,35 @@ def test_broken_molecules_stop_a_run_unless_allowed(liquid, tmp_path):
     assert int(rows(tmp_path / "b")[-1]["atoms_left_molecule"]) > 0
 
 
+def test_a_stopped_run_goes_on_when_other_limits_let_it(liquid, tmp_path):
+    def go(directory, limits, steps):
+        return run(
+            without_bonds(liquid),
+            directory,
+            steps=steps,
+            integrator=VerletLearningIntegrator(0.0005),
+            temperature=300,
+            limits=limits,
+            checkpoint_interval=10,
+        )
+
+    strict = Limits(bond_lengths=BONDS.bond_lengths, max_temperature=1e6)
+    lenient = Limits(bond_lengths=BONDS.bond_lengths, max_temperature=1e6, allow_broken=True)
+    stopped = go(tmp_path / "a", strict, 4000)
+    assert (stopped.status, (tmp_path / "a" / "last_good.pdb").exists()) == ("stopped", True)
+    steps = stopped.steps_done + 15
+    cold = Limits(bond_lengths=BONDS.bond_lengths, max_temperature=1.0)
+    assert "ran away" in go(tmp_path / "a", cold, steps).reason
+    resumed = go(tmp_path / "a", lenient, steps)
+    assert (resumed.status, resumed.steps_done) == ("finished", steps)
+    assert 0 < resumed.resumed_from <= stopped.steps_done
+    assert not list((tmp_path / "a").glob("last_good*"))
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["limits"]["allow_broken"] is True
+    go(tmp_path / "b", lenient, steps)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert dcd(tmp_path / "a" / "trajectory.dcd") == dcd(tmp_path / "b" / "trajectory.dcd")
+
+
 def test_collapsed_atoms_stop_a_run(liquid, tmp_path):
     limits = Limits(shortest_seen={("O", "O"): 0.5})
     result = run(liquid, tmp_path, limits=limits)

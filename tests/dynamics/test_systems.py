@@ -59,6 +59,24 @@ def test_a_topology_keeps_the_species_also_where_they_are_no_elements():
     assert species_of(scattered) == ("O", "O", "H")
 
 
+@pytest.mark.parametrize(
+    ("species", "name"),
+    [
+        ("O H H", "HOH"),
+        ("H O H", "HOH"),
+        ("C O O", "CO2"),
+        ("H C H H H", "CH4"),
+        ("C H H H O H", "CH4"),
+        ("N H H H", "H3N"),
+        ("Ar", "Ar"),
+    ],
+)
+def test_residues_are_named_as_pdb_readers_know_them(species, name):
+    kinds = tuple(species.split())
+    (residue,) = create_topology(kinds, [np.arange(len(kinds))]).residues()
+    assert residue.name == name
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DualityError, match="Ne"):
         create_system(random_losses(), create_topology(("Ne",)))

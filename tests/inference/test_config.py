@@ -11,6 +11,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.config import InferenceConfig
 from openmm_duality.units import ELECTRONVOLT
+from tests.reference.conftest import INPUT, block
 from tests.systems import SPECIES, labelled, random_frames, random_losses
 
 
@@ -70,12 +71,26 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [{path: x, weight: 0}]\n", "positive"),
         ("data: [{path: x, gap: 1 nm}]\n", "not a quantity"),
         ("data: [{path: [x]}]\n", "expected a name"),
+        ("data: [{path: x, targets: velocities}]\n", "targets must be auto"),
     ],
 )
 def test_mistakes_are_named_with_the_file(tmp_path, text, message):
     with pytest.raises(DualityError, match=message) as error:
         load(tmp_path, text)
     assert "c.yaml" in str(error.value)
+
+
+def test_accelerations_come_from_every_frame_with_positions(tmp_path):
+    """Forces that were written more rarely do not thin them out."""
+    (tmp_path / "w.inp").write_text(INPUT)
+    (tmp_path / "w-pos-1.xyz").write_text("".join(block(s, "pos") for s in range(41)))
+    (tmp_path / "w-frc-1.xyz").write_text("".join(block(s, "frc") for s in range(0, 41, 10)))
+    for targets, frames in (("accelerations", 33), ("auto", 4), ("forces", 4)):
+        config = load(tmp_path, f"data: [{{path: w, gap: 0, targets: {targets}}}]\n")
+        (train,), held_out = config.read()
+        assert (len(train.frames), train.frames.forces is None) == (frames, targets == "accelerations")
+        assert (held_out["w"].forces is None) == (targets == "accelerations")
+        assert InferenceConfig.load(tmp_path / "c.yaml").data[0].targets == targets
 
 
 def test_settings_take_quantities():

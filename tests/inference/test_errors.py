@@ -11,7 +11,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import ErrorTable, evaluate
 from openmm_duality.inference.errors import format_tables
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
-from tests.systems import SPECIES, labelled, random_frames, random_losses, rms
+from tests.systems import SPECIES, labelled, random_frames, random_losses, rms, verlet
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,23 @@ def test_table_against_direct_numpy(losses, spoilt):
     assert table.to_dict()["units"] == {"force": "meV/angstrom", "energy": "meV/atom"}
 
 
+def test_without_forces_the_accelerations_are_the_measure():
+    """On a trajectory of these losses they are the forces; a part of the targets is looked at where asked."""
+    losses = random_losses("pair", "collective", SPECIES[:2])
+    frames = verlet(losses, random_frames(1, n_atoms=20, least=0.2), 100)
+    bare = replace(frames, forces=None)
+    table = evaluate(losses, bare)
+    assert (table.targets, table.frames, table.energy_rmse_per_atom) == ("accelerations", 5, None)
+    assert table.force_rmse["all"] < 1e-6 * table.force_rms["all"]
+    assert table.force_rms["all"] == pytest.approx(rms(frames.forces[1:-1:20]) / MEV_PER_ANGSTROM, rel=1e-6)
+    assert evaluate(losses, bare, at_most=2).force_rms["all"] == pytest.approx(
+        rms(frames.forces[[1, 81]]) / MEV_PER_ANGSTROM, rel=1e-6
+    )
+    assert ErrorTable.from_dict(table.to_dict()) == table
+    old = {key: value for key, value in evaluate(losses, frames).to_dict().items() if key != "targets"}
+    assert ErrorTable.from_dict(old).targets == "forces"
+
+
 def test_agent_losses_have_no_energy_error(losses, spoilt):
     assert evaluate(replace(losses, gradient="agent"), spoilt[0]).energy_rmse_per_atom is None
 
@@ -69,7 +86,7 @@ def test_tables_side_by_side_show_every_species(losses):
 def test_what_cannot_be_evaluated_is_refused(losses, spoilt):
     frames, _ = spoilt
     for wrong, message in (
-        (replace(frames, forces=None), "no frames with forces"),
+        (replace(frames, forces=None), "no forces and are not dynamics"),
         (frames[:0], "no frames with forces"),
         (labelled(random_frames(1, species=SPECIES), random_losses()), "Xe"),
         (replace(frames, cells=0.7 * frames.cells), "cutoff"),

@@ -11,9 +11,8 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.short_range import approach
 from openmm_duality.inference.targets import count_samples, samples
-from openmm_duality.losses import GRADIENTS, evaluate_agents
-from openmm_duality.reference.frames import Frames
-from tests.systems import CELL, SPECIES, labelled, random_frames, randomised, rms
+from openmm_duality.losses import GRADIENTS
+from tests.systems import CELL, SPECIES, labelled, random_frames, randomised, rms, verlet
 
 TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, **TINY}
@@ -122,33 +121,7 @@ def trajectory():
     u = losses.pair_coefficients.copy()
     u[..., 0] += 150.0  # repels at short distances
     losses = replace(losses, pair_coefficients=u)
-    masses = start.masses / 4.0
-    x, dt = start.positions[0], 5e-4
-    v = np.random.default_rng(0).normal(size=x.shape) * 0.3
-
-    def force(x):
-        return evaluate_agents(losses, x, start.species, CELL).forces
-
-    positions, forces = [], []
-    f = force(x)
-    for _ in range(400):
-        positions.append(x)
-        forces.append(f)
-        v = v + 0.5 * dt * f / masses[:, None]
-        x = x + dt * v
-        f = force(x)
-        v = v + 0.5 * dt * f / masses[:, None]
-    n = len(positions)
-    return Frames(
-        species=start.species,
-        masses=masses,
-        positions=np.array(positions),
-        times=np.arange(n) * dt,
-        steps=np.arange(n),
-        cells=np.tile(CELL, (n, 1, 1)),
-        forces=np.array(forces),
-        timestep=dt,
-    )
+    return verlet(losses, replace(start, masses=start.masses / 4.0), 400)
 
 
 def without_forces(frames):
@@ -187,6 +160,7 @@ def test_inference_without_forces_gives_the_model_inferred_from_forces(trajector
     from_forces = infer(frames[1:-1:stride], **choices)  # the frames at which accelerations are taken
     from_accelerations = infer(without_forces(frames), **choices)
     assert from_accelerations.metadata["data"][0]["targets"] == "accelerations"
+    assert {"openmm", "numpy", "scipy"} <= set(from_accelerations.metadata["versions"])
     errors = [evaluate(found, frames[1:-1:stride]).force_rmse["all"] for found in (from_accelerations, from_forces)]
     assert errors[0] < 1.1 * errors[1]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import compare
 from openmm_duality.report import write_report
+from openmm_duality.report.page import render
 from tests.observables import made
 
 ERRORS = {
@@ -74,6 +76,38 @@ def test_an_earlier_report_is_not_overwritten_unasked(report, comparison):
         write_report(comparison, report.parent)
     write_report(comparison, report.parent, overwrite=True)
     assert report.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"loss_precision": "double", "forces": ["Force", "CMMotionRemover"]}, "CPU, forces in double precision"),
+        ({"loss_precision": "single", "forces": ["PythonForce"]}, "CPU, forces in single precision"),
+        (
+            {"loss_precision": "double", "forces": ["Force", "NonbondedForce"]},
+            "CPU single, forces of the losses in double precision",
+        ),
+        (
+            {"loss_precision": "double", "forces": ["Force"], "platform": "OpenCL", "precision": "mixed"},
+            "OpenCL mixed, forces of the losses in double precision",
+        ),
+        ({"loss_precision": None, "forces": ["NonbondedForce"]}, "CPU single"),
+    ],
+)
+def test_the_page_says_at_what_precision_the_forces_were(comparison, report, settings, words):
+    run = replace(comparison.run, settings={**comparison.run.settings, **settings})
+    drawn = {path.stem: "" for path in report.parent.glob("*.png")}
+    assert f"<dt>Platform</dt><dd>{words}</dd>" in render(replace(comparison, run=run), drawn)
+
+
+def test_a_report_is_replaced_whole_or_not_at_all(comparison, report, tmp_path):
+    figure = next(report.parent.glob("*.png")).name
+    (tmp_path / figure).write_text("precious")
+    with pytest.raises(DualityError, match=f"{figure} exists already"):
+        write_report(comparison, tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(figure, "precious")]
+    write_report(comparison, tmp_path, overwrite=True)
+    assert len(list(tmp_path.iterdir())) == len(list(report.parent.iterdir()))
 
 
 @pytest.mark.parametrize("kind", ["one frame", "no bonds", "no cell", "agent"])

@@ -1,0 +1,126 @@
+"""What acts in a System, known by hashes, so that a run is never resumed with other losses or other forces.
+
+The force of the losses carries their hash in its name: a name stays with the force in the System, and a compiled
+module has no bytes of its own to compare, since TorchScript writes one module in two ways on two days.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openmm as mm
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.losses.model import AgentLosses
+
+_NAME = "learning dynamics, {} gradient, {} precision, {}, sha256 {}"
+_PATTERN = re.compile(r"learning dynamics, (\w+) gradient, (\w+) precision, (\w+), sha256 ([0-9a-f]{64})")
+
+
+def mark(force: mm.Force, losses: AgentLosses, species: Sequence[str], precision: str) -> None:
+    """Name a force after the losses that act through it.
+
+    Parameters
+    ----------
+    force : openmm.Force
+        As `lower` gives it.
+    losses : AgentLosses
+    species : sequence of str, length N
+        The species of every particle.
+    precision : str
+        Of the arithmetic.
+    """
+    force.setName(_NAME.format(losses.gradient, precision, type(force).__name__, hash_of(losses, species)))
+
+
+def hash_of(losses: AgentLosses, species: Sequence[str]) -> str:
+    """SHA-256 of all that gives the forces of a list of atoms; bond lengths and metadata give none.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    species : sequence of str, length N
+        The species of every atom.
+    """
+    arrays = [losses.masses, losses.shortest, losses.core_strength, losses.pair_coefficients, losses.couplings]
+    arrays += [basis.coefficients for basis in (losses.pair_basis, losses.basis, losses.coarse)]
+    arrays += [losses.weights[rank] for rank in sorted(losses.weights)]
+    words = [losses.form.name, losses.gradient, *losses.species, repr(losses.cutoff), *species]
+    digest = hashlib.sha256("\n".join(words).encode())
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def acting(system: mm.System) -> dict[str, Any]:
+    """What acts in a System, as entries of the record of a run.
+
+    Parameters
+    ----------
+    system : openmm.System
+
+    Returns
+    -------
+    dict
+        ``losses`` with the ``sha256`` of the losses, and ``loss_gradient``, ``loss_precision`` and ``loss_backend``,
+        all None in a System that `create_system` did not make; ``other_forces`` with the ``sha256`` of the masses and
+        of the XML of every other force, and ``forces_not_hashed``, the names of those without an XML that could be
+        compared (a `TorchForce` that was made elsewhere, a `PythonForce` of a function that cannot be pickled).
+    """
+    learned, others = [], []
+    for force in system.getForces():
+        found = _PATTERN.fullmatch(force.getName())
+        if found is None:
+            others.append(force)
+        else:
+            learned.append(found.groups())
+    gradients, precisions, backends, hashes = (
+        ", ".join(column) or None for column in (zip(*learned, strict=True) if learned else ((), (), (), ()))
+    )
+    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
+    digest, unknown = hashlib.sha256(np.array(masses, dtype="<f8").tobytes()), []
+    for force in others:
+        text = _xml(force)
+        if text is None:
+            unknown.append(force.getName())
+        else:
+            digest.update(text.encode())
+    return {
+        "losses": {"sha256": hashes},
+        "loss_gradient": gradients,
+        "loss_precision": precisions,
+        "loss_backend": backends,
+        "other_forces": {"sha256": digest.hexdigest()},
+        "forces_not_hashed": unknown,
+    }
+
+
+def require_potential(system: mm.System, what: str) -> None:
+    """Refuse something that needs a potential energy in a System of `agent` losses.
+
+    Raises
+    ------
+    DualityError
+        If the System holds `agent` losses.
+    """
+    if "agent" in (acting(system)["loss_gradient"] or ""):
+        raise DualityError(
+            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its "
+            "own loss, and their sum is only information. Infer with gradient='collective', or relax the structure "
+            "with DescentLearningIntegrator"
+        )
+
+
+def _xml(force: mm.Force) -> str | None:
+    if type(force) is mm.Force:  # a plug-in's: TorchForce writes its module anew, and differently, every time
+        return None
+    try:
+        return str(mm.XmlSerializer.serialize(force))
+    except Exception:  # SWIG and pickle raise what they like; the caller records that there is none
+        return None

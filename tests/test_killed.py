@@ -1,0 +1,73 @@
+"""`openmm-duality simulate` killed while learned forces act: resumed, it is the run that was never killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mdtraj
+from click.testing import CliRunner
+
+from openmm_duality.cli import main
+from tests.water import liquid, water_losses
+
+ROOT = Path(__file__).parents[1]
+DCD_DATE = slice(180, 260)
+STEPS, REPORT = 480, 4
+
+
+def dcd(path):
+    data = bytearray(path.read_bytes())
+    data[DCD_DATE] = b""
+    return bytes(data)
+
+
+def test_a_killed_simulate_goes_on_as_if_nothing_had_been(tmp_path):
+    model, start = tmp_path / "model.safetensors", tmp_path / "start.safetensors"
+    water_losses("collective").save(model)
+    liquid()[1][:1].save(start)
+
+    def command(directory):
+        return [
+            *("simulate", str(model), "--start", str(start), "-o", str(directory), "--seed", "7"),
+            *("--time", f"{STEPS / 2} fs", "--report", f"{REPORT / 2} fs", "--platform", "CPU", "--velocities"),
+            *("--integrator", "langevin"),
+        ]
+
+    def finish(directory):
+        result = CliRunner().invoke(main, command(directory))
+        assert result.exit_code == 0, result.output
+        return json.loads((directory / "run.json").read_text())
+
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    program = [sys.executable, "-m", "openmm_duality.cli", *command(broken)]
+    with open(tmp_path / "errors", "w") as errors:
+        process = subprocess.Popen(
+            program, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        frames = random.randrange(10 * REPORT, STEPS * 3 // 4) // REPORT
+        log, checkpoint = broken / "log.csv", broken / "checkpoint.chk"
+        while process.poll() is None and not (checkpoint.exists() and log.read_bytes().count(b"\n") > frames):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    assert process.returncode == -9, (tmp_path / "errors").read_text()
+    assert json.loads((broken / "run.json").read_text())["status"] == "running"
+
+    record = finish(broken)
+    expected = finish(whole)
+    assert record["status"] == "finished"
+    assert record["losses"] == expected["losses"]
+    for name in ("trajectory.dcd", "velocities.dcd"):
+        assert dcd(broken / name) == dcd(whole / name)
+    assert mdtraj.load(broken / "trajectory.dcd", top=broken / "topology.pdb").n_frames == STEPS // REPORT
+    assert (broken / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    with open(broken / "log.csv") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(REPORT, STEPS + 1, REPORT))
