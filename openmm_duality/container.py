@@ -34,6 +34,9 @@ def write_container(
             save_file(contiguous, temporary, metadata=metadata)
         except SafetensorError as error:  # how it reports a full disk or a folder closed to writing
             raise OSError(str(error)) from error
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
 
 
 def read_container(path: str | Path, kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

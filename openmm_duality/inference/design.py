@@ -17,6 +17,7 @@ from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.losses.model import AgentLosses
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Design:
     pair_basis: RadialBasis
     basis: RadialBasis
     coarse: RadialBasis
+
+    @classmethod
+    def of(cls, losses: AgentLosses) -> Design:
+        """The design of the equations that the losses solve."""
+        sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
+        layout = Layout(losses.form, losses.gradient, *sizes)
+        return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
 
     def rows(self, positions: FloatArray, cell: FloatArray | None, kinds: IntArray) -> list[FloatArray]:
         """The rows of every problem.

@@ -78,7 +78,9 @@ class Regularisation:
     curvature: float
 
 
-def solve(equations: NormalEquations, curvature: FloatArray, strength: Regularisation) -> FloatArray:
+def solve(
+    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, scale: FloatArray | None = None
+) -> FloatArray:
     """The coefficients that minimise the squared error plus the two penalties, shape (P,).
 
     Parameters
@@ -86,18 +88,49 @@ def solve(equations: NormalEquations, curvature: FloatArray, strength: Regularis
     equations : NormalEquations
     curvature : array, shape (P, P)
         The quadratic form of the curvature penalty.
+    strength : Regularisation
+    scale : array, shape (P,), optional
+        As for `scaled_system`.
     """
-    diagonal = np.diag(equations.gram) / equations.weight
-    # a column that no row touches keeps a finite scale, and the ridge sets its coefficient to zero
-    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0))
-    matrix = equations.gram / equations.weight / np.outer(scale, scale)
-    penalty = curvature / np.outer(scale, scale)
+    matrix, right, scale = scaled_system(equations, curvature, strength, scale)
+    return np.asarray(cho_solve(cho_factor(matrix, lower=True), right) / scale)
+
+
+def scaled_system(
+    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, scale: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The regularised equations A c = b in columns scaled to unit mean square.
+
+    Parameters
+    ----------
+    equations, curvature, strength
+        As for `solve`.
+    scale : array, shape (P,), optional
+        Root mean squares of the columns; those of these equations by default.
+
+    Returns
+    -------
+    matrix : array, shape (P, P)
+    right : array, shape (P,)
+    scale : array, shape (P,)
+    """
+    if scale is None:
+        scale = column_scale(equations)
+    outer = np.outer(scale, scale)
+    matrix = equations.gram / equations.weight / outer
+    penalty = curvature / outer
     penalised = np.diag(penalty) > 0.0
     if penalised.any():
         matrix += strength.curvature / np.diag(penalty)[penalised].mean() * penalty
     matrix[np.diag_indices_from(matrix)] += strength.ridge
-    factor = cho_factor(matrix, lower=True)
-    return np.asarray(cho_solve(factor, equations.moment / equations.weight / scale) / scale)
+    return matrix, equations.moment / equations.weight / scale, scale
+
+
+def column_scale(equations: NormalEquations) -> FloatArray:
+    """Root mean square of every column, shape (P,)."""
+    diagonal = np.diag(equations.gram) / equations.weight
+    # a column that no row touches keeps a finite scale, and the ridge sets its coefficient to zero
+    return np.asarray(np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0)))
 
 
 def choose(folds: list[NormalEquations], curvature: FloatArray, candidates: list[Regularisation]) -> Regularisation:

@@ -17,14 +17,17 @@ from openmm_duality.inference.basis import make_basis
 from openmm_duality.inference.design import Design
 from openmm_duality.inference.equations import NormalEquations, Regularisation, choose, solve
 from openmm_duality.inference.errors import ErrorTable, evaluate
+from openmm_duality.inference.kept import keep
 from openmm_duality.inference.layout import FloatArray, Layout
+from openmm_duality.inference.penalty import curvature_penalty
+from openmm_duality.inference.selection import describe, select
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.short_range import with_core
 from openmm_duality.inference.survey import survey
-from openmm_duality.inference.targets import DataSet, count_samples
-from openmm_duality.invariants.radial import Grid, RadialBasis
+from openmm_duality.inference.targets import DataSet, count_samples, described
+from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.forms import form_named
-from openmm_duality.losses.model import AgentLosses, core_onsets
+from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 
@@ -90,13 +93,21 @@ def infer(
         make_basis(chosen.basis, grid, n_coarse, seen),
     )
     folds, largest = accumulate(sets, species, design, chosen, progress)
-    strengths, solutions = [], []
+    strengths, solutions, totals = [], [], []
+    shares = layout.shares(chosen.max_coefficients)
+    selection: dict[str, str] = {}
     for k, problem in enumerate(layout.problems):
         mine = [fold[k] for fold in folds if fold[k].weight > 0.0]
-        curvature = _curvature(layout, problem, design.pair_basis, core_onsets(seen.shortest, grid))
+        curvature = curvature_penalty(layout, problem, design.pair_basis, seen.shortest)
+        totals.append(sum(mine[1:], mine[0]))
         try:
             strengths.append(_regularisation(mine, curvature, chosen))
-            solutions.append(solve(sum(mine[1:], mine[0]), curvature, strengths[-1]))
+            if shares is None:
+                solutions.append(solve(totals[-1], curvature, strengths[-1]))
+            else:
+                solution, mask = select(totals[-1], curvature, strengths[-1], shares[k])
+                solutions.append(solution)
+                selection |= describe(layout, problem, mask, species)
         except np.linalg.LinAlgError as error:
             raise DualityError(
                 f"the data do not determine the losses ({error}); give a stronger ridge, add frames, or ask for fewer "
@@ -119,7 +130,11 @@ def infer(
         shortest=seen.shortest,
         core_strength=np.zeros((len(species), len(species))),
         bond_lengths=bonds,
-        metadata=_provenance(sets, chosen, strengths, sum(len(s) for s in solutions)),
+        equations=keep(totals) if chosen.keep_equations else {},
+        metadata={
+            **_provenance(sets, chosen, strengths, sum(int(np.count_nonzero(s)) for s in solutions)),
+            "selection": selection,
+        },
     )
     return _with_errors(with_core(losses, met, largest), sets, measured, progress)
 
@@ -149,17 +164,6 @@ def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
     return species, np.array([masses[name] for name in species])
 
 
-def _curvature(layout: Layout, problem: tuple[int, ...], basis: RadialBasis, onsets: FloatArray) -> FloatArray:
-    """The quadratic form ∫ V″² of the pair part beyond the shortest distances, over the columns of a problem."""
-    size, n = layout.size(problem), layout.n_pair
-    form = np.zeros((size, size))
-    for k, (a, b) in enumerate(layout.pairs(problem)):
-        first = basis.grid.below(float(onsets[a, b])) + 1
-        bends = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
-        form[k * n : (k + 1) * n, k * n : (k + 1) * n] = bends @ bends.T
-    return form
-
-
 def _regularisation(folds: list[NormalEquations], curvature: FloatArray, settings: Settings) -> Regularisation:
     ridges = RIDGES if settings.ridge is None else (settings.ridge,)
     curvatures = CURVATURES if settings.curvature is None else (settings.curvature,)
@@ -184,16 +188,7 @@ def _provenance(
         "gauge": GAUGE[settings.gradient],
         "regularisation": [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths],
         "coefficients": coefficients,
-        "data": [
-            {
-                "name": s.name,
-                "weight": s.weight,
-                "frames": len(s.frames),
-                "targets": "forces" if s.frames.forces is not None else "accelerations",
-                "source": list(s.frames.source),
-            }
-            for s in sets
-        ],
+        "data": [described(s) for s in sets],
     }
 
 

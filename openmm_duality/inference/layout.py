@@ -64,7 +64,14 @@ class Layout:
 
     def size(self, problem: tuple[int, ...]) -> int:
         """Number of columns of a problem."""
-        return sum(self._part_sizes(problem))
+        return sum(self.part_sizes(problem))
+
+    def shares(self, at_most: int | None) -> list[int] | None:
+        """How many of at most so many coefficients each problem may have, in proportion to its size; None for all."""
+        sizes = [self.size(problem) for problem in self.problems]
+        if at_most is None or at_most >= sum(sizes):
+            return None
+        return [max(1, at_most * size // sum(sizes)) for size in sizes]
 
     def unpack(self, solutions: list[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
         """Coefficients from the solution of every problem.
@@ -82,7 +89,7 @@ class Layout:
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
         for problem, solution in zip(self.problems, solutions, strict=True):
-            parts = iter(np.split(solution, np.cumsum(self._part_sizes(problem))[:-1]))
+            parts = iter(np.split(solution, np.cumsum(self.part_sizes(problem))[:-1]))
             for a, b in self.pairs(problem):
                 u[a, b] = next(parts)
                 if self.gradient == "collective":
@@ -104,7 +111,8 @@ class Layout:
             solutions.append(np.concatenate(parts))
         return solutions
 
-    def _part_sizes(self, problem: tuple[int, ...]) -> list[int]:
+    def part_sizes(self, problem: tuple[int, ...]) -> list[int]:
+        """Number of columns of every group, in order: pairs, then by species the ranks and the couplings."""
         of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
         return [self.n_pair] * len(self.pairs(problem)) + of_species * len(problem)
 

@@ -55,6 +55,10 @@ class Settings:
         Strengths of the regularisers; None chooses them on contiguous blocks of time.
     blocks : int
         Number of those blocks.
+    max_coefficients : int or None
+        Keep at most so many coefficients, those that pay most; None keeps all.
+    keep_equations : bool
+        Whether the model keeps its normal equations, so that new frames can update it.
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         rule the fit. The default is 3 eV/Å.
@@ -76,6 +80,8 @@ class Settings:
     ridge: float | None = None
     curvature: float | None = None
     blocks: int = 5
+    max_coefficients: int | None = None
+    keep_equations: bool = False
     large_force: float = 30.0 * ELECTRONVOLT
 
     def __post_init__(self) -> None:
@@ -90,6 +96,8 @@ class Settings:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise DualityError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        if self.max_coefficients is not None and self.max_coefficients < 1:
+            raise DualityError(f"max_coefficients must be at least 1, got {self.max_coefficients}")
         for name in ("ridge", "curvature"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < np.inf:
@@ -118,6 +126,10 @@ class Settings:
         for name in ("pair_functions", "functions", "coarse_functions", "intervals", "blocks"):
             if name in choices:
                 choices[name] = whole(choices[name], name)
+        if choices.get("max_coefficients") is not None:
+            choices["max_coefficients"] = whole(choices["max_coefficients"], "max_coefficients")
+        if not isinstance(choices.get("keep_equations", False), bool):
+            raise DualityError(f"keep_equations: expected true or false, got {choices['keep_equations']!r}")
         for name in ("form", "gradient", "basis"):
             if name in choices:
                 choices[name] = word(choices[name], name)

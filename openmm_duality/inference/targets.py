@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,17 @@ class Sample:
 
     configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
     target: FloatArray
+
+
+def described(data: DataSet) -> dict[str, Any]:
+    """What a model's metadata say of a data set."""
+    return {
+        "name": data.name,
+        "weight": data.weight,
+        "frames": len(data.frames),
+        "targets": "forces" if data.frames.forces is not None else "accelerations",
+        "source": list(data.frames.source),
+    }
 
 
 def count_samples(frames: Frames) -> int:

@@ -61,6 +61,8 @@ class AgentLosses:
         ε_AB in kJ/mol.
     bond_lengths : mapping of (species, species) to float
         Longest bonded distance in nm of each bonded pair of species in the data.
+    equations : mapping of str to array
+        Normal equations kept for updates, if any.
     metadata : mapping
         Provenance, gauge, regularisation and the errors measured at inference.
     """
@@ -78,6 +80,7 @@ class AgentLosses:
     shortest: FloatArray
     core_strength: FloatArray
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    equations: Mapping[str, FloatArray] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -146,7 +149,9 @@ class AgentLosses:
             "pair_coefficients": self.pair_coefficients,
             "shortest": self.shortest,
             "core_strength": self.core_strength,
-        } | {f"weights_{rank}": w for rank, w in self.weights.items()}
+        }
+        arrays |= {f"weights_{rank}": w for rank, w in self.weights.items()}
+        arrays |= {f"equations/{name}": array for name, array in self.equations.items()}
         header = {
             "species": self.species,
             "form": self.form.name,
@@ -184,6 +189,11 @@ class AgentLosses:
                 weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
+                equations={
+                    name.removeprefix("equations/"): array
+                    for name, array in arrays.items()
+                    if name.startswith("equations/")
+                },
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
                 metadata=header["metadata"],
             )

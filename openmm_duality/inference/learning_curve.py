@@ -1,0 +1,81 @@
+"""Test error against the number of training frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.inference.errors import ErrorTable, evaluate
+from openmm_duality.inference.infer import infer
+from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.targets import DataSet
+from openmm_duality.reference.frames import Frames
+
+FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Errors of models inferred from more and more frames.
+
+    Parameters
+    ----------
+    frames : tuple of int
+        Number of training frames.
+    tables : tuple of ErrorTable
+        Errors on the same held-out frames.
+    """
+
+    frames: tuple[int, ...]
+    tables: tuple[ErrorTable, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"frames": list(self.frames), "test": [table.to_dict() for table in self.tables]}
+
+    def __str__(self) -> str:
+        keys = list(self.tables[0].force_rmse)
+        lines = ["frames".rjust(8) + "".join(key.rjust(12) for key in keys) + "   (force RMSE, meV/Å)"]
+        for count, table in zip(self.frames, self.tables, strict=True):
+            lines.append(f"{count:8d}" + "".join(f"{table.force_rmse[key]:12.1f}" for key in keys))
+        return "\n".join(lines)
+
+
+def learning_curve(
+    sets: Sequence[DataSet],
+    test: Frames,
+    settings: Settings,
+    fractions: Sequence[float] = FRACTIONS,
+    progress: bool = False,
+) -> LearningCurve:
+    """Infer from evenly spaced parts of the training frames, and judge each on the same held-out frames.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    test : Frames
+        Held-out frames with forces.
+    settings : Settings
+    fractions : sequence of float
+        Parts of every data set; at least ten frames of each are taken where there are so many.
+    progress : bool
+        Whether to show bars.
+    """
+    counts, tables = [], []
+    for fraction in fractions:
+        part = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
+        losses = infer(part, settings=settings, progress=progress)
+        counts.append(sum(len(s.frames) for s in part))
+        tables.append(evaluate(losses, test, at_most=100, progress=progress))
+    return LearningCurve(tuple(counts), tuple(tables))
+
+
+def _spread(frames: Frames, fraction: float) -> Frames:
+    """Evenly spaced frames; all of them without forces, where accelerations need every step."""
+    if frames.forces is None:
+        return frames[: max(3, round(fraction * len(frames)))]
+    count = min(len(frames), max(10, round(fraction * len(frames))))
+    return frames[np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))]

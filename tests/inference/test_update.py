@@ -1,0 +1,111 @@
+"""Kept equations, updates, selection and learning curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference import DataSet, Settings, infer
+from openmm_duality.inference.accumulate import accumulate
+from openmm_duality.inference.design import Design
+from openmm_duality.inference.equations import NormalEquations, Regularisation, solve
+from openmm_duality.inference.kept import keep, kept
+from openmm_duality.inference.learning_curve import learning_curve
+from openmm_duality.inference.penalty import curvature_penalty
+from openmm_duality.inference.selection import select
+from openmm_duality.inference.update import update
+from openmm_duality.losses import GRADIENTS, AgentLosses
+from tests.systems import labelled, random_frames, random_losses, rms
+from tests.water import liquid
+
+SMALL = {"cutoff": 0.5, "pair_functions": 6, "functions": 3, "coarse_functions": 2, "intervals": 60}
+
+
+@pytest.fixture(scope="module")
+def water():
+    return liquid()
+
+
+def fixed_fit(losses, sets):
+    """A fit from scratch with the basis, scales and regularisation of a model."""
+    design = Design.of(losses)
+    folds, _ = accumulate(
+        [DataSet(frames) for frames in sets], losses.species, design, Settings.of(**losses.metadata["settings"]), False
+    )
+    solutions = []
+    for k, problem in enumerate(design.layout.problems):
+        total = sum((fold[k] for fold in folds), NormalEquations.empty(design.layout.size(problem)))
+        strength = Regularisation(**losses.metadata["regularisation"][k])
+        penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
+        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
+    return design.layout.unpack(solutions)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_an_update_is_the_fit_from_scratch_with_the_same_basis_and_scales(gradient, tmp_path):
+    truth = random_losses("moment", gradient)
+    old = labelled(random_frames(20, least=0.16), truth)
+    new = labelled(random_frames(10, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "gradient": gradient, "ridge": 1e-6, "curvature": 1e-6, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    losses.save(tmp_path / "model.safetensors")
+    updated = update(AgentLosses.load(tmp_path / "model.safetensors"), new)
+    u, weights, _ = fixed_fit(losses, [old, new])
+    assert rms(updated.pair_coefficients - u) < 1e-6 * rms(u)
+    assert rms(updated.weights[0] - weights[0]) < 1e-6 * rms(weights[0])
+    assert updated.metadata["data"][-1]["frames"] == len(new)
+    assert rms(updated.pair_coefficients - losses.pair_coefficients) > 1e-4 * rms(u)
+
+
+def test_equations_survive_being_kept():
+    rng = np.random.default_rng(0)
+    equations = NormalEquations.empty(5)
+    equations.add(rng.normal(size=(30, 5)), rng.normal(size=30), rng.uniform(size=30))
+    again = kept(keep([equations]), 0)
+    np.testing.assert_array_equal(again.gram, np.triu(equations.gram) + np.triu(equations.gram, 1).T)
+    np.testing.assert_array_equal(again.moment, equations.moment)
+    assert (again.square, again.weight) == (equations.square, equations.weight)
+
+
+def test_models_without_equations_and_closer_distances_are_refused():
+    frames = labelled(random_frames(12, least=0.2), random_losses())
+    with pytest.raises(DualityError, match="kept no equations"):
+        update(infer(frames, form="pair", **SMALL), frames)
+    losses = infer(frames, form="pair", keep_equations=True, **SMALL)
+    with pytest.raises(DualityError, match="closer than"):
+        update(losses, labelled(random_frames(6, seed=3, least=0.13), random_losses()))
+
+
+def test_selection_finds_the_columns_that_made_the_data():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(400, 30)) * 10.0 ** rng.uniform(-2, 2, size=30)
+    true = np.zeros(30)
+    true[[3, 7, 20, 29]] = 1.0 / np.sqrt(np.mean(rows[:, [3, 7, 20, 29]] ** 2, axis=0))
+    equations = NormalEquations.empty(30)
+    equations.add(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
+    found, mask = select(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), 4)
+    assert np.flatnonzero(mask).tolist() == [3, 7, 20, 29]
+    np.testing.assert_allclose(found[mask], true[mask], rtol=0.01)
+    assert (found[~mask] == 0.0).all()
+
+
+def test_the_best_half_of_the_coefficients_of_water_costs_little(water):
+    train, test = water[0][::2], water[1][::2]
+    settings = {"form": "quadratic", "cutoff": 0.6, "ridge": 1e-7, "curvature": 1e-4}
+    every = infer(train, test=test, **settings)
+    half = infer(train, test=test, max_coefficients=every.metadata["coefficients"] // 2, **settings)
+    assert half.metadata["coefficients"] == every.metadata["coefficients"] // 2
+    assert "H, rank 0" in half.metadata["selection"]
+    errors = [losses.metadata["errors"]["test"]["data"]["force_rmse"]["all"] for losses in (every, half)]
+    assert errors[0] < errors[1] < 1.1 * errors[0]
+
+
+def test_a_learning_curve_falls():
+    truth = random_losses("moment")
+    train, test = (labelled(random_frames(n, seed=seed), truth) for n, seed in ((40, 0), (5, 1)))
+    settings = Settings.of(form="quadratic", ridge=1e-6, curvature=1e-6, **SMALL)
+    curve = learning_curve([DataSet(train)], test, settings, fractions=(0.1, 1.0))
+    assert curve.frames == (10, 40)
+    assert curve.tables[1].force_rmse["all"] < curve.tables[0].force_rmse["all"]
+    assert "40" in str(curve)
