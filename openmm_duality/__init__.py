@@ -14,7 +14,7 @@ _ROOMS = {
     "errors": ("DualityError",),
     "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
     "losses": ("AgentLosses", "evaluate_agents"),
-    "inference": ("DataSet", "ErrorTable", "Settings", "evaluate", "infer"),
+    "inference": ("DataSet", "ErrorTable", "Settings", "evaluate", "infer", "learning_curve", "update"),
     "lowering": ("export_system", "export_torchscript", "lower"),
     "dynamics": (
         "DescentLearningIntegrator",

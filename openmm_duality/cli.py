@@ -66,18 +66,20 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
 @click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
+@click.option("--max-coefficients", type=int, help="Keep at most so many coefficients, those that pay most.")
+@click.option("--keep-equations", is_flag=True, default=None, help="Let the model be updated with new frames later.")
+@click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
 def infer(
     config: Path | None,
     data: tuple[Path, ...],
-    form: str | None,
-    gradient: str | None,
-    cutoff: str | None,
     model: Path,
+    curve: bool,
     json_file: Path | None,
     overwrite: bool,
+    **choices: Any,
 ) -> None:
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
@@ -109,8 +111,9 @@ def infer(
             f"the resolved configuration would be written to {beside}, which is the configuration itself; choose "
             "another name for the model"
         )
-    check_outputs(overwrite, model, beside, json_file)
-    choices = {k: v for k, v in (("form", form), ("gradient", gradient), ("cutoff", cutoff)) if v is not None}
+    plot = model.with_name(f"{model.stem}-learning-curve.png") if curve else None
+    check_outputs(overwrite, model, beside, json_file, plot)
+    choices = {name: value for name, value in choices.items() if value is not None}
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
     if config is None:
@@ -128,6 +131,8 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    if losses.metadata["selection"]:
+        click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
     losses.save(model, overwrite)
     with atomic_write(beside, overwrite) as temporary:
         temporary.write_text(resolved.to_yaml(beside.parent))
@@ -140,7 +145,21 @@ def infer(
         "test": errors["test"].get(first),
         "sets": errors,
     }
+    if plot is not None:
+        figures["learning_curve"] = _learning_curve(resolved, sets, held_out, plot, overwrite)
     write_json(json_file, figures, overwrite)
+
+
+def _learning_curve(resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool) -> dict[str, Any]:
+    """Of the first data set's held-out frames."""
+    from openmm_duality.report import learning_curve_figure
+    from openmm_duality.report.figures import png
+
+    found = duality.learning_curve(sets, next(iter(held_out.values())), resolved.settings, progress=True)
+    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
+    with atomic_write(plot, overwrite) as temporary:
+        temporary.write_bytes(png(learning_curve_figure(found)))
+    return dict(found.to_dict())
 
 
 @main.command()

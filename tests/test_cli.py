@@ -131,6 +131,19 @@ def run(folder):
     return directory
 
 
+def test_infer_with_selection_kept_equations_and_a_learning_curve(folder, tmp_path):
+    model = tmp_path / "small.safetensors"
+    options = ("--max-coefficients", 60, "--keep-equations", "--learning-curve", "--json", tmp_path / "infer.json")
+    printed = call(
+        "infer", "--data", folder / "few.safetensors", "--form", "pair", "--cutoff", 0.6, "-o", model, *options
+    )
+    assert "Kept: pair H-H" in printed
+    assert "Learning curve" in printed
+    assert (tmp_path / "small-learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "infer.json").read_text())["coefficients"] == 60
+    assert AgentLosses.load(model).equations
+
+
 def test_simulate(run, folder):
     figures = json.loads((folder / "s.json").read_text())
     assert figures["ms_per_step"] > 0.0

@@ -64,11 +64,15 @@ def learning_curve(
     progress : bool
         Whether to show bars.
     """
-    counts, tables = [], []
+    counts: list[int] = []
+    tables = []
     for fraction in fractions:
         part = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
+        count = sum(len(s.frames) for s in part)
+        if count in counts:  # the least that is taken
+            continue
         losses = infer(part, settings=settings, progress=progress)
-        counts.append(sum(len(s.frames) for s in part))
+        counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))
 

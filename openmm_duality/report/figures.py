@@ -60,7 +60,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         What `compare` gives.
     """
     drawn: dict[str, Figure] = {}
-    with _style():
+    with house_style():
         for pair, c in comparison.rdf.items():
             drawn[f"rdf-{pair}"] = _rdf(pair, c, comparison.rdf_whole[pair])
         for name, d in comparison.bond_length.items():
@@ -75,7 +75,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 def svg(figure: Figure, name: str) -> str:
     """A figure as SVG to stand inside a page: colours as variables, identifiers of its own, no fixed size."""
     buffer = io.StringIO()
-    with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
+    with house_style(), matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -92,13 +92,14 @@ def svg(figure: Figure, name: str) -> str:
 def png(figure: Figure) -> bytes:
     """A figure as PNG on white, 200 dots per inch."""
     buffer = io.BytesIO()
-    with _style():
+    with house_style():
         figure.savefig(buffer, format="png", dpi=200, facecolor="white")
     return buffer.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def house_style() -> Iterator[None]:
+    """The style in which every figure is drawn and written."""
     with matplotlib.rc_context(_STYLE):
         yield
 

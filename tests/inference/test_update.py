@@ -16,6 +16,7 @@ from openmm_duality.inference.penalty import curvature_penalty
 from openmm_duality.inference.selection import select
 from openmm_duality.inference.update import update
 from openmm_duality.losses import GRADIENTS, AgentLosses
+from openmm_duality.report import learning_curve_figure
 from tests.systems import labelled, random_frames, random_losses, rms
 from tests.water import liquid
 
@@ -109,3 +110,4 @@ def test_a_learning_curve_falls():
     assert curve.frames == (10, 40)
     assert curve.tables[1].force_rmse["all"] < curve.tables[0].force_rmse["all"]
     assert "40" in str(curve)
+    assert len(learning_curve_figure(curve).axes[0].lines) == 1  # no molecules here
