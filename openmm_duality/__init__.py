@@ -23,6 +23,7 @@ _ROOMS = {
         "NoseHooverLearningIntegrator",
         "VerletLearningIntegrator",
         "add_barostat",
+        "check_stability",
         "create_system",
         "create_topology",
         "minimize",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.option("--max-coefficients", type=int, help="Keep at most so many coefficients, those that pay most.")
 @click.option("--keep-equations", is_flag=True, default=None, help="Let the model be updated with new frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
+@click.option("--check", is_flag=True, help="Run it through five short runs (2 ps each); exit code 1 if it fails.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
@@ -77,6 +79,7 @@ def infer(
     data: tuple[Path, ...],
     model: Path,
     curve: bool,
+    check: bool,
     json_file: Path | None,
     overwrite: bool,
     **choices: Any,
@@ -126,6 +129,8 @@ def infer(
     begin = time.perf_counter()
     losses = duality.infer(sets, test=held_out, settings=resolved.settings, progress=True)
     seconds = time.perf_counter() - begin
+    checks = duality.check_stability(losses, duality.read_start(sets[0].frames), progress=True) if check else []
+    losses = replace(losses, metadata={**losses.metadata, "stability": [c.to_dict() for c in checks]})
     errors = losses.metadata["errors"]
     for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
@@ -133,6 +138,8 @@ def infer(
             click.echo(f"\n{title}\n{format_tables(tables)}")
     if losses.metadata["selection"]:
         click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
+    if checks:
+        click.echo("\nStability\n" + "\n".join(map(str, checks)))
     losses.save(model, overwrite)
     with atomic_write(beside, overwrite) as temporary:
         temporary.write_text(resolved.to_yaml(beside.parent))
@@ -144,10 +151,13 @@ def infer(
         "train": errors["train"].get(first),
         "test": errors["test"].get(first),
         "sets": errors,
+        "stability": losses.metadata["stability"],
     }
     if plot is not None:
         figures["learning_curve"] = _learning_curve(resolved, sets, held_out, plot, overwrite)
     write_json(json_file, figures, overwrite)
+    if any(c.passed is False for c in checks):
+        sys.exit(1)
 
 
 def _learning_curve(resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool) -> dict[str, Any]:

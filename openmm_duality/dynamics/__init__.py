@@ -1,5 +1,6 @@
 """Learning dynamics: integrators, systems, reporters, running."""
 
+from openmm_duality.dynamics.checks import Check, check_stability
 from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
@@ -13,6 +14,7 @@ from openmm_duality.dynamics.starting import Start, read_start, supercell
 from openmm_duality.dynamics.systems import add_barostat, create_system, create_topology, minimize
 
 __all__ = [
+    "Check",
     "DescentLearningIntegrator",
     "Integrity",
     "LangevinLearningIntegrator",
@@ -23,6 +25,7 @@ __all__ = [
     "Start",
     "VerletLearningIntegrator",
     "add_barostat",
+    "check_stability",
     "create_system",
     "create_topology",
     "minimize",
