@@ -154,18 +154,21 @@ def infer(
         "stability": losses.metadata["stability"],
     }
     if plot is not None:
-        figures["learning_curve"] = _learning_curve(resolved, sets, held_out, plot, overwrite)
+        figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)
     write_json(json_file, figures, overwrite)
     if any(c.passed is False for c in checks):
         sys.exit(1)
 
 
-def _learning_curve(resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool) -> dict[str, Any]:
+def _learning_curve(
+    losses: Any, resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool
+) -> dict[str, Any]:
     """Of the first data set's held-out frames."""
     from openmm_duality.report import learning_curve_figure
     from openmm_duality.report.figures import png
 
-    found = duality.learning_curve(sets, next(iter(held_out.values())), resolved.settings, progress=True)
+    test = next(iter(held_out.values()))
+    found = duality.learning_curve(sets, test, resolved.settings, whole=losses, progress=True)
     click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 import numpy as np
-from scipy.sparse import coo_matrix, csgraph
 
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.cells import minimum_image
 from openmm_duality.reference.distances import pairs_within
 from openmm_duality.reference.frames import FloatArray, IntArray
-from openmm_duality.reference.molecules import bonded_pairs
+from openmm_duality.reference.molecules import bonded_pairs, component_labels
 
 Pair = tuple[str, str]
 
@@ -151,7 +150,7 @@ class Integrity:
                 "unit (PDB and XYZ files are in angstrom), and the right substance?"
             )
         self._longest = np.array([present[self._pair(i, j)] for i, j in self._bonds])
-        self._molecule = _components(self._bonds, len(self._number))
+        self._molecule = component_labels(self._bonds, len(self._number))
 
     @property
     def molecules(self) -> int:
@@ -195,7 +194,7 @@ class Integrity:
         whole = np.linalg.norm(bond, axis=1) <= self._longest
         if whole.all():
             return 0
-        part = _components(self._bonds[whole], len(self._number))
+        part = component_labels(self._bonds[whole], len(self._number))
         size = np.bincount(part)
         largest = np.zeros(self.molecules, dtype=np.int64)
         np.maximum.at(largest, self._molecule, size[part])
@@ -211,9 +210,3 @@ def _ordered(pair: Pair) -> Pair:
 
 def _written(lengths: Mapping[Pair, float]) -> str:
     return ", ".join(f"{a}–{b} {r:.4g} nm" for (a, b), r in lengths.items())
-
-
-def _components(bonds: IntArray, n: int) -> IntArray:
-    """The number of the connected part that every atom is in."""
-    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
-    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)

@@ -15,7 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.targets import count_samples, samples
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.molecules import molecular_forces, molecules_of
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
@@ -112,7 +112,7 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     if not number:
         raise DualityError("the data hold no frames with forces to compare with")
     count = number if at_most is None else min(at_most, number)
-    chosen = set(np.linspace(0, number - 1, count).astype(np.int64).tolist())
+    chosen = set(evenly_spaced(number, count).tolist())
     targets, predicted, energies = [], [], []
     bar = tqdm(total=count, desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
     with bar:

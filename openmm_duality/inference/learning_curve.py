@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.infer import infer
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.targets import DataSet
-from openmm_duality.reference.frames import Frames
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.frames import Frames, evenly_spaced
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -49,6 +48,7 @@ def learning_curve(
     test: Frames,
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
+    whole: AgentLosses | None = None,
     progress: bool = False,
 ) -> LearningCurve:
     """Infer from evenly spaced parts of the training frames, and judge each on the same held-out frames.
@@ -61,6 +61,8 @@ def learning_curve(
     settings : Settings
     fractions : sequence of float
         Parts of every data set; at least ten frames of each are taken where there are so many.
+    whole : AgentLosses, optional
+        The model of all frames with these settings, where it is there already.
     progress : bool
         Whether to show bars.
     """
@@ -71,7 +73,8 @@ def learning_curve(
         count = sum(len(s.frames) for s in part)
         if count in counts:  # the least that is taken
             continue
-        losses = infer(part, settings=settings, progress=progress)
+        every = count == sum(len(s.frames) for s in sets)
+        losses = whole if every and whole is not None else infer(part, settings=settings, progress=progress)
         counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))
@@ -82,4 +85,4 @@ def _spread(frames: Frames, fraction: float) -> Frames:
     if frames.forces is None:
         return frames[: max(3, round(fraction * len(frames)))]
     count = min(len(frames), max(10, round(fraction * len(frames))))
-    return frames[np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))]
+    return frames[evenly_spaced(len(frames), count)]

@@ -19,7 +19,7 @@ from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses, core_onsets
 from openmm_duality.reference.cells import minimum_image
 from openmm_duality.reference.distances import pairs_within
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, evenly_spaced
 
 CLOSEST = 0.03  # nm, where the approach ends
 _DOUBLINGS = 12
@@ -53,7 +53,7 @@ def with_core(
     starts = [
         (frames[t : t + 1], pair)
         for frames, pairs in data
-        for t in np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))
+        for t in evenly_spaced(len(frames), _FRAMES)
         for pair in _approaches(losses, frames, int(t), pairs)
     ]
     for _ in range(_DOUBLINGS):

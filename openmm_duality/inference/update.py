@@ -19,7 +19,7 @@ from openmm_duality.inference.kept import keep, kept
 from openmm_duality.inference.penalty import curvature_penalty
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.survey import survey
-from openmm_duality.inference.targets import DataSet
+from openmm_duality.inference.targets import DataSet, described
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
@@ -66,10 +66,8 @@ def update(losses: AgentLosses, data: Frames | Sequence[DataSet], *, progress: b
         solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
     u, weights, couplings = design.layout.unpack(solutions)
     scales = {name: array for name, array in losses.equations.items() if name.endswith("/scale")}
-    added = [
-        {"name": s.name, "weight": s.weight, "frames": len(s.frames), "source": list(s.frames.source)} for s in sets
-    ]
-    metadata = {**losses.metadata, "data": [*losses.metadata["data"], *added], "errors": {"train": {}, "test": {}}}
+    data_sets = [*losses.metadata["data"], *map(described, sets)]
+    metadata = {**losses.metadata, "data": data_sets, "errors": {"train": {}, "test": {}}}
     return replace(
         losses,
         pair_coefficients=u,

@@ -6,6 +6,7 @@ Index suffixes: i agent, s slot of a neighbour, x Cartesian.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class NeighbourTable:
     displacements: FloatArray
     distances: FloatArray
 
-    @property
+    @cached_property
     def directions(self) -> FloatArray:
         """Unit vectors u, shape (N, J, 3)."""
         return self.displacements / self.distances[..., None]

@@ -25,6 +25,11 @@ _FORMAT = "openmm_duality frames 1"
 _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")
 
 
+def evenly_spaced(number: int, count: int) -> IntArray:
+    """At most `count` indices from 0 to number − 1, evenly spaced, both ends among them where there are two."""
+    return np.unique(np.linspace(0, number - 1, count).astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Frames:
     """A trajectory, or a set of single points, of one composition in MD units.

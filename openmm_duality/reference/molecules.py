@@ -19,7 +19,7 @@ from scipy.sparse import coo_matrix, csgraph
 
 from openmm_duality.reference.cells import minimum_image
 from openmm_duality.reference.distances import pairs_within
-from openmm_duality.reference.frames import FloatArray, Frames, IntArray
+from openmm_duality.reference.frames import FloatArray, Frames, IntArray, evenly_spaced
 
 BondLengths = dict[tuple[str, str], float]
 BoolArray = npt.NDArray[np.bool_]
@@ -196,12 +196,17 @@ def molecular_forces(forces: FloatArray, molecules: Sequence[IntArray]) -> Float
 
 def _spread(frames: Frames) -> IntArray:
     count = int(np.clip(_ATOMS // frames.n_atoms, 1, _FRAMES))
-    return np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))
+    return evenly_spaced(len(frames), count)
+
+
+def component_labels(bonds: IntArray, n: int) -> IntArray:
+    """The number of the connected part that each of n atoms is in, from bonds of shape (n_bonds, 2)."""
+    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _components(bonds: IntArray, n: int) -> list[IntArray]:
-    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
-    _, label = csgraph.connected_components(graph, directed=False)
+    label = component_labels(bonds, n)
     first, sizes = np.unique(label, return_index=True, return_counts=True)[1:]
     parts = np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1])
     return [parts[m].astype(np.int64) for m in np.argsort(first)]
