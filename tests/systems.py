@@ -10,6 +10,7 @@ import numpy.typing as npt
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
+from openmm_duality.losses.forms import form_of
 from openmm_duality.losses.model import levelled
 from openmm_duality.reference.frames import Frames
 
@@ -20,6 +21,15 @@ TRICLINIC = np.array([[1.40, 0.0, 0.0], [0.25, 1.35, 0.0], [-0.20, 0.30, 1.30]])
 SPECIES = ("Ar", "Kr", "Xe")
 
 
+# every rank of contraction and of coupling, alone and all together
+RANKED = {
+    **{f"moment, rank {rank}": form_of("moment", [rank]) for rank in range(4)},
+    "moment, ranks 0 to 3": form_of("moment", range(4)),
+    **{f"coupled, rank {rank}": form_of("coupled", [0], [rank]) for rank in range(4)},
+    "coupled, ranks 0 to 3": form_of("coupled", range(4), range(4)),
+}
+
+
 def random_losses(
     form: str = "quadratic",
     gradient: str = "collective",
@@ -28,13 +38,17 @@ def random_losses(
     seed: int = 0,
     shortest: float = 0.12,
 ) -> AgentLosses:
-    """Losses with random coefficients; under `collective` in the gauge u_AB = u_BA, as inference gives them."""
+    """Losses with random coefficients; under `collective` in the gauge u_AB = u_BA, as inference gives them.
+
+    The form is a name of `FORMS` or `RANKED`.
+    """
+    chosen = (FORMS | RANKED)[form]
     rng = np.random.default_rng(seed)
     s, n_pair, n = len(species), 7, 4
     grid = Grid(cutoff, 100)
     distances = np.full((s, s), shortest)
     bases = []
-    n_coarse = 2 if FORMS[form].coupled else 0
+    n_coarse = 2 if chosen.coupled else 0
     for size in (n_pair, n, n_coarse):
         knots = grid.spacing * np.round(np.linspace(shortest, cutoff, size + 1) / grid.spacing)
         functions = b_splines(grid, knots) if size else np.empty((0, grid.intervals + 3))
@@ -44,15 +58,15 @@ def random_losses(
     if gradient == "collective":
         u = 0.5 * (u + u.transpose(1, 0, 2))
     weights = {}
-    for rank in FORMS[form].ranks:
+    for rank in chosen.ranks:
         w = rng.normal(size=(s, s * n, s * n))
         weights[rank] = w + w.transpose(0, 2, 1)
-    q = contractions.count(s * n_coarse, FORMS[form].coupled)
+    q = contractions.count(s * n_coarse, chosen.coupled)
     c = rng.normal(size=(s, q, q))
     return AgentLosses(
         species=species,
         masses=np.arange(1, s + 1) * 20.0,
-        form=FORMS[form],
+        form=chosen,
         gradient=gradient,
         pair_basis=bases[0],
         basis=bases[1],

@@ -5,8 +5,12 @@ Index suffixes: i agent, s neighbour slot, n radial function, m component of ran
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from openmm_duality.invariants.neighbours import NeighbourTable
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,6 +77,31 @@ def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
 def moments(f: FloatArray, y: FloatArray) -> FloatArray:
     """M[i, n, m] = Σ_s f[i, s, n] Y[i, s, m], shape (N, n, 2l + 1)."""
     return np.asarray(np.matmul(f.swapaxes(-1, -2), y), dtype=np.float64)
+
+
+def moments_by_rank(
+    ranks: Iterable[int], tables: Sequence[NeighbourTable], values: Sequence[FloatArray]
+) -> dict[int, FloatArray]:
+    """Moments of every agent, arrays of shape (N, S, n, 2l + 1) by rank.
+
+    Parameters
+    ----------
+    ranks : iterable of int
+    tables : sequence of NeighbourTable, length S
+    values : sequence of arrays, length S, of shape (N, J, n)
+        The radial functions of every table.
+    """
+    return {
+        rank: np.stack(
+            [moments(f, harmonics(rank, table.directions)[0]) for table, f in zip(tables, values, strict=True)], axis=1
+        )
+        for rank in ranks
+    }
+
+
+def flat(m: FloatArray) -> FloatArray:
+    """Moments (N, S, n, 2l + 1) with one index a = (B, n) for the two in the middle."""
+    return m.reshape(len(m), m.shape[1] * m.shape[2], m.shape[3])
 
 
 def derivative_factors(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openmm_duality.invariants import contractions
-from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
+from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments_by_rank
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.model import AgentLosses, FloatArray, IntArray
 
@@ -61,12 +61,7 @@ def evaluate_agents(
     kinds = losses.index_of(species)
     tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
     radial = [losses.moment_basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
-    found = {
-        rank: np.stack(
-            [moments(f, harmonics(rank, t.directions)[0]) for t, (f, _) in zip(tables, radial, strict=True)], axis=1
-        )
-        for rank in losses.form.all_ranks
-    }
+    found = moments_by_rank(losses.form.all_ranks, tables, [f for f, _ in radial])
     own, adjoints = polynomial(losses, kinds, found)
     forces = np.zeros_like(positions)
     for b, table in enumerate(tables):
@@ -99,24 +94,19 @@ def polynomial(
     adjoints = {rank: np.zeros_like(m) for rank, m in found.items()}
     for a in range(s):
         of_a = kinds == a
-        fine = {rank: _flat(m[of_a, :, :n]) for rank, m in found.items()}
+        fine = {rank: flat(m[of_a, :, :n]) for rank, m in found.items()}
         for rank in losses.form.ranks:
             g = losses.weights[rank][a] @ fine[rank]
             own[of_a] += 0.5 * np.einsum("iam,iam->i", fine[rank], g)
             adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
         if losses.form.coupled:
-            coarse = {rank: _flat(m[of_a, :, n:]) for rank, m in found.items()}
+            coarse = {rank: flat(m[of_a, :, n:]) for rank, m in found.items()}
             phi = contractions.invariants(coarse, losses.form.coupled)
             g_phi = phi @ losses.couplings[a]
             own[of_a] += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
             for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
                 adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
     return own, adjoints
-
-
-def _flat(m: FloatArray) -> FloatArray:
-    """Moments (N, S, n, 2l + 1) with one index a = (B, n)."""
-    return m.reshape(len(m), m.shape[1] * m.shape[2], m.shape[3])
 
 
 def _pair_gradient(

@@ -7,11 +7,14 @@ the sums and contractions φ of a few coarse radial functions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.errors import DualityError
+from openmm_duality.invariants.moments import HIGHEST_RANK
 
 GRADIENTS = ("agent", "collective")
+_CHOOSE_RANKS = ("moment", "coupled")
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,38 @@ FORMS = {
 }
 
 
-def form_named(name: str) -> Form:
-    """The form of that name.
+def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int] | None = None) -> Form:
+    """The form of a name, with ranks of its own where they are given.
+
+    Parameters
+    ----------
+    name : str
+        ``pair``, ``quadratic``, ``moment`` or ``coupled``.
+    ranks : sequence of int, optional
+        Contracted ranks of `moment` and `coupled`, out of 0…3; 0, 1 and 2 by default.
+    coupled : sequence of int, optional
+        Coupled ranks of `coupled`, out of 0…3; 1 and 2 by default.
 
     Raises
     ------
     DualityError
-        If there is none; the message names those there are.
+        If there is no such form, or it does not have such ranks.
     """
     if name not in FORMS:
         raise DualityError(f"form {name!r} is not known; the forms are {', '.join(FORMS)}")
-    return FORMS[name]
+    form = FORMS[name]
+    given = {"ranks": form.ranks if ranks is None else tuple(ranks)}
+    given["coupled_ranks"] = form.coupled if coupled is None else tuple(coupled)
+    if given["ranks"] != form.ranks and name not in _CHOOSE_RANKS:
+        raise DualityError(f"ranks can be chosen for {' and '.join(_CHOOSE_RANKS)}; {name} has {form.ranks or 'none'}")
+    if given["coupled_ranks"] and not form.coupled:
+        raise DualityError(f"coupled_ranks belong to the form 'coupled', and the form is {name!r}")
+    for key, chosen in given.items():
+        if list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(HIGHEST_RANK + 1)):
+            raise DualityError(f"{key} must be increasing whole numbers from 0 to {HIGHEST_RANK}, got {list(chosen)}")
+    if (form.ranks and not given["ranks"]) or (form.coupled and not given["coupled_ranks"]):
+        raise DualityError(f"form {name!r} needs at least one rank of every kind; give ranks or another form")
+    return Form(name, given["ranks"], given["coupled_ranks"])
 
 
 def check_gradient(name: str) -> str:

@@ -18,7 +18,7 @@ from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.invariants.contractions import count
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
-from openmm_duality.losses.forms import Form, check_gradient, form_named
+from openmm_duality.losses.forms import Form, check_gradient, form_of
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -155,6 +155,8 @@ class AgentLosses:
         header = {
             "species": self.species,
             "form": self.form.name,
+            "ranks": self.form.ranks,
+            "coupled_ranks": self.form.coupled,
             "gradient": self.gradient,
             "cutoff": self.cutoff,
             "bond_lengths": [[a, b, length] for (a, b), length in self.bond_lengths.items()],
@@ -173,7 +175,7 @@ class AgentLosses:
         """
         arrays, header = read_container(path, _KIND)
         try:
-            form = form_named(header["form"])
+            form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
             _check_arrays(arrays, len(tuple(header["species"])), form)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
             return cls(

@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
-from openmm_duality.losses.forms import check_gradient, form_named
+from openmm_duality.losses.forms import check_gradient, form_of
 from openmm_duality.reference import Frames
-from tests.systems import CELL, random_frames, random_losses, random_positions, random_species
+from tests.systems import CELL, RANKED, random_frames, random_losses, random_positions, random_species
 
 SPECIES = random_species(15)
 
@@ -30,7 +30,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
 def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path):
     losses = replace(
         random_losses(form, gradient),
@@ -141,6 +141,16 @@ def test_a_core_acts_below_the_shortest_distance_only():
 
 def test_unknown_forms_and_gradients_are_named():
     with pytest.raises(DualityError, match="pair, quadratic, moment"):
-        form_named("cubic")
+        form_of("cubic")
+    for name, ranks, coupled, message in (
+        ("quadratic", [0, 1], None, "moment and coupled"),
+        ("moment", [0, 4], None, "0 to 3"),
+        ("moment", [1, 1], None, "increasing"),
+        ("moment", [], None, "at least one"),
+        ("moment", [0], [1], "belong to the form 'coupled'"),
+        ("coupled", [0], [], "at least one"),
+    ):
+        with pytest.raises(DualityError, match=message):
+            form_of(name, ranks, coupled)
     with pytest.raises(DualityError, match="'agent'"):
         check_gradient("both")

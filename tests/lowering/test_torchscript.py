@@ -15,7 +15,7 @@ from openmm_duality.lowering import export_torchscript
 from openmm_duality.lowering.torch_neighbours import find_pairs, pairs_from_cells
 from openmm_duality.lowering.torchscript import compile_losses, harmonic_gradients
 from openmm_duality.lowering.torchscript import harmonics as torch_harmonics
-from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms
 
 N = 30
 SPECIES = random_species(N)
@@ -35,7 +35,7 @@ def forward(losses, positions, species, cell, precision="double", dtype=torch.fl
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-9), ("single", 1e-4)])
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
 def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision, tolerance):
     losses = random_losses(form, gradient)
     module = compile_losses(losses, SPECIES, precision)
