@@ -26,6 +26,7 @@ _ROOMS = {
         "check_stability",
         "create_system",
         "create_topology",
+        "infer_stable",
         "minimize",
         "read_start",
         "simulate",

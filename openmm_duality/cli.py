@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,12 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
 @click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
+@click.option("--ranks", help="Of the contracted moments of moment and coupled, such as 0,1,2,3.")
+@click.option("--energy-weight", help="Let energies join the fit: 1 counts 1 meV per atom like 100 meV/Å.")
 @click.option("--max-coefficients", type=int, help="Keep at most so many coefficients, those that pay most.")
 @click.option("--keep-equations", is_flag=True, default=None, help="Let the model be updated with new frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
-@click.option("--check", is_flag=True, help="Run it through five short runs (2 ps each); exit code 1 if it fails.")
+@click.option("--check", is_flag=True, help="Choose among models that survive five short runs (2 ps each).")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
@@ -88,6 +89,7 @@ def infer(
 
     The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
     configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
+    With --check, the regularisation is chosen among models that stay whole in short runs; exit code 1 if none does.
 
     \b
     CONFIG.yaml:
@@ -99,6 +101,7 @@ def infer(
           every: 4
         - {path: water64-distorted/distorted, weight: 0.2}
     """
+    from openmm_duality.dynamics.checks import Check
     from openmm_duality.inference.config import DataConfig, InferenceConfig
     from openmm_duality.inference.errors import ErrorTable, format_tables
     from openmm_duality.inference.settings import Settings
@@ -117,6 +120,8 @@ def infer(
     plot = model.with_name(f"{model.stem}-learning-curve.png") if curve else None
     check_outputs(overwrite, model, beside, json_file, plot)
     choices = {name: value for name, value in choices.items() if value is not None}
+    if "ranks" in choices:
+        choices["ranks"] = _numbers(choices["ranks"], "ranks")
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
     if config is None:
@@ -127,10 +132,12 @@ def infer(
         resolved = InferenceConfig(loaded.data, settings, loaded.folder)
     sets, held_out = resolved.read()
     begin = time.perf_counter()
-    losses = duality.infer(sets, test=held_out, settings=resolved.settings, progress=True)
+    asked = {"test": held_out, "settings": resolved.settings, "progress": True}
+    if check:
+        losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **asked)
+    else:
+        losses = duality.infer(sets, **asked)
     seconds = time.perf_counter() - begin
-    checks = duality.check_stability(losses, duality.read_start(sets[0].frames), progress=True) if check else []
-    losses = replace(losses, metadata={**losses.metadata, "stability": [c.to_dict() for c in checks]})
     errors = losses.metadata["errors"]
     for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
@@ -138,26 +145,44 @@ def infer(
             click.echo(f"\n{title}\n{format_tables(tables)}")
     if losses.metadata["selection"]:
         click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
+    for candidate in losses.metadata.get("failed_candidates", ()):
+        strengths = ", ".join(
+            f"ridge {s['ridge']:g}, curvature {s['curvature']:g}" for s in candidate["regularisation"]
+        )
+        click.echo(f"\nNot stable: {strengths}")
+        for name, reason in candidate["reasons"].items():
+            click.echo(f"  {name}: {reason}")
+    checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
     losses.save(model, overwrite)
     with atomic_write(beside, overwrite) as temporary:
         temporary.write_text(resolved.to_yaml(beside.parent))
-    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s. The model: {model}")
+    spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
+    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). The model: {model}")
     first = next(iter(errors["test"] or errors["train"]), None)
     figures = {
         "seconds": seconds,
+        "seconds_by_part": losses.metadata["seconds"],
         "coefficients": losses.metadata["coefficients"],
         "train": errors["train"].get(first),
         "test": errors["test"].get(first),
         "sets": errors,
-        "stability": losses.metadata["stability"],
+        "stability": losses.metadata.get("stability", []),
+        "failed_candidates": losses.metadata.get("failed_candidates", []),
     }
     if plot is not None:
         figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)
     write_json(json_file, figures, overwrite)
     if any(c.passed is False for c in checks):
         sys.exit(1)
+
+
+def _numbers(text: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DualityError(f"{name}: expected whole numbers with commas between them, got {text!r}") from None
 
 
 def _learning_curve(

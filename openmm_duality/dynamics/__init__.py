@@ -1,6 +1,7 @@
 """Learning dynamics: integrators, systems, reporters, running."""
 
 from openmm_duality.dynamics.checks import Check, check_stability
+from openmm_duality.dynamics.choosing import infer_stable
 from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
@@ -28,6 +29,7 @@ __all__ = [
     "check_stability",
     "create_system",
     "create_topology",
+    "infer_stable",
     "minimize",
     "read_start",
     "simulate",

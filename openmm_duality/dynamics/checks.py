@@ -65,6 +65,11 @@ class Check:
         """For JSON and the model file."""
         return {"name": self.name, "passed": self.passed, "time_ps": self.time, "reason": self.reason}
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Check:
+        """From `to_dict`."""
+        return cls(content["name"], content["passed"], content["time_ps"], content["reason"])
+
     def __str__(self) -> str:
         word = {True: "passed", False: "failed", None: "not run"}[self.passed]
         return f"{self.name:<34} {word:<8} {self.time:6.2f} ps  {self.reason}".rstrip()

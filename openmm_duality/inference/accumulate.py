@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.inference.design import Design
+from openmm_duality.inference.energies import composition, energy_row, energy_weight
 from openmm_duality.inference.equations import NormalEquations
 from openmm_duality.inference.layout import FloatArray, IntArray
 from openmm_duality.inference.settings import Settings
@@ -19,44 +22,91 @@ from openmm_duality.inference.targets import DataSet, Sample, count_samples, sam
 MOST_WORKERS = 8  # frames in flight at once, which bounds the memory
 
 
-def accumulate(
-    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, settings: Settings, progress: bool
-) -> tuple[list[list[NormalEquations]], float]:
-    """Normal equations of every fold and problem, and the largest force on an agent.
+@dataclass(frozen=True)
+class Accumulated:
+    """Normal equations by problem of the layout, then by fold, and what was seen on the way.
 
-    A fold is a contiguous block of time of every data set. Frames are taken in as many at a time as there are cores;
-    their order, and so the result, does not depend on that.
+    A fold is a contiguous block of time of every data set.
 
-    Returns
-    -------
+    Parameters
+    ----------
     folds : list of lists of NormalEquations
-        By fold, then by problem of the layout.
-    largest : float
-        In kJ/mol/nm.
+        Those without rows are left out.
+    largest_force : float
+        On an agent, in kJ/mol/nm.
+    seconds : dict of str to float
+        Wall time of ``rows`` (as far as the rest waited for them) and of their ``products``.
+    """
+
+    folds: list[list[NormalEquations]]
+    largest_force: float
+    seconds: dict[str, float]
+
+    def totals(self) -> list[NormalEquations]:
+        """The sum over the folds, by problem."""
+        return [sum(folds[1:], folds[0]) for folds in self.folds]
+
+
+def accumulate(
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    design: Design,
+    settings: Settings,
+    zeros: Mapping[str, float],
+    progress: bool,
+) -> Accumulated:
+    """Normal equations of data sets.
+
+    Frames are taken in as many at a time as there are cores; their order, and so the result, does not depend on that.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    species : tuple of str
+        In the order of the species index.
+    design : Design
+    settings : Settings
+    zeros : mapping of str to float
+        From compositions to the energies (kJ/mol) that targets are taken from, in the order of the constants of the
+        layout; empty for a fit without energies.
+    progress : bool
+        Whether to show a bar.
     """
     layout = design.layout
-    folds = [[NormalEquations.empty(layout.size(p)) for p in layout.problems] for _ in range(settings.blocks)]
+    folds = [[NormalEquations.empty(layout.size(p)) for _ in range(settings.blocks)] for p in layout.problems]
     counts = [count_samples(s.frames) for s in sets]
     workers = min(_cores(), MOST_WORKERS)
-    largest = 0.0
+    largest, waiting, multiplying = 0.0, 0.0, 0.0
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
     with ThreadPoolExecutor(workers) as pool, bar:
         for data, count in zip(sets, counts, strict=True):
             kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
+            name = composition(data.frames.species)
+            constant = list(zeros).index(name) if name in zeros else None
             number = 0
             for batch in _batches(samples(data.frames), workers):
-                for sample, rows in zip(batch, pool.map(lambda s, k=kinds: _rows(design, s, k), batch), strict=True):
+                begun = time.perf_counter()
+                found = list(pool.map(lambda s, k=kinds, c=constant: _rows(design, s, k, c), batch))
+                ready = time.perf_counter()
+                for sample, (rows, energy) in zip(batch, found, strict=True):
                     squared = np.sum(sample.target**2, axis=1)
                     largest = max(largest, float(np.sqrt(squared.max())))
                     weights = data.weight / (1.0 + squared / settings.large_force**2)
-                    fold = folds[number * settings.blocks // count]
-                    for equations, problem, x in zip(fold, layout.problems, rows, strict=True):
-                        mine = np.isin(kinds, problem)
-                        targets = sample.target[mine].ravel()
-                        equations.add(x.reshape(-1, layout.size(problem)), targets, np.repeat(weights[mine], 3))
+                    block = number * settings.blocks // count
+                    for mine, problem, x in zip(folds, layout.problems, rows, strict=True):
+                        agents = np.isin(kinds, problem)
+                        x = x.reshape(-1, layout.size(problem))
+                        mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                    if energy is not None and sample.energy is not None:
+                        target = np.array([sample.energy - zeros[name]])
+                        weight = np.array([energy_weight(settings.energy_weight, weights)])
+                        folds[0][block].add_energies(energy[None], target, weight)
                     number += 1
                     bar.update()
-    return folds, largest
+                waiting += ready - begun
+                multiplying += time.perf_counter() - ready
+    kept = [[equations for equations in mine if equations.weight > 0.0] for mine in folds]
+    return Accumulated(kept, largest, {"rows": waiting, "products": multiplying})
 
 
 def _cores() -> int:
@@ -69,10 +119,15 @@ def _batches(items: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-def _rows(design: Design, sample: Sample, kinds: IntArray) -> list[FloatArray]:
-    """The rows of every problem, averaged over the configurations of the sample."""
+def _rows(
+    design: Design, sample: Sample, kinds: IntArray, constant: int | None
+) -> tuple[list[FloatArray], FloatArray | None]:
+    """The rows of every problem, averaged over the configurations of the sample, and that of its energy."""
     total: list[FloatArray] = []
     for share, positions, cell in sample.configurations:
         parts = [share * part for part in design.rows(positions, cell, kinds)]
         total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-    return total
+    if constant is None or sample.energy is None:
+        return total, None
+    _, positions, cell = sample.configurations[0]
+    return total, energy_row(design, positions, cell, kinds, constant)

@@ -30,10 +30,10 @@ class Design:
     coarse: RadialBasis
 
     @classmethod
-    def of(cls, losses: AgentLosses) -> Design:
-        """The design of the equations that the losses solve."""
+    def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
+        """The design of the equations that the losses solve, with so many constants of the energy."""
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
-        layout = Layout(losses.form, losses.gradient, *sizes)
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
 
     def rows(self, positions: FloatArray, cell: FloatArray | None, kinds: IntArray) -> list[FloatArray]:
@@ -79,6 +79,7 @@ class Design:
                 block *= 2.0  # the neighbour's loss holds the same function of the same distance
             columns.append(block)
         columns += [by_species[a] for a in problem for by_species in contracted]
+        columns.append(np.zeros((len(kinds), 3, layout.n_constants)))
         rows = np.concatenate(columns, axis=-1)
         return rows if collective else rows[kinds == problem[0]]
 

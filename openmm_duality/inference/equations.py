@@ -5,46 +5,63 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from openmm_duality.inference.layout import FloatArray
 
+BoolArray = npt.NDArray[np.bool_]
 _TOLERANCE = 0.005  # of the RMS error: what a stronger, so steadier, solution may cost
 
 
 @dataclass
 class NormalEquations:
-    """Σ w x xᵀ, Σ w x y, Σ w y² and Σ w over design rows x with targets y and weights w.
+    """Σ w x xᵀ, Σ w x y, Σ w y², Σ w x² and Σ w over design rows x with targets y and weights w.
 
     Parameters
     ----------
     gram : array, shape (P, P)
     moment : array, shape (P,)
-    square, weight : float
+    size : array, shape (P,)
+        Σ w x² over the rows of forces alone, which scale the columns.
+    square : float
+    weight : float
+        Σ w over the rows of forces.
     """
 
     gram: FloatArray
     moment: FloatArray
+    size: FloatArray
     square: float = 0.0
     weight: float = 0.0
 
     @classmethod
     def empty(cls, size: int) -> NormalEquations:
         """No rows yet."""
-        return cls(np.zeros((size, size)), np.zeros(size))
+        return cls(np.zeros((size, size)), np.zeros(size), np.zeros(size))
 
     def add(self, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
-        """Take in rows, shape (R, P), with targets and weights, shape (R,)."""
-        weighted = rows * weights[:, None]
-        self.gram += weighted.T @ rows
-        self.moment += weighted.T @ targets
+        """Take in rows of forces, shape (R, P), with targets and weights, shape (R,)."""
+        weighted = rows * np.sqrt(weights)[:, None]
+        gram = weighted.T @ weighted  # one array with itself: BLAS computes half of it
+        self.gram += gram
+        self.size += np.diag(gram)
+        self.moment += rows.T @ (weights * targets)
         self.square += float(np.sum(weights * targets**2))
         self.weight += float(weights.sum())
+
+    def add_energies(self, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
+        """Take in rows of energies, which leave the scale of the columns and the sum of weights as they are."""
+        weighted = rows * np.sqrt(weights)[:, None]
+        self.gram += weighted.T @ weighted
+        self.moment += rows.T @ (weights * targets)
+        self.square += float(np.sum(weights * targets**2))
 
     def __add__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(
             self.gram + other.gram,
             self.moment + other.moment,
+            self.size + other.size,
             self.square + other.square,
             self.weight + other.weight,
         )
@@ -53,6 +70,7 @@ class NormalEquations:
         return NormalEquations(
             self.gram - other.gram,
             self.moment - other.moment,
+            self.size - other.size,
             self.square - other.square,
             self.weight - other.weight,
         )
@@ -79,7 +97,12 @@ class Regularisation:
 
 
 def solve(
-    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, scale: FloatArray | None = None
+    equations: NormalEquations,
+    curvature: FloatArray,
+    strength: Regularisation,
+    scale: FloatArray | None = None,
+    free: int = 0,
+    kept: BoolArray | None = None,
 ) -> FloatArray:
     """The coefficients that minimise the squared error plus the two penalties, shape (P,).
 
@@ -90,14 +113,26 @@ def solve(
         The quadratic form of the curvature penalty.
     strength : Regularisation
     scale : array, shape (P,), optional
+    free : int
         As for `scaled_system`.
+    kept : array of bool, shape (P,), optional
+        The columns that may have a coefficient; all by default.
     """
-    matrix, right, scale = scaled_system(equations, curvature, strength, scale)
-    return np.asarray(cho_solve(cho_factor(matrix, lower=True), right) / scale)
+    matrix, right, scale = scaled_system(equations, curvature, strength, scale, free)
+    if kept is None:
+        return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True), right) / scale)
+    coefficients = np.zeros(len(right))
+    factor = cho_factor(matrix[np.ix_(kept, kept)], lower=True, overwrite_a=True)
+    coefficients[kept] = cho_solve(factor, right[kept]) / scale[kept]
+    return coefficients
 
 
 def scaled_system(
-    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, scale: FloatArray | None = None
+    equations: NormalEquations,
+    curvature: FloatArray,
+    strength: Regularisation,
+    scale: FloatArray | None = None,
+    free: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The regularised equations A c = b in columns scaled to unit mean square.
 
@@ -107,6 +142,8 @@ def scaled_system(
         As for `solve`.
     scale : array, shape (P,), optional
         Root mean squares of the columns; those of these equations by default.
+    free : int
+        So many columns at the end have no ridge: the constants of the energy.
 
     Returns
     -------
@@ -122,27 +159,31 @@ def scaled_system(
     penalised = np.diag(penalty) > 0.0
     if penalised.any():
         matrix += strength.curvature / np.diag(penalty)[penalised].mean() * penalty
-    matrix[np.diag_indices_from(matrix)] += strength.ridge
+    matrix[np.diag_indices(len(matrix) - free)] += strength.ridge
     return matrix, equations.moment / equations.weight / scale, scale
 
 
 def column_scale(equations: NormalEquations) -> FloatArray:
-    """Root mean square of every column, shape (P,)."""
-    diagonal = np.diag(equations.gram) / equations.weight
+    """Root mean square of every column over the rows of forces, shape (P,); the constants of the energy have others."""
+    diagonal = np.where(equations.size > 0.0, equations.size, np.diag(equations.gram)) / equations.weight
     # a column that no row touches keeps a finite scale, and the ridge sets its coefficient to zero
     return np.asarray(np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0)))
 
 
-def choose(folds: list[NormalEquations], curvature: FloatArray, candidates: list[Regularisation]) -> Regularisation:
-    """The strongest candidate within half a per cent of the smallest RMS error on folds left out in turn.
+def ranked(
+    folds: list[NormalEquations], curvature: FloatArray, candidates: list[Regularisation], free: int = 0
+) -> list[Regularisation]:
+    """The candidates in order of preference, those that do not make the equations definite left out.
 
-    The folds are contiguous blocks of time, so that a left-out frame has no near copy among those fitted.
+    First those within half a per cent of the smallest RMS error on folds left out in turn, the strongest first; then
+    the others by their error. The folds are contiguous blocks of time, so that a left-out frame has no near copy among
+    those fitted.
     """
     total = sum(folds[1:], folds[0])
 
     def error(strength: Regularisation) -> float:
         try:
-            return sum(f.squared_error(solve(total - f, curvature, strength)) for f in folds)
+            return sum(f.squared_error(solve(total - f, curvature, strength, free=free)) for f in folds)
         except np.linalg.LinAlgError:  # too weak to make the equations definite
             return np.inf
 
@@ -150,5 +191,10 @@ def choose(folds: list[NormalEquations], curvature: FloatArray, candidates: list
     best = min(errors)
     if not np.isfinite(best):
         raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations definite")
-    good = [strength for strength, e in zip(candidates, errors, strict=True) if e <= (1.0 + _TOLERANCE) ** 2 * best]
-    return max(good, key=lambda strength: (strength.ridge, strength.curvature))
+
+    def preference(k: int) -> tuple[bool, float, float]:
+        if errors[k] <= (1.0 + _TOLERANCE) ** 2 * best:
+            return False, -candidates[k].ridge, -candidates[k].curvature
+        return True, errors[k], 0.0
+
+    return [candidates[k] for k in sorted(range(len(candidates)), key=preference) if np.isfinite(errors[k])]

@@ -17,6 +17,7 @@ def keep(totals: Sequence[NormalEquations]) -> dict[str, FloatArray]:
         arrays[f"{k}/gram"] = total.gram[np.triu_indices(len(total.gram))]
         arrays[f"{k}/moment"] = total.moment
         arrays[f"{k}/scale"] = column_scale(total)
+        arrays[f"{k}/size"] = total.size
         arrays[f"{k}/sums"] = np.array([total.square, total.weight])
     return arrays
 
@@ -27,4 +28,5 @@ def kept(arrays: Mapping[str, FloatArray], problem: int) -> NormalEquations:
     upper = np.zeros((len(moment), len(moment)))
     upper[np.triu_indices(len(moment))] = arrays[f"{problem}/gram"]
     square, weight = arrays[f"{problem}/sums"]
-    return NormalEquations(upper + np.triu(upper, 1).T, moment.copy(), float(square), float(weight))
+    size = arrays[f"{problem}/size"].copy()
+    return NormalEquations(upper + np.triu(upper, 1).T, moment.copy(), size, float(square), float(weight))

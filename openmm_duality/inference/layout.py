@@ -1,7 +1,7 @@
 """Where each coefficient of the losses stands in the vector that inference solves for.
 
 Columns come in groups: pair columns of a pair of species, and for every species the upper triangle of W of each rank,
-then that of its couplings.
+then that of its couplings. Where energies join the fit, the constant of every composition has a last column.
 Under `collective` all columns form one problem and u_AB = u_BA share theirs (the gauge); under `agent` every species
 is a problem of its own.
 """
@@ -32,6 +32,8 @@ class Layout:
     gradient : str
     n_species, n_pair, n, n_coarse : int
         Species S, functions of the pair part, of the contracted moments, and of the coupled invariants.
+    n_constants : int
+        Constants of the energy, one for every composition; none under `agent` or without energies.
     """
 
     form: Form
@@ -40,6 +42,7 @@ class Layout:
     n_pair: int
     n: int
     n_coarse: int = 0
+    n_constants: int = 0
 
     @cached_property
     def triangle(self) -> tuple[IntArray, IntArray]:
@@ -68,13 +71,13 @@ class Layout:
 
     def shares(self, at_most: int | None) -> list[int] | None:
         """How many of at most so many coefficients each problem may have, in proportion to its size; None for all."""
-        sizes = [self.size(problem) for problem in self.problems]
+        sizes = [self.size(problem) - self.n_constants for problem in self.problems]
         if at_most is None or at_most >= sum(sizes):
             return None
         return [max(1, at_most * size // sum(sizes)) for size in sizes]
 
     def unpack(self, solutions: list[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
-        """Coefficients from the solution of every problem.
+        """Coefficients from the solution of every problem, without the constants of the energy.
 
         Returns
         -------
@@ -101,20 +104,21 @@ class Layout:
         return u, weights, couplings
 
     def pack(self, u: FloatArray, weights: Mapping[int, FloatArray], couplings: FloatArray) -> list[FloatArray]:
-        """The inverse of `unpack`, for coefficients in the gauge of the layout."""
+        """The inverse of `unpack`, for coefficients in the gauge of the layout; the constants are zero."""
         solutions = []
         for problem in self.problems:
             parts = [u[a, b] for a, b in self.pairs(problem)]
             for a in problem:
                 parts += [weights[rank][a][self.triangle] for rank in self.form.ranks]
                 parts.append(couplings[a][self.coupled_triangle])
+            parts.append(np.zeros(self.n_constants))
             solutions.append(np.concatenate(parts))
         return solutions
 
     def part_sizes(self, problem: tuple[int, ...]) -> list[int]:
-        """Number of columns of every group, in order: pairs, then by species the ranks and the couplings."""
+        """Number of columns of every group: pairs, then by species the ranks and the couplings, then the constants."""
         of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
-        return [self.n_pair] * len(self.pairs(problem)) + of_species * len(problem)
+        return [self.n_pair] * len(self.pairs(problem)) + of_species * len(problem) + [self.n_constants]
 
 
 def _triangle(width: int) -> tuple[IntArray, IntArray]:

@@ -8,20 +8,18 @@ fifth of what is too many at a time, and the rest is solved again.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from openmm_duality.inference.equations import NormalEquations, Regularisation, scaled_system
+from openmm_duality.inference.equations import BoolArray, NormalEquations, Regularisation, scaled_system
 from openmm_duality.inference.layout import FloatArray, Layout
 
-BoolArray = npt.NDArray[np.bool_]
 _SHARE = 0.2  # of the excess that goes in one round
 
 
 def select(
-    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, at_most: int
-) -> tuple[FloatArray, BoolArray]:
-    """The best solution found with at most so many coefficients.
+    equations: NormalEquations, curvature: FloatArray, strength: Regularisation, at_most: int, free: int = 0
+) -> BoolArray:
+    """The columns of the best solution found with at most so many coefficients.
 
     Parameters
     ----------
@@ -31,28 +29,23 @@ def select(
     strength : Regularisation
     at_most : int
         Largest number of coefficients that are not zero.
+    free : int
+        So many columns at the end are kept and not counted: the constants of the energy.
 
     Returns
     -------
-    coefficients : array, shape (P,)
     kept : array of bool, shape (P,)
     """
-    matrix, right, scale = scaled_system(equations, curvature, strength)
+    matrix, right, _ = scaled_system(equations, curvature, strength, free=free)
     kept = np.arange(len(right))
-    while True:
+    while (excess := len(kept) - free - at_most) > 0:
         factor = cho_factor(matrix[np.ix_(kept, kept)], lower=True)
-        solution = cho_solve(factor, right[kept])
-        excess = len(kept) - at_most
-        if excess <= 0:
-            break
-        inverse = np.diag(cho_solve(factor, np.eye(len(kept))))
-        order = np.argsort(solution**2 / inverse)
-        kept = np.sort(kept[order[max(1, int(_SHARE * excess)) :]])
-    coefficients = np.zeros(len(right))
-    coefficients[kept] = solution / scale[kept]
+        rise = cho_solve(factor, right[kept]) ** 2 / np.diag(cho_solve(factor, np.eye(len(kept))))
+        rise[len(kept) - free :] = np.inf
+        kept = np.sort(kept[np.argsort(rise)[max(1, int(_SHARE * excess)) :]])
     mask = np.zeros(len(right), dtype=bool)
     mask[kept] = True
-    return coefficients, mask
+    return mask
 
 
 def describe(layout: Layout, problem: tuple[int, ...], kept: BoolArray, species: tuple[str, ...]) -> dict[str, str]:
@@ -61,6 +54,7 @@ def describe(layout: Layout, problem: tuple[int, ...], kept: BoolArray, species:
     for a in problem:
         names += [f"{species[a]}, rank {rank}" for rank in layout.form.ranks]
         names.append(f"{species[a]}, coupled")
+    names.append("constants of the energy")
     sizes = layout.part_sizes(problem)
     parts = np.split(kept, np.cumsum(sizes)[:-1])
     return {name: f"{int(part.sum())} of {len(part)}" for name, part in zip(names, parts, strict=True) if len(part)}

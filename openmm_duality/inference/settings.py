@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.basis import FAMILIES
-from openmm_duality.losses.forms import check_gradient, form_named
+from openmm_duality.inference.basis import FAMILIES, SHARPNESS
+from openmm_duality.losses.forms import Form, check_gradient, form_of
 from openmm_duality.units import ELECTRONVOLT, bare
 
 
@@ -33,6 +34,21 @@ def word(value: Any, name: str) -> str:
     return value
 
 
+def ranks(value: Any, name: str) -> tuple[int, ...]:
+    """Whole numbers, as a tuple; one alone may stand without brackets."""
+    return tuple(whole(rank, name) for rank in (value if isinstance(value, list | tuple) else [value]))
+
+
+def knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
+    """Lengths in nm by pair of species, each pair named in alphabetical order."""
+    if not isinstance(value, Mapping) or not all(isinstance(row, list | tuple) for row in value.values()):
+        raise DualityError(f"{name}: expected a list of lengths for each pair, as in {{H-O: [0.08, 0.1, …]}}")
+    return {
+        "-".join(sorted(str(pair).split("-"))): tuple(bare(x, unit.nanometer, f"{name} {pair}") for x in row)
+        for pair, row in value.items()
+    }
+
+
 @dataclass(frozen=True)
 class Settings:
     """The choices of an inference; bare numbers in MD units.
@@ -43,12 +59,19 @@ class Settings:
         ``pair``, ``quadratic`` (the paper's), ``moment`` or ``coupled``.
     gradient : str
         ``agent`` or ``collective``.
+    ranks, coupled_ranks : tuple of int or None
+        Ranks of the contracted and of the coupled moments, out of 0…3; None for those of the form (`form_of`).
     cutoff : float
         In nm.
     basis : str
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
         Radial functions per pair of species, of the pair part, of the contracted moments and of the coupled invariants.
+    sharpness : float
+        How far knots gather where pair distances do: the exponent of their density, 0 for even spacing.
+    knots : mapping of str to tuple of float, or None
+        Knots of the contracted moments (nm) by pair of species, as ``{"H-O": (0.08, …)}``: one more than functions, the
+        last at the cutoff. Pairs that are not named have knots placed by the density.
     intervals : int
         Of the grid from 0 to the cutoff on which all radial functions are splines.
     ridge, curvature : float or None
@@ -62,6 +85,9 @@ class Settings:
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         rule the fit. The default is 3 eV/Å.
+    energy_weight : float
+        Zero leaves energies out of the fit. At one, an error of 1 meV per atom in the energy of a frame counts as much
+        as an error of 100 meV/Å in each of its force components.
 
     Raises
     ------
@@ -71,11 +97,15 @@ class Settings:
 
     form: str = "quadratic"
     gradient: str = "collective"
+    ranks: tuple[int, ...] | None = None
+    coupled_ranks: tuple[int, ...] | None = None
     cutoff: float = 0.6
     basis: str = "b-splines"
     pair_functions: int = 28
     functions: int = 8
     coarse_functions: int = 3
+    sharpness: float = SHARPNESS
+    knots: dict[str, tuple[float, ...]] | None = None
     intervals: int = 240
     ridge: float | None = None
     curvature: float | None = None
@@ -83,15 +113,29 @@ class Settings:
     max_coefficients: int | None = None
     keep_equations: bool = False
     large_force: float = 30.0 * ELECTRONVOLT
+    energy_weight: float = 0.0
+
+    @property
+    def agent_form(self) -> Form:
+        """The form, with its ranks."""
+        return form_of(self.form, self.ranks, self.coupled_ranks)
 
     def __post_init__(self) -> None:
-        form_named(self.form)
+        self.agent_form  # noqa: B018  (raises where the ranks do not fit the form)
         check_gradient(self.gradient)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         for name in ("cutoff", "large_force"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise DualityError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name in ("energy_weight", "sharpness"):
+            if not 0.0 <= getattr(self, name) < np.inf:
+                raise DualityError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if self.energy_weight and self.gradient == "agent":
+            raise DualityError(
+                "energies cannot join a fit with the gradient 'agent': the sum of its losses is no potential; leave "
+                "energy_weight at 0, or use the gradient 'collective'"
+            )
         least = {"pair_functions": 4, "functions": 1, "coarse_functions": 1, "intervals": 20, "blocks": 2}
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
@@ -133,8 +177,21 @@ class Settings:
         for name in ("form", "gradient", "basis"):
             if name in choices:
                 choices[name] = word(choices[name], name)
+        for name in ("energy_weight", "sharpness"):
+            if name in choices:
+                choices[name] = number(choices[name], name)
+        for name in ("ranks", "coupled_ranks"):
+            if choices.get(name) is not None:
+                choices[name] = ranks(choices[name], name)
+        if choices.get("knots") is not None:
+            choices["knots"] = knots(choices["knots"], "knots")
         return cls(**choices)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and YAML; bare numbers in MD units."""
-        return asdict(self)
+        content = asdict(self)
+        for name in ("ranks", "coupled_ranks"):
+            content[name] = None if content[name] is None else list(content[name])
+        if self.knots is not None:
+            content["knots"] = {pair: list(row) for pair, row in self.knots.items()}
+        return content

@@ -30,7 +30,10 @@ _CLOSEST_BY = 0.8  # a pair is the closest contact when its r/r_c is below this 
 
 
 def with_core(
-    losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tuple[str, str]]]], largest_force: float
+    losses: AgentLosses,
+    data: Sequence[tuple[Frames, Collection[tuple[str, str]]]],
+    largest_force: float,
+    weakest: FloatArray | None = None,
 ) -> AgentLosses:
     """The losses with a core that repels at every distance below the shortest seen.
 
@@ -42,6 +45,8 @@ def with_core(
     largest_force : float
         Largest force on an agent in the data, in kJ/mol/nm: the core of the widest pair of species reaches it 0.01 nm
         deep, and the others have the same force at the same r/r_c.
+    weakest : array, shape (S, S), optional
+        Strengths in kJ/mol below which none may fall.
 
     Raises
     ------
@@ -50,6 +55,8 @@ def with_core(
     """
     onsets = core_onsets(losses.shortest, losses.grid)
     strength = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2)
+    if weakest is not None:
+        strength = np.maximum(strength, weakest)
     starts = [
         (frames[t : t + 1], pair)
         for frames, pairs in data

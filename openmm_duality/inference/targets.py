@@ -45,10 +45,13 @@ class Sample:
     configurations : tuple of (share, positions (N, 3) in nm, cell (3, 3) in nm or None)
     target : array, shape (N, 3)
         In kJ/mol/nm.
+    energy : float or None
+        Of the one configuration in kJ/mol, where there is one.
     """
 
     configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
     target: FloatArray
+    energy: float | None = None
 
 
 def described(data: DataSet) -> dict[str, Any]:
@@ -82,7 +85,8 @@ def samples(frames: Frames) -> Iterator[Sample]:
     """
     if frames.forces is not None:
         for t in range(len(frames)):
-            yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t])
+            energy = None if frames.energies is None else float(frames.energies[t])
+            yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t], energy)
         return
     dt = _spacing(frames)
     shares = _shares(frames, dt)

@@ -14,24 +14,30 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.accumulate import accumulate
 from openmm_duality.inference.design import Design
+from openmm_duality.inference.energies import composition
 from openmm_duality.inference.equations import Regularisation, solve
+from openmm_duality.inference.inference import as_sets, meetings
 from openmm_duality.inference.kept import keep, kept
 from openmm_duality.inference.penalty import curvature_penalty
 from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.short_range import with_core
 from openmm_duality.inference.survey import survey
 from openmm_duality.inference.targets import DataSet, described
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
 
-def update(losses: AgentLosses, data: Frames | Sequence[DataSet], *, progress: bool = False) -> AgentLosses:
+def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, progress: bool = False) -> AgentLosses:
     """The model that a fit to its old frames and these would give, with the same basis, scales and regularisation.
+
+    The coefficients that `max_coefficients` kept stay the same ones. The core is tested in the new frames, and grows
+    where it has to.
 
     Parameters
     ----------
     losses : AgentLosses
         Inferred with ``keep_equations=True``.
-    data : Frames or sequence of DataSet
+    data : Frames, DataSet or sequence of DataSet
         New frames, of species that the model knows.
     progress : bool
         Whether to show bars.
@@ -39,12 +45,13 @@ def update(losses: AgentLosses, data: Frames | Sequence[DataSet], *, progress: b
     Raises
     ------
     DualityError
-        If the model kept no equations, or the new frames hold a distance shorter than it has seen: its radial functions
-        level off there, so it must be inferred anew.
+        If the model kept no equations; if the new frames hold a distance shorter than it has seen, where its radial
+        functions level off; or if energies joined its fit and the new frames have another composition. Then it must be
+        inferred anew.
     """
     if not losses.equations:
         raise DualityError("the model kept no equations to add frames to; infer it with keep_equations: true")
-    sets = [DataSet(data)] if isinstance(data, Frames) else list(data)
+    sets = as_sets(data)
     for s in sets:
         losses.index_of(s.frames.species)
     seen = survey((s.frames for s in sets), losses.species, losses.grid).shortest
@@ -54,25 +61,34 @@ def update(losses: AgentLosses, data: Frames | Sequence[DataSet], *, progress: b
             f"{losses.shortest[a, b]:.4f} nm the model has seen, where its functions level off; infer it anew from all "
             "frames"
         )
-    design = Design.of(losses)
+    zeros = losses.metadata["energy_zeros"]
+    for s in sets:
+        if zeros and s.frames.energies is not None and composition(s.frames.species) not in zeros:
+            raise DualityError(
+                f"energies of {', '.join(zeros)} joined the fit of the model, and the new frames are "
+                f"{composition(s.frames.species)}, whose energies have a zero of their own; infer it anew from all "
+                "frames"
+            )
+    design = Design.of(losses, len(zeros))
     settings = Settings.of(**losses.metadata["settings"])
-    folds, _ = accumulate(sets, losses.species, design, settings, progress)
+    new = accumulate(sets, losses.species, design, settings, zeros, progress)
     totals, solutions = [], []
     for k, problem in enumerate(design.layout.problems):
-        total = sum((fold[k] for fold in folds), kept(losses.equations, k))
+        total = sum(new.folds[k], kept(losses.equations, k))
         strength = Regularisation(**losses.metadata["regularisation"][k])
         penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
+        mask = losses.equations[f"{k}/kept"] > 0.0 if f"{k}/kept" in losses.equations else None
         totals.append(total)
-        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
+        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"], len(zeros), mask))
     u, weights, couplings = design.layout.unpack(solutions)
-    scales = {name: array for name, array in losses.equations.items() if name.endswith("/scale")}
+    fixed = {name: array for name, array in losses.equations.items() if name.endswith(("/scale", "/kept"))}
     data_sets = [*losses.metadata["data"], *map(described, sets)]
-    metadata = {**losses.metadata, "data": data_sets, "errors": {"train": {}, "test": {}}}
-    return replace(
+    updated = replace(
         losses,
         pair_coefficients=u,
         weights=weights,
         couplings=couplings,
-        equations={**keep(totals), **scales},
-        metadata=metadata,
+        equations={**keep(totals), **fixed},
+        metadata={**losses.metadata, "data": data_sets, "errors": {"train": {}, "test": {}}, "stability": []},
     )
+    return with_core(updated, meetings(sets), new.largest_force, weakest=losses.core_strength)

@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from openmm_duality.dynamics.checks import SHAKEN, check_stability, displaced, squeezed
+from openmm_duality.dynamics import choosing
+from openmm_duality.dynamics.checks import SHAKEN, Check, check_stability, displaced, squeezed
 from openmm_duality.dynamics.starting import read_start
+from openmm_duality.inference import DataSet, Settings
+from openmm_duality.inference.inference import Inference
 from openmm_duality.reference.cells import minimum_image
 from openmm_duality.reference.molecules import bonded_pairs
+from tests.systems import labelled, random_frames, random_losses
 from tests.water import liquid, water_losses
 
 
@@ -55,3 +59,39 @@ def test_a_check_that_cannot_be_run_says_so():
     (tight,) = [check for check in checks if check.name == "cell edges 3 % shorter"]
     assert tight.passed is None
     assert "cutoff" in tight.reason
+
+
+SMALL = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "intervals": 60, "curvature": 1e-4}
+
+
+def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
+    """The checks themselves are tested above; here the one that passes is known."""
+    train = labelled(random_frames(10, n_atoms=12), random_losses())
+    start = read_start(train)
+    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings.of(**SMALL)).preferences[0]]
+    stable = preferences[2]
+
+    def known(losses, *_, **__):
+        passed = losses.metadata["regularisation"][0]["ridge"] == stable
+        return [Check("known", passed, 1.0, "" if passed else "it broke")]
+
+    monkeypatch.setattr(choosing, "check_stability", known)
+    losses = choosing.infer_stable(train, start, **SMALL)
+    assert losses.metadata["regularisation"][0]["ridge"] == stable
+    assert [c["regularisation"][0]["ridge"] for c in losses.metadata["failed_candidates"]] == preferences[:2]
+    assert losses.metadata["stability"] == [{"name": "known", "passed": True, "time_ps": 1.0, "reason": ""}]
+    stable = 0.0  # none is
+    losses = choosing.infer_stable(train, start, **SMALL)
+    assert losses.metadata["regularisation"][0]["ridge"] == preferences[0]
+    assert len(losses.metadata["failed_candidates"]) == len(preferences) + len(choosing.STRONGER)
+    only = choosing.infer_stable(train, start, ridge=1e-6, **SMALL)
+    assert len(only.metadata["failed_candidates"]) == 1
+    assert only.metadata["stability"][0]["passed"] is False
+
+
+def test_an_inference_with_real_checks_says_how_they_ended():
+    train = liquid()[0][::10]
+    losses = choosing.infer_stable(train, read_start(train), time=0.002, ridge=1e-5, **SMALL)
+    assert [c["name"] for c in losses.metadata["stability"]] == [
+        "Langevin, 300 K", "Langevin, 360 K", SHAKEN, "cell edges 3 % shorter", "NVE",
+    ]  # fmt: skip

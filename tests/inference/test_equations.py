@@ -10,12 +10,23 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.basis import make_basis, place_knots
 from openmm_duality.inference.design import Design
-from openmm_duality.inference.equations import NormalEquations, Regularisation, choose, solve
+from openmm_duality.inference.energies import energy_row
+from openmm_duality.inference.equations import NormalEquations, Regularisation, column_scale, ranked, solve
 from openmm_duality.inference.layout import Layout
 from openmm_duality.inference.survey import survey
 from openmm_duality.invariants import Grid
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
-from tests.systems import CELL, SPECIES, TRICLINIC, random_frames, random_losses, random_positions, random_species, rms
+from tests.systems import (
+    CELL,
+    RANKED,
+    SPECIES,
+    TRICLINIC,
+    random_frames,
+    random_losses,
+    random_positions,
+    random_species,
+    rms,
+)
 
 
 def layout_of(losses):
@@ -24,7 +35,7 @@ def layout_of(losses):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
 def test_pack_is_the_inverse_of_unpack(form, gradient):
     losses = random_losses(form, gradient)
     layout = layout_of(losses)
@@ -40,7 +51,7 @@ def test_pack_is_the_inverse_of_unpack(form, gradient):
 
 @pytest.mark.parametrize("cell", [CELL, TRICLINIC, None], ids=["orthorhombic", "triclinic", "open"])
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
 def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gradient, cell):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     n = 20
@@ -55,6 +66,19 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
         forces[np.isin(kinds, problem)] = x @ c
     expected = evaluate_agents(losses, positions, species, cell).forces
     assert rms(forces - expected) < 1e-12 * rms(expected)
+
+
+@pytest.mark.parametrize("cell", [TRICLINIC, None], ids=["triclinic", "open"])
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
+    losses = replace(random_losses(form), core_strength=np.zeros((3, 3)))
+    species, positions = random_species(20), random_positions(20, TRICLINIC)
+    design = Design.of(losses, n_constants=2)
+    row = energy_row(design, positions, cell, losses.index_of(species), constant=1)
+    (coefficients,) = design.layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
+    assert row[-2:].tolist() == [0.0, 1.0]
+    result = evaluate_agents(losses, positions, species, cell)
+    assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
 
 
 def random_equations(coefficients, n_rows, noise, seed):
@@ -92,6 +116,25 @@ def test_equations_of_parts_add_up_and_do_not_grow():
     assert rest.weight == pytest.approx(parts[1].weight)
 
 
+def test_energies_join_the_fit_and_leave_the_scales_alone():
+    rng = np.random.default_rng(3)
+    wanted, constant = np.array([1.0, -2.0, 0.5]), 1e3
+    forces = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 1))])
+    energies = np.hstack([rng.normal(size=(5, 3)) * 50.0, np.ones((5, 1))])
+    equations = NormalEquations.empty(4)
+    equations.add(forces, forces[:, :3] @ wanted, np.ones(30))
+    scale = column_scale(equations)
+    equations.add_energies(energies, energies[:, :3] @ wanted + constant, np.ones(5))
+    np.testing.assert_array_equal(column_scale(equations)[:3], scale[:3])
+    assert equations.weight == 30.0
+    found = solve(equations, np.zeros((4, 4)), Regularisation(1e-13, 0.0), free=1)
+    np.testing.assert_allclose(found, [*wanted, constant], rtol=1e-9)
+    # the constant has no ridge: it follows the energies whatever the others do
+    stiff = solve(equations, np.zeros((4, 4)), Regularisation(1e12, 0.0), free=1)
+    np.testing.assert_allclose(stiff[:3], 0.0, atol=1e-6)
+    assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
+
+
 def test_a_column_that_no_row_touches_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)
@@ -105,10 +148,10 @@ def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     wanted = np.array([1.0, -2.0, 0.5, 3.0])
     candidates = [Regularisation(ridge, 0.0) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
-    assert choose(clean, np.zeros((4, 4)), candidates).ridge in (1e-4, 1e-6)
+    assert ranked(clean, np.zeros((4, 4)), candidates)[0].ridge in (1e-4, 1e-6)
     # targets that have nothing to do with the rows: the stronger the better
     nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
-    assert choose(nothing, np.zeros((4, 4)), candidates).ridge >= 1.0
+    assert ranked(nothing, np.zeros((4, 4)), candidates)[0].ridge >= 1.0
 
 
 def test_curvature_smooths_what_the_data_do_not_say():

@@ -12,7 +12,7 @@ from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.short_range import approach
 from openmm_duality.inference.targets import count_samples, samples
 from openmm_duality.losses import GRADIENTS
-from tests.systems import CELL, SPECIES, labelled, random_frames, randomised, rms, verlet
+from tests.systems import CELL, RANKED, SPECIES, labelled, random_frames, randomised, rms, verlet
 
 TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, **TINY}
@@ -47,6 +47,64 @@ def test_losses_are_recovered_from_noiseless_forces(form, gradient, n_species, n
     assert found.shortest.max() < 0.18
     assert force_errors(found, losses, new) < 1e-6
     assert evaluate(found, labelled(new, losses)).force_rmse["all"] < 1e-5 * rms(labelled(new, losses).forces)
+
+
+@pytest.mark.parametrize("form", ["moment, ranks 0 to 3", "coupled, ranks 0 to 3"])
+def test_losses_of_all_ranks_are_recovered(form):
+    chosen = RANKED[form]
+    ranks = {"ranks": chosen.ranks, "coupled_ranks": chosen.coupled or None}
+    small = SMALL | {"functions": 1, "coarse_functions": 1}
+    frames = random_frames(24)
+    trial = infer(labelled_by_noise(frames), form=chosen.name, **ranks, **small | {"ridge": 1.0})
+    assert trial.form == chosen
+    losses = randomised(trial, 3)
+    found = infer(labelled(frames, losses), form=chosen.name, **ranks, **small)
+    assert force_errors(found, losses, random_frames(3, seed=7, least=0.18)) < 1e-6
+
+
+def test_energies_alone_tell_the_losses_where_forces_are_few():
+    """Forces of one frame cannot determine these losses; the energies of many can."""
+    frames = random_frames(60, n_atoms=12)
+    losses = known("pair", "collective", frames)
+    data = labelled(frames, losses)
+    spoilt = replace(data, forces=np.random.default_rng(1).normal(size=data.forces.shape) * rms(data.forces))
+    shifted = replace(spoilt, energies=data.energies + 1e5)
+    test = labelled(random_frames(5, n_atoms=12, seed=7, least=0.18), losses)
+    errors = []
+    for weight in (0.0, 1e3):
+        found = infer(shifted, form="pair", energy_weight=weight, **SMALL)
+        errors.append(evaluate(found, test).energy_rmse_per_atom)
+    assert errors[1] < 0.01 * errors[0]
+    (constant,) = found.metadata["energy_constants"].values()
+    assert constant == pytest.approx(1e5, rel=1e-3)
+
+
+def test_energies_need_a_potential_and_energies():
+    frames = labelled_by_noise(random_frames(4))
+    with pytest.raises(DualityError, match="no data set has energies"):
+        infer(frames, form="pair", energy_weight=1.0, **SMALL)
+    with pytest.raises(DualityError, match="agent"):
+        infer(frames, form="pair", gradient="agent", energy_weight=1.0, **SMALL)
+
+
+def test_knots_may_be_given_for_a_pair_of_species():
+    frames = labelled_by_noise(random_frames(4))
+    every = {**SMALL, "form": "quadratic", "ridge": 1.0}
+    usual = infer(frames, **every)
+    given = infer(frames, knots={"Kr-Ar": [0.2, 0.3, 0.5]}, **every)
+    assert not np.array_equal(given.basis.coefficients[0, 1], usual.basis.coefficients[0, 1])
+    np.testing.assert_array_equal(given.basis.coefficients[0, 1], given.basis.coefficients[1, 0])
+    np.testing.assert_array_equal(given.basis.coefficients[0, 0], usual.basis.coefficients[0, 0])
+    for wrong, message in (
+        ({"Ar-Kr": [0.2, 0.5]}, "3 increasing knots"),
+        ({"Ar-Kr": [0.2, 0.3, 0.4]}, "end at the cutoff"),
+        ({"Ar-Ne": [0.2, 0.3, 0.5]}, "not a pair of the species"),
+        ([0.2], "for each pair"),
+    ):
+        with pytest.raises(DualityError, match=message):
+            infer(frames, knots=wrong, **every)
+    even = infer(frames, sharpness=0.0, **every)
+    assert not np.array_equal(even.basis.coefficients, usual.basis.coefficients)
 
 
 def test_collective_losses_are_found_in_their_gauge():

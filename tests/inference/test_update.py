@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,12 +33,11 @@ def water():
 def fixed_fit(losses, sets):
     """A fit from scratch with the basis, scales and regularisation of a model."""
     design = Design.of(losses)
-    folds, _ = accumulate(
-        [DataSet(frames) for frames in sets], losses.species, design, Settings.of(**losses.metadata["settings"]), False
-    )
+    settings = Settings.of(**losses.metadata["settings"])
+    found = accumulate([DataSet(frames) for frames in sets], losses.species, design, settings, {}, False)
     solutions = []
     for k, problem in enumerate(design.layout.problems):
-        total = sum((fold[k] for fold in folds), NormalEquations.empty(design.layout.size(problem)))
+        total = found.totals()[k]
         strength = Regularisation(**losses.metadata["regularisation"][k])
         penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
         solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
@@ -57,6 +58,41 @@ def test_an_update_is_the_fit_from_scratch_with_the_same_basis_and_scales(gradie
     assert rms(updated.weights[0] - weights[0]) < 1e-6 * rms(weights[0])
     assert updated.metadata["data"][-1]["frames"] == len(new)
     assert rms(updated.pair_coefficients - losses.pair_coefficients) > 1e-4 * rms(u)
+
+
+def test_an_update_keeps_the_selection_and_strengthens_the_core_where_new_frames_need_it():
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(8, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "max_coefficients": 25, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    updated = update(losses, new)
+    (before,), (after,) = (
+        Design.of(x).layout.pack(x.pair_coefficients, x.weights, x.couplings) for x in (losses, updated)
+    )
+    assert np.count_nonzero(before) == 25
+    np.testing.assert_array_equal(before != 0.0, after != 0.0)
+    assert rms(after - before) > 1e-4 * rms(before)
+    assert (updated.core_strength >= losses.core_strength).all()
+    weak = replace(losses, core_strength=1e-6 * losses.core_strength)
+    assert (update(weak, new).core_strength > weak.core_strength).all()
+    again = update(updated, new)  # what an update keeps, a further one can use
+    np.testing.assert_array_equal(
+        Design.of(again).layout.pack(again.pair_coefficients, again.weights, again.couplings)[0] != 0, before != 0
+    )
+
+
+def test_energies_join_an_update_too():
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(12, least=0.16), truth), labelled(random_frames(6, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "energy_weight": 0.5, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    updated = update(losses, new)
+    without = update(losses, replace(new, energies=None))
+    assert rms(updated.pair_coefficients - without.pair_coefficients) > 1e-6 * rms(updated.pair_coefficients)
+    other = labelled(random_frames(4, n_atoms=24, seed=3, least=0.22), truth)
+    with pytest.raises(DualityError, match="a zero of their own"):
+        update(losses, other)
+    assert update(losses, replace(other, energies=None)).metadata["data"][-1]["frames"] == 4
 
 
 def test_equations_survive_being_kept():
@@ -85,7 +121,8 @@ def test_selection_finds_the_columns_that_made_the_data():
     true[[3, 7, 20, 29]] = 1.0 / np.sqrt(np.mean(rows[:, [3, 7, 20, 29]] ** 2, axis=0))
     equations = NormalEquations.empty(30)
     equations.add(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
-    found, mask = select(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), 4)
+    mask = select(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), 4)
+    found = solve(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), kept=mask)
     assert np.flatnonzero(mask).tolist() == [3, 7, 20, 29]
     np.testing.assert_allclose(found[mask], true[mask], rtol=0.01)
     assert (found[~mask] == 0.0).all()
