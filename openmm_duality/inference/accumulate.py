@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -18,8 +16,7 @@ from openmm_duality.inference.equations import NormalEquations
 from openmm_duality.inference.layout import FloatArray, IntArray
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.targets import DataSet, Sample, count_samples, samples
-
-MOST_WORKERS = 8  # frames in flight at once, which bounds the memory
+from openmm_duality.inference.workers import on_all_cores
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def accumulate(
 ) -> Accumulated:
     """Normal equations of data sets.
 
-    Frames are taken in as many at a time as there are cores; their order, and so the result, does not depend on that.
+    The order in which frames are taken in, and so the result, does not depend on the number of cores.
 
     Parameters
     ----------
@@ -75,59 +72,46 @@ def accumulate(
     layout = design.layout
     folds = [[NormalEquations.empty(layout.size(p)) for _ in range(settings.blocks)] for p in layout.problems]
     counts = [count_samples(s.frames) for s in sets]
-    workers = min(_cores(), MOST_WORKERS)
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
-    with ThreadPoolExecutor(workers) as pool, bar:
+    with bar:
         for data, count in zip(sets, counts, strict=True):
             kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
             name = composition(data.frames.species)
             constant = list(zeros).index(name) if name in zeros else None
-            number = 0
-            for batch in _batches(samples(data.frames), workers):
-                begun = time.perf_counter()
-                found = list(pool.map(lambda s, k=kinds, c=constant: _rows(design, s, k, c), batch))
+            found = on_all_cores(partial(_rows, design, kinds, constant), samples(data.frames))
+            begun = time.perf_counter()
+            for number, (sample, rows, energy) in enumerate(found):
                 ready = time.perf_counter()
-                for sample, (rows, energy) in zip(batch, found, strict=True):
-                    squared = np.sum(sample.target**2, axis=1)
-                    largest = max(largest, float(np.sqrt(squared.max())))
-                    weights = data.weight / (1.0 + squared / settings.large_force**2)
-                    block = number * settings.blocks // count
-                    for mine, problem, x in zip(folds, layout.problems, rows, strict=True):
-                        agents = np.isin(kinds, problem)
-                        x = x.reshape(-1, layout.size(problem))
-                        mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
-                    if energy is not None and sample.energy is not None:
-                        target = np.array([sample.energy - zeros[name]])
-                        weight = np.array([energy_weight(settings.energy_weight, weights)])
-                        folds[0][block].add_energies(energy[None], target, weight)
-                    number += 1
-                    bar.update()
+                squared = np.sum(sample.target**2, axis=1)
+                largest = max(largest, float(np.sqrt(squared.max())))
+                weights = data.weight / (1.0 + squared / settings.large_force**2)
+                block = number * settings.blocks // count
+                for mine, problem, x in zip(folds, layout.problems, rows, strict=True):
+                    agents = np.isin(kinds, problem)
+                    x = x.reshape(-1, layout.size(problem))
+                    mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                if energy is not None and sample.energy is not None:
+                    target = np.array([sample.energy - zeros[name]])
+                    weight = np.array([energy_weight(settings.energy_weight, weights)])
+                    folds[0][block].add_energies(energy[None], target, weight)
+                bar.update()
                 waiting += ready - begun
-                multiplying += time.perf_counter() - ready
+                begun = time.perf_counter()
+                multiplying += begun - ready
     kept = [[equations for equations in mine if equations.weight > 0.0] for mine in folds]
     return Accumulated(kept, largest, {"rows": waiting, "products": multiplying})
 
 
-def _cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _batches(items: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    while batch := list(islice(items, size)):
-        yield batch
-
-
 def _rows(
-    design: Design, sample: Sample, kinds: IntArray, constant: int | None
-) -> tuple[list[FloatArray], FloatArray | None]:
-    """The rows of every problem, averaged over the configurations of the sample, and that of its energy."""
+    design: Design, kinds: IntArray, constant: int | None, sample: Sample
+) -> tuple[Sample, list[FloatArray], FloatArray | None]:
+    """The sample, its rows of every problem, averaged over its configurations, and that of its energy."""
     total: list[FloatArray] = []
     for share, positions, cell in sample.configurations:
         parts = [share * part for part in design.rows(positions, cell, kinds)]
         total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
     if constant is None or sample.energy is None:
-        return total, None
+        return sample, total, None
     _, positions, cell = sample.configurations[0]
-    return total, energy_row(design, positions, cell, kinds, constant)
+    return sample, total, energy_row(design, positions, cell, kinds, constant)

@@ -5,14 +5,18 @@ Where the frames hold no forces, the targets of inference stand in for them: mas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.targets import count_samples, samples
+from openmm_duality.inference.layout import FloatArray
+from openmm_duality.inference.targets import Sample, count_samples, samples
+from openmm_duality.inference.workers import on_all_cores
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
@@ -116,11 +120,11 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     targets, predicted, energies = [], [], []
     bar = tqdm(total=count, desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
     with bar:
-        for sample in (sample for t, sample in enumerate(samples(frames)) if t in chosen):
-            results = [(w, evaluate_agents(losses, q, frames.species, cell)) for w, q, cell in sample.configurations]
-            predicted.append(sum(share * result.forces for share, result in results))
-            energies.append(sum(share * result.energy for share, result in results))
-            targets.append(sample.target)
+        wanted = (sample for t, sample in enumerate(samples(frames)) if t in chosen)
+        for target, forces, energy in on_all_cores(partial(_compared, losses, frames.species), wanted):
+            targets.append(target)
+            predicted.append(forces)
+            energies.append(energy)
             bar.update()
     reference = np.array(targets)
     difference = np.array(predicted) - reference
@@ -141,5 +145,12 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     return ErrorTable(len(targets), rmse, rms, energy_error, kind)
 
 
-def _rms(forces: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def _compared(losses: AgentLosses, species: Sequence[str], sample: Sample) -> tuple[FloatArray, FloatArray, float]:
+    """The target of a sample, and the forces and sum of losses there."""
+    found = [(share, evaluate_agents(losses, q, species, cell)) for share, q, cell in sample.configurations]
+    forces = np.sum([share * result.forces for share, result in found], axis=0)
+    return sample.target, forces, sum(share * result.energy for share, result in found)
+
+
+def _rms(forces: FloatArray) -> float:
     return float(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.layout import FloatArray
+from openmm_duality.inference.workers import on_all_cores
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses, core_onsets
 from openmm_duality.reference.cells import minimum_image
@@ -65,10 +67,11 @@ def with_core(
     ]
     for _ in range(_DOUBLINGS):
         losses = replace(losses, core_strength=strength)
+        found = on_all_cores(partial(_repels, losses), starts)
         weak = {
             tuple(sorted((losses.species.index(f.species[i]), losses.species.index(f.species[j]))))
-            for f, (i, j) in starts
-            if not approach(losses, f, i, j).repels
+            for (f, (i, j)), repels in zip(starts, found, strict=True)
+            if not repels
         }
         if not weak:
             return losses
@@ -131,6 +134,11 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 
         contacts = np.linalg.norm(minimum_image(positions[others] - positions[j], cell), axis=1) / onsets[others]
         closest[k] = r / onsets[i] < _CLOSEST_BY * min(contacts.min(initial=np.inf), 1.0 / _CLOSEST_BY)
     return Approach(distances, forces, energies, closest)
+
+
+def _repels(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> bool:
+    frames, (i, j) = start
+    return approach(losses, frames, i, j).repels
 
 
 def _approaches(

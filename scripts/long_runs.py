@@ -1,0 +1,93 @@
+"""Long runs of a model: 64 H2O for 100 ps and 512 H2O for 10 ps, NVT at 300 K, with the watch over every molecule.
+
+Prints for each run how it ended, and whether the mean potential energy drifts by more than its error; the same goes
+into FOLDER/summary.json. A killed script goes on where it was.
+
+    python scripts/long_runs.py MODEL [-o runs/long] [--time 100] [--large 10] [--backend BACKEND]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+import openmm_duality as duality
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TIMESTEP = 0.5e-3  # ps
+BLOCKS = 10
+
+
+def drift(directory: Path, name: str, atoms: int) -> tuple[float, float]:
+    """Slope of a column of the log and its standard error in J/mol per atom and ps, from the means of ten blocks.
+
+    The first tenth of the run is left out.
+    """
+    with open(directory / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    rows = rows[len(rows) // 10 :]
+    time, value = (np.array([float(row[key]) for row in rows]) for key in ("time_ps", name))
+    x, y = (np.array([part.mean() for part in np.array_split(column, BLOCKS)]) for column in (time, value))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    return float(1e3 * slope / atoms), float(1e3 * np.sqrt(covariance[0, 0]) / atoms)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/long"))
+    parser.add_argument("--time", type=float, default=100.0, help="ps of 64 H2O")
+    parser.add_argument("--large", type=float, default=10.0, help="ps of 512 H2O")
+    parser.add_argument("--backend", help="the package's choice by default")
+    arguments = parser.parse_args()
+    losses = duality.AgentLosses.load(arguments.model)
+    start = duality.read_start(duality.read(EXAMPLES / "water64-cnnp"))
+    backend = {"backend": arguments.backend} if arguments.backend else {}
+    results = []
+    for copies, time in ((1, arguments.time), (2, arguments.large)):
+        if not time:
+            continue
+        begin = start if copies == 1 else start.repeated((copies, copies, copies))
+        atoms = len(begin.species)
+        topology = duality.create_topology(begin.species, None, begin.cell)
+        directory = arguments.output / f"{atoms // 3}-h2o"
+        result = duality.simulate(
+            duality.create_system(losses, topology, **backend),
+            topology,
+            begin.positions,
+            duality.NoseHooverLearningIntegrator(300.0, 10.0, TIMESTEP),
+            directory,
+            steps=round(time / TIMESTEP),
+            report_interval=40,
+            platform="CPU",
+            seed=1,
+            species=begin.species,
+            limits=duality.Limits.of(losses),
+        )
+        potential, conserved = (drift(directory, name, atoms) for name in ("potential_energy", "conserved_quantity"))
+        results.append(
+            {
+                "molecules": atoms // 3,
+                "ps": result.steps_done * TIMESTEP,
+                "status": result.status,
+                "reason": result.reason,
+                "ms_per_step": result.ms_per_step,
+                "potential_energy_drift_j_per_mol_atom_ps": potential,
+                "conserved_quantity_drift_j_per_mol_atom_ps": conserved,
+            }
+        )
+        print(
+            f"{atoms // 3} H2O: {result.steps_done * TIMESTEP:g} ps, {result.status} {result.reason}\n"
+            f"  drift in J/mol per atom and ps: potential energy {potential[0]:.2f} ± {potential[1]:.2f}, "
+            f"conserved quantity {conserved[0]:.3f} ± {conserved[1]:.3f}; {result.ms_per_step:.2f} ms per step",
+            flush=True,
+        )
+    (arguments.output / "summary.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
