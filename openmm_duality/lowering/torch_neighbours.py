@@ -61,11 +61,19 @@ def all_pairs(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`find_pairs` over every pair of atoms."""
     n = positions.shape[0]
-    displacement = nearest_image(positions.unsqueeze(0) - positions.unsqueeze(1), box).reshape(-1, 3)
-    within = (displacement * displacement).sum(1) < cutoff * cutoff
+    # by component: long rows are several times faster than many vectors of three numbers
+    x = positions.t().contiguous()
+    displacement = (x.unsqueeze(1) - x.unsqueeze(2)).reshape(3, n * n)
+    if box is not None:
+        fractional = torch.matmul(torch.linalg.inv(box).t(), x)
+        images = torch.round(fractional.unsqueeze(1) - fractional.unsqueeze(2)).reshape(3, n * n)
+        displacement = displacement - torch.matmul(box.t().contiguous(), images)
+    dx, dy, dz = displacement.unbind(0)
+    within = dx * dx + dy * dy + dz * dz < cutoff * cutoff
     within[:: n + 1] = False
     chosen = torch.nonzero(within).squeeze(1)
-    return torch.div(chosen, n, rounding_mode="floor"), chosen % n, displacement[chosen]
+    i = torch.div(chosen, n, rounding_mode="floor")
+    return i, chosen - n * i, displacement[:, chosen].t()
 
 
 def pairs_from_cells(

@@ -133,83 +133,87 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm."""
-        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff)
-        displacement = displacement.to(self.pair_table.dtype)
-        n_atoms = positions.shape[0]
-        own = torch.zeros((n_atoms,), dtype=self.pair_table.dtype, device=positions.device)
-        kind_j = self.kinds[j]
-        # by neighbour species: index of the neighbour (N·J), unit vectors and their lengths, ∂H/∂r of the pair part,
-        # and for the contracted moments f, f' and Y
-        indices: list[torch.Tensor] = []
-        vectors: list[list[torch.Tensor]] = []
-        slopes: list[torch.Tensor] = []
-        radials: list[tuple[torch.Tensor, torch.Tensor]] = []
-        angulars: list[list[torch.Tensor]] = []
-        blocks: list[torch.Tensor] = []
-        for b in range(self.n_species):
-            chosen = torch.nonzero(kind_j == b).squeeze(1)
-            flat, width = slots(i[chosen], n_atoms)
-            neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
-            neighbour[flat] = j[chosen]
-            # an empty slot sits at the cutoff, where every function is zero
-            d = torch.zeros((3, n_atoms * width), dtype=displacement.dtype, device=i.device)
-            d[0] = self.cutoff
-            d[:, flat] = displacement[chosen].t()
-            x, y, z = d.reshape(3, n_atoms, width).unbind(0)
-            r = torch.sqrt(x * x + y * y + z * z)
-            inverse = 1.0 / r
-            x, y, z = x * inverse, y * inverse, z * inverse
-            scaled = torch.clamp(r / self.spacing, max=float(self.intervals))
-            k = torch.clamp(scaled.to(torch.long), max=self.intervals - 1)
-            fraction = scaled - k
-            rows = (self.kinds.unsqueeze(1) * self.n_species + b) * self.intervals + k
-            value, slope = self.radial(self.pair_table, rows, fraction)
-            own = own + value.squeeze(-1).sum(1)
-            indices.append(neighbour)
-            vectors.append([x, y, z, inverse])
-            slopes.append(slope.squeeze(-1))
-            if len(self.ranks) > 0:
-                f, df = self.radial(self.table, rows, fraction)
-                ylm: list[torch.Tensor] = []
-                for rank in self.ranks:
-                    ylm += harmonics(rank, x, y, z)
-                radials.append((f, df))
-                angulars.append(ylm)
-                blocks.append(torch.bmm(torch.stack(ylm, dim=1), f))
+        neighbour, displacement, ends = self.surroundings(positions, boxvectors)
+        n_species = self.n_species
+        x, y, z = displacement.unbind(0)
+        r = torch.sqrt(x * x + y * y + z * z)
+        inverse = 1.0 / r
+        x, y, z = x * inverse, y * inverse, z * inverse
+        scaled = torch.clamp(r / self.spacing, max=float(self.intervals))
+        k = torch.clamp(scaled.to(torch.long), max=self.intervals - 1)
+        fraction = scaled - k
+        kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=x.device) for b in range(n_species)])
+        rows = (self.kinds.unsqueeze(1) * n_species + kind) * self.intervals + k
+        value, slope = self.radial(self.pair_table, rows, fraction)
+        own = value.squeeze(-1).sum(1)
+        per_length = 1.0 / self.spacing
+        along = slope.squeeze(-1) * per_length  # ∂H/∂r
+        gx, gy, gz = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
         if len(self.ranks) > 0:
-            moments = torch.cat(blocks, dim=2)
-            value, adjoint = self.polynomial(moments)
+            f, df = self.radial(self.table, rows, fraction)
+            ylm: list[torch.Tensor] = []
+            for rank in self.ranks:
+                ylm += harmonics(rank, x, y, z)
+            angular = torch.stack(ylm, dim=1)
+            blocks: list[torch.Tensor] = []
+            for b in range(n_species):
+                here = slice(ends[b], ends[b + 1])
+                blocks.append(torch.bmm(angular[:, :, here], f[:, here]))
+            value, adjoint = self.polynomial(torch.cat(blocks, dim=2))
             own = own + value
-        else:
-            adjoint = torch.zeros((n_atoms, 0, self.n_species * self.n), dtype=own.dtype, device=own.device)
-        forces = torch.zeros((3, n_atoms), dtype=own.dtype, device=own.device)
-        for b in range(self.n_species):
-            x, y, z, inverse = vectors[b]
-            along = slopes[b] / self.spacing
-            gx, gy, gz = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-            if len(self.ranks) > 0:
+            weights: list[torch.Tensor] = []
+            slopes: list[torch.Tensor] = []
+            for b in range(n_species):
+                here = slice(ends[b], ends[b + 1])
                 g = adjoint[:, :, b * self.n : (b + 1) * self.n]
-                f, df = radials[b]
-                weight = torch.bmm(g, f.transpose(1, 2)).unbind(1)  # (N, J) for every component m
-                slope_weight = torch.bmm(g, df.transpose(1, 2)).unbind(1)
-                first = 0
-                for rank in self.ranks:
+                weights.append(torch.bmm(g, f[:, here].transpose(1, 2)))
+                slopes.append(torch.bmm(g, df[:, here].transpose(1, 2)))
+            # Σ_n G_nm f_n and Σ_n G_nm f_n' for every component m, each of shape (N, J)
+            weight = torch.cat(weights, dim=2).unbind(1)
+            along = along + (torch.cat(slopes, dim=2) * angular).sum(1) * per_length
+            first = 0
+            for rank in self.ranks:
+                if rank > 0:
                     w = weight[first : first + 2 * rank + 1]
-                    for m in range(2 * rank + 1):
-                        slope = slope_weight[first + m] / self.spacing
-                        if rank > 0:
-                            slope = slope - rank * inverse * w[m]
-                        along = along + slope * angulars[b][first + m]
-                    if rank > 0:
-                        tx, ty, tz = harmonic_gradients(rank, w, x, y, z)
-                        gx, gy, gz = gx + tx, gy + ty, gz + tz
-                    first += 2 * rank + 1
-            gradient = [along * x + inverse * gx, along * y + inverse * gy, along * z + inverse * gz]
+                    tx, ty, tz = harmonic_gradients(rank, w, x, y, z)
+                    gx, gy, gz = gx + tx, gy + ty, gz + tz
+                first += 2 * rank + 1
+            # the polynomials are homogeneous, so their gradients have a part along u that a direction does not feel
+            along = along - inverse * (gx * x + gy * y + gz * z)
+        gradient = [along * x + inverse * gx, along * y + inverse * gy, along * z + inverse * gz]
+        forces = torch.stack([g.sum(1) for g in gradient])
+        if self.collective:
             for c in range(3):
-                forces[c] += gradient[c].sum(1)
-                if self.collective:
-                    forces[c].index_add_(0, indices[b], gradient[c].flatten(), alpha=-1.0)
+                forces[c].index_add_(0, neighbour, gradient[c].flatten(), alpha=-1.0)
         return own.sum(dtype=torch.float64), forces.t().to(positions.dtype).contiguous()
+
+    def surroundings(
+        self, positions: torch.Tensor, boxvectors: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Neighbours in a row of J slots for every agent: those of the first species, then those of the second, ….
+
+        Returns the index of the neighbour, shape (N·J,), the displacement to it, shape (3, N, J), and where the slots
+        of every species begin, with J at the end. An empty slot sits at the cutoff, where every function is zero.
+        """
+        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff)
+        n_atoms = positions.shape[0]
+        kind_j = self.kinds[j]
+        members = [torch.nonzero(kind_j == b).squeeze(1) for b in range(self.n_species)]
+        slots: list[torch.Tensor] = []
+        ends: list[int] = [0]
+        for b in range(self.n_species):
+            slot, width = slots_of(i[members[b]], n_atoms)
+            slots.append(slot + ends[b])
+            ends.append(ends[b] + width)
+        width = ends[self.n_species]
+        pairs = torch.cat(members)
+        flat = i[pairs] * width + torch.cat(slots)
+        neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
+        neighbour[flat] = j[pairs]
+        d = torch.zeros((3, n_atoms * width), dtype=self.pair_table.dtype, device=i.device)
+        d[0] = self.cutoff
+        d[:, flat] = displacement.t()[:, pairs].to(d.dtype)
+        return neighbour, d.reshape(3, n_atoms, width), ends
 
     def polynomial(self, moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `losses.evaluator.polynomial`: H(M) of every agent without its pair part, and G = ∂H/∂M.
@@ -268,12 +272,11 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         return first
 
 
-def slots(i: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, int]:
-    """Where sorted pairs go in a table of n_atoms rows padded to the longest of them: flat index, and the width."""
+def slots_of(i: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, int]:
+    """The slot of every one of sorted pairs in the row of its agent, and how many the longest row has."""
     counts = torch.bincount(i, minlength=n_atoms)
-    width = int(counts.max())
     slot = torch.arange(i.shape[0], device=i.device) - (torch.cumsum(counts, 0) - counts)[i]
-    return i * width + slot, width
+    return slot, int(counts.max())
 
 
 def compile_losses(losses: AgentLosses, species: Sequence[str], precision: str = "double") -> torch.jit.ScriptModule:
