@@ -10,6 +10,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.config import InferenceConfig
+from openmm_duality.losses.forms import form_of
 from openmm_duality.units import ELECTRONVOLT
 from tests.reference.conftest import INPUT, block
 from tests.systems import SPECIES, labelled, random_frames, random_losses
@@ -31,7 +32,13 @@ def test_a_configuration_says_what_it_says(tmp_path):
 
 
 def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
-    config = load(tmp_path, "cutoff: 0.5\ndata: [{path: sub/two, weight: 0.5}]\n")
+    config = load(
+        tmp_path,
+        "cutoff: 0.5\nform: coupled\nranks: [0, 1, 3]\ncoupled_ranks: 2\nenergy_weight: 0.1\nfunctions: 2\n"
+        "knots: {O-H: [0.9 angstrom, 0.2, 0.5]}\ndata: [{path: sub/two, weight: 0.5}]\n",
+    )
+    assert config.settings.agent_form == form_of("coupled", [0, 1, 3], [2])
+    assert config.settings.knots == {"H-O": (pytest.approx(0.09), 0.2, 0.5)}
     (tmp_path / "there").mkdir()
     written = tmp_path / "there" / "r.yaml"
     written.write_text(config.to_yaml(written.parent))
@@ -54,6 +61,12 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [x\n", "YAML"),
         ("data: [x]\nform: cubic\n", "the forms are pair, quadratic, moment"),
         ("data: [x]\nform: [pair]\n", "expected a name"),
+        ("data: [x]\nform: quadratic\nranks: [0, 1]\n", "moment and coupled"),
+        ("data: [x]\nform: moment\nranks: [0, 5]\n", "0 to 3"),
+        ("data: [x]\nform: moment\nranks: two\n", "whole number"),
+        ("data: [x]\nknots: [0.1]\n", "for each pair"),
+        ("data: [x]\nenergy_weight: -1\n", "not negative"),
+        ("data: [x]\nenergy_weight: 1\ngradient: agent\n", "no potential"),
         ("data: [x]\ngradient: both\n", "'agent'"),
         ("data: [x]\nbasis: bessel\n", "families"),
         ("data: [x]\ncutoff: 6 parsec\n", "unknown unit"),
