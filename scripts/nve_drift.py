@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--time", type=float, default=10.0, help="ps of each run")
     parser.add_argument("--platform", default="Reference", help="Reference integrates in double precision")
+    parser.add_argument("--precision", default="double", help="of the losses: double or single")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/nve-drift"))
     arguments = parser.parse_args()
     losses = duality.AgentLosses.load(arguments.model)
@@ -35,7 +36,7 @@ def main() -> None:
     for name, integrator in integrators.items():
         directory = arguments.output / name
         duality.simulate(
-            duality.create_system(losses, topology),
+            duality.create_system(losses, topology, precision=arguments.precision),
             topology,
             start.positions,
             integrator,

@@ -19,10 +19,10 @@ from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, sha256 {}"
-_PATTERN = re.compile(r"learning dynamics, (\w+) gradient, (\w+) precision, (\w+), sha256 ([0-9a-f]{64})")
+_PATTERN = re.compile(r"learning dynamics, (\w+) gradient, (\w+) precision, ([\w-]+), sha256 ([0-9a-f]{64})")
 
 
-def mark(force: mm.Force, losses: AgentLosses, species: Sequence[str], precision: str) -> None:
+def mark(force: mm.Force, losses: AgentLosses, species: Sequence[str], precision: str, backend: str) -> None:
     """Name a force after the losses that act through it.
 
     Parameters
@@ -34,8 +34,10 @@ def mark(force: mm.Force, losses: AgentLosses, species: Sequence[str], precision
         The species of every particle.
     precision : str
         Of the arithmetic.
+    backend : str
+        As `resolve` names it.
     """
-    force.setName(_NAME.format(losses.gradient, precision, type(force).__name__, hash_of(losses, species)))
+    force.setName(_NAME.format(losses.gradient, precision, backend, hash_of(losses, species)))
 
 
 def hash_of(losses: AgentLosses, species: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
 OF_A_STOP = ("last_good.chk", "last_good.pdb", "stopped.pdb")
 
-_RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*Error: .*)$", re.MULTILINE)
+_RAISED = re.compile(r"^(?:\w+: )*?(?:\w*(?:Error|Exception): )+(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

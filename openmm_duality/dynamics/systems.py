@@ -14,7 +14,7 @@ from openmm_duality.dynamics.acting import mark, require_potential
 from openmm_duality.dynamics.boxes import require_openmm_form
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.backends import lower
+from openmm_duality.lowering.backends import default_backend, lower, resolve
 from openmm_duality.reference.cells import check_cutoff
 from openmm_duality.reference.frames import FloatArray, IntArray
 from openmm_duality.units import bare
@@ -71,8 +71,8 @@ def create_system(
     losses: AgentLosses,
     topology: app.Topology,
     *,
-    backend: str = "torchscript",
-    precision: str = "double",
+    backend: str | None = None,
+    precision: str | None = None,
     removeCMMotion: bool = True,
 ) -> mm.System:
     """A System whose only interaction is that of the agent losses.
@@ -85,8 +85,9 @@ def create_system(
     losses : AgentLosses
     topology : openmm.app.Topology
         Elements give the species; its box vectors decide whether the System is periodic.
-    backend, precision : str
-        As for `lower`.
+    backend, precision : str, optional
+        As for `lower`: by default ``fused`` in single precision where OpenMM's fastest platform is on the CPU, and
+        ``torchscript`` in double precision beside a GPU.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 
@@ -107,8 +108,9 @@ def create_system(
     if box is not None:
         check_box(losses, box)
         system.setDefaultPeriodicBoxVectors(*box)
+    backend, precision = resolve(backend or default_backend(), precision)
     force = lower(losses, species, periodic=box is not None, backend=backend, precision=precision)
-    mark(force, losses, species, precision)
+    mark(force, losses, species, precision, backend)
     system.addForce(force)
     if removeCMMotion:
         system.addForce(mm.CMMotionRemover(1))

@@ -20,6 +20,9 @@ from openmm_duality.errors import DualityError
 TORCHFORCE_PIP = 'pip install "openmm>=8.4,<8.5" "openmmtorch==1.5" "torch>=2.9,<2.10"'
 PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9,<2.14"'
 
+FUSED_PIP = 'pip install "llvmlite>=0.45"'
+
+_LLVMLITE = (0, 45)  # the lowest that was tried
 # package, lowest version, first version known not to work
 _TORCHFORCE = (("openmm", (8, 4), (8, 5)), ("openmmtorch", (1, 5), (1, 6)), ("torch", (2, 9), (2, 10)))
 
@@ -54,8 +57,16 @@ def pythonforce_problem() -> str | None:
     """Why `PythonForce` cannot be used with what is installed, or None."""
     if not hasattr(mm, "PythonForce"):
         return f"OpenMM {metadata.version('openmm')} has no PythonForce (8.6 has)"
-    if installed("torch") is None:
-        return "torch is not installed"
+    return None
+
+
+def fused_problem() -> str | None:
+    """Why the fused kernel cannot be compiled with what is installed, or None."""
+    found = installed("llvmlite")
+    if found is None:
+        return "llvmlite is not installed"
+    if found[:2] < _LLVMLITE:
+        return f"llvmlite is {metadata.version('llvmlite')}, not {'.'.join(map(str, _LLVMLITE))} or newer"
     return None
 
 
@@ -77,7 +88,7 @@ def require_torchforce() -> None:
 
 
 def require_pythonforce() -> None:
-    """See to it that `PythonForce` can run a TorchScript module.
+    """See to it that `PythonForce` can be used.
 
     Raises
     ------
@@ -87,6 +98,19 @@ def require_pythonforce() -> None:
     problem = pythonforce_problem()
     if problem is not None:
         raise DualityError(f"PythonForce cannot be used here: {problem}. This installs it: {PYTHONFORCE_PIP}")
+
+
+def require_fused() -> None:
+    """See to it that the fused kernel can be compiled.
+
+    Raises
+    ------
+    DualityError
+        If it cannot, with the pip command that mends it.
+    """
+    problem = fused_problem()
+    if problem is not None:
+        raise DualityError(f"the fused kernel cannot be used here: {problem}. This installs it: {FUSED_PIP}")
 
 
 def require_torch() -> None:

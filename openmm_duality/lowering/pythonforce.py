@@ -1,4 +1,4 @@
-"""The TorchScript module inside OpenMM's own `PythonForce`."""
+"""OpenMM's own `PythonForce`: around the TorchScript module, or around the fused kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import openmm as mm
 from openmm import unit
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import calm_torch, require_pythonforce
+from openmm_duality.lowering.dependencies import calm_torch, require_fused, require_pythonforce, require_torch
+from openmm_duality.lowering.limits import check_box
 
 
 def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
@@ -27,6 +28,7 @@ def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, pre
         If OpenMM has no `PythonForce`, torch is missing, or a species is unknown.
     """
     require_pythonforce()
+    require_torch()
     calm_torch()
     import torch
 
@@ -34,19 +36,52 @@ def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, pre
 
     buffer = io.BytesIO()
     torch.jit.save(compile_losses(losses, species, precision), buffer)
-    force = mm.PythonForce(partial(compute, buffer.getvalue(), periodic))
+    force = mm.PythonForce(partial(compute, buffer.getvalue(), losses.cutoff if periodic else None))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 
 
-def compute(file: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from the bytes of a TorchScript file."""
+def fused_pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+    """A `PythonForce` around the fused kernel; no torch is needed.
+
+    Its computation is pickled into a System's XML; whoever reads that needs this package.
+
+    Raises
+    ------
+    DualityError
+        If OpenMM has no `PythonForce`, the fused kernel cannot be used with what is installed, or a species is unknown.
+    """
+    require_fused()
+    require_pythonforce()
+    from openmm_duality.lowering.fused.packing import pack
+
+    force = mm.PythonForce(partial(compute_fused, pack(losses, species, precision), periodic))
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    return force
+
+
+def compute_fused(packed: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from packed losses."""
+    from openmm_duality.lowering.fused.packing import unpacked
+
+    box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) if periodic else None
+    return unpacked(packed)(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box)
+
+
+def compute(file: bytes, cutoff: float | None, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from the bytes of a TorchScript file.
+
+    The cutoff (nm) is that of a periodic System. The box is checked here, for an exception out of a TorchScript module
+    may end the process where PoCL has been in use.
+    """
     import torch
 
     positions = torch.tensor(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     box = None
-    if periodic:
-        box = torch.tensor(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+    if cutoff is not None:
+        vectors = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+        check_box(vectors, cutoff)
+        box = torch.tensor(vectors)
     energy, forces = _module(file)(positions, box)
     return float(energy), forces.numpy()
 

@@ -1,15 +1,16 @@
-"""The TorchScript module inside `TorchForce` (openmm-torch)."""
+"""TorchScript modules inside `TorchForce` (openmm-torch): the losses themselves, or a call of the fused kernel."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import openmm as mm
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import calm_torch, require_torchforce
+from openmm_duality.lowering.dependencies import calm_torch, require_fused, require_torchforce
 
 
 def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
@@ -24,12 +25,37 @@ def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, prec
     """
     require_torchforce()
     calm_torch()
+    from openmm_duality.lowering.torchscript import compile_losses
+
+    return _force(compile_losses(losses, species, precision), periodic)
+
+
+def fused_torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+    """A `TorchForce` whose module calls the fused kernel.
+
+    The computation is on the CPU, wherever OpenMM has the positions. Whoever reads it from a System's XML has to import
+    `openmm_duality.lowering.fused.operator` first. Sets torch to one thread (see `calm_torch`).
+
+    Raises
+    ------
+    DualityError
+        If openmm-torch or the fused kernel cannot be used with what is installed, or a species is unknown.
+    """
+    require_fused()
+    require_torchforce()
+    calm_torch()
+    import torch
+
+    from openmm_duality.lowering.fused.operator import FusedDynamics
+    from openmm_duality.lowering.fused.packing import pack
+
+    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision)).eval()), periodic)
+
+
+def _force(module: Any, periodic: bool) -> mm.Force:
     import torch
     from openmmtorch import TorchForce
 
-    from openmm_duality.lowering.torchscript import compile_losses
-
-    module = compile_losses(losses, species, precision)
     handle, path = tempfile.mkstemp(suffix=".pt")
     os.close(handle)
     try:

@@ -117,7 +117,7 @@ def test_a_force_declares_whether_it_is_periodic_and_survives_a_copy(backend):
 
 def test_unknown_back_ends_and_species_are_named():
     losses = random_losses("pair")
-    with pytest.raises(DualityError, match="torchscript, torchforce, pythonforce"):
+    with pytest.raises(DualityError, match="torchscript, fused, torchforce, pythonforce"):
         lower(losses, SPECIES, backend="jax")
     with pytest.raises(DualityError, match="Ne"):
         lower(losses, ("Ne",))

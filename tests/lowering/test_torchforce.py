@@ -47,7 +47,9 @@ def test_a_plain_script_loads_the_exported_files(gradient, tmp_path):
     losses = random_losses("quadratic", gradient)
     positions = random_positions(len(SPECIES), CELL)
     np.save(tmp_path / "positions.npy", positions)
-    export_system(create_system(losses, create_topology(SPECIES, cell=CELL)), tmp_path / "system.xml")
+    export_system(
+        create_system(losses, create_topology(SPECIES, cell=CELL), backend="torchscript"), tmp_path / "system.xml"
+    )
     export_torchscript(losses, SPECIES, tmp_path / "losses.pt")
     subprocess.run([sys.executable, "-I", "-c", PLAIN], cwd=tmp_path, check=True)
     expected = evaluate_agents(losses, positions, SPECIES, CELL).forces

@@ -1,0 +1,1 @@
+"""The losses as machine code for this processor."""

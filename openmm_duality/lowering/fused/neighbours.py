@@ -1,0 +1,189 @@
+"""A list of candidates for neighbours that outlives many steps, made from cells in time proportional to the atoms.
+
+Lengths are in units of the grid spacing. A candidate is nearer than a reach, which is the cutoff and a skin; the list
+holds until an atom has moved half the skin. In an orthorhombic box the nearest image is found at any distance, so the
+reach may be beyond half the box; in a triclinic one it may not, and a small system then takes every pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import pairwise, product
+
+import numpy as np
+import numpy.typing as npt
+
+from openmm_duality.lowering.fused import threads
+from openmm_duality.lowering.fused.arguments import Arguments
+from openmm_duality.lowering.fused.boxes import kind_of, packed
+from openmm_duality.lowering.fused.machine import compiled
+from openmm_duality.lowering.fused.search import SEARCH, search_module
+from openmm_duality.lowering.fused.shape import BLOCK
+from openmm_duality.reference.cells import volume, widths
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate
+CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """The candidates of some agents.
+
+    Parameters
+    ----------
+    begin, end : int
+        Those agents, in the order of the cells.
+    offsets : array of int64, shape ((end − begin)·S + 1,)
+        Where the candidates of an agent and species begin.
+    candidates : array of int32
+        In the order of the cells.
+    """
+
+    begin: int
+    end: int
+    offsets: IntArray
+    candidates: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of all agents.
+
+    Parameters
+    ----------
+    order : array of int64, shape (N,)
+        The atoms in the order of the cells.
+    positions : array, shape (N, 4)
+        Where they were, (x, y, z, 0), in this order.
+    box : array, shape (3, 3), or None
+        What it was.
+    skin : float
+        By how much the reach exceeds the cutoff.
+    parts : tuple of Part
+    most : int
+        The most candidates of an agent.
+    """
+
+    order: IntArray
+    positions: FloatArray
+    box: FloatArray | None
+    skin: float
+    parts: tuple[Part, ...]
+    most: int
+
+
+def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -> float:
+    """How far candidates are looked for: the cutoff and the skin, or what the box allows."""
+    if kind_of(box) != "triclinic" or box is None:
+        return cutoff + skin
+    half = 0.5 * float(widths(box).min())
+    if cutoff + skin <= half:
+        return cutoff + skin
+    return np.inf if n_atoms <= EVERY_PAIR else max(cutoff, half * (1.0 - 1e-9))
+
+
+def find_candidates(
+    positions: FloatArray,
+    box: FloatArray | None,
+    kinds: IntArray,
+    n_species: int,
+    cutoff: float,
+    skin: float,
+    n_threads: int,
+) -> Candidates:
+    """Candidates within the cutoff and a skin, divided into parts for some threads.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        Finite, wrapped or not.
+    box : array, shape (3, 3), or None
+    kinds : array of int64, shape (N,)
+        Species of every atom.
+    n_species : int
+    cutoff, skin : float
+    n_threads : int
+    """
+    reach = reach_of(box, len(positions), cutoff, skin)
+    cell, around = cells(positions, box, reach)
+    key = cell * n_species + kinds
+    order = np.argsort(key, kind="stable")
+    bins = np.zeros(len(around) * n_species + 1, dtype=np.int32)
+    np.cumsum(np.bincount(key, minlength=len(around) * n_species), out=bins[1:])
+    ordered = np.zeros((len(positions), 4))
+    ordered[:, :3] = positions[order]
+    stride = len(positions) + BLOCK
+    axes = np.zeros((3, stride))
+    axes[:, : len(positions)] = ordered[:, :3].T
+    bounds = np.linspace(0, len(positions), threads.parts_of(len(positions), n_threads) + 1).astype(np.int64)
+    calls = []
+    for begin, end in pairwise(bounds):
+        call = Arguments(SEARCH)
+        call.set(begin=int(begin), end=int(end), positions=axes, stride=stride, box=packed(box))
+        call.set(around=around, bins=bins)
+        call.set(cells=cell[order].astype(np.int32), shells=around.shape[1], species=n_species)
+        call.set(reach=np.array([reach]), offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64))
+        calls.append(call)
+    search = _search(kind_of(box))
+    expected = _expected(len(positions), box, reach)
+    room = [expected * int(end - begin) for begin, end in pairwise(bounds)]
+    while True:
+        for call, size in zip(calls, room, strict=True):
+            call.set(list=np.empty(size + 2 * BLOCK, dtype=np.int32), room=size, found=np.zeros(1, dtype=np.int64))
+        threads.run(search, [call.address for call in calls], n_threads)
+        found = [int(call["found"][0]) for call in calls]
+        if all(number <= size for number, size in zip(found, room, strict=True)):
+            break
+        room = found
+    parts = tuple(
+        Part(int(begin), int(end), call["offsets"], call["list"])
+        for begin, end, call in zip(bounds[:-1], bounds[1:], calls, strict=True)
+    )
+    most = max((int(np.diff(part.offsets[::n_species]).max(initial=0)) for part in parts), default=0)
+    return Candidates(order, ordered, None if box is None else box.copy(), reach - cutoff, parts, most)
+
+
+def _expected(n_atoms: int, box: FloatArray | None, reach: float) -> int:
+    """Somewhat more candidates than an agent has in a homogeneous system; a list that needs more room gets it."""
+    density = 0.0 if box is None else n_atoms / volume(box)
+    return int(min(n_atoms, 32 + 1.15 * density * 4.2 * reach**3))
+
+
+def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[IntArray, npt.NDArray[np.int32]]:
+    """The cell of every atom, and the cells around every cell, itself among them, each of them once."""
+    if not np.isfinite(reach):
+        return np.zeros(len(positions), dtype=np.int64), np.zeros((1, 1), dtype=np.int32)
+    if box is None:
+        # a box around the atoms, so wide that no image is within reach
+        lowest = positions.min(axis=0)
+        edges = positions.max(axis=0) - lowest + 2.0 * reach
+        fractional, across = (positions - lowest) / edges, edges
+    else:
+        fractional, across = positions @ np.linalg.inv(box), widths(box)
+    fractional -= np.floor(fractional)
+    number = np.clip(np.floor(across / reach * (1.0 - 1e-9)), 1, None)
+    most = max(27.0, CELLS_PER_ATOM * len(positions))
+    while number.prod() > most:
+        longest = int(number.argmax())
+        number[longest] = max(1.0, number[longest] // 2)
+    shape = number.astype(np.int64)
+    triple = np.minimum((fractional * shape).astype(np.int64), shape - 1)
+    return np.ravel_multi_index(tuple(triple.T), tuple(shape)), _around(tuple(int(k) for k in shape))
+
+
+@cache
+def _search(kind: str) -> Callable[[int], None]:
+    return compiled(search_module(kind), "search")[0]
+
+
+@lru_cache(maxsize=8)
+def _around(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+    steps = [range(-1, 2) if length > 2 else range(length) for length in shape]
+    triples = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1)
+    columns = [np.ravel_multi_index(tuple(((triples + step) % np.array(shape)).T), shape) for step in product(*steps)]
+    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)

@@ -1,0 +1,74 @@
+"""The fused kernel as an operator of torch, ``openmm_duality::fused``, and a TorchScript module that calls it.
+
+Importing this module imports torch and makes the operator known, which a saved module needs before it is loaded.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.lowering.fused.packing import unpacked
+
+_KEPT = 16  # systems whose losses are kept unpacked
+_known: dict[str, FusedLosses] = {}
+
+_library = torch.library.Library("openmm_duality", "DEF")
+_library.define("fused(Tensor positions, Tensor? box, Tensor packed, str key) -> (Tensor, Tensor)")
+
+
+def fused(
+    positions: torch.Tensor, box: torch.Tensor | None, packed: torch.Tensor, key: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm.
+
+    Parameters
+    ----------
+    positions, box : tensors
+        On any device; the computation is on the CPU.
+    packed : tensor of uint8
+        What `packing.pack` gives; read once for each key.
+    key : str
+        The SHA-256 of it.
+    """
+    losses = _known.get(key)
+    if losses is None:
+        losses = unpacked(packed.cpu().numpy().tobytes())
+        while len(_known) >= _KEPT:
+            _known.pop(next(iter(_known)))
+        _known[key] = losses
+    energy, forces = losses(_array(positions), None if box is None else _array(box))
+    return torch.tensor(energy, dtype=torch.float64, device=positions.device), torch.from_numpy(forces).to(positions)
+
+
+def _array(tensor: torch.Tensor) -> npt.NDArray[np.float64]:
+    return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float64).numpy())
+
+
+_library.impl("fused", fused, "CompositeExplicitAutograd")
+
+
+class FusedDynamics(torch.nn.Module):  # type: ignore[misc]
+    """Sum of the losses and the forces of a fixed list of atoms, by the operator.
+
+    Parameters
+    ----------
+    packed : bytes
+        What `packing.pack` gives.
+    """
+
+    key: str
+
+    def __init__(self, packed: bytes) -> None:
+        super().__init__()
+        self.key = hashlib.sha256(packed).hexdigest()
+        self.register_buffer("packed", torch.frombuffer(bytearray(packed), dtype=torch.uint8))
+
+    def forward(
+        self, positions: torch.Tensor, boxvectors: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm."""
+        energy, forces = torch.ops.openmm_duality.fused(positions, boxvectors, self.packed, self.key)
+        return energy, forces

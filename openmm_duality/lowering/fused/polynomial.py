@@ -1,0 +1,185 @@
+"""The polynomial H(M) of one agent and its adjoint G = ∂H/∂M in code, as `losses.evaluator.polynomial`.
+
+Index suffixes: m component of all ranks, b species of the neighbour, n radial function, a = (b, n) coarse moment,
+q coupled invariant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llvmlite import ir
+
+from openmm_duality.lowering.fused.code import I32, Array, Code, Value, Variable
+from openmm_duality.lowering.fused.shape import GROUP, TURN, Shape
+
+
+class Polynomial:
+    """Writes the polynomial of one agent into a function.
+
+    Parameters
+    ----------
+    code : Code
+        The function.
+    shape : Shape
+    work : mapping of str to Array
+        The arrays that a thread works in; moments are read, adjoints written.
+    """
+
+    def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
+        self.code, self.shape, self.work = code, shape, work
+        self.weights = code.array("weights", shape.real)
+        self.couplings = code.array("couplings", shape.real)
+        self.places = code.array("places", I32)
+        self.mirrors = code.array("mirrors", I32)
+        self.factors = code.array("factors", shape.real)
+
+    def write(self, kind: Value) -> Value:
+        """Code for an agent of a species; its value is H."""
+        shape = self.shape
+        own = Variable(self.code, self.code.constant(shape.real, 0.0))
+        for rank in shape.ranks:
+            if rank in shape.contracted:
+                self.contract(rank, kind, own)
+            else:
+                self.clear(rank)
+        if shape.coupled:
+            self.couple(kind, own)
+        return own.get()
+
+    def clear(self, rank: int) -> None:
+        """No adjoint of a rank that is not contracted."""
+        code, shape = self.code, self.shape
+        nothing = code.constant(ir.VectorType(shape.real, shape.lanes), 0.0)
+        size = shape.species * shape.padded
+        first = shape.first(rank) * size
+        with code.loop(first, first + (2 * rank + 1) * size, shape.lanes) as k:
+            code.store(self.work["adjoint"], k, nothing)
+
+    def contract(self, rank: int, kind: Value, own: Variable) -> None:
+        """½ w·(M·M) of one rank."""
+        code, shape = self.code, self.shape
+        moments, adjoint = self.work["moments"], self.work["adjoint"]
+        size = shape.species * shape.padded
+        first, count = shape.first(rank) * size, 2 * rank + 1
+        vector = ir.VectorType(shape.real, shape.lanes)
+        number = shape.contracted.index(rank)
+        weights = self.weights.from_index(
+            (kind + number * shape.species) * (shape.species * shape.fine * shape.species * shape.padded)
+        )
+        energy = Variable(code, code.constant(vector, 0.0))
+        with code.loop(0, size, shape.lanes) as out:
+            sums = [Variable(code, code.constant(vector, 0.0)) for _ in range(count)]
+            with code.loop(0, shape.species) as b, code.loop(0, shape.fine) as n:
+                row = weights.vector((b * shape.fine + n) * size + out, shape.lanes)
+                for m, total in enumerate(sums):
+                    total.add(row * moments[first + m * size + b * shape.padded + n])
+            for m, total in enumerate(sums):
+                energy.add(total.get() * moments.vector(first + m * size + out, shape.lanes))
+                code.store(adjoint, first + m * size + out, total.get())
+        own.add(0.5 * energy.get().sum())
+
+    def couple(self, kind: Value, own: Variable) -> None:
+        """½ φᵀCφ."""
+        self.copy_coarse("moments", "coarse")
+        self.invariants()
+        self.coupling(kind)
+        own.add(0.5 * self.spread_slopes())
+        self.coarse_adjoint()
+        self.add_coarse_adjoint()
+
+    def coupled_components(self) -> list[int]:
+        """Components of the sums and of every coupled rank."""
+        return [m for m, (rank, _) in enumerate(self.shape.components) if rank == 0 or rank in self.shape.coupled]
+
+    def copy_coarse(self, source: str, target: str) -> None:
+        """The coarse moments of all species next to each other."""
+        shape = self.shape
+        with self.code.loop(0, shape.species) as b:
+            for m in self.coupled_components():
+                for n in range(shape.coarse):
+                    at = (b + m * shape.species) * shape.padded + (shape.fine + n)
+                    self.work[target][b * shape.coarse + (m * shape.padded_width + n)] = self.work[source][at]
+
+    def invariants(self) -> None:
+        """φ: the sums, then for every coupled rank the contractions of all a with all b."""
+        code, shape = self.code, self.shape
+        coarse, phi = self.work["coarse"], self.work["phi"]
+        wide = shape.padded_width
+        zero = shape.first(0) * wide
+        with code.loop(0, wide, 8) as k:
+            code.store(phi, k, coarse.vector(k + zero, 8))
+        for number, rank in enumerate(shape.coupled):
+            start = wide * (1 + number * shape.width)
+            with code.loop(0, wide, 8) as k:
+                rows = [coarse.vector(k + m * wide, 8) for m in self.of(rank)]
+                with code.loop(0, shape.width) as a:
+                    total: Value | None = None
+                    for m, row in zip(self.of(rank), rows, strict=True):
+                        product = row * coarse[a + m * wide]
+                        total = product if total is None else total + product
+                    assert total is not None
+                    code.store(phi, a * wide + k + start, total)
+
+    def of(self, rank: int) -> range:
+        """Components of a rank."""
+        return range(self.shape.first(rank), self.shape.first(rank) + 2 * rank + 1)
+
+    def coupling(self, kind: Value) -> None:
+        """Cφ, over the Q different invariants."""
+        code, shape = self.code, self.shape
+        size = shape.padded_invariants
+        vector = ir.VectorType(shape.real, GROUP)
+        couplings = self.couplings.from_index(kind * size * size)
+        with code.loop(0, size, GROUP) as out:
+            sums = [Variable(code, code.constant(vector, 0.0)) for _ in range(TURN)]
+            with code.loop(0, size, TURN) as q:
+                for k, total in enumerate(sums):
+                    phi = self.work["phi"][self.places[q + k]]
+                    total.add(couplings.vector((q + k) * size + out, GROUP) * phi)
+            result = sums[0].get()
+            for total in sums[1:]:
+                result = result + total.get()
+            code.store(self.work["slopes_of_phi"], out, result)
+
+    def spread_slopes(self) -> Value:
+        """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; φ·∂H/∂φ."""
+        code, shape = self.code, self.shape
+        energy = Variable(code, code.constant(shape.real, 0.0))
+        with code.loop(0, shape.invariants) as q:
+            slope = self.work["slopes_of_phi"][q]
+            place = self.places[q]
+            energy.add(slope * self.work["phi"][place])
+            slope = slope * self.factors[q]
+            self.work["matrix"][place] = slope
+            self.work["matrix"][self.mirrors[q]] = slope
+        return energy.get()
+
+    def coarse_adjoint(self) -> None:
+        """∂H/∂M of the coarse moments."""
+        code, shape = self.code, self.shape
+        coarse, matrix, wide = self.work["coarse"], self.work["matrix"], shape.padded_width
+        vector = ir.VectorType(shape.real, 8)
+        with code.loop(0, wide, 8) as k:
+            for rank in sorted({0, *shape.coupled}):
+                sums = [Variable(code, code.constant(vector, 0.0)) for _ in self.of(rank)]
+                if rank == 0:
+                    sums[0].set(matrix.vector(k, 8))
+                if rank in shape.coupled:
+                    start = wide * (1 + shape.coupled.index(rank) * shape.width)
+                    with code.loop(0, shape.width) as b:
+                        row = matrix.vector(b * wide + k + start, 8)
+                        for m, total in zip(self.of(rank), sums, strict=True):
+                            total.add(row * coarse[b + m * wide])
+                for m, total in zip(self.of(rank), sums, strict=True):
+                    code.store(self.work["coarse_adjoint"], k + m * wide, total.get())
+
+    def add_coarse_adjoint(self) -> None:
+        """The adjoints of the coarse moments to where the functions have them."""
+        shape = self.shape
+        with self.code.loop(0, shape.species) as b:
+            for m in self.coupled_components():
+                for n in range(shape.coarse):
+                    at = (b + m * shape.species) * shape.padded + (shape.fine + n)
+                    value = self.work["coarse_adjoint"][b * shape.coarse + (m * shape.padded_width + n)]
+                    self.work["adjoint"][at] = value

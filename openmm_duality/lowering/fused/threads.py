@@ -1,0 +1,142 @@
+"""The processor's cores at work on one task, each in a thread of its own.
+
+Compiled functions let go of the interpreter, so threads of Python are enough. Parts of a task are fixed beforehand:
+whoever does them, the sums are the same. There are more parts than threads, so that a core that is busy with something
+else does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import LockType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from threading import Lock, Thread
+
+from openmm_duality.errors import DualityError
+
+PARTS = 2  # per thread
+LEAST = 32  # agents of a part
+VARIABLE = "OPENMM_DUALITY_THREADS"
+
+
+def default_threads() -> int:
+    """Number of threads: OPENMM_DUALITY_THREADS, or else as many as the cores that this process may use.
+
+    Raises
+    ------
+    DualityError
+        If the variable is set to something that is not a whole number above zero.
+    """
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.strip().isdigit() or int(text) < 1:
+        raise DualityError(f"{VARIABLE} is {text!r}; it is the number of threads of the fused kernel, 1 or more")
+    return int(text)
+
+
+def parts_of(atoms: int, threads: int) -> int:
+    """Into how many parts the agents are divided."""
+    return 1 if threads == 1 else max(1, min(PARTS * threads, atoms // LEAST))
+
+
+class _Task:
+    """Parts that whoever is free takes, one after the other."""
+
+    def __init__(self, function: Callable[[int], None], addresses: Sequence[int]) -> None:
+        self._function, self._addresses = function, addresses
+        self._next = count()
+        self._left, self._counting, self._finished = len(addresses), Lock(), Lock()
+        self._finished.acquire()
+
+    def work(self) -> None:
+        while (part := next(self._next)) < len(self._addresses):
+            try:
+                self._function(self._addresses[part])
+            finally:
+                self._count()
+
+    def drop(self) -> None:
+        """Let nobody begin a part any more."""
+        while next(self._next) < len(self._addresses):
+            self._count()
+
+    def _count(self) -> None:
+        with self._counting:
+            self._left -= 1
+            if not self._left:
+                self._finished.release()
+
+    def wait(self) -> None:
+        """Until no part is under way; an interruption waits too, for they write into memory of whoever called."""
+        interruption = None
+        while True:
+            try:
+                self._finished.acquire()
+            except BaseException as error:  # whatever a handler of signals raises
+                interruption = error
+            else:
+                break
+        if interruption is not None:
+            raise interruption
+
+
+class _Team:
+    """Helpers that join whichever thread calls, if they wake in time; nobody waits for one that does not."""
+
+    def __init__(self) -> None:
+        self._task: _Task | None = None
+        self._calls: list[LockType] = []
+
+    def run(self, function: Callable[[int], None], addresses: Sequence[int], helpers: int) -> None:
+        task = _Task(function, addresses)
+        self._task = task
+        while len(self._calls) < helpers:
+            self._engage()
+        for call in self._calls[:helpers]:
+            # one that is not locked has been called before, and will find this task when it wakes
+            if call.locked():
+                with suppress(RuntimeError):  # another thread called it just now
+                    call.release()
+        try:
+            task.work()
+        except BaseException:
+            task.drop()
+            raise
+        finally:
+            task.wait()
+
+    def _engage(self) -> None:
+        call = Lock()
+        call.acquire()
+        self._calls.append(call)
+        Thread(target=self._help, args=(call,), name="openmm_duality", daemon=True).start()
+
+    def _help(self, call: LockType) -> None:
+        while True:
+            call.acquire()
+            if self._task is not None:
+                self._task.work()
+
+
+_team = _Team()
+
+
+def _anew() -> None:
+    global _team
+    _team = _Team()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_anew)  # the threads of a parent are not there in its child
+
+
+def run(function: Callable[[int], None], addresses: Sequence[int], threads: int) -> None:
+    """Call a compiled function once for every address of arguments, on as many cores as there are threads."""
+    if min(threads, len(addresses)) == 1:
+        for address in addresses:
+            function(address)
+    else:
+        _team.run(function, addresses, min(threads, len(addresses)) - 1)

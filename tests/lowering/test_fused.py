@@ -1,0 +1,333 @@
+"""The fused kernel by itself against the NumPy evaluator."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import sleep
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.invariants import contractions
+from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses.forms import Form
+from openmm_duality.lowering.fused import losses as module
+from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.lowering.fused.packing import pack, unpacked
+from openmm_duality.lowering.fused.threads import VARIABLE, run
+from openmm_duality.reference import read
+from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms
+from tests.water import EXAMPLES
+
+N = 30
+SPECIES = random_species(N)
+MANY = SPECIES * 8  # atoms enough for several parts
+CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
+TOLERANCE = {"double": 1e-12, "single": 1e-6}
+
+
+def agrees(losses, positions, species, cell, precision, **options):
+    """Whether forces and sum of losses are those of the evaluator."""
+    expected = evaluate_agents(losses, positions, species, cell)
+    energy, forces = FusedLosses(losses, species, precision, **options)(positions, cell)
+    tolerance = TOLERANCE[precision]
+    assert np.abs(energy - expected.energy) < tolerance * np.abs(expected.losses).sum()
+    assert np.abs(forces - expected.forces).max() < 20 * tolerance * rms(expected.forces)
+    return True
+
+
+def of_form(form, gradient="collective", species=SPECIES[:3]):
+    """Random losses of any form, without the core, whose forces would drown the others."""
+    losses = random_losses("coupled" if form.coupled else "moment", gradient, species=species)
+    rng = np.random.default_rng(3)
+    s, width = len(species), len(species) * losses.basis.size
+    weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
+    q = contractions.count(s * losses.coarse.size, form.coupled)
+    c = rng.normal(size=(s, q, q))
+    return replace(
+        losses,
+        form=form,
+        weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
+        couplings=c + c.transpose(0, 2, 1),
+        core_strength=np.zeros((s, s)),
+    )
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision):
+    losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
+    for cell in CELLS.values():
+        positions = random_positions(N, CELL if cell is None else cell)
+        assert agrees(losses, positions, SPECIES, cell, precision)
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(
+    "form",
+    [
+        Form("to rank 3", (0, 1, 2, 3)),
+        Form("even", (0, 2)),
+        Form("without sums", (1, 3)),
+        Form("coupled sums and vectors", (0, 1), coupled=(0, 1)),
+        Form("coupled beyond what is contracted", (0,), coupled=(3,)),
+        Form("coupled alone", (), coupled=(1, 2)),
+    ],
+    ids=lambda form: form.name,
+)
+def test_any_choice_of_ranks(form, precision):
+    for gradient in GRADIENTS:
+        positions = random_positions(N, CELL)
+        assert agrees(of_form(form, gradient), positions, SPECIES, CELL, precision)
+
+
+@pytest.mark.parametrize("species", [("Ar",), ("Ar", "Kr"), ("Ar", "He", "Kr", "Ne", "Xe")])
+def test_any_number_of_species(species):
+    kinds = random_species(N, species=species)
+    assert agrees(of_form(FORMS["coupled"], species=species), random_positions(N, CELL), kinds, CELL, "double")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_atoms_without_neighbours_of_a_species_or_of_any(form):
+    losses = random_losses(form)
+    for species in (("Xe",), ("Ar", "Ar"), ("Ar", "Kr", "Ar")):
+        positions = np.arange(len(species))[:, None] * np.array([0.31, 0.0, 0.0])
+        expected = evaluate_agents(losses, positions, species)
+        energy, forces = FusedLosses(losses, species, "double")(positions)
+        np.testing.assert_allclose(forces, expected.forces, atol=1e-9)
+        assert energy == pytest.approx(expected.energy, abs=1e-9)
+    assert FusedLosses(losses, ())(np.zeros((0, 3))) == (0.0, pytest.approx(np.zeros((0, 3))))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_single_precision_on_water_is_within_a_hundred_thousandth(form):
+    frames = read(EXAMPLES / "water64-cnnp")[::700]
+    losses = random_losses(form, species=("H", "O"), cutoff=0.6, shortest=0.08)
+    fused = FusedLosses(losses, frames.species)
+    for t in range(len(frames)):
+        expected = evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t)).forces
+        assert rms(fused(frames.positions[t], frames.cell(t))[1] - expected) < 1e-5 * rms(expected)
+
+
+@pytest.mark.parametrize("form", ["quadratic", "coupled"])
+def test_collective_forces_are_the_negative_gradient_of_the_sum(form):
+    losses = random_losses(form)
+    fused = FusedLosses(losses, SPECIES, "double")
+    positions, h = random_positions(N, TRICLINIC), 1e-5
+    forces = fused(positions, TRICLINIC)[1]
+    for atom, axis in ((0, 0), (11, 1), (29, 2)):
+        ends = []
+        for sign in (1, -1):
+            moved = positions.copy()
+            moved[atom, axis] += sign * h
+            ends.append(fused(moved, TRICLINIC)[0])
+        assert (ends[1] - ends[0]) / (2 * h) == pytest.approx(forces[atom, axis], abs=1e-6 * rms(forces))
+    assert np.abs(forces.sum(0)).max() < 1e-10 * rms(forces)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_list_that_is_kept_says_what_a_new_one_says(name):
+    cell = CELLS[name]
+    losses = random_losses("quadratic")
+    kept = FusedLosses(losses, SPECIES, "double")
+    rng = np.random.default_rng(5)
+    positions = random_positions(N, CELL if cell is None else cell)
+    lists = set()
+    for _ in range(60):
+        positions = positions + rng.normal(size=positions.shape) * 0.004
+        energy, forces = kept(positions, cell)
+        new_energy, new_forces = FusedLosses(losses, SPECIES, "double")(positions, cell)
+        np.testing.assert_allclose(forces, new_forces, atol=1e-10 * rms(new_forces))
+        assert energy == pytest.approx(new_energy, rel=1e-10)
+        assert len(kept._followed) == 1
+        lists.add(id(kept._followed[0]._calls))
+    assert 1 <= len(lists) < 30
+
+
+def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
+    losses = random_losses("moment")
+    fused = FusedLosses(losses, SPECIES, "double")
+    positions = random_positions(N, CELL)
+    for factor in (1.0, 1.1, 1.0, 1.2):
+        for box in (factor * CELL, factor * TRICLINIC):
+            outside = factor * positions + np.random.default_rng(0).integers(-40, 40, size=(N, 3)) @ box
+            expected = evaluate_agents(losses, factor * positions, SPECIES, box).forces
+            np.testing.assert_allclose(fused(outside, box)[1], expected, atol=1e-9 * rms(expected))
+    expected = evaluate_agents(losses, positions, SPECIES).forces
+    np.testing.assert_allclose(fused(positions)[1], expected, atol=1e-9 * rms(expected))
+
+
+@pytest.mark.parametrize("copies", [(4, 4, 4), (1, 6, 7), (2, 1, 21)])
+@pytest.mark.parametrize("name", ["orthorhombic", "triclinic"])
+def test_large_and_thin_boxes(name, copies):
+    """More than a thousand atoms, cells along some axes and one or two of them along others."""
+    cell = CELLS[name]
+    losses = random_losses("moment", cutoff=0.6)
+    shifts = np.stack(np.meshgrid(*(np.arange(k) for k in copies), indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    one = random_positions(N, cell)
+    positions = (one + shifts[:, None]).reshape(-1, 3)
+    expected = evaluate_agents(losses, one, SPECIES, cell)
+    box = np.array(copies)[:, None] * cell
+    energy, forces = FusedLosses(losses, SPECIES * len(shifts), "double")(positions, box)
+    np.testing.assert_allclose(forces, np.tile(expected.forces, (len(shifts), 1)), atol=1e-9 * rms(expected.forces))
+    assert energy == pytest.approx(len(shifts) * expected.energy, rel=1e-10)
+
+
+def test_few_atoms_in_much_space():
+    losses = random_losses("moment")
+    positions = np.vstack([random_positions(N - 2, CELL), [[4e3, 0.0, 0.0], [0.0, 5e3, 6e3]]])
+    assert agrees(losses, positions, SPECIES, None, "double")
+    assert agrees(losses, positions, SPECIES, 1e4 * np.eye(3), "double")
+
+
+def many_positions(seed=0):
+    """Eight copies of a few atoms, in a box twice as wide."""
+    shifts = np.stack(np.meshgrid(*3 * [np.arange(2)], indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
+    return (random_positions(N, CELL, seed) + shifts[:, None]).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("form", ["pair", "coupled"])
+def test_the_number_of_threads_changes_nothing_but_rounding_and_results_repeat(form):
+    losses = random_losses(form)
+    positions = many_positions()
+    results = {}
+    for threads in (1, 2, 3, 50):
+        first, second = (FusedLosses(losses, MANY, threads=threads)(positions, 2 * CELL) for _ in range(2))
+        assert first[0] == second[0]
+        np.testing.assert_array_equal(first[1], second[1])
+        results[threads] = first
+    for energy, forces in results.values():
+        np.testing.assert_allclose(forces, results[1][1], atol=1e-5 * rms(forces))
+        assert energy == pytest.approx(results[1][0], rel=1e-5)
+
+
+def test_several_threads_may_call_at_once():
+    losses = random_losses("moment")
+    starts = [many_positions(seed) for seed in range(4)]
+    shared = FusedLosses(losses, MANY, "double", threads=2)
+
+    def run(start):
+        own = FusedLosses(losses, MANY, "double", threads=3)
+        return [fused(start + k * 0.01, 2 * CELL)[1] for k in range(20) for fused in (own, shared)]
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run, starts))
+    for start, forces in zip(starts, results, strict=True):
+        expected = evaluate_agents(losses, start, MANY, 2 * CELL).forces
+        for force in forces:
+            np.testing.assert_allclose(force, expected, atol=1e-8 * rms(expected))
+
+
+def test_an_interruption_waits_for_the_parts_under_way():
+    begun, done = [], []
+
+    def part(k):
+        begun.append(k)
+        sleep(0.1)
+        done.append(k)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            run(part, range(6), 3)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(done) == len(begun) - 1  # all but the one that was interrupted
+    finished = len(begun)
+    sleep(0.15)
+    assert len(begun) == finished < 6
+
+
+def test_trajectories_in_turn_keep_their_lists():
+    losses = random_losses("pair")
+    fused = FusedLosses(losses, SPECIES, "double")
+    starts = [random_positions(N, CELL, seed=k) for k in range(3)]
+    for start in starts:
+        fused(start, CELL)
+    lists = {id(followed) for followed in fused._followed}
+    for k in range(5):
+        for start in starts:
+            fused(start + 0.002 * k, CELL)
+    assert {id(followed) for followed in fused._followed} == lists
+    # two that differ by one atom do not take each other's list either
+    fused, other = FusedLosses(losses, SPECIES, "double"), starts[0].copy()
+    other[3] += 0.06
+    for start in (starts[0], other):
+        fused(start, CELL)
+    lists = {id(followed) for followed in fused._followed}
+    assert len(lists) == 2
+    for start in (starts[0], other, starts[0] + 0.01, other + 0.01):
+        fused(start, CELL)
+    assert {id(followed) for followed in fused._followed} == lists
+    for seed in range(3, 20):
+        fused(random_positions(N, CELL, seed=seed), CELL)
+    assert len(fused._followed) == module.TRAJECTORIES
+
+
+def test_mistakes_are_named(monkeypatch):
+    losses = random_losses("pair")
+    fused = FusedLosses(losses, SPECIES)
+    positions = random_positions(N, CELL)
+    fused(positions, CELL)
+    with pytest.raises(DualityError, match="less than twice the cutoff"):
+        fused(positions, 0.7 * CELL)
+    with pytest.raises(DualityError, match="30 atoms"):
+        fused(positions[:4], CELL)
+    for cell in (CELL, TRICLINIC):
+        for number in (np.nan, np.inf):
+            fused(positions, cell)
+            broken = positions.copy()
+            broken[7, 1] = number
+            with pytest.raises(DualityError, match="atom 7"):
+                fused(broken, cell)
+    for box in (np.full((3, 3), np.nan), np.zeros((3, 3)), CELL[:2]):
+        with pytest.raises(DualityError, match="span a volume"):
+            fused(positions, box)
+    with pytest.raises(DualityError, match="Ne"):
+        FusedLosses(losses, ("Ne",))
+    with pytest.raises(DualityError, match="half"):
+        FusedLosses(losses, SPECIES, "half")
+    monkeypatch.setenv(VARIABLE, "some")
+    with pytest.raises(DualityError, match=VARIABLE):
+        FusedLosses(losses, SPECIES)
+    monkeypatch.setenv(VARIABLE, "1")
+    assert FusedLosses(losses, SPECIES).threads == 1
+    fused(positions, CELL)
+
+
+def test_packed_losses_say_the_same():
+    losses = random_losses("coupled")
+    positions = random_positions(N, CELL)
+    packed = pack(losses, SPECIES, "double")
+    _, forces = unpacked(packed)(positions, CELL)
+    expected = evaluate_agents(losses, positions, SPECIES, CELL)
+    np.testing.assert_allclose(forces, expected.forces, atol=1e-10 * rms(expected.forces))
+    assert unpacked(bytes(bytearray(packed))) is unpacked(packed)
+
+
+def test_no_torch_is_needed_and_a_child_process_has_threads_of_its_own():
+    script = """
+import os, sys
+import numpy as np
+from tests.systems import CELL, random_losses, random_species
+from openmm_duality.lowering.fused.losses import FusedLosses
+assert "torch" not in sys.modules
+species, positions = random_species(100), np.random.default_rng(0).uniform(size=(100, 3)) @ CELL
+fused = FusedLosses(random_losses("pair"), species, threads=2)
+before = fused(positions, CELL)[1]
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(fused(positions, CELL)[1], before) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
