@@ -1,7 +1,8 @@
-"""Structure and energetics of a run, and their comparison with a reference."""
+"""Structure, motion and energetics of runs, and their comparison with a reference."""
 
 from openmm_duality.observables.comparison import compare
+from openmm_duality.observables.dense import read_dynamics
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.runs import Run, read_run
 
-__all__ = ["Comparison", "Run", "compare", "read_run"]
+__all__ = ["Comparison", "Run", "compare", "read_dynamics", "read_run"]

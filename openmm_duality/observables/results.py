@@ -1,17 +1,16 @@
-"""What a comparison holds, as plain data, and how it is written to JSON."""
+"""What a comparison holds, as plain data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
-
+from openmm_duality.observables.bands import Band
+from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.energetics import Energetics
 from openmm_duality.observables.integrity import IntegrityRecord
+from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import CurveDifference, MeanDifference, curve_error
-from openmm_duality.observables.structure import Curve, Distribution
+from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference
 
 
 @dataclass(frozen=True)
@@ -23,95 +22,127 @@ class CurveComparison:
     difference: CurveDifference
     halves: CurveDifference
 
-    def to_dict(self) -> dict[str, Any]:
-        """The test, the scale that the halves of the reference give, and the curves with their 95 % half-widths."""
-        return {
-            "p_value": self.difference.p_value,
-            "max_difference": self.difference.max_difference,
-            "max_difference_at_nm": float(self.run.centres[self.difference.at]),
-            "band_half_width": self.difference.band_half_width,
-            "mean_absolute_difference": self.difference.mean_absolute_difference,
-            "reference_halves": {
-                "max_difference": self.halves.max_difference,
-                "mean_absolute_difference": self.halves.mean_absolute_difference,
-            },
-            "blocks": {"run": len(self.run.blocks), "reference": len(self.reference.blocks)},
-            "r_nm": self.run.centres,
-            "run": self.run.mean,
-            "run_interval_95": curve_error(self.run.blocks),
-            "reference": self.reference.mean,
-            "reference_interval_95": curve_error(self.reference.blocks),
-        }
-
 
 @dataclass(frozen=True)
 class DistributionComparison:
-    """A distribution of the run beside the reference's, in nm or degrees."""
+    """A distribution of the run beside the reference's, in nm, degrees or no unit."""
 
     run: Distribution
     reference: Distribution
     mean: MeanDifference
     spread: MeanDifference
 
-    def to_dict(self) -> dict[str, Any]:
-        """Means and standard deviations of both, and their differences."""
-        return {
-            "run": {"mean": self.run.average.to_dict(), "standard_deviation": self.run.spread.to_dict()},
-            "reference": {
-                "mean": self.reference.average.to_dict(),
-                "standard_deviation": self.reference.spread.to_dict(),
-            },
-            "difference": self.mean.difference,
-            "difference_interval_95": self.mean.interval,
-            "p_value": self.mean.p_value,
-            "standard_deviation_difference": self.spread.difference,
-            "standard_deviation_p_value": self.spread.p_value,
-        }
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of the run beside the reference's; None where one of them does not give it.
+
+    Parameters
+    ----------
+    run, reference : Estimate or None
+        In the unit that its place in `Comparison` says.
+    difference : MeanDifference or None
+        None unless both are there.
+    """
+
+    run: Estimate | None
+    reference: Estimate | None
+    difference: MeanDifference | None
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The number of neighbours in the first shell of the reference.
+
+    Parameters
+    ----------
+    edge : float
+        Where it ends, in nm: the first minimum of the reference's g(r).
+    number : Quantity
+        Of neighbours in other molecules.
+    """
+
+    edge: float
+    number: Quantity
 
 
 @dataclass(frozen=True)
 class Window:
-    """What of a trajectory was analysed: frames, their time in ps, blocks, and whether those are long enough."""
+    """What of a trajectory was analysed: frames, their time in ps, blocks, and whether those are long enough.
+
+    Parameters
+    ----------
+    atoms, frames : int
+        How many.
+    structure_frames : int
+        How many of the frames were looked at for structure.
+    duration, discarded : float
+        In ps.
+    n_blocks : int
+        How many blocks.
+    enough : bool
+        Whether they are as many and as long as a test needs.
+    correlation_times : dict of str to float
+        The time that is worth one independent value, in ps, for every mean over a frame.
+    """
 
     atoms: int
     frames: int
+    structure_frames: int
     duration: float
     discarded: float
     n_blocks: int
     enough: bool
+    correlation_times: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, times in ps."""
-        return {
-            "atoms": self.atoms,
-            "frames": self.frames,
-            "analysed_ps": self.duration,
-            "discarded_ps": self.discarded,
-            "blocks": self.n_blocks,
-            "long_enough": self.enough,
-        }
+    @property
+    def slowest(self) -> tuple[str, float] | None:
+        """The mean that forgets most slowly and its correlation time in ps; None where there is none."""
+        return max(self.correlation_times.items(), key=lambda item: item[1], default=None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found about one run beside one reference.
+    """All that was found about one run, or other data, beside one reference.
 
     Parameters
     ----------
-    run : Run
-        The run as read.
-    reference_source : tuple of str
-        The files of the reference.
+    name : str
+        What tables call it: the name of its folder or file.
+    run : Run or None
+        The run as read; None for reference data in the place of a run.
+    source, reference_source : tuple of str
+        The files of both.
+    dynamics_source : tuple of str
+        The files of the reference's motion, where they are others.
+    species : tuple of str, length N
+        Of the run.
     run_window, reference_window : Window
         What was analysed of each.
     block_time : float
         The least length of a block, in ps.
     rdf, rdf_whole : dict of str to CurveComparison
         g(r) between molecules (which the test judges), and with the pairs inside a molecule.
+    coordination : dict of str to CurveComparison
+        Under "A-B" the number of B within r of an A, in other molecules.
+    shells : dict of str to Shell
+        The same at the end of the first shell of the reference.
     bond_length, angle : dict of str to DistributionComparison
         In nm and degrees.
+    order, around : dict of str to DistributionComparison
+        Tetrahedral order, and the angles between four nearest neighbours in degrees.
+    hydrogen_bonds : Quantity or None
+        Per molecule; None where there are no donors.
+    motion, reference_motion : Motion
+        Of each.
+    diffusion : dict of str to Quantity
+        By formula, in nm²/ps.
+    reorientation : dict of str to Quantity
+        τ₂ of bonds in ps.
+    bands, band_shares : dict of Band to Quantity
+        Centroids in cm⁻¹, and the part of the whole density of states that lies there.
     energetics, integrity
-        From the log.
+        From the log; None without one.
     notes : tuple of str
         What was left out or looks unusual.
     verdict : tuple of str
@@ -120,57 +151,54 @@ class Comparison:
         Whether the run passes; None where it is too short to tell.
     failures : int
         How many of the first sentences of the verdict tell a failure.
+    more : tuple of Comparison
+        Others held against the same reference.
     """
 
-    run: Run
+    name: str
+    run: Run | None
+    source: tuple[str, ...]
     reference_source: tuple[str, ...]
+    dynamics_source: tuple[str, ...]
+    species: tuple[str, ...]
     run_window: Window
     reference_window: Window
     block_time: float
     rdf: dict[str, CurveComparison]
     rdf_whole: dict[str, CurveComparison]
+    coordination: dict[str, CurveComparison]
+    shells: dict[str, Shell]
     bond_length: dict[str, DistributionComparison]
     angle: dict[str, DistributionComparison]
-    energetics: Energetics
-    integrity: IntegrityRecord
+    order: dict[str, DistributionComparison]
+    around: dict[str, DistributionComparison]
+    hydrogen_bonds: Quantity | None
+    motion: Motion
+    reference_motion: Motion
+    diffusion: dict[str, Quantity]
+    reorientation: dict[str, Quantity]
+    bands: dict[Band, Quantity]
+    band_shares: dict[Band, Quantity]
+    energetics: Energetics | None
+    integrity: IntegrityRecord | None
     notes: tuple[str, ...]
     verdict: tuple[str, ...] = ()
     agrees: bool | None = None
     failures: int = 0
+    more: tuple[Comparison, ...] = field(default=())
 
     @property
     def enough(self) -> bool:
         """Whether run and reference are long enough for a test."""
         return self.run_window.enough and self.reference_window.enough
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def columns(self) -> tuple[Comparison, ...]:
+        """This one and the others, in the order in which they were asked for."""
+        return (self, *self.more)
+
+    def to_dict(self) -> dict[str, object]:
         """Everything as plain numbers, lists and strings, fit for JSON (no NaN: None instead)."""
-        plain = {
-            "verdict": list(self.verdict),
-            "agrees": self.agrees,
-            "rdf": {
-                pair: {**c.to_dict(), "with_intramolecular": self.rdf_whole[pair].to_dict()}
-                for pair, c in self.rdf.items()
-            },
-            "integrity": self.integrity.to_dict(),
-            "bond_length": {name: c.to_dict() for name, c in self.bond_length.items()},
-            "angle": {name: c.to_dict() for name, c in self.angle.items()},
-            "energetics": self.energetics.to_dict(),
-            "run": {**self.run_window.to_dict(), "settings": self.run.settings},
-            "reference": {**self.reference_window.to_dict(), "source": list(self.reference_source)},
-            "block_time_ps": self.block_time,
-            "notes": list(self.notes),
-        }
-        return dict(_plain(plain))
+        from openmm_duality.observables.plain import comparison_to_dict  # which needs these classes
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(np.asarray(value, dtype=np.float64).round(9).tolist())
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+        return comparison_to_dict(self)

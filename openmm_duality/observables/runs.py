@@ -1,19 +1,20 @@
 """A run directory as the analyses read it: settings, log and trajectory.
 
-The contract with the room that writes it: `run.json`, `topology.pdb`, `trajectory.dcd`, and `log.csv` with one row per
-report. A run that was killed may end in a half-written line or frame; what is whole is used, and a note says so.
+The contract with the room that writes it: `run.json`, `topology.pdb`, `trajectory.dcd`, `velocities.dcd` where it was
+asked for, and `log.csv` with one row per report. A run that was killed may end in a half-written line or frame; what
+is whole is used, and a note says so.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from openmm import app
+from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.observables.trajectory import Trajectory
@@ -70,7 +71,7 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     settings = _settings(directory)
     log, log_notes = _log(directory / "log.csv")
-    species = _species(directory / "topology.pdb", settings)
+    species, masses = _atoms(directory / "topology.pdb", settings)
     times = _report_times(log["time_ps"])
     if not len(times):
         ended = f"it is {settings.get('status', 'unfinished')}: {settings.get('reason') or 'no reason given'}"
@@ -84,13 +85,16 @@ def read_run(directory: str | Path) -> Run:
         announced.append(n_frames)
         return times[: min(n_frames, len(times))]
 
-    trajectory = Trajectory.from_dcd(path, species, times_of)
+    trajectory = Trajectory.from_dcd(path, species, masses, times_of)
     notes = [*log_notes, *trajectory.notes]
     if announced[0] != len(times):
         notes.append(
             f"log.csv has {len(times)} reports and trajectory.dcd {announced[0]} whole frames; the first "
             f"{len(trajectory)} of both were used."
         )
+    if (directory / "velocities.dcd").exists():
+        trajectory, velocity_notes = _with_velocities(trajectory, directory / "velocities.dcd")
+        notes += velocity_notes
     return Run(directory, settings, log, trajectory, tuple(notes))
 
 
@@ -144,8 +148,16 @@ def _report_times(times: FloatArray) -> FloatArray:
     return times[1:] if len(times) and times[0] == 0 else times
 
 
-def _species(path: Path, settings: dict[str, Any]) -> tuple[str, ...]:
-    """The species of every atom: from run.json where they are not elements, else those of the topology."""
+def _with_velocities(trajectory: Trajectory, path: Path) -> tuple[Trajectory, list[str]]:
+    """The trajectory with its velocities, and what was noticed of them."""
+    found = Trajectory.from_dcd(path, trajectory.species, trajectory.masses, lambda n: trajectory.times[:n])
+    if len(found) < len(trajectory):
+        return trajectory, [f"{path.name} has {len(found)} of {len(trajectory)} frames; velocities were not used."]
+    return replace(trajectory, velocity_reader=found.reader), []
+
+
+def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], FloatArray]:
+    """Species and masses of all atoms: from run.json where it lists them, else those of the topology's elements."""
     listed = settings.get("species")
     try:
         topology = app.PDBFile(str(path)).topology
@@ -154,10 +166,25 @@ def _species(path: Path, settings: dict[str, Any]) -> tuple[str, ...]:
     symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
     same_names = isinstance(listed, list) and set(listed) == set(symbols)
     if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
-        return tuple(str(kind) for kind in listed)
-    if None in symbols:
+        species = tuple(str(kind) for kind in listed)
+    elif None in symbols:
         raise DualityError(
             f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "
             f"{topology.getNumAtoms()} atoms; one of them must"
         )
-    return tuple(str(symbol) for symbol in symbols)
+    else:
+        species = tuple(str(symbol) for symbol in symbols)
+    return species, _masses(path, species, settings.get("masses"))
+
+
+def _masses(path: Path, species: tuple[str, ...], recorded: Any) -> FloatArray:
+    known = {kind: values[0] for kind, values in (recorded or {}).items() if len(values) == 1}
+    for kind in sorted(set(species) - set(known)):
+        try:
+            known[kind] = app.element.get_by_symbol(kind).mass.value_in_unit(unit.dalton)
+        except KeyError:
+            raise DualityError(
+                f"{path.parent}: run.json does not give one mass for {kind}, which is no element; write it there as "
+                f'"masses": {{"{kind}": [dalton]}}'
+            ) from None
+    return np.array([known[kind] for kind in species], dtype=np.float64)

@@ -7,6 +7,7 @@ k bin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -220,6 +221,40 @@ def compare_means(first: FloatArray, second: FloatArray, *, enough: bool = True)
     result = stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
     return MeanDifference(difference, float(interval.high - interval.low) / 2, float(result.pvalue))
+
+
+def compare_estimates(first: Estimate, second: Estimate, *, enough: bool = True) -> MeanDifference:
+    """Welch's t-test of two means with their errors, where those do not come from the scatter of blocks alone."""
+    difference = first.mean - second.mean
+    squares = np.array([first.error, second.error]) ** 2
+    blocks = np.array([first.n_blocks, second.n_blocks])
+    if not enough or blocks.min() < FEWEST_BLOCKS or not np.isfinite(difference) or not squares.sum() > 0:
+        return MeanDifference(difference, None, None)
+    freedom = squares.sum() ** 2 / (squares**2 / (blocks - 1)).sum()
+    error = float(np.sqrt(squares.sum()))
+    p_value = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return MeanDifference(difference, error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)), p_value)
+
+
+def jackknife(parts: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
+    """A number made of the mean of several equal parts, with the error that leaving out one at a time gives.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 11.
+
+    Parameters
+    ----------
+    parts : array, shape (n, ...)
+        Independent parts.
+    function : callable
+        From the mean of parts to the number.
+    """
+    count = len(parts)
+    value = function(parts.mean(axis=0))
+    if count < 2:
+        return Estimate(value, float("nan"), count)
+    without = np.array([function((parts.sum(axis=0) - part) / (count - 1)) for part in parts])
+    error = np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
+    return Estimate(value, float(error), count)
 
 
 def compare_curves(

@@ -45,6 +45,9 @@ class Chunk:
         return None if self.cells is None else self.cells[t]
 
 
+Reader = Callable[[int], Iterator[Chunk]]
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """Frames of one composition, evenly spaced in time, read as often as an analysis asks.
@@ -55,10 +58,14 @@ class Trajectory:
         What messages call it.
     species : tuple of str, length N
         The species of every atom.
+    masses : array, shape (N,)
+        In dalton.
     times : array, shape (T,)
         In ps.
     reader : callable
         Given the number of frames to skip, yields the rest as `Chunk`.
+    velocity_reader : callable or None
+        The same for velocities in nm/ps, in the place of positions; None where there are none.
     notes : tuple of str
         What was noticed when it was opened.
 
@@ -70,8 +77,10 @@ class Trajectory:
 
     name: str
     species: tuple[str, ...]
+    masses: FloatArray
     times: FloatArray
-    reader: Callable[[int], Iterator[Chunk]]
+    reader: Reader
+    velocity_reader: Reader | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,6 +110,11 @@ class Trajectory:
             return 0.0
         return float((self.times[-1] - self.times[0]) * len(self) / (len(self) - 1))
 
+    @property
+    def spacing(self) -> float:
+        """The time between frames in ps, 0 for a single one."""
+        return float(np.median(np.diff(self.times))) if len(self) > 1 else 0.0
+
     def first(self) -> Chunk:
         """The first frame."""
         chunk = next(iter(self))
@@ -110,22 +124,48 @@ class Trajectory:
         """The same without its first `n_frames` frames."""
         if n_frames == 0:
             return self
-        return replace(self, times=self.times[n_frames:], reader=lambda skip: self.reader(skip + n_frames))
+        return replace(
+            self,
+            times=self.times[n_frames:],
+            reader=_later(self.reader, n_frames),
+            velocity_reader=None if self.velocity_reader is None else _later(self.velocity_reader, n_frames),
+        )
+
+    def every(self, stride: int) -> Trajectory:
+        """The first frame and every `stride`-th one behind it, without velocities."""
+        if stride == 1:
+            return self
+
+        def reader(skip: int) -> Iterator[Chunk]:
+            ahead = 0  # frames of the next chunk that come before the next one wanted
+            for chunk in self.reader(skip * stride):
+                part = slice(ahead, None, stride)
+                ahead = (ahead - len(chunk)) % stride
+                if len(chunk.positions[part]):
+                    yield Chunk(chunk.positions[part], None if chunk.cells is None else chunk.cells[part])
+
+        return replace(self, times=self.times[::stride], reader=reader, velocity_reader=None)
 
     @staticmethod
     def from_frames(frames: Frames, name: str = "the reference") -> Trajectory:
         """Frames in memory."""
 
-        def reader(skip: int) -> Iterator[Chunk]:
-            step = _frames_per_chunk(frames.n_atoms)
-            for start in range(skip, len(frames), step):
-                part = slice(start, start + step)
-                yield Chunk(frames.positions[part], None if frames.cells is None else frames.cells[part])
+        def reader_of(values: FloatArray) -> Reader:
+            def reader(skip: int) -> Iterator[Chunk]:
+                step = _frames_per_chunk(frames.n_atoms)
+                for start in range(skip, len(frames), step):
+                    part = slice(start, start + step)
+                    yield Chunk(values[part], None if frames.cells is None else frames.cells[part])
 
-        return Trajectory(name, frames.species, frames.times, reader)
+            return reader
+
+        velocities = None if frames.velocities is None else reader_of(frames.velocities)
+        return Trajectory(name, frames.species, frames.masses, frames.times, reader_of(frames.positions), velocities)
 
     @staticmethod
-    def from_dcd(path: Path, species: tuple[str, ...], times: Callable[[int], FloatArray]) -> Trajectory:
+    def from_dcd(
+        path: Path, species: tuple[str, ...], masses: FloatArray, times: Callable[[int], FloatArray]
+    ) -> Trajectory:
         """A DCD file in Å, as OpenMM writes it.
 
         Parameters
@@ -134,6 +174,8 @@ class Trajectory:
             The file.
         species : tuple of str, length N
             The species of every atom.
+        masses : array, shape (N,)
+            In dalton.
         times : callable
             Given the number of whole frames in the file, the time of each in ps, shape (T,). It may be shorter: the
             frames beyond are left out.
@@ -158,7 +200,11 @@ class Trajectory:
                 for start in range(skip, len(known), step):
                     yield _chunk(path, start, *file.read(min(step, len(known) - start)))
 
-        return Trajectory(path.name, species, known, reader, tuple(notes))
+        return Trajectory(path.name, species, masses, known, reader, notes=tuple(notes))
+
+
+def _later(reader: Reader, n_frames: int) -> Reader:
+    return lambda skip: reader(skip + n_frames)
 
 
 def even_steps(times: FloatArray) -> bool:

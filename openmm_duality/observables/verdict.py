@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from openmm_duality.observables.results import Comparison, DistributionComparison
+from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
 from openmm_duality.observables.statistics import FEWEST_BLOCKS
 
 SIGNIFICANCE = 0.01
 LENGTH_TOLERANCE = 2e-4  # nm; a smaller difference of mean lengths is told, not held against the run
 ANGLE_TOLERANCE = 0.3  # degrees
+ORDER_TOLERANCE = 0.01
+HYDROGEN_BOND_TOLERANCE = 0.05  # per molecule
+BAND_TOLERANCE = 20.0  # cm⁻¹
+SHARE_TOLERANCE = 0.02  # of the whole density of states in a band
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
 
 
@@ -23,7 +27,7 @@ def judge(comparison: Comparison) -> Comparison:
         Without a verdict.
     """
     failures, findings = _integrity(comparison)
-    for part in (_rdf, _distributions, _energetics):
+    for part in (_rdf, _distributions, _order, _bands, _motion, _energetics):
         bad, good = part(comparison)
         failures += bad
         findings += good
@@ -36,7 +40,9 @@ def judge(comparison: Comparison) -> Comparison:
 
 
 def _integrity(comparison: Comparison) -> tuple[list[str], list[str]]:
-    record, failures = comparison.integrity, []
+    record, failures = comparison.integrity, list[str]()
+    if record is None:
+        return [], []
     if record.status == "stopped":
         failures.append(
             f"The run stopped itself after {record.time:.4g} ps: {record.reason.rstrip('.') or 'no reason'}."
@@ -96,10 +102,89 @@ def _distributions(comparison: Comparison) -> tuple[list[str], list[str]]:
     return failures, findings
 
 
+def _order(comparison: Comparison) -> tuple[list[str], list[str]]:
+    failures: list[str] = []
+    findings: list[str] = []
+    for kind, c in comparison.order.items():
+        p = c.mean.p_value
+        bad = p is not None and p < SIGNIFICANCE and abs(c.mean.difference) > ORDER_TOLERANCE
+        (failures if bad else findings).append(
+            f"The tetrahedral order of {kind} is {c.run.average.mean:.3f}, in the reference "
+            f"{c.reference.average.mean:.3f} (difference {_signed(c.mean.difference, 3)}{_pm(c.mean.interval, 3)})."
+        )
+    q = comparison.hydrogen_bonds
+    if q is not None:
+        bad = _differs(q, HYDROGEN_BOND_TOLERANCE)
+        (failures if bad else findings).append(f"Hydrogen bonds per molecule: {_numbers(q, 2)}.")
+    return failures, findings
+
+
+def _bands(comparison: Comparison) -> tuple[list[str], list[str]]:
+    failures: list[str] = []
+    findings: list[str] = []
+    for (low, high), q in comparison.bands.items():
+        if q.run is None or q.reference is None:
+            continue
+        name, share = f"band at {low:,.0f}–{high:,.0f} cm⁻¹", comparison.band_shares[low, high]
+        if _differs(share, SHARE_TOLERANCE):
+            failures.append(f"The {name} holds {_numbers(share, 1, ' %', 100)} of the spectrum.")
+        (failures if _differs(q, BAND_TOLERANCE) else findings).append(
+            f"The centroid of the {name} is {_numbers(q, 0, ' cm⁻¹')}."
+        )
+    return failures, findings
+
+
+def _motion(comparison: Comparison) -> tuple[list[str], list[str]]:
+    failures: list[str] = []
+    findings: list[str] = []
+    several = len(comparison.diffusion) > 1
+    for name, q in _known(comparison.diffusion).items():
+        whose = f" of {subscripts(name)}" if several else ""
+        text = f"The diffusion coefficient{whose} is {_numbers(q, 2, ' Å²/ps', 100)}"
+        (failures if _differs(q) else findings).append(f"{text}{_half_known(q)}.")
+    for name, q in _known(comparison.reorientation).items():
+        text = f"The {dash(name)} bonds turn in τ₂ = {_numbers(q, 2, ' ps')}"
+        (failures if _differs(q) else findings).append(f"{text}{_half_known(q)}.")
+    return failures, findings
+
+
+def _known(found: dict[str, Quantity]) -> dict[str, Quantity]:
+    return {name: q for name, q in found.items() if q.run is not None and q.reference is not None}
+
+
+def _half_known(q: Quantity) -> str:
+    """A word on how little the errors allow to see, where they are wide."""
+    d = q.difference
+    if d is None or d.interval is None or q.reference is None:
+        return ""
+    share = d.interval / abs(q.reference.mean)
+    return f"; differences below {100 * share:.0f} % would not be seen" if share > 0.1 else ""
+
+
+def _differs(q: Quantity, tolerance: float = 0.0) -> bool:
+    d = q.difference
+    return d is not None and d.p_value is not None and d.p_value < SIGNIFICANCE and abs(d.difference) > tolerance
+
+
+def _numbers(q: Quantity, digits: int, sign: str = "", scale: float = 1.0) -> str:
+    """One number beside the other, each with its error, as far as they are known."""
+    run, reference = (
+        "not known" if e is None else f"{scale * e.mean:,.{digits}f}{_pm(scale * e.interval, digits)}{sign}"
+        for e in (q.run, q.reference)
+    )
+    return f"{run}, in the reference {reference}"
+
+
+def _pm(width: float | None, digits: int) -> str:
+    return "" if width is None else _half(width, digits)
+
+
 def _energetics(comparison: Comparison) -> tuple[list[str], list[str]]:
     e = comparison.energetics
     failures: list[str] = []
     findings: list[str] = []
+    if e is None:
+        return failures, findings
     nvt = e.canonical_mean is not None
     kept = f"The mean temperature is {e.temperature.mean:.1f}{_half(e.temperature.interval, 1)} K"
     p = e.temperature.p_value(e.target)
@@ -129,9 +214,11 @@ def _doubts(comparison: Comparison) -> list[str]:
     doubts = []
     for window, name in ((comparison.run_window, "The run"), (comparison.reference_window, "The reference")):
         if not window.enough:
+            slow = window.slowest
+            why = f" (its {dash(slow[0])} forgets in {slow[1]:.2g} ps)" if slow and slow[1] > 0 else ""
             doubts.append(
                 f"{name} is too short to tell: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent "
-                f"blocks of {comparison.block_time:g} ps are the least for a test."
+                f"blocks of {comparison.block_time:.2g} ps{why} are the least for a test."
             )
     return doubts
 
@@ -139,6 +226,11 @@ def _doubts(comparison: Comparison) -> list[str]:
 def dash(name: str) -> str:
     """A pair or triple of species as printed, with en dashes."""
     return name.replace("-", "–")
+
+
+def subscripts(formula: str) -> str:
+    """A formula as printed, with its numbers below the line."""
+    return formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def _means(name: str, c: DistributionComparison, word: str, scale: int, sign: str, digits: int) -> str:

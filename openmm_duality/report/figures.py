@@ -1,54 +1,38 @@
-"""The figures of the page: the reference in near-black with a grey band, the run in one accent colour.
-
-Every figure is drawn once, at the width of a phone, and written twice: as PNG for a talk, and as SVG whose colours are
-variables of the page's style, so that it follows light and dark.
-"""
+"""The figures of a comparison: structure, motion and energy, all runs over the reference."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.energetics import conserved
-from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison
-from openmm_duality.observables.statistics import FloatArray, curve_error
-from openmm_duality.observables.verdict import dash
+from openmm_duality.observables.motion import Motion
+from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.trajectory import counts
+from openmm_duality.observables.verdict import dash, subscripts
+from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
+from openmm_duality.report.style import (
+    INK,
+    MUTED,
+    REFERENCE,
+    RULE,
+    RUN,
+    WIDTH,
+    colour,
+    house_style,
+    inline,
+    png,
+    svg,
+)
 
-INK, MUTED, RULE = "#1c1c20", "#6b6b74", "#d9d9de"
-REFERENCE, RUN = "#2d2d33", "#c2410c"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", REFERENCE: "--reference", RUN: "--run"}
-_STYLE = {
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "legend.frameon": False,
-    "lines.solid_capstyle": "round",
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "xtick.major.width": 0.7,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-    "ytick.major.width": 0.7,
-}
-_WIDTH = 3.7  # inches
+__all__ = ["INK", "MUTED", "REFERENCE", "RULE", "RUN", "figures", "house_style", "inline", "png", "svg"]
+
+_MOST_PEAKS = 1.12  # of the highest peak between molecules: those inside a molecule run off the top
+_SEEN = 1e-3  # of the highest density: the tails beyond are not shown
+_SHOWN = 0.01  # of the highest density of a spectrum
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
@@ -61,164 +45,221 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """
     drawn: dict[str, Figure] = {}
     with house_style():
-        for pair, c in comparison.rdf.items():
-            drawn[f"rdf-{pair}"] = _rdf(pair, c, comparison.rdf_whole[pair])
-        for name, d in comparison.bond_length.items():
-            drawn[f"length-{name}"] = _distribution(f"{dash(name)} length", d, 10.0, "length / Å", "density / Å⁻¹")
-        for name, d in comparison.angle.items():
-            drawn[f"angle-{name}"] = _distribution(f"{dash(name)} angle", d, 1.0, "angle / °", "density / °⁻¹")
-        drawn["temperature"] = _temperature(comparison)
-        drawn["energy"] = _energy(comparison)
+        for pair in comparison.rdf:
+            drawn[f"rdf-{pair}"] = _rdf(comparison, pair)
+            drawn[f"coordination-{pair}"] = _coordination(comparison, pair)
+        kinds = (
+            ("bond_length", "length", "length", 10.0, "length / Å", "density / Å⁻¹"),
+            ("angle", "angle", "angle", 1.0, "angle / °", "density / °⁻¹"),
+            ("around", "around", "angle of neighbours", 1.0, "angle / °", "density / °⁻¹"),
+            ("order", "order", "tetrahedral order", 1.0, "q", "density"),
+        )
+        for pick, file, word, scale, x_label, y_label in kinds:
+            for name in getattr(comparison, pick):
+                curves = lines(comparison, pick, name, scale)
+                drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)
+        drawn |= _motions(comparison)
+        if any(c.run is not None for c in comparison.columns):
+            drawn["temperature"], drawn["energy"] = _temperature(comparison), _energy(comparison)
+        for figure in drawn.values():  # laid out once, or every file it is written to would do it anew
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
     return drawn
 
 
-def svg(figure: Figure, name: str) -> str:
-    """A figure as SVG to stand inside a page: colours as variables, identifiers of its own, no fixed size."""
-    buffer = io.StringIO()
-    with house_style(), matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="((?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib|FillBetween)[\w.]*)"', "", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r"font: ([\d.]+px|[a-z\d ]+ [\d.]+px) '[^;\"]*", r"font: \1 var(--sans)", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    return text
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG on white, 200 dots per inch."""
-    buffer = io.BytesIO()
-    with house_style():
-        figure.savefig(buffer, format="png", dpi=200, facecolor="white")
-    return buffer.getvalue()
-
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """The style in which every figure is drawn and written."""
-    with matplotlib.rc_context(_STYLE):
-        yield
-
-
-def _rdf(pair: str, between: CurveComparison, whole: CurveComparison) -> Figure:
-    figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+def _rdf(comparison: Comparison, pair: str) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    r = 10 * whole.run.centres
-    ceiling = 1.12 * float(max(between.run.mean.max(), between.reference.mean.max()))
-    for curve, colour, zorder in ((whole.reference.blocks, REFERENCE, 2), (whole.run.blocks, RUN, 3)):
-        _banded(top, r, curve, colour, zorder)
+    whole = lines(comparison, "rdf_whole", pair, 10.0)
+    between = lines(comparison, "rdf", pair, 10.0)
+    draw(top, whole)
     top.axhline(1, color=RULE, linewidth=0.7, zorder=0)
-    top.set_ylim(0, ceiling)
+    top.set_ylim(0, max(1.2, _MOST_PEAKS * max(float(blocks.mean(axis=0).max()) for *_, blocks in between)))
     top.set_ylabel("g(r)")
-    top.set_title(f"{dash(pair)}")
-    _key(top)
-    difference = between.run.mean - between.reference.mean
-    half = between.difference.band_half_width
+    top.set_title(dash(pair))
+    key(figure, top, whole)
+    reference = between[0][3].mean(axis=0)
+    for zorder, (_, shade, r, blocks) in enumerate(between[1:], start=2):
+        below.plot(r, blocks.mean(axis=0) - reference, color=shade, linewidth=1.1, zorder=zorder)
+    half = comparison.rdf[pair].difference.band_half_width
     if half is not None:
         below.axhspan(-half, half, color=REFERENCE, alpha=0.12, linewidth=0, zorder=0)
     below.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
-    below.plot(r, difference, color=RUN, linewidth=1.1, zorder=2)
-    reach = 1.25 * max(half or 0.0, between.difference.max_difference)
-    below.set_ylim(-reach, reach)
+    reach = 1.25 * max([half or 0.0, *(c.rdf[pair].difference.max_difference for c in comparison.columns)])
+    below.set_ylim(-reach or -1, reach or 1)
     below.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
     below.set_ylabel("difference")
     below.set_xlabel("r / Å")
-    nearest = r[np.flatnonzero(np.maximum(whole.run.mean, whole.reference.mean))[0]]
-    below.set_xlim(max(0.0, nearest - 0.4), r[-1])
+    r = whole[0][2]
+    seen = np.flatnonzero(np.max([blocks.mean(axis=0) for *_, blocks in whole], axis=0))
+    below.set_xlim(max(0.0, r[seen[0]] - 0.4) if len(seen) else 0.0, r[-1])
     figure.align_ylabels()
     return figure
 
 
-def _distribution(title: str, d: DistributionComparison, scale: float, x_label: str, y_label: str) -> Figure:
-    figure = Figure(figsize=(_WIDTH, 2.5), layout="constrained")
-    axes = figure.subplots()
-    x = scale * d.run.centres
-    for curve, colour, zorder in ((d.reference, REFERENCE, 2), (d.run, RUN, 3)):
-        _banded(axes, x, curve.blocks / scale, colour, zorder)
-        axes.axvline(scale * curve.average.mean, color=colour, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    seen = np.flatnonzero(np.maximum(d.run.mean, d.reference.mean) > 1e-3 * d.reference.mean.max())
+def _coordination(comparison: Comparison, pair: str) -> Figure:
+    """Of the two ways to count a pair, the one around the rarer species, which has the larger numbers."""
+    number = counts(comparison.species)
+    centre, other = sorted(pair.split("-"), key=lambda kind: number[kind])
+    name = f"{centre}-{other}"
+    figure, axes = panel(2.3)
+    drawn = lines(comparison, "coordination", name, 10.0)
+    draw(axes, drawn)
+    shell = comparison.shells.get(name)
+    last = drawn[0][2][-1]
+    if shell is not None:
+        axes.axvline(10 * shell.edge, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+        last = min(last, 10 * shell.edge * 1.35)
+    inside = [blocks.mean(axis=0)[x <= last].max(initial=0.0) for _, _, x, blocks in drawn]
+    top = max(inside) or 1.0
+    first = min((x[np.argmax(blocks.mean(axis=0) > 0.01 * top)] for _, _, x, blocks in drawn), default=0.0)
+    axes.set_xlim(max(0.0, first - 0.2), last)
+    axes.set_ylim(0, 1.05 * top)
+    axes.set_title(f"{other} around {centre}")
+    axes.set_xlabel("r / Å")
+    axes.set_ylabel("neighbours within r")
+    key(figure, axes, drawn)
+    return figure
+
+
+def _distribution(title: str, drawn: list[Line], scale: float, x_label: str, y_label: str) -> Figure:
+    figure, axes = panel(2.5)
+    draw(axes, drawn, 1 / scale)
+    means = [blocks.mean(axis=0) for *_, blocks in drawn]
+    x = drawn[0][2]
+    seen = np.flatnonzero(np.max(means, axis=0) > _SEEN * means[0].max())
     margin = 0.06 * (x[seen[-1]] - x[seen[0]])
-    axes.set_xlim(max(0.0, x[seen[0]] - margin), x[seen[-1]] + margin)
-    axes.set_ylim(0, None)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlim(x[seen[0]] - margin, x[seen[-1]] + margin)
+    axes.set_ylim(bottom=0)
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    _key(axes)
+    key(figure, axes, drawn)
+    return figure
+
+
+def _motions(comparison: Comparison) -> dict[str, Figure]:
+    motions = [comparison.reference_motion, *(c.motion for c in comparison.columns)]
+    drawn: dict[str, Figure] = {}
+    for name in sorted({name for m in motions for name in m.diffusion}):
+        curves = [_lagged(m, "diffusion", "displacement", name) for m in motions]
+        figure, axes = _against_lag(comparison, curves, f"Displacement of {subscripts(name)}", 100.0)
+        axes.set_ylabel("mean square / Å²")
+        drawn[f"displacement-{name}"] = figure
+    for name in sorted({name for m in motions for name in m.reorientation}):
+        curves = [_lagged(m, "reorientation", "correlation", name) for m in motions]
+        figure, axes = _against_lag(comparison, curves, f"Reorientation of {dash(name)}", 1.0)
+        axes.set_ylabel("C₂")
+        axes.set_ylim(0, 1)
+        drawn[f"reorientation-{name}"] = figure
+    found = [m.spectra for m in motions]
+    for kind in sorted({kind for s in found if s is not None for kind in s.density}):
+        drawn[f"spectrum-{kind}"] = _spectrum(
+            comparison, kind, moving_lines(comparison, [None if s is None else s.density.get(kind) for s in found])
+        )
+    for kind in sorted({kind for s in found if s is not None for kind in s.autocorrelation}):
+        curves = [None if s is None else s.autocorrelation.get(kind) for s in found]
+        figure, axes = _against_lag(comparison, curves, f"Velocity autocorrelation of {kind}", 1.0)
+        axes.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
+        axes.set_xlabel("t / fs")
+        axes.set_xlim(0, 300)
+        axes.xaxis.set_major_formatter(lambda t, _: f"{t:g}")
+        drawn[f"autocorrelation-{kind}"] = figure
+    return drawn
+
+
+def _lagged(motion: Motion, part: str, curve: str, name: str) -> Curve | None:
+    found = getattr(motion, part).get(name)
+    if found is None:
+        return None
+    measured = getattr(found, curve)
+    return Curve(measured.lags, measured.blocks)
+
+
+def _against_lag(comparison: Comparison, curves: list[Curve | None], title: str, scale: float) -> tuple[Figure, Axes]:
+    figure, axes = panel(2.5)
+    fine = title.startswith("Velocity")
+    drawn = [(n, k, (1e3 if fine else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
+    draw(axes, drawn, scale)
+    axes.set_xlim(0, max(x[-1] for _, _, x, _ in drawn))
+    axes.set_ylim(bottom=None if fine else 0)
+    axes.set_title(title)
+    axes.set_xlabel("t / ps")
+    key(figure, axes, drawn)
+    return figure, axes
+
+
+def _spectrum(comparison: Comparison, kind: str, drawn: list[Line]) -> Figure:
+    figure, axes = panel(2.5)
+    draw(axes, drawn, 1e3)
+    for band in comparison.bands:
+        axes.axvspan(*band, color=REFERENCE, alpha=0.06, linewidth=0, zorder=0)
+    last = max(x[np.flatnonzero(b.mean(axis=0) > _SHOWN * b.mean(axis=0).max())[-1]] for _, _, x, b in drawn)
+    axes.set_xlim(0, 1.05 * last)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"Vibrations of {kind}")
+    axes.set_xlabel("wavenumber / cm⁻¹")
+    axes.set_ylabel("density / 10⁻³ cm")
+    key(figure, axes, drawn)
     return figure
 
 
 def _temperature(comparison: Comparison) -> Figure:
-    log = comparison.run.log
-    figure = Figure(figsize=(_WIDTH, 2.3), layout="constrained")
-    axes = figure.subplots()
-    times, values = log["time_ps"], log["temperature_K"]
-    axes.plot(times, values, color=RUN, linewidth=0.5, alpha=0.35)
-    axes.plot(times, _smooth(values), color=RUN, linewidth=1.4)
-    if comparison.energetics.canonical_mean is not None:
-        axes.axhline(comparison.energetics.target, color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 2)))
-    axes.set_title("Temperature")
+    figure, axes = panel(2.3)
+    drawn: list[Line] = []
+    for column, c in enumerate(comparison.columns):
+        if c.run is None or c.energetics is None:
+            continue
+        times, values, shade = c.run.log["time_ps"], c.run.log["temperature_K"], colour(column)
+        if not comparison.more:
+            axes.plot(times, values, color=shade, linewidth=0.5, alpha=0.35)
+        axes.plot(times, smooth(values), color=shade, linewidth=1.4)
+        if c.energetics.canonical_mean is not None:
+            axes.axhline(c.energetics.target, color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 2)))
+        drawn.append((c.name, shade, times, (smooth(values) if comparison.more else values)[None]))
+    axes.set_title("Temperature" if not comparison.more else "Temperature, smoothed")
     axes.set_ylabel("T / K")
-    _time_axis(axes, comparison)
+    _time_axis(axes, comparison, drawn)
+    if comparison.more:
+        key(figure, axes, drawn)
     return figure
 
 
 def _energy(comparison: Comparison) -> Figure:
-    run = comparison.run
-    kept, name = conserved(run, run.log)
-    losses = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
-    values, title = (run.log["potential_energy"], losses) if kept is None else (kept, name.capitalize())
-    atoms = len(run.trajectory.species)
-    figure = Figure(figsize=(_WIDTH, 2.3), layout="constrained")
-    axes = figure.subplots()
-    per_atom = 1e3 * (values - np.median(values)) / atoms
-    axes.plot(run.log["time_ps"], per_atom, color=RUN, linewidth=0.5 if kept is None else 0.9)
-    axes.set_title(f"{title}, less its median")
+    """What is conserved, or the potential energy where nothing is; every run less its median."""
+    figure, axes = panel(2.3)
+    drawn: list[Line] = []
+    titles = []
+    for column, c in enumerate(comparison.columns):
+        run = c.run
+        if run is None:
+            continue
+        kept, name = conserved(run, run.log)
+        losses = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
+        values, title = (run.log["potential_energy"], losses) if kept is None else (kept, name.capitalize())
+        titles.append(title)
+        times, shade = run.log["time_ps"], colour(column)
+        per_atom = 1e3 * (values - np.median(values)) / len(c.species)
+        if comparison.more:
+            per_atom = smooth(per_atom)
+        axes.plot(times, per_atom, color=shade, linewidth=0.5 if kept is None else 0.9, zorder=10 - column)
+        drawn.append((c.name, shade, times, per_atom[None]))
+    axes.set_title(f"{titles[0] if len(set(titles)) == 1 else 'Energy'}, less its median")
     axes.set_ylabel("J/mol per atom")
-    _time_axis(axes, comparison)
+    _time_axis(axes, comparison, drawn)
+    if comparison.more:
+        key(figure, axes, drawn)
     return figure
 
 
-def _time_axis(axes: Axes, comparison: Comparison) -> None:
+def _time_axis(axes: Axes, comparison: Comparison, drawn: list[Line]) -> None:
     """The whole run in ps, with the discarded beginning shaded."""
-    times = comparison.run.log["time_ps"]
-    axes.set_xlim(0, times[-1])
+    axes.set_xlim(0, max(times[-1] for _, _, times, _ in drawn))
     axes.set_xlabel("time / ps")
+    sound = {c.name for c in comparison.columns if c.integrity is not None and c.integrity.status != "stopped"}
+    shown = [values for name, _, _, values in drawn if name in sound]
+    if shown and len(shown) < len(drawn):  # a run that broke down would press the others flat
+        low, high = (np.min([v.min() for v in shown]), np.max([v.max() for v in shown]))
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     if comparison.run_window.discarded > 0:
         axes.axvspan(0, comparison.run_window.discarded, color=REFERENCE, alpha=0.10, linewidth=0, zorder=0)
-
-
-def _banded(axes: Axes, x: FloatArray, blocks: FloatArray, colour: str, zorder: int) -> None:
-    mean, half = blocks.mean(axis=0), curve_error(blocks)
-    if np.isfinite(half).all():
-        axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.22, linewidth=0, zorder=zorder - 0.5)
-    axes.plot(x, mean, color=colour, linewidth=1.3, zorder=zorder)
-
-
-def _key(axes: Axes) -> None:
-    """Names in the colour of their lines, in place of a legend box."""
-    for place, (word, colour) in enumerate((("run", RUN), ("reference", REFERENCE))):
-        axes.text(
-            1.0 - 0.27 * (1 - place),
-            1.03,
-            word,
-            transform=axes.transAxes,
-            ha="right",
-            va="bottom",
-            color=colour,
-            fontsize=9,
-            fontweight="bold",
-        )
-
-
-def _smooth(values: FloatArray) -> FloatArray:
-    """A running mean over a fortieth of the trace, shortened at both ends."""
-    half = max(1, len(values) // 80)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.maximum(np.arange(len(values)) - half, 0)
-    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return np.asarray((total[high] - total[low]) / (high - low))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from openmm import app
 from openmm_duality.reference.frames import FloatArray, Frames
 from openmm_duality.units import BOLTZMANN
 
-MASSES = {"H": 1.008, "O": 15.999, "Ar": 39.948}
+MASSES = {"H": 1.008, "C": 12.011, "O": 15.999, "Ar": 39.948}
 EDGE = 1.3
 
 
@@ -60,17 +61,9 @@ def write_run(directory: Path, source: Frames, *, left: int = 0, seed: int = 0, 
     for kind in source.species:
         topology.addAtom(kind, app.element.get_by_symbol(kind), topology.addResidue("ATM", chain))
     app.PDBFile.writeFile(topology, source.positions[0] * 10, str(directory / "topology.pdb"))
-    with DCDTrajectoryFile(str(directory / "trajectory.dcd"), "w") as file:
-        cells = {}
-        if source.cells is not None:
-            lengths = np.linalg.norm(source.cells, axis=2)
-            unit = source.cells / lengths[..., None]
-            cosines = np.stack([(unit[:, i] * unit[:, j]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
-            cells = {
-                "cell_lengths": (10 * lengths).astype(np.float32),
-                "cell_angles": np.degrees(np.arccos(cosines)).astype(np.float32),
-            }
-        file.write((10 * source.positions).astype(np.float32), **cells)
+    write_dcd(directory / "trajectory.dcd", source.positions, source.cells)
+    if source.velocities is not None:
+        write_dcd(directory / "velocities.dcd", source.velocities, source.cells)
     kinetic = BOLTZMANN * 300 * rng.gamma(freedom / 2, 1, count)
     columns = (
         "step,time_ps,potential_energy,kinetic_energy,conserved_quantity,temperature_K,volume_nm3,"
@@ -99,3 +92,24 @@ def write_run(directory: Path, source: Frames, *, left: int = 0, seed: int = 0, 
     }
     (directory / "run.json").write_text(json.dumps({**record, **settings}))
     return directory
+
+
+def write_dcd(path: Path, positions: FloatArray, cells: FloatArray | None) -> None:
+    """A DCD file of positions in nm, as OpenMM writes it."""
+    with DCDTrajectoryFile(str(path), "w") as file:
+        box = {}
+        if cells is not None:
+            lengths = np.linalg.norm(cells, axis=2)
+            unit = cells / lengths[..., None]
+            cosines = np.stack([(unit[:, i] * unit[:, j]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
+            box = {
+                "cell_lengths": (10 * lengths).astype(np.float32),
+                "cell_angles": np.degrees(np.arccos(cosines)).astype(np.float32),
+            }
+        file.write((10 * positions).astype(np.float32), **box)
+
+
+def imaged(source: Frames, seed: int = 0) -> Frames:
+    """The same frames with every atom moved to a periodic image of its own, anew in every frame."""
+    shifts = np.random.default_rng(seed).integers(-2, 3, source.positions.shape)
+    return replace(source, positions=source.positions + np.einsum("tia,tax->tix", shifts, source.cells))

@@ -10,6 +10,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import Comparison, compare, read_run
 from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.reference.frames import FloatArray, Frames
 from tests.observables import made
 
 
@@ -167,3 +168,142 @@ def test_a_position_that_is_not_a_number_is_an_error(tmp_path):
 def test_single_points_are_no_trajectory(reference):
     with pytest.raises(DualityError, match="not dynamics"):
         Trajectory.from_frames(replace(reference, times=np.zeros(len(reference))))
+
+
+def test_several_are_held_against_the_same_reference(tmp_path, reference):
+    """Runs and data side by side: what each is told is what it is told alone."""
+    runs = [made.write_run(tmp_path / name, made.water(120, seed)) for name, seed in (("a", 20), ("b", 21))]
+    data = made.water(120, 22, bond=0.103)
+    data.save(tmp_path / "other.safetensors")
+    found = compare(runs[0], reference, more=[runs[1], tmp_path / "other.safetensors"], r_max=0.5, progress=False)
+    assert [c.name for c in found.columns] == ["a", "b", "other.safetensors"]
+    assert [c.agrees for c in found.columns] == [True, True, False]
+    assert found.more[1].energetics is None
+    assert found.more[1].integrity is None
+    alone = quick(runs[1], reference)
+    assert found.more[0].verdict == alone.verdict
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert [other["name"] for other in plain["more"]] == ["b", "other.safetensors"]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, reference):
+    runs = []
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        runs.append(made.write_run(tmp_path / folder / "run", made.water(60, 23)))
+    found = compare(runs[0], reference, more=[runs[1]], r_max=0.5, progress=False)
+    assert [c.name for c in found.columns] == ["run", "run (2)"]
+
+
+def test_other_data_of_another_substance_are_refused(tmp_path, reference):
+    run = made.write_run(tmp_path / "run", made.water(60, 24))
+    argon = made.frames(("Ar",) * 5, np.random.default_rng(0).random((5, 5, 3)), np.eye(3))
+    with pytest.raises(DualityError, match="another composition"):
+        compare(run, reference, more=[argon], r_max=0.5, progress=False)
+    with pytest.raises(DualityError, match="another composition"):
+        compare(run, reference, dynamics=argon, r_max=0.5, progress=False)
+
+
+BONDS = {("H", "O"): 0.13}
+
+
+def breathing(source: Frames, breath: FloatArray) -> Frames:
+    """Water whose bonds all are longer by 2 % of a number per frame."""
+    stretched = source.positions.copy()
+    for h in (1, 2):
+        arms = stretched[:, h::3] - stretched[:, ::3]
+        stretched[:, h::3] = stretched[:, ::3] + arms * (1 + 0.02 * breath[:, None, None])
+    return replace(source, positions=stretched)
+
+
+def slow_water(n_frames: int, seed: int, memory: float) -> Frames:
+    """Water whose bonds all breathe together and forget with this many frames."""
+    rng, keep = np.random.default_rng(seed), np.exp(-1 / memory)
+    breath = np.empty(n_frames)
+    breath[0] = rng.normal()
+    for t in range(1, n_frames):
+        breath[t] = keep * breath[t - 1] + np.sqrt(1 - keep**2) * rng.normal()
+    return breathing(made.water(n_frames, seed), breath)
+
+
+def test_blocks_last_as_long_as_the_slowest_thing_asks(tmp_path):
+    run = made.write_run(tmp_path / "run", slow_water(400, 25, 10.0))
+    found = compare(run, slow_water(400, 26, 10.0), lengths=BONDS, r_max=0.5, progress=False)
+    exact = 0.1 * (1 + np.exp(-0.1)) / (1 - np.exp(-0.1))  # ps, of an autoregressive series
+    name, time = found.run_window.slowest
+    assert name == "H-O"
+    assert time == pytest.approx(exact, rel=0.5)
+    both = (found.run_window.slowest[1], found.reference_window.slowest[1])
+    assert found.block_time == pytest.approx(2 * max(both))
+    for window in (found.run_window, found.reference_window):
+        assert window.duration / window.n_blocks >= found.block_time or not window.enough
+
+
+def test_a_run_that_drifts_all_along_is_too_short_to_tell(tmp_path):
+    run = made.write_run(tmp_path / "run", breathing(made.water(120, 27), np.linspace(-1, 1, 120)))
+    found = compare(run, made.water(400, 28), lengths=BONDS, r_max=0.5, progress=False)
+    assert found.agrees is None
+    assert "H–O forgets in" in found.verdict[0]
+
+
+def dense_water(seed: int, shift: float = 0.0) -> Frames:
+    """Argon-like atoms that swing at 1000 cm⁻¹, every 2 fs for 3 ps, and their velocities."""
+    rng = np.random.default_rng(seed)
+    t = 0.002 * np.arange(1, 1501)[:, None, None]
+    omega = 2 * np.pi * (1000.0 + shift + rng.normal(0, 20, (24, 1))) / 33.356
+    phase, home = rng.uniform(0, 6.28, (24, 3)), made.water(1, 1).positions[0, ::3]
+    swing = made.frames(("Ar",) * 24, home + 0.01 * np.sin(omega * t + phase), np.eye(3) * made.EDGE, 0.002)
+    return replace(swing, velocities=0.01 * omega * np.cos(omega * t + phase))
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.0, True), (60.0, False)])
+def test_bands_are_compared(tmp_path, shift, same):
+    run = made.write_run(tmp_path / "run", dense_water(29, shift))
+    found = quick(run, replace(dense_water(30), velocities=None))
+    assert found.motion.spectra.source == "velocities"
+    assert found.reference_motion.spectra.source == "positions"
+    (band,) = found.bands.values()
+    assert band.difference.difference == pytest.approx(shift, abs=15)
+    assert any("centroid" in sentence for sentence in found.verdict[: found.failures]) != same
+
+
+def test_asked_bands_are_used_and_checked(tmp_path):
+    run = made.write_run(tmp_path / "run", dense_water(31))
+    found = compare(run, dense_water(32), bands=[(900, 1100)], r_max=0.5, progress=False)
+    assert list(found.bands) == [(900.0, 1100.0)]
+    with pytest.raises(DualityError, match="bands"):
+        compare(run, dense_water(32), bands=[(1100, 900)], r_max=0.5, progress=False)
+
+
+def test_a_viscosity_corrects_for_the_cell(tmp_path):
+    rng = np.random.default_rng(33)
+    walks = [
+        made.frames(("Ar",) * 30, np.cumsum(rng.normal(0, 0.01, (400, 30, 3)), 0), np.eye(3) * 1.3, 0.05)
+        for _ in range(2)
+    ]
+    run = made.write_run(tmp_path / "run", walks[0])
+    found = compare(run, walks[1], r_max=0.5, viscosity=0.8e-3 * unit.pascal * unit.second, progress=False)
+    correction = found.motion.diffusion["Ar"].correction
+    assert correction == pytest.approx(found.reference_motion.diffusion["Ar"].correction)
+    assert correction == pytest.approx(2.837297 * 1.380649e-23 * 300 / (6 * np.pi * 0.8e-3 * 1.3e-9) * 1e6, rel=1e-5)
+    assert found.diffusion["Ar"].difference.p_value > 1e-4
+
+
+def test_velocities_cut_short_are_left_out_and_told(tmp_path):
+    run = made.write_run(tmp_path / "run", dense_water(34))
+    path = run / "velocities.dcd"
+    path.write_bytes(path.read_bytes()[:-5000])
+    found = read_run(run)
+    assert found.trajectory.velocity_reader is None
+    assert any("velocities were not used" in note for note in found.notes)
+
+
+def test_thinned_frames_are_the_ones_asked_for(tmp_path, monkeypatch):
+    source = made.water(50, 35)
+    monkeypatch.setattr("openmm_duality.observables.trajectory._COORDINATES_PER_CHUNK", 3 * 72 * 4)
+    trajectory = Trajectory.from_frames(source).after(3)
+    for stride in (1, 3, 7, 100):
+        thinned = trajectory.every(stride)
+        read = np.concatenate([chunk.positions for chunk in thinned])
+        assert (read == source.positions[3::stride]).all()
+        assert len(thinned) == len(read)

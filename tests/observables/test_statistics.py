@@ -103,3 +103,19 @@ def test_too_few_blocks_give_no_verdict():
     assert statistics.compare_means(few[:, 0], few[:, 1]).p_value is None
     assert statistics.compare_curves(np.tile(few, (3, 1)), np.tile(few, (3, 1)), enough=False).p_value is None
     assert np.isnan(statistics.estimate(np.array([1.0])).error)
+
+
+def test_leaving_out_one_at_a_time_gives_the_standard_error_of_a_mean():
+    values = np.random.default_rng(8).normal(size=(12, 1))
+    found, expected = statistics.jackknife(values, lambda m: float(m[0])), statistics.estimate(values[:, 0])
+    assert (found.mean, found.error) == pytest.approx((expected.mean, expected.error))
+
+
+def test_two_estimates_are_compared_as_their_blocks_are():
+    rng = np.random.default_rng(9)
+    first, second = rng.normal(size=7), rng.normal(0.5, 2, size=11)
+    a = statistics.compare_estimates(statistics.estimate(first), statistics.estimate(second))
+    b = statistics.compare_means(first, second)
+    assert (a.difference, a.interval, a.p_value) == pytest.approx((b.difference, b.interval, b.p_value))
+    few = statistics.estimate(first[:3])
+    assert statistics.compare_estimates(few, few).p_value is None

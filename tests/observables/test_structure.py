@@ -4,7 +4,8 @@ import mdtraj
 import numpy as np
 import pytest
 
-from openmm_duality.observables.comparison import _bonds
+from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.pairs import first_minimum
 from openmm_duality.observables.statistics import curve_error
 from openmm_duality.observables.structure import Structure, measure
 from openmm_duality.observables.trajectory import Trajectory
@@ -17,7 +18,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 def structure(frames: Frames, n_blocks: int = 5, r_max: float | None = 0.55, bond: float = 0.12) -> Structure:
     trajectory = Trajectory.from_frames(frames)
     lengths = {("H", "O"): bond} if "O" in frames.kinds else {}
-    return measure(trajectory, _bonds(trajectory, lengths), n_blocks, r_max, progress=False)
+    return measure(trajectory, Bonds.found(trajectory, lengths), n_blocks, r_max, progress=False)
 
 
 @pytest.mark.parametrize("cell", [1.3 * np.eye(3), TRICLINIC])
@@ -43,6 +44,9 @@ def test_a_lattice_shows_its_shells():
         near = np.abs(curve.centres - r) < 0.006
         assert around[near].sum() == pytest.approx(neighbours, abs=1e-6)
     assert around.sum() == pytest.approx(6 + 12 + 8 + 6 + 24, abs=1e-6)
+    running = structure(lattice, 1, 0.7).coordination["Ar-Ar"]
+    for r, neighbours in ((0.36, 6), (0.47, 18), (0.56, 26), (0.64, 32), (0.69, 56)):
+        assert running.mean[np.searchsorted(running.centres, r)] == pytest.approx(neighbours, abs=1e-9)
 
 
 def test_wrapping_imaging_and_permutation_do_not_matter():
@@ -82,7 +86,7 @@ def test_mdtraj_gives_the_same(cell):
         running = np.cumsum((curve.mean - g) * r**2) / np.cumsum(g * r**2).max()
         assert r == pytest.approx(curve.centres, abs=1e-6)
         assert np.abs(running).max() < 1e-3
-    bonds = _bonds(Trajectory.from_frames(source), {("H", "O"): 0.16})
+    bonds = Bonds.found(Trajectory.from_frames(source), {("H", "O"): 0.16})
     assert found.lengths["H-O"].average.mean == pytest.approx(
         mdtraj.compute_distances(other, bonds.pairs).mean(), abs=1e-6
     )
@@ -114,3 +118,35 @@ def test_without_a_cell_there_are_bonds_but_no_g():
     found = structure(made.frames(source.species, source.positions, None), r_max=None)
     assert found.rdf == {}
     assert set(found.lengths) == {"H-O"}
+
+
+def test_both_ways_of_counting_a_pair_agree():
+    """Every H near an O is an O near that H; and each has the neighbours that its g(r) says."""
+    found = structure(made.water(30, 8))
+    around_o, around_h = found.coordination["O-H"].mean, found.coordination["H-O"].mean
+    assert around_o == pytest.approx(2 * around_h, abs=1e-12)
+    g = found.rdf["O-O"]
+    density = 24 / made.EDGE**3
+    edges = np.append(0.0, found.coordination["O-O"].centres)
+    counted = np.cumsum(g.mean * 4 / 3 * np.pi * np.diff(edges**3)) * density * 23 / 24
+    assert found.coordination["O-O"].mean == pytest.approx(counted, abs=1e-9)
+
+
+def test_the_first_shell_ends_between_two_peaks():
+    r = np.arange(0, 0.6, 0.002)
+    g = 1 + 2 * np.exp(-(((r - 0.28) / 0.015) ** 2)) - 0.3 * np.exp(-(((r - 0.35) / 0.02) ** 2))
+    g += 0.2 * np.exp(-(((r - 0.45) / 0.04) ** 2))
+    g *= r > 0.22
+    noisy = g + 0.02 * np.random.default_rng(9).normal(size=len(r)) * (g > 0)
+    assert first_minimum(r, noisy) == pytest.approx(0.35, abs=0.01)
+    assert first_minimum(r, np.ones(len(r))) is None
+
+
+def test_a_network_is_no_molecule():
+    """A lattice whose atoms are all bonded has neighbours between its atoms, not one molecule without any."""
+    n, spacing = 5, 0.3
+    grid = spacing * np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), -1).reshape(1, -1, 3)
+    lattice = Trajectory.from_frames(made.frames(("Ar",) * n**3, grid, np.eye(3) * n * spacing))
+    bonds = Bonds.found(lattice, {("Ar", "Ar"): 0.35})
+    assert len(bonds.pairs) == 3 * n**3
+    assert bonds.n_molecules == n**3

@@ -10,7 +10,9 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import compare
 from openmm_duality.report import write_report
+from openmm_duality.report.figures import figures, inline, svg
 from openmm_duality.report.page import render
+from openmm_duality.report.style import colour
 from tests.observables import made
 
 ERRORS = {
@@ -46,9 +48,12 @@ def test_the_page_holds_verdict_figures_and_errors(report, comparison):
     page = report.read_text("utf-8").replace("\u00a0", " ")
     for sentence in comparison.verdict:
         assert sentence.replace("'", "&#39;").replace("<", "&lt;") in page
-    assert page.count("<svg") == len(list(report.parent.glob("*.png"))) == 7
+    drawn = {path.stem for path in report.parent.glob("*.png")}
+    assert page.count("<svg") == len(drawn)
+    assert drawn == {path.stem for path in report.parent.glob("*.svg")}
+    assert {"rdf-O-O", "coordination-O-O", "order-O", "length-H-O", "angle-H-O-H", "temperature", "energy"} <= drawn
     assert "molecular" in page
-    assert "12.2 %" in page
+    assert "(12.2 %)" in page
     assert "&lt;m&gt;.safetensors" in page
 
 
@@ -126,3 +131,35 @@ def test_unusual_runs_have_a_page_too(tmp_path, kind):
     page = write_report(found, tmp_path / "out").read_text("utf-8")
     assert "Too short to tell" in page
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Two runs of water and other data beside one reference, of which one run fails."""
+    folder = tmp_path_factory.mktemp("several")
+    runs = [
+        made.write_run(folder / name, made.water(100, seed, bond=bond), model={"name": name, "errors": ERRORS})
+        for name, seed, bond in (("good", 5, 0.1), ("bad", 6, 0.104))
+    ]
+    return compare(runs[0], made.water(100, 7), more=[runs[1], made.water(100, 8)], r_max=0.5, progress=False)
+
+
+def test_several_runs_stand_side_by_side(several, tmp_path):
+    page = write_report(several, tmp_path / "out").read_text("utf-8").replace("\u00a0", " ")
+    table = page[page.index('class="glance"') : page.index("</table>")]
+    row = next(line for line in table.split("\n") if "H–O length" in line)
+    assert row.count("<td") == 5
+    assert [("no" in cell.split(">")[0]) for cell in row.split("<td")[3:]] == [False, True, False]
+    for name in ("good", "bad", "other data"):
+        assert f">{name}</th>" in table
+    assert "2 of 3 runs agree with the reference" in page
+    assert page.index("differs") < page.index("At a glance")
+    assert several.more[0].verdict[0] in page
+
+
+def test_every_run_has_a_colour_of_its_own(several):
+    drawn = figures(several)
+    for name in ("rdf-O-O", "length-H-O", "order-O"):
+        text = svg(drawn[name], name)
+        assert all(colour(column) in text for column in range(3))
+        assert "var(--run1)" in inline(text)

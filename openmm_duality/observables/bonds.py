@@ -1,0 +1,83 @@
+"""Bonds, bonded triples and molecules of one composition: what the analyses know of chemistry.
+
+Nothing here knows a molecule by name: bonds are the ones that the reference's own bond lengths find in one frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.reference.frames import FloatArray, IntArray
+from openmm_duality.reference.molecules import BondLengths, bonded_pairs, find_molecules, make_whole
+
+_NETWORK = 0.5  # a part of the system that holds more of the atoms than this is a network, not a molecule
+_SMALL = 50  # atoms; below, one molecule may be all there is
+
+
+@dataclass(frozen=True)
+class Bonds:
+    """Bonds, bonded triples and molecules of one composition, as found in one frame.
+
+    Parameters
+    ----------
+    pairs : array of int, shape (P, 2)
+        Bonded atoms.
+    triples : array of int, shape (A, 3)
+        Two neighbours of a central atom, which stands in the middle.
+    molecule : array of int, shape (N,)
+        The molecule of every atom; atoms without bonds, and those of a network, are molecules of their own.
+    """
+
+    pairs: IntArray
+    triples: IntArray
+    molecule: IntArray
+
+    @staticmethod
+    def of(n_atoms: int, pairs: IntArray, molecules: list[IntArray]) -> Bonds:
+        """The triples and molecule numbers that follow from bonded pairs and the atoms of every molecule."""
+        neighbours: dict[int, list[int]] = {}
+        for i, j in pairs.tolist():
+            neighbours.setdefault(i, []).append(j)
+            neighbours.setdefault(j, []).append(i)
+        triples = [(a, centre, b) for centre, around in neighbours.items() for a, b in combinations(sorted(around), 2)]
+        molecule = np.arange(n_atoms, dtype=np.int64)
+        for atoms in molecules:
+            if len(atoms) <= _SMALL or len(atoms) <= _NETWORK * n_atoms:
+                molecule[atoms] = atoms[0]
+        molecule = np.unique(molecule, return_inverse=True)[1].astype(np.int64)
+        return Bonds(pairs, np.array(triples, dtype=np.int64).reshape(-1, 3), molecule)
+
+    @staticmethod
+    def found(trajectory: Trajectory, lengths: BondLengths) -> Bonds:
+        """Those of the first frame of a trajectory.
+
+        Parameters
+        ----------
+        trajectory : Trajectory
+        lengths : dict
+            The longest bond per pair of species, in nm.
+        """
+        first = trajectory.first()
+        positions, species, cell = first.positions[0], trajectory.species, first.cell(0)
+        pairs = bonded_pairs(positions, species, cell, lengths)
+        return Bonds.of(len(species), pairs, find_molecules(positions, species, cell, lengths))
+
+    @property
+    def n_molecules(self) -> int:
+        """Number of molecules, single atoms included."""
+        return int(self.molecule.max()) + 1
+
+    def whole(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
+        """Positions in nm, shape (N, 3), in which no molecule is cut by the cell; networks stay as they are."""
+        inside = self.molecule[self.pairs[:, 0]] == self.molecule[self.pairs[:, 1]]
+        return make_whole(positions, self.pairs[inside], cell)
+
+
+def bond_labels(species: tuple[str, ...], items: IntArray) -> list[str]:
+    """Species of bonded items, read from the end that comes first in the alphabet: "H-O", "H-O-H"."""
+    named = np.array(species, dtype=object)[items]
+    return ["-".join(min(tuple(row), tuple(row[::-1]))) for row in named]

@@ -1,0 +1,115 @@
+"""Paths of molecules and directions of bonds, collected from frames that may be wrapped.
+
+A path is continued from frame to frame by the minimum image, so frames must be close enough that no atom moves half a
+cell between two of them. The motion of the whole system's centre of mass is taken out. Index suffixes: t frame, i atom,
+m molecule, p bond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from openmm_duality.observables.bonds import Bonds, bond_labels
+from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.reference.cells import minimum_image
+from openmm_duality.reference.frames import FloatArray, IntArray
+
+_NUMBERS = 15_000_000  # 120 MB of doubles, for paths and directions together
+_MOST_POINTS = 2000
+_AMBIGUOUS = 0.4  # of a cell vector between two frames: half would be lost count of
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where molecules went, and where their bonds pointed.
+
+    Parameters
+    ----------
+    spacing : float
+        Of the points in time, in ps.
+    centres : dict of str to array, shape (T, M, 3)
+        Centres of mass of the molecules of every kind (by formula) in nm, continuous in time.
+    directions : dict of str to array, shape (T, P, 3)
+        Unit vectors along the bonds of every pair of species.
+    owners : dict of str to array of int, shape (P,)
+        The molecule of every bond.
+    lost : bool
+        Whether atoms moved so far between frames that their paths cannot be told.
+    """
+
+    spacing: float
+    centres: dict[str, FloatArray]
+    directions: dict[str, FloatArray]
+    owners: dict[str, IntArray]
+    lost: bool
+
+
+def collect(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
+    """Follow the molecules of a trajectory, streamed; at most 2,000 points in time are kept, fewer of large systems.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Wrapped or unwrapped, evenly spaced.
+    bonds : Bonds
+        Of its first frame.
+    progress : bool
+        Whether to show a progress bar.
+    """
+    n_kept = bonds.n_molecules + len(bonds.pairs)
+    stride = -(-len(trajectory) // max(2, min(_MOST_POINTS, _NUMBERS // (3 * n_kept))))
+    share = trajectory.masses / np.bincount(bonds.molecule, trajectory.masses)[bonds.molecule]
+    system = trajectory.masses / trajectory.masses.sum()
+    centres, directions, lost, done = [], [], False, 0
+    last = unwrapped = None
+    hidden = None if progress else True
+    with tqdm(total=len(trajectory), desc=f"motion in {trajectory.name}", disable=hidden, delay=1) as bar:
+        for chunk in trajectory:
+            if last is None or unwrapped is None:
+                last = chunk.positions[0]
+                unwrapped = bonds.whole(last, chunk.cell(0))
+            steps = np.diff(chunk.positions, axis=0, prepend=last[None])
+            moved = steps if chunk.cells is None else minimum_image(steps, chunk.cells)
+            if chunk.cells is not None:
+                lost = lost or bool(np.abs(moved @ np.linalg.inv(chunk.cells)).max() > _AMBIGUOUS)
+            paths = unwrapped + np.cumsum(moved, axis=0)
+            last, unwrapped = chunk.positions[-1], paths[-1]
+            kept = paths[(-done) % stride :: stride]
+            kept = kept - np.einsum("i,tix->tx", system, kept)[:, None]
+            centres.append(_sums(share[:, None] * kept, bonds.molecule))
+            arms = kept[:, bonds.pairs[:, 1]] - kept[:, bonds.pairs[:, 0]]
+            directions.append(arms / np.linalg.norm(arms, axis=2, keepdims=True))
+            done += len(chunk)
+            bar.update(len(chunk))
+    formula = formulas(trajectory.species, bonds.molecule)
+    label = np.array(bond_labels(trajectory.species, bonds.pairs), dtype=str)
+    where, along = np.concatenate(centres), np.concatenate(directions)
+    return Paths(
+        spacing=trajectory.spacing * stride,
+        centres={str(name): where[:, formula == name] for name in np.unique(formula)},
+        directions={str(name): along[:, label == name] for name in np.unique(label)},
+        owners={str(name): bonds.molecule[bonds.pairs[label == name, 0]] for name in np.unique(label)},
+        lost=lost,
+    )
+
+
+def formulas(species: tuple[str, ...], molecule: IntArray) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    """The formula of every molecule, species in alphabetical order, shape (M,)."""
+    kinds, code = np.unique(np.array(species), return_inverse=True)
+    number = np.zeros((int(molecule.max()) + 1, len(kinds)), dtype=np.int64)
+    np.add.at(number, (molecule, code), 1)
+    different, which = np.unique(number, axis=0, return_inverse=True)
+    names = [
+        "".join(f"{kind}{n if n > 1 else ''}" for kind, n in zip(kinds, row, strict=True) if n) for row in different
+    ]
+    return np.array(names)[which.ravel()]
+
+
+def _sums(values: FloatArray, molecule: IntArray) -> FloatArray:
+    """Sums over the atoms of every molecule: (T, N, 3) to (T, M, 3)."""
+    order = np.argsort(molecule, kind="stable")
+    starts = np.flatnonzero(np.diff(molecule[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))

@@ -1,0 +1,131 @@
+"""What moves in a trajectory: diffusion, reorientation and vibrations, each where the trajectory allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.displacement import collect
+from openmm_duality.observables.lagged import ONSET, SHARE, longest_lag
+from openmm_duality.observables.reorientation import Reorientation, reorientation
+from openmm_duality.observables.spectra import SEGMENT, Spectra, obstacle, spectra
+from openmm_duality.observables.statistics import FEWEST_BLOCKS
+from openmm_duality.observables.trajectory import Trajectory, even_steps
+from openmm_duality.observables.transport import Diffusion, diffusion
+
+_SHORTEST_SEGMENT = 0.25  # ps: resolves 133 cm⁻¹
+_LEAST_LAG = 2 * ONSET  # ps
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The lengths of time that all trajectories of a comparison are analysed with, in ps.
+
+    Parameters
+    ----------
+    longest_lag, segment : float
+        Of displacements and reorientation, and of spectra.
+    """
+
+    longest_lag: float
+    segment: float
+
+    @staticmethod
+    def common(slow: Sequence[Trajectory], fast: Sequence[Trajectory]) -> Scales:
+        """Those that suit all trajectories long enough for any: `slow` for the lag, `fast` for the segment."""
+        lags = [longest_lag(t.duration) for t in slow if longest_lag(t.duration) >= _LEAST_LAG * (1 - 1e-3)]
+        parts = [t.duration / FEWEST_BLOCKS for t in fast if obstacle(t) is None]
+        return Scales(
+            min(lags, default=_LEAST_LAG), min([SEGMENT, *(part for part in parts if part >= _SHORTEST_SEGMENT)])
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What was found of a trajectory's motion.
+
+    Parameters
+    ----------
+    diffusion : dict of str to Diffusion
+        By the formula of the molecules.
+    reorientation : dict of str to Reorientation
+        By the species of the bonds.
+    spectra : Spectra or None
+        None where the frames do not allow any.
+    slow_notes, fast_notes : tuple of str
+        Why diffusion and reorientation, or the spectra, are missing, one sentence each.
+    """
+
+    diffusion: dict[str, Diffusion]
+    reorientation: dict[str, Reorientation]
+    spectra: Spectra | None
+    slow_notes: tuple[str, ...]
+    fast_notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.slow_notes, *self.fast_notes)
+
+    def joined(self, other: Motion) -> Motion:
+        """The motion of one system from two trajectories of it: this one's where there is any, else the other's."""
+        slow = self if self.diffusion or self.reorientation else other
+        fast = self if self.spectra is not None else other
+        return Motion(slow.diffusion, slow.reorientation, fast.spectra, slow.slow_notes, fast.fast_notes)
+
+
+def motion(trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: float | None, progress: bool) -> Motion:
+    """Analyse the motion of a trajectory.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Wrapped or unwrapped.
+    bonds : Bonds
+        Of its first frame.
+    scales : Scales
+        The lengths of time to use.
+    correction : float or None
+        Of diffusion in the finite cell, in nm²/ps.
+    progress : bool
+        Whether to show progress bars.
+    """
+    slow: list[str] = []
+    fast: list[str] = []
+    name = trajectory.name
+    moved: dict[str, Diffusion] = {}
+    turned: dict[str, Reorientation] = {}
+    if not even_steps(trajectory.times):
+        slow.append(f"Diffusion of {name} is not given: its frames are not evenly spaced.")
+    elif longest_lag(trajectory.duration) < scales.longest_lag * (1 - 1e-3):
+        slow.append(
+            f"Diffusion and reorientation of {name} are not given: {trajectory.duration:.3g} ps are too short, "
+            f"{_LEAST_LAG / SHARE:g} ps are the least."
+        )
+    elif trajectory.spacing > ONSET / 2:
+        slow.append(
+            f"Diffusion and reorientation of {name} are not given: frames every {trajectory.spacing:.3g} ps are too "
+            f"coarse, {ONSET / 2:g} ps is the most."
+        )
+    else:
+        paths = collect(trajectory, bonds, progress=progress)
+        turned = reorientation(paths, scales.longest_lag)
+        if paths.lost:
+            slow.append(
+                f"Diffusion of {name} is not given: between frames, atoms move so far that their path through the "
+                "periodic cell is lost."
+            )
+        else:
+            moved = diffusion(paths, scales.longest_lag, correction)
+    why = obstacle(trajectory)
+    if why is None and trajectory.duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
+        why = f"{trajectory.duration:.3g} ps are too short, {FEWEST_BLOCKS * _SHORTEST_SEGMENT:g} ps are the least"
+    found = None
+    if why is None:
+        found = spectra(trajectory, bonds, scales.segment, progress=progress)
+        if found.atoms < len(trajectory.species):
+            fast.append(f"The spectrum of {name} follows {found.atoms} of its {len(trajectory.species)} atoms.")
+    else:
+        fast.append(f"No vibrational spectrum of {name}: {why}.")
+    return Motion(moved, turned, found, tuple(slow), tuple(fast))

@@ -1,0 +1,197 @@
+"""A comparison as plain numbers, lists and strings, for JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.motion import Motion
+from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison, Quantity, Window
+from openmm_duality.observables.statistics import curve_error
+
+
+def comparison_to_dict(c: Comparison) -> dict[str, Any]:
+    """Every number of a comparison, with the unit in its name where there is one; None in the place of NaN.
+
+    Parameters
+    ----------
+    c : Comparison
+    """
+    plain: dict[str, Any] = {
+        "name": c.name,
+        "verdict": list(c.verdict),
+        "agrees": c.agrees,
+        "rdf": {
+            pair: {**_curves(d, "r_nm"), "with_intramolecular": _curves(c.rdf_whole[pair], "r_nm")}
+            for pair, d in c.rdf.items()
+        },
+        "coordination": {
+            pair: {
+                **_curves(d, "r_nm"),
+                "first_shell": {"edge_nm": c.shells[pair].edge, **_quantity(c.shells[pair].number)}
+                if pair in c.shells
+                else None,
+            }
+            for pair, d in c.coordination.items()
+        },
+        "bond_length": {name: _distributions(d) for name, d in c.bond_length.items()},
+        "angle": {name: _distributions(d) for name, d in c.angle.items()},
+        "tetrahedral_order": {name: _distributions(d) for name, d in c.order.items()},
+        "neighbour_angle": {name: _distributions(d) for name, d in c.around.items()},
+        "hydrogen_bonds": None if c.hydrogen_bonds is None else _quantity(c.hydrogen_bonds),
+        "diffusion": {
+            name: {
+                "unit": "nm^2/ps",
+                **_quantity(q),
+                "run_curve": _displacement(c.motion, name),
+                "reference_curve": _displacement(c.reference_motion, name),
+            }
+            for name, q in c.diffusion.items()
+        },
+        "reorientation": {
+            name: {
+                "unit": "ps",
+                **_quantity(q),
+                "run_curve": _turning(c.motion, name),
+                "reference_curve": _turning(c.reference_motion, name),
+            }
+            for name, q in c.reorientation.items()
+        },
+        "spectrum": {
+            "unit": "1/cm",
+            "bands": [
+                {"from": band[0], "to": band[1], **_quantity(q), "share": _quantity(c.band_shares[band])}
+                for band, q in c.bands.items()
+            ],
+            "run": _spectra(c.motion),
+            "reference": _spectra(c.reference_motion),
+        },
+        "energetics": None if c.energetics is None else c.energetics.to_dict(),
+        "integrity": None if c.integrity is None else c.integrity.to_dict(),
+        "run": {**_window(c.run_window), "source": list(c.source), "settings": c.run.settings if c.run else None},
+        "reference": {
+            **_window(c.reference_window),
+            "source": list(c.reference_source),
+            "source_of_motion": list(c.dynamics_source or c.reference_source),
+        },
+        "block_time_ps": c.block_time,
+        "notes": list(c.notes),
+        "more": [comparison_to_dict(other) for other in c.more],
+    }
+    return dict(_plain(plain))
+
+
+def _curves(c: CurveComparison, axis: str) -> dict[str, Any]:
+    return {
+        "p_value": c.difference.p_value,
+        "max_difference": c.difference.max_difference,
+        "max_difference_at_nm": float(c.run.centres[c.difference.at]),
+        "band_half_width": c.difference.band_half_width,
+        "mean_absolute_difference": c.difference.mean_absolute_difference,
+        "reference_halves": {
+            "max_difference": c.halves.max_difference,
+            "mean_absolute_difference": c.halves.mean_absolute_difference,
+        },
+        "blocks": {"run": len(c.run.blocks), "reference": len(c.reference.blocks)},
+        axis: c.run.centres,
+        "run": c.run.mean,
+        "run_interval_95": curve_error(c.run.blocks),
+        "reference": c.reference.mean,
+        "reference_interval_95": curve_error(c.reference.blocks),
+    }
+
+
+def _distributions(c: DistributionComparison) -> dict[str, Any]:
+    return {
+        "run": {"mean": c.run.average.to_dict(), "standard_deviation": c.run.spread.to_dict()},
+        "reference": {"mean": c.reference.average.to_dict(), "standard_deviation": c.reference.spread.to_dict()},
+        "difference": c.mean.difference,
+        "difference_interval_95": c.mean.interval,
+        "p_value": c.mean.p_value,
+        "standard_deviation_difference": c.spread.difference,
+        "standard_deviation_p_value": c.spread.p_value,
+    }
+
+
+def _quantity(q: Quantity) -> dict[str, Any]:
+    d = q.difference
+    return {
+        "run": None if q.run is None else q.run.to_dict(),
+        "reference": None if q.reference is None else q.reference.to_dict(),
+        "difference": None if d is None else d.difference,
+        "difference_interval_95": None if d is None else d.interval,
+        "p_value": None if d is None else d.p_value,
+    }
+
+
+def _window(w: Window) -> dict[str, Any]:
+    return {
+        "atoms": w.atoms,
+        "frames": w.frames,
+        "frames_for_structure": w.structure_frames,
+        "analysed_ps": w.duration,
+        "discarded_ps": w.discarded,
+        "blocks": w.n_blocks,
+        "long_enough": w.enough,
+        "correlation_time_ps": w.correlation_times,
+        "independent_values": {name: w.duration / t for name, t in w.correlation_times.items() if t > 0},
+    }
+
+
+def _displacement(motion: Motion, name: str) -> dict[str, Any] | None:
+    found = motion.diffusion.get(name)
+    if found is None:
+        return None
+    return {
+        "fitted_ps": list(found.window),
+        "finite_size_correction": found.correction,
+        "lag_ps": found.displacement.lags,
+        "squared_displacement_nm2": found.displacement.mean,
+        "interval_95": curve_error(found.displacement.blocks),
+    }
+
+
+def _turning(motion: Motion, name: str) -> dict[str, Any] | None:
+    found = motion.reorientation.get(name)
+    if found is None:
+        return None
+    return {
+        "fitted_ps": None if found.window is None else list(found.window),
+        "lag_ps": found.correlation.lags,
+        "p2": found.correlation.mean,
+        "interval_95": curve_error(found.correlation.blocks),
+    }
+
+
+def _spectra(motion: Motion) -> dict[str, Any] | None:
+    s = motion.spectra
+    if s is None:
+        return None
+    return {
+        "from": s.source,
+        "spacing_ps": s.spacing,
+        "segment_ps": s.segment,
+        "atoms": s.atoms,
+        "wavenumber": s.total.centres,
+        "density_of_states": {"all": _curve(s.total), **{kind: _curve(curve) for kind, curve in s.density.items()}},
+        "lag_ps": next(iter(s.autocorrelation.values())).centres,
+        "velocity_autocorrelation": {kind: _curve(curve) for kind, curve in s.autocorrelation.items()},
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {"mean": curve.mean, "interval_95": curve_error(curve.blocks)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(np.asarray(value, dtype=np.float64).round(9).tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,209 @@
+"""Velocity autocorrelation and vibrational density of states, per species.
+
+The density of states is the power spectrum of the velocities, weighted by the masses (Welch's method: segments that
+overlap by half, Hann window). Velocities may be those of the run, or differences of its positions; a difference over h
+weakens a vibration of angular frequency ω by sin(ωh/2)/(ωh/2), which is undone exactly.
+
+Index suffixes: t frame, i atom, x Cartesian, s species, b block, k wavenumber or lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, signal
+from tqdm import tqdm
+
+from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
+from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
+from openmm_duality.reference.cells import minimum_image
+from openmm_duality.reference.frames import FloatArray, IntArray
+
+SingleArray = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+PER_CM = 33.35640952  # cm⁻¹ of 1/ps
+POSITIONS_SPACING = 0.002  # ps: coarser positions lose the fast vibrations
+VELOCITIES_SPACING = 0.004  # ps: Nyquist's wavenumber is 4,170 cm⁻¹, behind every vibration of a molecule
+SEGMENT = 2.0  # ps: resolves 17 cm⁻¹
+_TOLERANCE = 1 + 1e-6
+_NUMBERS = 60_000_000  # velocities in a segment, in single precision: 240 MB
+_COLUMNS = 3000  # transformed at a time
+_SHORTEST = 8  # frames of a segment
+_REACH = 1.0  # ps, of the autocorrelation
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The vibrations of a trajectory.
+
+    Parameters
+    ----------
+    density : dict of str to Curve
+        By species: density of states of unit area, against wavenumbers in cm⁻¹.
+    total : Curve
+        Of all species together, of unit area.
+    autocorrelation : dict of str to Curve
+        By species: ⟨v(0)·v(t)⟩ divided by its value at 0, against ps.
+    source : str
+        ``"velocities"`` or ``"positions"``.
+    spacing, segment : float
+        Between frames, and of a segment, in ps.
+    atoms : int
+        How many atoms were followed.
+    """
+
+    density: dict[str, Curve]
+    total: Curve
+    autocorrelation: dict[str, Curve]
+    source: str
+    spacing: float
+    segment: float
+    atoms: int
+
+    @property
+    def resolution(self) -> float:
+        """What is left apart, in cm⁻¹."""
+        return PER_CM / self.segment
+
+
+def obstacle(trajectory: Trajectory) -> str | None:
+    """Why a trajectory has no spectrum, as the end of a sentence; None if it has."""
+    spacing = trajectory.spacing
+    if len(trajectory) < 2 * FEWEST_BLOCKS or not even_steps(trajectory.times):
+        return "its frames are too few or not evenly spaced"
+    if trajectory.velocity_reader is not None and spacing <= VELOCITIES_SPACING * _TOLERANCE:
+        return None
+    if spacing <= POSITIONS_SPACING * _TOLERANCE:
+        return None
+    return (
+        f"it was written every {1e3 * spacing:.3g} fs, and a spectrum needs positions every "
+        f"{1e3 * POSITIONS_SPACING:g} fs or velocities every {1e3 * VELOCITIES_SPACING:g} fs at the most"
+    )
+
+
+def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: bool) -> Spectra:
+    """Vibrations of a trajectory without an `obstacle`, streamed one segment at a time.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Wrapped or unwrapped.
+    bonds : Bonds
+        Its molecules: of very large systems, evenly spread whole ones are followed.
+    segment : float
+        In ps.
+    progress : bool
+        Whether to show a progress bar.
+    """
+    moving = trajectory.velocity_reader is not None and trajectory.spacing <= VELOCITIES_SPACING * _TOLERANCE
+    n_all = len(trajectory) if moving else len(trajectory) - 1
+    n = min(n_all, max(_SHORTEST, round(segment / trajectory.spacing)))
+    hop = n // 2
+    n_segments = 1 + (n_all - n) // hop
+    block = block_of(n_segments, min(n_segments, int(np.clip(n_all / n, FEWEST_BLOCKS, MOST_BLOCKS))))
+    chosen = _followed(bonds, n)
+    code, masses = species_codes(trajectory.species)[chosen], trajectory.masses[chosen]
+    lags = min(hop, round(_REACH / trajectory.spacing)) + 1
+    power = np.zeros((block[-1] + 1, len(trajectory.kinds), n // 2 + 1))
+    memory = np.zeros((block[-1] + 1, len(trajectory.kinds), lags))
+    source = _velocities(trajectory) if moving else _differences(trajectory)
+    hidden = None if progress else True
+    bar = tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1)
+    with bar:
+        for b, part in zip(block, _segments(source, trajectory.masses, chosen, n, hop), strict=False):
+            for s in range(len(trajectory.kinds)):
+                columns: SingleArray = part[:, code == s].reshape(n, -1)
+                power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
+                memory[b, s] += _autocorrelation(columns, lags)
+            bar.update()
+    wavenumbers = np.asarray(fft.rfftfreq(n, trajectory.spacing) * PER_CM, dtype=np.float64)
+    if not moving:
+        power /= np.sinc(wavenumbers / PER_CM * trajectory.spacing) ** 2  # numpy's sinc has the π inside
+    width = wavenumbers[1] - wavenumbers[0]
+    delays = np.asarray(np.arange(lags) * trajectory.spacing, dtype=np.float64)
+    return Spectra(
+        density={kind: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, kind in enumerate(trajectory.kinds)},
+        total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
+        autocorrelation={
+            kind: Curve(delays, memory[:, s] / memory[:, s, :1]) for s, kind in enumerate(trajectory.kinds)
+        },
+        source="velocities" if moving else "positions",
+        spacing=trajectory.spacing,
+        segment=n * trajectory.spacing,
+        atoms=len(chosen),
+    )
+
+
+def _segments(
+    source: Iterator[FloatArray], masses: FloatArray, chosen: IntArray, n: int, hop: int
+) -> Iterator[SingleArray]:
+    """Segments of n frames, each `hop` behind the one before, of the chosen atoms less the motion of the whole.
+
+    The same array is given every time.
+    """
+    buffer, filled = np.empty((n, len(chosen), 3), dtype=np.float32), 0
+    for v in source:
+        inner = (v - np.einsum("i,tix->tx", masses / masses.sum(), v)[:, None])[:, chosen]
+        at = 0
+        while at < len(inner):
+            take = min(n - filled, len(inner) - at)
+            buffer[filled : filled + take] = inner[at : at + take]
+            filled, at = filled + take, at + take
+            if filled == n:
+                yield buffer
+                buffer[: n - hop] = buffer[hop:].copy()
+                filled = n - hop
+
+
+def _velocities(trajectory: Trajectory) -> Iterator[FloatArray]:
+    assert trajectory.velocity_reader is not None
+    left = len(trajectory)
+    for chunk in trajectory.velocity_reader(0):
+        yield chunk.positions[:left]
+        left -= len(chunk)
+        if left <= 0:
+            return
+
+
+def _differences(trajectory: Trajectory) -> Iterator[FloatArray]:
+    last = None
+    for chunk in trajectory:
+        cells = chunk.cells
+        before = chunk.positions[:1] if last is None else last[None]
+        steps = np.diff(chunk.positions, axis=0, prepend=before)
+        moved = steps if cells is None else minimum_image(steps, cells)
+        yield (moved[1:] if last is None else moved) / trajectory.spacing
+        last = chunk.positions[-1]
+
+
+def _followed(bonds: Bonds, n_frames: int) -> IntArray:
+    """The atoms of evenly spread molecules, all of them unless a segment would not fit into memory."""
+    share = 3 * n_frames * len(bonds.molecule) / _NUMBERS
+    return np.flatnonzero(bonds.molecule % max(1, int(np.ceil(share))) == 0)
+
+
+def _power(columns: SingleArray, spacing: float) -> FloatArray:
+    """Power spectra of many series, shape (n, C), added up."""
+    total = 0.0
+    for start in range(0, columns.shape[1], _COLUMNS):
+        part = columns[:, start : start + _COLUMNS]
+        total = total + signal.periodogram(part, 1 / spacing, "hann", detrend=False, axis=0)[1].sum(axis=1)
+    return np.asarray(total, dtype=np.float64)
+
+
+def _autocorrelation(columns: SingleArray, lags: int) -> FloatArray:
+    """Unbiased autocorrelation of many series, shape (n, C), added up over them."""
+    n, total = len(columns), np.zeros(lags)
+    length = fft.next_fast_len(n + lags, real=True)
+    for start in range(0, columns.shape[1], _COLUMNS):
+        spectrum = fft.rfft(columns[:, start : start + _COLUMNS], length, axis=0)
+        total += fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), length)[:lags]
+    return total / (n - np.arange(lags))
+
+
+def _unit_area(power: FloatArray, width: float) -> FloatArray:
+    return np.asarray(power / (power.sum(axis=1, keepdims=True) * width))

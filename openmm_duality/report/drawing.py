@@ -1,0 +1,94 @@
+"""The parts that the figures of a comparison are drawn with."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.statistics import FloatArray, curve_error
+from openmm_duality.report.style import REFERENCE, RUN, WIDTH, colour
+
+Line = tuple[str, str, FloatArray, FloatArray]  # name, colour, x, blocks of y
+
+
+def panel(height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, as wide as a phone."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def lines(comparison: Comparison, pick: str, name: str, scale: float = 1.0) -> list[Line]:
+    """A curve of the reference and of every run that has it, the reference first.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    pick : str
+        The name of a dictionary of it, of comparisons of curves.
+    name : str
+        The key in that dictionary.
+    scale : float
+        Of the abscissa; densities are divided by it where the values are distributions.
+    """
+    found: list[Line] = []
+    for column, c in enumerate(comparison.columns):
+        pair = getattr(c, pick).get(name)
+        if pair is None:
+            continue
+        if not found:
+            found.append(("reference", REFERENCE, scale * pair.reference.centres, pair.reference.blocks))
+        found.append((c.name, colour(column), scale * pair.run.centres, pair.run.blocks))
+    return found
+
+
+def moving_lines(comparison: Comparison, curves: list[Curve | None]) -> list[Line]:
+    """Curves of the reference's motion and of every run's, where they are known: `curves` holds them in that order."""
+    names = ["reference", *(c.name for c in comparison.columns)]
+    colours = [REFERENCE, *(colour(column) for column in range(len(comparison.columns)))]
+    return [(n, k, c.centres, c.blocks) for n, k, c in zip(names, colours, curves, strict=True) if c is not None]
+
+
+def draw(axes: Axes, drawn: list[Line], scale: float = 1.0) -> None:
+    """Every line with its 95 % band: the first run on top, the reference below it, the other runs at the bottom."""
+    for place, (_, shade, x, blocks) in enumerate(drawn):
+        zorder = 20 if place == 0 else 22 if shade == RUN else 2 + place
+        mean, half = scale * blocks.mean(axis=0), scale * curve_error(blocks)
+        if np.isfinite(half).all():
+            axes.fill_between(x, mean - half, mean + half, color=shade, alpha=0.2, linewidth=0, zorder=zorder - 0.5)
+        axes.plot(x, mean, color=shade, linewidth=1.3, zorder=zorder)
+
+
+def key(figure: Figure, axes: Axes, drawn: list[Line]) -> None:
+    """Names in the colour of their lines, in place of a legend box: beside the title, or below where they are many."""
+    if len(drawn) <= 2 and sum(len(name) for name, *_ in drawn) < 24:
+        for place, (name, shade, *_) in enumerate(reversed(drawn)):
+            axes.annotate(
+                name,
+                (1.0, 1.0),
+                xytext=(-sum(6 * len(n) + 10 for n, *_ in drawn[::-1][:place]), 4),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                color=shade,
+                fontsize=9,
+                fontweight="bold",
+            )
+        return
+    handles = [axes.plot([], [], color=shade, linewidth=1.8, label=name)[0] for name, shade, *_ in drawn]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=3, fontsize=8, labelcolor="linecolor", handlelength=0.9,
+        columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
+
+
+def smooth(values: FloatArray) -> FloatArray:
+    """A running mean over a fortieth of the trace, shortened at both ends."""
+    half = max(1, len(values) // 80)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))
