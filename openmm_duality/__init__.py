@@ -32,7 +32,8 @@ _ROOMS = {
         "simulate",
         "supercell",
     ),
-    "observables": ("compare",),
+    "observables": ("compare", "read_dynamics"),
+    "benchmark": ("format_costs", "measure_cost"),
     "report": ("write_report",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

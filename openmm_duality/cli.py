@@ -241,8 +241,16 @@ def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Pat
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
 @click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
 @click.option("--precision", help="Of the platform: single, mixed or double.")
-@click.option("--loss-precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
-@click.option("--backend", default="torchscript", show_default=True, help="torchscript, torchforce or pythonforce.")
+@click.option(
+    "--loss-precision",
+    type=click.Choice(["double", "single"]),
+    help="Of the losses; by default single where they are fused, double elsewhere.",
+)
+@click.option(
+    "--backend",
+    help="fused (compiled for this processor; the default but on GPUs), torchscript, or where they are to run: "
+    "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
+)
 @structure_options
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
@@ -256,6 +264,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
     """
     from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.lowering.backends import default_backend
 
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
@@ -264,7 +273,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report")
     )
     topology = duality.create_topology(start.species, _molecules(losses, start), start.cell)
-    system = duality.create_system(losses, topology, backend=options["backend"], precision=options["loss_precision"])
+    backend = options["backend"] or default_backend(options["platform"])
+    system = duality.create_system(losses, topology, backend=backend, precision=options["loss_precision"])
     result = duality.simulate(
         system,
         topology,
@@ -334,23 +344,52 @@ def _described(losses: Any) -> dict[str, Any]:
 @main.command()
 @click.argument("run", type=PATH)
 @click.argument("data", type=PATH)
+@click.argument("more", type=PATH, nargs=-1)
 @click.option("-o", "--output", "directory", type=PATH, help="Folder of the report; RUN/report by default.")
-@click.option("--discard", help="Beginning of the run to leave out, as 1 or '1 ps'.")
+@click.option("--discard", help="Beginning of every run to leave out, as 1 or '1 ps'.")
+@click.option("--dynamics", type=PATH, help="More frequent frames of the reference, for spectra and diffusion.")
+@click.option("--every", help="Time between the frames of --dynamics where its files do not say, as '2 fs'.")
+@click.option(
+    "--band", "bands", type=(float, float), multiple=True, help="First and last wavenumber of a band, in 1/cm."
+)
+@click.option("--viscosity", type=float, help="In mPa s; corrects diffusion for the finite cell (Yeh and Hummer).")
 @json_option
 @overwrite_option
 def compare(
-    run: Path, data: Path, directory: Path | None, discard: str | None, json_file: Path | None, overwrite: bool
+    run: Path,
+    data: Path,
+    more: tuple[Path, ...],
+    directory: Path | None,
+    discard: str | None,
+    dynamics: Path | None,
+    every: str | None,
+    bands: tuple[tuple[float, float], ...],
+    viscosity: float | None,
+    json_file: Path | None,
+    overwrite: bool,
 ) -> None:
     """Hold the observables of RUN against those of the reference DATA, with error bars.
 
-    Writes compare.json, figures and one HTML page. Exit code 1 if the two differ by more than their errors.
+    MORE are other runs, or other reference data, that are held against the same DATA and stand beside RUN. Writes
+    compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
     """
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
-    comparison = duality.compare(run, duality.read(data), discard=discard)
+    comparison = duality.compare(
+        run,
+        duality.read(data, forces=False),
+        more=more,
+        dynamics=None if dynamics is None else duality.read_dynamics(dynamics, every),
+        discard=discard,
+        bands=bands or None,
+        viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
+    )
     page = duality.write_report(comparison, folder, overwrite=overwrite)
-    for sentence in comparison.verdict:
-        click.echo(f"- {sentence}")
+    for column in comparison.columns:
+        if more:
+            click.echo(f"{column.name}:")
+        for sentence in column.verdict:
+            click.echo(f"- {sentence}")
     click.echo(f"The report: {page}")
     write_json(json_file, comparison.to_dict(), overwrite)
     if comparison.agrees is False:
@@ -388,6 +427,83 @@ def export(
     with atomic_write(directory / "topology.pdb", overwrite) as temporary, open(temporary, "w") as file:
         mm.app.PDBFile.writeFile(topology, structure.positions * unit.nanometer, file)
     click.echo(f"{directory}: losses.pt, system.xml, topology.pdb")
+
+
+@main.command()
+@click.argument("models", type=PATH, nargs=-1, required=True)
+@click.option("--sizes", default="64,512,4096,32768", show_default=True, help="In molecules.")
+@click.option("--start", type=PATH, help="Structure that is repeated to the sizes; liquid water is built by default.")
+@click.option(
+    "--platform", "platforms", multiple=True, help="May be given several times; all but Reference by default."
+)
+@click.option(
+    "--backend", "backends", multiple=True, help="May be given several times; fused and torchscript by default."
+)
+@click.option(
+    "--precision", type=click.Choice(["double", "single"]), help="Of the losses; the back end's own by default."
+)
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="Blocks of steps of every row.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    default=60,
+    show_default=True,
+    help="Seconds after which a row has no more repeats.",
+)
+@click.option("--tip3p/--no-tip3p", default=None, help="OpenMM's TIP3P beside it; where there is water by default.")
+@click.option(
+    "--cp2k/--no-cp2k", default=None, help="CP2K's network beside it, up to 64 molecules; where CP2K is by default."
+)
+@click.option("--dft", is_flag=True, help="CP2K's Born-Oppenheimer dynamics of 32 molecules too (PBE-D3; minutes).")
+@click.option("-o", "--output", "directory", type=PATH, help="Folder for the figures.")
+@json_option
+@overwrite_option
+def benchmark(
+    models: tuple[Path, ...],
+    sizes: str,
+    start: Path | None,
+    platforms: tuple[str, ...],
+    backends: tuple[str, ...],
+    precision: str | None,
+    repeats: int,
+    budget: float,
+    tip3p: bool | None,
+    cp2k: bool | None,
+    dft: bool,
+    directory: Path | None,
+    json_file: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure the cost of a step of MODELS by size, platform and back end, with TIP3P and CP2K in the same run.
+
+    Flexible models run with one integrator (Nosé-Hoover, 0.5 fs), rigid TIP3P at 2 fs. Every row is the median of
+    repeats that are made by turns, so that whatever else the machine does hits all rows alike. A row that cannot be
+    timed says why. Exit code 1 if no model could be.
+    """
+    from openmm_duality.benchmark import Beside, Effort, format_costs, measure_cost, read_sizes
+    from openmm_duality.report.benchmarks import check_figures, write_benchmark_figures
+
+    check_outputs(overwrite, json_file)
+    if directory is not None:
+        check_figures(directory, overwrite)
+    costs = measure_cost(
+        models,
+        sizes=read_sizes(sizes),
+        platforms=platforms or None,
+        backends=backends or None,
+        precision=precision,
+        start=None if start is None else _start(start, None, (1, 1, 1)),
+        effort=Effort(repeats=repeats, budget=budget),
+        beside=Beside(tip3p, cp2k, dft),
+        progress=True,
+    )
+    click.echo(format_costs(costs))
+    write_json(json_file, costs.to_dict(), overwrite)
+    if directory is not None:
+        for path in write_benchmark_figures(costs, directory, overwrite=overwrite):
+            click.echo(f"The figure: {path}")
+    if not any(row.ms_per_step for row in costs.rows if row.what.startswith("duality:")):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

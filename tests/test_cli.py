@@ -24,7 +24,7 @@ from tests.reference.conftest import INPUT
 from tests.systems import SPECIES, random_frames, random_losses, verlet
 from tests.water import liquid, water_losses
 
-VERBS = ("inspect", "infer", "evaluate", "simulate", "compare", "export")
+VERBS = ("inspect", "infer", "evaluate", "simulate", "compare", "benchmark", "export")
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -12,7 +12,18 @@ import pytest
 import openmm_duality
 
 ROOT = Path(openmm_duality.__file__).parent
-ROOMS = ("reference", "invariants", "losses", "inference", "lowering", "dynamics", "observables", "report", "cli")
+ROOMS = (
+    "reference",
+    "invariants",
+    "losses",
+    "inference",
+    "lowering",
+    "dynamics",
+    "observables",
+    "benchmark",
+    "report",
+    "cli",
+)
 
 
 def test_import_is_quick_and_brings_neither_torch_nor_matplotlib():

@@ -1,0 +1,114 @@
+"""The cost of a step of CP2K itself: its committee network, and Born–Oppenheimer molecular dynamics."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from openmm_duality.benchmark.machine import cores
+from openmm_duality.benchmark.results import Row
+from openmm_duality.benchmark.subjects import TEMPERATURE, TIMESTEP
+from openmm_duality.dynamics import Start
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.cp2k_write import cell_section, femtoseconds, section
+from openmm_duality.reference.engine import run_cp2k
+from openmm_duality.reference.frames import FloatArray
+from openmm_duality.reference.methods import Dft, Method, Network
+from openmm_duality.units import ANGSTROM
+
+CP2K_SIZE, DFT_SIZE = 64, 32  # molecules: the largest of the network's rows, and that of DFT
+STEPS = {"nnp": (30, 5), "dft": (15, 5)}  # of the run, and those at its beginning that do not count
+METHODS: dict[str, Method] = {"nnp": Network(), "dft": Dft(functional="PBE", dispersion="D3", cutoff=300.0)}
+_PROJECT = "cost"
+_UNWANTED = ("TRAJECTORY", "VELOCITIES", "FORCES", "RESTART", "RESTART_HISTORY")
+
+
+def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False) -> Row:
+    """The cost of a step of molecular dynamics by CP2K on all cores, as CP2K's own ``.ener`` file gives it.
+
+    Parameters
+    ----------
+    method : str
+        ``nnp``: the committee network for bulk water (8 members); ``dft``: Quickstep with PBE-D3,
+        DZVP-MOLOPT-SR-GTH, 300 Ry, and ASPC extrapolation of the wave function.
+    start : Start
+        Water.
+    molecules : int
+        Of the start.
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    Row
+        Its repeats are the steps after the first five; a run that failed says why.
+    """
+    ranks, threads = (cores(), 1) if shutil.which("mpirun") else (1, cores())
+    steps, begin = STEPS[method]
+    facts: dict[str, Any] = {"timestep": TIMESTEP, "processes": ranks, "threads": threads, "precision": "double"}
+    times: FloatArray = np.empty(0)
+    error = ""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(total=steps, desc=f"CP2K, {method}", disable=not progress, leave=False) as bar,
+    ):
+        directory = Path(folder)
+        (directory / f"{_PROJECT}.inp").write_text(_input(method, start, steps))
+        energies = directory / f"{_PROJECT}-1.ener"
+
+        def watch() -> None:
+            bar.update(max(0, len(_used(energies)) - 1) - bar.n)
+
+        try:
+            output = run_cp2k(directory, f"{_PROJECT}.inp", processes=ranks, threads=threads, watch=watch)
+            facts["version"] = _version(output)
+            times = _used(energies)[1:][begin:]  # the first line is the start, before any step
+        except DualityError as failure:
+            error = str(failure)
+    blocks = tuple(float(1e3 * seconds) for seconds in times)
+    return Row(f"cp2k-{method}", "cp2k", "cp2k", molecules, len(start.species), "", blocks, 1, facts, error=error)
+
+
+def _used(energies: Path) -> FloatArray:
+    """Seconds of every step so far."""
+    if not energies.is_file():
+        return np.empty(0)
+    lines = [line.split() for line in energies.read_text().splitlines() if not line.lstrip().startswith("#")]
+    return np.array([float(line[-1]) for line in lines if len(line) == 7])
+
+
+def _version(output: Path) -> str | None:
+    for line in output.read_text(errors="replace").splitlines():
+        if "CP2K| version string:" in line:
+            return line.partition(":")[2].strip()
+    return None
+
+
+def _input(method: str, start: Start, steps: int) -> str:
+    """Molecular dynamics at constant volume and temperature that writes energies only."""
+    assert start.cell is not None
+    coordinates = zip(start.species, start.positions / ANGSTROM, strict=True)
+    atoms = [f"{name} {x:.8f} {y:.8f} {z:.8f}" for name, (x, y, z) in coordinates]
+    names = sorted(set(start.species))
+    kinds = [line for name in names for line in section(f"KIND {name}", *METHODS[method].kind(name))]
+    subsystem = section("SUBSYS", *cell_section(start.cell), *section("COORD", *atoms), *kinds)
+    dynamics = section(
+        "MD",
+        "ENSEMBLE NVT",
+        f"STEPS {steps}",
+        f"TIMESTEP {femtoseconds(TIMESTEP)}",
+        f"TEMPERATURE {TEMPERATURE}",
+        *section("THERMOSTAT", "TYPE NOSE"),
+    )
+    quiet = section("PRINT", *(line for name in _UNWANTED for line in section(f"{name} OFF")))
+    lines = [
+        *section("GLOBAL", f"PROJECT {_PROJECT}", "RUN_TYPE MD", "PRINT_LEVEL LOW"),
+        *section("FORCE_EVAL", *METHODS[method].force_eval(start.species, start.cell, True), *subsystem),
+        *section("MOTION", *dynamics, *quiet),
+    ]
+    return "\n".join(lines) + "\n"

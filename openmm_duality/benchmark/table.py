@@ -1,0 +1,102 @@
+"""A benchmark as text for a terminal: a table per size and platform, and what it says in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from openmm_duality.benchmark.results import Costs, Row
+
+_HEAD = ("", "ms/step", "quartiles", "µs/atom", "ns/day", "× TIP3P", "repeats", "MiB")
+
+_BUSY = 0.5  # of the cores
+
+
+def format_costs(costs: Costs) -> str:
+    """The tables, the sentences and the machine."""
+    parts = []
+    for atoms in dict.fromkeys(row.atoms for row in costs.rows):
+        rows = [row for row in costs.rows if row.atoms == atoms]
+        beside = [row for row in rows if row.backend == "cp2k"]
+        for platform in dict.fromkeys(row.platform for row in rows if row.backend != "cp2k"):
+            parts.append(_table([*(row for row in rows if row.platform == platform), *beside]))
+            beside = []
+    return "\n\n".join([*parts, *filter(None, ["\n".join(sentences(costs))]), _machine(costs)])
+
+
+def sentences(costs: Costs) -> list[str]:
+    """Every learned row in units of TIP3P and of CP2K, and a word of warning where the machine was busy."""
+    found = []
+    for row in costs.rows:
+        if not row.what.startswith("duality:") or row.ms_per_step is None:
+            continue
+        parts = []
+        if row.relative is not None:
+            parts.append(f"{figure(row.relative)} times the cost of flexible TIP3P with PME")
+        for other in costs.rows:
+            if other.backend == "cp2k" and other.atoms == row.atoms and other.ms_per_step is not None:
+                method = other.what.removeprefix("cp2k-").upper()
+                parts.append(f"{figure(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
+        if parts:
+            model = f" {row.model}" if len({r.model for r in costs.rows if r.what == row.what}) > 1 else ""
+            found.append(f"{row.name}{model}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
+    load, cores = costs.machine["load"], costs.machine["cores"]
+    if load is not None and load > _BUSY * cores:
+        found.append(
+            f"The machine was busy when this began (load {load} on {cores} cores): times are too long, CP2K's most, "
+            "for its processes wait for each other. Ratios to TIP3P suffer least"
+        )
+    return found
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits, thousands with a comma."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    rounded = float(f"{value:.2e}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:#.3g}".rstrip(".")
+
+
+def _table(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    names = [_name(row, rows) for row in rows]
+    cells = [list(_HEAD)] + [[name, *_cells(row)] for name, row in zip(names, rows, strict=True)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(_HEAD))]
+    lines = [f"{first.platform}, {first.molecules:,} molecules, {first.atoms:,} atoms"]
+    for line, row in zip(cells, [None, *rows], strict=True):
+        if row is not None and row.error:
+            lines.append(f"{line[0]:<{widths[0]}}  not timed: {row.error}")
+        else:
+            numbers = "  ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+            lines.append(f"{line[0]:<{widths[0]}}  {numbers}".rstrip())
+    return "\n".join(lines)
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    """With the model file, where several have one form."""
+    models = {other.model for other in rows if other.what == row.what}
+    return f"{row.name} {row.model}" if len(models) > 1 else row.name
+
+
+def _cells(row: Row) -> list[str]:
+    if row.error:
+        return [""] * (len(_HEAD) - 1)
+    quartiles = row.quartiles
+    return [
+        figure(row.ms_per_step),
+        "–" if quartiles is None else f"{figure(quartiles[0])}–{figure(quartiles[1])}",
+        figure(row.microseconds_per_atom),
+        figure(row.ns_per_day),
+        figure(row.relative),
+        str(len(row.blocks)),
+        "–" if row.memory is None else f"{row.memory:,.0f}",
+    ]
+
+
+def _machine(costs: Costs) -> str:
+    m = costs.machine
+    versions = ", ".join(f"{package} {version}" for package, version in m["versions"].items())
+    memory = "" if m["memory_gib"] is None else f", {m['memory_gib']} GiB"
+    load = "" if m["load"] is None else f", load {m['load']} before"
+    return f"{m['processor']}, {m['cores']} cores{memory}{load}, {m['system']}, Python {m['python']}; {versions}"

@@ -1,0 +1,67 @@
+"""Force error against the cost of a step, for models inferred from the same data: the figure and its numbers.
+
+python scripts/error_vs_cost.py MODEL… [-o docs/error-vs-cost] [--backend fused]
+
+The error is that of the first test set, held out by time, as inference measured it. The cost is the median over
+repeats that the models make by turns: 64 H2O on the CPU platform, Nosé–Hoover, 0.5 fs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import openmm_duality as duality
+from openmm_duality.benchmark import Effort, water_box
+from openmm_duality.benchmark.machine import describe_machine
+from openmm_duality.benchmark.rounds import time_by_turns
+from openmm_duality.benchmark.subjects import subjects
+from openmm_duality.benchmark.worker import save_start
+from openmm_duality.files import atomic_write
+from openmm_duality.lowering.backends import default_backend
+from openmm_duality.report.benchmarks import cost_figure
+from openmm_duality.report.figures import png
+
+MOLECULES = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/error-vs-cost"), help="without .png and .json")
+    parser.add_argument("--backend", default=default_backend("CPU"))
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    machine, start = describe_machine(), water_box(MOLECULES)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "start.npz"
+        save_start(file, start)
+        timed = subjects(arguments.models, ["CPU"], [arguments.backend], tip3p=False)
+        rows = time_by_turns(timed, file, MOLECULES, len(start.species), Effort(arguments.repeats), progress=True)
+    points = []
+    for path, row in zip(arguments.models, rows, strict=True):
+        if row.ms_per_step is None:
+            raise SystemExit(f"{path}: {row.error}")
+        metadata = duality.AgentLosses.load(path).metadata
+        error = next(iter(metadata["errors"]["test"].values()))["force_rmse"]["all"]
+        points.append((row.what.removeprefix("duality:"), error, row.ms_per_step, metadata["coefficients"]))
+        print(f"{path.name}: {error:.1f} meV/Å, {row.ms_per_step:.3g} ms per step, {points[-1][3]} coefficients")
+    content = {
+        "machine": machine,
+        "backend": arguments.backend,
+        "molecules": MOLECULES,
+        "points": [
+            {"form": form, "force_rmse_mev_per_angstrom": error, "ms_per_step": cost, "coefficients": coefficients}
+            for form, error, cost, coefficients in points
+        ],
+    }
+    with atomic_write(arguments.output.with_suffix(".json"), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    with atomic_write(arguments.output.with_suffix(".png"), overwrite=True) as temporary:
+        temporary.write_bytes(png(cost_figure(points)))
+
+
+if __name__ == "__main__":
+    main()
