@@ -9,11 +9,11 @@ energy the losses pump in, which is what the heat bath takes out per ps.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
+from run_log import columns
 
 import openmm_duality as duality
 from openmm_duality.inference.config import InferenceConfig
@@ -24,13 +24,10 @@ TIMESTEP = 0.5e-3  # ps
 
 def pumped(directory: Path) -> float:
     """Energy that the heat bath takes out, in kJ/mol per atom and ps: slope of its energy over the second half."""
-    with open(directory / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    time, potential, kinetic, conserved = (
-        np.array([float(row[name]) for row in rows])
-        for name in ("time_ps", "potential_energy", "kinetic_energy", "conserved_quantity")
+    time, potential, kinetic, conserved = columns(
+        directory, "time_ps", "potential_energy", "kinetic_energy", "conserved_quantity"
     )
-    half = len(rows) // 2
+    half = len(time) // 2
     bath = (conserved - potential - kinetic)[half:]
     atoms = json.loads((directory / "run.json").read_text())["atoms"]
     return float(np.polyfit(time[half:], bath, 1)[0] / atoms) if len(bath) > 10 else float("nan")

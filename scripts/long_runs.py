@@ -9,31 +9,15 @@ into FOLDER/summary.json. A killed script goes on where it was.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
-import numpy as np
+from run_log import drift
 
 import openmm_duality as duality
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
-BLOCKS = 10
-
-
-def drift(directory: Path, name: str, atoms: int) -> tuple[float, float]:
-    """Slope of a column of the log and its standard error in J/mol per atom and ps, from the means of ten blocks.
-
-    The first tenth of the run is left out.
-    """
-    with open(directory / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    rows = rows[len(rows) // 10 :]
-    time, value = (np.array([float(row[key]) for row in rows]) for key in ("time_ps", name))
-    x, y = (np.array([part.mean() for part in np.array_split(column, BLOCKS)]) for column in (time, value))
-    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
-    return float(1e3 * slope / atoms), float(1e3 * np.sqrt(covariance[0, 0]) / atoms)
 
 
 def main() -> None:
@@ -68,7 +52,10 @@ def main() -> None:
             species=begin.species,
             limits=duality.Limits.of(losses),
         )
-        potential, conserved = (drift(directory, name, atoms) for name in ("potential_energy", "conserved_quantity"))
+        # J/mol per atom and ps, with standard errors
+        potential, conserved = (
+            [1e3 * x / atoms for x in drift(directory, name)] for name in ("potential_energy", "conserved_quantity")
+        )
         results.append(
             {
                 "molecules": atoms // 3,

@@ -1,0 +1,25 @@
+"""What the scripts read from the log of a run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+BLOCKS = 10
+
+
+def columns(directory: Path, *names: str) -> list[np.ndarray]:
+    """Columns of ``log.csv``, as arrays."""
+    with open(directory / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    return [np.array([float(row[name]) for row in rows]) for name in names]
+
+
+def drift(directory: Path, name: str) -> tuple[float, float]:
+    """Slope of a column per ps and its standard error, from the means of ten blocks; the first tenth is left out."""
+    time, value = (column[len(column) // 10 :] for column in columns(directory, "time_ps", name))
+    x, y = (np.array([part.mean() for part in np.array_split(column, BLOCKS)]) for column in (time, value))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    return float(slope), float(np.sqrt(covariance[0, 0]))
