@@ -17,9 +17,10 @@ def columns(directory: Path, *names: str) -> list[np.ndarray]:
     return [np.array([float(row[name]) for row in rows]) for name in names]
 
 
-def drift(directory: Path, name: str) -> tuple[float, float]:
-    """Slope of a column per ps and its standard error, from the means of ten blocks; the first tenth is left out."""
-    time, value = (column[len(column) // 10 :] for column in columns(directory, "time_ps", name))
+def drift(directory: Path, name: str, after: float = 0.0) -> tuple[float, float]:
+    """Slope of a column per ps and its standard error, from the means of ten blocks of all after a time in ps."""
+    time, value = columns(directory, "time_ps", name)
+    time, value = time[time > after], value[time > after]
     x, y = (np.array([part.mean() for part in np.array_split(column, BLOCKS)]) for column in (time, value))
     (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
     return float(slope), float(np.sqrt(covariance[0, 0]))
