@@ -1,8 +1,10 @@
 """What the physics code says: frames, and the readers that make them."""
 
+from openmm_duality.reference.campaign import run_reference
 from openmm_duality.reference.cells import check_cutoff, minimum_image, volume, widths
 from openmm_duality.reference.cp2k import EnergyTable, read_cp2k, read_ener
 from openmm_duality.reference.distances import pairs_within, shortest_distances
+from openmm_duality.reference.engine import run_cp2k
 from openmm_duality.reference.formats import read, read_extxyz
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import (
@@ -32,6 +34,8 @@ __all__ = [
     "read_cp2k",
     "read_ener",
     "read_extxyz",
+    "run_cp2k",
+    "run_reference",
     "shortest_distances",
     "summarise",
     "volume",
