@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
-    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
+    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "run_reference", "summarise"),
     "losses": ("AgentLosses", "evaluate_agents"),
     "inference": ("DataSet", "ErrorTable", "Settings", "evaluate", "infer", "learning_curve", "update"),
     "lowering": ("export_system", "export_torchscript", "lower"),

@@ -24,7 +24,7 @@ from tests.reference.conftest import INPUT
 from tests.systems import SPECIES, random_frames, random_losses, verlet
 from tests.water import liquid, water_losses
 
-VERBS = ("inspect", "infer", "evaluate", "simulate", "compare", "benchmark", "export")
+VERBS = ("inspect", "infer", "evaluate", "simulate", "compare", "benchmark", "reference", "export")
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -70,6 +70,20 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
     call("infer", tmp_path / "one.yaml", "-o", tmp_path / "two.safetensors")
     one, two = (AgentLosses.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     np.testing.assert_array_equal(one.pair_coefficients, two.pair_coefficients)
+
+
+def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
+    """Moments inferred from a few frames of the liquid alone do not hold it together when it is shaken."""
+    (tmp_path / "c.yaml").write_text(
+        "form: moment\nfunctions: 4\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
+        f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
+    )
+    text = call("infer", tmp_path / "c.yaml", "--check", "-o", tmp_path / "m.safetensors", code=1)
+    assert "Not stable: ridge 1e-06" in text
+    assert "NVE" in text.split("Stability")[1]
+    checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
+    assert len(checks) == 5
+    assert not all(check["passed"] for check in checks)
 
 
 def test_infer_with_inverse_powers(folder, tmp_path):

@@ -22,6 +22,7 @@ ROOMS = (
     "observables",
     "benchmark",
     "report",
+    "verbs",
     "cli",
 )
 

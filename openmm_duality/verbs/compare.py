@@ -1,0 +1,67 @@
+"""The verb compare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from openmm import unit
+
+import openmm_duality as duality
+from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("data", type=PATH)
+@click.argument("more", type=PATH, nargs=-1)
+@click.option("-o", "--output", "directory", type=PATH, help="Folder of the report; RUN/report by default.")
+@click.option("--discard", help="Beginning of every run to leave out, as 1 or '1 ps'.")
+@click.option("--dynamics", type=PATH, help="More frequent frames of the reference, for spectra and diffusion.")
+@click.option("--every", help="Time between the frames of --dynamics where its files do not say, as '2 fs'.")
+@click.option(
+    "--band", "bands", type=(float, float), multiple=True, help="First and last wavenumber of a band, in 1/cm."
+)
+@click.option("--viscosity", type=float, help="In mPa s; corrects diffusion for the finite cell (Yeh and Hummer).")
+@json_option
+@overwrite_option
+def compare(
+    run: Path,
+    data: Path,
+    more: tuple[Path, ...],
+    directory: Path | None,
+    discard: str | None,
+    dynamics: Path | None,
+    every: str | None,
+    bands: tuple[tuple[float, float], ...],
+    viscosity: float | None,
+    json_file: Path | None,
+    overwrite: bool,
+) -> None:
+    """Hold the observables of RUN against those of the reference DATA, with error bars.
+
+    MORE are other runs, or other reference data, that are held against the same DATA and stand beside RUN. Writes
+    compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
+    """
+    folder = directory or run / "report"
+    check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
+    comparison = duality.compare(
+        run,
+        duality.read(data, forces=False),
+        more=more,
+        dynamics=None if dynamics is None else duality.read_dynamics(dynamics, every),
+        discard=discard,
+        bands=bands or None,
+        viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
+    )
+    page = duality.write_report(comparison, folder, overwrite=overwrite)
+    for column in comparison.columns:
+        if more:
+            click.echo(f"{column.name}:")
+        for sentence in column.verdict:
+            click.echo(f"- {sentence}")
+    click.echo(f"The report: {page}")
+    write_json(json_file, comparison.to_dict(), overwrite)
+    if comparison.agrees is False:
+        sys.exit(1)

@@ -1,0 +1,155 @@
+"""The verb infer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+import openmm_duality as duality
+from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write
+
+
+@click.command()
+@click.argument("config", type=PATH, required=False)
+@click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
+@click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
+@click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
+@click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
+@click.option("--ranks", help="Of the contracted moments of moment and coupled, such as 0,1,2,3.")
+@click.option("--energy-weight", help="Let energies join the fit: 1 counts 1 meV per atom like 100 meV/Å.")
+@click.option("--max-coefficients", type=int, help="Keep at most so many coefficients, those that pay most.")
+@click.option("--keep-equations", is_flag=True, default=None, help="Let the model be updated with new frames later.")
+@click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
+@click.option("--check", is_flag=True, help="Choose among models that survive five short runs (2 ps each).")
+@click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
+@json_option
+@overwrite_option
+def infer(
+    config: Path | None,
+    data: tuple[Path, ...],
+    model: Path,
+    curve: bool,
+    check: bool,
+    json_file: Path | None,
+    overwrite: bool,
+    **choices: Any,
+) -> None:
+    """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
+
+    The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
+    configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
+    With --check, the regularisation is chosen among models that stay whole in short runs; exit code 1 if none does.
+
+    \b
+    CONFIG.yaml:
+      form: quadratic
+      gradient: collective
+      cutoff: 6 angstrom
+      data:
+        - path: water64-cnnp
+          every: 4
+        - {path: water64-distorted/distorted, weight: 0.2}
+    """
+    from openmm_duality.dynamics.checks import Check
+    from openmm_duality.inference.config import DataConfig, InferenceConfig
+    from openmm_duality.inference.errors import ErrorTable, format_tables
+    from openmm_duality.inference.settings import Settings
+
+    if model.suffix != ".safetensors":
+        raise DualityError(
+            f"the model file {model} must end in .safetensors (its resolved configuration goes beside it, in a .yaml "
+            "file of the same name); give such a name"
+        )
+    beside = model.with_suffix(".yaml")
+    if config is not None and beside.resolve() == config.resolve():
+        raise DualityError(
+            f"the resolved configuration would be written to {beside}, which is the configuration itself; choose "
+            "another name for the model"
+        )
+    plot = model.with_name(f"{model.stem}-learning-curve.png") if curve else None
+    check_outputs(overwrite, model, beside, json_file, plot)
+    choices = {name: value for name, value in choices.items() if value is not None}
+    if "ranks" in choices:
+        choices["ranks"] = _numbers(choices["ranks"], "ranks")
+    if (config is None) == (not data):
+        raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
+    if config is None:
+        resolved = InferenceConfig(tuple(DataConfig(str(path)) for path in data), Settings.of(**choices))
+    else:
+        loaded = InferenceConfig.load(config)
+        settings = Settings.of(**{**loaded.settings.to_dict(), **choices})
+        resolved = InferenceConfig(loaded.data, settings, loaded.folder)
+    sets, held_out = resolved.read()
+    begin = time.perf_counter()
+    asked = {"test": held_out, "settings": resolved.settings, "progress": True}
+    if check:
+        losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **asked)
+    else:
+        losses = duality.infer(sets, **asked)
+    seconds = time.perf_counter() - begin
+    errors = losses.metadata["errors"]
+    for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
+        tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
+        if tables:
+            click.echo(f"\n{title}\n{format_tables(tables)}")
+    if losses.metadata["selection"]:
+        click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
+    for candidate in losses.metadata.get("failed_candidates", ()):
+        strengths = ", ".join(
+            f"ridge {s['ridge']:g}, curvature {s['curvature']:g}" for s in candidate["regularisation"]
+        )
+        click.echo(f"\nNot stable: {strengths}")
+        for name, reason in candidate["reasons"].items():
+            click.echo(f"  {name}: {reason}")
+    checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
+    if checks:
+        click.echo("\nStability\n" + "\n".join(map(str, checks)))
+    losses.save(model, overwrite)
+    with atomic_write(beside, overwrite) as temporary:
+        temporary.write_text(resolved.to_yaml(beside.parent))
+    spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
+    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). The model: {model}")
+    first = next(iter(errors["test"] or errors["train"]), None)
+    figures = {
+        "seconds": seconds,
+        "seconds_by_part": losses.metadata["seconds"],
+        "coefficients": losses.metadata["coefficients"],
+        "train": errors["train"].get(first),
+        "test": errors["test"].get(first),
+        "sets": errors,
+        "stability": losses.metadata.get("stability", []),
+        "failed_candidates": losses.metadata.get("failed_candidates", []),
+    }
+    if plot is not None:
+        figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)
+    write_json(json_file, figures, overwrite)
+    if any(c.passed is False for c in checks):
+        sys.exit(1)
+
+
+def _numbers(text: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DualityError(f"{name}: expected whole numbers with commas between them, got {text!r}") from None
+
+
+def _learning_curve(
+    losses: Any, resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool
+) -> dict[str, Any]:
+    """Of the first data set's held-out frames."""
+    from openmm_duality.report import learning_curve_figure
+    from openmm_duality.report.figures import png
+
+    test = next(iter(held_out.values()))
+    found = duality.learning_curve(sets, test, resolved.settings, whole=losses, progress=True)
+    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
+    with atomic_write(plot, overwrite) as temporary:
+        temporary.write_bytes(png(learning_curve_figure(found)))
+    return dict(found.to_dict())

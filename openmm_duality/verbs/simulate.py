@@ -1,0 +1,149 @@
+"""Verbs about learning dynamics: simulate, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import openmm as mm
+from openmm import unit
+
+import openmm_duality as duality
+from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+from openmm_duality.files import atomic_write, sha256
+from openmm_duality.verbs.structures import molecules_of, read_structure, structure_options
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data (its last frame).")
+@click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
+@click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
+@click.option("--temperature", default="300", show_default=True, help="In K.")
+@click.option(
+    "--integrator",
+    type=click.Choice(["nose-hoover", "langevin", "verlet", "descent"]),
+    default="nose-hoover",
+    show_default=True,
+)
+@click.option("--timestep", default="0.5 fs", show_default=True)
+@click.option(
+    "--friction",
+    default="10/ps",
+    show_default=True,
+    help="Collision frequency of the heat bath; under descent its inverse is the memory of the momentum.",
+)
+@click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
+@click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
+@click.option("--precision", help="Of the platform: single, mixed or double.")
+@click.option(
+    "--loss-precision",
+    type=click.Choice(["double", "single"]),
+    help="Of the losses; by default single where they are fused, double elsewhere.",
+)
+@click.option(
+    "--backend",
+    help="fused (compiled for this processor; the default but on GPUs), torchscript, or where they are to run: "
+    "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
+)
+@structure_options
+@click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
+@click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
+@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks, or broke.")
+@json_option
+@click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
+def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
+    """Run learning dynamics with MODEL in a folder: DCD, log, checkpoint.
+
+    The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
+    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
+    """
+    from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.lowering.backends import default_backend
+
+    check_outputs(overwrite, json_file)
+    losses = duality.AgentLosses.load(model)
+    start = read_structure(options["start"], options["cell"], options["supercell"])
+    timestep, duration, report = (
+        positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report")
+    )
+    topology = duality.create_topology(start.species, molecules_of(losses, start), start.cell)
+    backend = options["backend"] or default_backend(options["platform"])
+    system = duality.create_system(losses, topology, backend=backend, precision=options["loss_precision"])
+    result = duality.simulate(
+        system,
+        topology,
+        start.positions,
+        _integrator(options["integrator"], options["temperature"], options["friction"], timestep),
+        directory,
+        steps=round(duration / timestep),
+        report_interval=max(1, round(report / timestep)),
+        platform=options["platform"],
+        precision=options["precision"],
+        temperature=None if options["integrator"] == "descent" else options["temperature"],
+        seed=options["seed"],
+        species=start.species,
+        limits=duality.Limits.of(losses, options["allow_broken"]),
+        save_velocities=options["velocities"],
+        metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
+    )
+    click.echo(result.message)
+    figures = {"status": result.status, "reason": result.reason, "ms_per_step": result.ms_per_step}
+    write_json(json_file, figures, overwrite)
+    if result.status == "stopped":
+        sys.exit(1)
+
+
+def _integrator(name: str, temperature: str, friction: str, timestep: float) -> mm.CustomIntegrator:
+    from openmm_duality.dynamics.integrators import positive
+
+    rate = positive(friction, unit.picosecond**-1, "friction")
+    kelvin = positive(temperature, unit.kelvin, "temperature")
+    if name == "verlet":
+        return duality.VerletLearningIntegrator(timestep)
+    if name == "descent":
+        return duality.DescentLearningIntegrator(timestep, 1.0 / rate)
+    if name == "langevin":
+        return duality.LangevinLearningIntegrator(kelvin, rate, timestep)
+    return duality.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+
+
+def _described(losses: Any) -> dict[str, Any]:
+    errors = losses.metadata.get("errors", {})
+    first = {kind: next(iter(tables.values())) for kind, tables in errors.items() if tables}
+    return {"form": losses.form.name, "gradient": losses.gradient, "errors": first}
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--start", type=PATH, required=True, help="Structure whose atoms and cell the files are for.")
+@click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder for the files.")
+@structure_options
+@click.option("--backend", default="torchscript", show_default=True)
+@click.option("--precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
+@overwrite_option
+def export(
+    model: Path,
+    start: Path,
+    directory: Path,
+    cell: tuple[str, str, str] | None,
+    supercell: tuple[int, int, int],
+    backend: str,
+    precision: str,
+    overwrite: bool,
+) -> None:
+    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
+    check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
+    losses = duality.AgentLosses.load(model)
+    structure = read_structure(start, cell, supercell)
+    topology = duality.create_topology(structure.species, molecules_of(losses, structure), structure.cell)
+    system = duality.create_system(losses, topology, backend=backend, precision=precision)
+    duality.export_torchscript(
+        losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite
+    )
+    duality.export_system(system, directory / "system.xml", overwrite=overwrite)
+    with atomic_write(directory / "topology.pdb", overwrite) as temporary, open(temporary, "w") as file:
+        mm.app.PDBFile.writeFile(topology, structure.positions * unit.nanometer, file)
+    click.echo(f"{directory}: losses.pt, system.xml, topology.pdb")

@@ -1,0 +1,55 @@
+"""Structures that verbs start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from openmm import unit
+
+import openmm_duality as duality
+from openmm_duality.errors import DualityError
+
+
+def structure_options(command: Any) -> Any:
+    """Adds --cell A B C and --supercell A B C."""
+    for option in (
+        click.option(
+            "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
+        ),
+        click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ)."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Any:
+    """The structure of a file or of reference data, repeated.
+
+    Raises
+    ------
+    DualityError
+        If it cannot be read, or has a cell of its own beside that of the command.
+    """
+    from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.dynamics.starting import Start, read_start
+    from openmm_duality.reference.cp2k_files import is_position_file
+
+    # CP2K's own files of positions hold no cell, so they are read with their project
+    structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
+    start = read_start(path if structure else duality.read(path))
+    if cell is not None:
+        if start.cell is not None:
+            raise DualityError(f"{path} has a cell of its own; leave out --cell")
+        edges = [positive(edge, unit.nanometer, "cell") for edge in cell]
+        start = Start(start.positions, start.species, np.diag(edges))
+    return start if copies == (1, 1, 1) else start.repeated(copies)
+
+
+def molecules_of(losses: Any, start: Any) -> Any:
+    """The molecules of a structure, by the bond lengths that a model has seen."""
+    from openmm_duality.reference.molecules import find_molecules
+
+    return find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
