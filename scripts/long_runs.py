@@ -1,6 +1,6 @@
 """Long runs of a model: 64 H2O for 100 ps and 512 H2O for 10 ps, NVT at 300 K, with the watch over every molecule.
 
-Before that, 5 ps are run and left out: 512 H2O begin as eight copies of 64. Prints for each run how it ended, and how
+Before that, 20 ps are run and left out: 512 H2O begin as eight copies of 64, and lose their likeness slowly. Prints for each run how it ended, and how
 the energies drift, with standard errors; the same goes into FOLDER/summary.json. A killed script goes on where it was.
 
     python scripts/long_runs.py MODEL [-o runs/long] [--time 100] [--large 10] [--backend BACKEND]
@@ -18,7 +18,7 @@ import openmm_duality as duality
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
-EQUILIBRATION = 5.0  # ps
+EQUILIBRATION = 20.0  # ps
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests, first with the dependencies `torchforce`, then, what the other set can do, with `pythonforce`.
+# The tests: all of them with the dependencies `torchforce`, and those of what uses OpenMM with `pythonforce`.
 #
 #   bash scripts/test.sh [pytest arguments]
 #
@@ -17,7 +17,9 @@ echo "== ruff and mypy"
 .venv-torchforce/bin/ruff format --check .
 .venv-torchforce/bin/mypy
 
-for set in torchforce pythonforce; do
-    echo "== tests with the dependencies $set"
-    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ".venv-$set/bin/python" -m pytest --durations=8 "$@"
-done
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+echo "== tests with the dependencies torchforce"
+.venv-torchforce/bin/python -m pytest --durations=8 "$@"
+echo "== tests with the dependencies pythonforce"
+[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/test_*.py
+.venv-pythonforce/bin/python -m pytest --durations=8 "$@"

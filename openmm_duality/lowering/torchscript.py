@@ -101,6 +101,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         self.ranks = list(losses.form.all_ranks)
         self.contracted = list(losses.form.ranks)
         self.coupled = list(losses.form.coupled)
+        self.only_sums: bool = self.ranks == [0]
 
         def table(powers: np.ndarray[Any, Any]) -> torch.Tensor:
             return torch.tensor(powers.reshape(s * s * grid.intervals, -1), dtype=dtype)
@@ -158,7 +159,9 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
             blocks: list[torch.Tensor] = []
             for b in range(n_species):
                 here = slice(ends[b], ends[b + 1])
-                blocks.append(torch.bmm(angular[:, :, here], f[:, here]))
+                # products of matrices of one row are slower than sums
+                sums = f[:, here].sum(1, keepdim=True) if self.only_sums else torch.bmm(angular[:, :, here], f[:, here])
+                blocks.append(sums)
             value, adjoint = self.polynomial(torch.cat(blocks, dim=2))
             own = own + value
             weights: list[torch.Tensor] = []
@@ -166,11 +169,14 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
             for b in range(n_species):
                 here = slice(ends[b], ends[b + 1])
                 g = adjoint[:, :, b * self.n : (b + 1) * self.n]
-                weights.append(torch.bmm(g, f[:, here].transpose(1, 2)))
-                slopes.append(torch.bmm(g, df[:, here].transpose(1, 2)))
-            # Σ_n G_nm f_n and Σ_n G_nm f_n' for every component m, each of shape (N, J)
-            weight = torch.cat(weights, dim=2).unbind(1)
+                if self.only_sums:
+                    slopes.append((g * df[:, here]).sum(2).unsqueeze(1))
+                else:
+                    weights.append(torch.bmm(g, f[:, here].transpose(1, 2)))
+                    slopes.append(torch.bmm(g, df[:, here].transpose(1, 2)))
             along = along + (torch.cat(slopes, dim=2) * angular).sum(1) * per_length
+            # Σ_n G_nm f_n for every component m, each of shape (N, J)
+            weight = torch.cat(weights, dim=2).unbind(1) if not self.only_sums else []
             first = 0
             for rank in self.ranks:
                 if rank > 0:
