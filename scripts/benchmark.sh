@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 folder=${1:-$here/runs/benchmark}
-programs cp2k cp2k-data pocl-opencl-icd ocl-icd-libopencl1
+programs cp2k cp2k-data openmpi-bin pocl-opencl-icd ocl-icd-libopencl1
 environment "$here/.venv" torchforce
 duality="$here/.venv/bin/openmm-duality"
 mkdir -p "$folder"

@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 cd "$here"
-programs cp2k cp2k-data pocl-opencl-icd ocl-icd-libopencl1 xz-utils
+programs cp2k cp2k-data openmpi-bin pocl-opencl-icd ocl-icd-libopencl1 xz-utils
 environment "$here/.venv-torchforce" torchforce,test
 environment "$here/.venv-pythonforce" pythonforce,test
 
