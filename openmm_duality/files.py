@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, opened whatever their compression, known by their hash."""
+"""Files: written whole or not at all, opened whatever their compression, known by their hash, locked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,3 +84,19 @@ def sha256(path: str | Path) -> str:
 def provenance(path: str | Path) -> str:
     """``"name sha256:…"`` of a file: how sources are named in frames and models."""
     return f"{Path(path).name} sha256:{sha256(path)}"
+
+
+def lock(descriptor: int) -> bool:
+    """Take the lock of an open file; False if another process has it. It ends with the file.
+
+    On Windows there is none to take, but files that another process has open cannot be replaced anyway.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

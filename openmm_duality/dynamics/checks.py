@@ -20,6 +20,7 @@ from openmm_duality.dynamics.integrators import (
     LangevinLearningIntegrator,
     LearningIntegrator,
     VerletLearningIntegrator,
+    positive,
 )
 from openmm_duality.dynamics.integrity import Limits
 from openmm_duality.dynamics.journey import LOG
@@ -29,9 +30,10 @@ from openmm_duality.dynamics.systems import create_system, create_topology
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.backends import default_backend
 from openmm_duality.reference.frames import FloatArray
 from openmm_duality.reference.molecules import bonded_pairs, find_molecules, make_whole
-from openmm_duality.units import BOLTZMANN, bare
+from openmm_duality.units import BOLTZMANN
 
 HOTTER = 1.2
 DISPLACEMENT = 0.01  # nm, of every atom in a random direction
@@ -108,7 +110,7 @@ def check_stability(
     progress : bool
         Whether to show bars.
     """
-    kelvin, duration = bare(temperature, unit.kelvin, "temperature"), bare(time, unit.picosecond, "time")
+    kelvin, duration = positive(temperature, unit.kelvin, "temperature"), positive(time, unit.picosecond, "time")
     steps = max(1, round(duration / TIMESTEP))
     checks: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def check_stability(
             limits = replace(Limits.of(losses, allow_broken=shaken), max_temperature=hottest)
             try:
                 result = simulate(
-                    create_system(losses, topology),
+                    create_system(losses, topology, backend=default_backend(platform)),
                     topology,
                     begin.positions,
                     integrator,

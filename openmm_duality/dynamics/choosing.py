@@ -59,7 +59,7 @@ def infer_stable(
     Raises
     ------
     DualityError
-        As for `infer`.
+        As for `infer`; or if none of the short runs can be made.
     """
     measured = measurable(test)
     chosen = settings if settings is not None else Settings.of(**choices)
@@ -78,6 +78,8 @@ def infer_stable(
         checks = check_stability(
             losses, start, temperature=temperature, time=time, platform=platform, seed=seed, progress=progress
         )
+        if all(check.passed is None for check in checks):
+            raise DualityError(f"none of the short runs could be made: {checks[0].reason}")
         preferred = preferred or (losses, checks)
         reasons = {check.name: check.reason for check in checks if check.passed is False}
         if not reasons:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import atomic_write, lock
 
 RECORD = "run.json"
 LOCK = ".lock"
@@ -58,7 +58,8 @@ def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
             "not the folder of a run; choose a new or an empty one"
         )
     with open(directory / LOCK, "w") as handle:
-        _lock(handle.fileno(), directory)
+        if not lock(handle.fileno()):
+            raise DualityError(f"another process is running in {directory}; wait for it, or choose a new folder")
         for path in filter(_is_temporary, directory.iterdir()):
             path.unlink()
         try:
@@ -158,14 +159,3 @@ def _is_temporary(path: Path) -> bool:
     """Whether a killed process left this file half-written, by the names that `atomic_write` gives."""
     stem, _, process = path.stem.rpartition(".")
     return stem in _WRITTEN_WHOLE and process.isdigit()
-
-
-def _lock(descriptor: int, directory: Path) -> None:
-    if sys.platform == "win32":  # there, the files of a run that is going on cannot be replaced anyway
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DualityError(f"another process is running in {directory}; wait for it, or choose a new folder") from None

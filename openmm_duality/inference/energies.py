@@ -9,7 +9,7 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -50,6 +50,12 @@ def energy_zeros(sets: Sequence[DataSet]) -> dict[str, float]:
             "add the energies (CP2K's .ener file)"
         )
     return zeros
+
+
+def energy_constants(zeros: Mapping[str, float], solutions: Sequence[FloatArray]) -> dict[str, float]:
+    """The constant of every composition in kJ/mol, from the last columns of the solution."""
+    constants = solutions[0][len(solutions[0]) - len(zeros) :]
+    return {name: zero + float(c) for (name, zero), c in zip(zeros.items(), constants, strict=True)}
 
 
 def energy_weight(relative: float, force_weights: FloatArray) -> float:

@@ -160,6 +160,9 @@ def scaled_system(
     if penalised.any():
         matrix += strength.curvature / np.diag(penalty)[penalised].mean() * penalty
     matrix[np.diag_indices(len(matrix) - free)] += strength.ridge
+    # a constant without energies of its own has no equation
+    bare = [k for k in range(len(matrix) - free, len(matrix)) if equations.gram[k, k] <= 0.0]
+    matrix[bare, bare] = 1.0
     return matrix, equations.moment / equations.weight / scale, scale
 
 
@@ -168,6 +171,20 @@ def column_scale(equations: NormalEquations) -> FloatArray:
     diagonal = np.where(equations.size > 0.0, equations.size, np.diag(equations.gram)) / equations.weight
     # a column that no row touches keeps a finite scale, and the ridge sets its coefficient to zero
     return np.asarray(np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0)))
+
+
+def _left_out(
+    fold: NormalEquations, rest: NormalEquations, curvature: FloatArray, strength: Regularisation, free: int
+) -> float:
+    """Squared error of a fold under the solution of the rest; a constant that the fold alone knows is fitted to it."""
+    alone = [k for k in range(len(rest.moment) - free, len(rest.moment)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
+    for k in alone:
+        rest.gram[k] = rest.gram[:, k] = rest.moment[k] = 0.0
+    solution = solve(rest, curvature, strength, free=free)
+    for k in alone:
+        if fold.gram[k, k] > 0.0:
+            solution[k] += (fold.moment[k] - fold.gram[k] @ solution) / fold.gram[k, k]
+    return fold.squared_error(solution)
 
 
 def ranked(
@@ -183,7 +200,7 @@ def ranked(
 
     def error(strength: Regularisation) -> float:
         try:
-            return sum(f.squared_error(solve(total - f, curvature, strength, free=free)) for f in folds)
+            return sum(_left_out(f, total - f, curvature, strength, free) for f in folds)
         except np.linalg.LinAlgError:  # too weak to make the equations definite
             return np.inf
 

@@ -36,7 +36,7 @@ class ErrorTable:
         data, where there are any).
     energy_rmse_per_atom : float or None
         In meV, after the mean difference (the gauge) is taken out; None for `agent` losses, whose sum is no energy,
-        or data without energies or forces.
+        or fewer than two frames with energies and forces.
     targets : str
         What the forces were held against: ``forces``, or ``accelerations`` times masses.
     """
@@ -138,8 +138,9 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
         rmse["molecular"] = _rms(molecular_forces(difference, molecules))
         rms["molecular"] = _rms(molecular_forces(reference, molecules))
     energy_error = None
-    if losses.gradient == "collective" and frames.energies is not None and frames.forces is not None:
-        deviations = np.array(energies) - frames.energies[sorted(chosen)]
+    known = frames.energies if frames.forces is not None and len(targets) > 1 else None
+    if losses.gradient == "collective" and known is not None:
+        deviations = np.array(energies) - known[sorted(chosen)]
         energy_error = float(np.std(deviations) / frames.n_atoms / MEV)
     kind = "forces" if frames.forces is not None else "accelerations"
     return ErrorTable(len(targets), rmse, rms, energy_error, kind)

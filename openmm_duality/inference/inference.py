@@ -17,7 +17,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.accumulate import Accumulated, accumulate
 from openmm_duality.inference.basis import make_basis
 from openmm_duality.inference.design import Design
-from openmm_duality.inference.energies import energy_zeros
+from openmm_duality.inference.energies import energy_constants, energy_zeros
 from openmm_duality.inference.equations import NormalEquations, Regularisation, ranked, solve
 from openmm_duality.inference.kept import keep
 from openmm_duality.inference.layout import FloatArray, Layout
@@ -170,7 +170,7 @@ class Inference:
                     masks[f"{k}/kept"] = mask.astype(np.float64)
                 solutions.append(solve(total, penalty, strength, free=layout.n_constants, kept=mask))
         u, weights, couplings = layout.unpack(solutions)
-        constants = solutions[0][len(solutions[0]) - layout.n_constants :]
+        coefficients = sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions)
         met = meetings(self.sets)
         bonds = {pair: r for frames, pairs in met for pair, r in bond_lengths(frames).items() if pair in pairs}
         losses = AgentLosses(
@@ -194,12 +194,10 @@ class Inference:
                 "settings": settings.to_dict(),
                 "gauge": GAUGE[settings.gradient],
                 "regularisation": [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths],
-                "coefficients": int(sum(np.count_nonzero(s) for s in solutions) - np.count_nonzero(constants)),
+                "coefficients": coefficients,
                 "data": [described(s) for s in self.sets],
                 "energy_zeros": self.zeros,
-                "energy_constants": {
-                    name: zero + float(c) for (name, zero), c in zip(self.zeros.items(), constants, strict=True)
-                },
+                "energy_constants": energy_constants(self.zeros, solutions),
                 "selection": selection,
             },
         )

@@ -43,10 +43,13 @@ def knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
     """Lengths in nm by pair of species, each pair named in alphabetical order."""
     if not isinstance(value, Mapping) or not all(isinstance(row, list | tuple) for row in value.values()):
         raise DualityError(f"{name}: expected a list of lengths for each pair, as in {{H-O: [0.08, 0.1, …]}}")
-    return {
+    found = {
         "-".join(sorted(str(pair).split("-"))): tuple(bare(x, unit.nanometer, f"{name} {pair}") for x in row)
         for pair, row in value.items()
     }
+    if len(found) < len(value):
+        raise DualityError(f"{name}: a pair of species is named twice, in {', '.join(map(str, value))}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ class Settings:
         check_gradient(self.gradient)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
+        if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
+            raise DualityError(
+                "knots are for the b-splines of contracted moments; leave them out, or take a form with moments and "
+                "the basis b-splines"
+            )
         for name in ("cutoff", "large_force"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise DualityError(f"{name} must be positive and finite, got {getattr(self, name)}")

@@ -14,7 +14,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.accumulate import accumulate
 from openmm_duality.inference.design import Design
-from openmm_duality.inference.energies import composition
+from openmm_duality.inference.energies import composition, energy_constants
 from openmm_duality.inference.equations import Regularisation, solve
 from openmm_duality.inference.inference import as_sets, meetings
 from openmm_duality.inference.kept import keep, kept
@@ -55,11 +55,12 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
     for s in sets:
         losses.index_of(s.frames.species)
     seen = survey((s.frames for s in sets), losses.species, losses.grid).shortest
-    for a, b in np.argwhere(seen < losses.shortest):
+    for a, b in np.argwhere(np.isfinite(seen) & ~(seen >= losses.shortest)):
+        known = losses.shortest[a, b]
+        unlike = "which it has never seen" if np.isnan(known) else f"closer than the {known:.4f} nm it has seen"
         raise DualityError(
-            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {seen[a, b]:.4f} nm, closer than the "
-            f"{losses.shortest[a, b]:.4f} nm the model has seen, where its functions level off; infer it anew from all "
-            "frames"
+            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {seen[a, b]:.4f} nm, {unlike}: the "
+            "functions of the model level off there; infer it anew from all frames"
         )
     zeros = losses.metadata["energy_zeros"]
     for s in sets:
@@ -89,6 +90,14 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
         weights=weights,
         couplings=couplings,
         equations={**keep(totals), **fixed},
-        metadata={**losses.metadata, "data": data_sets, "errors": {"train": {}, "test": {}}, "stability": []},
+        metadata={
+            **losses.metadata,
+            "data": data_sets,
+            "energy_constants": energy_constants(zeros, solutions),
+            "errors": {"train": {}, "test": {}},
+            "stability": [],
+            "failed_candidates": [],
+            "seconds": {},
+        },
     )
     return with_core(updated, meetings(sets), new.largest_force, weakest=losses.core_strength)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import atomic_write, lock
 from openmm_duality.reference.cp2k_job import Job
 from openmm_duality.reference.distorting import Distortion, distort
 from openmm_duality.reference.engine import find_cp2k
@@ -213,11 +212,9 @@ def _locked(folder: Path) -> Iterator[None]:
     if folder.is_file():
         raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DualityError(f"{folder}: another process is at work on this campaign; wait for it") from None
+    with open(folder / _LOCK, "w") as file:
+        if not lock(file.fileno()):
+            raise DualityError(f"{folder}: another process is at work on this campaign; wait for it")
         yield
 
 

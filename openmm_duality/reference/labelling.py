@@ -123,7 +123,8 @@ def _close(job: Job, drop: bool = True) -> bool:
     refused = {str(todo[n]): "unconverged" for n in range(whole) if job.method.iterates and not scf[n]}
     labelled = [t for t in todo[:whole] if str(t) not in refused]
     earlier = closed_parts(job.folder)
-    if whole < len(todo) and aborted(output) and (whole or earlier):
+    # a second process in a row that finishes nothing has another trouble than its first frame
+    if whole < len(todo) and aborted(output) and (whole or (earlier and earlier[-1].record["order"])):
         refused[str(todo[whole])] = f"CP2K gave up ({complaint(output)})"
     if labelled or refused:
         close_part(folder, {"labelled": labelled, "refused": refused, "order": todo[:whole]})

@@ -148,7 +148,9 @@ def _learning_curve(
     from openmm_duality.report.figures import png
 
     test = next(iter(held_out.values()))
-    found = duality.learning_curve(sets, test, resolved.settings, whole=losses, progress=True)
+    # a model that --check chose against the preference is not one of this curve
+    whole = None if losses.metadata.get("failed_candidates") else losses
+    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, progress=True)
     click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

@@ -45,7 +45,7 @@ from openmm_duality.verbs.structures import molecules_of, read_structure, struct
 )
 @click.option(
     "--backend",
-    help="fused (compiled for this processor; the default but on GPUs), torchscript, or where they are to run: "
+    help="fused (compiled for this processor; the default but on CUDA and HIP), torchscript, or where they are to run: "
     "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options

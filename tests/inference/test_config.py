@@ -65,6 +65,8 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [x]\nform: moment\nranks: [0, 5]\n", "0 to 3"),
         ("data: [x]\nform: moment\nranks: two\n", "whole number"),
         ("data: [x]\nknots: [0.1]\n", "for each pair"),
+        ("data: [x]\nknots: {H-O: [0.1], O-H: [0.2]}\n", "named twice"),
+        ("data: [x]\nform: pair\nknots: {H-O: [0.1]}\n", "knots are for"),
         ("data: [x]\nenergy_weight: -1\n", "not negative"),
         ("data: [x]\nenergy_weight: 1\ngradient: agent\n", "no potential"),
         ("data: [x]\ngradient: both\n", "'agent'"),

@@ -135,6 +135,24 @@ def test_energies_join_the_fit_and_leave_the_scales_alone():
     assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
 
 
+def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
+    rng = np.random.default_rng(4)
+    wanted = np.array([1.0, -2.0, 0.5])
+    folds = []
+    for k in range(4):
+        rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
+        equations = NormalEquations.empty(5)
+        equations.add(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
+        composition = int(k == 2)  # the second composition lies in one fold only
+        energies = np.hstack([rng.normal(size=(3, 3)), np.tile(np.eye(2)[composition], (3, 1))])
+        equations.add_energies(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3))
+        folds.append(equations)
+    candidates = [Regularisation(ridge, 0.0) for ridge in (1e-9, 1.0, 1e3)]
+    assert [c.ridge for c in ranked(folds, np.zeros((5, 5)), candidates, free=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), np.zeros((5, 5)), candidates[0], free=2)
+    np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
+
+
 def test_a_column_that_no_row_touches_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)

@@ -89,6 +89,7 @@ def test_energies_join_an_update_too():
     updated = update(losses, new)
     without = update(losses, replace(new, energies=None))
     assert rms(updated.pair_coefficients - without.pair_coefficients) > 1e-6 * rms(updated.pair_coefficients)
+    assert updated.metadata["energy_constants"] != losses.metadata["energy_constants"]
     other = labelled(random_frames(4, n_atoms=24, seed=3, least=0.22), truth)
     with pytest.raises(DualityError, match="a zero of their own"):
         update(losses, other)
@@ -112,6 +113,9 @@ def test_models_without_equations_and_closer_distances_are_refused():
     losses = infer(frames, form="pair", keep_equations=True, **SMALL)
     with pytest.raises(DualityError, match="closer than"):
         update(losses, labelled(random_frames(6, seed=3, least=0.13), random_losses()))
+    apart = replace(losses, shortest=np.where(np.eye(2, dtype=bool), losses.shortest, np.nan))
+    with pytest.raises(DualityError, match="never seen"):
+        update(apart, frames)
 
 
 def test_selection_finds_the_columns_that_made_the_data():

@@ -248,6 +248,36 @@ def test_an_interruption_waits_for_the_parts_under_way():
     assert len(begun) == finished < 6
 
 
+INTERRUPTED = """
+import signal, time
+from openmm_duality.lowering.fused.threads import run
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+end, caught = time.perf_counter() + 1.5, 0
+while time.perf_counter() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-5)
+        for _ in range(20):
+            run(lambda k: None, [0, 1, 2, 3], 2)
+    except KeyboardInterrupt:
+        caught += 1
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        caught += 1
+assert caught > 100, caught
+run(print, ["alive"], 2)
+"""
+
+
+def test_interruptions_at_any_moment_leave_nobody_waiting():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], timeout=60, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "alive"
+
+
 def test_trajectories_in_turn_keep_their_lists():
     losses = random_losses("pair")
     fused = FusedLosses(losses, SPECIES, "double")

@@ -8,7 +8,6 @@ else does not hold up the others.
 from __future__ import annotations
 
 import os
-from _thread import LockType
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -48,77 +47,81 @@ class _Task:
     def __init__(self, function: Callable[[int], None], addresses: Sequence[int]) -> None:
         self._function, self._addresses = function, addresses
         self._next = count()
-        self._left, self._counting, self._finished = len(addresses), Lock(), Lock()
-        self._finished.acquire()
 
     def work(self) -> None:
         while (part := next(self._next)) < len(self._addresses):
-            try:
-                self._function(self._addresses[part])
-            finally:
-                self._count()
+            self._function(self._addresses[part])
 
     def drop(self) -> None:
         """Let nobody begin a part any more."""
         while next(self._next) < len(self._addresses):
-            self._count()
+            pass
 
-    def _count(self) -> None:
-        with self._counting:
-            self._left -= 1
-            if not self._left:
-                self._finished.release()
 
-    def wait(self) -> None:
-        """Until no part is under way; an interruption waits too, for they write into memory of whoever called."""
+class _Helper:
+    """A thread that joins a task when it is called, and is busy while it has a part of one."""
+
+    def __init__(self, team: _Team) -> None:
+        self._team = team
+        self._call, self._busy = Lock(), Lock()
+        self._call.acquire()
+        Thread(target=self._help, name="openmm_duality", daemon=True).start()
+
+    def call(self) -> None:
+        # one that is not locked has been called before, and will find this task when it wakes
+        if self._call.locked():
+            with suppress(RuntimeError):  # another thread called it just now
+                self._call.release()
+
+    def wait(self) -> BaseException | None:
+        """Until it has no part under way; an interruption waits too, and is given back."""
         interruption = None
         while True:
             try:
-                self._finished.acquire()
+                with self._busy:
+                    return interruption
             except BaseException as error:  # whatever a handler of signals raises
                 interruption = error
-            else:
-                break
-        if interruption is not None:
-            raise interruption
+
+    def _help(self) -> None:
+        while True:
+            self._call.acquire()
+            with self._busy:
+                if self._team.task is not None:
+                    self._team.task.work()
 
 
 class _Team:
     """Helpers that join whichever thread calls, if they wake in time; nobody waits for one that does not."""
 
     def __init__(self) -> None:
-        self._task: _Task | None = None
-        self._calls: list[LockType] = []
+        self.task: _Task | None = None
+        self._helpers: list[_Helper] = []
 
     def run(self, function: Callable[[int], None], addresses: Sequence[int], helpers: int) -> None:
         task = _Task(function, addresses)
-        self._task = task
-        while len(self._calls) < helpers:
-            self._engage()
-        for call in self._calls[:helpers]:
-            # one that is not locked has been called before, and will find this task when it wakes
-            if call.locked():
-                with suppress(RuntimeError):  # another thread called it just now
-                    call.release()
+        self.task = task
+        while len(self._helpers) < helpers:
+            self._helpers.append(_Helper(self))
+        interruption = None
         try:
+            for helper in self._helpers[:helpers]:
+                helper.call()
             task.work()
-        except BaseException:
-            task.drop()
-            raise
-        finally:
-            task.wait()
-
-    def _engage(self) -> None:
-        call = Lock()
-        call.acquire()
-        self._calls.append(call)
-        Thread(target=self._help, args=(call,), name="openmm_duality", daemon=True).start()
-
-    def _help(self, call: LockType) -> None:
+        except BaseException as error:
+            interruption = error
+        # helpers write into memory of whoever called, so nothing ends before them; a part that an interruption took
+        # from this thread is lost, and so is the result
         while True:
-            call.acquire()
-            if self._task is not None:
-                self._task.work()
+            try:
+                task.drop()
+                break
+            except BaseException as error:
+                interruption = error
+        for helper in self._helpers:
+            interruption = helper.wait() or interruption
+        if interruption is not None:
+            raise interruption
 
 
 _team = _Team()
