@@ -3,7 +3,7 @@
 #
 #   bash scripts/water.sh [FOLDER=runs/water]
 #
-# Makes a virtual environment on the first call. Under 10 minutes on two cores after that; a killed job resumes.
+# Makes a virtual environment on the first call. One to three minutes on two cores after that; a killed job resumes.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
