@@ -52,7 +52,8 @@ def hash_of(losses: AgentLosses, species: Sequence[str]) -> str:
     arrays = [losses.masses, losses.shortest, losses.core_strength, losses.pair_coefficients, losses.couplings]
     arrays += [basis.coefficients for basis in (losses.pair_basis, losses.basis, losses.coarse)]
     arrays += [losses.weights[rank] for rank in sorted(losses.weights)]
-    words = [losses.form.name, losses.gradient, *losses.species, repr(losses.cutoff), *species]
+    form = losses.form
+    words = [form.name, f"{form.ranks} {form.coupled}", losses.gradient, *losses.species, repr(losses.cutoff), *species]
     digest = hashlib.sha256("\n".join(words).encode())
     for array in arrays:
         digest.update(str(array.shape).encode())

@@ -11,6 +11,7 @@ import pytest
 from openmm_duality.dynamics import LangevinLearningIntegrator, create_system, create_topology, simulate
 from openmm_duality.dynamics.acting import acting, hash_of
 from openmm_duality.errors import DualityError
+from openmm_duality.losses.forms import form_of
 from openmm_duality.lowering import default_backend, lower, resolve
 from tests.systems import CELL, random_losses, random_positions, random_species, with_gradient
 
@@ -98,6 +99,13 @@ def test_forces_of_openmm_are_known_by_their_parameters():
     assert harmonic(1000.0) == harmonic(1000.0)
     assert harmonic(1000.0) != harmonic(1001.0)
     assert harmonic(1000.0)["losses"] == {"sha256": None}
+
+
+def test_the_ranks_are_a_part_of_the_hash():
+    """Equal numbers on other ranks give other forces."""
+    one, other = (replace(random_losses("moment, rank 1"), form=form_of("moment", [rank])) for rank in (1, 2))
+    other = replace(other, weights={2: one.weights[1]})
+    assert hash_of(one, SPECIES) != hash_of(other, SPECIES)
 
 
 def test_a_force_that_cannot_be_compared_is_named():
