@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from openmm_duality.benchmark.machine import cores
 from openmm_duality.benchmark.results import Row
 from openmm_duality.benchmark.subjects import TEMPERATURE, TIMESTEP
+from openmm_duality.cores import usable_cores
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.cp2k_write import cell_section, femtoseconds, section
@@ -48,7 +48,7 @@ def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False)
     Row
         Its repeats are the steps after the first five; a run that failed says why.
     """
-    ranks, threads = (cores(), 1) if shutil.which("mpirun") else (1, cores())
+    ranks, threads = (usable_cores(), 1) if shutil.which("mpirun") else (1, usable_cores())
     steps, begin = STEPS[method]
     facts: dict[str, Any] = {"timestep": TIMESTEP, "processes": ranks, "threads": threads, "precision": "double"}
     times: FloatArray = np.empty(0)

@@ -10,6 +10,8 @@ from typing import Any
 
 import openmm as mm
 
+from openmm_duality.cores import usable_cores
+
 _PACKAGES = ("openmm_duality", "openmm", "openmmtorch", "torch", "llvmlite", "numpy")
 
 
@@ -20,7 +22,7 @@ def describe_machine() -> dict[str, Any]:
     """
     return {
         "processor": _processor(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "memory_gib": _memory(),
         "load": _load(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -33,13 +35,6 @@ def describe_machine() -> dict[str, Any]:
 def installed_platforms() -> list[str]:
     """OpenMM's platforms here, by name."""
     return [mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -21,7 +21,8 @@ from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.molecules import molecular_forces, molecules_of
-from openmm_duality.units import MEV, MEV_PER_ANGSTROM
+from openmm_duality.reference.summary import component_rms
+from openmm_duality.units import MEV
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,10 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     rmse, rms = {}, {}
     parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in frames.kinds}
     for name, part in parts.items():
-        rmse[name], rms[name] = _rms(difference[:, part]), _rms(reference[:, part])
+        rmse[name], rms[name] = component_rms(difference[:, part]), component_rms(reference[:, part])
     if any(len(molecule) > 1 for molecule in molecules):
-        rmse["molecular"] = _rms(molecular_forces(difference, molecules))
-        rms["molecular"] = _rms(molecular_forces(reference, molecules))
+        rmse["molecular"] = component_rms(molecular_forces(difference, molecules))
+        rms["molecular"] = component_rms(molecular_forces(reference, molecules))
     energy_error = None
     known = frames.energies if frames.forces is not None and len(targets) > 1 else None
     if losses.gradient == "collective" and known is not None:
@@ -151,7 +152,3 @@ def _compared(losses: AgentLosses, species: Sequence[str], sample: Sample) -> tu
     found = [(share, evaluate_agents(losses, q, species, cell)) for share, q, cell in sample.configurations]
     forces = np.sum([share * result.forces for share, result in found], axis=0)
     return sample.target, forces, sum(share * result.energy for share, result in found)
-
-
-def _rms(forces: FloatArray) -> float:
-    return float(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)

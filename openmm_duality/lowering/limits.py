@@ -1,4 +1,4 @@
-"""What the box of a running System must keep to."""
+"""What a back end and a running System must keep to, the same wherever they compute."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.cells import widths
+
+PRECISIONS = ("single", "double")
+
+
+def check_precision(name: str) -> str:
+    """The name of a precision of the arithmetic, checked.
+
+    Raises
+    ------
+    DualityError
+        If it is neither ``single`` nor ``double``.
+    """
+    if name not in PRECISIONS:
+        raise DualityError(f"precision {name!r} is not known; it is one of {', '.join(PRECISIONS)}")
+    return name
 
 
 def check_box(box: npt.NDArray[np.float64], cutoff: float) -> None:

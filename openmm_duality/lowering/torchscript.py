@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.limits import check_precision
 from openmm_duality.lowering.torch_neighbours import find_pairs
 
-PRECISIONS = {"double": torch.float64, "single": torch.float32}
+DTYPES = {"double": torch.float64, "single": torch.float32}
 
 
 def harmonics(rank: int, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
@@ -86,9 +86,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
 
     def __init__(self, losses: AgentLosses, species: Sequence[str], precision: str = "double") -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise DualityError(f"precision {precision!r} is not known; it is one of {', '.join(PRECISIONS)}")
-        dtype = PRECISIONS[precision]
+        dtype = DTYPES[check_precision(precision)]
         grid, s = losses.grid, len(losses.species)
         kinds = losses.index_of(species)
         self.cutoff: float = losses.cutoff

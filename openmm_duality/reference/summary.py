@@ -134,7 +134,7 @@ def summarise(frames: Frames, progress: bool = True) -> Summary:
         cell=None if frames.cells is None else _cell_parameters(frames.cells),
         density=None if frames.cells is None else _density(frames),
         force_rms=_force_rms(frames, molecules),
-        net_force_rms=None if frames.forces is None else _rms(frames.forces.sum(axis=1)),
+        net_force_rms=None if frames.forces is None else component_rms(frames.forces.sum(axis=1)),
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},
         bonds={"-".join(pair): value / ANGSTROM for pair, value in lengths.items()},
         molecules=_formulas(frames.species, molecules),
@@ -146,11 +146,16 @@ def summarise(frames: Frames, progress: bool = True) -> Summary:
 def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:
     if frames.forces is None:
         return {}
-    per_species = {kind: _rms(frames.forces[:, frames.atoms_of(kind)]) for kind in frames.kinds}
-    return {"all": _rms(frames.forces), **per_species, "molecular": _rms(molecular_forces(frames.forces, molecules))}
+    per_species = {kind: component_rms(frames.forces[:, frames.atoms_of(kind)]) for kind in frames.kinds}
+    return {
+        "all": component_rms(frames.forces),
+        **per_species,
+        "molecular": component_rms(molecular_forces(frames.forces, molecules)),
+    }
 
 
-def _rms(forces: FloatArray) -> float:
+def component_rms(forces: FloatArray) -> float:
+    """Root mean square of the components of forces (kJ/mol/nm), in meV/Å."""
     return float(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)
 
 

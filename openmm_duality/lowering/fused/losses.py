@@ -21,12 +21,11 @@ from openmm_duality.lowering.fused.neighbours import Candidates, find_candidates
 from openmm_duality.lowering.fused.search import ARRANGE, COLLECT, moves_module
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
-from openmm_duality.lowering.limits import check_box
+from openmm_duality.lowering.limits import check_box, check_precision
 
 FloatArray = npt.NDArray[np.float64]
 Function = Callable[[int], None]
 
-PRECISIONS = ("single", "double")
 SKIN = 0.1  # nm
 TRAJECTORIES = 8  # that one object can follow in turn
 
@@ -64,11 +63,9 @@ class FusedLosses:
         threads: int | None = None,
         skin: float = SKIN,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise DualityError(f"precision {precision!r} is not known; it is one of {', '.join(PRECISIONS)}")
         self.kinds = losses.index_of(species)
         self.cutoff = losses.cutoff
-        self.precision = precision
+        self.precision = check_precision(precision)
         self.threads = threads or team.default_threads()
         self._grid = losses.grid
         self._skin = skin / losses.grid.spacing

@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import count
 from threading import Lock, Thread
 
+from openmm_duality.cores import usable_cores
 from openmm_duality.errors import DualityError
 
 PARTS = 2  # per thread
@@ -30,7 +31,7 @@ def default_threads() -> int:
     """
     text = os.environ.get(VARIABLE)
     if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     if not text.strip().isdigit() or int(text) < 1:
         raise DualityError(f"{VARIABLE} is {text!r}; it is the number of threads of the fused kernel, 1 or more")
     return int(text)
