@@ -1,19 +1,28 @@
 """Pairs of atoms within the cutoff, in TorchScript: all pairs in small systems, cells in large ones.
 
 Index suffixes: i agent, j neighbour, p pair, x Cartesian.
+
+`gather` is several times faster than an index in brackets.
 """
 
 import torch
 
-CELLS_FROM = 1200  # atoms from which cells are faster than all pairs (measured on one core)
+CELLS_FROM = 1500  # atoms from which cells are faster than all pairs (measured on one core)
 CELLS_PER_ATOM = 8  # at most, so that an almost empty box does not fill the memory
-CHUNK = 4096  # atoms whose candidates are examined together, which bounds the memory
+CHUNK = 128  # atoms whose candidates are examined together: more overflow the processor's caches
+CHUNK_ON_DEVICE = 4096  # the same on a GPU, which fewer would leave idle
 
 
 def find_pairs(
-    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float, cells_from: int = CELLS_FROM
+    positions: torch.Tensor,
+    box: torch.Tensor | None,
+    cutoff: float,
+    kinds: torch.Tensor,
+    n_species: int,
+    cells_from: int = CELLS_FROM,
+    chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ordered pairs (i, j), sorted by i, and q_j − q_i of the nearest image.
+    """Ordered pairs (i, j), sorted by i and then by the species of j, and q_j − q_i of the nearest image.
 
     Parameters
     ----------
@@ -23,14 +32,19 @@ def find_pairs(
         Rows are the box vectors in nm.
     cutoff : float
         In nm.
+    kinds : tensor of int64, shape (N,)
+        The species of every atom, in ascending order.
+    n_species : int
     cells_from : int
         Number of atoms from which cells are used.
+    chunks : pair of int
+        Atoms whose candidates are examined together, on the CPU and elsewhere.
 
     Returns
     -------
     i, j : tensors of int64, shape (P,)
-    displacement : tensor, shape (P, 3)
-        In nm, in the precision of the positions.
+    displacement : tensor, shape (3, P)
+        In nm.
 
     Raises
     ------
@@ -44,42 +58,58 @@ def find_pairs(
                 f"the box is {width} nm wide, less than twice the cutoff of the losses ({cutoff} nm): "
                 "use a larger box, or infer with a shorter cutoff"
             )
+    chunk = chunks[0] if positions.device.type == "cpu" else chunks[1]
     if positions.shape[0] < cells_from:
-        return all_pairs(positions, box, cutoff)
-    return pairs_from_cells(positions, box, cutoff)
+        return all_pairs(positions, box, cutoff, chunk)
+    return pairs_from_cells(positions, box, cutoff, kinds, n_species, chunk)
 
 
-def nearest_image(displacement: torch.Tensor, box: torch.Tensor | None) -> torch.Tensor:
-    """The displacement of the nearest image; exact below half the shortest width of the box."""
-    if box is None:
-        return displacement
-    return displacement - torch.matmul(torch.round(torch.matmul(displacement, torch.linalg.inv(box))), box)
+def within_cutoff(
+    difference: torch.Tensor, box: torch.Tensor | None, cutoff: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Displacements (3, …) of nearest images from differences of fractional coordinates, and which are short enough.
+
+    Exact below half the shortest width of the box. Without a box the differences are Cartesian.
+    """
+    if box is not None:
+        difference = difference - torch.round(difference)
+        difference = torch.matmul(box.t().contiguous(), difference.flatten(1)).reshape_as(difference)
+    dx, dy, dz = difference.unbind(0)
+    return difference, torch.addcmul(torch.addcmul(dx * dx, dy, dy), dz, dz) < cutoff * cutoff
+
+
+def coordinates(positions: torch.Tensor, box: torch.Tensor | None) -> torch.Tensor:
+    """Coordinates (3, N), fractional where there is a box; long rows are faster than many vectors of three numbers."""
+    x = positions.t().contiguous()
+    return x if box is None else torch.matmul(torch.linalg.inv(box).t(), x)
 
 
 def all_pairs(
-    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float
+    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float, chunk: int = CHUNK
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`find_pairs` over every pair of atoms."""
     n = positions.shape[0]
-    # by component: long rows are several times faster than many vectors of three numbers
-    x = positions.t().contiguous()
-    displacement = (x.unsqueeze(1) - x.unsqueeze(2)).reshape(3, n * n)
-    if box is not None:
-        fractional = torch.matmul(torch.linalg.inv(box).t(), x)
-        images = torch.round(fractional.unsqueeze(1) - fractional.unsqueeze(2)).reshape(3, n * n)
-        displacement = displacement - torch.matmul(box.t().contiguous(), images)
-    dx, dy, dz = displacement.unbind(0)
-    within = dx * dx + dy * dy + dz * dz < cutoff * cutoff
-    within[:: n + 1] = False
-    chosen = torch.nonzero(within).squeeze(1)
-    i = torch.div(chosen, n, rounding_mode="floor")
-    return i, chosen - n * i, displacement[:, chosen].t()
+    x = coordinates(positions, box)
+    firsts: list[torch.Tensor] = []
+    seconds: list[torch.Tensor] = []
+    vectors: list[torch.Tensor] = []
+    for begin in range(0, n, chunk):
+        own = x[:, begin : begin + chunk]
+        displacement, near = within_cutoff(x.unsqueeze(1) - own.unsqueeze(2), box, cutoff)
+        near.diagonal(begin).fill_(False)
+        i, j = torch.nonzero(near).t().contiguous().unbind(0)
+        firsts.append(i + begin)
+        seconds.append(j)
+        vectors.append(torch.gather(displacement.flatten(1), 1, (n * i + j).expand(3, -1)))
+    return torch.cat(firsts), torch.cat(seconds), torch.cat(vectors, dim=1)
 
 
 def pairs_from_cells(
     positions: torch.Tensor,
     box: torch.Tensor | None,
     cutoff: float,
+    kinds: torch.Tensor,
+    n_species: int,
     chunk: int = CHUNK,
     cells_per_atom: int = CELLS_PER_ATOM,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -101,10 +131,14 @@ def pairs_from_cells(
     shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
     triple = torch.minimum(torch.floor(fractional * shape).to(torch.long), shape - 1)
     strides = torch.stack([shape[1] * shape[2], shape[2], torch.ones_like(shape[2])])
-    cell = (triple * strides).sum(1)
-    counts = torch.bincount(cell, minlength=int(shape.prod()))
+    # every species has cells of its own, so that an agent meets its neighbours one species after the other
+    n_cells = int(shape.prod())
+    cell = kinds * n_cells + (triple * strides).sum(1)
+    counts = torch.bincount(cell, minlength=n_species * n_cells)
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)
+    x = coordinates(positions, box)
+    firsts_of_species = (torch.arange(n_species, device=device) * n_cells).unsqueeze(1)
     steps: list[torch.Tensor] = []
     for axis in range(3):
         # with one or two cells along an axis, each of them once
@@ -116,17 +150,18 @@ def pairs_from_cells(
     vectors: list[torch.Tensor] = []
     for begin in range(0, n, chunk):
         atoms = torch.arange(begin, min(begin + chunk, n), device=device)
-        cells = (torch.remainder(triple[atoms].unsqueeze(1) + around, shape) * strides).sum(-1).flatten()
+        cells = (torch.remainder(triple[atoms].unsqueeze(1) + around, shape) * strides).sum(-1)
+        cells = (cells.unsqueeze(1) + firsts_of_species).flatten()
         sizes = counts[cells]
         ends = torch.cumsum(sizes, 0)
         total = int(ends[-1])
         within_cell = torch.arange(total, device=device) - torch.repeat_interleave(ends - sizes, sizes)
         j = order[torch.repeat_interleave(begins[cells], sizes) + within_cell]
-        i = torch.repeat_interleave(torch.repeat_interleave(atoms, around.shape[0]), sizes)
-        displacement = nearest_image(positions[j] - positions[i], box)
-        near = ((displacement * displacement).sum(1) < cutoff * cutoff) & (i != j)
-        chosen = torch.nonzero(near).squeeze(1)
-        firsts.append(i[chosen])
-        seconds.append(j[chosen])
-        vectors.append(displacement[chosen])
-    return torch.cat(firsts), torch.cat(seconds), torch.cat(vectors)
+        i = torch.repeat_interleave(torch.repeat_interleave(atoms, n_species * around.shape[0]), sizes)
+        difference = torch.gather(x, 1, j.expand(3, -1)) - torch.gather(x, 1, i.expand(3, -1))
+        displacement, near = within_cutoff(difference, box, cutoff)
+        chosen = torch.nonzero(near & (i != j)).squeeze(1)
+        firsts.append(torch.gather(i, 0, chosen))
+        seconds.append(torch.gather(j, 0, chosen))
+        vectors.append(torch.gather(displacement, 1, chosen.expand(3, -1)))
+    return torch.cat(firsts), torch.cat(seconds), torch.cat(vectors, dim=1)

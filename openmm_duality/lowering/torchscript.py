@@ -13,57 +13,13 @@ import torch
 
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.limits import check_precision
+from openmm_duality.lowering.torch_harmonics import add_harmonic_gradients, harmonics
 from openmm_duality.lowering.torch_neighbours import find_pairs
+from openmm_duality.lowering.torch_radial import cubics, derivatives, sums_of_powers, table_of
 
+CHUNK = 256  # agents evaluated together: more overflow the processor's caches, and then the memory
+CHUNK_ON_DEVICE = 16384  # the same on a GPU, which fewer would leave idle
 DTYPES = {"double": torch.float64, "single": torch.float32}
-
-
-def harmonics(rank: int, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
-    """As `invariants.moments.harmonics`: the 2l + 1 components at unit vectors (x, y, z), each of shape (N, J)."""
-    if rank == 0:
-        return [torch.ones_like(x)]
-    if rank == 1:
-        return [x, y, z]
-    if rank == 2:
-        s = 3.0**0.5
-        return [s * x * y, s * y * z, s * z * x, 0.5 * s * (x * x - y * y), 1.5 * z * z - 0.5]
-    a, b, c = (5.0 / 8.0) ** 0.5, 15.0**0.5, (3.0 / 8.0) ** 0.5
-    xx, yy, zz = x * x, y * y, z * z
-    return [
-        a * y * (3 * xx - yy),
-        b * x * y * z,
-        c * y * (5 * zz - 1.0),
-        0.5 * z * (5 * zz - 3.0),
-        c * x * (5 * zz - 1.0),
-        0.5 * b * z * (xx - yy),
-        a * x * (xx - 3 * yy),
-    ]
-
-
-def harmonic_gradients(
-    rank: int, w: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Σ_m w_m ∂Y_m, the gradient of the homogeneous polynomials of rank 1…3 at unit vectors, each of shape (N, J)."""
-    if rank == 1:
-        return w[0], w[1], w[2]
-    if rank == 2:
-        s = 3.0**0.5
-        xy, yz, zx, planar, axial = s * w[0], s * w[1], s * w[2], s * w[3], w[4]
-        return (
-            xy * y + zx * z + (planar - axial) * x,
-            xy * x + yz * z - (planar + axial) * y,
-            yz * y + zx * x + 2 * axial * z,
-        )
-    a, b, c = (5.0 / 8.0) ** 0.5, 15.0**0.5, (3.0 / 8.0) ** 0.5
-    xx, yy, zz, xy, yz, zx = x * x, y * y, z * z, x * y, y * z, z * x
-    planar = 3 * a * (xx - yy)
-    gx = 6 * a * xy * w[0] + b * yz * w[1] - 2 * c * xy * w[2] - 3 * zx * w[3]
-    gx = gx + c * (4 * zz - 3 * xx - yy) * w[4] + b * zx * w[5] + planar * w[6]
-    gy = planar * w[0] + b * zx * w[1] + c * (4 * zz - xx - 3 * yy) * w[2] - 3 * yz * w[3]
-    gy = gy - 2 * c * xy * w[4] - b * yz * w[5] - 6 * a * xy * w[6]
-    gz = b * xy * w[1] + 8 * c * yz * w[2] + 1.5 * (2 * zz - xx - yy) * w[3] + 8 * c * zx * w[4]
-    gz = gz + 0.5 * b * (xx - yy) * w[5]
-    return gx, gy, gz
 
 
 class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
@@ -75,12 +31,11 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
     species : sequence of str, length N
         The species of every atom, in the order of the positions.
     precision : str
-        ``double`` or ``single``: of the arithmetic. Displacements are taken in the precision of the positions.
+        ``double`` or ``single``: of the arithmetic. Displacements are always taken in double precision.
     """
 
     # TorchScript reads these, so this module must not postpone its annotations
     ranks: list[int]
-    contracted: list[int]
     coupled: list[int]
     starts: list[int]
 
@@ -89,6 +44,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         dtype = DTYPES[check_precision(precision)]
         grid, s = losses.grid, len(losses.species)
         kinds = losses.index_of(species)
+        self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
         self.spacing: float = grid.spacing
         self.intervals: int = grid.intervals
@@ -97,74 +53,93 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         self.n_fine: int = losses.basis.size
         self.collective: bool = losses.gradient == "collective"
         self.ranks = list(losses.form.all_ranks)
-        self.contracted = list(losses.form.ranks)
         self.coupled = list(losses.form.coupled)
         self.only_sums: bool = self.ranks == [0]
-
-        def table(powers: np.ndarray[Any, Any]) -> torch.Tensor:
-            return torch.tensor(powers.reshape(s * s * grid.intervals, -1), dtype=dtype)
-
-        self.register_buffer("kinds", torch.tensor(kinds))
-        self.register_buffer("pair_table", table(losses.pair_potentials.powers))
-        self.register_buffer("table", table(losses.moment_basis.powers))
-        stacked = np.array([losses.weights[rank] for rank in losses.form.ranks])
-        width = s * self.n_fine
-        self.register_buffer("weights", torch.tensor(stacked.reshape(-1, s, width, width), dtype=dtype))
+        self.components: int = sum(2 * rank + 1 for rank in self.ranks)
+        functions, pairs = table_of(losses.moment_basis), table_of(losses.pair_potentials)
+        self.in_bags: bool = precision == "single"
+        if self.in_bags:
+            # rows of (f | f' | V | V') for every power of the fraction
+            both = np.concatenate([functions, derivatives(functions), pairs, derivatives(pairs)], axis=2)
+            self.register_buffer("table", torch.tensor(both.reshape(-1, both.shape[2]), dtype=dtype))
+            self.register_buffer("pair_table", torch.empty(0))
+        else:
+            self.register_buffer("table", torch.tensor(functions.reshape(len(functions), -1), dtype=dtype))
+            self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
+        self.register_buffer("weights", torch.tensor(weights_of_components(losses), dtype=dtype))
         self.register_buffer("couplings", torch.tensor(losses.couplings, dtype=dtype))
-        rows, columns = np.triu_indices(s * losses.coarse.size)
-        self.register_buffer("rows", torch.tensor(rows))
-        self.register_buffer("columns", torch.tensor(columns))
-        # agents in the order of their species, and where each species begins in it
-        self.register_buffer("by_species", torch.tensor(np.argsort(kinds, kind="stable")))
+        width = s * losses.coarse.size
+        rows, columns = np.triu_indices(width)
+        self.register_buffer("triangle", torch.tensor(rows * width + columns))
+        # agents in the order of their species, where each of them is in it, and where each species begins
+        order = np.argsort(kinds, kind="stable")
+        self.register_buffer("kinds", torch.tensor(kinds[order]))
+        self.register_buffer("by_species", torch.tensor(order))
+        self.register_buffer("places", torch.tensor(np.argsort(order)))
         self.starts = [int(k) for k in np.cumsum([0, *np.bincount(kinds, minlength=s)])]
-
-    def radial(
-        self, table: torch.Tensor, rows: torch.Tensor, fraction: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """f and f' (per grid interval) from the rows of a table, shape (N, J, n)."""
-        c = torch.nn.functional.embedding(rows, table)
-        c = c.reshape([rows.shape[0], rows.shape[1], 4, table.shape[1] // 4])
-        c0, c1, c2, c3 = c.unbind(-2)
-        x = fraction.unsqueeze(-1)
-        return c0 + x * (c1 + x * (c2 + x * c3)), c1 + x * (2.0 * c2 + x * (3.0 * c3))
 
     def forward(
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm."""
-        neighbour, displacement, ends = self.surroundings(positions, boxvectors)
-        n_species = self.n_species
-        x, y, z = displacement.unbind(0)
-        r = torch.sqrt(x * x + y * y + z * z)
+        # TorchForce gives positions that require a gradient, and to record one would cost half as much again; in
+        # TorchScript `detach` does not prevent that, and `no_grad` ends the process when an error is raised inside
+        positions = positions.data
+        box = None if boxvectors is None else boxvectors.data.to(torch.float64)
+        energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
+        return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()
+
+    def losses_and_forces(
+        self, positions: torch.Tensor, boxvectors: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of losses and forces (3, N) of agents in the order of their species."""
+        n_atoms, device = positions.shape[0], positions.device
+        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.kinds, self.n_species)
+        displacement = displacement.to(self.table.dtype)
+        begins = list(range(0, n_atoms, self.chunks[0] if device.type == "cpu" else self.chunks[1]))
+        firsts: list[int] = torch.searchsorted(i, torch.tensor(begins, device=device)).tolist()
+        begins.append(n_atoms)
+        firsts.append(i.shape[0])
+        energy = torch.zeros([], dtype=torch.float64, device=device)
+        forces = torch.zeros((3, n_atoms), dtype=displacement.dtype, device=device)
+        for c in range(len(begins) - 1):
+            begin, end = begins[c], begins[c + 1]
+            pairs = slice(firsts[c], firsts[c + 1])
+            neighbour, d, ends = self.surroundings(begin, end, i[pairs], j[pairs], displacement[:, pairs])
+            own, gradient = self.losses_and_gradients(begin, end, d, ends)
+            energy += own.sum(dtype=torch.float64)
+            forces[:, begin:end] += gradient.sum(2)
+            if self.collective:
+                forces.scatter_add_(1, neighbour.expand(3, -1), -gradient.flatten(1))
+        return energy, forces
+
+    def losses_and_gradients(
+        self, begin: int, end: int, displacement: torch.Tensor, ends: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of agents begin…end − 1: their losses, and the gradients of these by the displacements (3, N, J)."""
+        r = torch.sqrt((displacement * displacement).sum(0))
         inverse = 1.0 / r
-        x, y, z = x * inverse, y * inverse, z * inverse
-        scaled = torch.clamp(r / self.spacing, max=float(self.intervals))
-        k = torch.clamp(scaled.to(torch.long), max=self.intervals - 1)
-        fraction = scaled - k
-        kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=x.device) for b in range(n_species)])
-        rows = (self.kinds.unsqueeze(1) * n_species + kind) * self.intervals + k
-        value, slope = self.radial(self.pair_table, rows, fraction)
-        own = value.squeeze(-1).sum(1)
-        per_length = 1.0 / self.spacing
-        along = slope.squeeze(-1) * per_length  # ∂H/∂r
-        gx, gy, gz = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
+        u = displacement * inverse
+        scaled = torch.clamp(r * (1.0 / self.spacing), max=float(self.intervals))
+        k = scaled.to(torch.long)
+        kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=u.device) for b in range(self.n_species)])
+        rows = k + (self.kinds[begin:end].unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
+        f, df, potential, along = self.radial(rows, scaled - k)
+        own = potential.sum(1)
+        across = torch.zeros_like(u)
         if len(self.ranks) > 0:
-            f, df = self.radial(self.table, rows, fraction)
-            ylm: list[torch.Tensor] = []
-            for rank in self.ranks:
-                ylm += harmonics(rank, x, y, z)
-            angular = torch.stack(ylm, dim=1)
+            angular = self.angular(u)
             blocks: list[torch.Tensor] = []
-            for b in range(n_species):
+            for b in range(self.n_species):
                 here = slice(ends[b], ends[b + 1])
                 # products of matrices of one row are slower than sums
                 sums = f[:, here].sum(1, keepdim=True) if self.only_sums else torch.bmm(angular[:, :, here], f[:, here])
                 blocks.append(sums)
-            value, adjoint = self.polynomial(torch.cat(blocks, dim=2))
+            value, adjoint = self.polynomial(begin, end, torch.cat(blocks, dim=2))
             own = own + value
             weights: list[torch.Tensor] = []
             slopes: list[torch.Tensor] = []
-            for b in range(n_species):
+            for b in range(self.n_species):
                 here = slice(ends[b], ends[b + 1])
                 g = adjoint[:, :, b * self.n : (b + 1) * self.n]
                 if self.only_sums:
@@ -172,87 +147,97 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
                 else:
                     weights.append(torch.bmm(g, f[:, here].transpose(1, 2)))
                     slopes.append(torch.bmm(g, df[:, here].transpose(1, 2)))
-            along = along + (torch.cat(slopes, dim=2) * angular).sum(1) * per_length
-            # Σ_n G_nm f_n for every component m, each of shape (N, J)
-            weight = torch.cat(weights, dim=2).unbind(1) if not self.only_sums else []
-            first = 0
-            for rank in self.ranks:
-                if rank > 0:
-                    w = weight[first : first + 2 * rank + 1]
-                    tx, ty, tz = harmonic_gradients(rank, w, x, y, z)
-                    gx, gy, gz = gx + tx, gy + ty, gz + tz
-                first += 2 * rank + 1
-            # the polynomials are homogeneous, so their gradients have a part along u that a direction does not feel
-            along = along - inverse * (gx * x + gy * y + gz * z)
-        gradient = [along * x + inverse * gx, along * y + inverse * gy, along * z + inverse * gz]
-        forces = torch.stack([g.sum(1) for g in gradient])
-        if self.collective:
-            for c in range(3):
-                forces[c].index_add_(0, neighbour, gradient[c].flatten(), alpha=-1.0)
-        return own.sum(dtype=torch.float64), forces.t().to(positions.dtype).contiguous()
+            along = along + (torch.cat(slopes, dim=2) * angular).sum(1)
+            if not self.only_sums:
+                # Σ_n G_nm f_n for every component m
+                weight = torch.cat(weights, dim=2).transpose(0, 1)
+                for rank in self.ranks:
+                    here = slice(self.first(rank), self.first(rank) + 2 * rank + 1)
+                    add_harmonic_gradients(rank, weight[here], u, across)
+                across *= inverse
+        # ∂H/∂r, less the part along u that the gradients of the harmonics have and a direction does not feel
+        along = along * (1.0 / self.spacing) - (across * u).sum(0)
+        return own, torch.addcmul(across, along, u)
+
+    def angular(self, u: torch.Tensor) -> torch.Tensor:
+        """The harmonics of all ranks, shape (N, M, J), of unit vectors (3, N, J)."""
+        angular = torch.empty((self.components, u.shape[1], u.shape[2]), dtype=u.dtype, device=u.device)
+        for rank in self.ranks:
+            harmonics(rank, u, angular[self.first(rank) : self.first(rank) + 2 * rank + 1])
+        return angular.transpose(0, 1)
+
+    def radial(
+        self, rows: torch.Tensor, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """f and f' (N, J, n) and the pair potential V and V' (N, J), derivatives by the fraction x of an interval."""
+        if self.in_bags:
+            found, n = sums_of_powers(self.table, rows, x), self.n
+            return found[..., :n], found[..., n : 2 * n], found[..., 2 * n], found[..., 2 * n + 1]
+        f, df = cubics(self.table, rows, x)
+        value, slope = cubics(self.pair_table, rows, x)
+        return f, df, value.squeeze(-1), slope.squeeze(-1)
 
     def surroundings(
-        self, positions: torch.Tensor, boxvectors: torch.Tensor | None
+        self, begin: int, end: int, i: torch.Tensor, j: torch.Tensor, displacement: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Neighbours in a row of J slots for every agent: those of the first species, then those of the second, ….
+        """Neighbours in a row of J slots for agents begin…end − 1: those of the first species, then of the second, ….
 
-        Returns the index of the neighbour, shape (N·J,), the displacement to it, shape (3, N, J), and where the slots
-        of every species begin, with J at the end. An empty slot sits at the cutoff, where every function is zero.
+        From their pairs, sorted by i and then by the species of j. Returns the index of the neighbour, shape (N·J,),
+        the displacement to it, shape (3, N, J), and where the slots of every species begin, with J at the end. An empty
+        slot sits at the cutoff, where the row of every function is zero.
         """
-        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff)
-        n_atoms = positions.shape[0]
-        kind_j = self.kinds[j]
-        members = [torch.nonzero(kind_j == b).squeeze(1) for b in range(self.n_species)]
-        slots: list[torch.Tensor] = []
+        n_atoms, n_species = end - begin, self.n_species
+        # pairs of one agent with one species follow each other
+        block = (i - begin) * n_species + torch.gather(self.kinds, 0, j)
+        counts = torch.bincount(block, minlength=n_atoms * n_species)
+        widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
         ends: list[int] = [0]
-        for b in range(self.n_species):
-            slot, width = slots_of(i[members[b]], n_atoms)
-            slots.append(slot + ends[b])
-            ends.append(ends[b] + width)
-        width = ends[self.n_species]
-        pairs = torch.cat(members)
-        flat = i[pairs] * width + torch.cat(slots)
+        for b in range(n_species):
+            ends.append(ends[b] + widths[b])
+        width = ends[n_species]
+        agents = torch.arange(n_atoms, device=i.device).unsqueeze(1) * width
+        slots = (agents + torch.tensor(ends[:-1], device=i.device)).flatten()
+        shift = slots - (torch.cumsum(counts, 0) - counts)
+        flat = torch.arange(i.shape[0], device=i.device) + torch.gather(shift, 0, block)
         neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
-        neighbour[flat] = j[pairs]
-        d = torch.zeros((3, n_atoms * width), dtype=self.pair_table.dtype, device=i.device)
+        neighbour.scatter_(0, flat, j)
+        d = torch.zeros((3, n_atoms * width), dtype=displacement.dtype, device=i.device)
         d[0] = self.cutoff
-        d[:, flat] = displacement.t()[:, pairs].to(d.dtype)
+        d.scatter_(1, flat.expand(3, -1), displacement)
         return neighbour, d.reshape(3, n_atoms, width), ends
 
-    def polynomial(self, moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `losses.evaluator.polynomial`: H(M) of every agent without its pair part, and G = ∂H/∂M.
+    def polynomial(self, begin: int, end: int, moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `losses.evaluator.polynomial`, of agents begin…end − 1: H(M) without the pair part, and G = ∂H/∂M.
 
         The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
         """
-        value = torch.zeros((moments.shape[0],), dtype=moments.dtype, device=moments.device)
-        adjoint = torch.empty_like(moments)
+        values: list[torch.Tensor] = []
+        adjoints: list[torch.Tensor] = []
         for a in range(self.n_species):
-            agents = self.by_species[self.starts[a] : self.starts[a + 1]]
-            every = moments[agents].reshape(agents.shape[0], moments.shape[1], self.n_species, self.n)
-            fine = every[..., : self.n_fine].flatten(2)
-            g_fine = torch.zeros_like(fine)
-            for number, rank in enumerate(self.contracted):
-                first = self.first(rank)
-                here = slice(first, first + 2 * rank + 1)
-                g_fine[:, here] = torch.matmul(fine[:, here], self.weights[number, a])
-            total = 0.5 * (fine * g_fine).sum(2).sum(1)
-            g = [g_fine.reshape_as(every[..., : self.n_fine])]
+            first, last = max(self.starts[a], begin), min(self.starts[a + 1], end)
+            m = moments[first - begin : max(first, last) - begin]
+            g = torch.bmm(m.transpose(0, 1), self.weights[a]).transpose(0, 1).contiguous()
+            value = 0.5 * (m * g).sum(2).sum(1)
             if len(self.coupled) > 0:
-                coarse = every[..., self.n_fine :].flatten(2)
-                coupling, g_coarse = self.coupling(coarse, self.couplings[a])
-                total = total + coupling
-                g.append(g_coarse.reshape_as(every[..., self.n_fine :]))
-            value[agents] = total
-            adjoint[agents] = torch.cat(g, dim=3).flatten(2)
-        return value, adjoint
+                by_neighbour = [m.shape[0], m.shape[1], self.n_species, self.n]
+                coupling, g_coarse = self.coupling(
+                    m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), self.couplings[a]
+                )
+                value = value + coupling
+                coarse = g.reshape(by_neighbour)[..., self.n_fine :]
+                coarse.add_(g_coarse.reshape_as(coarse))
+            values.append(value)
+            adjoints.append(g)
+        return torch.cat(values), torch.cat(adjoints)
 
     def coupling(self, coarse: torch.Tensor, couplings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """½ φᵀCφ of agents of one species, and its adjoint in the shape of the coarse moments (N, M, S·n_c)."""
-        width, pairs = coarse.shape[2], self.rows.shape[0]
+        n_atoms, width = coarse.shape[0], coarse.shape[2]
+        triangle = self.triangle.expand(n_atoms, -1)
         phi = [coarse[:, 0]]
         for rank in self.coupled:
             m = coarse[:, self.first(rank) : self.first(rank) + 2 * rank + 1]
-            phi.append(torch.bmm(m.transpose(1, 2), m)[:, self.rows, self.columns])
+            phi.append(torch.gather(torch.bmm(m.transpose(1, 2), m).flatten(1), 1, triangle))
         invariants = torch.cat(phi, dim=1)
         g = torch.matmul(invariants, couplings)
         adjoint = torch.zeros_like(coarse)
@@ -260,11 +245,11 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         begin = width
         for rank in self.coupled:
             here = slice(self.first(rank), self.first(rank) + 2 * rank + 1)
-            matrix = torch.zeros((coarse.shape[0], width, width), dtype=coarse.dtype, device=coarse.device)
-            matrix[:, self.rows, self.columns] = g[:, begin : begin + pairs]
-            matrix = matrix + matrix.transpose(1, 2)
-            adjoint[:, here] += torch.bmm(coarse[:, here], matrix)
-            begin += pairs
+            matrix = torch.zeros((n_atoms, width * width), dtype=coarse.dtype, device=coarse.device)
+            matrix.scatter_(1, triangle, g[:, begin : begin + triangle.shape[1]])
+            matrix = matrix.reshape(n_atoms, width, width)
+            adjoint[:, here] += torch.bmm(coarse[:, here], matrix + matrix.transpose(1, 2))
+            begin += triangle.shape[1]
         return 0.5 * (invariants * g).sum(1), adjoint
 
     def first(self, rank: int) -> int:
@@ -276,11 +261,15 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         return first
 
 
-def slots_of(i: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, int]:
-    """The slot of every one of sorted pairs in the row of its agent, and how many the longest row has."""
-    counts = torch.bincount(i, minlength=n_atoms)
-    slot = torch.arange(i.shape[0], device=i.device) - (torch.cumsum(counts, 0) - counts)[i]
-    return slot, int(counts.max())
+def weights_of_components(losses: AgentLosses) -> np.ndarray[Any, Any]:
+    """The weights of every component of all ranks, shape (S, M, S·(n + n_c), S·(n + n_c)); zero of coarse functions."""
+    s, n, n_fine = len(losses.species), losses.moment_basis.size, losses.basis.size
+    components = [rank for rank in losses.form.all_ranks for _ in range(2 * rank + 1)]
+    weights = np.zeros((s, len(components), s, n, s, n))
+    for m, rank in enumerate(components):
+        if rank in losses.weights:
+            weights[:, m, :, :n_fine, :, :n_fine] = losses.weights[rank].reshape(s, s, n_fine, s, n_fine)
+    return weights.reshape(s, len(components), s * n, s * n)
 
 
 def compile_losses(losses: AgentLosses, species: Sequence[str], precision: str = "double") -> torch.jit.ScriptModule:
