@@ -28,3 +28,8 @@ programs() {
         echo "   sudo apt-get install ${missing[*]}"
     fi
 }
+
+# has_cp2k: whether CP2K is installed
+has_cp2k() {
+    command -v cp2k.psmp >/dev/null || command -v cp2k.ssmp >/dev/null
+}

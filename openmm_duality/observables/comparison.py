@@ -12,31 +12,18 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.observables import recomputing
 from openmm_duality.observables.bands import Band, centroids, find_bands, shares
-from openmm_duality.observables.curves import Curve, Distribution
+from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.energetics import energetics
+from openmm_duality.observables.held import Held, Sample
 from openmm_duality.observables.integrity import integrity
-from openmm_duality.observables.motion import Motion, Scales, motion
-from openmm_duality.observables.pairs import first_minimum
-from openmm_duality.observables.results import (
-    Comparison,
-    CurveComparison,
-    DistributionComparison,
-    Quantity,
-    Shell,
-    Window,
-)
-from openmm_duality.observables.statistics import (
-    FEWEST_BLOCKS,
-    CurveDifference,
-    Estimate,
-    blocks_in,
-    compare_curves,
-    compare_estimates,
-    compare_means,
-    estimate,
-)
-from openmm_duality.observables.structure import Structure, Tally, tally
+from openmm_duality.observables.memory import BLOCK_TIME, NOTHING_KEPT
+from openmm_duality.observables.motion import Motion, Scales, Seen, motion
+from openmm_duality.observables.recomputing import Recompute, Recomputed, find_model
+from openmm_duality.observables.results import Comparison, Quantity, Window
+from openmm_duality.observables.statistics import compare_estimates, compare_means, estimate, in_common
+from openmm_duality.observables.structure import Tally, tally
 from openmm_duality.observables.subjects import (
     Subject,
     differences_in_kind,
@@ -51,8 +38,6 @@ from openmm_duality.reference.frames import FloatArray, Frames
 from openmm_duality.reference.molecules import BondLengths, bond_lengths
 from openmm_duality.units import bare
 
-BLOCK_TIME = 1.5  # ps: on water at 300 K the error of g(r) hardly grows with the block from here on
-BLOCK_CORRELATIONS = 2.0  # a block is worth at least so many independent values of what forgets most slowly
 R_MAX = 0.6  # nm
 
 
@@ -68,6 +53,7 @@ def compare(
     lengths: BondLengths | None = None,
     viscosity: Any = None,
     bands: Sequence[Band] | None = None,
+    recompute: Recompute | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Hold a run against a reference trajectory, and others beside it.
@@ -85,8 +71,8 @@ def compare(
     discard : quantity or float, optional
         The beginning of every run to leave out, in ps; by default 1 ps, but at most a tenth of the run.
     block_time : quantity or float, optional
-        The least length of an independent block, in ps; by default twice the time that is worth one independent value
-        of whatever forgets most slowly in run and reference, and at least 1.5 ps.
+        The least length of a block, in ps, 1.5 by default. Blocks last longer where an observable forgets slowly: six
+        times its correlation time in run or reference, and at the least twice for a test.
     r_max : quantity or float
         Up to where g(r) is compared, in nm; no further than half the shortest width of any cell.
     lengths : dict, optional
@@ -97,13 +83,16 @@ def compare(
     bands : sequence of tuple of float, optional
         First and last wavenumbers in cm⁻¹ of the bands whose centroids are compared; by default the main bands of the
         reference.
+    recompute : Recompute, optional
+        How frames of the runs are to be labelled by CP2K, for the errors of the forces along them. Of other runs those
+        whose model is not known are left out, with a note.
     progress : bool
         Whether to show progress bars.
 
     Raises
     ------
     DualityError
-        If a run cannot be read, or its composition is not that of the reference.
+        If a run cannot be read, its composition is not that of the reference, or its forces cannot be recomputed.
     """
     lengths = bond_lengths(reference) if lengths is None else lengths
     least = None if block_time is None else bare(block_time, unit.picosecond, "block_time")
@@ -115,6 +104,7 @@ def compare(
     moved.sort(key=lambda subject: -subject.used.duration)
     same_composition([*runs, *moved], known.whole)
     scales = Scales.common([s.used for s in (moved[0], *runs)], [s.used for s in (*moved, *runs)])
+    forces = [_recomputed(subject, recompute, progress, needed=k == 0) for k, subject in enumerate(runs)]
     correction = _Correction(viscosity, runs[0])
     first = _measured(known, r_reach, progress)
     first_motion = reduce(
@@ -123,12 +113,32 @@ def compare(
     )
     chosen = _bands(bands, first_motion)
     compared = []
-    for subject in runs:
+    for subject, (recomputed, notes) in zip(runs, forces, strict=True):
         found = motion(subject.used, subject.bonds, scales, correction=correction(subject), progress=progress)
         measured = (_measured(subject, r_reach, progress), first)
         part = _hold(subject, known, measured, (found, first_motion), chosen, least)
+        part = replace(part, recomputed=recomputed, notes=(*part.notes, *notes))
         compared.append(judge(replace(part, dynamics_source=dynamics.source if dynamics is not None else ())))
     return replace(compared[0], more=tuple(compared[1:]))
+
+
+def _recomputed(
+    subject: Subject, how: Recompute | None, progress: bool, *, needed: bool
+) -> tuple[Recomputed | None, list[str]]:
+    """The errors of forces along a run, or why there are none."""
+    if how is None or (subject.run is None and not needed):
+        return None, []
+    if subject.run is None:
+        raise DualityError(
+            f"{subject.name} is no run of a model, so there are no forces to recompute; give a run first"
+        )
+    try:
+        find_model(subject.run, how.models)
+    except DualityError as error:
+        if needed:
+            raise
+        return None, [f"Forces along {subject.name} were not recomputed: {error}."]
+    return recomputing.recompute(subject.run, subject.used, subject.name, how, progress=progress), []
 
 
 class _Correction:
@@ -166,12 +176,20 @@ def _hold(
     bands: Sequence[Band],
     least: float | None,
 ) -> Comparison:
-    slowest = max((time for t in tallies for time in t.correlation_times.values()), default=0.0)
-    block_time = max(BLOCK_TIME, BLOCK_CORRELATIONS * slowest) if least is None else least
-    windows = [_window(s, t, block_time) for s, t in zip((subject, known), tallies, strict=True)]
-    run, reference = (t.cut(w.n_blocks) for t, w in zip(tallies, windows, strict=True))
-    enough = windows[0].enough and windows[1].enough
-    rdf = _curves(run.rdf, reference.rdf, enough)
+    samples = [Sample(t, s.used.duration, len(s.used.species)) for s, t in zip((subject, known), tallies, strict=True)]
+    held = Held(samples[0], samples[1], BLOCK_TIME if least is None else least)
+    rdf, rdf_whole = held.curves("rdf", "g(r) {}"), held.curves("rdf_whole", "g(r) {}, bonds too")
+    lengths, angles = (
+        held.distributions(part, f"{{}} {word}") for part, word in (("lengths", "length"), ("angles", "angle"))
+    )
+    order, around = held.distributions("order", "tetrahedral order of {}"), held.distributions("around", "{} angle")
+    coordination, shells = held.curves("coordination", "neighbours {}"), held.shells()
+    hydrogen_bonds = held.hydrogen_bonds()
+    windows = [
+        _window(s, t, {word: memories[k].time for word, memories in held.memories.items()}, held.least)
+        for k, (s, t) in enumerate(zip((subject, known), tallies, strict=True))
+    ]
+    n_blocks = NOTHING_KEPT.blocks_in(len(subject.used), subject.used.duration, held.least)
     notes = [*subject.notes, *differences_in_kind(subject, known), *motions[0].notes, *motions[1].notes]
     return Comparison(
         name=subject.name,
@@ -182,104 +200,51 @@ def _hold(
         species=subject.whole.species,
         run_window=windows[0],
         reference_window=windows[1],
-        block_time=block_time,
+        block_time=held.least,
         rdf=rdf,
-        rdf_whole=_curves(run.rdf_whole, reference.rdf_whole, enough),
-        coordination=_curves(run.coordination, reference.coordination, enough),
-        shells=_shells(run, reference, enough),
-        bond_length=_distributions(run.lengths, reference.lengths, enough),
-        angle=_distributions(run.angles, reference.angles, enough),
-        order=_distributions(run.order, reference.order, enough),
-        around=_distributions(run.around, reference.around, enough),
-        hydrogen_bonds=_blocks(run.hydrogen_bonds, reference.hydrogen_bonds, enough),
+        rdf_whole=rdf_whole,
+        coordination=coordination,
+        shells=shells,
+        bond_length=lengths,
+        angle=angles,
+        order=order,
+        around=around,
+        hydrogen_bonds=hydrogen_bonds,
         motion=motions[0],
         reference_motion=motions[1],
-        diffusion=_numbers(
-            {name: d.coefficient for name, d in motions[0].diffusion.items()},
-            {name: d.coefficient for name, d in motions[1].diffusion.items()},
-        ),
-        reorientation=_numbers(
-            {name: r.time for name, r in motions[0].reorientation.items()},
-            {name: r.time for name, r in motions[1].reorientation.items()},
-        ),
+        diffusion=_numbers(*(m.diffusion_seen for m in motions)),
+        reorientation=_numbers(*(m.reorientation_seen for m in motions)),
         bands={band: _band(motions, band, centroids) for band in bands},
         band_shares={band: _band(motions, band, shares) for band in bands},
-        energetics=None if subject.run is None else energetics(subject.run, _log_rows(subject), windows[0].n_blocks),
-        integrity=None if subject.run is None else integrity(subject.run, reference.shortest),
+        energetics=None if subject.run is None else energetics(subject.run, _log_rows(subject), n_blocks),
+        integrity=None if subject.run is None else integrity(subject.run, tallies[1].cut(1).shortest),
         notes=tuple(notes),
     )
 
 
-def _window(subject: Subject, found: Tally, block_time: float) -> Window:
+def _window(subject: Subject, found: Tally, correlation_times: dict[str, float], least: float) -> Window:
     used = subject.used
-    n_blocks = min(blocks_in(len(used), used.duration, block_time), found.n_frames)
-    enough = n_blocks >= FEWEST_BLOCKS and used.duration >= FEWEST_BLOCKS * block_time * (1 - 1e-9)
     return Window(
         atoms=len(used.species),
         frames=len(used),
         structure_frames=found.n_frames,
         duration=used.duration,
         discarded=subject.discarded,
-        n_blocks=n_blocks,
-        enough=enough,
-        correlation_times=found.correlation_times,
+        enough=NOTHING_KEPT.allows(found.n_fine, used.duration, least),
+        correlation_times=correlation_times,
     )
 
 
-def _curves(run: dict[str, Curve], reference: dict[str, Curve], enough: bool) -> dict[str, CurveComparison]:
-    compared = {}
-    for name in run:
-        a, b = run[name], reference[name]
-        half = len(b.blocks) // 2
-        halves = compare_curves(b.blocks[:half], b.blocks[half:], enough=False) if half else None
-        difference = compare_curves(a.blocks, b.blocks, enough=enough)
-        compared[name] = CurveComparison(a, b, difference, halves or CurveDifference(np.nan, 0, np.nan, None, None))
-    return compared
-
-
-def _shells(run: Structure, reference: Structure, enough: bool) -> dict[str, Shell]:
-    found = {}
-    for name, curve in reference.coordination.items():
-        g = reference.rdf.get(name) or reference.rdf["-".join(name.split("-")[::-1])]
-        edge = first_minimum(g.centres, g.mean)
-        if edge is None:
-            continue
-        k = int(np.searchsorted(curve.centres, edge))
-        number = _blocks(run.coordination[name].blocks[:, k], curve.blocks[:, k], enough)
-        if number is not None:
-            found[name] = Shell(edge, number)
-    return found
-
-
-def _distributions(
-    run: dict[str, Distribution], reference: dict[str, Distribution], enough: bool
-) -> dict[str, DistributionComparison]:
-    return {
-        name: DistributionComparison(
-            run[name],
-            reference[name],
-            compare_means(run[name].block_means, reference[name].block_means, enough=enough),
-            compare_means(run[name].block_spreads, reference[name].block_spreads, enough=enough),
-        )
-        for name in run
-        if name in reference
-    }
-
-
-def _blocks(run: FloatArray | None, reference: FloatArray | None, enough: bool) -> Quantity | None:
-    if run is None or reference is None:
-        return None
-    return Quantity(estimate(run), estimate(reference), compare_means(run, reference, enough=enough))
-
-
-def _numbers(run: dict[str, Any], reference: dict[str, Any]) -> dict[str, Quantity]:
+def _numbers(run: dict[str, Seen], reference: dict[str, Seen]) -> dict[str, Quantity]:
+    """Numbers side by side, each with what its variance goes with the inverse of."""
     found = {}
     for name in sorted({*run, *reference}):
-        pair: list[Estimate | None] = [run.get(name), reference.get(name)]
-        if pair[0] is None and pair[1] is None:
-            continue
-        difference = None if pair[0] is None or pair[1] is None else compare_estimates(pair[0], pair[1])
-        found[name] = Quantity(pair[0], pair[1], difference)
+        (first, one), (second, other) = (part.get(name, (None, 0.0)) for part in (run, reference))
+        if first is not None and second is not None:
+            first, second = in_common(first, second, (one, other))
+            found[name] = Quantity(first, second, compare_estimates(first, second))
+        elif first is not None or second is not None:
+            found[name] = Quantity(first, second, None)
     return found
 
 

@@ -70,17 +70,14 @@ class Histogram:
         self.counts = np.zeros((n_blocks, len(names), len(edges) - 1))
         self.sums = np.zeros((n_blocks, len(names), 3))  # number, sum, sum of squares
 
-    def add(self, b: int, values: FloatArray, label: IntArray) -> FloatArray:
-        """Count values of block b, shape (n,), with the place of their label in `names`; gives the mean per label."""
+    def add(self, b: int, values: FloatArray, label: IntArray) -> None:
+        """Count values of block b, shape (n,), with the place of their label in `names`."""
         n_bins, width = len(self.edges) - 1, self.edges[1] - self.edges[0]
         k = np.floor((values - self.edges[0]) / width).astype(int)
         inside = (k >= 0) & (k < n_bins)  # the moments hold the rest too, so a broken bond is not lost
         at = label[inside] * n_bins + k[inside]
         self.counts[b] += np.bincount(at, minlength=len(self.names) * n_bins).reshape(-1, n_bins)
-        sums = np.stack([np.bincount(label, values**p, minlength=len(self.names)) for p in range(3)], axis=1)
-        self.sums[b] += sums
-        with np.errstate(invalid="ignore"):
-            return np.asarray(sums[:, 1] / sums[:, 0])
+        self.sums[b] += np.stack([np.bincount(label, values**p, minlength=len(self.names)) for p in range(3)], axis=1)
 
     def distributions(self, group: IntArray) -> dict[str, Distribution]:
         """The distributions in coarser blocks, of the labels that every one of them has seen.

@@ -11,6 +11,7 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.observables.trajectory import quiet
 from openmm_duality.reference.cp2k import read_cp2k
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
@@ -37,7 +38,7 @@ def read_dynamics(path: str | Path, every: Any = None) -> Frames:
     if path.suffix != ".dcd":
         frames = read(path, forces=False)
     elif path.exists():
-        with warnings.catch_warnings():
+        with quiet(), warnings.catch_warnings():
             # wrong step numbers in the header find no energies in the .ener file, and none are needed here
             warnings.filterwarnings("ignore", "the .ener file lacks")
             frames = read_cp2k(path.parent, positions=path.name, forces=False)

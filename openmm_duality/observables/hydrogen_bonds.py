@@ -43,11 +43,9 @@ class HydrogenBonds:
         """Whether there is any donor."""
         return len(self._donors) > 0
 
-    def add(self, b: int, frame: Frame) -> float:
-        """Count one frame; gives the number of hydrogen bonds per molecule, each counted for both its ends."""
-        per_molecule = 2 * len(self.find(frame)) / self.molecules
-        self.sums[b] += per_molecule
-        return per_molecule
+    def add(self, b: int, frame: Frame) -> None:
+        """Count the hydrogen bonds per molecule of one frame, each for both its ends."""
+        self.sums[b] += 2 * len(self.find(frame)) / self.molecules
 
     def find(self, frame: Frame) -> IntArray:
         """The hydrogen bonds of one frame as atoms X, H, Y, shape (n, 3)."""

@@ -32,11 +32,14 @@ class Lagged:
         Means over origins in contiguous blocks of time.
     groups : array, shape (n_groups, K)
         Means over groups of items.
+    seen : float
+        Time in ps, times number of owners: the variance of what is made of the curve goes with its inverse.
     """
 
     lags: FloatArray
     blocks: FloatArray
     groups: FloatArray
+    seen: float
 
     @property
     def mean(self) -> FloatArray:
@@ -92,4 +95,5 @@ def lagged(
         values = function(series[:n_origins], series[step : step + n_origins])
         blocks[:, k] = np.add.reduceat(values.mean(axis=1), starts) / widths
         groups[:, k] = np.bincount(group, values.mean(axis=0)) / sizes
-    return Lagged(np.asarray(steps * spacing, dtype=np.float64), blocks, groups)
+    seen = len(series) * spacing * len(np.unique(owners))
+    return Lagged(np.asarray(steps * spacing, dtype=np.float64), blocks, groups, seen)

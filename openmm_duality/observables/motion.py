@@ -10,9 +10,11 @@ from openmm_duality.observables.displacement import collect
 from openmm_duality.observables.lagged import ONSET, SHARE, longest_lag
 from openmm_duality.observables.reorientation import Reorientation, reorientation
 from openmm_duality.observables.spectra import SEGMENT, Spectra, obstacle, spectra
-from openmm_duality.observables.statistics import FEWEST_BLOCKS
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate
 from openmm_duality.observables.trajectory import Trajectory, even_steps
 from openmm_duality.observables.transport import Diffusion, diffusion
+
+Seen = tuple[Estimate | None, float]
 
 _SHORTEST_SEGMENT = 0.25  # ps: resolves 133 cm⁻¹
 _LEAST_LAG = 2 * ONSET  # ps
@@ -62,6 +64,16 @@ class Motion:
     spectra: Spectra | None
     slow_notes: tuple[str, ...]
     fast_notes: tuple[str, ...]
+
+    @property
+    def diffusion_seen(self) -> dict[str, Seen]:
+        """Diffusion coefficients, each with what its variance goes with the inverse of."""
+        return {name: (d.coefficient, d.displacement.seen) for name, d in self.diffusion.items()}
+
+    @property
+    def reorientation_seen(self) -> dict[str, Seen]:
+        """The same of the times of reorientation."""
+        return {name: (r.time, r.correlation.seen) for name, r in self.reorientation.items()}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -41,19 +41,17 @@ class TetrahedralOrder:
         self.order = Histogram(self.kinds, ORDER_BINS, n_blocks)
         self.angles = Histogram([f"{kind}-{kind}-{kind}" for kind in self.kinds], ANGLE_BINS, n_blocks)
 
-    def add(self, b: int, frame: Frame) -> dict[str, float]:
-        """Count one frame; gives its mean order per species."""
-        found = {}
-        for s, (kind, code) in enumerate(zip(self.kinds, self._codes, strict=True)):
+    def add(self, b: int, frame: Frame) -> None:
+        """Count one frame."""
+        for s, code in enumerate(self._codes):
             both = (self._code[frame.i] == code) & (self._code[frame.j] == code)
             cosines = nearest_cosines(frame.i[both], frame.j[both], frame.r[both], frame.vectors[both])
             if not len(cosines):
                 continue
             q = 1 - 3 / 8 * ((cosines + 1 / 3) ** 2).sum(axis=1)
-            found[kind] = float(self.order.add(b, q, np.full(len(q), s))[s])
+            self.order.add(b, q, np.full(len(q), s))
             degrees = np.degrees(np.arccos(np.clip(cosines.ravel(), -1, 1)))
             self.angles.add(b, degrees, np.full(len(degrees), s))
-        return found
 
     def distributions(self, group: IntArray) -> tuple[dict[str, Distribution], dict[str, Distribution]]:
         """Order by species and angles by triple of species, in coarser blocks."""

@@ -69,6 +69,7 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "reference": _spectra(c.reference_motion),
         },
         "energetics": None if c.energetics is None else c.energetics.to_dict(),
+        "forces_along_run": None if c.recomputed is None else c.recomputed.to_dict(),
         "integrity": None if c.integrity is None else c.integrity.to_dict(),
         "run": {**_window(c.run_window), "source": list(c.source), "settings": c.run.settings if c.run else None},
         "reference": {
@@ -76,7 +77,8 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "source": list(c.reference_source),
             "source_of_motion": list(c.dynamics_source or c.reference_source),
         },
-        "block_time_ps": c.block_time,
+        "least_block_time_ps": c.block_time,
+        "untested": {word: time for word, (time, _) in c.untested.items()},
         "notes": list(c.notes),
         "more": [comparison_to_dict(other) for other in c.more],
     }
@@ -133,10 +135,8 @@ def _window(w: Window) -> dict[str, Any]:
         "frames_for_structure": w.structure_frames,
         "analysed_ps": w.duration,
         "discarded_ps": w.discarded,
-        "blocks": w.n_blocks,
         "long_enough": w.enough,
         "correlation_time_ps": w.correlation_times,
-        "independent_values": {name: w.duration / t for name, t in w.correlation_times.items() if t > 0},
     }
 
 
@@ -174,6 +174,7 @@ def _spectra(motion: Motion) -> dict[str, Any] | None:
         "spacing_ps": s.spacing,
         "segment_ps": s.segment,
         "atoms": s.atoms,
+        "largest_speed_of_centre_of_mass_nm_per_ps": s.drift,
         "wavenumber": s.total.centres,
         "density_of_states": {"all": _curve(s.total), **{kind: _curve(curve) for kind, curve in s.density.items()}},
         "lag_ps": next(iter(s.autocorrelation.values())).centres,

@@ -9,6 +9,7 @@ from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.energetics import Energetics
 from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
+from openmm_duality.observables.recomputing import Recomputed
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference
 
@@ -68,7 +69,7 @@ class Shell:
 
 @dataclass(frozen=True)
 class Window:
-    """What of a trajectory was analysed: frames, their time in ps, blocks, and whether those are long enough.
+    """What of a trajectory was analysed: frames, their time in ps, and whether that is long enough for a test at all.
 
     Parameters
     ----------
@@ -78,12 +79,10 @@ class Window:
         How many of the frames were looked at for structure.
     duration, discarded : float
         In ps.
-    n_blocks : int
-        How many blocks.
     enough : bool
-        Whether they are as many and as long as a test needs.
+        Whether there are as many blocks of the least length as a test needs.
     correlation_times : dict of str to float
-        The time that is worth one independent value, in ps, for every mean over a frame.
+        The time in ps over which every observable forgets, as this trajectory tells it.
     """
 
     atoms: int
@@ -91,13 +90,12 @@ class Window:
     structure_frames: int
     duration: float
     discarded: float
-    n_blocks: int
     enough: bool
     correlation_times: dict[str, float]
 
     @property
     def slowest(self) -> tuple[str, float] | None:
-        """The mean that forgets most slowly and its correlation time in ps; None where there is none."""
+        """The observable that forgets most slowly and its correlation time in ps; None where there is none."""
         return max(self.correlation_times.items(), key=lambda item: item[1], default=None)
 
 
@@ -145,6 +143,8 @@ class Comparison:
         From the log; None without one.
     notes : tuple of str
         What was left out or looks unusual.
+    recomputed : Recomputed or None
+        Errors of the forces along the run; None where none were computed again.
     verdict : tuple of str
         What a chemist would conclude, failures first.
     agrees : bool or None
@@ -182,6 +182,7 @@ class Comparison:
     energetics: Energetics | None
     integrity: IntegrityRecord | None
     notes: tuple[str, ...]
+    recomputed: Recomputed | None = None
     verdict: tuple[str, ...] = ()
     agrees: bool | None = None
     failures: int = 0
@@ -189,8 +190,29 @@ class Comparison:
 
     @property
     def enough(self) -> bool:
-        """Whether run and reference are long enough for a test."""
+        """Whether run and reference are long enough for any test."""
         return self.run_window.enough and self.reference_window.enough
+
+    @property
+    def untested(self) -> dict[str, tuple[float, bool]]:
+        """What of the structure could not be tested.
+
+        By its name the time in ps over which it forgets, and whether run and reference agree without it.
+        """
+        judged: list[tuple[str, float | None, bool]] = [
+            *((f"g(r) {pair}", c.difference.p_value, False) for pair, c in self.rdf.items()),
+            *((f"{name} length", c.mean.p_value, False) for name, c in self.bond_length.items()),
+            *((f"{name} angle", c.mean.p_value, False) for name, c in self.angle.items()),
+            *((f"tetrahedral order of {kind}", c.mean.p_value, True) for kind, c in self.order.items()),
+        ]
+        if self.hydrogen_bonds is not None and self.hydrogen_bonds.difference is not None:
+            judged.append(("hydrogen bonds", self.hydrogen_bonds.difference.p_value, True))
+        windows = self.run_window, self.reference_window
+        return {
+            word: (max(window.correlation_times.get(word, 0.0) for window in windows), minor)
+            for word, p_value, minor in judged
+            if p_value is None
+        }
 
     @property
     def columns(self) -> tuple[Comparison, ...]:

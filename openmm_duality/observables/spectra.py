@@ -54,6 +54,8 @@ class Spectra:
         Between frames, and of a segment, in ps.
     atoms : int
         How many atoms were followed.
+    drift : float
+        The largest speed of the centre of mass, in nm/ps: the momentum by the mass.
     """
 
     density: dict[str, Curve]
@@ -63,6 +65,7 @@ class Spectra:
     spacing: float
     segment: float
     atoms: int
+    drift: float
 
     @property
     def resolution(self) -> float:
@@ -111,10 +114,11 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
     power = np.zeros((block[-1] + 1, len(trajectory.kinds), n // 2 + 1))
     memory = np.zeros((block[-1] + 1, len(trajectory.kinds), lags))
     source = _velocities(trajectory) if moving else _differences(trajectory)
+    centre = _Centre(trajectory.masses)
     hidden = None if progress else True
     bar = tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1)
     with bar:
-        for b, part in zip(block, _segments(source, trajectory.masses, chosen, n, hop), strict=False):
+        for b, part in zip(block, _segments(source, centre, chosen, n, hop), strict=False):
             for s in range(len(trajectory.kinds)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)
                 power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
@@ -135,11 +139,25 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
         spacing=trajectory.spacing,
         segment=n * trajectory.spacing,
         atoms=len(chosen),
+        drift=centre.fastest,
     )
 
 
+class _Centre:
+    """Takes out the motion of the centre of mass, and remembers its largest speed in nm/ps."""
+
+    def __init__(self, masses: FloatArray) -> None:
+        self._shares = masses / masses.sum()
+        self.fastest = 0.0
+
+    def __call__(self, v: FloatArray) -> FloatArray:
+        moved = np.einsum("i,tix->tx", self._shares, v)
+        self.fastest = max(self.fastest, float(np.linalg.norm(moved, axis=1).max(initial=0.0)))
+        return np.asarray(v - moved[:, None])
+
+
 def _segments(
-    source: Iterator[FloatArray], masses: FloatArray, chosen: IntArray, n: int, hop: int
+    source: Iterator[FloatArray], centre: _Centre, chosen: IntArray, n: int, hop: int
 ) -> Iterator[SingleArray]:
     """Segments of n frames, each `hop` behind the one before, of the chosen atoms less the motion of the whole.
 
@@ -147,7 +165,7 @@ def _segments(
     """
     buffer, filled = np.empty((n, len(chosen), 3), dtype=np.float32), 0
     for v in source:
-        inner = (v - np.einsum("i,tix->tx", masses / masses.sum(), v)[:, None])[:, chosen]
+        inner = centre(v)[:, chosen]
         at = 0
         while at < len(inner):
             take = min(n - filled, len(inner) - at)

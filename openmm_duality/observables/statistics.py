@@ -95,20 +95,6 @@ class MeanDifference:
     p_value: float | None
 
 
-def blocks_in(n_frames: int, duration: float, block_time: float) -> int:
-    """How many blocks of at least `block_time` fit, between `FEWEST_BLOCKS` (shorter ones then) and `MOST_BLOCKS`.
-
-    Parameters
-    ----------
-    n_frames : int
-        Number of frames; there are never more blocks than frames.
-    duration, block_time : float
-        In ps.
-    """
-    fit = int(duration / block_time + 1e-9)
-    return max(1, min(n_frames, MOST_BLOCKS, max(fit, FEWEST_BLOCKS)))
-
-
 def block_of(n_frames: int, n_blocks: int) -> IntArray:
     """The block of every frame: contiguous, equally long to within one frame, shape (n_frames,)."""
     return np.arange(n_frames) * n_blocks // n_frames
@@ -236,6 +222,29 @@ def compare_estimates(first: Estimate, second: Estimate, *, enough: bool = True)
     return MeanDifference(difference, error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)), p_value)
 
 
+def in_common(first: Estimate, second: Estimate, seen: tuple[float, float]) -> tuple[Estimate, Estimate]:
+    """Two estimates with the larger noise of both, which equal sources share.
+
+    A short trajectory shows too little of its slow fluctuations, and so too small an error: windows of 20 ps of water
+    scatter in their diffusion coefficients twice as much as each of them tells.
+
+    Parameters
+    ----------
+    first, second : Estimate
+    seen : tuple of float
+        What the variance of each goes with the inverse of, as time times number of molecules.
+    """
+    noises = [e.error**2 * weight for e, weight in zip((first, second), seen, strict=True)]
+    if not np.isfinite(noises).all():
+        return first, second
+    larger = int(np.argmax(noises))
+    other = 1 - larger
+    found = [first, second]
+    error = float(np.sqrt(noises[larger] / seen[other]))
+    found[other] = replace(found[other], error=error, n_blocks=found[larger].n_blocks)
+    return found[0], found[1]
+
+
 def jackknife(parts: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
     """A number made of the mean of several equal parts, with the error that leaving out one at a time gives.
 
@@ -265,8 +274,7 @@ def compare_curves(
     Under the hypothesis that both sources are equal, the difference of the means is noise. It is imitated by drawing
     blocks with replacement from each source, centred on the source's own mean; each draw is scaled by √(n/(n − 1)),
     which the scatter of n resampled blocks lacks. Efron and Tibshirani, An Introduction to the Bootstrap (1993),
-    ch. 16. On g(r) of water in blocks of 1.5 ps and more, a test at 5 % rejects 2 to 5 % of equal sources, from five
-    blocks a side upwards.
+    ch. 16.
 
     Parameters
     ----------

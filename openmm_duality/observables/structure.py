@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from tqdm import tqdm
@@ -17,15 +18,17 @@ from openmm_duality.observables.curves import Curve, Distribution, Histogram, me
 from openmm_duality.observables.hydrogen_bonds import DISTANCE, HydrogenBonds
 from openmm_duality.observables.neighbours import Finder, Frame
 from openmm_duality.observables.order import TetrahedralOrder
-from openmm_duality.observables.pairs import PairCounts
-from openmm_duality.observables.statistics import block_of, correlation_steps
+from openmm_duality.observables.pairs import BIN, PairCounts
+from openmm_duality.observables.statistics import block_of
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import FloatArray, IntArray
 
 LENGTH_BINS = np.linspace(0.0, 0.4, 801)  # nm
 ANGLE_BINS = np.linspace(0.0, 180.0, 181)  # degrees
 SPACING = 0.02  # ps; frames closer than this are nearly the same frame
-_FINE_BLOCKS = 200
+FINE = 0.1  # ps: blocks in which memory is measured
+_FINE_BLOCKS = (200, 1000)  # at least and at most, where the trajectory allows
+_FINE_NUMBERS = 3_000_000  # 24 MB of doubles, thrice
 _LEAST_REACH = 0.5  # nm; the four nearest neighbours of an atom and its hydrogen bonds lie within
 
 
@@ -72,15 +75,14 @@ class Tally:
     ----------
     n_frames : int
         Number of frames.
-    correlation_times : dict of str to float
-        For every mean over a frame (of lengths, angles, order, hydrogen bonds) the time in ps that is worth one
-        independent value of it: 1 + 2 Σ ρ(k) frames.
+    n_fine : int
+        The most blocks it can be cut into.
     cut : callable
         From a number of blocks to the `Structure` in so many.
     """
 
     n_frames: int
-    correlation_times: dict[str, float]
+    n_fine: int
     cut: Callable[[int], Structure]
 
 
@@ -90,7 +92,7 @@ def measure(trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | 
 
 
 def tally(
-    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, n_fine: int = _FINE_BLOCKS, progress: bool
+    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, n_fine: int | None = None, progress: bool
 ) -> Tally:
     """Pass over a trajectory once, streamed: memory does not grow with the number of frames.
 
@@ -102,12 +104,12 @@ def tally(
         Whose lengths and angles to follow.
     r_max : float or None
         Up to where g(r) is counted in nm, at most half the shortest width of the cell; None for no g(r).
-    n_fine : int
-        Number of fine blocks, of which others are made.
+    n_fine : int, optional
+        Number of fine blocks, of which others are made; by default one per 0.1 ps, within limits.
     progress : bool
         Whether to show a progress bar.
     """
-    n_fine = min(n_fine, len(trajectory))
+    n_fine = min(_fine_blocks(trajectory, r_max) if n_fine is None else n_fine, len(trajectory))
     meters = _Meters(trajectory, bonds, n_fine, r_max)
     block = block_of(len(trajectory), n_fine)
     done = 0
@@ -120,16 +122,23 @@ def tally(
             done += len(chunk)
     frames_in = np.bincount(block, minlength=n_fine)
 
+    @cache
     def cut(n_blocks: int) -> Structure:
         group = block_of(n_fine, n_blocks)
         return meters.structure(group, np.bincount(group, frames_in).astype(np.int64))
 
-    times = {name: correlation_steps(series) * trajectory.spacing for name, series in meters.series().items()}
-    return Tally(len(trajectory), times, cut)
+    return Tally(len(trajectory), n_fine, cut)
+
+
+def _fine_blocks(trajectory: Trajectory, r_max: float | None) -> int:
+    kinds = len(trajectory.kinds)
+    numbers = kinds * (kinds + 1) // 2 * max(1.0, (r_max or 0.0) / BIN)
+    most = int(np.clip(_FINE_NUMBERS / numbers, *_FINE_BLOCKS))
+    return int(np.clip(trajectory.duration / FINE, _FINE_BLOCKS[0], most))
 
 
 class _Meters:
-    """Every analysis of a frame, and the mean of each as a series in time."""
+    """Every analysis of a frame."""
 
     def __init__(self, trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None) -> None:
         species = trajectory.species
@@ -142,24 +151,16 @@ class _Meters:
         self.order = TetrahedralOrder(species, n_blocks)
         self.hydrogen_bonds = HydrogenBonds(species, bonds, n_blocks)
         self.find = Finder(max(r_max or 0.0, _LEAST_REACH, DISTANCE))
-        self._series: dict[str, list[float]] = {}
 
     def add(self, b: int, positions: FloatArray, cell: FloatArray | None) -> None:
         frame = self.find(positions, cell)
-        lengths = np.linalg.norm(frame.between(self.bonds.pairs), axis=1)
-        means = dict(zip(self.length_names, self.lengths.add(b, lengths, self.length_label), strict=True))
-        angles = _angles(frame, self.bonds.triples)
-        means |= dict(zip(self.angle_names, self.angles.add(b, angles, self.angle_label), strict=True))
-        means |= {f"order of {kind}": q for kind, q in self.order.add(b, frame).items()}
+        self.lengths.add(b, np.linalg.norm(frame.between(self.bonds.pairs), axis=1), self.length_label)
+        self.angles.add(b, _angles(frame, self.bonds.triples), self.angle_label)
+        self.order.add(b, frame)
         if self.hydrogen_bonds.possible:
-            means["hydrogen bonds"] = self.hydrogen_bonds.add(b, frame)
+            self.hydrogen_bonds.add(b, frame)
         if self.pairs is not None:
             self.pairs.add(b, frame)
-        for name, value in means.items():
-            self._series.setdefault(name, []).append(float(value))
-
-    def series(self) -> dict[str, FloatArray]:
-        return {name: np.array(values) for name, values in self._series.items() if np.isfinite(values).all()}
 
     def structure(self, group: IntArray, frames_in: IntArray) -> Structure:
         order, around = self.order.distributions(group)

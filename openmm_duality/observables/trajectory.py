@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -230,13 +231,19 @@ def species_codes(species: tuple[str, ...]) -> IntArray:
 
 
 def _open(path: Path) -> Any:
-    """Open a DCD file without the lines that the reader's C code prints to the terminal."""
+    with quiet():
+        return DCDTrajectoryFile(str(path))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep away the lines that the C code of the DCD reader prints to the terminal."""
     sys.stdout.flush()
     terminal = os.dup(1)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
-        return DCDTrajectoryFile(str(path))
+        yield
     finally:
         os.dup2(terminal, 1)
         os.close(terminal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from openmm_duality.observables.memory import SHORT
 from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
 from openmm_duality.observables.statistics import FEWEST_BLOCKS
 
@@ -27,12 +28,12 @@ def judge(comparison: Comparison) -> Comparison:
         Without a verdict.
     """
     failures, findings = _integrity(comparison)
-    for part in (_rdf, _distributions, _order, _bands, _motion, _energetics):
+    for part in (_rdf, _distributions, _order, _bands, _motion, _energetics, _forces):
         bad, good = part(comparison)
         failures += bad
         findings += good
     doubts = _doubts(comparison)
-    if failures or comparison.enough:
+    if failures or (comparison.enough and all(minor for _, minor in comparison.untested.values())):
         sentences, agrees = (*failures, *findings, *doubts), not failures
     else:
         sentences, agrees = (*doubts, *findings), None
@@ -108,10 +109,8 @@ def _order(comparison: Comparison) -> tuple[list[str], list[str]]:
     for kind, c in comparison.order.items():
         p = c.mean.p_value
         bad = p is not None and p < SIGNIFICANCE and abs(c.mean.difference) > ORDER_TOLERANCE
-        (failures if bad else findings).append(
-            f"The tetrahedral order of {kind} is {c.run.average.mean:.3f}, in the reference "
-            f"{c.reference.average.mean:.3f} (difference {_signed(c.mean.difference, 3)}{_pm(c.mean.interval, 3)})."
-        )
+        order = Quantity(c.run.average, c.reference.average, c.mean)
+        (failures if bad else findings).append(f"The tetrahedral order of {kind} is {_numbers(order, 3)}.")
     q = comparison.hydrogen_bonds
     if q is not None:
         bad = _differs(q, HYDROGEN_BOND_TOLERANCE)
@@ -210,17 +209,49 @@ def _energetics(comparison: Comparison) -> tuple[list[str], list[str]]:
     return failures, findings
 
 
+def _forces(comparison: Comparison) -> tuple[list[str], list[str]]:
+    """What the forces were off by along the run: no failure, for nobody said how much would be one."""
+    found = comparison.recomputed
+    if found is None:
+        return [], []
+    rmse, rms = found.error("all")
+    known = held_out_error(comparison)
+    beside = "" if known is None else f"; on the frames held out at inference it was {known:.1f}"
+    frames = "one frame" if len(found.times) == 1 else f"{len(found.times)} frames"
+    return [], [
+        f"Along the run, forces differ from CP2K’s ({found.method}, {frames} recomputed) by {rmse:.1f} meV/Å, "
+        f"{100 * rmse / rms:.1f} % of their RMS{beside}."
+    ]
+
+
+def held_out_error(comparison: Comparison, kind: str = "all") -> float | None:
+    """RMSE of forces in meV/Å on the first of the sets that inference held out, where the run's record has it."""
+    errors = comparison.run.model.get("errors") if comparison.run is not None else None
+    table = errors.get("test") if isinstance(errors, dict) else None
+    value = table.get("force_rmse", {}).get(kind) if isinstance(table, dict) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _doubts(comparison: Comparison) -> list[str]:
-    doubts = []
-    for window, name in ((comparison.run_window, "The run"), (comparison.reference_window, "The reference")):
-        if not window.enough:
-            slow = window.slowest
-            why = f" (its {dash(slow[0])} forgets in {slow[1]:.2g} ps)" if slow and slow[1] > 0 else ""
-            doubts.append(
-                f"{name} is too short to tell: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent "
-                f"blocks of {comparison.block_time:.2g} ps{why} are the least for a test."
-            )
-    return doubts
+    windows = ((comparison.run_window, "The run"), (comparison.reference_window, "The reference"))
+    doubts = [
+        f"{name} is too short to tell: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent blocks "
+        f"of {comparison.block_time:.2g} ps are the least for a test."
+        for window, name in windows
+        if not window.enough
+    ]
+    if doubts:
+        return doubts
+    shorter, name = min(windows, key=lambda item: item[0].duration)
+    untested = comparison.untested.items()
+    if not untested:
+        return []
+    slow = [f"the {dash(word)} ({time:.2g} ps)" for word, (time, _) in untested]
+    least = FEWEST_BLOCKS * SHORT * max(time for _, (time, _) in untested)
+    return [
+        f"{name} is too short to tell of what forgets slowly, {_listed(slow)}: {shorter.duration:.3g} ps were "
+        f"analysed, and {least:.2g} ps are the least for a test."
+    ]
 
 
 def dash(name: str) -> str:

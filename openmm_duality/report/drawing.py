@@ -11,6 +11,9 @@ from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import FloatArray, curve_error
 from openmm_duality.report.style import REFERENCE, RUN, WIDTH, colour
 
+_COLUMNS, _LEGEND_ROW = 3, 0.16  # of a legend below a figure, and inches
+_BESIDE = 36  # letters of a title and the names beside it
+
 Line = tuple[str, str, FloatArray, FloatArray]  # name, colour, x, blocks of y
 
 
@@ -63,7 +66,8 @@ def draw(axes: Axes, drawn: list[Line], scale: float = 1.0) -> None:
 
 def key(figure: Figure, axes: Axes, drawn: list[Line]) -> None:
     """Names in the colour of their lines, in place of a legend box: beside the title, or below where they are many."""
-    if len(drawn) <= 2 and sum(len(name) for name, *_ in drawn) < 24:
+    beside = len(axes.get_title(loc="left")) + sum(len(name) for name, *_ in drawn)
+    if len(drawn) <= 2 and beside < _BESIDE:
         for place, (name, shade, *_) in enumerate(reversed(drawn)):
             axes.annotate(
                 name,
@@ -79,9 +83,11 @@ def key(figure: Figure, axes: Axes, drawn: list[Line]) -> None:
             )
         return
     handles = [axes.plot([], [], color=shade, linewidth=1.8, label=name)[0] for name, shade, *_ in drawn]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LEGEND_ROW * -(-len(handles) // _COLUMNS))
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=3, fontsize=8, labelcolor="linecolor", handlelength=0.9,
-        columnspacing=1.2, handletextpad=0.5,
+        handles=handles, loc="outside lower center", ncols=_COLUMNS, fontsize=8, labelcolor="linecolor",
+        handlelength=0.9, columnspacing=1.2, handletextpad=0.5,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from openmm_duality.observables.energetics import conserved
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.trajectory import counts
-from openmm_duality.observables.verdict import dash, subscripts
+from openmm_duality.observables.verdict import dash, held_out_error, subscripts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
 from openmm_duality.report.style import (
     INK,
@@ -59,6 +59,13 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
                 curves = lines(comparison, pick, name, scale)
                 drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)
         drawn |= _motions(comparison)
+        if any(c.recomputed is not None for c in comparison.columns):
+            kinds_of_force = {
+                kind for c in comparison.columns if c.recomputed is not None for kind in c.recomputed.rmse
+            }
+            for kind in ("all", "molecular"):
+                if kind in kinds_of_force:
+                    drawn[f"forces-{kind}"] = _forces(comparison, kind)
         if any(c.run is not None for c in comparison.columns):
             drawn["temperature"], drawn["energy"] = _temperature(comparison), _energy(comparison)
         for figure in drawn.values():  # laid out once, or every file it is written to would do it anew
@@ -201,6 +208,29 @@ def _spectrum(comparison: Comparison, kind: str, drawn: list[Line]) -> Figure:
     axes.set_xlabel("wavenumber / cm⁻¹")
     axes.set_ylabel("density / 10⁻³ cm")
     key(figure, axes, drawn)
+    return figure
+
+
+def _forces(comparison: Comparison, kind: str) -> Figure:
+    """Errors of the forces in the frames that were recomputed, beside those of the frames held out at inference."""
+    figure, axes = panel(2.3)
+    drawn: list[Line] = []
+    for column, c in enumerate(comparison.columns):
+        found, shade = c.recomputed, colour(column)
+        if found is None or kind not in found.rmse:
+            continue
+        axes.plot(found.times, found.rmse[kind], color=shade, linewidth=0.9, marker="o", markersize=3.2, zorder=10)
+        held_out = held_out_error(c, kind)
+        if held_out is not None:
+            axes.axhline(held_out, color=shade, linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+        drawn.append((c.name, shade, found.times, found.rmse[kind][None]))
+    axes.set_title("Force error" if kind == "all" else "Error of the net force on molecules")
+    axes.set_ylabel("RMSE / meV Å⁻¹")
+    axes.set_ylim(0, 1.15 * max(float(values.max()) for *_, values in drawn))
+    _time_axis(axes, comparison, drawn)
+    axes.set_ylim(bottom=0)
+    if comparison.more:
+        key(figure, axes, drawn)
     return figure
 
 

@@ -29,6 +29,8 @@ _HEADLINES = {
     False: "The run differs from the reference",
     None: "Too short to tell",
 }
+_IN_PART = "The run agrees with the reference, as far as can be told"
+_COARSE = 30.0  # cm⁻¹: of a spectrum, worth a word
 _STANDING = {True: "agrees", False: "differs", None: "too short to tell"}
 
 
@@ -98,6 +100,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         reference_facts=reference_facts(comparison),
         errors=force_errors(comparison),
         sections=_sections({name: Markup(text) for name, text in drawn.items()}),
+        recomputed=_recomputed(comparison),
         significance=SIGNIFICANCE,
         limits=_limits(comparison),
         notes=list(dict.fromkeys(note for column in comparison.columns for note in column.notes)),
@@ -106,7 +109,10 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
 
 def _headline(comparison: Comparison) -> str:
     if not comparison.more:
-        return _HEADLINES[comparison.agrees]
+        tested = any(c.difference.p_value is not None for c in comparison.rdf.values())
+        if comparison.agrees is None and comparison.enough and tested:
+            return _IN_PART
+        return _IN_PART if comparison.agrees and comparison.untested else _HEADLINES[comparison.agrees]
     alike = sum(c.agrees is True for c in comparison.columns)
     total = len(comparison.columns)
     if alike == 0:
@@ -123,11 +129,26 @@ def _sections(drawn: dict[str, Markup]) -> dict[str, list[Markup]]:
         "motion": ("displacement", "reorientation"),
         "vibrations": ("spectrum", "autocorrelation"),
         "energy": ("temperature", "energy"),
+        "forces": ("forces",),
     }
     return {
         section: [figure for start in starts for name, figure in drawn.items() if name.split("-")[0] == start]
         for section, starts in places.items()
     }
+
+
+def _recomputed(comparison: Comparison) -> str:
+    """Which frames CP2K computed again."""
+    runs = [(c.name, c.recomputed) for c in comparison.columns if c.recomputed is not None]
+    counts = {
+        name: f"{len(r.times)} frames" + (f" ({len(r.refused)} refused)" if r.refused else "") for name, r in runs
+    }
+    methods = ", ".join(dict.fromkeys(r.method for _, r in runs))
+    if len(set(counts.values())) == 1:
+        which = f"{next(iter(counts.values()))} of {'every run with a model' if len(runs) > 1 else runs[0][0]}"
+    else:
+        which = "; ".join(f"{count} of {name}" for name, count in counts.items())
+    return f"Computed again by CP2K ({methods}): {which}."
 
 
 def _limits(comparison: Comparison) -> list[str]:
@@ -144,6 +165,9 @@ def _limits(comparison: Comparison) -> list[str]:
         if q.difference is not None and q.difference.interval is not None and q.reference is not None:
             share = 100 * q.difference.interval / abs(q.reference.mean)
             limits.append(f"Diffusion of {subscripts(name)} that differs by less than {share:.0f} % would not be seen.")
+    spectra = comparison.reference_motion.spectra
+    if spectra is not None and spectra.resolution > _COARSE:
+        limits.append(f"Spectra are resolved to {spectra.resolution:.0f} cm⁻¹: finer features are not compared.")
     if all(c.run_window.atoms == comparison.reference_window.atoms for c in comparison.columns):
         limits.append("Run and reference share one cell size, so neither speaks of a larger system.")
     else:
@@ -157,7 +181,7 @@ def _limits(comparison: Comparison) -> list[str]:
     )
     if any(not c.enough for c in comparison.columns):
         limits.append(
-            "Where time is too short, error bars come from blocks that are not independent, and are too small."
+            "Where time is too short, blocks know too little of slow changes, and their error bars are too small."
         )
     if any(c.run is not None and c.run.model.get("gradient") == "agent" for c in comparison.columns):
         limits.append("The agent gradient has no potential energy: energies shown are sums of losses, for information.")

@@ -70,6 +70,7 @@ def glance(comparison: Comparison) -> list[Group]:
         Group("Molecules", _molecules(comparison)),
         Group("Vibrations", _bands(comparison)),
         Group("Motion", _motion(comparison)),
+        Group("Forces along the run", _forces(comparison)),
         Group("Run", _run(comparison)),
     ]
     return [group for group in groups if group.rows]
@@ -99,7 +100,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
     thinned = "" if window.structure_frames == window.frames else f" ({window.structure_frames} for structure)"
     left_out = f", after {window.discarded:.2g} ps left out" if window.discarded else ""
     found.append(("Analysed", f"{window.duration:.3g} ps, {window.frames} frames{thinned}{left_out}"))
-    found.append(("Blocks", _blocks(window.n_blocks, window.duration, window.slowest)))
+    found.append(("Memory", _slowest(window.slowest)))
     return [(name, value) for name, value in found if value.strip()]
 
 
@@ -110,7 +111,7 @@ def reference_facts(c: Comparison) -> list[tuple[str, str]]:
         ("Data", _files(c.reference_source)),
         ("For motion", _files(c.dynamics_source)),
         ("Analysed", f"{window.duration:.3g} ps, {window.frames} frames of {window.atoms} atoms"),
-        ("Blocks", _blocks(window.n_blocks, window.duration, window.slowest)),
+        ("Memory", _slowest(window.slowest)),
     ]
     return [(name, value) for name, value in found if value.strip()]
 
@@ -149,11 +150,8 @@ def _files(source: tuple[str, ...]) -> str:
     return " · ".join(name.split(" sha256")[0] for name in source)
 
 
-def _blocks(n_blocks: int, duration: float, slowest: tuple[str, float] | None) -> str:
-    text = f"{n_blocks} of {duration / n_blocks:.2g} ps"
-    if slowest is None or not slowest[1] > 0:
-        return text
-    return f"{text}; slowest to forget: {dash(slowest[0])}, {slowest[1]:.2g} ps per independent value"
+def _slowest(slowest: tuple[str, float] | None) -> str:
+    return f"up to {slowest[1]:.2g} ps ({dash(slowest[0])})" if slowest is not None and slowest[1] > 0 else ""
 
 
 def _hardware(settings: dict[str, Any]) -> str:
@@ -276,6 +274,23 @@ def _motion(comparison: Comparison) -> list[Row]:
     return rows
 
 
+def _forces(comparison: Comparison) -> list[Row]:
+    """Errors of the forces in frames that CP2K computed again."""
+    keys = dict.fromkeys(key for c in comparison.columns if c.recomputed is not None for key in c.recomputed.rmse)
+
+    def cell(c: Comparison, key: str) -> Cell:
+        if c.recomputed is None or key not in c.recomputed.rmse:
+            return Cell(NOTHING)
+        rmse, rms = c.recomputed.error(key)
+        return Cell(f"{rmse:,.1f}" + (f" ({100 * rmse / rms:.1f} %)" if rms else ""))
+
+    names = {"all": "all atoms", "molecular": "net on molecules"}
+    return [
+        Row(f"Force error, {names.get(key, key)}", "meV/Å", "", [cell(c, key) for c in comparison.columns])
+        for key in keys
+    ]
+
+
 def _corrected(d: Diffusion | None) -> str:
     return NOTHING if d is None or d.correction is None else f"{100 * (d.coefficient.mean + d.correction):.2f}"
 
@@ -312,6 +327,12 @@ def _run(comparison: Comparison) -> list[Row]:
         e = c.energetics
         return Cell(NOTHING if e is None or e.drift is None else plus_minus(e.drift, 1000, 3))
 
+    def momentum(c: Comparison) -> Cell:
+        if c.motion.spectra is None:
+            return Cell(NOTHING)
+        speed = 1000 * c.motion.spectra.drift  # 1 nm/ps is 1,000 m/s
+        return Cell("< 0.001" if speed < 1e-3 else f"{speed:.2g}")
+
     def broken(c: Comparison) -> Cell:
         left = 0 if c.integrity is None else c.integrity.most_left
         return Cell(str(left), left > 0)
@@ -330,5 +351,6 @@ def _run(comparison: Comparison) -> list[Row]:
         Row("Temperature", "K", "", cells(temperature)),
         Row("Variance of the kinetic energy / canonical", "", "1", cells(fluctuation)),
         Row("Drift of what is conserved", "J/mol per atom and ps", "0", cells(drift)),
+        Row("Speed of the centre of mass, at most", "m/s", "0", cells(momentum)),
         Row("Cost of a step", "ms", "", cells(cost)),
     ]

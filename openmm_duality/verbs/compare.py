@@ -11,6 +11,8 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 
+FRAMES = 20  # to recompute
+
 
 @click.command()
 @click.argument("run", type=PATH)
@@ -24,6 +26,11 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
     "--band", "bands", type=(float, float), multiple=True, help="First and last wavenumber of a band, in 1/cm."
 )
 @click.option("--viscosity", type=float, help="In mPa s; corrects diffusion for the finite cell (Yeh and Hummer).")
+@click.option(
+    "--recompute", type=PATH, help="Configuration of `reference` by whose method CP2K labels frames of the runs."
+)
+@click.option("--recompute-frames", type=click.IntRange(1), default=FRAMES, show_default=True)
+@click.option("--model", "models", type=PATH, multiple=True, help="Model of a run, where it is not in a folder nearby.")
 @json_option
 @overwrite_option
 def compare(
@@ -36,6 +43,9 @@ def compare(
     every: str | None,
     bands: tuple[tuple[float, float], ...],
     viscosity: float | None,
+    recompute: Path | None,
+    recompute_frames: int,
+    models: tuple[Path, ...],
     json_file: Path | None,
     overwrite: bool,
 ) -> None:
@@ -43,8 +53,13 @@ def compare(
 
     MORE are other runs, or other reference data, that are held against the same DATA and stand beside RUN. Writes
     compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
+
+    With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
+    tasks are left alone), in the folder `recomputed` of the report. What it labelled there is not labelled again.
     """
     folder = directory or run / "report"
+    from openmm_duality.observables import Recompute
+
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     comparison = duality.compare(
         run,
@@ -54,6 +69,7 @@ def compare(
         discard=discard,
         bands=bands or None,
         viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
+        recompute=None if recompute is None else Recompute(recompute, folder / "recomputed", recompute_frames, models),
     )
     page = duality.write_report(comparison, folder, overwrite=overwrite)
     for column in comparison.columns:

@@ -226,24 +226,37 @@ def slow_water(n_frames: int, seed: int, memory: float) -> Frames:
     return breathing(made.water(n_frames, seed), breath)
 
 
-def test_blocks_last_as_long_as_the_slowest_thing_asks(tmp_path):
-    run = made.write_run(tmp_path / "run", slow_water(400, 25, 10.0))
-    found = compare(run, slow_water(400, 26, 10.0), lengths=BONDS, r_max=0.5, progress=False)
-    exact = 0.1 * (1 + np.exp(-0.1)) / (1 - np.exp(-0.1))  # ps, of an autoregressive series
+def test_every_observable_has_blocks_as_long_as_its_own_memory_asks(tmp_path):
+    run = made.write_run(tmp_path / "run", slow_water(1000, 25, 10.0))
+    found = compare(run, slow_water(800, 26, 10.0), lengths=BONDS, r_max=0.5, progress=False)
     name, time = found.run_window.slowest
-    assert name == "H-O"
-    assert time == pytest.approx(exact, rel=0.5)
-    both = (found.run_window.slowest[1], found.reference_window.slowest[1])
-    assert found.block_time == pytest.approx(2 * max(both))
-    for window in (found.run_window, found.reference_window):
-        assert window.duration / window.n_blocks >= found.block_time or not window.enough
+    assert name == "H-O length"
+    assert time == pytest.approx(1.0, rel=0.5)  # ps: ten frames
+    slow, quick_ = found.bond_length["H-O"], found.angle["H-O-H"]
+    slower = max(window.correlation_times[name] for window in (found.run_window, found.reference_window))
+    for measured, window in ((slow.run, found.run_window), (slow.reference, found.reference_window)):
+        assert window.duration / len(measured.block_means) >= min(6 * slower, window.duration / 5)
+    assert len(quick_.run.block_means) > len(slow.run.block_means)
+    assert slow.mean.p_value is not None
+    assert quick_.mean.p_value is not None
+
+
+def test_what_forgets_slowly_leaves_the_rest_its_test(tmp_path):
+    """Bonds that hardly forget within the reference: g(r) and angles are judged all the same."""
+    run = made.write_run(tmp_path / "run", slow_water(1000, 46, 60.0))
+    found = compare(run, slow_water(200, 47, 60.0), lengths=BONDS, r_max=0.5, progress=False)
+    assert list(found.untested) == ["H-O length"]
+    assert found.rdf["O-O"].difference.p_value is not None
+    assert found.angle["H-O-H"].mean.p_value is not None
+    assert found.agrees is None
+    assert "too short to tell of what forgets slowly, the H–O length (" in found.verdict[0]
 
 
 def test_a_run_that_drifts_all_along_is_too_short_to_tell(tmp_path):
     run = made.write_run(tmp_path / "run", breathing(made.water(120, 27), np.linspace(-1, 1, 120)))
     found = compare(run, made.water(400, 28), lengths=BONDS, r_max=0.5, progress=False)
     assert found.agrees is None
-    assert "H–O forgets in" in found.verdict[0]
+    assert "too short to tell of what forgets slowly, the H–O length (" in found.verdict[0]
 
 
 def dense_water(seed: int, shift: float = 0.0) -> Frames:

@@ -106,3 +106,15 @@ def test_of_large_systems_whole_molecules_are_followed(monkeypatch):
     found = of(frames, 0.2)
     assert found.atoms == 20
     assert centroids(found.density["H"], (3300.0, 3700.0)) == pytest.approx(LINES["H"], abs=5)
+
+
+def test_the_speed_of_the_centre_of_mass_is_told():
+    """Velocities without momentum, and the same with a constant drift, which the spectrum does not see."""
+    frames = oscillators()
+    share = frames.masses / frames.masses.sum()
+    still = frames.velocities - np.einsum("i,tix->tx", share, frames.velocities)[:, None]
+    drift = np.array([0.03, 0.0, -0.04])
+    at_rest, adrift = (of(replace(frames, velocities=still + v)) for v in (np.zeros(3), drift))
+    assert at_rest.drift < 1e-12
+    assert adrift.drift == pytest.approx(0.05)
+    assert adrift.total.mean == pytest.approx(at_rest.total.mean, abs=1e-6)

@@ -57,9 +57,6 @@ def test_blocks_are_contiguous_and_even():
     block = statistics.block_of(103, 5)
     assert (np.diff(block) >= 0).all()
     assert np.ptp(np.bincount(block)) <= 1
-    assert statistics.blocks_in(1000, 100.0, 1.5) == statistics.MOST_BLOCKS
-    assert statistics.blocks_in(1000, 9.0, 1.5) == 6
-    assert statistics.blocks_in(3, 0.1, 1.5) == 3
     with pytest.raises(DualityError, match="blocks"):
         statistics.block_means(np.zeros(3), 4)
 
@@ -119,3 +116,17 @@ def test_two_estimates_are_compared_as_their_blocks_are():
     assert (a.difference, a.interval, a.p_value) == pytest.approx((b.difference, b.interval, b.p_value))
     few = statistics.estimate(first[:3])
     assert statistics.compare_estimates(few, few).p_value is None
+
+
+def test_the_larger_noise_of_two_is_that_of_both():
+    """Four times as long a run halves the error; what is larger than that stands, and lends itself to the other."""
+    short, long = statistics.Estimate(1.0, 0.01, 5), statistics.Estimate(1.1, 0.02, 12)
+    first, second = statistics.in_common(short, long, (20.0, 80.0))
+    assert (first.mean, first.error, first.n_blocks) == (1.0, pytest.approx(0.04), 12)
+    assert second == long
+    wide = statistics.Estimate(1.0, 0.1, 5)
+    first, second = statistics.in_common(wide, long, (20.0, 80.0))
+    assert first == wide
+    assert second.error == pytest.approx(0.05)
+    unknown = statistics.Estimate(1.0, float("nan"), 1)
+    assert statistics.in_common(unknown, long, (20.0, 80.0)) == (unknown, long)

@@ -5,10 +5,13 @@ import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import compare
+from openmm_duality.observables.recomputing import Recomputed
+from openmm_duality.observables.verdict import judge
 from openmm_duality.report import write_report
 from openmm_duality.report.figures import figures, inline, svg
 from openmm_duality.report.page import render
@@ -163,3 +166,30 @@ def test_every_run_has_a_colour_of_its_own(several):
         text = svg(drawn[name], name)
         assert all(colour(column) in text for column in range(3))
         assert "var(--run1)" in inline(text)
+
+
+def test_recomputed_forces_have_their_place(several, tmp_path):
+    """Of the run whose forces were computed again, in the table, in figures and in words; the others have none."""
+    times = np.array([2.0, 5.0, 8.0])
+    rmse = {"all": np.array([17.0, 18.0, 16.0]), "molecular": np.array([15.0, 14.0, 16.0])}
+    rms = {"all": np.full(3, 800.0), "molecular": np.full(3, 240.0)}
+    found = Recomputed(times, rmse, rms, ("frame 4, unconverged",), "nnp", "m.safetensors")
+    page = write_report(replace(several, recomputed=found), tmp_path / "out").read_text("utf-8")
+    page = page.replace("\u00a0", " ")
+    row = next(line for line in page.split("\n") if "Force error, all atoms" in line)
+    assert "17.0 (2.1 %)" in row
+    assert row.count(">–</td>") == 2
+    assert "Computed again by CP2K (nnp): 3 frames (1 refused) of good." in page
+    assert {"forces-all.png", "forces-molecular.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    plain = json.loads((tmp_path / "out" / "compare.json").read_text())["forces_along_run"]
+    assert plain["force_rmse"]["all"] == pytest.approx(np.sqrt(np.mean(rmse["all"] ** 2)))
+    assert plain["time_ps"] == [2.0, 5.0, 8.0]
+
+
+def test_what_could_not_be_tested_is_in_the_headline(comparison):
+    slow = comparison.order["O"]
+    untested = replace(slow, mean=replace(slow.mean, p_value=None, interval=None))
+    found = judge(replace(comparison, order={"O": untested}, verdict=(), agrees=None))
+    assert found.agrees is True
+    assert "as far as can be told" in render(found, {})
+    assert "tetrahedral order of O" in found.verdict[-1]

@@ -1,0 +1,112 @@
+"""How long an observable remembers itself, and what that does to the scatter of its blocks.
+
+An observable is taken as a part without memory and a part whose correlation decays exponentially, with a share s of the
+noise of a long mean and a time T. The variance of a mean over a time N is then proportional to
+
+    A(N) = [1 − s + s h(N/T)] / N,   h(x) = 1 − (1 − e^{−x}) / x.
+
+Blocks of a few T are not quite independent, and their scatter about their own mean is too small; A says by how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, FloatArray
+
+BLOCK_TIME = 1.5  # ps: no block is shorter unless there is too little time for anything else
+LONG = 6.0  # times T: what a block lasts where there is time
+SHORT = 2.0  # times T: what it has to last for a test
+_FEWEST_LAGS = 4
+_WINDOW = 6.0  # times T: up to where its correlation is summed
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The time T in ps over which an observable forgets, and the share s of the noise of its mean that has memory."""
+
+    time: float
+    share: float
+
+    def blocks_in(self, n_frames: int, duration: float, least: float = BLOCK_TIME) -> int:
+        """How many blocks to cut a trajectory into.
+
+        Each lasts at least six times T and `least` ps; where that gives too few, there are five shorter ones.
+
+        Parameters
+        ----------
+        n_frames : int
+            There are never more blocks than frames.
+        duration, least : float
+            In ps.
+        """
+        fit = int(duration / max(least, LONG * self.time) + 1e-9)
+        return max(1, min(n_frames, MOST_BLOCKS, max(fit, FEWEST_BLOCKS)))
+
+    def allows(self, n_frames: int, duration: float, least: float = BLOCK_TIME) -> bool:
+        """Whether a trajectory holds five blocks that are long enough for a test: twice T and `least` ps each."""
+        block = max(least, SHORT * self.time)
+        return n_frames >= FEWEST_BLOCKS and duration >= FEWEST_BLOCKS * block * (1 - 1e-9)
+
+    def widening(self, duration: float, n_blocks: int) -> float:
+        """By what the scatter of blocks is multiplied so that the error of the mean is what this memory makes it.
+
+        Parameters
+        ----------
+        duration : float
+            Of all blocks together, in ps.
+        n_blocks : int
+        """
+        if n_blocks < 2 or not duration > 0 or not self.time > 0:
+            return 1.0
+        block = duration / n_blocks
+        time = min(self.time, block / SHORT)  # shorter blocks know too little of it to be corrected
+        of_mean, of_block = (self._variance(t, time) for t in (duration, block))
+        return float(np.sqrt((n_blocks - 1) * of_mean / (of_block - of_mean)))
+
+    def _variance(self, duration: float, time: float) -> float:
+        x = duration / time
+        return float(1 - self.share + self.share * (1 + np.expm1(-x) / x)) / duration
+
+
+NOTHING_KEPT = Memory(0.0, 0.0)
+
+
+def memory(values: FloatArray, spacing: float) -> Memory:
+    """The memory of a series, or of a curve: all its bins together, those that fluctuate most first.
+
+    T is the mean lag of the correlation behind lag 0. It is summed up to six times T, or to where the sum of two
+    neighbouring lags is no longer positive (Geyer, Statistical Science 7, 473 (1992)), for beyond there is only noise.
+
+    Parameters
+    ----------
+    values : array, shape (T,) or (T, K)
+        Evenly spaced in time.
+    spacing : float
+        In ps.
+    """
+    x = values.reshape(len(values), -1)
+    if len(x) < _FEWEST_LAGS:
+        return NOTHING_KEPT
+    power = np.abs(np.fft.rfft(x - x.mean(axis=0), 2 * len(x), axis=0)) ** 2
+    correlation = np.fft.irfft(power.sum(axis=1))[: len(x)]
+    if not correlation[0] > 0.0:
+        return NOTHING_KEPT
+    behind = correlation[1 : 1 + 2 * ((len(x) - 1) // 2)]
+    ended = np.flatnonzero(behind.reshape(-1, 2).sum(axis=1) <= 0)
+    behind = behind[: 2 * ended[0]] if len(ended) else behind
+    if not behind.sum() > 0.0:
+        return NOTHING_KEPT
+    lags = np.arange(len(behind)) + 0.5  # of an exponential their mean is T, whatever the spacing
+    totals, times = np.cumsum(behind), np.cumsum(lags * behind)
+    far = np.flatnonzero(lags * totals >= _WINDOW * times)
+    last = int(far[0]) if len(far) else len(behind) - 1
+    total = float(totals[last])
+    return Memory(float(times[last]) / total * spacing, 2 * total / (float(correlation[0]) + 2 * total))
+
+
+def slower(first: Memory, second: Memory) -> Memory:
+    """The longer of two memories."""
+    return first if first.time >= second.time else second

@@ -1,0 +1,109 @@
+"""Forces along a run, held against CP2K's own for the same frames: the bundled water knows them already."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from openmm_duality.cli import main
+from openmm_duality.errors import DualityError
+from openmm_duality.files import sha256
+from openmm_duality.inference import evaluate
+from openmm_duality.observables import Recompute, compare, read_run
+from openmm_duality.observables.recomputing import find_model, recompute
+from openmm_duality.reference.frames import evenly_spaced
+from tests.observables import made
+from tests.water import liquid, water_losses
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def method(tmp_path_factory):
+    path = tmp_path_factory.mktemp("method") / "method.yaml"
+    path.write_text("method: {name: nnp, members: 8}\ntasks: [{name: left alone, label: {data: nowhere}}]\n")
+    return path
+
+
+def water_run(folder, directory, frames):
+    """A run directory of frames of the bundled water, and the model it says it used."""
+    model = {"name": "model.safetensors", "sha256": sha256(folder / "model.safetensors"), "gradient": "collective"}
+    even = replace(frames, times=0.16 * np.arange(1, len(frames) + 1))
+    return made.write_run(directory, even, model=model)
+
+
+@pytest.fixture(scope="module")
+def done(folder, method, tmp_path_factory):
+    """A run, where CP2K worked, and what came of it."""
+    place = tmp_path_factory.mktemp("recomputing")
+    run = read_run(water_run(folder, place / "run", liquid()[1]))
+    how = Recompute(method, place / "recomputed", COUNT, (folder / "model.safetensors",))
+    return run, how, recompute(run, run.trajectory, "run", how)
+
+
+def test_errors_are_those_against_the_forces_that_the_frames_came_with(done):
+    _, _, found = done
+    frames = liquid()[1]
+    known = evaluate(water_losses("collective"), frames[evenly_spaced(len(frames), COUNT)])
+    assert found.times == pytest.approx(0.16 * (1 + evenly_spaced(len(frames), COUNT)))
+    assert set(found.rmse) == set(known.force_rmse) == {"all", "H", "O", "molecular"}
+    for key in found.rmse:
+        assert found.error(key) == pytest.approx((known.force_rmse[key], known.force_rms[key]), rel=2e-3)
+    assert found.refused == ()
+    assert found.method == "nnp (members 8)"
+
+
+def test_what_is_labelled_is_not_labelled_again(done):
+    run, how, found = done
+    files = {path: path.stat().st_mtime_ns for path in how.folder.rglob("*-frc-1.xyz")}
+    assert files
+    again = recompute(run, run.trajectory, "run", how)
+    assert json.dumps(again.to_dict(), default=list) == json.dumps(found.to_dict(), default=list)
+    assert {path: path.stat().st_mtime_ns for path in how.folder.rglob("*-frc-1.xyz")} == files
+    with pytest.raises(DualityError, match="other frames"):
+        recompute(run, run.trajectory.after(2), "run", how)
+
+
+def test_a_comparison_holds_them_and_says_who_has_none(done, folder, method, tmp_path):
+    """By the command line, which lets CP2K work in a folder of the report."""
+    run, how, found = done
+    plain = made.write_run(tmp_path / "tip3p", liquid()[1][:5], model={"name": "TIP3P"})
+    options = ["--discard", "0", "--recompute", method, "--recompute-frames", COUNT, "--model", how.models[0]]
+    call = ["compare", run.directory, folder / "few.safetensors", plain, *options, "-o", tmp_path / "report"]
+    result = CliRunner().invoke(main, [str(word) for word in call])
+    assert result.exit_code in (0, 1), result.output
+    assert "forces differ from CP2K’s (nnp" in result.output
+    content = json.loads((tmp_path / "report" / "compare.json").read_text())
+    assert content["forces_along_run"]["force_rmse"]["all"] == pytest.approx(found.error("all")[0])
+    assert (tmp_path / "report" / "recomputed" / "run" / "cp2k").is_dir()
+    assert content["more"][0]["forces_along_run"] is None
+    assert any("tip3p were not recomputed" in note for note in content["more"][0]["notes"])
+    with pytest.raises(DualityError, match="names no model"):
+        compare(plain, liquid()[0], recompute=how, progress=False)
+
+
+def test_the_model_is_known_by_its_hash(folder, tmp_path):
+    run = read_run(water_run(folder, tmp_path / "run", liquid()[1][:2]))
+    with pytest.raises(DualityError, match="is not in"):
+        find_model(run)
+    other = tmp_path / "model.safetensors"
+    other.write_bytes(b"another model")
+    with pytest.raises(DualityError, match="not among the files given"):
+        find_model(run, (other,))
+    other.write_bytes((folder / "model.safetensors").read_bytes())
+    assert find_model(run) == other.resolve()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("tasks: []\n", "the key method"), ("method: nnp\nmethods: 1\n", "methods"), ("a: [", "YAML")]
+)
+def test_a_wrong_method_is_told(done, tmp_path, text, word):
+    run, how, _ = done
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text)
+    with pytest.raises(DualityError, match=word):
+        recompute(run, run.trajectory, "run", replace(how, method=wrong))
+    with pytest.raises(DualityError, match="one or more"):
+        Recompute(wrong, tmp_path, 0)
