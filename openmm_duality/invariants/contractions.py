@@ -29,6 +29,29 @@ def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> Float
     return np.concatenate(parts, axis=1)
 
 
+def surroundings(moments: Mapping[int, FloatArray], functions: int) -> FloatArray:
+    """The invariants by which surroundings are told apart, shape (N, P): sums, and contractions of the ranks above 0.
+
+    Contractions of rank 0 are products of sums, and say nothing more.
+
+    Parameters
+    ----------
+    moments : mapping of int to array, shape (N, S, n, 2l + 1)
+        By rank.
+    functions : int
+        So many of the radial functions, from the first, are looked at.
+    """
+    parts = []
+    for rank, m in moments.items():
+        flat = m[:, :, :functions].reshape(len(m), -1, 2 * rank + 1)
+        if rank == 0:
+            parts.append(flat[..., 0])
+        else:
+            rows, columns = np.triu_indices(flat.shape[1])
+            parts.append((flat @ flat.swapaxes(1, 2))[:, rows, columns])
+    return np.concatenate(parts, axis=1)
+
+
 def adjoints(moments: Mapping[int, FloatArray], ranks: Sequence[int], g: FloatArray) -> dict[int, FloatArray]:
     """∂H/∂M by rank, in the shapes of the moments, from g = ∂H/∂φ, shape (N, Q)."""
     width = moments[0].shape[1]

@@ -100,7 +100,8 @@ class RadialBasis:
         k = np.minimum(scaled.astype(np.int64), grid.intervals - 1)
         x = (scaled - k)[..., None]
         rows = (a[:, None] * len(self.coefficients) + b) * grid.intervals + k
-        c = np.take(self.powers.reshape(-1, 4, self.size), rows, axis=0)  # (N, J, 4, n)
+        powers = self.powers.reshape(len(self.coefficients) ** 2 * grid.intervals, 4, self.size)
+        c = np.take(powers, rows, axis=0)  # (N, J, 4, n)
         f = c[..., 0, :] + x * (c[..., 1, :] + x * (c[..., 2, :] + x * c[..., 3, :]))
         df = c[..., 1, :] + x * (2.0 * c[..., 2, :] + x * 3.0 * c[..., 3, :])
         return f, df / grid.spacing

@@ -58,23 +58,55 @@ def evaluate_agents(
     DualityError
         If a species is unknown or the cutoff too long for the cell.
     """
-    kinds = losses.index_of(species)
-    tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
-    radial = [losses.moment_basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
-    found = moments_by_rank(losses.form.all_ranks, tables, [f for f, _ in radial])
-    own, adjoints = polynomial(losses, kinds, found)
-    forces = np.zeros_like(positions)
-    for b, table in enumerate(tables):
-        u = table.directions
-        value, slope = losses.pair_potentials.evaluate(table.distances, kinds, b)
-        own += value[..., 0].sum(axis=1)
-        gradient = slope * u  # ∂H_i/∂(q_j − q_i)
-        for rank, adjoint in adjoints.items():
-            gradient += _pair_gradient(rank, adjoint[:, b], table, u, radial[b])
-        forces += gradient.sum(axis=1)
-        if losses.gradient == "collective":
-            np.subtract.at(forces, table.indices, gradient)
-    return Evaluation(own, forces)
+    return Surroundings.of(losses, positions, species, cell).evaluate(losses)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all losses with the same bases see of one configuration.
+
+    Parameters
+    ----------
+    kinds : array of int, shape (N,)
+        Species index of every agent.
+    tables : list of NeighbourTable
+        By species of the neighbour.
+    radial : list of (values, slopes), arrays of shape (N, J, n + n_c)
+        The radial functions of the moments at the distances of every table.
+    moments : dict of int to array, shape (N, S, n + n_c, 2l + 1)
+        By rank.
+    """
+
+    kinds: IntArray
+    tables: list[NeighbourTable]
+    radial: list[tuple[FloatArray, FloatArray]]
+    moments: dict[int, FloatArray]
+
+    @classmethod
+    def of(
+        cls, losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None = None
+    ) -> Surroundings:
+        """Of a configuration; parameters and errors as for `evaluate_agents`."""
+        kinds = losses.index_of(species)
+        tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
+        radial = [losses.moment_basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+        return cls(kinds, tables, radial, moments_by_rank(losses.form.seen_ranks, tables, [f for f, _ in radial]))
+
+    def evaluate(self, losses: AgentLosses) -> Evaluation:
+        """Losses and forces by losses with the bases that these surroundings were seen with."""
+        own, adjoints = polynomial(losses, self.kinds, self.moments)
+        forces = np.zeros((len(self.kinds), 3))
+        for b, table in enumerate(self.tables):
+            u = table.directions
+            value, slope = losses.pair_potentials.evaluate(table.distances, self.kinds, b)
+            own += value[..., 0].sum(axis=1)
+            gradient = slope * u  # ∂H_i/∂(q_j − q_i)
+            for rank in losses.form.all_ranks:
+                gradient += _pair_gradient(rank, adjoints[rank][:, b], table, u, self.radial[b])
+            forces += gradient.sum(axis=1)
+            if losses.gradient == "collective":
+                np.subtract.at(forces, table.indices, gradient)
+        return Evaluation(own, forces)
 
 
 def polynomial(

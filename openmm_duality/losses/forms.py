@@ -39,6 +39,11 @@ class Form:
         """Every rank of moments that the form needs."""
         return tuple(sorted({*self.ranks, *self.coupled, *((0,) if self.coupled else ())}))
 
+    @property
+    def seen_ranks(self) -> tuple[int, ...]:
+        """The ranks of moments by which surroundings are told apart: those of the form, or 0 where it has none."""
+        return self.all_ranks or (0,)
+
 
 FORMS = {
     form.name: form

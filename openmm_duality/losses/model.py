@@ -6,7 +6,7 @@ Index suffixes: A species of the agent, B of the neighbour, n radial function, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.invariants.contractions import count
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+from openmm_duality.losses.committee import Committee
+from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import Form, check_gradient, form_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,6 +61,10 @@ class AgentLosses:
         Shortest distance seen in the data, in nm; NaN for a pair of species never seen within the cutoff.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
+    committee : Committee or None
+        Refits to other stretches of the data, whose spread says how far to trust a force.
+    domain : Domain or None
+        What the data held, by which unknown surroundings are told.
     bond_lengths : mapping of (species, species) to float
         Longest bonded distance in nm of each bonded pair of species in the data.
     equations : mapping of str to array
@@ -79,6 +85,8 @@ class AgentLosses:
     couplings: FloatArray
     shortest: FloatArray
     core_strength: FloatArray
+    committee: Committee | None = None
+    domain: Domain | None = None
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
     equations: Mapping[str, FloatArray] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +100,23 @@ class AgentLosses:
     def grid(self) -> Grid:
         """The grid of every radial function."""
         return self.pair_basis.grid
+
+    def members(self) -> list[AgentLosses]:
+        """The losses with the coefficients of every member of the committee in turn; none without a committee."""
+        committee = self.committee
+        if committee is None:
+            return []
+        return [
+            replace(
+                self,
+                pair_coefficients=committee.pair_coefficients[k],
+                weights={rank: w[k] for rank, w in committee.weights.items()},
+                couplings=committee.couplings[k],
+                committee=None,
+                equations={},
+            )
+            for k in range(committee.size)
+        ]
 
     @cached_property
     def moment_basis(self) -> RadialBasis:
@@ -151,7 +176,10 @@ class AgentLosses:
             "core_strength": self.core_strength,
         }
         arrays |= {f"weights_{rank}": w for rank, w in self.weights.items()}
-        arrays |= {f"equations/{name}": array for name, array in self.equations.items()}
+        parts = {"equations": self.equations}
+        parts["committee"] = {} if self.committee is None else self.committee.to_arrays()
+        parts["domain"] = {} if self.domain is None else self.domain.to_arrays()
+        arrays |= {f"{part}/{name}": array for part, of_part in parts.items() for name, array in of_part.items()}
         header = {
             "species": self.species,
             "form": self.form.name,
@@ -178,6 +206,7 @@ class AgentLosses:
             form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
             _check_arrays(arrays, len(tuple(header["species"])), form)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
+            equations, committee, domain = (_part(arrays, name) for name in ("equations", "committee", "domain"))
             return cls(
                 species=tuple(header["species"]),
                 masses=arrays["masses"],
@@ -191,11 +220,9 @@ class AgentLosses:
                 weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
-                equations={
-                    name.removeprefix("equations/"): array
-                    for name, array in arrays.items()
-                    if name.startswith("equations/")
-                },
+                committee=Committee.from_arrays(committee, _shapes(arrays, form)) if committee else None,
+                domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
+                equations=equations,
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
                 metadata=header["metadata"],
             )
@@ -203,6 +230,18 @@ class AgentLosses:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
         except (TypeError, ValueError) as error:
             raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
+
+
+def _part(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
+    """The arrays of a part of the file, by their names in it."""
+    prefix = name + "/"
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def _shapes(arrays: Mapping[str, FloatArray], form: Form) -> dict[str, tuple[int, ...]]:
+    """Of the coefficients, by name."""
+    names = ("pair_coefficients", "couplings", *(f"weights_{rank}" for rank in form.ranks))
+    return {name: arrays[name].shape for name in names}
 
 
 def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:

@@ -16,7 +16,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.invariants import contractions
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.forms import Form
-from openmm_duality.lowering.fused import losses as module
+from openmm_duality.lowering.fused import trajectories as module
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.lowering.fused.packing import pack, unpacked
 from openmm_duality.lowering.fused.threads import VARIABLE, run

@@ -19,6 +19,13 @@ def aligned(length: int, kind: Any) -> npt.NDArray[Any]:
     return raw[first : first + length * itemsize].view(kind)
 
 
+def to_aligned(array: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
+    """A copy, flat, that begins at a line of the cache."""
+    copy = aligned(array.size, kind)
+    copy[:] = array.ravel()
+    return copy
+
+
 class Arguments:
     """The arguments of one call: integers, and the addresses of arrays, which are kept alive.
 

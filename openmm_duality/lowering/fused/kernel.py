@@ -9,10 +9,13 @@ registers), m component of all ranks, x Cartesian.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 from llvmlite import ir
 
 from openmm_duality.lowering.fused.boxes import nearest_image, squared_length
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Value, Variable
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Code, Value, Variable
 from openmm_duality.lowering.fused.harmonics import contracted_gradient, harmonics
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
@@ -35,12 +38,22 @@ def arguments(shape: Shape) -> tuple[str, ...]:
     return (*INPUTS, *shape.work(1))
 
 
-class AgentKernel:
-    """Writes ``agents`` for one shape."""
+class Surroundings:
+    """Writes what an agent sees: its neighbours, their geometry and its moments.
 
-    def __init__(self, module: ir.Module, shape: Shape) -> None:
+    Parameters
+    ----------
+    module : llvmlite.ir.Module
+    name : str
+        Of the function.
+    names : sequence of str
+        Names of its arguments, in their order.
+    shape : Shape
+    """
+
+    def __init__(self, module: ir.Module, name: str, names: Sequence[str], shape: Shape) -> None:
         self.shape = shape
-        self.code = code = Code(module, "agents", arguments(shape))
+        self.code = code = Code(module, name, names)
         self.positions = code.array("positions", DOUBLE)
         self.kinds = code.array("kinds", I32)
         self.list = code.array("list", I32)
@@ -53,35 +66,6 @@ class AgentKernel:
             for name, (kind, _) in shape.work(1).items()
         }
         self.nearest = nearest_image(code, shape.box)
-        self.polynomial = Polynomial(code, shape, self.work)
-
-    def write(self) -> None:
-        """The function."""
-        code, shape = self.code, self.shape
-        zero = code.constant(ir.VectorType(shape.real, 4), 0.0)
-        with code.loop(0, code.argument("atoms")) as i:
-            code.store(self.forces, i * 4, zero)
-        energy = Variable(code, code.constant(DOUBLE, 0.0))
-        begin = code.argument("begin")
-        with code.loop(begin, code.argument("end")) as i:
-            kind = self.kinds[i].to(I64)
-            own = Variable(code, code.constant(shape.real, 0.0))
-            bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
-            count = Variable(code, code.integer(0))
-            for b in range(shape.species):
-                self.gather(i, (i - begin) * shape.species + b, count)
-                bounds[b + 1].set(count.get())
-                self.geometry(kind * shape.species + b, bounds[b].get(), count.get())
-                self.sum_moments(b, bounds[b].get(), count.get(), own)
-            if shape.ranks:
-                own.add(self.polynomial.write(kind))
-            total = Variable(code, zero)
-            for b in range(shape.species):
-                self.descend(b, bounds[b].get(), bounds[b + 1].get(), total)
-            code.store(self.forces, i * 4, self.forces.vector(i * 4, 4) + total.get())
-            energy.add(own.get().to(DOUBLE))
-        code.array("energy", DOUBLE)[0] = energy.get()
-        code.finish()
 
     def gather(self, i: Value, segment: Value, count: Variable) -> None:
         """Displacements and indices of the candidates within the cutoff, without a branch."""
@@ -134,8 +118,17 @@ class AgentKernel:
             return self.work["unit"][self.capacity * k + p]
         return self.work["solid"][self.capacity * m + p]
 
-    def sum_moments(self, b: int, begin: Value, end: Value, own: Variable) -> None:
-        """Splines, the pair part, and the moments of one neighbour species."""
+    def sum_moments(self, b: int, begin: Value, end: Value, pair_part: Callable[[Value, Array, Value], None]) -> None:
+        """Splines and moments of one neighbour species.
+
+        Parameters
+        ----------
+        b : int
+        begin, end : Value
+            Of the pairs.
+        pair_part : callable
+            Writes what else is done with a pair, given its index, its row of the table and its place in the interval.
+        """
         code, shape, work = self.code, self.shape, self.work
         kind = ir.VectorType(shape.real, shape.lanes)
         nothing = code.constant(kind, 0.0)
@@ -143,10 +136,7 @@ class AgentKernel:
         with code.loop(begin, end) as p:
             row = self.table.from_index(work["intervals"][p].to(I64) * shape.stride)
             x = work["fraction"][p]
-            c = [row[4 * shape.padded + k] for k in range(4)]
-            value, slope = spline(c, x)
-            own.add(value)
-            work["slope"][p] = slope
+            pair_part(p, row, x)
             radial = []
             for begins in shape.chunks:
                 c = [row.vector(k * shape.padded + begins, shape.lanes) for k in range(4)]
@@ -161,6 +151,49 @@ class AgentKernel:
         for m, chunks in enumerate(sums):
             for begins, total in zip(shape.chunks, chunks, strict=True):
                 code.store(work["moments"], (m * shape.species + b) * shape.padded + begins, total.get())
+
+
+class AgentKernel(Surroundings):
+    """Writes ``agents`` for one shape."""
+
+    def __init__(self, module: ir.Module, shape: Shape) -> None:
+        super().__init__(module, "agents", arguments(shape), shape)
+        self.polynomial = Polynomial(self.code, shape, self.work)
+
+    def write(self) -> None:
+        """The function."""
+        code, shape = self.code, self.shape
+        zero = code.constant(ir.VectorType(shape.real, 4), 0.0)
+        with code.loop(0, code.argument("atoms")) as i:
+            code.store(self.forces, i * 4, zero)
+        energy = Variable(code, code.constant(DOUBLE, 0.0))
+        begin = code.argument("begin")
+        with code.loop(begin, code.argument("end")) as i:
+            kind = self.kinds[i].to(I64)
+            own = Variable(code, code.constant(shape.real, 0.0))
+            bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
+            count = Variable(code, code.integer(0))
+            for b in range(shape.species):
+                self.gather(i, (i - begin) * shape.species + b, count)
+                bounds[b + 1].set(count.get())
+                self.geometry(kind * shape.species + b, bounds[b].get(), count.get())
+                self.sum_moments(b, bounds[b].get(), count.get(), partial(self.pair_part, own))
+            if shape.ranks:
+                own.add(self.polynomial.write(kind))
+            total = Variable(code, zero)
+            for b in range(shape.species):
+                self.descend(b, bounds[b].get(), bounds[b + 1].get(), total)
+            code.store(self.forces, i * 4, self.forces.vector(i * 4, 4) + total.get())
+            energy.add(own.get().to(DOUBLE))
+        code.array("energy", DOUBLE)[0] = energy.get()
+        code.finish()
+
+    def pair_part(self, own: Variable, p: Value, row: Array, x: Value) -> None:
+        """The pair part of the loss, and its slope for later."""
+        c = [row[4 * self.shape.padded + k] for k in range(4)]
+        value, slope = spline(c, x)
+        own.add(value)
+        self.work["slope"][p] = slope
 
     def descend(self, b: int, begin: Value, end: Value, total: Variable) -> None:
         """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species."""

@@ -14,7 +14,7 @@ from openmm_duality.lowering.fused.losses import FusedLosses
 
 
 def pack(losses: AgentLosses, species: Sequence[str], precision: str) -> bytes:
-    """A line of JSON, then the model file without its equations and provenance; nothing in it is run.
+    """A line of JSON, then the model file with nothing that forces do not need; nothing in it is run.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str) -> bytes:
     header = json.dumps({"species": list(species), "precision": precision})
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
-        replace(losses, equations={}, metadata={}).save(path)
+        replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)
         return header.encode() + b"\n" + path.read_bytes()
 
 

@@ -112,18 +112,14 @@ class Polynomial:
         for number, rank in enumerate(shape.coupled):
             start = wide * (1 + number * shape.width)
             with code.loop(0, wide, 8) as k:
-                rows = [coarse.vector(k + m * wide, 8) for m in self.of(rank)]
+                rows = [coarse.vector(k + m * wide, 8) for m in shape.of(rank)]
                 with code.loop(0, shape.width) as a:
                     total: Value | None = None
-                    for m, row in zip(self.of(rank), rows, strict=True):
+                    for m, row in zip(shape.of(rank), rows, strict=True):
                         product = row * coarse[a + m * wide]
                         total = product if total is None else total + product
                     assert total is not None
                     code.store(phi, a * wide + k + start, total)
-
-    def of(self, rank: int) -> range:
-        """Components of a rank."""
-        return range(self.shape.first(rank), self.shape.first(rank) + 2 * rank + 1)
 
     def coupling(self, kind: Value) -> None:
         """Cφ, over the Q different invariants."""
@@ -162,16 +158,16 @@ class Polynomial:
         vector = ir.VectorType(shape.real, 8)
         with code.loop(0, wide, 8) as k:
             for rank in sorted({0, *shape.coupled}):
-                sums = [Variable(code, code.constant(vector, 0.0)) for _ in self.of(rank)]
+                sums = [Variable(code, code.constant(vector, 0.0)) for _ in shape.of(rank)]
                 if rank == 0:
                     sums[0].set(matrix.vector(k, 8))
                 if rank in shape.coupled:
                     start = wide * (1 + shape.coupled.index(rank) * shape.width)
                     with code.loop(0, shape.width) as b:
                         row = matrix.vector(b * wide + k + start, 8)
-                        for m, total in zip(self.of(rank), sums, strict=True):
+                        for m, total in zip(shape.of(rank), sums, strict=True):
                             total.add(row * coarse[b + m * wide])
-                for m, total in zip(self.of(rank), sums, strict=True):
+                for m, total in zip(shape.of(rank), sums, strict=True):
                     code.store(self.work["coarse_adjoint"], k + m * wide, total.get())
 
     def add_coarse_adjoint(self) -> None:

@@ -5,13 +5,11 @@ Index suffixes: i agent, j candidate, b species of the candidate.
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 
 from openmm_duality.lowering.fused.boxes import nearest_images
 from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, SINGLE, Code, Variable
-from openmm_duality.lowering.fused.shape import BLOCK
+from openmm_duality.lowering.fused.shape import BLOCK, Shape
 
 SEARCH = (
     *("begin", "end", "positions", "stride", "box", "cells", "around", "shells", "species", "bins"),
@@ -64,19 +62,12 @@ def search_module(box: str) -> ir.Module:
     return module
 
 
-def moves_module(precision: str) -> ir.Module:
-    """A module with ``arrange`` and ``collect``.
+def arrange_module() -> ir.Module:
+    """A module with the function ``arrange``: positions (N, 3) scaled and in order as (x, y, z, 0).
 
-    ``arrange`` scales positions (N, 3) and puts them in order as (x, y, z, 0), and counts those further than a limit
-    from where they were; ``collect`` adds up the forces of all threads, scales them and puts them back as (N, 3).
+    It counts those further than a limit from where they were.
     """
-    module = ir.Module(name="moves")
-    _arrange(module)
-    _collect(module, SINGLE if precision == "single" else DOUBLE)
-    return module
-
-
-def _arrange(module: ir.Module) -> None:
+    module = ir.Module(name="arrange")
     code = Code(module, "arrange", ARRANGE)
     source, target, reference = (code.array(name, DOUBLE) for name in ("source", "target", "reference"))
     order, scale, limit = code.array("order", I64), code.array("scale", DOUBLE)[0], code.array("limit", DOUBLE)[0]
@@ -92,9 +83,13 @@ def _arrange(module: ir.Module) -> None:
         moved.set(moved.get() + 1 - square.compare("<=", limit).to(I64))
     code.array("moved", I64)[0] = moved.get()
     code.finish()
+    return module
 
 
-def _collect(module: ir.Module, real: Any) -> None:
+def collect_module(precision: str) -> ir.Module:
+    """A module with the function ``collect``: the forces of all threads added up, scaled and put back as (N, 3)."""
+    module = ir.Module(name="collect")
+    real = SINGLE if precision == "single" else DOUBLE
     code = Code(module, "collect", COLLECT)
     source, target, order = code.array("source", real), code.array("target", DOUBLE), code.array("order", I64)
     scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
@@ -107,3 +102,24 @@ def _collect(module: ir.Module, real: Any) -> None:
         for c in range(3):
             target[order[i] * 3 + c] = force.lane(c)
     code.finish()
+    return module
+
+
+def collect_members_module(shape: Shape) -> ir.Module:
+    """A module with ``collect_members``: the forces of the members, put back as (K, N, 3), of the agents of a part."""
+    module = ir.Module(name="collect_members")
+    code = Code(module, "collect_members", COLLECT)
+    source, target, order = code.array("source", shape.real), code.array("target", DOUBLE), code.array("order", I64)
+    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
+    lanes, padded = shape.member_lanes, shape.padded_members
+    nothing = code.constant(ir.VectorType(DOUBLE, lanes), 0.0)
+    with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
+        for c in range(3):
+            total = Variable(code, nothing)
+            with code.loop(0, code.argument("parts")) as part:
+                total.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
+            force = total.get() * scale
+            for lane in range(lanes):
+                target[((k + lane) * atoms + order[i]) * 3 + c] = force.lane(lane)
+    code.finish()
+    return module

@@ -10,6 +10,7 @@ from openmm_duality.lowering.fused.code import DOUBLE, SINGLE
 BLOCK = 8  # neighbours whose geometry is taken together
 GROUP = 16  # coupled invariants that one accumulator holds
 TURN = 4  # coupled invariants taken in one turn, each into accumulators of its own
+MEMBER_TURN = 8  # coupled invariants of a register of members taken in one turn
 BOXES = ("open", "orthorhombic", "triclinic")
 
 
@@ -37,6 +38,10 @@ class Shape:
         ``open``, ``orthorhombic`` or ``triclinic``.
     precision : str
         ``single`` or ``double``, of all that is not geometry.
+    members : int
+        Number K of members of a committee whose forces are wanted.
+    window : int
+        The most fine functions in a row that are not zero in one interval; 0 where all are taken.
     """
 
     species: int
@@ -48,6 +53,13 @@ class Shape:
     collective: bool
     box: str
     precision: str
+    members: int = 0
+    window: int = 0
+
+    @property
+    def dtype(self) -> str:
+        """The type of the arithmetic, as NumPy has it."""
+        return "<f4" if self.precision == "single" else "<f8"
 
     @property
     def real(self) -> Any:
@@ -88,6 +100,10 @@ class Shape:
         """The first component of a rank."""
         return sum(2 * other + 1 for other in self.ranks if other < rank)
 
+    def of(self, rank: int) -> range:
+        """The components of a rank."""
+        return range(self.first(rank), self.first(rank) + 2 * rank + 1)
+
     @property
     def width(self) -> int:
         """Coarse moments of one component, of all neighbour species."""
@@ -118,6 +134,39 @@ class Shape:
         """Room for the sums, the square of all contractions of every coupled rank, and a zero."""
         return self.padded_width * (1 + len(self.coupled) * self.width) + 8
 
+    @property
+    def member_lanes(self) -> int:
+        """Members that one register holds."""
+        return 16 if self.precision == "single" and self.members > 8 else 8
+
+    @property
+    def registers(self) -> int:
+        """How many registers hold all members."""
+        return -(-self.members // self.member_lanes)
+
+    @property
+    def padded_members(self) -> int:
+        """The members, filled up to whole registers."""
+        return self.registers * self.member_lanes
+
+    @property
+    def member_invariants(self) -> int:
+        """Q, filled up to whole turns of members."""
+        return _up(self.invariants, MEMBER_TURN)
+
+    def descending(self, rank: int) -> tuple[range, range]:
+        """The functions whose moments of a rank take part in the losses: fine ones, within the window, and coarse."""
+        fine = range((self.window or self.fine) if rank in self.contracted else 0)
+        coarse = self.coupled and (rank == 0 or rank in self.coupled)
+        return fine, range(self.fine, self.fine + (self.coarse if coarse else 0))
+
+    def turn(self, rank: int) -> int:
+        """Fine functions of a rank whose adjoints are summed in one turn over the moments, for a register of members.
+
+        They share the moments; with their components they have to fit into the registers.
+        """
+        return max(k for k in range(1, (8, 4, 2, 2)[rank] + 1) if self.fine % k == 0)
+
     def work(self, capacity: int) -> dict[str, tuple[Any, int]]:
         """Type and length of the arrays that one thread works in.
 
@@ -144,4 +193,12 @@ class Shape:
         }
         arrays: dict[str, tuple[Any, int]] = {"displacements": ("<f8", 4 * capacity)}
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
-        return arrays | {name: ("<f4" if self.precision == "single" else "<f8", size) for name, size in reals.items()}
+        return arrays | {name: (self.dtype, size) for name, size in reals.items()}
+
+    def study_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
+        """The same for a study, with the adjoints and slopes of a register of members."""
+        adjoints = self.species * self.functions * len(self.components)
+        return self.work(capacity) | {
+            "member_adjoint": (self.dtype, adjoints * self.member_lanes),
+            "member_slopes": (self.dtype, self.member_invariants * self.member_lanes),
+        }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.shape import Shape
+from openmm_duality.lowering.fused.arguments import to_aligned
+from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
+
+_NOTHING = 1e-14  # of the largest, below which a function is taken for zero
 
 
 def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
@@ -41,6 +46,51 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
         "places": places.astype(np.int32),
         "mirrors": mirrors.astype(np.int32),
     }
+
+
+def study_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
+    """What a study of these losses is written for: the sums of a form without moments are studied too."""
+    shape = shape_of(losses, box, precision)
+    ranks = losses.form.seen_ranks if losses.moment_basis.size else ()
+    members = losses.committee.size if losses.committee else 0
+    window = int(_windows(losses)[1].max(initial=0))
+    return replace(shape, ranks=ranks, members=members, window=0 if window == shape.fine else window)
+
+
+def study_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that a study reads, by the names of its arguments; members are the last axis, a register at a time."""
+    members = losses.members()
+    own = tables(losses, shape)
+    w, rows, columns = shape.width, *np.triu_indices(shape.width)
+    matches = np.zeros((w, w), dtype=np.int32)
+    matches[rows, columns] = matches[columns, rows] = w + np.arange(len(rows))
+    arrays = {
+        "member_table": _member_table(members, losses, shape),
+        "member_weights": _member_weights(members, shape),
+        "member_couplings": _member_couplings(members, shape, own["factors"]),
+    }
+    return (
+        own
+        | {name: to_aligned(array, shape.dtype) for name, array in arrays.items()}
+        | {"matches": matches, "starts": _starts(losses, shape)}
+    )
+
+
+def _windows(losses: AgentLosses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The first fine function that is not zero, and how many there are to the last, by pair of species and interval."""
+    powers = np.abs(losses.basis.powers).max(axis=3)
+    n = powers.shape[-1]
+    present = powers > _NOTHING * powers.max(initial=0.0)
+    first = np.where(present, np.arange(n), n).min(axis=-1, initial=n)
+    last = np.where(present, np.arange(n), -1).max(axis=-1, initial=-1)
+    return first, np.maximum(last + 1 - first, 0)
+
+
+def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
+    """Where the window of an interval begins; for the cutoff too."""
+    starts = np.zeros((shape.species, shape.species, losses.grid.intervals + 1), dtype=np.int32)
+    starts[..., :-1] = np.minimum(_windows(losses)[0], shape.fine - shape.window)
+    return starts
 
 
 def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
@@ -85,3 +135,49 @@ def _places(shape: Shape) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArr
         mirrors[here] = start + columns * wide + rows
         factors[here] = np.where(rows == columns, 2.0, 1.0)
     return places, mirrors, factors
+
+
+def _registers(arrays: Sequence[npt.NDArray[np.float64]], shape: Shape) -> npt.NDArray[np.float64]:
+    """Arrays of the members as one, (registers, …, lanes)."""
+    if not arrays:
+        return np.zeros(1)
+    padded = np.zeros((shape.padded_members, *arrays[0].shape))
+    padded[: len(arrays)] = arrays
+    return np.moveaxis(padded.reshape(shape.registers, shape.member_lanes, *arrays[0].shape), 1, -1)
+
+
+def _member_table(members: Sequence[AgentLosses], losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
+    """Slopes of the pair part by pair of species and interval, as powers; a row of zeros at the cutoff."""
+    tables = []
+    for member in members:
+        table = np.zeros((shape.species, shape.species, losses.grid.intervals + 1, 3))
+        table[:, :, :-1] = member.pair_potentials.powers[..., 1:, 0] * np.array([1.0, 2.0, 3.0])
+        tables.append(table)
+    return _registers(tables, shape)
+
+
+def _member_weights(members: Sequence[AgentLosses], shape: Shape) -> npt.NDArray[np.float64]:
+    """W^l_A by rank and species; of each turn the rows of all moments, in a row the functions of the turn."""
+    s, width = shape.species, shape.species * shape.fine
+    turned = []
+    for member in members:
+        weights = np.zeros((len(shape.contracted), s, width * width))
+        for number, rank in enumerate(shape.contracted):
+            turn = shape.turn(rank)
+            by_turn = member.weights[rank].reshape(s, width // turn, turn, width).swapaxes(2, 3)
+            weights[number] = by_turn.reshape(s, -1)
+        turned.append(weights)
+    return _registers(turned, shape)
+
+
+def _member_couplings(
+    members: Sequence[AgentLosses], shape: Shape, factors: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """C_A by species, and by turn; with the factors of the slopes."""
+    s, q, padded = shape.species, shape.invariants, shape.member_invariants
+    turned = []
+    for member in members:
+        couplings = np.zeros((s, q, padded))
+        couplings[..., :q] = member.couplings * factors[:q]
+        turned.append(couplings.reshape(s, q, padded // MEMBER_TURN, MEMBER_TURN).swapaxes(1, 2))
+    return _registers(turned, shape)

@@ -1,0 +1,103 @@
+"""A committee of losses: what other stretches of the same data would have inferred, and what its spread is worth.
+
+Index suffixes: k member, i agent, A species, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Committee:
+    """Members with the bases, gradient and core of the losses they belong to, and coefficients of their own.
+
+    A member is a refit to contiguous blocks of time drawn with replacement. The members agree on what all of the data
+    say, right or wrong, so that their spread s alone is too small an error: the standard deviation that is predicted
+    for a component of the force on an agent of species A is σ = √(a_A² + b_A² s²).
+
+    Parameters
+    ----------
+    pair_coefficients : array, shape (K, S, S, n_p)
+        u_ABn of every member in kJ/mol.
+    weights : mapping of int to array, shape (K, S, S·n, S·n)
+        W^l_A in kJ/mol by rank l.
+    couplings : array, shape (K, S, Q, Q)
+        C_A in kJ/mol.
+    residual : array, shape (S,)
+        a_A in kJ/mol/nm: the misfit that all members have in common.
+    scale : array, shape (S,)
+        b_A.
+    limit : array, shape (S,)
+        The largest σ in kJ/mol/nm that is expected of an agent in surroundings like those of the data.
+    """
+
+    pair_coefficients: FloatArray
+    weights: Mapping[int, FloatArray]
+    couplings: FloatArray
+    residual: FloatArray
+    scale: FloatArray
+    limit: FloatArray
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """Everything, by names for a model file."""
+        weights = {f"weights_{rank}": w for rank, w in self.weights.items()}
+        names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
+        return {**{name: getattr(self, name) for name in names}, **weights}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, FloatArray], shapes: Mapping[str, tuple[int, ...]]) -> Committee:
+        """From `to_arrays`.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+        shapes : mapping of str to tuple of int
+            Of the coefficients of the losses themselves, by the names of `to_arrays`.
+
+        Raises
+        ------
+        KeyError
+            If an array is missing.
+        ValueError
+            If they do not fit each other or the losses.
+        """
+        members = len(arrays["pair_coefficients"])
+        expected = {name: (members, *shape) for name, shape in shapes.items()}
+        expected |= dict.fromkeys(("residual", "scale", "limit"), shapes["pair_coefficients"][:1])
+        wrong = [name for name, shape in expected.items() if arrays[name].shape != shape]
+        if wrong or members < 2 or not (arrays["limit"] > 0.0).all():
+            raise ValueError(
+                f"the arrays of the committee do not fit each other: {', '.join(wrong) or 'members, limit'}"
+            )
+        weights = {int(name.removeprefix("weights_")): arrays[name] for name in shapes if name.startswith("weights_")}
+        names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
+        return cls(weights=weights, **{name: arrays[name] for name in names})
+
+    @property
+    def size(self) -> int:
+        """Number K of members."""
+        return len(self.pair_coefficients)
+
+    def uncertainty(self, forces: FloatArray, kinds: IntArray) -> FloatArray:
+        """σ of a component of the force on every agent, shape (…, N) in kJ/mol/nm.
+
+        Parameters
+        ----------
+        forces : array, shape (K, …, N, 3)
+            Of the members, in kJ/mol/nm.
+        kinds : array of int, shape (N,)
+        """
+        return np.sqrt(self.residual[kinds] ** 2 + self.scale[kinds] ** 2 * spread(forces))
+
+
+def spread(forces: FloatArray) -> FloatArray:
+    """s²: the variance over the members, shape (K, …, N, 3), averaged over the components, shape (…, N)."""
+    return np.asarray(forces.var(axis=0, ddof=1).mean(axis=-1))

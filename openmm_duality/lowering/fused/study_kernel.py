@@ -1,0 +1,166 @@
+"""The kernel of a study: the moments and loss of every agent once, then the forces of all members of a committee.
+
+As `kernel` up to the moments. In the polynomials and forces of the members the lanes of registers are members, so that
+nothing is summed over lanes, and what the members have in common is read once for all of them.
+
+Index suffixes: i agent, j neighbour, p pair of the agent, b species of the neighbour, n radial function, m component
+of all ranks, x Cartesian, k member.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from llvmlite import ir
+
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Value, Variable
+from openmm_duality.lowering.fused.harmonics import contracted_gradient
+from openmm_duality.lowering.fused.kernel import Surroundings, spline
+from openmm_duality.lowering.fused.members import MemberPolynomials
+from openmm_duality.lowering.fused.polynomial import Polynomial
+from openmm_duality.lowering.fused.shape import Shape
+
+INPUTS = (
+    *("begin", "end", "atoms", "positions", "kinds", "box", "list", "offsets", "capacity", "intervals_of_grid"),
+    *("table", "weights", "couplings", "places", "mirrors", "factors", "order"),
+    *("member_table", "member_weights", "member_couplings", "matches", "starts"),
+    *("forces", "losses", "found", "visited"),
+)
+
+
+def study_module(shape: Shape) -> ir.Module:
+    """A module with the function ``study``: moments, distances and members of the agents `begin` to `end`."""
+    module = ir.Module(name="study")
+    StudyKernel(module, shape).write()
+    return module
+
+
+def arguments(shape: Shape) -> tuple[str, ...]:
+    """Names of the arguments of ``study``, in their order."""
+    return (*INPUTS, *shape.study_work(1))
+
+
+class StudyKernel(Surroundings):
+    """Writes ``study`` for one shape."""
+
+    def __init__(self, module: ir.Module, shape: Shape) -> None:
+        super().__init__(module, "study", arguments(shape), shape)
+        code, names = self.code, ("member_adjoint", "member_slopes")
+        self.work |= {name: code.array(name, shape.real) for name in names}
+        self.member_table = code.array("member_table", shape.real)
+        self.starts = code.array("starts", I32)
+        self.order = code.array("order", I64)
+        self.visited = code.array("visited", I64)
+        self.polynomial = Polynomial(code, shape, self.work)
+        self.polynomials = MemberPolynomials(code, shape, self.work)
+
+    def write(self) -> None:
+        """The function."""
+        code, shape, lanes = self.code, self.shape, self.shape.member_lanes
+        zero = code.constant(ir.VectorType(shape.real, lanes), 0.0)
+        with code.loop(0, code.argument("atoms") * (3 * shape.padded_members), lanes) as k:
+            code.store(self.forces, k, zero)
+        begin, losses = code.argument("begin"), code.array("losses", DOUBLE)
+        with code.loop(begin, code.argument("end")) as i:
+            kind, atom = self.kinds[i].to(I64), self.order[i]
+            own = Variable(code, code.constant(shape.real, 0.0))
+            bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
+            count = Variable(code, code.integer(0))
+            for b in range(shape.species):
+                self.gather(i, (i - begin) * shape.species + b, count)
+                bounds[b + 1].set(count.get())
+                self.geometry(kind * shape.species + b, bounds[b].get(), count.get())
+                self.sum_moments(b, bounds[b].get(), count.get(), partial(self.visit, atom, own))
+            self.keep_moments(atom)
+            if shape.ranks:
+                own.add(self.polynomial.write(kind))
+            losses[atom] = own.get().to(DOUBLE)
+            if shape.members:
+                self.follow_members(i, kind, bounds)
+        code.finish()
+
+    def follow_members(self, i: Value, kind: Value, bounds: list[Variable]) -> None:
+        """Forces of the agent's loss by every member."""
+        shape = self.shape
+        with self.code.loop(0, shape.registers) as group:
+            self.polynomials.write(kind, group)
+            totals = self.polynomials.nothing(3)
+            for b in range(shape.species):
+                self.descend_together(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
+            self.push(i, group, [total.get() for total in totals], 1)
+
+    def visit(self, atom: Value, own: Variable, p: Value, row: Array, x: Value) -> None:
+        """The pair part of the loss, and that the agent has a neighbour in this interval."""
+        own.add(spline([row[4 * self.shape.padded + k] for k in range(4)], x)[0])
+        self.visited[self.work["intervals"][p]] = atom
+
+    def keep_moments(self, atom: Value) -> None:
+        """The moments to where the result has them: by rank, then atom, species, function and component."""
+        code, shape = self.code, self.shape
+        found, moments = code.array("found", DOUBLE), self.work["moments"]
+        size = shape.species * shape.functions
+        with code.loop(0, shape.species) as b, code.loop(0, shape.functions) as n:
+            for m, (rank, component) in enumerate(shape.components):
+                first = code.argument("atoms") * (size * shape.first(rank))
+                at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
+                found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
+
+    def descend_together(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
+        """Forces of the agent's loss by every member, on the agent and, where they take part, its neighbours."""
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
+        rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * group
+        with code.loop(begin, end) as p:
+            inverse, place = work["inverse"][p], work["fraction"][p]
+            x = [work["unit"][self.capacity * k + p] for k in range(3)]
+            row = self.member_table.from_index((rows + work["intervals"][p].to(I64)) * (3 * lanes))
+            c = [row.vector(k * lanes, lanes) for k in range(3)]
+            start = self.starts[work["intervals"][p]].to(I64) if shape.window else code.integer(0)
+            along = c[0] + place * (c[1] + place * c[2])
+            weighted: Value | None = None
+            gradient: list[Value] | None = None
+            for rank in shape.ranks:
+                if not any(shape.descending(rank)):
+                    continue
+                sums = []
+                for m in shape.of(rank):
+                    slopes, values = self.over_functions(b, m, p, start)
+                    if rank == 0:
+                        along = along + slopes
+                        continue
+                    y = self.solid(m, p)
+                    along = along + slopes * y
+                    times = values * (y * float(rank))
+                    weighted = times if weighted is None else weighted + times
+                    sums.append(values)
+                if rank:
+                    parts = list(contracted_gradient(rank, sums, *x))
+                    gradient = parts if gradient is None else [a + g for a, g in zip(gradient, parts, strict=True)]
+            if gradient is None or weighted is None:
+                force = [along * u for u in x]
+            else:
+                along = along - weighted * inverse
+                force = [along * u + g * inverse for u, g in zip(x, gradient, strict=True)]
+            for total, one in zip(totals, force, strict=True):
+                total.add(one)
+            if shape.collective:
+                self.push(work["neighbours"][p].to(I64), group, force, -1)
+
+    def over_functions(self, b: int, m: int, p: Value, start: Value) -> tuple[Value, Value]:
+        """Σ_n G f' and Σ_n G f of one component at a pair, with the fine functions from a first one on."""
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
+        sums = [code.constant(self.polynomials.vector, 0.0)] * 2
+        for first, functions in zip((start, code.integer(0)), shape.descending(shape.components[m][0]), strict=True):
+            adjoint = work["member_adjoint"].from_index(self.polynomials.adjoint(b, first, m))
+            radial = [work[name].from_index(p * shape.padded + first) for name in ("df", "f")]
+            for n in functions:
+                g = adjoint.vector(self.polynomials.adjoint(0, n, 0), lanes)
+                sums = [total + g * values[n] for total, values in zip(sums, radial, strict=True)]
+        return sums[0], sums[1]
+
+    def push(self, at: Value, group: Value, force: list[Value], sign: int) -> None:
+        """Forces of a register of members on an atom, or the reaction to them."""
+        lanes, padded = self.shape.member_lanes, self.shape.padded_members
+        for k, one in enumerate(force):
+            place = (at * 3 + k) * padded + group * lanes
+            before = self.forces.vector(place, lanes)
+            self.code.store(self.forces, place, before + one if sign > 0 else before - one)

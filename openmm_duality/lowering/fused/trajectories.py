@@ -1,0 +1,193 @@
+"""Neighbour lists kept from call to call, for every trajectory that an object follows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from openmm_duality.errors import DualityError
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.fused import threads as team
+from openmm_duality.lowering.fused.arguments import Arguments, aligned
+from openmm_duality.lowering.fused.boxes import packed
+from openmm_duality.lowering.fused.machine import compiled
+from openmm_duality.lowering.fused.neighbours import Candidates, find_candidates
+from openmm_duality.lowering.fused.search import ARRANGE, arrange_module
+from openmm_duality.lowering.fused.shape import BLOCK
+from openmm_duality.lowering.limits import check_box, check_precision
+
+FloatArray = npt.NDArray[np.float64]
+Function = Callable[[int], None]
+
+SKIN = 0.1  # nm
+TRAJECTORIES = 8  # that one object can follow in turn
+
+
+class Trajectory:
+    """One neighbour list, and the memory of the kernels that use it.
+
+    Parameters
+    ----------
+    follower : Follower
+    found : Candidates
+    box : array, shape (3, 3), or None
+        In nm.
+    names : sequence of str
+        Names of the arguments of the kernel, in their order.
+    work : callable
+        Type and length of the arrays that one thread works in, given the most neighbours of an agent.
+    """
+
+    def __init__(
+        self,
+        follower: Follower[Any],
+        found: Candidates,
+        box: FloatArray | None,
+        names: Sequence[str],
+        work: Callable[[int], Mapping[str, tuple[Any, int]]],
+    ) -> None:
+        self._box = None if box is None else np.array(box, dtype=np.float64)
+        self._arrange = _arrange()
+        atoms, scale = len(found.order), 1.0 / follower.grid.spacing
+        positions = aligned(4 * atoms, "<f8")
+        self._moved = np.zeros(1, dtype=np.int64)
+        self._last = np.zeros((atoms, 3))
+        # finite, so that a position that is not finite has moved too far even where every pair is a candidate
+        limit = min(0.25 * found.skin**2, 1e300)
+        self._arranging = Arguments(ARRANGE)
+        self._arranging.set(begin=0, end=atoms, order=found.order, scale=np.array([scale]), target=positions)
+        self._arranging.set(reference=found.positions, limit=np.array([limit]), moved=self._moved)
+        kinds = follower.kinds[found.order].astype(np.int32)
+        scaled = packed(None if self._box is None else self._box * scale)
+        capacity = found.most + BLOCK
+        self._calls = []
+        for part in found.parts:
+            call = Arguments(names)
+            call.set(begin=part.begin, end=part.end, atoms=atoms, positions=positions, kinds=kinds, box=scaled)
+            call.set(list=part.candidates, offsets=part.offsets, capacity=capacity)
+            call.set(intervals_of_grid=follower.grid.intervals)
+            call.set(**{name: aligned(size, kind) for name, (kind, size) in work(capacity).items()})
+            self._calls.append(call)
+        self._addresses = [call.address for call in self._calls]
+        self._threads = follower.threads
+
+    def in_box(self, box: FloatArray | None) -> bool:
+        """Whether the list was made in this box."""
+        if box is None or self._box is None:
+            return box is self._box
+        return np.array_equal(box, self._box)
+
+    def holds(self, positions: FloatArray) -> bool:
+        """Whether the list holds for these positions, which are then where the kernels read them."""
+        self._arranging.set(source=positions)
+        self._arrange(self._arranging.address)
+        return not self._moved[0]
+
+    def is_near(self, positions: FloatArray, step: float) -> bool:
+        """Whether no atom is further than a step (nm) from where the last call had it."""
+        return bool((np.square(positions - self._last).sum(axis=1) <= step**2).all())
+
+    def run(self, kernel: Function, positions: FloatArray) -> None:
+        """A kernel over the agents, at the positions that the list holds for."""
+        np.copyto(self._last, positions)
+        team.run(kernel, self._addresses, self._threads)
+
+
+Followed = TypeVar("Followed", bound=Trajectory)
+
+
+class Follower(ABC, Generic[Followed]):
+    """A list of atoms, called with positions and a box; it follows a few trajectories in turn.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    species : sequence of str, length N
+        The species of every atom, in the order of the positions.
+    precision : str
+        ``single`` or ``double``.
+    threads : int, optional
+        By default OPENMM_DUALITY_THREADS, or as many as the cores that this process may use.
+    skin : float
+        In nm: a neighbour list holds until an atom has moved half of it.
+
+    Raises
+    ------
+    DualityError
+        If a species is unknown to the model, or the precision is not one of the two.
+    """
+
+    def __init__(
+        self, losses: AgentLosses, species: Sequence[str], precision: str, threads: int | None, skin: float
+    ) -> None:
+        self.kinds = losses.index_of(species)
+        self.cutoff = losses.cutoff
+        self.grid = losses.grid
+        self.precision = check_precision(precision)
+        self.threads = threads or team.default_threads()
+        self._skin = skin / losses.grid.spacing
+        self._species = len(losses.species)
+        self._followed: list[Followed] = []
+        self._lock = Lock()
+
+    @abstractmethod
+    def _begin(self, found: Candidates, box: FloatArray | None) -> Followed:
+        """A trajectory with a list."""
+
+    def _checked(self, positions: FloatArray) -> FloatArray:
+        """Positions as the kernels read them; refused if they are not of these atoms."""
+        positions = np.ascontiguousarray(positions, dtype=np.float64)
+        if positions.shape != (len(self.kinds), 3):
+            raise DualityError(
+                f"the positions have the shape {positions.shape}, and the losses were lowered for {len(self.kinds)} "
+                "atoms; lower them for the species of this system"
+            )
+        return positions
+
+    def _trajectory(self, positions: FloatArray, box: FloatArray | None) -> Followed:
+        """The trajectory whose list holds for these positions; with a new list if none does."""
+        for number, trajectory in enumerate(self._followed):
+            if trajectory.in_box(box) and trajectory.holds(positions):
+                self._followed.insert(0, self._followed.pop(number))
+                return trajectory
+        self._check(positions, box)
+        scale = 1.0 / self.grid.spacing
+        found = find_candidates(
+            positions * scale,
+            None if box is None else np.asarray(box, dtype=np.float64) * scale,
+            self.kinds,
+            self._species,
+            float(self.grid.intervals),
+            self._skin,
+            self.threads,
+        )
+        # a trajectory that went on by a step needs its old list no longer; another one that passes near by does
+        step = 0.25 * self._skin / scale
+        gone_on = next((followed for followed in self._followed if followed.is_near(positions, step)), None)
+        if gone_on is not None:
+            self._followed.remove(gone_on)
+        self._followed.insert(0, self._begin(found, box))
+        del self._followed[TRAJECTORIES:]
+        self._followed[0].holds(positions)
+        return self._followed[0]
+
+    def _check(self, positions: FloatArray, box: FloatArray | None) -> None:
+        wrong = ~np.isfinite(positions).all(axis=1)
+        if wrong.any():
+            raise DualityError(
+                f"the position of atom {int(wrong.argmax())} is not a finite number: the dynamics has blown up; "
+                "take a shorter time step, or look at what the losses were inferred from"
+            )
+        if box is not None:
+            check_box(box, self.cutoff)
+
+
+@cache
+def _arrange() -> Function:
+    return compiled(arrange_module(), "arrange")[0]

@@ -1,0 +1,276 @@
+"""The committee inside the fused kernel, moments, distances and losses of agents against NumPy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.invariants.moments import moments_by_rank
+from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.invariants.radial import RadialBasis, b_splines
+from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses.committee import Committee, spread
+from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.lowering.fused.packing import pack
+from openmm_duality.lowering.fused.study import FusedStudy
+from openmm_duality.lowering.fused.tables import study_shape
+from openmm_duality.reference import read
+from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms
+from tests.water import EXAMPLES
+
+N = 30
+SPECIES = random_species(N)
+MANY = SPECIES * 8  # atoms enough for several parts
+CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "open": None}
+TOLERANCE = {"double": 1e-12, "single": 1e-6}
+
+
+def with_committee(losses, members=5, seed=7):
+    """The losses with members whose coefficients are 1 % off."""
+    rng = np.random.default_rng(seed)
+
+    def perturbed(array):
+        return array * (1.0 + 0.01 * rng.normal(size=(members, *array.shape)))
+
+    coefficients = {
+        "pair_coefficients": perturbed(losses.pair_coefficients),
+        "weights": {rank: perturbed(w) for rank, w in losses.weights.items()},
+        "couplings": perturbed(losses.couplings),
+    }
+    # what a spread is worth is not asked here
+    others = {field.name for field in fields(Committee)} - set(coefficients)
+    committee = Committee(**coefficients, **dict.fromkeys(others, np.ones(len(losses.species))))
+    return replace(losses, committee=committee)
+
+
+def studied(form, gradient="collective", members=5):
+    """Random losses with a committee, without the core, whose forces would drown the others."""
+    losses = random_losses(form, gradient)
+    return with_committee(replace(losses, core_strength=np.zeros((3, 3))), members)
+
+
+def of_many_functions(local):
+    """Losses of nine functions, a few of them or all other than zero at a distance."""
+    losses, n, s = random_losses("coupled"), 9, 3
+    knots = losses.grid.spacing * np.round(np.linspace(0.12, losses.cutoff, n + 1) / losses.grid.spacing)
+    functions = b_splines(losses.grid, knots)
+    if not local:
+        functions = np.random.default_rng(1).normal(size=(n, n)) @ functions
+    rng = np.random.default_rng(2)
+    weights = {rank: rng.normal(size=(s, s * n, s * n)) for rank in losses.form.ranks}
+    return replace(
+        losses,
+        basis=RadialBasis(losses.grid, np.broadcast_to(functions, (s, s, *functions.shape))),
+        weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
+        core_strength=np.zeros((s, s)),
+    )
+
+
+def members_agree(losses, study, positions, species, cell, tolerance):
+    """Whether the forces of the members, and the losses themselves, are those of the evaluator."""
+    own = evaluate_agents(losses, positions, species, cell).losses
+    assert np.abs(study.losses - own).max() < 20 * tolerance * rms(own)
+    expected = np.array([evaluate_agents(member, positions, species, cell).forces for member in losses.members()])
+    assert study.forces.shape == expected.shape
+    assert np.abs(study.forces - expected).max() < 20 * tolerance * rms(expected)
+    return True
+
+
+def moments_agree(losses, study, positions, species, cell, tolerance):
+    """Whether the moments are those of NumPy."""
+    kinds = losses.index_of(species)
+    tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
+    radial = [losses.moment_basis.evaluate(table.distances, kinds, b)[0] for b, table in enumerate(tables)]
+    expected = moments_by_rank(losses.form.seen_ranks, tables, radial)
+    assert list(study.moments) == list(expected)
+    for rank, moments in expected.items():
+        assert study.moments[rank].shape == moments.shape
+        assert np.abs(study.moments[rank] - moments).max() < 20 * tolerance * rms(moments)
+    return True
+
+
+def visits_agree(losses, study, positions, species, cell):
+    """Whether an atom is named for every distance between two species, and no other."""
+    kinds, grid = losses.index_of(species), losses.grid
+    expected = np.zeros((len(kinds), len(losses.species), grid.intervals), dtype=bool)
+    for b, table in enumerate(find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)):
+        interval = np.floor(table.distances / grid.spacing).astype(int)
+        agents = np.broadcast_to(np.arange(len(kinds))[:, None], interval.shape)
+        there = table.indices != agents
+        expected[agents[there], b, interval[there]] = True
+    assert study.visited.shape == (len(losses.species), *expected.shape[1:])
+    for a, of_a in enumerate(study.visited):
+        np.testing.assert_array_equal(of_a >= 0, expected[kinds == a].any(axis=0))
+        for b, interval in zip(*np.nonzero(of_a >= 0), strict=True):
+            atom = of_a[b, interval]
+            assert kinds[atom] == a
+            assert expected[atom, b, interval]
+    assert study.visited.min() == -1
+    return True
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_forces_of_members_moments_and_distances(form, gradient, precision):
+    losses, tolerance = studied(form, gradient), TOLERANCE[precision]
+    for cell in CELLS.values() if precision == "single" else [TRICLINIC]:
+        positions = random_positions(N, CELL if cell is None else cell)
+        study = FusedStudy(losses, SPECIES, precision)(positions, cell)
+        assert members_agree(losses, study, positions, SPECIES, cell, tolerance)
+        assert moments_agree(losses, study, positions, SPECIES, cell, tolerance)
+        assert visits_agree(losses, study, positions, SPECIES, cell)
+
+
+@pytest.mark.parametrize("form", RANKED)
+def test_any_choice_of_ranks(form):
+    positions = random_positions(N, CELL)
+    losses = studied(form)
+    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
+    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+
+
+@pytest.mark.parametrize("members", [1, 9, 35])
+def test_any_number_of_members(members):
+    positions = random_positions(N, CELL)
+    losses = studied("quadratic", members=members)
+    for precision, tolerance in TOLERANCE.items():
+        study = FusedStudy(losses, SPECIES, precision)(positions, CELL)
+        assert members_agree(losses, study, positions, SPECIES, CELL, tolerance)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_many_functions_of_which_few_or_all_are_there_at_a_distance(local):
+    positions = random_positions(N, CELL)
+    losses = with_committee(of_many_functions(local))
+    assert (study_shape(losses, "open", "single").window == 0) == (not local)
+    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
+    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_committee_there_are_moments_and_distances(form):
+    losses = random_losses(form)
+    positions = random_positions(N, CELL)
+    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
+    assert study.forces.shape == (0, N, 3)
+    np.testing.assert_allclose(study.losses, evaluate_agents(losses, positions, SPECIES, CELL).losses)
+    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert visits_agree(losses, study, positions, SPECIES, CELL)
+
+
+def test_pairs_alone_have_no_moments():
+    losses = studied("pair")
+    nothing = RadialBasis(losses.grid, losses.basis.coefficients[:, :, :0])
+    positions = random_positions(N, CELL)
+    study = FusedStudy(replace(losses, basis=nothing), SPECIES, "double")(positions, CELL)
+    assert study.moments == {}
+    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert visits_agree(losses, study, positions, SPECIES, CELL)
+
+
+@pytest.mark.parametrize("form", ["pair", "coupled"])
+def test_spread_in_single_precision_on_water_is_within_a_hundredth(form):
+    frames = read(EXAMPLES / "water64-cnnp")[::1000]
+    losses = with_committee(random_losses(form, species=("H", "O"), cutoff=0.6, shortest=0.08), 16)
+    single, double = (FusedStudy(losses, frames.species, precision) for precision in ("single", "double"))
+    for t in range(len(frames)):
+        s, expected = (np.sqrt(spread(study(frames.positions[t], frames.cell(t)).forces)) for study in (single, double))
+        np.testing.assert_allclose(s, expected, rtol=0.01)
+
+
+def test_a_list_that_is_kept_says_what_a_new_one_says():
+    losses = studied("quadratic")
+    kept = FusedStudy(losses, SPECIES, "double")
+    rng = np.random.default_rng(5)
+    positions = random_positions(N, CELL)
+    earlier, trajectories = [], set()
+    for _ in range(40):
+        positions = positions + rng.normal(size=positions.shape) * 0.004
+        study, new = kept(positions, CELL), FusedStudy(losses, SPECIES, "double")(positions, CELL)
+        np.testing.assert_allclose(study.forces, new.forces, atol=1e-10 * rms(new.forces))
+        np.testing.assert_allclose(study.moments[0], new.moments[0], atol=1e-10)
+        np.testing.assert_array_equal(study.visited >= 0, new.visited >= 0)
+        trajectories.add(id(kept._followed[0]._calls))
+        earlier.append((study, study.forces.copy(), study.moments[0].copy(), study.visited.copy(), study.losses.copy()))
+    assert 1 <= len(trajectories) < 20
+    for study, *copies in earlier:  # a study stays what it was when the next one is made
+        for array, copy in zip((study.forces, study.moments[0], study.visited, study.losses), copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
+    losses = studied("moment")
+    study = FusedStudy(losses, SPECIES, "double")
+    positions = random_positions(N, CELL)
+    for factor in (1.0, 1.1, 1.0):
+        for box in (factor * CELL, factor * TRICLINIC):
+            outside = factor * positions + np.random.default_rng(0).integers(-40, 40, size=(N, 3)) @ box
+            assert members_agree(losses, study(outside, box), factor * positions, SPECIES, box, 1e-10)
+
+
+def test_the_number_of_threads_changes_nothing_but_rounding_and_results_repeat():
+    losses = studied("coupled")
+    shifts = np.stack(np.meshgrid(*3 * [np.arange(2)], indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
+    positions = (random_positions(N, CELL) + shifts[:, None]).reshape(-1, 3)
+    results = {}
+    for threads in (1, 2, 3):
+        first, second = (FusedStudy(losses, MANY, threads=threads)(positions, 2 * CELL) for _ in range(2))
+        np.testing.assert_array_equal(first.forces, second.forces)
+        np.testing.assert_array_equal(first.visited, second.visited)
+        results[threads] = first
+        assert members_agree(losses, first, positions, MANY, 2 * CELL, TOLERANCE["single"])
+        assert moments_agree(losses, first, positions, MANY, 2 * CELL, TOLERANCE["single"])
+        assert visits_agree(losses, first, positions, MANY, 2 * CELL)
+    shared = FusedStudy(losses, MANY, threads=2)
+    with ThreadPoolExecutor(3) as pool:
+        for study in pool.map(lambda _: shared(positions, 2 * CELL), range(12)):
+            np.testing.assert_array_equal(study.forces, results[2].forces)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_atoms_without_neighbours_of_a_species_or_of_any(form):
+    losses = studied(form)
+    for species in (("Xe",), ("Ar", "Kr", "Ar")):
+        positions = np.arange(len(species))[:, None] * np.array([0.31, 0.0, 0.0])
+        study = FusedStudy(losses, species, "double")(positions)
+        expected = np.array([evaluate_agents(member, positions, species).forces for member in losses.members()])
+        np.testing.assert_allclose(study.forces, expected, atol=1e-9)
+        assert (study.visited >= 0).sum() == 2 * (len(species) > 1)
+    nobody = FusedStudy(losses, ())(np.zeros((0, 3)))
+    assert nobody.forces.shape == (5, 0, 3)
+    assert all(len(moments) == 0 for moments in nobody.moments.values())
+    assert (nobody.visited == -1).all()
+
+
+def test_the_losses_themselves_know_nothing_of_their_committee():
+    losses = random_losses("coupled")
+    positions = random_positions(N, CELL)
+    alone, together = (FusedLosses(each, SPECIES)(positions, CELL) for each in (losses, with_committee(losses)))
+    assert alone[0] == together[0]
+    np.testing.assert_array_equal(alone[1], together[1])
+    assert len(pack(losses, SPECIES, "single")) == len(pack(with_committee(losses), SPECIES, "single"))
+
+
+def test_mistakes_are_named():
+    losses = studied("pair")
+    study = FusedStudy(losses, SPECIES)
+    positions = random_positions(N, CELL)
+    study(positions, CELL)
+    with pytest.raises(DualityError, match="less than twice the cutoff"):
+        study(positions, 0.7 * CELL)
+    with pytest.raises(DualityError, match="30 atoms"):
+        study(positions[:4], CELL)
+    positions[7, 1] = np.nan
+    with pytest.raises(DualityError, match="atom 7"):
+        study(positions, CELL)
+    with pytest.raises(DualityError, match="Ne"):
+        FusedStudy(losses, ("Ne",))
+    with pytest.raises(DualityError, match="half"):
+        FusedStudy(losses, SPECIES, "half")
