@@ -14,7 +14,17 @@ _ROOMS = {
     "errors": ("DualityError",),
     "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "run_reference", "summarise"),
     "losses": ("AgentLosses", "evaluate_agents"),
-    "inference": ("DataSet", "ErrorTable", "Settings", "evaluate", "infer", "learning_curve", "update"),
+    "inference": (
+        "DataSet",
+        "ErrorTable",
+        "Settings",
+        "calibration",
+        "correct",
+        "evaluate",
+        "infer",
+        "learning_curve",
+        "update",
+    ),
     "lowering": ("export_system", "export_torchscript", "lower"),
     "dynamics": (
         "DescentLearningIntegrator",
@@ -32,7 +42,8 @@ _ROOMS = {
         "simulate",
         "supercell",
     ),
-    "observables": ("compare", "read_dynamics"),
+    "active": ("Guard",),
+    "observables": ("Recompute", "compare", "read_dynamics"),
     "benchmark": ("format_costs", "measure_cost"),
     "report": ("write_report",),
 }

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from openmm import app, unit
 
 from openmm_duality.cli import main
+from openmm_duality.inference.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from tests.command import call, refused
@@ -132,6 +133,18 @@ def test_evaluate(folder, tmp_path):
     assert content["units"] == {"force": "meV/angstrom", "energy": "meV/atom"}
     assert content["force_rmse"]["all"] < 130.0
     assert "molecules" in text
+    judged = Calibration.from_dict(content["calibration"])
+    assert judged.frames == content["frames"]
+    assert set(judged.species) == {"H", "O"}
+    assert str(judged) in text
+
+
+def test_evaluate_without_a_committee_says_nothing_of_uncertainty(folder, tmp_path):
+    replace(water_losses("collective"), committee=None).save(tmp_path / "m.safetensors")
+    figures = tmp_path / "e.json"
+    text = call("evaluate", tmp_path / "m.safetensors", folder / "test.safetensors", "--every", 9, "--json", figures)
+    assert "calibration" not in json.loads(figures.read_text())
+    assert "uncertainty" not in text
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +213,53 @@ def test_a_run_that_stops_itself_ends_with_code_1(folder, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["status"] == "stopped"
     assert (tmp_path / "run" / "last_good.pdb").is_file()
     assert "exists already" in refused("simulate", folder / "model.safetensors", *start, *more)
+
+
+@pytest.fixture(scope="module")
+def uneasy(folder):
+    """The model, to which every force is too uncertain."""
+    losses = water_losses("collective")
+    committee = replace(losses.committee, limit=1e-3 * losses.committee.limit)
+    replace(losses, committee=committee).save(folder / "uneasy.safetensors")
+    return folder / "uneasy.safetensors"
+
+
+def guarded(model, folder, directory, *more, code=0):
+    start = ("--start", folder / "test.safetensors", "-o", directory, "--platform", "CPU", "--seed", 5)
+    return call("simulate", model, *start, "--time", "20 fs", "--report", "5 fs", *more, code=code)
+
+
+def test_a_guard_warns_by_default_and_writes_what_it_is_asked_for(folder, uneasy, tmp_path):
+    figures = tmp_path / "s.json"
+    every = ("--guard-interval", "10 fs", "--uncertainty", "--json", figures)
+    text = guarded(uneasy, folder, tmp_path / "run", *every)
+    assert "3 alarms (alarms.csv)" in text
+    assert json.loads(figures.read_text())["alarms"] == 3
+    lines = (tmp_path / "run" / "alarms.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "0", "20", "40"]
+    assert len((tmp_path / "run" / "uncertainty.csv").read_text().splitlines()) == 4
+    log = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
+    assert log[0][-2:] == ["mean_force_uncertainty", "largest_force_uncertainty"]
+    assert [row[-1] == "nan" for row in log[1:]] == [True, False, True, False]
+
+
+def test_a_guard_stops_a_run_with_code_1_or_collects_its_frames_or_is_off(folder, uneasy, tmp_path):
+    text = guarded(uneasy, folder, tmp_path / "stop", "--guard", "stop", code=1)
+    assert "the guard: the force on" in text
+    assert (tmp_path / "stop" / "stopped.pdb").is_file()
+    guarded(uneasy, folder, tmp_path / "collect", "--guard", "collect", "--guard-interval", "5 fs")
+    collected = read(tmp_path / "collect" / "collected.xyz")
+    assert len(collected) == 1  # within 50 fs
+    assert collected.species == read(folder / "test.safetensors").species
+    assert "alarms" not in guarded(uneasy, folder, tmp_path / "off", "--guard", "off")
+    assert not (tmp_path / "off" / "alarms.csv").exists()
+    every = ("simulate", uneasy, "--start", folder / "test.safetensors", "-o", tmp_path / "no")
+    assert "leave out --guard off" in refused(*every, "--guard", "off", "--uncertainty")
+    replace(water_losses("collective"), committee=None, domain=None).save(tmp_path / "bare.safetensors")
+    assert "alarms" not in guarded(tmp_path / "bare.safetensors", folder, tmp_path / "bare")
+    bare = ("simulate", tmp_path / "bare.safetensors", "--start", folder / "test.safetensors", "-o", tmp_path / "no")
+    assert "neither its domain nor its uncertainty" in refused(*bare, "--guard", "warn")
+    assert not (tmp_path / "no").exists()
 
 
 def test_export(folder, tmp_path):

@@ -37,7 +37,7 @@ def test_a_killed_simulate_goes_on_as_if_nothing_had_been(tmp_path):
         return [
             *("simulate", str(model), "--start", str(start), "-o", str(directory), "--seed", "7"),
             *("--time", f"{STEPS / 2} fs", "--report", f"{REPORT / 2} fs", "--platform", "CPU", "--velocities"),
-            *("--integrator", "langevin"),
+            *("--integrator", "langevin", "--guard-interval", "4 fs", "--uncertainty"),
         ]
 
     def finish(directory):
@@ -68,6 +68,10 @@ def test_a_killed_simulate_goes_on_as_if_nothing_had_been(tmp_path):
     for name in ("trajectory.dcd", "velocities.dcd"):
         assert dcd(broken / name) == dcd(whole / name)
     assert mdtraj.load(broken / "trajectory.dcd", top=broken / "topology.pdb").n_frames == STEPS // REPORT
-    assert (broken / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    for name in ("log.csv", "uncertainty.csv"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    assert record["alarms"] == expected["alarms"]
+    if record["alarms"]:
+        assert (broken / "alarms.csv").read_bytes() == (whole / "alarms.csv").read_bytes()
     with open(broken / "log.csv") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(REPORT, STEPS + 1, REPORT))

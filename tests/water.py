@@ -23,3 +23,10 @@ def liquid() -> tuple[Frames, Frames]:
 def water_losses(gradient: str) -> AgentLosses:
     """`quadratic` losses of the liquid, cutoff 0.6 nm."""
     return infer(liquid()[0], form="quadratic", gradient=gradient, cutoff=0.6)
+
+
+@cache
+def small_water() -> AgentLosses:
+    """The same with fewer functions and a shorter cutoff, for what is called often or in a smaller box."""
+    choices = {"pair_functions": 18, "functions": 8, "ridge": 1e-7, "curvature": 1e-7}
+    return infer(liquid()[0], form="quadratic", gradient="collective", cutoff=0.55, **choices)

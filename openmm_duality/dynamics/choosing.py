@@ -14,7 +14,7 @@ from openmm_duality.dynamics.checks import Check, check_stability
 from openmm_duality.dynamics.starting import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations import Regularisation
-from openmm_duality.inference.infer import measurable, with_errors
+from openmm_duality.inference.infer import completed, measurable
 from openmm_duality.inference.inference import Inference, as_sets
 from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.targets import DataSet
@@ -90,7 +90,7 @@ def infer_stable(
             assert error is not None
             raise error
         losses, checks = preferred
-    losses = with_errors(losses, inference, measured, progress)
+    losses = completed(losses, inference, measured, progress)
     found = {"stability": [check.to_dict() for check in checks], "failed_candidates": failed}
     return replace(losses, metadata={**losses.metadata, **found})
 

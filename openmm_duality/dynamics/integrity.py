@@ -136,6 +136,7 @@ class Integrity:
             raise DualityError("the start holds positions that are not finite numbers; choose another structure")
         if not 0 < collapse_fraction < 1:
             raise DualityError(f"collapse_fraction: expected a number between 0 and 1, got {collapse_fraction}")
+        self.species = tuple(species)
         self._kinds = tuple(sorted(set(species)))
         self._number = np.searchsorted(self._kinds, np.asarray(species))
         self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._kinds, 2))

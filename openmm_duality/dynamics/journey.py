@@ -18,6 +18,7 @@ from openmm_duality.dynamics.checkpoint import Checkpoint, read_checkpoint, rewi
 from openmm_duality.dynamics.integrity import Integrity, IntegrityReport
 from openmm_duality.dynamics.record import write_record
 from openmm_duality.dynamics.reporters import RunLog, VelocityDCDReporter
+from openmm_duality.dynamics.watching import WATCHED, Sighting, Watcher, WatchLog, alarms
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.reference.cells import volume
@@ -70,6 +71,8 @@ class Journey:
         The record of the run; kept up to date and written to `run.json`.
     allow_broken : bool
         Whether molecules may break.
+    guard : Watcher, optional
+        Asked every so many steps whether the model still knows where the run is.
     """
 
     def __init__(
@@ -79,10 +82,13 @@ class Journey:
         directory: Path,
         settings: dict[str, Any],
         allow_broken: bool,
+        guard: Watcher | None = None,
     ) -> None:
         self._simulation, self._watch, self._directory = simulation, watch, directory
-        self.settings, self._allow_broken = settings, allow_broken
-        self._growing = (TRAJECTORY, LOG, *((VELOCITIES,) if settings["save_velocities"] else ()))
+        self.settings, self._allow_broken, self._guard = settings, allow_broken, guard
+        self._sighting: tuple[int, Sighting] | None = None
+        velocities = (VELOCITIES,) if settings["save_velocities"] else ()
+        self._growing = (TRAJECTORY, LOG, *velocities, *WATCHED)
         self._seconds = 0.0
         self._good: tuple[Checkpoint, mm.State] | None = None
 
@@ -118,7 +124,7 @@ class Journey:
                 f"{self._directory / CHECKPOINT} cannot be loaded: {error}. It must be resumed on the machine, "
                 f"platform and version of OpenMM that wrote it ({self.settings['versions'].get('openmm')} here)"
             ) from error
-        rewind(self._directory, checkpoint.sizes)
+        rewind(self._directory, {**dict.fromkeys(self._growing, 0), **checkpoint.sizes})
         self._seconds = checkpoint.seconds
         self._open(fresh=checkpoint.sizes[LOG] == 0)
 
@@ -131,11 +137,24 @@ class Journey:
         )
         try:
             moment, reason = self._look_aside()
+            if not reason and self.step == 0:
+                reason = self._guarded()
+                self._good = None if reason else self._good
             while not reason and self.step < steps:
-                before, clock = self.step, time.perf_counter()
-                error = self._advance(min(steps, (before // report + 1) * report) - before)
-                moment, reason = self._look(error) if error or self.step % report == 0 else self._look_aside()
-                if not reason and self.step % report == 0:
+                before, good, clock = self.step, self._good, time.perf_counter()
+                error = self._advance(self._pause(before, steps) - before)
+                due = self.step % report == 0
+                if error or due:
+                    moment, reason = self._look(error)
+                elif self.step == steps:
+                    moment, reason = self._look_aside()
+                if not reason and self._guard is not None and self.step % self._guard.interval == 0:
+                    reason = self._guarded()
+                    if reason and not due:
+                        moment, _ = self._look_aside()
+                    if reason:
+                        self._good = good  # this moment is none to go back to
+                if not reason and due:
                     self._report(moment)
                 self._seconds += time.perf_counter() - clock
                 bar.update(self.step - before)
@@ -155,6 +174,34 @@ class Journey:
             self._progress(status="finished")
         self._log.close()
         return self.settings
+
+    def _pause(self, step: int, last: int) -> int:
+        """The step at which there is something to do next."""
+        intervals: list[int] = [
+            self.settings["report_interval"],
+            *([] if self._guard is None else [self._guard.interval]),
+        ]
+        return min(last, *((step // interval + 1) * interval for interval in intervals))
+
+    def _guarded(self) -> str:
+        """Ask the guard; gives why the run must stop, if it must: also where there is nothing the guard can look at."""
+        if self._guard is None:
+            return ""
+        positions, cell = self._present(self._simulation.context.getState(positions=True))
+        try:
+            sighting = self._guard.look(positions, cell)
+        except DualityError as error:
+            return f"the guard: {error}"
+        self._sighting = (self.step, sighting)
+        self._watched.write(self.step, self._time(), sighting, positions, cell)
+        return f"the guard: {'; '.join(sighting.alarms)}" if self._guard.action == "stop" and sighting.alarms else ""
+
+    def _present(self, state: mm.State) -> tuple[FloatArray, FloatArray | None]:
+        """Positions (N, 3) and cell in nm."""
+        positions = np.asarray(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+        if self.settings["cell_nm"] is None:
+            return positions, None
+        return positions, np.asarray(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
 
     def _advance(self, n: int) -> str:
         """Step; gives what OpenMM complained of, if it did."""
@@ -184,10 +231,7 @@ class Journey:
         except mm.OpenMMException as broken:
             error = _complaint(broken)
             state = context.getState(positions=True, velocities=True)
-        positions = np.asarray(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-        cell = None
-        if self.settings["cell_nm"] is not None:
-            cell = np.asarray(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+        positions, cell = self._present(state)
         integrity = self._watch.check(positions, cell)
         if error:
             return Moment(state, cell, math.nan, math.nan, math.nan, integrity), f"OpenMM gave up: {error}"
@@ -224,7 +268,12 @@ class Journey:
             moment.temperature,
             None if moment.cell is None else volume(moment.cell),
             moment.integrity,
+            self._uncertainty(),
         )
+
+    def _uncertainty(self) -> FloatArray | None:
+        """Of the forces at this step, if the guard was asked."""
+        return self._sighting[1].uncertainty if self._sighting and self._sighting[0] == self.step else None
 
     def _stop(self, moment: Moment, reason: str) -> None:
         if self._good is not None:
@@ -250,6 +299,7 @@ class Journey:
     def _progress(self, status: str, reason: str = "") -> None:
         done = self.step
         spent = 1e3 * self._seconds / done if done else 0.0
+        self.settings["alarms"] = alarms(self._directory)
         self.settings.update(status=status, reason=reason, steps_done=done, time_ps=self._time(), ms_per_step=spent)
         write_record(self._directory, self.settings)
 
@@ -269,6 +319,8 @@ class Journey:
                 reporter = kind(str(path), self.settings["report_interval"], append=append, enforcePeriodicBox=False)
                 self._reporters.append(reporter)
         self._log = RunLog(self._directory / LOG, self._watch.pairs, append=not fresh)
+        if self._guard is not None:
+            self._watched = WatchLog(self._directory, self._watch.species, self._guard)
 
     def _write_pdb(self, path: Path, state: mm.State) -> None:
         box = self._simulation.topology.getPeriodicBoxVectors()

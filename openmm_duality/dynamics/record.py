@@ -24,6 +24,7 @@ FREE = (
     "steps_done",
     "time_ps",
     "ms_per_step",
+    "alarms",
     "limits",
     "versions",
     "checkpoint_interval",

@@ -10,6 +10,7 @@ import openmm as mm
 from openmm import app, unit
 
 from openmm_duality.dynamics.integrity import IntegrityReport, Pair
+from openmm_duality.reference.frames import FloatArray
 
 
 class VelocityDCDReporter(app.DCDReporter):  # type: ignore[misc]
@@ -64,7 +65,7 @@ class RunLog:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns; energies in kJ/mol."""
+        """The names of the columns; energies in kJ/mol, uncertainties of forces in kJ/mol/nm."""
         return (
             "step",
             "time_ps",
@@ -75,6 +76,8 @@ class RunLog:
             "volume_nm3",
             *(f"shortest_{a}-{b}_nm" for a, b in self._pairs),
             "atoms_left_molecule",
+            "mean_force_uncertainty",
+            "largest_force_uncertainty",
         )
 
     def write(
@@ -85,6 +88,7 @@ class RunLog:
         temperature: float,
         volume: float | None,
         integrity: IntegrityReport,
+        uncertainty: FloatArray | None = None,
     ) -> None:
         """Add a row.
 
@@ -102,10 +106,13 @@ class RunLog:
             In nm³; None without a cell.
         integrity : IntegrityReport
             Of the same moment.
+        uncertainty : array, shape (N,), optional
+            Of the force on every agent in kJ/mol/nm, where the guard looked.
         """
+        spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
         numbers = [time, *energies, temperature, volume, *(integrity.shortest[pair] for pair in self._pairs)]
-        words = ["nan" if number is None else f"{number:.10g}" for number in numbers]
-        self._write([str(step), *words, str(integrity.atoms_left_molecule)])
+        words, more = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
+        self._write([str(step), *words, str(integrity.atoms_left_molecule), *more])
 
     def close(self) -> None:
         """Close the file."""

@@ -29,6 +29,7 @@ from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.journey import CHECKPOINT, Journey
 from openmm_duality.dynamics.starting import thermal_velocities
+from openmm_duality.dynamics.watching import Watcher
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.frames import FloatArray
 from openmm_duality.units import BOLTZMANN, bare
@@ -54,6 +55,8 @@ class RunResult:
         Number of steps that were there before this call.
     ms_per_step : float
         Wall time of a step in ms, checks and writing included, over the whole run.
+    alarms : int
+        Looks of the guard that ended in an alarm.
     """
 
     directory: Path
@@ -62,6 +65,7 @@ class RunResult:
     steps_done: int
     resumed_from: int
     ms_per_step: float
+    alarms: int = 0
 
     @property
     def message(self) -> str:
@@ -71,7 +75,8 @@ class RunResult:
         if self.resumed_from >= self.steps_done:
             return f"{self.directory}: complete already, with {self.steps_done} steps; ask for more to go on."
         begun = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
-        return f"{self.directory}: {self.steps_done} steps done{begun}, {self.ms_per_step:.3g} ms per step."
+        told = f" The guard gave {self.alarms} alarm{'s'[: self.alarms - 1]} (alarms.csv)." if self.alarms else ""
+        return f"{self.directory}: {self.steps_done} steps done{begun}, {self.ms_per_step:.3g} ms per step.{told}"
 
 
 def simulate(
@@ -91,6 +96,7 @@ def simulate(
     seed: int | None = None,
     species: Sequence[str] | None = None,
     limits: Limits | None = None,
+    guard: Watcher | None = None,
     save_velocities: bool = False,
     metadata: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -132,6 +138,8 @@ def simulate(
     limits : Limits, optional
         What stops the run: bonds that must stay, distances that are too short, the highest temperature. By default
         only numbers that are not finite, and three times the temperature of the run.
+    guard : Watcher, optional
+        Such as an `active.Guard`: looks every so many steps whether the model still knows where the run is.
     save_velocities : bool
         Whether to write `velocities.dcd` too.
     metadata : mapping, optional
@@ -205,7 +213,9 @@ def simulate(
                 "shortest_allowed_nm": {"-".join(pair): r for pair, r in watch.limits.items()},
                 "max_temperature": limits.max_temperature or (3 * target if target else None),
                 "allow_broken": limits.allow_broken,
+                "guard": None if guard is None else guard.to_dict(),
             },
+            "alarms": 0,
             "versions": record.versions(),
         }
         clash = sorted(new.keys() & (metadata or {}).keys())
@@ -219,7 +229,7 @@ def simulate(
             if old["steps_done"] >= steps and old["status"] == "finished":
                 return _result(directory, old, old["steps_done"])
             new.update({key: old[key] for key in ("steps_done", "time_ps", "ms_per_step")})
-        journey = Journey(simulation, watch, directory, new, limits.allow_broken)
+        journey = Journey(simulation, watch, directory, new, limits.allow_broken, guard)
         if old is not None and (directory / CHECKPOINT).exists():
             journey.resume()
         else:
@@ -354,4 +364,5 @@ def _result(directory: Path, ended: Mapping[str, Any], begun: int) -> RunResult:
         ended["steps_done"],
         min(begun, ended["steps_done"]),
         ended["ms_per_step"],
+        ended.get("alarms", 0),
     )

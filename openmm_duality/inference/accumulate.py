@@ -18,30 +18,50 @@ from openmm_duality.inference.settings import Settings
 from openmm_duality.inference.targets import DataSet, Sample, count_samples, samples
 from openmm_duality.inference.workers import on_all_cores
 
+PARTS = 2  # per fold, where a committee is drawn from them
+
 
 @dataclass(frozen=True)
 class Accumulated:
-    """Normal equations by problem of the layout, then by fold, and what was seen on the way.
+    """Normal equations by problem of the layout, then by part, and what was seen on the way.
 
-    A fold is a contiguous block of time of every data set.
+    A part is a contiguous block of time of every data set, and so is a fold, which is a few parts in a row.
 
     Parameters
     ----------
-    folds : list of lists of NormalEquations
-        Those without rows are left out.
+    parts : list of lists of NormalEquations
+        Those of parts without frames are empty.
+    per_fold : int
+        Parts of a fold.
     largest_force : float
         On an agent, in kJ/mol/nm.
     seconds : dict of str to float
         Wall time of ``rows`` (as far as the rest waited for them) and of their ``products``.
     """
 
-    folds: list[list[NormalEquations]]
+    parts: list[list[NormalEquations]]
+    per_fold: int
     largest_force: float
     seconds: dict[str, float]
 
+    @property
+    def folds(self) -> list[list[NormalEquations]]:
+        """The folds of every problem; those without rows are left out."""
+        result = []
+        for mine in self.parts:
+            groups = [mine[k : k + self.per_fold] for k in range(0, len(mine), self.per_fold)]
+            folds = [sum(group[1:], group[0]) for group in groups]
+            result.append([equations for equations in folds if equations.weight > 0.0])
+        return result
+
     def totals(self) -> list[NormalEquations]:
-        """The sum over the folds, by problem."""
-        return [sum(folds[1:], folds[0]) for folds in self.folds]
+        """The sum over the parts, by problem."""
+        return [sum(mine[1:], mine[0]) for mine in self.parts]
+
+
+def part_of(number: int, count: int, parts: int) -> int:
+    """The part that a sample of a data set belongs to, by its number among so many."""
+    return number * parts // count
 
 
 def accumulate(
@@ -70,7 +90,9 @@ def accumulate(
         Whether to show a bar.
     """
     layout = design.layout
-    folds = [[NormalEquations.empty(layout.size(p)) for _ in range(settings.blocks)] for p in layout.problems]
+    per_fold = PARTS if settings.members else 1
+    n_parts = settings.blocks * per_fold
+    parts = [[NormalEquations.empty(layout.size(p)) for _ in range(n_parts)] for p in layout.problems]
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
@@ -79,31 +101,30 @@ def accumulate(
             kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
             name = composition(data.frames.species)
             constant = list(zeros).index(name) if name in zeros else None
-            found = on_all_cores(partial(_rows, design, kinds, constant), samples(data.frames))
+            found = on_all_cores(partial(sample_rows, design, kinds, constant), samples(data.frames))
             begun = time.perf_counter()
             for number, (sample, rows, energy) in enumerate(found):
                 ready = time.perf_counter()
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = number * settings.blocks // count
-                for mine, problem, x in zip(folds, layout.problems, rows, strict=True):
+                block = part_of(number, count, n_parts)
+                for mine, problem, x in zip(parts, layout.problems, rows, strict=True):
                     agents = np.isin(kinds, problem)
                     x = x.reshape(-1, layout.size(problem))
                     mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy is not None and sample.energy is not None:
                     target = np.array([sample.energy - zeros[name]])
                     weight = np.array([energy_weight(settings.energy_weight, weights)])
-                    folds[0][block].add_energies(energy[None], target, weight)
+                    parts[0][block].add_energies(energy[None], target, weight)
                 bar.update()
                 waiting += ready - begun
                 begun = time.perf_counter()
                 multiplying += begun - ready
-    kept = [[equations for equations in mine if equations.weight > 0.0] for mine in folds]
-    return Accumulated(kept, largest, {"rows": waiting, "products": multiplying})
+    return Accumulated(parts, per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
-def _rows(
+def sample_rows(
     design: Design, kinds: IntArray, constant: int | None, sample: Sample
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
     """The sample, its rows of every problem, averaged over its configurations, and that of its energy."""

@@ -13,6 +13,7 @@ import yaml
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.inference.correction import CHOICES
 from openmm_duality.inference.settings import Settings, number, whole, word
 from openmm_duality.inference.targets import DataSet
 from openmm_duality.reference.formats import read
@@ -65,23 +66,59 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Data sets and settings.
+    """Data sets and settings, and the model to correct, if any.
 
     Parameters
     ----------
     data : tuple of DataConfig
     settings : Settings
     folder : path
-        What relative paths of the data are relative to.
+        What relative paths of the data and of the base model are relative to.
+    base : str or None
+        File of the model that the data correct. It has form, gradient, cutoff and bases, so that of the settings only
+        those in `correction.CHOICES` can be chosen.
     """
 
     data: tuple[DataConfig, ...]
     settings: Settings = field(default_factory=Settings)
     folder: Path = Path()
+    base: str | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> InferenceConfig:
-        """Read a YAML file: a list `data`, and the fields of `Settings`.
+    def of(
+        cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), base: str | None = None
+    ) -> InferenceConfig:
+        """With settings from what a user chose.
+
+        Raises
+        ------
+        DualityError
+            If a choice is not a setting, its value is out of range, or a base model has it.
+        """
+        settings = Settings.of(**choices)
+        taken = [name for name in choices if name not in CHOICES]
+        if base is not None and taken:
+            raise DualityError(
+                f"the base model has its own {', '.join(taken)}, and a correction keeps them; leave them out (what can "
+                f"be chosen beside a base: {', '.join(CHOICES)})"
+            )
+        return cls(data, settings, folder, base)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The settings; beside a base model those that can be chosen."""
+        every = self.settings.to_dict()
+        return every if self.base is None else {name: every[name] for name in CHOICES}
+
+    @classmethod
+    def load(cls, path: str | Path, base: str | None = None) -> InferenceConfig:
+        """Read a YAML file: a list `data`, the fields of `Settings`, and `base` where a model is corrected.
+
+        Parameters
+        ----------
+        path : path
+        base : str, optional
+            Instead of the one in the file.
 
         Raises
         ------
@@ -97,7 +134,9 @@ class InferenceConfig:
         choices = {str(key): value for key, value in content.items()}
         entries = choices.pop("data")
         try:
-            return cls(tuple(_data(entry) for entry in entries), Settings.of(**choices), Path(path).parent)
+            named = word(choices.pop("base"), "base") if "base" in choices else None
+            found = tuple(_data(entry) for entry in entries)
+            return cls.of(found, choices, Path(path).parent, named if base is None else base)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -133,9 +172,12 @@ class InferenceConfig:
         """
         entries = [asdict(entry) for entry in self.data]
         for entry in entries:
-            if folder is not None and not os.path.isabs(entry["path"]):
-                entry["path"] = os.path.relpath(self.folder / entry["path"], folder)
-        return yaml.safe_dump({"data": entries, **self.settings.to_dict()}, sort_keys=False)
+            entry["path"] = self._relative(entry["path"], folder)
+        base = {} if self.base is None else {"base": self._relative(self.base, folder)}
+        return yaml.safe_dump({"data": entries, **base, **self.choices}, sort_keys=False)
+
+    def _relative(self, path: str, folder: str | Path | None) -> str:
+        return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)
 
 
 def _complaint(error: Exception) -> str:

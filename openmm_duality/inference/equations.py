@@ -57,6 +57,14 @@ class NormalEquations:
         self.moment += rows.T @ (weights * targets)
         self.square += float(np.sum(weights * targets**2))
 
+    def add_weighted(self, other: NormalEquations, weight: float) -> None:
+        """Take in other equations as if their rows were there so many times."""
+        self.gram += other.gram if weight == 1.0 else weight * other.gram
+        self.moment += weight * other.moment
+        self.size += weight * other.size
+        self.square += weight * other.square
+        self.weight += weight * other.weight
+
     def __add__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(
             self.gram + other.gram,
@@ -125,6 +133,40 @@ def solve(
     factor = cho_factor(matrix[np.ix_(kept, kept)], lower=True, overwrite_a=True)
     coefficients[kept] = cho_solve(factor, right[kept]) / scale[kept]
     return coefficients
+
+
+def carried_over(
+    deviations: FloatArray,
+    old: NormalEquations,
+    total: NormalEquations,
+    curvature: FloatArray,
+    strength: Regularisation,
+    scale: FloatArray,
+    free: int = 0,
+    kept: BoolArray | None = None,
+) -> FloatArray:
+    """How far refits still are from the solution when rows are added that they all share, shape (P, K).
+
+    A refit c + δ counts as the solution of the old equations for other targets, A (c + δ) in the place of A c; with the
+    new rows in A′, the solution of those targets is c′ + A′⁻¹ A δ. So the deviations shrink where the new rows inform.
+
+    Parameters
+    ----------
+    deviations : array, shape (P, K)
+        δ from the solution of the old equations.
+    old, total : NormalEquations
+        Before, and with the new rows.
+    curvature, strength, scale, free, kept
+        As for `solve`.
+    """
+    before, _, _ = scaled_system(old, curvature, strength, scale, free)
+    after, _, _ = scaled_system(total, curvature, strength, scale, free)
+    mine = np.ones(len(scale), dtype=bool) if kept is None else kept
+    square = np.ix_(mine, mine)
+    right = old.weight / total.weight * before[square] @ (scale[mine, None] * deviations[mine])
+    result = np.zeros_like(deviations)
+    result[mine] = cho_solve(cho_factor(after[square], lower=True), right) / scale[mine, None]
+    return result
 
 
 def scaled_system(

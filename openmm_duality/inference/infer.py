@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
+from openmm_duality.inference.calibration import calibration
+from openmm_duality.inference.committee import with_committee
+from openmm_duality.inference.domain import with_domain
 from openmm_duality.inference.errors import evaluate
 from openmm_duality.inference.inference import Inference, as_sets, timed
 from openmm_duality.inference.settings import Settings
@@ -14,6 +17,19 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
 _ERROR_FRAMES = 200  # evenly spaced, of every set
+_CALIBRATION_FRAMES = 12
+
+
+class Fit(Protocol):
+    """What the errors of a model need to know of its inference."""
+
+    @property
+    def sets(self) -> Sequence[DataSet]:
+        """The frames."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by what it was spent on."""
 
 
 def infer(
@@ -52,7 +68,45 @@ def infer(
     measured = measurable(test)
     inference = Inference.of(as_sets(data), chosen, progress)
     losses = inference.losses([preferred[0] for preferred in inference.preferences])
-    return with_errors(losses, inference, measured, progress)
+    return completed(losses, inference, measured, progress)
+
+
+def completed(
+    losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
+) -> AgentLosses:
+    """The losses of an inference with their committee, their domain, and their errors.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    inference : Inference
+    test : mapping of names to Frames
+    progress : bool
+        Whether to show bars.
+    """
+    losses = with_committee(losses, inference)
+    with timed(inference.seconds, "domain"):
+        losses = with_domain(losses, inference.sets, inference.seen)
+    return with_calibration(with_errors(losses, inference, test, progress), test, progress)
+
+
+def with_calibration(losses: AgentLosses, test: Mapping[str, Frames], progress: bool = False) -> AgentLosses:
+    """The losses with a judgement of their uncertainty on all held-out frames together, in their metadata.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+        Without a committee they come back as they are.
+    test : mapping of names to Frames
+    progress : bool
+        Whether to show bars.
+    """
+    if losses.committee is None or not test:
+        return losses
+    seconds = dict(losses.metadata["seconds"])
+    with timed(seconds, "calibration"):
+        judged = calibration(losses, list(test.values()), at_most=_CALIBRATION_FRAMES, progress=progress)
+    return replace(losses, metadata={**losses.metadata, "calibration": judged.to_dict(), "seconds": seconds})
 
 
 def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
@@ -73,15 +127,13 @@ def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
     return {name: frames for name, frames in groups.items() if has_target(frames)}
 
 
-def with_errors(
-    losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
-) -> AgentLosses:
+def with_errors(losses: AgentLosses, inference: Fit, test: Mapping[str, Frames], progress: bool = False) -> AgentLosses:
     """The losses of an inference with their errors and the time spent in their metadata.
 
     Parameters
     ----------
     losses : AgentLosses
-    inference : Inference
+    inference : Inference or Correction
     test : mapping of names to Frames
     progress : bool
         Whether to show bars.

@@ -135,7 +135,7 @@ class Inference:
         curvatures = CURVATURES if self.settings.curvature is None else (self.settings.curvature,)
         candidates = [Regularisation(r, c) for r, c in product(ridges, curvatures)]
         result = []
-        with timed(self.seconds, "regularisation"), _determined():
+        with timed(self.seconds, "regularisation"), determined():
             for folds, penalty in zip(self.equations.folds, self.penalties, strict=True):
                 if len(candidates) > 1 and len(folds) < 2:
                     raise DualityError(
@@ -159,7 +159,7 @@ class Inference:
         selection: dict[str, str] = {}
         masks: dict[str, FloatArray] = {}
         shares = layout.shares(settings.max_coefficients)
-        with timed(self.seconds, "solution"), _determined():
+        with timed(self.seconds, "solution"), determined():
             for k, (problem, total, penalty, strength) in enumerate(
                 zip(layout.problems, self.totals, self.penalties, strengths, strict=True)
             ):
@@ -218,7 +218,8 @@ def meetings(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]
 
 
 @contextmanager
-def _determined() -> Iterator[None]:
+def determined() -> Iterator[None]:
+    """Turn a factorisation that fails into an error for the user."""
     try:
         yield
     except np.linalg.LinAlgError as error:

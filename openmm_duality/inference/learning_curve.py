@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from openmm_duality.inference.correct import correct
+from openmm_duality.inference.correction import CHOICES
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.infer import infer
 from openmm_duality.inference.settings import Settings
@@ -49,6 +51,7 @@ def learning_curve(
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
     whole: AgentLosses | None = None,
+    base: AgentLosses | None = None,
     progress: bool = False,
 ) -> LearningCurve:
     """Infer from evenly spaced parts of the training frames, and judge each on the same held-out frames.
@@ -63,6 +66,8 @@ def learning_curve(
         Parts of every data set; at least ten frames of each are taken where there are so many.
     whole : AgentLosses, optional
         The model of all frames with these settings, where it is there already.
+    base : AgentLosses, optional
+        A model that the frames correct, instead of inferring new ones; of the settings those of a correction count.
     progress : bool
         Whether to show bars.
     """
@@ -74,7 +79,13 @@ def learning_curve(
         if count in counts:  # the least that is taken
             continue
         every = count == sum(len(s.frames) for s in sets)
-        losses = whole if every and whole is not None else infer(part, settings=settings, progress=progress)
+        if every and whole is not None:
+            losses = whole
+        elif base is not None:
+            chosen = {name: getattr(settings, name) for name in CHOICES}
+            losses = correct(base, part, progress=progress, **chosen)
+        else:
+            losses = infer(part, settings=settings, progress=progress)
         counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))

@@ -81,6 +81,8 @@ class Settings:
         Strengths of the regularisers; None chooses them on contiguous blocks of time.
     blocks : int
         Number of those blocks.
+    members : int
+        Of the committee: refits to resampled blocks, by which the model knows how far to trust a force; 0 for none.
     max_coefficients : int or None
         Keep at most so many coefficients, those that pay most; None keeps all.
     keep_equations : bool
@@ -113,6 +115,7 @@ class Settings:
     ridge: float | None = None
     curvature: float | None = None
     blocks: int = 5
+    members: int = 16
     max_coefficients: int | None = None
     keep_equations: bool = False
     large_force: float = 30.0 * ELECTRONVOLT
@@ -148,6 +151,8 @@ class Settings:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise DualityError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        if self.members < 0 or self.members == 1:
+            raise DualityError(f"members must be 0, for no committee, or at least 2, got {self.members}")
         if self.max_coefficients is not None and self.max_coefficients < 1:
             raise DualityError(f"max_coefficients must be at least 1, got {self.max_coefficients}")
         for name in ("ridge", "curvature"):
@@ -175,7 +180,7 @@ class Settings:
         for name in ("ridge", "curvature"):
             if choices.get(name) is not None:
                 choices[name] = number(choices[name], name)
-        for name in ("pair_functions", "functions", "coarse_functions", "intervals", "blocks"):
+        for name in ("pair_functions", "functions", "coarse_functions", "intervals", "blocks", "members"):
             if name in choices:
                 choices[name] = whole(choices[name], name)
         if choices.get("max_coefficients") is not None:

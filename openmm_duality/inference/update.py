@@ -13,9 +13,11 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.accumulate import accumulate
+from openmm_duality.inference.committee import committee_deviations, with_members
 from openmm_duality.inference.design import Design
+from openmm_duality.inference.domain import with_wider_domain
 from openmm_duality.inference.energies import composition, energy_constants
-from openmm_duality.inference.equations import Regularisation, solve
+from openmm_duality.inference.equations import Regularisation, carried_over, solve
 from openmm_duality.inference.inference import as_sets, meetings
 from openmm_duality.inference.kept import keep, kept
 from openmm_duality.inference.penalty import curvature_penalty
@@ -31,7 +33,8 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
     """The model that a fit to its old frames and these would give, with the same basis, scales and regularisation.
 
     The coefficients that `max_coefficients` kept stay the same ones. The core is tested in the new frames, and grows
-    where it has to.
+    where it has to. The members of the committee take in the new frames too (`equations.carried_over`; calibrated as
+    before), and the domain is widened to hold them.
 
     Parameters
     ----------
@@ -50,18 +53,13 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
         inferred anew.
     """
     if not losses.equations:
+        if "corrected_from" in losses.metadata:
+            raise DualityError(
+                "a corrected model keeps no equations; correct its base model again with all dear frames"
+            )
         raise DualityError("the model kept no equations to add frames to; infer it with keep_equations: true")
     sets = as_sets(data)
-    for s in sets:
-        losses.index_of(s.frames.species)
-    seen = survey((s.frames for s in sets), losses.species, losses.grid).shortest
-    for a, b in np.argwhere(np.isfinite(seen) & ~(seen >= losses.shortest)):
-        known = losses.shortest[a, b]
-        unlike = "which it has never seen" if np.isnan(known) else f"closer than the {known:.4f} nm it has seen"
-        raise DualityError(
-            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {seen[a, b]:.4f} nm, {unlike}: the "
-            "functions of the model level off there; infer it anew from all frames"
-        )
+    check_known(losses, sets, "infer it anew from all frames")
     zeros = losses.metadata["energy_zeros"]
     for s in sets:
         if zeros and s.frames.energies is not None and composition(s.frames.species) not in zeros:
@@ -71,16 +69,22 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
                 "frames"
             )
     design = Design.of(losses, len(zeros))
-    settings = Settings.of(**losses.metadata["settings"])
+    settings = replace(Settings.of(**losses.metadata["settings"]), members=0)
     new = accumulate(sets, losses.species, design, settings, zeros, progress)
-    totals, solutions = [], []
+    totals, solutions, members = [], [], []
+    deviations = committee_deviations(losses, design.layout)
     for k, problem in enumerate(design.layout.problems):
-        total = sum(new.folds[k], kept(losses.equations, k))
+        old = kept(losses.equations, k)
+        total = sum(new.parts[k], old)
         strength = Regularisation(**losses.metadata["regularisation"][k])
         penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
         mask = losses.equations[f"{k}/kept"] > 0.0 if f"{k}/kept" in losses.equations else None
         totals.append(total)
-        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"], len(zeros), mask))
+        scale = losses.equations[f"{k}/scale"]
+        solutions.append(solve(total, penalty, strength, scale, len(zeros), mask))
+        if deviations:
+            moved = carried_over(deviations[k], old, total, penalty, strength, scale, len(zeros), mask)
+            members.append(solutions[k][:, None] + moved)
     u, weights, couplings = design.layout.unpack(solutions)
     fixed = {name: array for name, array in losses.equations.items() if name.endswith(("/scale", "/kept"))}
     data_sets = [*losses.metadata["data"], *map(described, sets)]
@@ -89,6 +93,7 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
         pair_coefficients=u,
         weights=weights,
         couplings=couplings,
+        committee=with_members(losses.committee, design.layout, members),
         equations={**keep(totals), **fixed},
         metadata={
             **losses.metadata,
@@ -100,4 +105,32 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
             "seconds": {},
         },
     )
-    return with_core(updated, meetings(sets), new.largest_force, weakest=losses.core_strength)
+    grown = with_core(updated, meetings(sets), new.largest_force, weakest=losses.core_strength)
+    return with_wider_domain(grown, losses, sets)
+
+
+def check_known(losses: AgentLosses, sets: Sequence[DataSet], remedy: str) -> None:
+    """Refuse frames with a species that the model does not know, or a distance that it has not seen.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    sets : sequence of DataSet
+    remedy : str
+        What to do about a distance, for the message.
+
+    Raises
+    ------
+    DualityError
+        If there is one.
+    """
+    for s in sets:
+        losses.index_of(s.frames.species)
+    seen = survey((s.frames for s in sets), losses.species, losses.grid).shortest
+    for a, b in np.argwhere(np.isfinite(seen) & ~(seen >= losses.shortest)):
+        known = losses.shortest[a, b]
+        unlike = "which it has never seen" if np.isnan(known) else f"closer than the {known:.4f} nm it has seen"
+        raise DualityError(
+            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {seen[a, b]:.4f} nm, {unlike}: the "
+            f"functions of the model level off there; {remedy}"
+        )

@@ -3,5 +3,13 @@
 from openmm_duality.report.benchmarks import benchmark_figures, cost_figure, write_benchmark_figures
 from openmm_duality.report.learning import learning_curve_figure
 from openmm_duality.report.page import write_report
+from openmm_duality.report.uncertainty import calibration_figure
 
-__all__ = ["benchmark_figures", "cost_figure", "learning_curve_figure", "write_benchmark_figures", "write_report"]
+__all__ = [
+    "benchmark_figures",
+    "calibration_figure",
+    "cost_figure",
+    "learning_curve_figure",
+    "write_benchmark_figures",
+    "write_report",
+]

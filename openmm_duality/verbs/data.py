@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write
 
 
 @click.command()
@@ -27,15 +30,45 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.argument("data", type=PATH)
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Look at the last 20 % by time only.")
+@click.option("--figure", type=PATH, help="Write predicted against found errors to a PNG file.")
 @json_option
 @overwrite_option
-def evaluate(model: Path, data: Path, every: int, held_out: bool, json_file: Path | None, overwrite: bool) -> None:
-    """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces."""
-    check_outputs(overwrite, json_file)
+def evaluate(
+    model: Path,
+    data: Path,
+    every: int,
+    held_out: bool,
+    figure: Path | None,
+    json_file: Path | None,
+    overwrite: bool,
+) -> None:
+    """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces.
+
+    Where the model has a committee, its predicted uncertainty is held against the errors too.
+    """
+    check_outputs(overwrite, json_file, figure)
     losses = duality.AgentLosses.load(model)
+    if figure is not None and losses.committee is None:
+        raise DualityError(f"{model} has no committee, so it predicts no errors that a figure could show")
     frames = duality.read(data)
     if held_out:
         frames = frames.split()[1]
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))
-    write_json(json_file, table.to_dict(), overwrite)
+    figures = table.to_dict()
+    if losses.committee is not None:
+        judged = duality.calibration(losses, frames[::every], progress=True)
+        click.echo(f"\n{judged}")
+        figures["calibration"] = judged.to_dict()
+        if figure is not None:
+            _draw(judged, figure, overwrite)
+    write_json(json_file, figures, overwrite)
+
+
+def _draw(calibration: Any, path: Path, overwrite: bool) -> None:
+    from openmm_duality.report import calibration_figure
+    from openmm_duality.report.style import png
+
+    with atomic_write(path, overwrite) as temporary:
+        temporary.write_bytes(png(calibration_figure(calibration)))
+    click.echo(f"The figure: {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from openmm_duality.files import atomic_write
 @click.command()
 @click.argument("config", type=PATH, required=False)
 @click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
+@click.option("--base", type=PATH, help="Correct this model with the data, instead of inferring a new one.")
 @click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
 @click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
@@ -33,6 +35,7 @@ from openmm_duality.files import atomic_write
 def infer(
     config: Path | None,
     data: tuple[Path, ...],
+    base: Path | None,
     model: Path,
     curve: bool,
     check: bool,
@@ -45,6 +48,8 @@ def infer(
     The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
     configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
     With --check, the regularisation is chosen among models that stay whole in short runs; exit code 1 if none does.
+    With --base (or the key `base`), the data are frames of a dearer method, and what they differ in from a model of a
+    cheap one is added to it; --check then checks the corrected model.
 
     \b
     CONFIG.yaml:
@@ -57,9 +62,9 @@ def infer(
         - {path: water64-distorted/distorted, weight: 0.2}
     """
     from openmm_duality.dynamics.checks import Check
+    from openmm_duality.inference.calibration import Calibration
     from openmm_duality.inference.config import DataConfig, InferenceConfig
     from openmm_duality.inference.errors import ErrorTable, format_tables
-    from openmm_duality.inference.settings import Settings
 
     if model.suffix != ".safetensors":
         raise DualityError(
@@ -80,15 +85,17 @@ def infer(
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
     if config is None:
-        resolved = InferenceConfig(tuple(DataConfig(str(path)) for path in data), Settings.of(**choices))
+        named = None if base is None else str(base)
+        resolved = InferenceConfig.of(tuple(DataConfig(str(path)) for path in data), choices, base=named)
     else:
-        loaded = InferenceConfig.load(config)
-        settings = Settings.of(**{**loaded.settings.to_dict(), **choices})
-        resolved = InferenceConfig(loaded.data, settings, loaded.folder)
+        loaded = InferenceConfig.load(config, None if base is None else str(base.absolute()))
+        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.base)
     sets, held_out = resolved.read()
     begin = time.perf_counter()
     asked = {"test": held_out, "settings": resolved.settings, "progress": True}
-    if check:
+    if resolved.base is not None:
+        losses = _corrected(resolved, sets, held_out, check)
+    elif check:
         losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **asked)
     else:
         losses = duality.infer(sets, **asked)
@@ -98,6 +105,10 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    if "correction" in losses.metadata:
+        click.echo("\n" + "\n".join(_described(losses.metadata["correction"], errors["test"])))
+    if "calibration" in losses.metadata:
+        click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
     if losses.metadata["selection"]:
         click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
     for candidate in losses.metadata.get("failed_candidates", ()):
@@ -123,8 +134,10 @@ def infer(
         "train": errors["train"].get(first),
         "test": errors["test"].get(first),
         "sets": errors,
+        "correction": losses.metadata.get("correction"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
+        "calibration": losses.metadata.get("calibration"),
     }
     if plot is not None:
         figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)
@@ -140,6 +153,35 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise DualityError(f"{name}: expected whole numbers with commas between them, got {text!r}") from None
 
 
+def _corrected(resolved: Any, sets: Any, held_out: Any, check: bool) -> Any:
+    """The base model corrected with the data, and checked where that was asked for."""
+    losses = duality.correct(resolved.folder / resolved.base, sets, test=held_out, progress=True, **resolved.choices)
+    if not check:
+        return losses
+    checks = duality.check_stability(losses, duality.read_start(sets[0].frames), progress=True)
+    return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
+
+
+def _described(correction: Any, test: Any) -> list[str]:
+    """What a correction did to the errors, with error bars over which frames it was fitted to."""
+    lines = ["Correction (RMSE per component in meV/Å, ± one standard error over blocks of the frames)"]
+    if correction["blocks"]:
+        before, after = (correction["blocks"][when] for when in ("before", "after"))
+        lines.append(
+            f"  blocks left out in turn, weighted as in the fit: {before['force_rmse']:.1f} before, "
+            f"{after['force_rmse']:.1f} ± {after['error']:.1f} after"
+        )
+    for name, table in test.items():
+        before, bars = correction["before"]["test"][name]["force_rmse"], correction["error"].get(name, {})
+        parts = [
+            f"{'molecules' if key == 'molecular' else key} {before[key]:.1f} → {rmse:.1f}"
+            + (f" ± {bars[key]:.1f}" if key in bars else "")
+            for key, rmse in table["force_rmse"].items()
+        ]
+        lines.append(f"  {name}, held out: {', '.join(parts)}")
+    return lines
+
+
 def _learning_curve(
     losses: Any, resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool
 ) -> dict[str, Any]:
@@ -150,7 +192,8 @@ def _learning_curve(
     test = next(iter(held_out.values()))
     # a model that --check chose against the preference is not one of this curve
     whole = None if losses.metadata.get("failed_candidates") else losses
-    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, progress=True)
+    base = None if resolved.base is None else duality.AgentLosses.load(resolved.folder / resolved.base)
+    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, base=base, progress=True)
     click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

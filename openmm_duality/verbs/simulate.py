@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from openmm import unit
 
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
 from openmm_duality.verbs.structures import molecules_of, read_structure, structure_options
 
@@ -51,6 +53,14 @@ from openmm_duality.verbs.structures import molecules_of, read_structure, struct
 @structure_options
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
+@click.option(
+    "--guard",
+    type=click.Choice(["warn", "stop", "collect", "off"]),
+    help="What to do where the model does not know its way: warn (alarms.csv; the default), stop, collect the frames "
+    "(collected.xyz) for the reference to label, or nothing.",
+)
+@click.option("--guard-interval", default="50 fs", show_default=True, help="Time between looks of the guard.")
+@click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
 @click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks, or broke.")
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
@@ -58,7 +68,9 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     """Run learning dynamics with MODEL in a folder: DCD, log, checkpoint.
 
     The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
-    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules.
+    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules, and with --guard
+    stop also where the model does not know the surroundings. The log holds the mean and the largest predicted
+    uncertainty of forces.
     """
     from openmm_duality.dynamics.integrators import positive
     from openmm_duality.lowering.backends import default_backend
@@ -66,8 +78,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
     start = read_structure(options["start"], options["cell"], options["supercell"])
-    timestep, duration, report = (
-        positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report")
+    timestep, duration, report, between = (
+        positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report", "guard_interval")
     )
     topology = duality.create_topology(start.species, molecules_of(losses, start), start.cell)
     backend = options["backend"] or default_backend(options["platform"])
@@ -86,11 +98,17 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         seed=options["seed"],
         species=start.species,
         limits=duality.Limits.of(losses, options["allow_broken"]),
+        guard=_guard(losses, start.species, options["guard"], round(between / timestep), options["uncertainty"]),
         save_velocities=options["velocities"],
         metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
     )
     click.echo(result.message)
-    figures = {"status": result.status, "reason": result.reason, "ms_per_step": result.ms_per_step}
+    figures = {
+        "status": result.status,
+        "reason": result.reason,
+        "ms_per_step": result.ms_per_step,
+        "alarms": result.alarms,
+    }
     write_json(json_file, figures, overwrite)
     if result.status == "stopped":
         sys.exit(1)
@@ -108,6 +126,16 @@ def _integrator(name: str, temperature: str, friction: str, timestep: float) -> 
     if name == "langevin":
         return duality.LangevinLearningIntegrator(kelvin, rate, timestep)
     return duality.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+
+
+def _guard(losses: Any, species: Sequence[str], action: str | None, interval: int, per_atom: bool) -> Any:
+    """The guard of a run; none where there is nothing to guard with and nobody asked for one."""
+    nothing = losses.domain is None and losses.committee is None
+    if action == "off" or (action is None and nothing and not per_atom):
+        if per_atom:
+            raise DualityError("--uncertainty is written by the guard; leave out --guard off")
+        return None
+    return duality.Guard(losses, species, action or "warn", max(1, interval), per_atom)
 
 
 def _described(losses: Any) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.accumulate import accumulate
 from openmm_duality.inference.design import Design
-from openmm_duality.inference.equations import NormalEquations, Regularisation, solve
+from openmm_duality.inference.equations import NormalEquations, Regularisation, carried_over, solve
 from openmm_duality.inference.kept import keep, kept
 from openmm_duality.inference.learning_curve import learning_curve
 from openmm_duality.inference.penalty import curvature_penalty
 from openmm_duality.inference.selection import select
 from openmm_duality.inference.update import update
-from openmm_duality.losses import GRADIENTS, AgentLosses
+from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses.committee import spread
+from openmm_duality.losses.evaluator import Surroundings
 from openmm_duality.report import learning_curve_figure
 from tests.systems import labelled, random_frames, random_losses, rms
 from tests.water import liquid
@@ -152,3 +155,52 @@ def test_a_learning_curve_falls():
     assert curve.tables[1].force_rmse["all"] < curve.tables[0].force_rmse["all"]
     assert "40" in str(curve)
     assert len(learning_curve_figure(curve).axes[0].lines) == 1  # no molecules here
+
+
+def test_the_committee_and_the_domain_take_in_the_new_frames(tmp_path):
+    """The spread shrinks where the new frames inform, and what they hold is known afterwards."""
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(12, seed=9, least=0.17), truth)
+    losses = infer(old, form="quadratic", keep_equations=True, ridge=1e-5, curvature=1e-6, **SMALL)
+    updated = update(losses, new)
+    before, after = (spreads_of(model, new) for model in (losses, updated))
+    assert after.mean() < 0.9 * before.mean()
+    np.testing.assert_array_equal(updated.committee.residual, losses.committee.residual)
+    assert (updated.domain.seen >= losses.domain.seen).all()
+    kinds = updated.index_of(new.species)
+    for t in range(len(new)):
+        seen = Surroundings.of(updated, new.positions[t], new.species, new.cell(t))
+        phi, own = surroundings(seen.moments, updated.basis.size), seen.evaluate(updated).losses
+        found = updated.domain.familiarity(phi, np.zeros_like(updated.domain.seen, dtype=bool), own, kinds)
+        assert found.surroundings.max() <= 1.0 + 1e-9
+        assert found.losses.max() <= 1.0 + 1e-9
+
+
+def spreads_of(model, frames):
+    """s of every agent in every frame."""
+    places = [(frames.positions[t], frames.species, frames.cell(t)) for t in range(len(frames))]
+    members = [[evaluate_agents(member, *place).forces for place in places] for member in model.members()]
+    return np.sqrt(spread(np.array(members)))
+
+
+def test_members_carried_over_are_the_refits_with_the_new_rows_added():
+    """A member that was fitted to other targets, and then sees the rows that all share."""
+    rng = np.random.default_rng(4)
+    rows, more = rng.normal(size=(40, 6)), rng.normal(size=(25, 6))
+    targets, shared = rng.normal(size=(3, 40)), rng.normal(size=25)
+    strength, penalty = Regularisation(1e-2, 0.0), np.zeros((6, 6))
+
+    def equations(*parts):
+        total = NormalEquations.empty(6)
+        for x, y in parts:
+            total.add(x, y, np.ones(len(x)))
+        return total
+
+    old = [equations((rows, y)) for y in targets]
+    whole = [equations((rows, y), (more, shared)) for y in targets]
+    scale = np.sqrt(np.diag(whole[0].gram) / whole[0].weight)
+    solved = [solve(e, penalty, strength, scale) for e in old]
+    deviations = np.stack([c - solved[0] for c in solved[1:]], axis=1)
+    moved = carried_over(deviations, old[0], whole[0], penalty, strength, scale)
+    expected = [solve(e, penalty, strength, scale) for e in whole]
+    np.testing.assert_allclose(expected[0][:, None] + moved, np.stack(expected[1:], axis=1), atol=1e-12)

@@ -1,0 +1,73 @@
+"""The committee of a corrected model: every member of the base's, corrected with resampled blocks of the dear frames.
+
+So its spread holds both what the cheap data leave open and what the few dear frames do. As for an inference, it is
+calibrated on the last block, left out of a correction made for that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from openmm_duality.inference.committee import calibrate, committee_deviations, judged, limits, stacked
+from openmm_duality.inference.correction import Correction
+from openmm_duality.inference.equations import NormalEquations, Regularisation
+from openmm_duality.inference.layout import FloatArray
+from openmm_duality.losses.committee import Committee
+from openmm_duality.losses.model import AgentLosses
+
+_LEAST_BLOCKS = 4
+_SEED = 1
+
+
+def with_corrected_committee(
+    corrected: AgentLosses, correction: Correction, strengths: Sequence[Regularisation]
+) -> AgentLosses:
+    """The corrected losses with their committee; none where the base has none, or the dear frames make too few blocks.
+
+    Parameters
+    ----------
+    corrected : AgentLosses
+    correction : Correction
+    strengths : sequence of Regularisation
+        By problem.
+    """
+    base, layout = correction.base, correction.design.layout
+    blocks = len(correction.folds[0])
+    if base.committee is None or blocks < _LEAST_BLOCKS:
+        reason = "the base has none" if base.committee is None else f"fewer than {_LEAST_BLOCKS} blocks of dear frames"
+        return replace(corrected, metadata={**corrected.metadata, "committee": {"members": 0, "reason": reason}})
+    start = layout.pack(base.pair_coefficients, base.weights, base.couplings)
+    deviations = committee_deviations(base, layout)
+    draws = np.random.default_rng(_SEED)
+
+    def refit(weights: FloatArray, member: int | None) -> list[FloatArray]:
+        """Coefficients by problem of a member of the base, or the base itself, corrected with weighted blocks."""
+        begun = [c if member is None else c + d[:, member] for c, d in zip(start, deviations, strict=True)]
+        equations = []
+        for folds, free, there, first in zip(correction.folds, correction.free, start, begun, strict=True):
+            total = NormalEquations.empty(len(folds[0].moment))
+            for fold, weight in zip(folds, weights, strict=False):
+                if weight:
+                    total.add_weighted(fold, float(weight))
+            total.moment -= total.gram @ (first - there)[free]
+            equations.append(total)
+        return [c + d for c, d in zip(begun, correction.differences(equations, strengths), strict=True)]
+
+    def drawn(count: int) -> list[list[FloatArray]]:
+        """Every member, corrected with as many blocks as there are, drawn with replacement from the first ones."""
+        rows = draws.multinomial(count, np.full(count, 1.0 / count), size=len(deviations[0].T))
+        return [refit(row.astype(float), k) for k, row in enumerate(rows)]
+
+    seen = judged(
+        correction.sets, base.species, correction.design, refit(np.ones(blocks - 1), None), drawn(blocks - 1),
+        (blocks - 1, blocks),
+    )  # fmt: skip
+    errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
+    residual, scale = calibrate(errors, spreads, kinds, len(base.species))
+    members = stacked([layout.unpack(solutions) for solutions in drawn(blocks)])
+    committee = Committee(**members, residual=residual, scale=scale, limit=limits(seen, residual, scale))
+    told = {"members": committee.size, "blocks": blocks, "calibrated_on": {"block": blocks, "agents": len(kinds)}}
+    return replace(corrected, committee=committee, metadata={**corrected.metadata, "committee": told})

@@ -1,0 +1,150 @@
+"""The domain: what is known is known, and what is not is found; and its place in the model file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.container import read_container, write_container
+from openmm_duality.errors import DualityError
+from openmm_duality.losses import AgentLosses
+from openmm_duality.losses.domain import Domain, KnownSurroundings, mean_losses
+from tests.systems import random_losses
+
+KIND = "openmm_duality losses 1"
+KINDS = np.array([0, 0, 1, 1, 1])
+INTERVALS = 8
+
+
+def domain(components=2):
+    """Of two species: φ near (1, 2, 3) with widths 0.1 and 0.5 of the first two; losses near −5 and −1."""
+    whitening = np.zeros((3, components))
+    whitening[0, 0] = 1.0 / 0.1
+    whitening[1, 1] = 1.0 / 0.5
+    known = KnownSurroundings(np.array([1.0, 2.0, 3.0]), whitening, 4.0)
+    seen = np.ones((2, 2, INTERVALS))
+    seen[..., :2] = 0.0
+    seen[0, 1, 5] = seen[1, 0, 5] = 0.0
+    return Domain(seen, (known, known), np.array([[-5.0, 0.5], [-1.0, 0.1], [-2.6, 0.2]]), 3.0, agents=5.0)
+
+
+def known_configuration():
+    """φ, intervals and losses as the data have them."""
+    present = np.zeros((2, 2, INTERVALS), dtype=bool)
+    present[..., 3:5] = True
+    return np.tile([1.0, 2.0, 3.0], (5, 1)), present, np.array([-5.0, -5.0, -1.0, -1.0, -1.0])
+
+
+def test_a_known_configuration_is_known():
+    found = domain().familiarity(*known_configuration(), KINDS)
+    assert not found.unseen.any()
+    np.testing.assert_allclose(found.surroundings, 0.0)
+    np.testing.assert_allclose(found.losses, 0.0, atol=1e-12)
+    assert found.losses.shape == (3,)
+
+
+def test_distances_that_the_data_never_held_are_found_where_they_are():
+    phi, present, losses = known_configuration()
+    present[0, 1, 5] = present[1, 0, 5] = True
+    present[1, 1, 5] = True  # known of this pair
+    found = domain().familiarity(phi, present, losses, KINDS)
+    assert np.argwhere(found.unseen).tolist() == [[0, 1, 5], [1, 0, 5]]
+
+
+def test_surroundings_are_as_far_as_their_farthest_component():
+    phi, present, losses = known_configuration()
+    phi[1, 0] += 0.1 * 4.0 * 1.5  # half as much again as the limit
+    phi[2, 1] -= 0.5 * 4.0 * 0.9  # within it
+    phi[3, 2] += 1e6  # where the data have no width, nothing is known of it
+    found = domain().familiarity(phi, present, losses, KINDS)
+    np.testing.assert_allclose(found.surroundings, [0.0, 1.5, 0.9, 0.0, 0.0], atol=1e-12)
+
+
+def test_mean_losses_that_the_data_do_not_reach_are_found_above_and_below():
+    phi, present, losses = known_configuration()
+    for sign in (1.0, -1.0):
+        found = domain().familiarity(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), KINDS)
+        # the mean of the second species moves by 0.4, four deviations of three; that of all by 0.24
+        np.testing.assert_allclose(found.losses, [0.0, 4.0 / 3.0, 0.24 / 0.6], atol=1e-12)
+
+
+def test_mean_losses_of_fewer_agents_may_fluctuate_more_and_those_of_more_agents_as_in_the_data():
+    phi, present, losses = known_configuration()
+    losses = losses + 1.0
+    found = domain().familiarity(phi, present, losses, KINDS)
+    fewer = replace(domain(), agents=20.0).familiarity(phi, present, losses, KINDS)
+    more = replace(domain(), agents=2.0).familiarity(phi, present, losses, KINDS)
+    np.testing.assert_allclose(fewer.losses, 0.5 * found.losses)
+    np.testing.assert_array_equal(more.losses, found.losses)
+
+
+def test_a_species_without_agents_is_no_reason_for_an_alarm():
+    phi, present, _ = known_configuration()
+    kinds = np.ones(5, dtype=int)
+    losses = np.full(5, -1.0)
+    means = mean_losses(losses, kinds, 2)
+    assert np.isnan(means[0])
+    np.testing.assert_allclose(means[1:], -1.0)
+    found = domain().familiarity(phi, present, losses, kinds)
+    assert found.losses[0] == 0.0
+    assert found.losses[1] == pytest.approx(0.0, abs=1e-12)
+    assert found.losses[2] == pytest.approx(1.6 / 0.6)
+
+
+def test_numbers_that_are_not_finite_are_never_known():
+    phi, present, losses = known_configuration()
+    phi[4, 0] = np.nan
+    losses[0] = np.nan
+    found = domain().familiarity(phi, present, losses, KINDS)
+    assert not found.surroundings[4] <= 1.0
+    assert not found.losses[0] <= 1.0
+    assert not found.losses[2] <= 1.0
+    assert found.losses[1] == pytest.approx(0.0, abs=1e-12)
+
+
+def model():
+    """Random losses with the domain of their two species, on their grid."""
+    losses = random_losses("pair", species=("Ar", "Kr"))
+    grid = np.ones((2, 2, losses.grid.intervals))
+    return replace(losses, domain=replace(domain(), seen=grid))
+
+
+def test_a_loaded_domain_is_the_saved_one(tmp_path):
+    losses = model()
+    losses.save(tmp_path / "m.safetensors")
+    again = AgentLosses.load(tmp_path / "m.safetensors")
+    expected, found = losses.domain.to_arrays(), again.domain.to_arrays()
+    assert expected.keys() == found.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert again.committee is None
+    assert [type(known.limit) for known in again.domain.surroundings] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("seen", None),
+        ("1/limit", None),
+        ("0/centre", lambda a: a[:2]),
+        ("0/limit", lambda a: a[:0]),
+        ("seen", lambda a: a[:1]),
+        ("seen", lambda a: a[..., :-1]),
+        ("losses", lambda a: a[:2]),
+        ("1/whitening", lambda a: a[:, :0]),
+        ("limit", lambda a: np.inf * a),
+    ],
+)
+def test_a_damaged_domain_is_refused_with_the_file_and_what_to_do(name, change, tmp_path):
+    path = tmp_path / "model.safetensors"
+    model().save(path)
+    arrays, header = read_container(path, KIND)
+    if change is None:
+        del arrays[f"domain/{name}"]
+    else:
+        arrays[f"domain/{name}"] = np.ascontiguousarray(change(arrays[f"domain/{name}"]))
+    write_container(path, KIND, arrays, header, overwrite=True)
+    with pytest.raises(DualityError, match=r"model\.safetensors.*infer the model again"):
+        AgentLosses.load(path)
