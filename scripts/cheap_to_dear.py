@@ -6,12 +6,14 @@ The cheap models are inferred from examples/water.yaml (64 H2O, committee networ
 H2O, and kept in the working folder. The dear frames are those of examples/water32-revpbe-d3. The last fifth of them by
 time is held out, after a gap of 0.5 ps. Of the others, sets of frames are drawn several times, each spread over all of
 their time: it is cut into as many equal stretches as there are to be frames, and one frame is drawn from each. Killed,
-the script goes on with what the working folder holds.
+the script goes on with what the working folder holds of the same data, configuration and cutoff, whose mark is in the
+names of its files.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/cheap-to-dear"), help="without .png and .json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    train, test = apart(duality.read(arguments.data))
+    dear = duality.read(arguments.data)
+    train, test = apart(dear)
+    arguments.mark = mark(*inferred_from(), *dear.source, GAP, SMALL, RIDGES, CURVATURES)
     print(f"{len(train)} dear frames up to {train.times[-1]:.2f} ps; held out: {len(test)} from {test.times[0]:.2f} ps")
     cheap = {form: cheap_model(form, arguments.work) for form in arguments.forms}
     before = {form: duality.evaluate(losses, test).force_rmse for form, losses in cheap.items()}
@@ -77,9 +81,19 @@ def apart(frames: Any) -> tuple[Any, Any]:
     return frames[np.flatnonzero(frames.times < test.times[0] - GAP + 1e-9)], test
 
 
+def inferred_from() -> tuple[object, ...]:
+    """What the cheap models come from."""
+    return CUTOFF, (EXAMPLES / "water.yaml").read_text("utf-8")
+
+
+def mark(*made_of: object) -> str:
+    """A few letters that differ where any of these does."""
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()[:8]
+
+
 def cheap_model(form: str, work: Path) -> Any:
     """The model of the committee network, from the working folder where it is there already."""
-    file = work / f"cheap-{form}.safetensors"
+    file = work / f"cheap-{form}-{mark(*inferred_from())}.safetensors"
     if not file.exists():
         loaded = InferenceConfig.load(EXAMPLES / "water.yaml")
         config = InferenceConfig.of(loaded.data, {**loaded.choices, "form": form, "cutoff": CUTOFF}, loaded.folder)
@@ -106,7 +120,7 @@ def curve(what: str, form: str, cheap: Any, train: Any, test: Any, arguments: An
     for count in (*COUNTS, len(train)):
         found = []
         for k, chosen in enumerate(draws(len(train), count, arguments.draws)):
-            file = arguments.work / f"{what}-{form.replace(' ', '-')}-{count}-{k}.json"
+            file = arguments.work / f"{what}-{form.replace(' ', '-')}-{count}-{k}-{arguments.mark}.json"
             if not file.exists():
                 write(file, json.dumps(measured(what, form, cheap, train[chosen], test)).encode())
             found.append(json.loads(file.read_text()))

@@ -1,8 +1,8 @@
 """How often the tests of `compare` call equal sources different: windows of one long run held against each other.
 
 Windows as long as a run are held against windows as long as a reference, at least 5 ps away from them. Prints how many
-pairs of windows could be tested, and what share of those was rejected at 5 % and at 1 %. Pairs share windows: from 1 ns
-the shares are known to 2 or 3 %.
+pairs of windows could be tested, what share of those was rejected at 5 % and at 1 %, and what share was taken for a run
+that changes on its way. Pairs share windows: from 1 ns the shares are known to 2 or 3 %.
 
     python scripts/false_alarms.py RUN [--run 95] [--reference 19.6] [--pairs 250]
 """
@@ -10,7 +10,7 @@ the shares are known to 2 or 3 %.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +19,24 @@ import openmm_duality as duality
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.held import Held, Sample
 from openmm_duality.observables.runs import read_run
+from openmm_duality.observables.statistics import CurveDifference, MeanDifference
 from openmm_duality.observables.structure import tally
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference import Frames, bond_lengths
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-SPACING = 0.04  # ps
+SPACING = 0.04  # ps: about so much between the frames looked at
 LEFT_OUT = APART = 5.0  # ps
 R_MAX = 0.6  # nm
 
-TESTS: dict[str, Callable[[Held], dict[str, float | None]]] = {
-    "g(r)": lambda h: {k: c.difference.p_value for k, c in h.curves("rdf", "g(r) {}").items()},
-    "length": lambda h: {k: d.mean.p_value for k, d in h.distributions("lengths", "{} length").items()},
-    "angle": lambda h: {k: d.mean.p_value for k, d in h.distributions("angles", "{} angle").items()},
-    "order": lambda h: {k: d.mean.p_value for k, d in h.distributions("order", "order of {}").items()},
-    "hydrogen bonds": lambda h: {"": q.difference.p_value} if (q := h.hydrogen_bonds()) and q.difference else {},
+Differences = Mapping[str, CurveDifference | MeanDifference | None]
+
+TESTS: dict[str, Callable[[Held], Differences]] = {
+    "g(r)": lambda h: {k: c.difference for k, c in h.curves("rdf", "g(r) {}").items()},
+    "length": lambda h: {k: d.mean for k, d in h.distributions("lengths", "{} length").items()},
+    "angle": lambda h: {k: d.mean for k, d in h.distributions("angles", "{} angle").items()},
+    "order": lambda h: {k: d.mean for k, d in h.distributions("order", "order of {}").items()},
+    "hydrogen bonds": lambda h: {"": q.difference} if (q := h.hydrogen_bonds()) else {},
 }
 
 
@@ -56,7 +59,8 @@ def load(directory: Path) -> Frames:
 
 def windows(frames: Frames, duration: float, bonds: Bonds) -> list[tuple[float, Sample]]:
     """Windows that follow one another: when each begins, and what was measured in it."""
-    width = round(duration / SPACING)
+    spacing = float(frames.times[-1] - frames.times[0]) / max(len(frames) - 1, 1)
+    width = max(1, round(duration / spacing)) if spacing > 0 else 1
     found = []
     for start in range(0, len(frames) - width + 1, width):
         part = Trajectory.from_frames(frames[start : start + width], f"{frames.times[start]:.0f} ps")
@@ -73,6 +77,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=250, help="at most so many")
     arguments = parser.parse_args()
     frames = load(arguments.run)
+    if len(frames) < 2:
+        parser.error(
+            f"{arguments.run} holds no frames beyond its first {LEFT_OUT:g} ps, which are left out; give a longer run"
+        )
     lengths = bond_lengths(duality.read(EXAMPLES / "water64-cnnp", forces=False))
     bonds = Bonds.found(Trajectory.from_frames(frames[:1]), lengths)
     runs, references = (windows(frames, time, bonds) for time in (arguments.long, arguments.reference))
@@ -82,15 +90,25 @@ def main() -> None:
         for start, reference in references
         if start + arguments.reference + APART <= begin or start >= begin + arguments.long + APART
     ]
+    if not pairs:
+        least = arguments.long + APART + arguments.reference
+        parser.error(
+            f"{arguments.run} holds {frames.times[-1] - frames.times[0]:.1f} ps after its first {LEFT_OUT:g} ps, which "
+            f"gives no window of {arguments.long:g} ps with one of {arguments.reference:g} ps {APART:g} ps away from "
+            f"it; give a run of well over {least + LEFT_OUT:g} ps, or shorter windows with --run and --reference"
+        )
     chosen = np.random.default_rng(0).permutation(len(pairs))[: arguments.pairs]
     for word, test in TESTS.items():
         results = [test(pairs[k]) for k in chosen]
         for name in results[0]:
-            tested = np.array([p for result in results if (p := result[name]) is not None])
-            shares = [100 * float(np.mean(tested < level)) if len(tested) else float("nan") for level in (0.05, 0.01)]
+            found = [d for result in results if (d := result.get(name)) is not None]
+            tested = np.array([d.p_value for d in found if d.p_value is not None])
+            changing = sum(d.why == "changes" for d in found)
+            total = len(tested) + changing
+            shares = [100 * np.count_nonzero(tested < level) / max(total, 1) for level in (0.05, 0.01)]
             print(
-                f"{word:>15} {name:6} tested {len(tested)} of {len(results)}; at 5 % rejected {shares[0]:5.1f} %, "
-                f"at 1 % {shares[1]:5.1f} %",
+                f"{word:>15} {name:6} tested {total} of {len(results)}; at 5 % rejected {shares[0]:5.1f} %, "
+                f"at 1 % {shares[1]:5.1f} %; taken for a change along the run {100 * changing / max(total, 1):5.1f} %",
                 flush=True,
             )
 

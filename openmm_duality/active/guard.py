@@ -59,7 +59,7 @@ class Guard:
         if losses.domain is None and losses.committee is None:
             raise DualityError(
                 "the model knows neither its domain nor its uncertainty, so nothing can be guarded: it was inferred "
-                "from too few frames, or corrected; infer it from at least ten frames, or run without a guard"
+                "from too few frames, or is older than both; infer it from at least ten, or run without a guard"
             )
         if action not in ACTIONS:
             raise DualityError(f"guard: expected {', '.join(ACTIONS)}, got {action!r}")

@@ -68,7 +68,7 @@ class WatchLog:
 
     def __init__(self, directory: Path, species: tuple[str, ...], watcher: Watcher) -> None:
         self._directory, self._species, self._watcher = directory, species, watcher
-        self._last = self._last_collected()
+        self._last = self._last_collected() if watcher.action == "collect" else -np.inf
 
     def write(self, step: int, time: float, sighting: Sighting, positions: FloatArray, cell: FloatArray | None) -> None:
         """Add what was seen at one step; time in ps."""
@@ -93,9 +93,13 @@ class WatchLog:
             handle.write(f"{head}\n{row}\n" if fresh else f"{row}\n")
 
     def _last_collected(self) -> float:
-        path = self._directory / COLLECTED
-        times = [line for line in path.read_text().splitlines() if "time=" in line] if path.exists() else []
-        return float(times[-1].split("time=")[1].split()[0]) * 1e-3 if times else -np.inf
+        path, last = self._directory / COLLECTED, -np.inf
+        if path.exists():
+            with open(path) as handle:
+                for line in handle:
+                    if " time=" in line:
+                        last = 1e-3 * float(line.split(" time=")[1].split()[0])
+        return last
 
 
 def alarms(directory: Path) -> int:
@@ -107,7 +111,7 @@ def alarms(directory: Path) -> int:
 def _extended_xyz(
     step: int, time: float, species: tuple[str, ...], positions: FloatArray, cell: FloatArray | None, why: str
 ) -> str:
-    """A frame in Å and fs, as ASE and `read_extxyz` read it."""
+    """A frame in Å and fs, for ASE and `read_extxyz`; step, time and alarm stand in its comment."""
     words = [] if cell is None else ['Lattice="' + " ".join(f"{x:.8f}" for x in (cell / ANGSTROM).ravel()) + '"']
     periodic = "F F F" if cell is None else "T T T"
     words += [

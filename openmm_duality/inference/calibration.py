@@ -121,7 +121,9 @@ def calibration(
         If the model has no committee, or the data hold nothing to compare with.
     """
     if losses.committee is None:
-        raise DualityError("the model has no committee, so it predicts no uncertainty; infer it with members: 16")
+        raise DualityError(
+            "the model has no committee, so it predicts no uncertainty; infer it from ten frames or more, members: 16"
+        )
     groups = [data] if isinstance(data, Frames) else list(data)
     counts = [count_samples(frames) if len(frames) else 0 for frames in groups]
     if not sum(counts):

@@ -22,15 +22,16 @@ from openmm_duality.inference.design import Design
 from openmm_duality.inference.equations import NormalEquations, Regularisation, column_scale, solve
 from openmm_duality.inference.inference import Inference, timed
 from openmm_duality.inference.layout import FloatArray, IntArray, Layout
-from openmm_duality.inference.tails import limit
+from openmm_duality.inference.tails import FURTHEST, limit
 from openmm_duality.inference.targets import DataSet, count_samples, samples
 from openmm_duality.inference.workers import on_all_cores
-from openmm_duality.losses.committee import Committee, spread
+from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 
 NOMINAL = (0.6827, 0.9545)  # shares of a normal law within one and two standard deviations
 _LEAST_PARTS = 4
 _SEED = 1  # the draws are the same for the same data
+_LEAST_FOR_A_TAIL = 50  # frames, below which a tail is not to be told from them
 _FRAMES = 60  # of the last part of every data set, evenly spaced
 
 
@@ -208,7 +209,7 @@ def judged(
             forces = np.empty((1 + len(members), len(kinds), 3))
             for problem, x, coefficients in zip(layout.problems, rows, stacks, strict=True):
                 forces[:, np.isin(kinds, problem)] = np.moveaxis(x @ coefficients, -1, 0)
-            found.append((forces[0] - sample.target, spread(forces[1:]), kinds))
+            found.append((forces[0] - sample.target, variance_of(forces[1:]), kinds))
     return found
 
 
@@ -219,7 +220,8 @@ def limits(seen: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatA
         largest = [spreads[kinds == a].max() for _, spreads, kinds in seen if (kinds == a).any()]
         if largest:
             sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.array(largest))
-            found[a] = limit(sigma, power_law=True)
+            enough = len(sigma) >= _LEAST_FOR_A_TAIL
+            found[a] = limit(sigma, power_law=True) if enough else FURTHEST * sigma.max()
     return np.where(found > 0.0, found, found.max())
 
 

@@ -6,7 +6,7 @@ calibrated on the last block, left out of a correction made for that alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,39 +35,44 @@ def with_corrected_committee(
         By problem.
     """
     base, layout = correction.base, correction.design.layout
-    blocks = len(correction.folds[0])
-    if base.committee is None or blocks < _LEAST_BLOCKS:
+    used = correction.used
+    if base.committee is None or len(used) < _LEAST_BLOCKS:
         reason = "the base has none" if base.committee is None else f"fewer than {_LEAST_BLOCKS} blocks of dear frames"
         return replace(corrected, metadata={**corrected.metadata, "committee": {"members": 0, "reason": reason}})
     start = layout.pack(base.pair_coefficients, base.weights, base.couplings)
     deviations = committee_deviations(base, layout)
     draws = np.random.default_rng(_SEED)
 
-    def refit(weights: FloatArray, member: int | None) -> list[FloatArray]:
+    def refit(weights: Mapping[int, int], member: int | None) -> list[FloatArray]:
         """Coefficients by problem of a member of the base, or the base itself, corrected with weighted blocks."""
         begun = [c if member is None else c + d[:, member] for c, d in zip(start, deviations, strict=True)]
         equations = []
-        for folds, free, there, first in zip(correction.folds, correction.free, start, begun, strict=True):
-            total = NormalEquations.empty(len(folds[0].moment))
-            for fold, weight in zip(folds, weights, strict=False):
+        for blocks, free, there, first in zip(correction.blocks, correction.free, start, begun, strict=True):
+            total = NormalEquations.empty(len(blocks[0].moment))
+            for block, weight in weights.items():
                 if weight:
-                    total.add_weighted(fold, float(weight))
+                    total.add_weighted(blocks[block], float(weight))
             total.moment -= total.gram @ (first - there)[free]
             equations.append(total)
         return [c + d for c, d in zip(begun, correction.differences(equations, strengths), strict=True)]
 
-    def drawn(count: int) -> list[list[FloatArray]]:
-        """Every member, corrected with as many blocks as there are, drawn with replacement from the first ones."""
-        rows = draws.multinomial(count, np.full(count, 1.0 / count), size=len(deviations[0].T))
-        return [refit(row.astype(float), k) for k, row in enumerate(rows)]
+    def drawn(blocks: Sequence[int]) -> list[list[FloatArray]]:
+        """Every member, corrected with as many blocks as there are, drawn with replacement."""
+        even = np.full(len(blocks), 1.0 / len(blocks))
+        rows = draws.multinomial(len(blocks), even, size=len(deviations[0].T))
+        return [refit(dict(zip(blocks, row.tolist(), strict=True)), k) for k, row in enumerate(rows)]
 
+    rest, last = used[:-1], (used[-1], len(correction.blocks[0]))
     seen = judged(
-        correction.sets, base.species, correction.design, refit(np.ones(blocks - 1), None), drawn(blocks - 1),
-        (blocks - 1, blocks),
-    )  # fmt: skip
+        correction.sets, base.species, correction.design, refit(dict.fromkeys(rest, 1), None), drawn(rest), last
+    )
     errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
     residual, scale = calibrate(errors, spreads, kinds, len(base.species))
-    members = stacked([layout.unpack(solutions) for solutions in drawn(blocks)])
+    members = stacked([layout.unpack(solutions) for solutions in drawn(used)])
     committee = Committee(**members, residual=residual, scale=scale, limit=limits(seen, residual, scale))
-    told = {"members": committee.size, "blocks": blocks, "calibrated_on": {"block": blocks, "agents": len(kinds)}}
+    told = {
+        "members": committee.size,
+        "blocks": len(used),
+        "calibrated_on": {"block": last[0] + 1, "agents": len(kinds)},
+    }
     return replace(corrected, committee=committee, metadata={**corrected.metadata, "committee": told})

@@ -33,6 +33,7 @@ CHOICES = ("ridge", "curvature", "blocks", "large_force")
 RIDGES = tuple(10.0**k for k in range(-9, 3))
 CURVATURES = (1e-7, 1e-4, 1e-1)
 _FLOOR = 0.1  # of the root mean square of a group of columns
+_TINY = 1e-300  # of what may be nothing and is divided by
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Correction:
         Of the base model.
     free : list of arrays of bool, shape (P,)
         The columns that may change, by problem of the layout: those that the base model selected, or all.
-    folds : list of lists of NormalEquations
-        Of the free columns and the forces left over, by problem, then by contiguous block of the frames.
+    blocks : list of lists of NormalEquations
+        Of the free columns and the forces left over, by problem, then by contiguous block of the frames; those of a
+        block that has no frame, or none of the problem's species, are empty.
     largest_force : float
         On an agent of the dear frames, in kJ/mol/nm.
     seconds : dict of str to float
@@ -64,7 +66,7 @@ class Correction:
     settings: Settings
     design: Design
     free: list[BoolArray]
-    folds: list[list[NormalEquations]]
+    blocks: list[list[NormalEquations]]
     largest_force: float
     seconds: dict[str, float]
 
@@ -86,16 +88,21 @@ class Correction:
         start = design.layout.pack(base.pair_coefficients, base.weights, base.couplings)
         selected = bool(base.metadata.get("selection"))
         free = [(c != 0.0) | (not selected) for c in start]
-        folds = []
-        for problem, whole, c, mask in zip(design.layout.problems, found.folds, start, free, strict=True):
+        blocks = []
+        for problem, whole, c, mask in zip(design.layout.problems, found.parts, start, free, strict=True):
             size = _sizes(design.layout, problem, whole)
-            folds.append([_over(equations, c, size, mask) for equations in whole])
-        return cls(base, sets, settings, design, free, folds, found.largest_force, dict(found.seconds))
+            blocks.append([_over(equations, c, size, mask) for equations in whole])
+        return cls(base, sets, settings, design, free, blocks, found.largest_force, dict(found.seconds))
 
     @cached_property
     def totals(self) -> list[NormalEquations]:
         """The equations of all frames, by problem."""
-        return [sum(mine[1:], mine[0]) for mine in self.folds]
+        return [sum(mine[1:], mine[0]) for mine in self.blocks]
+
+    @property
+    def used(self) -> list[int]:
+        """The blocks that hold frames."""
+        return [k for k, same in enumerate(zip(*self.blocks, strict=True)) if any(e.weight > 0.0 for e in same)]
 
     @cached_property
     def penalties(self) -> list[FloatArray]:
@@ -117,7 +124,11 @@ class Correction:
         ridges = RIDGES if settings.ridge is None else (settings.ridge,)
         curvatures = CURVATURES if settings.curvature is None else (settings.curvature,)
         with timed(self.seconds, "regularisation"), determined():
-            for folds, penalty in zip(self.folds, self.penalties, strict=True):
+            for mine, penalty in zip(self.blocks, self.penalties, strict=True):
+                folds = [equations for equations in mine if equations.weight > 0.0]
+                if not folds:  # no agent of this problem's species: nothing is corrected
+                    chosen.append(Regularisation(ridges[-1], curvatures[-1]))
+                    continue
                 if len(ridges) + len(curvatures) > 2 and len(folds) < 2:
                     raise DualityError(
                         "the regularisation of a correction is chosen on at least two blocks of frames, and there are "
@@ -145,7 +156,8 @@ class Correction:
         with timed(self.seconds, "solution"), determined():
             for mine, penalty, strength, mask in zip(equations, self.penalties, strengths, self.free, strict=True):
                 whole = np.zeros(len(mask))
-                whole[mask] = solve(mine, penalty, strength)
+                if mine.weight > 0.0:
+                    whole[mask] = solve(mine, penalty, strength)
                 found.append(whole)
         return found
 
@@ -183,7 +195,6 @@ class Correction:
                     **metadata.get("settings", {}),
                     **{name: getattr(settings, name) for name in CHOICES},
                     "energy_weight": 0.0,
-                    "members": 0,
                     "keep_equations": False,
                 },
                 "gauge": metadata.get("gauge", ""),
@@ -240,7 +251,7 @@ def _sizes(layout: Layout, problem: tuple[int, ...], folds: list[NormalEquations
     """
     sizes = layout.part_sizes(problem)
     group = np.repeat(np.arange(len(sizes)), sizes)
-    own = sum(fold.size for fold in folds) / sum(fold.weight for fold in folds)
+    own = sum(fold.size for fold in folds) / max(sum(fold.weight for fold in folds), _TINY)
     means = np.bincount(group, own, len(sizes)) / np.maximum(sizes, 1)
     return np.asarray(np.maximum(own, _FLOOR**2 * means[group]))
 

@@ -28,6 +28,7 @@ LOSSES_LIMIT = 4.5  # standard deviations of a frame's mean loss
 _BLOCKS = 5
 _LEAST_FRAMES = 10
 _LEAST = 1e-9  # of what is divided by
+_ROOM = 1.01  # for rounding, where a limit is put on a frame that is to be known
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def with_wider_domain(losses: AgentLosses, before: AgentLosses, sets: Sequence[D
     levels = domain.losses.copy()
     levels[there, 0] += np.nanmean(shifts[:, there], axis=0)
     away = np.nan_to_num(np.abs(means - levels[:, 0])).max(axis=0)
-    levels[:, 1] = np.maximum(levels[:, 1], away / domain.limit)
+    levels[:, 1] = np.maximum(levels[:, 1], _ROOM * away / domain.limit)
     density = survey((s.frames for s in sets), losses.species, losses.grid).density
     seen = np.maximum(domain.seen, _widened(density > 0.0, round(BEYOND / losses.grid.spacing)))
     surroundings = tuple(_wider(known, looks, a) for a, known in enumerate(domain.surroundings))
@@ -99,7 +100,7 @@ def _wider(known: KnownSurroundings, looks: Sequence[_Look], a: int) -> KnownSur
     if not len(phi):
         return known
     reach = np.abs((phi - known.centre) @ known.whitening).max(axis=0) / known.limit
-    return replace(known, whitening=known.whitening / np.maximum(reach, 1.0))
+    return replace(known, whitening=known.whitening / np.maximum(_ROOM * reach, 1.0))
 
 
 def _looks(losses: AgentLosses, sets: Sequence[DataSet]) -> list[_Look]:

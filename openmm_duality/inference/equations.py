@@ -153,12 +153,15 @@ def carried_over(
     Parameters
     ----------
     deviations : array, shape (P, K)
-        δ from the solution of the old equations.
+        δ from the solution of the old equations; those of the constants of the energy are found here.
     old, total : NormalEquations
         Before, and with the new rows.
     curvature, strength, scale, free, kept
         As for `solve`.
     """
+    deviations, p = deviations.copy(), len(deviations) - free
+    for k in range(p, len(deviations)):  # a refit has constants of its own, which leave its energies no mean residual
+        deviations[k] = -old.gram[k, :p] @ deviations[:p] / old.gram[k, k] if old.gram[k, k] > 0.0 else 0.0
     before, _, _ = scaled_system(old, curvature, strength, scale, free)
     after, _, _ = scaled_system(total, curvature, strength, scale, free)
     mine = np.ones(len(scale), dtype=bool) if kept is None else kept

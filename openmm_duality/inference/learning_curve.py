@@ -85,7 +85,7 @@ def learning_curve(
             chosen = {name: getattr(settings, name) for name in CHOICES}
             losses = correct(base, part, progress=progress, **chosen)
         else:
-            losses = infer(part, settings=settings, progress=progress)
+            losses = infer(part, settings=replace(settings, members=0), progress=progress)
         counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))

@@ -27,14 +27,10 @@ _FRAMES = 50  # evenly spaced, of every test set, for each refit
 
 def without_each(correction: Correction, strengths: Sequence[Regularisation]) -> Refits:
     """ΔH fitted without each block in turn; nothing where there is one block alone."""
-    count = max(map(len, correction.folds))
-    if count < 2:
+    if len(correction.used) < 2:
         return []
-    pairs = list(zip(correction.folds, correction.totals, strict=True))
-    return [
-        correction.differences([total - folds[b] if b < len(folds) > 1 else total for folds, total in pairs], strengths)
-        for b in range(count)
-    ]
+    pairs = list(zip(correction.blocks, correction.totals, strict=True))
+    return [correction.differences([total - mine[b] for mine, total in pairs], strengths) for b in correction.used]
 
 
 def block_errors(correction: Correction, refits: Refits) -> dict[str, Any]:
@@ -51,12 +47,11 @@ def block_errors(correction: Correction, refits: Refits) -> dict[str, Any]:
     if not refits:
         return {}
     before, after, weights = np.zeros((3, len(refits)))
-    for b, differences in enumerate(refits):
-        for folds, difference, free in zip(correction.folds, differences, correction.free, strict=True):
-            if b < len(folds):
-                before[b] += folds[b].square
-                after[b] += folds[b].squared_error(difference[free])
-                weights[b] += folds[b].weight
+    for b, (block, differences) in enumerate(zip(correction.used, refits, strict=True)):
+        for mine, difference, free in zip(correction.blocks, differences, correction.free, strict=True):
+            before[b] += mine[block].square
+            after[b] += mine[block].squared_error(difference[free])
+            weights[b] += mine[block].weight
     return {"before": _summary(before, weights), "after": _summary(after, weights)}
 
 

@@ -83,6 +83,7 @@ class Settings:
         Number of those blocks.
     members : int
         Of the committee: refits to resampled blocks, by which the model knows how far to trust a force; 0 for none.
+        With a committee twice as many blocks of equations are kept while inferring, of 8 P² bytes each.
     max_coefficients : int or None
         Keep at most so many coefficients, those that pay most; None keeps all.
     keep_equations : bool

@@ -96,7 +96,7 @@ def update(losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, p
         committee=with_members(losses.committee, design.layout, members),
         equations={**keep(totals), **fixed},
         metadata={
-            **losses.metadata,
+            **{name: told for name, told in losses.metadata.items() if name != "calibration"},
             "data": data_sets,
             "energy_constants": energy_constants(zeros, solutions),
             "errors": {"train": {}, "test": {}},

@@ -95,9 +95,9 @@ class Committee:
             Of the members, in kJ/mol/nm.
         kinds : array of int, shape (N,)
         """
-        return np.sqrt(self.residual[kinds] ** 2 + self.scale[kinds] ** 2 * spread(forces))
+        return np.sqrt(self.residual[kinds] ** 2 + self.scale[kinds] ** 2 * variance_of(forces))
 
 
-def spread(forces: FloatArray) -> FloatArray:
+def variance_of(forces: FloatArray) -> FloatArray:
     """s²: the variance over the members, shape (K, …, N, 3), averaged over the components, shape (…, N)."""
     return np.asarray(forces.var(axis=0, ddof=1).mean(axis=-1))

@@ -25,7 +25,7 @@ def check_precision(name: str) -> str:
 
 
 def check_box(box: npt.NDArray[np.float64], cutoff: float) -> None:
-    """Refuse a box that is too small for the losses; `torch_neighbours.find_pairs` says the same in TorchScript.
+    """Refuse a box that is too small for the losses; the forward of `torchscript` says the same in TorchScript.
 
     Parameters
     ----------

@@ -45,19 +45,7 @@ def find_pairs(
     i, j : tensors of int64, shape (P,)
     displacement : tensor, shape (3, P)
         In nm.
-
-    Raises
-    ------
-    ValueError
-        If the cutoff is beyond half the shortest width of the box.
     """
-    if box is not None:
-        width = float((1.0 / torch.linalg.vector_norm(torch.linalg.inv(box), dim=0)).min())
-        if 2.0 * cutoff > width * (1.0 + 1e-6):
-            raise ValueError(
-                f"the box is {width} nm wide, less than twice the cutoff of the losses ({cutoff} nm): "
-                "use a larger box, or infer with a shorter cutoff"
-            )
     chunk = chunks[0] if positions.device.type == "cpu" else chunks[1]
     if positions.shape[0] < cells_from:
         return all_pairs(positions, box, cutoff, chunk)

@@ -85,7 +85,18 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         # TorchForce gives positions that require a gradient, and to record one would cost half as much again; in
         # TorchScript `detach` does not prevent that, and `no_grad` ends the process when an error is raised inside
         positions = positions.data
-        box = None if boxvectors is None else boxvectors.data.to(torch.float64)
+        box = None if boxvectors is None else boxvectors.to(torch.float64)
+        # here and not where they are of use: TorchForce drops the functions that are inlined, and an error raised in
+        # one of them would look for its name
+        if not bool(torch.isfinite(positions).all()):
+            raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
+        if box is not None:
+            width = float((1.0 / torch.linalg.vector_norm(torch.linalg.inv(box), dim=0)).min())
+            if 2.0 * self.cutoff > width * (1.0 + 1e-6):
+                raise ValueError(
+                    f"the box is {width} nm wide, less than twice the cutoff of the losses ({self.cutoff} nm): "
+                    "use a larger box, or infer with a shorter cutoff"
+                )
         energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
         return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()
 

@@ -22,7 +22,15 @@ from openmm_duality.observables.memory import BLOCK_TIME, NOTHING_KEPT
 from openmm_duality.observables.motion import Motion, Scales, Seen, motion
 from openmm_duality.observables.recomputing import Recompute, Recomputed, find_model
 from openmm_duality.observables.results import Comparison, Quantity, Window
-from openmm_duality.observables.statistics import compare_estimates, compare_means, estimate, in_common
+from openmm_duality.observables.statistics import (
+    MeanDifference,
+    compare_estimates,
+    compare_means,
+    estimate,
+    in_common,
+    noisier,
+    withdrawn,
+)
 from openmm_duality.observables.structure import Tally, tally
 from openmm_duality.observables.subjects import (
     Subject,
@@ -236,16 +244,22 @@ def _window(subject: Subject, found: Tally, correlation_times: dict[str, float],
 
 
 def _numbers(run: dict[str, Seen], reference: dict[str, Seen]) -> dict[str, Quantity]:
-    """Numbers side by side, each with what its variance goes with the inverse of."""
+    """Numbers side by side with their own errors, tested with the larger noise of both."""
     found = {}
     for name in sorted({*run, *reference}):
-        (first, one), (second, other) = (part.get(name, (None, 0.0)) for part in (run, reference))
-        if first is not None and second is not None:
-            first, second = in_common(first, second, (one, other))
-            found[name] = Quantity(first, second, compare_estimates(first, second))
-        elif first is not None or second is not None:
-            found[name] = Quantity(first, second, None)
+        one, other = (part.get(name, (None, 0.0)) for part in (run, reference))
+        if one[0] is not None or other[0] is not None:
+            found[name] = Quantity(one[0], other[0], _difference(one, other))
     return found
+
+
+def _difference(run: Seen, reference: Seen) -> MeanDifference | None:
+    (first, one), (second, other) = run, reference
+    if first is None or second is None:
+        return None
+    difference = compare_estimates(*in_common(first, second, (one, other)))
+    noises = first.error**2 * one, second.error**2 * other
+    return withdrawn(difference) if noisier(noises, (first.n_blocks, second.n_blocks)) else difference
 
 
 def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:

@@ -1,7 +1,8 @@
 """Structure of a run held against a reference's, every observable in blocks as long as its own memory asks.
 
 Under the hypothesis of the tests, run and reference are the same liquid, so they have one memory and one noise. Of both
-the larger is used: a short trajectory knows too little of either, and mostly too small ones.
+the larger is used: a short trajectory knows too little of either, and mostly too small ones. A run that is noisier than
+chance allows changes on its way: its noise would excuse any difference, so then only a rejection counts.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from openmm_duality.observables.pairs import first_minimum
 from openmm_duality.observables.results import CurveComparison, DistributionComparison, Quantity, Shell
 from openmm_duality.observables.statistics import (
     CurveDifference,
+    Difference,
     MeanDifference,
+    Why,
     compare_curves,
     compare_means,
     estimate,
+    noisier,
+    withdrawn,
 )
 from openmm_duality.observables.structure import Structure, Tally
 from openmm_duality.reference.frames import FloatArray
@@ -45,9 +50,20 @@ class Sample:
         return memory(fine, self.duration / self.tally.n_fine)
 
     def blocks(self, pick: Pick, kept: Memory, least: float) -> FloatArray:
-        """The observable in blocks whose scatter gives the error of its mean."""
-        blocks = pick(self.tally.cut(kept.blocks_in(self.tally.n_fine, self.duration, least)))
+        """The observable in blocks whose scatter gives the error of its mean.
+
+        They are fewer and longer where one of them lacks it.
+        """
+        blocks = self._cut(pick, kept.blocks_in(self.tally.n_fine, self.duration, least))
         return widened(blocks, kept.widening(self.duration, len(blocks)))
+
+    def _cut(self, pick: Pick, n_blocks: int) -> FloatArray:
+        for fewer in range(n_blocks, 1, -1):
+            try:
+                return pick(self.tally.cut(fewer))
+            except KeyError:
+                continue
+        return pick(self.tally.cut(1))
 
     def noise(self, blocks: FloatArray) -> float:
         """The variance of the mean in one ps of one atom, all bins together; 0 from a single block."""
@@ -58,11 +74,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Both:
-    """The blocks of an observable of the run and of the reference, and whether they allow a test."""
+    """The blocks of an observable of the run and of the reference, and why they allow no test, if so."""
 
     run: FloatArray
     reference: FloatArray
-    enough: bool
+    why: Why | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class Held:
         """Curves of a part of the structure, by name."""
         known = self._whole(self.reference)
         return {
-            name: self._curve(part, name, word, getattr(known, part)[name].centres)
+            name: self._curve(part, name, word.format(name), getattr(known, part)[name].centres)
             for name in getattr(self._whole(self.run), part)
             if name in getattr(known, part)
         }
@@ -110,8 +126,8 @@ class Held:
         found = {}
         whole, runs = self._whole(self.reference), self._whole(self.run)
         for name, curve in whole.coordination.items():
-            g = whole.rdf.get(name) or whole.rdf["-".join(name.split("-")[::-1])]
-            edge = first_minimum(g.centres, g.mean)
+            g = whole.rdf.get(name) or whole.rdf.get("-".join(name.split("-")[::-1]))
+            edge = None if g is None else first_minimum(g.centres, g.mean)
             if edge is not None and name in runs.coordination:
                 at = int(np.searchsorted(curve.centres, edge))
                 found[name] = Shell(
@@ -142,20 +158,29 @@ class Held:
         self.memories[word] = one, other
         enough = all(kept.allows(sample.tally.n_fine, sample.duration, self.least) for sample in samples)
         run, reference = (sample.blocks(pick, kept, self.least) for sample in samples)
-        return _Both(run, reference, enough and None not in found)
+        return _Both(run, reference, "seldom" if None in found else None if enough else "short")
+
+    def _noises(self, both: _Both) -> tuple[float, float]:
+        return self.run.noise(both.run), self.reference.noise(both.reference)
 
     def _equal(self, both: _Both) -> tuple[FloatArray, FloatArray]:
         """Blocks that scatter by the larger noise of the two, which equal sources share."""
-        parts = (self.run, both.run), (self.reference, both.reference)
-        noises = [sample.noise(blocks) for sample, blocks in parts]
+        noises = self._noises(both)
         one, other = (
             widened(blocks, np.sqrt(max(noises) / noise) if noise > 0 else 1.0)
-            for (_, blocks), noise in zip(parts, noises, strict=True)
+            for blocks, noise in zip((both.run, both.reference), noises, strict=True)
         )
         return one, other
 
+    def _judged(self, both: _Both, difference: Difference) -> Difference:
+        """A difference, without its test where there can be none."""
+        if both.why is not None:
+            return difference.untested(both.why)
+        changes = noisier(self._noises(both), (len(both.run), len(both.reference)))
+        return withdrawn(difference) if changes else difference
+
     def _means(self, both: _Both) -> MeanDifference:
-        return compare_means(*self._equal(both), enough=both.enough)
+        return self._judged(both, compare_means(*self._equal(both)))
 
     def _curve(self, part: str, name: str, word: str, centres: FloatArray) -> CurveComparison:
         pick = _Picked(part, name, "blocks")
@@ -164,7 +189,7 @@ class Held:
         if self.reference.tally.n_fine > 1:
             first, second = pick(self.reference.tally.cut(2))
             halves = compare_curves(first[None], second[None], enough=False)
-        difference = compare_curves(*self._equal(both), enough=both.enough)
+        difference = self._judged(both, compare_curves(*self._equal(both), enough=both.why is None))
         return CurveComparison(Curve(centres, both.run), Curve(centres, both.reference), difference, halves)
 
 

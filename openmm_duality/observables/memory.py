@@ -104,6 +104,8 @@ def memory(values: FloatArray, spacing: float) -> Memory:
     far = np.flatnonzero(lags * totals >= _WINDOW * times)
     last = int(far[0]) if len(far) else len(behind) - 1
     total = float(totals[last])
+    if not (total > 0.0 and times[last] > 0.0):
+        return NOTHING_KEPT
     return Memory(float(times[last]) / total * spacing, 2 * total / (float(correlation[0]) + 2 * total))
 
 

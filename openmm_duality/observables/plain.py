@@ -78,7 +78,7 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "source_of_motion": list(c.dynamics_source or c.reference_source),
         },
         "least_block_time_ps": c.block_time,
-        "untested": {word: time for word, (time, _) in c.untested.items()},
+        "untested": {word: {"correlation_time_ps": u.time, "why": u.why} for word, u in c.untested.items()},
         "notes": list(c.notes),
         "more": [comparison_to_dict(other) for other in c.more],
     }

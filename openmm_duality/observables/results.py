@@ -11,7 +11,7 @@ from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.recomputing import Recomputed
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference
+from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Why
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,25 @@ class Window:
     def slowest(self) -> tuple[str, float] | None:
         """The observable that forgets most slowly and its correlation time in ps; None where there is none."""
         return max(self.correlation_times.items(), key=lambda item: item[1], default=None)
+
+
+@dataclass(frozen=True)
+class Untested:
+    """What could not be tested.
+
+    Parameters
+    ----------
+    time : float
+        In ps, over which it forgets.
+    minor : bool
+        Whether run and reference agree without it.
+    why : str or None
+        As in `CurveDifference`.
+    """
+
+    time: float
+    minor: bool
+    why: Why | None
 
 
 @dataclass(frozen=True)
@@ -194,25 +213,35 @@ class Comparison:
         return self.run_window.enough and self.reference_window.enough
 
     @property
-    def untested(self) -> dict[str, tuple[float, bool]]:
-        """What of the structure could not be tested.
-
-        By its name the time in ps over which it forgets, and whether run and reference agree without it.
-        """
-        judged: list[tuple[str, float | None, bool]] = [
-            *((f"g(r) {pair}", c.difference.p_value, False) for pair, c in self.rdf.items()),
-            *((f"{name} length", c.mean.p_value, False) for name, c in self.bond_length.items()),
-            *((f"{name} angle", c.mean.p_value, False) for name, c in self.angle.items()),
-            *((f"tetrahedral order of {kind}", c.mean.p_value, True) for kind, c in self.order.items()),
+    def untested(self) -> dict[str, Untested]:
+        """What could not be tested of the structure, or of motion that changes along the run, by its name."""
+        judged: list[tuple[str, CurveDifference | MeanDifference, bool]] = [
+            *((f"g(r) {pair}", c.difference, False) for pair, c in self.rdf.items()),
+            *((f"{name} length", c.mean, False) for name, c in self.bond_length.items()),
+            *((f"{name} angle", c.mean, False) for name, c in self.angle.items()),
+            *((f"tetrahedral order of {kind}", c.mean, True) for kind, c in self.order.items()),
         ]
         if self.hydrogen_bonds is not None and self.hydrogen_bonds.difference is not None:
-            judged.append(("hydrogen bonds", self.hydrogen_bonds.difference.p_value, True))
+            judged.append(("hydrogen bonds", self.hydrogen_bonds.difference, True))
+        for part, word in ((self.diffusion, "diffusion of {}"), (self.reorientation, "turning of {} bonds")):
+            for name, q in part.items():
+                if q.difference is not None and q.difference.why == "changes":
+                    judged.append((word.format(name), q.difference, True))
         windows = self.run_window, self.reference_window
         return {
-            word: (max(window.correlation_times.get(word, 0.0) for window in windows), minor)
-            for word, p_value, minor in judged
-            if p_value is None
+            word: Untested(
+                max(window.correlation_times.get(word, 0.0) for window in windows),
+                minor and difference.why != "changes",
+                difference.why,
+            )
+            for word, difference, minor in judged
+            if difference.p_value is None
         }
+
+    @property
+    def changes(self) -> bool:
+        """Whether something changes along the run, so that its mean says little."""
+        return any(untested.why == "changes" for untested in self.untested.values())
 
     @property
     def columns(self) -> tuple[Comparison, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,10 @@ IntArray = npt.NDArray[np.int64]
 FEWEST_BLOCKS = 5
 MOST_BLOCKS = 20
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.01
+_NOISIER = 1e-3  # chance at which two noises are called different
+
+Why = Literal["short", "seldom", "changes"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ class CurveDifference:
         Chance of a largest difference at least this big between two equal sources; None if there are too few blocks.
     band_half_width : float or None
         The largest difference that equal sources stay below in 95 % of cases; None if there are too few blocks.
+    why : str or None
+        Why there is no test, where that is known: the time is too short, the observable is seen too seldom, or it
+        changes along the first source.
     """
 
     max_difference: float
@@ -81,18 +89,31 @@ class CurveDifference:
     mean_absolute_difference: float
     p_value: float | None
     band_half_width: float | None
+    why: Why | None = None
+
+    def untested(self, why: Why) -> CurveDifference:
+        """The differences alone, and why there is no test."""
+        return replace(self, p_value=None, band_half_width=None, why=why)
 
 
 @dataclass(frozen=True)
 class MeanDifference:
     """The difference of two means (first less second), the half-width of its 95 % interval, and Welch's p-value.
 
-    `p_value` and `interval` are None if there are too few blocks.
+    `p_value` and `interval` are None if there are too few blocks; `why` as in `CurveDifference`.
     """
 
     difference: float
     interval: float | None
     p_value: float | None
+    why: Why | None = None
+
+    def untested(self, why: Why) -> MeanDifference:
+        """The difference alone, and why there is no test."""
+        return replace(self, p_value=None, interval=None, why=why)
+
+
+Difference = TypeVar("Difference", CurveDifference, MeanDifference)
 
 
 def block_of(n_frames: int, n_blocks: int) -> IntArray:
@@ -243,6 +264,31 @@ def in_common(first: Estimate, second: Estimate, seen: tuple[float, float]) -> t
     error = float(np.sqrt(noises[larger] / seen[other]))
     found[other] = replace(found[other], error=error, n_blocks=found[larger].n_blocks)
     return found[0], found[1]
+
+
+def noisier(noises: tuple[float, float], blocks: tuple[int, int]) -> bool:
+    """Whether the first of two sources fluctuates by more than equal ones do: an F-test at 0.1 %.
+
+    Two noises are both measured, so a large first one means that its source changes on the way. Where one of them is
+    zero or unknown there is nothing to compare.
+
+    Parameters
+    ----------
+    noises : tuple of float
+        Variances of the mean in one unit of time and size.
+    blocks : tuple of int
+        How many blocks each comes from.
+    """
+    first, second = noises
+    if min(blocks) < 2 or not (np.isfinite(first) and first > 0 and second > 0):
+        return False
+    return bool(stats.f.sf(first / second, blocks[0] - 1, blocks[1] - 1) < _NOISIER)
+
+
+def withdrawn(difference: Difference) -> Difference:
+    """A difference from a source that changes on the way: only a rejection stands, which its noise makes harder."""
+    p_value = difference.p_value
+    return difference if p_value is None or p_value < SIGNIFICANCE else difference.untested("changes")
 
 
 def jackknife(parts: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from openmm_duality.observables.memory import SHORT
 from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
-from openmm_duality.observables.statistics import FEWEST_BLOCKS
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, SIGNIFICANCE, Why
 
-SIGNIFICANCE = 0.01
 LENGTH_TOLERANCE = 2e-4  # nm; a smaller difference of mean lengths is told, not held against the run
 ANGLE_TOLERANCE = 0.3  # degrees
 ORDER_TOLERANCE = 0.01
@@ -33,7 +32,7 @@ def judge(comparison: Comparison) -> Comparison:
         failures += bad
         findings += good
     doubts = _doubts(comparison)
-    if failures or (comparison.enough and all(minor for _, minor in comparison.untested.values())):
+    if failures or (comparison.enough and all(untested.minor for untested in comparison.untested.values())):
         sentences, agrees = (*failures, *findings, *doubts), not failures
     else:
         sentences, agrees = (*doubts, *findings), None
@@ -242,21 +241,44 @@ def _doubts(comparison: Comparison) -> list[str]:
     ]
     if doubts:
         return doubts
-    shorter, name = min(windows, key=lambda item: item[0].duration)
-    untested = comparison.untested.items()
-    if not untested:
-        return []
-    slow = [f"the {dash(word)} ({time:.2g} ps)" for word, (time, _) in untested]
-    least = FEWEST_BLOCKS * SHORT * max(time for _, (time, _) in untested)
-    return [
-        f"{name} is too short to tell of what forgets slowly, {_listed(slow)}: {shorter.duration:.3g} ps were "
-        f"analysed, and {least:.2g} ps are the least for a test."
-    ]
+    names: dict[Why | None, list[str]] = {}
+    for word, untested in comparison.untested.items():
+        names.setdefault(untested.why, []).append(word)
+    if "changes" in names:
+        doubts.append(
+            "The run is not the same all along. This changes along the run by more than the reference’s fluctuations "
+            f"allow, so its mean says little: {_listed([f'the {_printed(word)}' for word in names['changes']])}."
+        )
+    if "short" in names:
+        shorter, name = min(windows, key=lambda item: item[0].duration)
+        times = {word: comparison.untested[word].time for word in names["short"]}
+        slow = [f"the {_printed(word)} ({time:.2g} ps)" for word, time in times.items()]
+        doubts.append(
+            f"{name} is too short to tell of what forgets slowly, {_listed(slow)}: {shorter.duration:.3g} ps were "
+            f"analysed, and {FEWEST_BLOCKS * SHORT * max(times.values()):.2g} ps are the least for a test."
+        )
+    seldom = [f"the {_printed(word)}" for why in ("seldom", None) for word in names.get(why, ())]
+    if seldom:
+        doubts.append(f"This is seen too seldom to be tested: {_listed(seldom)}.")
+    return doubts
+
+
+def hides_a_difference(comparison: Comparison) -> bool:
+    """Whether a mean length or angle that could not be tested differs by more than matters."""
+    return any(
+        c.mean.p_value is None and abs(c.mean.difference) > tolerance
+        for part, tolerance in ((comparison.bond_length, LENGTH_TOLERANCE), (comparison.angle, ANGLE_TOLERANCE))
+        for c in part.values()
+    )
 
 
 def dash(name: str) -> str:
     """A pair or triple of species as printed, with en dashes."""
     return name.replace("-", "–")
+
+
+def _printed(word: str) -> str:
+    return subscripts(word) if word.startswith("diffusion") else dash(word)
 
 
 def subscripts(formula: str) -> str:

@@ -12,7 +12,8 @@ from markupsafe import Markup
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.observables.results import Comparison
-from openmm_duality.observables.verdict import SIGNIFICANCE, dash, subscripts
+from openmm_duality.observables.statistics import SIGNIFICANCE, CurveDifference, MeanDifference
+from openmm_duality.observables.verdict import dash, hides_a_difference, subscripts
 from openmm_duality.report.figures import figures, inline, png, svg
 from openmm_duality.report.tables import (
     facts,
@@ -30,8 +31,10 @@ _HEADLINES = {
     None: "Too short to tell",
 }
 _IN_PART = "The run agrees with the reference, as far as can be told"
+_CHANGES = "The run changes along its way, too much to tell"
 _COARSE = 30.0  # cm⁻¹: of a spectrum, worth a word
 _STANDING = {True: "agrees", False: "differs", None: "too short to tell"}
+_UNTESTED = {"changes": "changes along the run", "seldom": "seen too seldom", "short": "too short to tell"}
 
 
 def write_report(comparison: Comparison, directory: str | Path, *, overwrite: bool = False) -> Path:
@@ -93,7 +96,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
     return environment.get_template("page.html").render(
         c=comparison,
         headline=_headline(comparison),
-        standing=_STANDING,
+        standing=_standing,
         substance=formula(comparison.species),
         groups=glance(comparison),
         facts=[(column, facts(column)) for column in comparison.columns],
@@ -109,8 +112,10 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
 
 def _headline(comparison: Comparison) -> str:
     if not comparison.more:
+        if comparison.agrees is None and comparison.changes:
+            return _CHANGES
         tested = any(c.difference.p_value is not None for c in comparison.rdf.values())
-        if comparison.agrees is None and comparison.enough and tested:
+        if comparison.agrees is None and comparison.enough and tested and not hides_a_difference(comparison):
             return _IN_PART
         return _IN_PART if comparison.agrees and comparison.untested else _HEADLINES[comparison.agrees]
     alike = sum(c.agrees is True for c in comparison.columns)
@@ -118,6 +123,10 @@ def _headline(comparison: Comparison) -> str:
     if alike == 0:
         return f"None of {total} runs agrees with the reference"
     return f"{alike} of {total} runs {'agrees' if alike == 1 else 'agree'} with the reference"
+
+
+def _standing(column: Comparison) -> str:
+    return _UNTESTED["changes"] if column.agrees is None and column.changes else _STANDING[column.agrees]
 
 
 def _sections(drawn: dict[str, Markup]) -> dict[str, list[Markup]]:
@@ -141,11 +150,13 @@ def _recomputed(comparison: Comparison) -> str:
     """Which frames CP2K computed again."""
     runs = [(c.name, c.recomputed) for c in comparison.columns if c.recomputed is not None]
     counts = {
-        name: f"{len(r.times)} frames" + (f" ({len(r.refused)} refused)" if r.refused else "") for name, r in runs
+        name: f"{len(r.times)} {'frame' if len(r.times) == 1 else 'frames'}"
+        + (f" ({len(r.refused)} refused)" if r.refused else "")
+        for name, r in runs
     }
     methods = ", ".join(dict.fromkeys(r.method for _, r in runs))
-    if len(set(counts.values())) == 1:
-        which = f"{next(iter(counts.values()))} of {'every run with a model' if len(runs) > 1 else runs[0][0]}"
+    if len(counts) > 1 and len(set(counts.values())) == 1:
+        which = f"{next(iter(counts.values()))} each of {', '.join(list(counts)[:-1])} and {list(counts)[-1]}"
     else:
         which = "; ".join(f"{count} of {name}" for name, count in counts.items())
     return f"Computed again by CP2K ({methods}): {which}."
@@ -188,9 +199,10 @@ def _limits(comparison: Comparison) -> list[str]:
     return limits
 
 
-def _p_value(value: float | None) -> str:
+def _p_value(difference: CurveDifference | MeanDifference) -> str:
+    value = difference.p_value
     if value is None:
-        return "too short to tell"
+        return _UNTESTED[difference.why or "short"]
     return "< 0.001" if value < 1e-3 else f"{value:.3f}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
-from openmm_duality.observables.statistics import Estimate, MeanDifference
+from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.observables.transport import Diffusion
 from openmm_duality.observables.verdict import (
@@ -18,7 +18,6 @@ from openmm_duality.observables.verdict import (
     LENGTH_TOLERANCE,
     ORDER_TOLERANCE,
     SHARE_TOLERANCE,
-    SIGNIFICANCE,
     dash,
     subscripts,
 )

@@ -12,6 +12,8 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 
+_CALIBRATED = 100  # frames at the most
+
 
 @click.command()
 @click.argument("data", type=PATH)
@@ -44,7 +46,8 @@ def evaluate(
 ) -> None:
     """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces.
 
-    Where the model has a committee, its predicted uncertainty is held against the errors too.
+    Where the model has a committee, its predicted uncertainty is held against the errors too, on at most 100 evenly
+    spaced frames.
     """
     check_outputs(overwrite, json_file, figure)
     losses = duality.AgentLosses.load(model)
@@ -57,7 +60,7 @@ def evaluate(
     click.echo(str(table))
     figures = table.to_dict()
     if losses.committee is not None:
-        judged = duality.calibration(losses, frames[::every], progress=True)
+        judged = duality.calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
         click.echo(f"\n{judged}")
         figures["calibration"] = judged.to_dict()
         if figure is not None:

@@ -109,6 +109,8 @@ def infer(
         click.echo("\n" + "\n".join(_described(losses.metadata["correction"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
+    for lacking in _lacking(losses, resolved.settings.members):
+        click.echo(f"\n{lacking}")
     if losses.metadata["selection"]:
         click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
     for candidate in losses.metadata.get("failed_candidates", ()):
@@ -144,6 +146,17 @@ def infer(
     write_json(json_file, figures, overwrite)
     if any(c.passed is False for c in checks):
         sys.exit(1)
+
+
+def _lacking(losses: Any, members: int) -> list[str]:
+    """What the guard of a run will have to do without."""
+    told = []
+    if losses.committee is None and members:
+        reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
+        told.append(f"No uncertainty is predicted: {reason}.")
+    if losses.domain is None:
+        told.append("No domain is known (fewer than ten frames), so foreign surroundings will not be recognised.")
+    return told
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:

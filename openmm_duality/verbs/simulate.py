@@ -134,6 +134,8 @@ def _guard(losses: Any, species: Sequence[str], action: str | None, interval: in
     if action == "off" or (action is None and nothing and not per_atom):
         if per_atom:
             raise DualityError("--uncertainty is written by the guard; leave out --guard off")
+        if nothing and action is None:
+            click.echo("No guard: the model, inferred from few frames, knows neither its domain nor its uncertainty.")
         return None
     return duality.Guard(losses, species, action or "warn", max(1, interval), per_atom)
 

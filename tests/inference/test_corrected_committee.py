@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from openmm_duality.inference import correct, infer
-from openmm_duality.losses.committee import spread
+from openmm_duality.inference import DataSet, correct, infer
+from openmm_duality.losses.committee import variance_of
 from openmm_duality.losses.evaluator import evaluate_agents
+from openmm_duality.reference.frames import Frames
 from tests.systems import labelled, random_frames, random_losses, rms
 
 SMALL = {"cutoff": 0.5, "pair_functions": 6, "functions": 3, "coarse_functions": 1, "intervals": 60}
@@ -30,7 +31,7 @@ def spreads(model, frames):
     """s of every agent in a few frames."""
     places = [(frames.positions[t], frames.species, frames.cell(t)) for t in range(0, len(frames), 4)]
     members = [[evaluate_agents(member, *place).forces for place in places] for member in model.members()]
-    return np.sqrt(spread(np.array(members)))
+    return np.sqrt(variance_of(np.array(members)))
 
 
 def test_every_member_is_corrected_and_the_committee_knows_the_new_errors(base, dear):
@@ -80,3 +81,27 @@ def test_the_domain_of_the_base_holds_the_dear_frames_too(base, dear):
     assert (corrected.domain.seen >= base.domain.seen).all()
     shift = corrected.domain.losses[:, 0] - base.domain.losses[:, 0]
     assert np.abs(shift).max() > 0.0  # ΔH moves the losses of all frames, and the domain follows
+
+
+def test_sets_of_a_few_frames_each_have_blocks_enough_together(base, dear):
+    corrected = correct(base, [DataSet(dear[:3], name="a"), DataSet(dear[3:5], name="b")], ridge=1e-3, curvature=1e-6)
+    assert corrected.committee is not None or "blocks" in corrected.metadata["committee"]["reason"]
+
+
+def test_dear_frames_without_a_species_leave_its_agents_as_they_were(dear):
+    """Under `agent` every species is a problem of its own."""
+    frames = labelled(random_frames(20, least=0.16), random_losses("moment", "agent"))
+    cheap = infer(frames, form="quadratic", gradient="agent", **SMALL, **FIXED)
+    kept = np.flatnonzero(np.array(dear.species) == cheap.species[0])
+    alone = Frames(
+        positions=dear.positions[:, kept],
+        species=tuple(dear.species[i] for i in kept),
+        masses=dear.masses[kept],
+        cells=dear.cells,
+        forces=dear.forces[:, kept],
+        steps=dear.steps,
+        times=dear.times,
+    )
+    corrected = correct(cheap, alone)
+    np.testing.assert_array_equal(corrected.pair_coefficients[1], cheap.pair_coefficients[1])
+    assert not np.array_equal(corrected.pair_coefficients[0, 0], cheap.pair_coefficients[0, 0])

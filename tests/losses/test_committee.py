@@ -10,7 +10,7 @@ import pytest
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
-from openmm_duality.losses.committee import Committee, spread
+from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.evaluator import Surroundings
 from tests.systems import CELL, random_losses, random_positions, random_species
 
@@ -42,16 +42,16 @@ def test_the_spread_is_the_variance_over_the_members_averaged_over_components():
     forces[0, 0], forces[1, 0] = (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)  # variance 2 of x, none of y and z
     forces[:, 1] = 7.0  # members that agree
     forces[0, 2], forces[1, 2] = (2.0, 4.0, 0.0), (0.0, 0.0, 0.0)
-    np.testing.assert_allclose(spread(forces), [2.0 / 3.0, 0.0, (2.0 + 8.0) / 3.0])
+    np.testing.assert_allclose(variance_of(forces), [2.0 / 3.0, 0.0, (2.0 + 8.0) / 3.0])
 
 
 def test_the_spread_of_normal_forces_is_their_variance_and_turns_with_them():
     rng = np.random.default_rng(0)
     forces = rng.normal(scale=3.0, size=(400, 50, 3))
-    assert spread(forces).mean() == pytest.approx(9.0, rel=0.03)
+    assert variance_of(forces).mean() == pytest.approx(9.0, rel=0.03)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    np.testing.assert_allclose(spread(forces @ rotation), spread(forces), rtol=1e-10)
-    assert spread(forces.reshape(400, 5, 10, 3)).shape == (5, 10)
+    np.testing.assert_allclose(variance_of(forces @ rotation), variance_of(forces), rtol=1e-10)
+    assert variance_of(forces.reshape(400, 5, 10, 3)).shape == (5, 10)
 
 
 def test_the_uncertainty_adds_what_the_members_have_in_common():
@@ -82,7 +82,7 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
         found = seen.evaluate(member)  # what the losses saw, evaluated by a member
         np.testing.assert_array_equal(found.forces, expected.forces)
         np.testing.assert_array_equal(found.losses, expected.losses)
-    assert spread(np.array([seen.evaluate(member).forces for member in members])).min() > 0.0
+    assert variance_of(np.array([seen.evaluate(member).forces for member in members])).min() > 0.0
     assert random_losses(form, gradient).members() == []
 
 

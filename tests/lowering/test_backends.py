@@ -84,6 +84,22 @@ def test_a_box_that_becomes_too_small_stops_the_run(platform, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_a_position_that_is_not_finite_stops_the_run_time_and_again(platform, backend):
+    """The second error of a process once ended it: what its message was to name had been freed."""
+    losses = random_losses("pair")
+    positions = random_positions(N, CELL)
+    for _ in range(3):
+        context = context_of(lower(losses, SPECIES, backend=backend), positions, CELL, platform)
+        energy_and_forces(context)
+        broken = positions.copy()
+        broken[1, 2] = np.nan
+        context.setPositions(broken)
+        with pytest.raises(Exception, match=r"not a finite number|NaN"):
+            context.getState(forces=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_box_is_followed_and_atoms_outside_it_are_at_home(backend):
     losses = random_losses("quadratic")
     positions = random_positions(N, CELL)

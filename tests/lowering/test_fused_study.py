@@ -13,7 +13,7 @@ from openmm_duality.invariants.moments import moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis, b_splines
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
-from openmm_duality.losses.committee import Committee, spread
+from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.lowering.fused.packing import pack
 from openmm_duality.lowering.fused.study import FusedStudy
@@ -181,7 +181,9 @@ def test_spread_in_single_precision_on_water_is_within_a_hundredth(form):
     losses = with_committee(random_losses(form, species=("H", "O"), cutoff=0.6, shortest=0.08), 16)
     single, double = (FusedStudy(losses, frames.species, precision) for precision in ("single", "double"))
     for t in range(len(frames)):
-        s, expected = (np.sqrt(spread(study(frames.positions[t], frames.cell(t)).forces)) for study in (single, double))
+        s, expected = (
+            np.sqrt(variance_of(study(frames.positions[t], frames.cell(t)).forces)) for study in (single, double)
+        )
         np.testing.assert_allclose(s, expected, rtol=0.01)
 
 

@@ -246,6 +246,7 @@ def test_what_forgets_slowly_leaves_the_rest_its_test(tmp_path):
     run = made.write_run(tmp_path / "run", slow_water(1000, 46, 60.0))
     found = compare(run, slow_water(200, 47, 60.0), lengths=BONDS, r_max=0.5, progress=False)
     assert list(found.untested) == ["H-O length"]
+    assert found.untested["H-O length"].why == "short"
     assert found.rdf["O-O"].difference.p_value is not None
     assert found.angle["H-O-H"].mean.p_value is not None
     assert found.agrees is None
@@ -257,6 +258,70 @@ def test_a_run_that_drifts_all_along_is_too_short_to_tell(tmp_path):
     found = compare(run, made.water(400, 28), lengths=BONDS, r_max=0.5, progress=False)
     assert found.agrees is None
     assert "too short to tell of what forgets slowly, the H–O length (" in found.verdict[0]
+
+
+def test_a_run_that_changes_on_its_way_does_not_agree(tmp_path):
+    """Bonds a fifth longer after 14 of 20 ps: the scatter this makes must not excuse the difference it makes."""
+    run = made.write_run(tmp_path / "run", breathing(made.water(200, 2), 10.0 * (np.arange(200) > 140)))
+    found = compare(run, made.water(200, 1), discard=0, r_max=0.5, progress=False)
+    assert found.agrees is None
+    assert found.changes
+    assert found.untested["H-O length"].why == "changes"
+    assert "changes along the run" in found.verdict[0]
+    assert "the H–O length" in found.verdict[0]
+    assert found.to_dict()["untested"]["H-O length"]["why"] == "changes"
+
+
+def test_every_memory_bears_the_name_of_its_observable(tmp_path, reference):
+    found = quick(made.write_run(tmp_path / "run", made.water(120, 2)), reference)
+    for window in (found.run_window, found.reference_window):
+        assert {"g(r) O-O", "g(r) H-O", "neighbours O-H", "H-O length"} <= set(window.correlation_times)
+        assert not any("{" in word for word in window.correlation_times)
+        assert min(window.correlation_times.values()) >= 0.0
+
+
+def argon(seed: int, together: range, n_atoms: int = 8) -> Frames:
+    """Atoms far from one another, but in some of 100 frames five of them are neighbours."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n_atoms]
+    positions = grid * 1.5 + 0.1 * rng.normal(size=(100, n_atoms, 3))
+    corners = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    for t in together:
+        positions[t, :5] = positions[t, 0] + 0.2 * corners
+    return made.frames(("Ar",) * n_atoms, positions, np.eye(3) * 3.0)
+
+
+@pytest.mark.parametrize("together", [range(3, 5), range(0, 100, 7)])
+def test_what_some_block_lacks_is_told_without_a_test(tmp_path, together):
+    run = made.write_run(tmp_path / "run", argon(1, together))
+    found = compare(run, argon(2, range(60, 61)), lengths={}, discard=0, progress=False)
+    assert found.untested["tetrahedral order of Ar"].why == "seldom"
+    assert found.verdict[-1] == "This is seen too seldom to be tested: the tetrahedral order of Ar."
+    assert found.order["Ar"].run.average.mean == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("species", [("Ar",), ("Ar", "C")])
+def test_a_single_atom_of_a_species_has_no_shell_of_its_own(tmp_path, species):
+    positions = np.random.default_rng(3).random((60, len(species), 3))
+    source = made.frames(species, positions, np.eye(3) * 2)
+    run = made.write_run(tmp_path / "run", source, degrees_of_freedom=3)
+    assert "Ar-Ar" not in compare(run, source, lengths={}, discard=0, progress=False).shells
+
+
+def test_one_reference_has_one_error_of_its_motion(tmp_path):
+    rng = np.random.default_rng(36)
+    walks = [
+        made.frames(("Ar",) * 30, np.cumsum(rng.normal(0, 0.01, (count, 30, 3)), 0), np.eye(3) * 1.3, 0.05)
+        for count in (400, 800, 400)
+    ]
+    runs = [made.write_run(tmp_path / f"run{k}", walk) for k, walk in enumerate(walks[:2])]
+    found = compare(runs[0], walks[2], more=[runs[1]], r_max=0.5, progress=False)
+    own = found.reference_motion.diffusion["Ar"].coefficient
+    assert [column.diffusion["Ar"].reference for column in found.columns] == [own, own]
+    for column in found.columns:
+        assert column.diffusion["Ar"].run == column.motion.diffusion["Ar"].coefficient
+        shown = np.hypot(column.diffusion["Ar"].run.error, own.error)
+        assert column.diffusion["Ar"].difference.interval > 1.96 * shown * (1 - 1e-9)
 
 
 def dense_water(seed: int, shift: float = 0.0) -> Frames:

@@ -36,6 +36,13 @@ def test_what_forgets_at_once_has_no_memory_to_speak_of():
     assert slower(found, Memory(1.0, 0.5)) == Memory(1.0, 0.5)
 
 
+def test_no_memory_is_negative():
+    rng = np.random.default_rng(7)
+    found = [memory(rng.normal(size=200), SPACING) for _ in range(300)]
+    assert min(kept.time for kept in found) >= 0.0
+    assert all(0.0 <= kept.share <= 1.0 for kept in found)
+
+
 @pytest.mark.parametrize("n_blocks", [5, 10])
 @pytest.mark.parametrize("white", [0.0, 3.0])
 def test_widened_blocks_have_the_error_of_the_exact_law(n_blocks, white):
@@ -79,7 +86,7 @@ def test_equal_sources_are_rejected_about_as_often_as_the_tests_say(run_ps, time
     """A run against 20 ps of reference: a curve of neighbouring bins that move together, and its first bin alone."""
     rng = np.random.default_rng(4)
     shape = np.exp(-0.5 * np.subtract.outer(np.arange(12), np.linspace(0, 12, 25)) ** 2)
-    p_curve, p_number = [], []
+    p_curve, p_number, changes = [], [], 0
     for _ in range(150):
         samples = [
             Sample(tally_of(mixed(rng, round(ps / SPACING), time, white, 12) @ shape), ps, 30) for ps in (run_ps, 20.0)
@@ -89,6 +96,8 @@ def test_equal_sources_are_rejected_about_as_often_as_the_tests_say(run_ps, time
         number = held.hydrogen_bonds().difference
         p_curve.append(curve.p_value)
         p_number.append(number.p_value)
+        changes += "changes" in (curve.why, number.why)
+    assert changes <= 3
     for found in (p_curve, p_number):
         tested = np.array([p for p in found if p is not None])
         assert len(tested) > 90
@@ -104,6 +113,19 @@ def test_a_difference_is_found():
     found = Held(Sample(tally_of(first), 60.0, 30), Sample(tally_of(second), 20.0, 30)).curves("rdf", "{}")["A-A"]
     assert found.difference.p_value < 0.01
     assert found.difference.at == 7
+
+
+def test_a_difference_is_found_in_a_run_that_changes_too():
+    """Where the noise of a run is not chance, a difference beyond even that noise stands, and agreement does not."""
+    rng = np.random.default_rng(8)
+    changing, reference = (mixed(rng, 200, 0.5, 3.0, 12) for _ in range(2))
+    changing += 40.0 * (np.arange(200) >= 140)[:, None]
+    for shift, why, tested in ((-12.0, "changes", False), (300.0, None, True)):
+        samples = (Sample(tally_of(series), 20.0, 30) for series in (changing + shift, reference))
+        held = Held(*samples)
+        for found in (held.curves("rdf", "{}")["A-A"].difference, held.hydrogen_bonds().difference):
+            assert found.why == why
+            assert (found.p_value is not None) == tested
 
 
 def test_a_larger_system_lends_its_noise_by_the_number_of_its_atoms():

@@ -130,3 +130,14 @@ def test_the_larger_noise_of_two_is_that_of_both():
     assert second.error == pytest.approx(0.05)
     unknown = statistics.Estimate(1.0, float("nan"), 1)
     assert statistics.in_common(unknown, long, (20.0, 80.0)) == (unknown, long)
+
+
+def test_a_noise_beyond_chance_is_told_from_equal_ones():
+    rng = np.random.default_rng(9)
+    noises = np.var(rng.normal(size=(4000, 2, 6)), axis=2, ddof=1)
+    assert np.mean([statistics.noisier((a, b), (6, 6)) for a, b in noises]) < 0.003
+    assert np.mean([statistics.noisier((1000 * a, b), (6, 6)) for a, b in noises]) > 0.95
+    assert not any(statistics.noisier((a, 1000 * b), (6, 6)) for a, b in noises[:100])
+    for first, second in ((1.0, 0.0), (0.0, 1.0), (np.nan, 1.0), (1.0, np.nan)):
+        assert not statistics.noisier((first, second), (6, 6))
+    assert not statistics.noisier((1e9, 1.0), (1, 6))

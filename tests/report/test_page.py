@@ -193,3 +193,49 @@ def test_what_could_not_be_tested_is_in_the_headline(comparison):
     assert found.agrees is True
     assert "as far as can be told" in render(found, {})
     assert "tetrahedral order of O" in found.verdict[-1]
+
+
+def test_only_runs_that_were_recomputed_are_said_to_be(several):
+    def found(frames: int) -> Recomputed:
+        errors = {"all": np.full(frames, 17.0)}
+        return Recomputed(np.arange(float(frames)), errors, errors, (), "nnp", "m.safetensors")
+
+    both = replace(several, recomputed=found(3), more=(replace(several.more[0], recomputed=found(3)), several.more[1]))
+    assert "(nnp): 3 frames each of good and bad." in render(both, {})
+    assert "(nnp): 1 frame of good." in render(replace(several, recomputed=found(1)), {})
+
+
+def untested_length(comparison, difference, why):
+    """The comparison judged again with a mean length that could not be tested."""
+    length = comparison.bond_length["H-O"]
+    mean = replace(length.mean, difference=difference).untested(why)
+    return judge(replace(comparison, bond_length={"H-O": replace(length, mean=mean)}, verdict=(), agrees=None))
+
+
+@pytest.mark.parametrize(
+    ("difference", "why", "headline"),
+    [
+        (1e-5, "short", "The run agrees with the reference, as far as can be told"),
+        (6e-3, "short", "Too short to tell"),
+        (1e-5, "changes", "The run changes along its way, too much to tell"),
+        (6e-3, "changes", "The run changes along its way, too much to tell"),
+    ],
+)
+def test_a_difference_that_matters_is_not_hidden_by_a_missing_test(comparison, difference, why, headline):
+    found = untested_length(comparison, difference, why)
+    assert found.agrees is None
+    assert f"<h1>{headline}</h1>" in render(found, {})
+
+
+def test_a_run_that_changes_says_so_beside_others(several):
+    changed = untested_length(several.more[1], 6e-3, "changes")
+    page = render(replace(several, more=(several.more[0], changed)), {})
+    assert "1 of 3 runs agrees with the reference" in page
+    assert "changes along the run</span>" in page
+
+
+def test_what_is_seen_too_seldom_asks_for_no_time(comparison):
+    rare = replace(comparison.order["O"], mean=comparison.order["O"].mean.untested("seldom"))
+    found = judge(replace(comparison, order={"O": rare}, verdict=(), agrees=None))
+    assert found.agrees is True
+    assert found.verdict[-1] == "This is seen too seldom to be tested: the tetrahedral order of O."
