@@ -3,7 +3,7 @@
 #
 #   bash scripts/water.sh [FOLDER=runs/water]
 #
-# Makes a virtual environment on the first call. One to three minutes on two cores after that; a killed job resumes.
+# Makes a virtual environment on the first call. About two minutes on two cores after that; a killed job resumes.
 # Where CP2K is installed, it computes the forces of some frames of the run again.
 set -euo pipefail
 # shellcheck source=scripts/common.sh

@@ -201,8 +201,8 @@ def test_only_runs_that_were_recomputed_are_said_to_be(several):
         return Recomputed(np.arange(float(frames)), errors, errors, (), "nnp", "m.safetensors")
 
     both = replace(several, recomputed=found(3), more=(replace(several.more[0], recomputed=found(3)), several.more[1]))
-    assert "(nnp): 3 frames each of good and bad." in render(both, {})
-    assert "(nnp): 1 frame of good." in render(replace(several, recomputed=found(1)), {})
+    assert "(nnp): 3 frames each of good and bad." in render(both, {"forces-all": ""})
+    assert "(nnp): 1 frame of good." in render(replace(several, recomputed=found(1)), {"forces-all": ""})
 
 
 def untested_length(comparison, difference, why):
