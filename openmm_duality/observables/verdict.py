@@ -14,9 +14,7 @@ ANGLE_TOLERANCE = 0.3  # degrees
 ORDER_TOLERANCE = 0.01
 HYDROGEN_BOND_TOLERANCE = 0.05  # per molecule
 BAND_TOLERANCE = 20.0  # cm⁻¹
-SHARE_TOLERANCE = (
-    0.03  # of the whole density in a band: equipartition fixes it in the mean, and bands trade energy slowly
-)
+SHARE_TOLERANCE = 0.03  # of the whole density in a band, which in a few ps is not yet what equipartition makes it
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
 
 
