@@ -76,14 +76,15 @@ def _rdf(comparison: Comparison) -> tuple[list[str], list[str]]:
         if d.p_value < SIGNIFICANCE:
             failures.append(
                 f"The {dash(pair)} g(r) is not the reference's: at {where:.2f} Å it differs by {d.max_difference:.2f}, "
-                f"where chance allows {d.band_half_width:.2f} (p {_p(d.p_value)})."
+                f"where chance stays below {d.band_half_width:.2f} 19 times in 20 (p {_p(d.p_value)})."
             )
         else:
-            alike.append(f"{d.max_difference:.2f} for {dash(pair)} (chance allows {d.band_half_width:.2f})")
+            alike.append(f"{d.max_difference:.2f} for {dash(pair)} ({d.band_half_width:.2f})")
     if not alike:
         return failures, []
     which = "The other g(r) agree" if failures else "g(r) agrees"
-    return failures, [f"{which} with the reference within the errors; largest difference {_listed(alike)}."]
+    told = f"largest difference {_listed(alike)}, in brackets what chance stays below 19 times in 20"
+    return failures, [f"{which} with the reference within the errors (p above {SIGNIFICANCE:g}); {told}."]
 
 
 def _distributions(comparison: Comparison) -> tuple[list[str], list[str]]:
