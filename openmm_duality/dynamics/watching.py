@@ -74,9 +74,8 @@ class WatchLog:
         """Add what was seen at one step; time in ps."""
         if self._watcher.per_atom and sighting.uncertainty is not None:
             head = ",".join(["step", "time_ps", *(f"{name}{i + 1}" for i, name in enumerate(self._species))])
-            self._add(
-                UNCERTAINTIES, head, ",".join([f"{step},{time:.10g}", *(f"{s:.5g}" for s in sighting.uncertainty)])
-            )
+            row = ",".join([f"{step},{time:.10g}", *(f"{sigma:.5g}" for sigma in sighting.uncertainty)])
+            self._add(UNCERTAINTIES, head, row)
         if not sighting.alarms:
             return
         words = "; ".join(sighting.alarms).replace('"', "'")

@@ -59,6 +59,11 @@ class Accumulated:
         return [sum(mine[1:], mine[0]) for mine in self.parts]
 
 
+def filled(parts: Sequence[Sequence[NormalEquations]]) -> list[int]:
+    """The parts that hold rows of any problem, of equations by problem, then by part."""
+    return [k for k, same in enumerate(zip(*parts, strict=True)) if any(e.weight > 0.0 for e in same)]
+
+
 def part_of(number: int, count: int, parts: int) -> int:
     """The part that a sample of a data set belongs to, by its number among so many."""
     return number * parts // count

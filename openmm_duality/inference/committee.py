@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from openmm_duality.inference.accumulate import part_of, sample_rows
+from openmm_duality.inference.accumulate import filled, part_of, sample_rows
 from openmm_duality.inference.design import Design
 from openmm_duality.inference.equations import NormalEquations, Regularisation, column_scale, solve
 from openmm_duality.inference.inference import Inference, timed
@@ -29,8 +29,8 @@ from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 
 NOMINAL = (0.6827, 0.9545)  # shares of a normal law within one and two standard deviations
-_LEAST_PARTS = 4
-_SEED = 1  # the draws are the same for the same data
+LEAST_PARTS = 4
+SEED = 1  # the draws are the same for the same data
 _LEAST_FOR_A_TAIL = 50  # frames, below which a tail is not to be told from them
 _FRAMES = 60  # of the last part of every data set, evenly spaced
 
@@ -49,12 +49,11 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
     """
     asked = inference.settings.members
     strengths = [Regularisation(**s) for s in losses.metadata["regularisation"]]
-    used = [k for k, same in enumerate(zip(*inference.equations.parts, strict=True)) if any(e.weight > 0 for e in same)]
-    if not asked or len(used) < _LEAST_PARTS:
-        return _without(
-            losses, "none was asked for" if not asked else f"the frames make fewer than {_LEAST_PARTS} blocks"
-        )
-    draws = np.random.default_rng(_SEED)
+    used = filled(inference.equations.parts)
+    if not asked or len(used) < LEAST_PARTS:
+        reason = "none was asked for" if not asked else f"the frames make fewer than {LEAST_PARTS} blocks"
+        return without_committee(losses, reason)
+    draws = np.random.default_rng(SEED)
     with timed(inference.seconds, "committee"):
         members = Members.of(inference, losses, strengths)
         last = used[-1]
@@ -63,7 +62,7 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
             left_out, mean = members.drawn(draws, rest, asked), members.solved(dict.fromkeys(rest, 1.0))
             drawn = members.drawn(draws, used, asked)
         except np.linalg.LinAlgError:
-            return _without(losses, "parts of the data do not determine the losses; a stronger ridge would")
+            return without_committee(losses, "parts of the data do not determine the losses; a stronger ridge would")
         part = (last, len(inference.equations.parts[0]))
         seen = judged(inference.sets, inference.species, inference.design, mean, left_out, part)
         errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
@@ -74,7 +73,8 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
     return replace(losses, committee=committee, metadata={**losses.metadata, "committee": told})
 
 
-def _without(losses: AgentLosses, reason: str) -> AgentLosses:
+def without_committee(losses: AgentLosses, reason: str) -> AgentLosses:
+    """The losses with the reason why they have no committee in their metadata."""
     return replace(losses, metadata={**losses.metadata, "committee": {"members": 0, "reason": reason}})
 
 
@@ -168,9 +168,13 @@ class Members:
 
     def drawn(self, draws: np.random.Generator, parts: Sequence[int], members: int) -> list[list[FloatArray]]:
         """Solutions of as many parts as there are, drawn with replacement, by member."""
-        even = np.full(len(parts), 1.0 / len(parts))
-        counts = draws.multinomial(len(parts), even, size=members)
-        return [self.solved(dict(zip(parts, row.astype(float), strict=True))) for row in counts]
+        return [self.solved(weights) for weights in resampled(draws, parts, members)]
+
+
+def resampled(draws: np.random.Generator, parts: Sequence[int], members: int) -> list[dict[int, float]]:
+    """How often every part is in a sample of as many as there are, drawn with replacement, by member."""
+    counts = draws.multinomial(len(parts), np.full(len(parts), 1.0 / len(parts)), size=members)
+    return [dict(zip(parts, row.astype(float).tolist(), strict=True)) for row in counts]
 
 
 def judged(

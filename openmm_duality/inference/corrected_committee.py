@@ -11,15 +11,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from openmm_duality.inference.committee import calibrate, committee_deviations, judged, limits, stacked
+from openmm_duality.inference.committee import (
+    LEAST_PARTS,
+    SEED,
+    calibrate,
+    committee_deviations,
+    judged,
+    limits,
+    resampled,
+    stacked,
+    without_committee,
+)
 from openmm_duality.inference.correction import Correction
 from openmm_duality.inference.equations import NormalEquations, Regularisation
 from openmm_duality.inference.layout import FloatArray
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.model import AgentLosses
-
-_LEAST_BLOCKS = 4
-_SEED = 1
 
 
 def with_corrected_committee(
@@ -36,14 +43,14 @@ def with_corrected_committee(
     """
     base, layout = correction.base, correction.design.layout
     used = correction.used
-    if base.committee is None or len(used) < _LEAST_BLOCKS:
-        reason = "the base has none" if base.committee is None else f"fewer than {_LEAST_BLOCKS} blocks of dear frames"
-        return replace(corrected, metadata={**corrected.metadata, "committee": {"members": 0, "reason": reason}})
+    if base.committee is None or len(used) < LEAST_PARTS:
+        reason = "the base has none" if base.committee is None else f"fewer than {LEAST_PARTS} blocks of dear frames"
+        return without_committee(corrected, reason)
     start = layout.pack(base.pair_coefficients, base.weights, base.couplings)
     deviations = committee_deviations(base, layout)
-    draws = np.random.default_rng(_SEED)
+    draws = np.random.default_rng(SEED)
 
-    def refit(weights: Mapping[int, int], member: int | None) -> list[FloatArray]:
+    def refit(weights: Mapping[int, float], member: int | None) -> list[FloatArray]:
         """Coefficients by problem of a member of the base, or the base itself, corrected with weighted blocks."""
         begun = [c if member is None else c + d[:, member] for c, d in zip(start, deviations, strict=True)]
         equations = []
@@ -51,20 +58,19 @@ def with_corrected_committee(
             total = NormalEquations.empty(len(blocks[0].moment))
             for block, weight in weights.items():
                 if weight:
-                    total.add_weighted(blocks[block], float(weight))
+                    total.add_weighted(blocks[block], weight)
             total.moment -= total.gram @ (first - there)[free]
             equations.append(total)
         return [c + d for c, d in zip(begun, correction.differences(equations, strengths), strict=True)]
 
     def drawn(blocks: Sequence[int]) -> list[list[FloatArray]]:
         """Every member, corrected with as many blocks as there are, drawn with replacement."""
-        even = np.full(len(blocks), 1.0 / len(blocks))
-        rows = draws.multinomial(len(blocks), even, size=len(deviations[0].T))
-        return [refit(dict(zip(blocks, row.tolist(), strict=True)), k) for k, row in enumerate(rows)]
+        members = deviations[0].shape[1]
+        return [refit(weights, k) for k, weights in enumerate(resampled(draws, blocks, members))]
 
     rest, last = used[:-1], (used[-1], len(correction.blocks[0]))
     seen = judged(
-        correction.sets, base.species, correction.design, refit(dict.fromkeys(rest, 1), None), drawn(rest), last
+        correction.sets, base.species, correction.design, refit(dict.fromkeys(rest, 1.0), None), drawn(rest), last
     )
     errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
     residual, scale = calibrate(errors, spreads, kinds, len(base.species))

@@ -17,7 +17,7 @@ import numpy as np
 
 import openmm_duality
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.accumulate import accumulate
+from openmm_duality.inference.accumulate import accumulate, filled
 from openmm_duality.inference.design import Design
 from openmm_duality.inference.equations import BoolArray, NormalEquations, Regularisation, ranked, solve
 from openmm_duality.inference.inference import determined, meetings, timed
@@ -102,7 +102,7 @@ class Correction:
     @property
     def used(self) -> list[int]:
         """The blocks that hold frames."""
-        return [k for k, same in enumerate(zip(*self.blocks, strict=True)) if any(e.weight > 0.0 for e in same)]
+        return filled(self.blocks)
 
     @cached_property
     def penalties(self) -> list[FloatArray]:

@@ -200,7 +200,7 @@ def _learning_curve(
 ) -> dict[str, Any]:
     """Of the first data set's held-out frames."""
     from openmm_duality.report import learning_curve_figure
-    from openmm_duality.report.figures import png
+    from openmm_duality.report.style import png
 
     test = next(iter(held_out.values()))
     # a model that --check chose against the preference is not one of this curve
