@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
-    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "run_reference", "summarise"),
+    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
+    "cp2k": ("run_reference",),
     "losses": ("AgentLosses", "evaluate_agents"),
     "inference": (
         "DataSet",
@@ -33,16 +34,14 @@ _ROOMS = {
         "NoseHooverLearningIntegrator",
         "VerletLearningIntegrator",
         "add_barostat",
-        "check_stability",
         "create_system",
         "create_topology",
-        "infer_stable",
         "minimize",
         "read_start",
         "simulate",
         "supercell",
     ),
-    "active": ("Guard",),
+    "learning": ("Guard", "check_stability", "infer_stable"),
     "observables": ("Recompute", "compare", "read_dynamics"),
     "benchmark": ("format_costs", "measure_cost"),
     "report": ("write_report",),

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import openmm_duality as duality
+from openmm_duality.inference.equations.targets import count_samples
 from openmm_duality.inference.errors import format_tables
-from openmm_duality.inference.targets import count_samples
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -16,7 +16,7 @@ import numpy as np
 from run_log import columns
 
 import openmm_duality as duality
-from openmm_duality.inference.config import InferenceConfig
+from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.lowering.backends import default_backend
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -23,7 +23,7 @@ import numpy as np
 
 import openmm_duality as duality
 from openmm_duality.files import atomic_write
-from openmm_duality.inference.config import InferenceConfig
+from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.inference.correction import CURVATURES, RIDGES, two_steps
 from openmm_duality.inference.inference import Inference
 from openmm_duality.report.figures import png

@@ -23,9 +23,9 @@ import numpy as np
 
 import openmm_duality as duality
 from openmm_duality.benchmark.water import water_box
-from openmm_duality.dynamics.starting import Start
-from openmm_duality.inference.config import InferenceConfig
-from openmm_duality.reference.cells import minimum_image
+from openmm_duality.dynamics.structures import Start
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.inference.configuration import InferenceConfig
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP, INTERVAL, WITHIN = 0.5e-3, 10, 100  # ps, steps between looks, steps of a trial

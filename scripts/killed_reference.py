@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from openmm_duality.cp2k.parts import closed_parts, open_part, whole_blocks
 from openmm_duality.reference import read
-from openmm_duality.reference.parts import closed_parts, open_part, whole_blocks
 
 COMMAND = [sys.executable, "-m", "openmm_duality.cli", "reference"]
 

@@ -81,7 +81,7 @@ def random_losses(
 
 def random_positions(n_atoms: int, cell: FloatArray, seed: int = 0, least: float = 0.15) -> FloatArray:
     """Positions in a cell with no two atoms closer than `least` nm, images included."""
-    from openmm_duality.reference.cells import minimum_image
+    from openmm_duality.geometry.cells import minimum_image
 
     rng = np.random.default_rng(seed)
     placed: list[FloatArray] = []

@@ -129,7 +129,7 @@ def test_a_cutoff_too_long_for_the_cell(folder, tmp_path):
     message = refused(
         "infer", "--data", folder / "few.safetensors", "--cutoff", "7 angstrom", "-o", tmp_path / "m.safetensors"
     )
-    assert "half the shortest width" in message
+    assert "less than twice the cutoff" in message
     assert not list(tmp_path.iterdir())
 
 
@@ -139,7 +139,7 @@ def test_a_box_too_small_for_the_model(folder, tmp_path, verb):
     small = tmp_path / "small.safetensors"
     replace(frames, cells=0.9 * frames.cells, positions=0.9 * frames.positions).save(small)
     rest = (small,) if verb == "evaluate" else ("--start", small, "-o", tmp_path / "out")
-    assert "half the shortest width" in refused(verb, folder / "model.safetensors", *rest)
+    assert "less than twice the cutoff" in refused(verb, folder / "model.safetensors", *rest)
     assert [p.name for p in tmp_path.iterdir()] == [small.name]
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from openmm import app, unit
 
 from openmm_duality.cli import main
-from openmm_duality.inference.calibration import Calibration
+from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from tests.command import call, refused

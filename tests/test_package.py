@@ -13,12 +13,18 @@ import openmm_duality
 
 ROOT = Path(openmm_duality.__file__).parent
 ROOMS = (
+    "geometry",
     "reference",
+    "cp2k",
     "invariants",
     "losses",
+    "inference/equations",
+    "inference/uncertainty",
     "inference",
+    "lowering/fused",
     "lowering",
     "dynamics",
+    "learning",
     "observables",
     "benchmark",
     "report",

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from openmm_duality.benchmark.results import Row
 from openmm_duality.benchmark.subjects import TEMPERATURE, TIMESTEP
-from openmm_duality.cores import usable_cores
+from openmm_duality.cp2k.engine import run_cp2k
+from openmm_duality.cp2k.methods import Dft, Method, Network
+from openmm_duality.cp2k.writing import cell_section, femtoseconds, section
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.cp2k_write import cell_section, femtoseconds, section
-from openmm_duality.reference.engine import run_cp2k
-from openmm_duality.reference.frames import FloatArray
-from openmm_duality.reference.methods import Dft, Method, Network
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.parallel import usable_cores
 from openmm_duality.units import ANGSTROM
 
 CP2K_SIZE, DFT_SIZE = 64, 32  # molecules: the largest of the network's rows, and that of DFT

@@ -10,7 +10,7 @@ from typing import Any
 
 import openmm as mm
 
-from openmm_duality.cores import usable_cores
+from openmm_duality.parallel import usable_cores
 
 _PACKAGES = ("openmm_duality", "openmm", "openmmtorch", "torch", "llvmlite", "numpy")
 

@@ -17,7 +17,7 @@ from openmm import unit
 
 from openmm_duality.benchmark.tip3p import as_water, tip3p_system, tip3p_topology
 from openmm_duality.dynamics import NoseHooverLearningIntegrator, Start, create_system, create_topology
-from openmm_duality.dynamics.starting import thermal_velocities
+from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.losses import AgentLosses
 from openmm_duality.lowering.backends import resolve
 

@@ -17,11 +17,11 @@ from openmm_duality.benchmark.subjects import subjects
 from openmm_duality.benchmark.tip3p import as_water
 from openmm_duality.benchmark.water import water_box
 from openmm_duality.benchmark.worker import save_start
+from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.molecules import find_molecules
 from openmm_duality.losses import AgentLosses
-from openmm_duality.reference.engine import find_cp2k
-from openmm_duality.reference.molecules import find_molecules
 
 SIZES = (64, 512, 4096, 32768)
 BACKENDS = ("fused", "torchscript")

@@ -10,9 +10,9 @@ from openmm import app, unit
 
 from openmm_duality.dynamics import Start, create_topology
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.cells import widths
-from openmm_duality.reference.frames import FloatArray
-from openmm_duality.reference.molecules import bonded_pairs, find_molecules, make_whole
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import widths
+from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole
 
 CUTOFFS = (0.9, 0.6)  # nm; the first that fits the box
 _METHODS = {"pme": app.PME, "rf": app.CutoffPeriodic}

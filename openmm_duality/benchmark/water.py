@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from openmm_duality.benchmark.tip3p import tip3p_system, tip3p_topology
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.frames import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 
 SPECIES = ("O", "H", "H")
 DENSITY = 0.997  # g/cm³, of water at 298 K

@@ -1,7 +1,5 @@
 """Learning dynamics: integrators, systems, reporters, running."""
 
-from openmm_duality.dynamics.checks import Check, check_stability
-from openmm_duality.dynamics.choosing import infer_stable
 from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
@@ -11,11 +9,10 @@ from openmm_duality.dynamics.integrators import (
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.dynamics.running import RunResult, simulate
-from openmm_duality.dynamics.starting import Start, read_start, supercell
+from openmm_duality.dynamics.structures import Start, read_start, supercell
 from openmm_duality.dynamics.systems import add_barostat, create_system, create_topology, minimize
 
 __all__ = [
-    "Check",
     "DescentLearningIntegrator",
     "Integrity",
     "LangevinLearningIntegrator",
@@ -26,10 +23,8 @@ __all__ = [
     "Start",
     "VerletLearningIntegrator",
     "add_barostat",
-    "check_stability",
     "create_system",
     "create_topology",
-    "infer_stable",
     "minimize",
     "read_start",
     "simulate",

@@ -13,11 +13,11 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels
+from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.distances import pairs_within
-from openmm_duality.reference.frames import FloatArray, IntArray
-from openmm_duality.reference.molecules import bonded_pairs, component_labels
 
 Pair = tuple[str, str]
 

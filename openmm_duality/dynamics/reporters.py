@@ -10,7 +10,7 @@ import openmm as mm
 from openmm import app, unit
 
 from openmm_duality.dynamics.integrity import IntegrityReport, Pair
-from openmm_duality.reference.frames import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 
 
 class VelocityDCDReporter(app.DCDReporter):  # type: ignore[misc]

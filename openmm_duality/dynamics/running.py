@@ -24,14 +24,14 @@ import openmm as mm
 from openmm import app, unit
 
 from openmm_duality.dynamics import record
-from openmm_duality.dynamics.acting import acting, require_potential
+from openmm_duality.dynamics.force_identity import acting, require_potential
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
-from openmm_duality.dynamics.journey import CHECKPOINT, Journey
-from openmm_duality.dynamics.starting import thermal_velocities
-from openmm_duality.dynamics.watching import Watcher
+from openmm_duality.dynamics.monitoring import Watcher
+from openmm_duality.dynamics.run_loop import CHECKPOINT, Journey
+from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.frames import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.units import BOLTZMANN, bare
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}

@@ -10,13 +10,12 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
-from openmm_duality.dynamics.acting import mark, require_potential
-from openmm_duality.dynamics.boxes import require_openmm_form
+from openmm_duality.dynamics.force_identity import mark, require_potential
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import check_cutoff, require_openmm_form
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import default_backend, lower, resolve
-from openmm_duality.reference.cells import check_cutoff
-from openmm_duality.reference.frames import FloatArray, IntArray
 from openmm_duality.units import bare
 
 # The PDB format names this molecule otherwise, and its readers know it by that name alone.
@@ -106,7 +105,7 @@ def create_system(
         system.addParticle(float(mass))
     box = topology.getPeriodicBoxVectors()
     if box is not None:
-        check_box(losses, box)
+        check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
         system.setDefaultPeriodicBoxVectors(*box)
     backend, precision = resolve(backend or default_backend(), precision)
     force = lower(losses, species, periodic=box is not None, backend=backend, precision=precision)
@@ -115,11 +114,6 @@ def create_system(
     if removeCMMotion:
         system.addForce(mm.CMMotionRemover(1))
     return system
-
-
-def check_box(losses: AgentLosses, box: Any) -> None:
-    """Refuse a box less than twice the cutoff wide."""
-    check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
 
 
 def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: int = 0) -> None:

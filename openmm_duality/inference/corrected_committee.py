@@ -11,7 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from openmm_duality.inference.committee import (
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.inference.correction import Correction
+from openmm_duality.inference.equations.solution import NormalEquations, Regularisation
+from openmm_duality.inference.uncertainty.committee import (
     LEAST_PARTS,
     SEED,
     calibrate,
@@ -22,9 +25,6 @@ from openmm_duality.inference.committee import (
     stacked,
     without_committee,
 )
-from openmm_duality.inference.correction import Correction
-from openmm_duality.inference.equations import NormalEquations, Regularisation
-from openmm_duality.inference.layout import FloatArray
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.model import AgentLosses
 

@@ -17,16 +17,17 @@ import numpy as np
 
 import openmm_duality
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.accumulate import accumulate, filled
-from openmm_duality.inference.design import Design
-from openmm_duality.inference.equations import BoolArray, NormalEquations, Regularisation, ranked, solve
+from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.inference.adding_frames import check_known
+from openmm_duality.inference.equations.accumulation import accumulate, filled
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.penalties import curvature_penalty
+from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, ranked, solve
+from openmm_duality.inference.equations.targets import DataSet, described
 from openmm_duality.inference.inference import determined, meetings, timed
-from openmm_duality.inference.layout import FloatArray, Layout
-from openmm_duality.inference.penalty import curvature_penalty
+from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.settings import Settings
-from openmm_duality.inference.short_range import with_core
-from openmm_duality.inference.targets import DataSet, described
-from openmm_duality.inference.update import check_known
 from openmm_duality.losses.model import AgentLosses
 
 CHOICES = ("ridge", "curvature", "blocks", "large_force")

@@ -14,13 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.layout import FloatArray
-from openmm_duality.inference.targets import Sample, count_samples, samples
-from openmm_duality.inference.workers import on_all_cores
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.molecules import molecular_forces
+from openmm_duality.inference.equations.targets import Sample, count_samples, samples
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
-from openmm_duality.reference.molecules import molecular_forces, molecules_of
+from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_rms
 from openmm_duality.units import MEV
 

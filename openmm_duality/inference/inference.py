@@ -14,19 +14,20 @@ import numpy as np
 
 import openmm_duality
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.accumulate import Accumulated, accumulate
-from openmm_duality.inference.basis import make_basis
-from openmm_duality.inference.design import Design
-from openmm_duality.inference.energies import energy_constants, energy_zeros
-from openmm_duality.inference.equations import NormalEquations, Regularisation, ranked, solve
-from openmm_duality.inference.kept import keep
-from openmm_duality.inference.layout import FloatArray, Layout
-from openmm_duality.inference.penalty import curvature_penalty
-from openmm_duality.inference.selection import describe, select
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.inference.equations.accumulation import Accumulated, accumulate
+from openmm_duality.inference.equations.bases import make_basis
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import energy_constants, energy_zeros
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.pair_statistics import Survey, survey
+from openmm_duality.inference.equations.penalties import curvature_penalty
+from openmm_duality.inference.equations.selection import describe, select
+from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, ranked, solve
+from openmm_duality.inference.equations.stored import keep
+from openmm_duality.inference.equations.targets import DataSet, described
+from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.settings import Settings
-from openmm_duality.inference.short_range import with_core
-from openmm_duality.inference.survey import Survey, survey
-from openmm_duality.inference.targets import DataSet, described
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames

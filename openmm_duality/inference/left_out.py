@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.correction import Correction
-from openmm_duality.inference.equations import Regularisation
+from openmm_duality.inference.equations.solution import Regularisation
 from openmm_duality.inference.errors import evaluate
-from openmm_duality.inference.layout import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import MEV_PER_ANGSTROM

@@ -10,7 +10,7 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.basis import FAMILIES, SHARPNESS
+from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.losses.forms import Form, check_gradient, form_of
 from openmm_duality.units import ELECTRONVOLT, bare
 

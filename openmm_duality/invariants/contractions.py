@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from openmm_duality.geometry.arrays import FloatArray
 
 
 def count(width: int, ranks: Sequence[int]) -> int:

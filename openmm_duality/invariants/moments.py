@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.neighbours import NeighbourTable
-
-FloatArray = npt.NDArray[np.float64]
 
 HIGHEST_RANK = 3
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from openmm_duality.reference.cells import check_cutoff
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import check_cutoff
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,7 @@ def find_neighbours(
     """
     from vesin import NeighborList  # imports torch where it is installed, which `import openmm_duality` must not
 
-    if cell is not None:
-        check_cutoff(cutoff, cell)
+    check_cutoff(cutoff, cell)
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     box = np.zeros((3, 3)) if cell is None else cell
     i, j, displacements, distances = search.compute(

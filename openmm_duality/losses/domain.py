@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from openmm_duality.losses.committee import FloatArray, IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments_by_rank
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
-from openmm_duality.losses.model import AgentLosses, FloatArray, IntArray
+from openmm_duality.losses.model import AgentLosses
 
 
 @dataclass(frozen=True)

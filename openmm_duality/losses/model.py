@@ -16,14 +16,12 @@ import numpy.typing as npt
 
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants.contractions import count
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import Form, check_gradient, form_of
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _KIND = "openmm_duality losses 1"
 _CORE_FLOOR = 0.01  # nm below which the core is held constant, so that it stays finite

@@ -11,9 +11,9 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
+from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.dependencies import calm_torch, require_fused, require_pythonforce, require_torch
-from openmm_duality.lowering.limits import check_box
 
 
 def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
@@ -80,7 +80,7 @@ def compute(file: bytes, cutoff: float | None, state: Any) -> tuple[float, np.nd
     box = None
     if cutoff is not None:
         vectors = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
-        check_box(vectors, cutoff)
+        check_cutoff(cutoff, vectors)
         box = torch.tensor(vectors)
     energy, forces = _module(file)(positions, box)
     return float(energy), forces.numpy()

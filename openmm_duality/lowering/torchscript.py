@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from openmm_duality.geometry.cells import WIDTH_TOLERANCE
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.limits import check_precision
 from openmm_duality.lowering.torch_harmonics import add_harmonic_gradients, harmonics
@@ -46,6 +47,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         kinds = losses.index_of(species)
         self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
+        self.width_tolerance: float = WIDTH_TOLERANCE
         self.spacing: float = grid.spacing
         self.intervals: int = grid.intervals
         self.n_species: int = s
@@ -92,10 +94,10 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
         if box is not None:
             width = float((1.0 / torch.linalg.vector_norm(torch.linalg.inv(box), dim=0)).min())
-            if 2.0 * self.cutoff > width * (1.0 + 1e-6):
+            if 2.0 * self.cutoff > width * (1.0 + self.width_tolerance):
                 raise ValueError(
-                    f"the box is {width} nm wide, less than twice the cutoff of the losses ({self.cutoff} nm): "
-                    "use a larger box, or infer with a shorter cutoff"
+                    f"the cell is {width} nm wide, less than twice the cutoff ({self.cutoff} nm), so that an atom "
+                    "meets two images of one neighbour; take a shorter cutoff, or a larger cell"
                 )
         energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
         return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.curves import Curve
-from openmm_duality.reference.frames import FloatArray
 
 Band = tuple[float, float]  # first and last wavenumber in cm⁻¹
 

@@ -10,9 +10,9 @@ from itertools import combinations
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, find_molecules, make_whole
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.frames import FloatArray, IntArray
-from openmm_duality.reference.molecules import BondLengths, bonded_pairs, find_molecules, make_whole
 
 _NETWORK = 0.5  # a part of the system that holds more of the atoms than this is a network, not a molecule
 _SMALL = 50  # atoms; below, one molecule may be all there is

@@ -12,6 +12,8 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables import recomputing
 from openmm_duality.observables.bands import Band, centroids, find_bands, shares
 from openmm_duality.observables.curves import Curve
@@ -42,8 +44,8 @@ from openmm_duality.observables.subjects import (
 )
 from openmm_duality.observables.transport import PASCAL_SECOND, finite_size
 from openmm_duality.observables.verdict import judge
-from openmm_duality.reference.frames import FloatArray, Frames
-from openmm_duality.reference.molecules import BondLengths, bond_lengths
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.statistics import Estimate, estimate
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.observables.trajectory import quiet
-from openmm_duality.reference.cp2k import read_cp2k
+from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import bare

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds, bond_labels
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 _NUMBERS = 15_000_000  # 120 MB of doubles, for paths and directions together
 _MOST_POINTS = 2000

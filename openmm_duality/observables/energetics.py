@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.statistics import Estimate, series_estimate, slope
-from openmm_duality.reference.frames import FloatArray
 from openmm_duality.units import BOLTZMANN
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.memory import BLOCK_TIME, NOTHING_KEPT, Memory, memory, slower
 from openmm_duality.observables.pairs import first_minimum
@@ -28,7 +29,6 @@ from openmm_duality.observables.statistics import (
     withdrawn,
 )
 from openmm_duality.observables.structure import Structure, Tally
-from openmm_duality.reference.frames import FloatArray
 
 Pick = Callable[[Structure], FloatArray]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.neighbours import Frame
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 DISTANCE = 0.35  # nm, X···Y
 ANGLE = 30.0  # degrees, H–X···Y

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, Estimate, block_of, jackknife
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 LONGEST = 10.0  # ps, of a lag
 SHARE = 0.2  # of a trajectory; lags beyond are seen too seldom

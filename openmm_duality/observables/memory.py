@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, FloatArray
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS
 
 BLOCK_TIME = 1.5  # ps: no block is shorter unless there is too little time for anything else
 LONG = 6.0  # times T: what a block lasts where there is time

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.frames import FloatArray, IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from itertools import combinations
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.curves import Distribution, Histogram
 from openmm_duality.observables.neighbours import Frame
 from openmm_duality.observables.trajectory import counts, species_codes
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 NEIGHBOURS = 4
 ORDER_BINS = np.linspace(-1.0, 1.0, 101)

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import volume
 from openmm_duality.observables.curves import Curve, merged
 from openmm_duality.observables.neighbours import Frame
 from openmm_duality.observables.trajectory import counts, species_codes
-from openmm_duality.reference.cells import volume
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 BIN = 0.002  # nm
 _SMOOTHING = 4.0  # bins; the noise of g(r) makes no extrema behind it

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import yaml
 
+from openmm_duality.cp2k.campaign import run_reference
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
-from openmm_duality.inference.workers import on_all_cores
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.campaign import run_reference
+from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.formats import read
-from openmm_duality.reference.frames import FloatArray, Frames, IntArray, evenly_spaced
-from openmm_duality.reference.molecules import molecular_forces, molecules_of
+from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_rms
 
 FRAMES = 20

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.displacement import Paths
 from openmm_duality.observables.lagged import ONSET, Lagged, lagged
 from openmm_duality.observables.statistics import Estimate
-from openmm_duality.reference.frames import FloatArray
 
 _FAINT = 0.05  # below, C₂ is noise
 _FEWEST = 4  # lags in a fit

@@ -17,8 +17,8 @@ import numpy as np
 from openmm import app, unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.frames import FloatArray
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
 _COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")

@@ -16,12 +16,12 @@ import numpy as np
 from scipy import fft, signal
 from tqdm import tqdm
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 SingleArray = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 

@@ -12,13 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from openmm_duality.errors import DualityError
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 FEWEST_BLOCKS = 5
 MOST_BLOCKS = 20

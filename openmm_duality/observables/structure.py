@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from tqdm import tqdm
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.bonds import Bonds, bond_labels
 from openmm_duality.observables.curves import Curve, Distribution, Histogram, merged
 from openmm_duality.observables.hydrogen_bonds import DISTANCE, HydrogenBonds
@@ -21,7 +22,6 @@ from openmm_duality.observables.order import TetrahedralOrder
 from openmm_duality.observables.pairs import BIN, PairCounts
 from openmm_duality.observables.statistics import block_of
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.frames import FloatArray, IntArray
 
 LENGTH_BINS = np.linspace(0.0, 0.4, 801)  # nm
 ANGLE_BINS = np.linspace(0.0, 180.0, 181)  # degrees

@@ -13,14 +13,15 @@ import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import volume, widths
+from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
 from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before
-from openmm_duality.reference.cells import volume, widths
 from openmm_duality.reference.formats import read
-from openmm_duality.reference.frames import FloatArray, Frames
-from openmm_duality.reference.molecules import BondLengths
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import bare
 
 DISCARD = 1.0  # ps

@@ -18,7 +18,8 @@ import numpy as np
 from mdtraj.formats import DCDTrajectoryFile
 
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.frames import FloatArray, Frames, IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.reference.frames import Frames
 
 _COORDINATES_PER_CHUNK = 3_000_000  # 24 MB of doubles
 

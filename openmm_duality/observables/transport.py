@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import volume
 from openmm_duality.observables.displacement import Paths
 from openmm_duality.observables.lagged import ONSET, Lagged, lagged
 from openmm_duality.observables.statistics import Estimate
-from openmm_duality.reference.cells import volume
-from openmm_duality.reference.frames import FloatArray
 from openmm_duality.units import BOLTZMANN
 
 YEH_HUMMER = 2.837297

@@ -14,7 +14,7 @@ from scipy.constants import physical_constants
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text
-from openmm_duality.reference.frames import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.units import ANGSTROM, BOHR, FEMTOSECOND
 
 _LENGTHS = {"angstrom": ANGSTROM, "bohr": BOHR, "nm": 1.0, "pm": 1e-3, "m": 1e9}  # nm

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.frames import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
-from openmm_duality.reference.cp2k import read_cp2k
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.reference.cp2k_files import is_position_file
-from openmm_duality.reference.frames import FloatArray, Frames
+from openmm_duality.reference.cp2k_project import read_cp2k
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT, FEMTOSECOND
 
 _EXTENDED = (".xyz", ".extxyz")

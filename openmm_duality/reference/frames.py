@@ -16,10 +16,8 @@ from openmm import unit
 
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.units import bare
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _FORMAT = "openmm_duality frames 1"
 _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")

@@ -10,19 +10,14 @@ Index suffixes: t frame, i atom, r grid of distances, b neighbour species.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import coo_matrix, csgraph
 
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.distances import pairs_within
-from openmm_duality.reference.frames import FloatArray, Frames, IntArray, evenly_spaced
-
-BondLengths = dict[tuple[str, str], float]
-BoolArray = npt.NDArray[np.bool_]
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, components, find_molecules
+from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.reference.frames import Frames, evenly_spaced
 
 _SEARCH = 0.35  # nm; no covalent bond of a molecule is longer
 _STEP = 0.0025  # nm, of the grid of distances
@@ -62,58 +57,6 @@ def bond_lengths(frames: Frames) -> BondLengths:
     return lengths
 
 
-def bonded_pairs(
-    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, lengths: BondLengths
-) -> IntArray:
-    """The pairs of atoms closer than the bond length of their species.
-
-    Parameters
-    ----------
-    positions : array, shape (N, 3)
-        In nm.
-    species : sequence of str, length N
-        The species of every atom.
-    cell : array, shape (3, 3), or None
-        In nm.
-    lengths : dict
-        As `bond_lengths` gives them, in nm.
-
-    Returns
-    -------
-    array of int, shape (n_bonds, 2)
-        The smaller index first, in ascending order.
-    """
-    if not lengths:
-        return np.empty((0, 2), dtype=np.int64)
-    kinds, number = np.unique(np.asarray(species), return_inverse=True)
-    longest = np.zeros((len(kinds), len(kinds)))
-    for (a, b), length in lengths.items():
-        longest[np.ix_(kinds == a, kinds == b)] = longest[np.ix_(kinds == b, kinds == a)] = length
-    i, j, d = pairs_within(positions, cell, max(lengths.values()))
-    bonded = (d < longest[number[i], number[j]]) & (i != j)
-    pairs = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[bonded]
-    return np.asarray(np.unique(pairs, axis=0), dtype=np.int64).reshape(-1, 2)
-
-
-def find_molecules(
-    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, lengths: BondLengths
-) -> list[IntArray]:
-    """The molecules of one configuration: atoms connected by bonds.
-
-    Parameters
-    ----------
-    positions, species, cell, lengths
-        As for `bonded_pairs`.
-
-    Returns
-    -------
-    list of arrays of int
-        The atoms of every molecule in ascending order; molecules in the order of their first atoms. An atom without
-        bonds is a molecule of its own.
-    """
-    return _components(bonded_pairs(positions, species, cell, lengths), len(species))
-
-
 def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[IntArray]:
     """The molecules of a set of frames: atoms connected by pairs that are bonded in more than half of the frames.
 
@@ -137,79 +80,12 @@ def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[Int
     found = [bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths) for t in sample]
     keys, times = np.unique(np.concatenate([pairs[:, 0] * n + pairs[:, 1] for pairs in found]), return_counts=True)
     usual = keys[times > 0.5 * len(sample)]
-    return _components(np.stack([usual // n, usual % n], axis=1), n)
-
-
-def make_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray | None) -> FloatArray:
-    """Positions in which no molecule is cut by the cell: every atom is put next to the one it is bonded to.
-
-    The first atom of every molecule stays where it is.
-
-    Parameters
-    ----------
-    positions : array, shape (N, 3)
-        In nm.
-    bonds : array of int, shape (n_bonds, 2)
-        As `bonded_pairs` gives them.
-    cell : array, shape (3, 3), or None
-        In nm; bonds must be shorter than half its shortest width.
-
-    Returns
-    -------
-    array, shape (N, 3)
-        In nm.
-    """
-    if cell is None or not len(bonds):
-        return positions.copy()
-    n = len(positions)
-    heads = np.array([atoms[0] for atoms in _components(bonds, n)])
-    # Atom n is a root that joins the first atoms of all molecules, so that one search visits them all.
-    edges = np.concatenate([bonds, np.stack([heads, np.full_like(heads, n)], axis=1)])
-    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(n + 1, n + 1)).tocsr()
-    depth, before = csgraph.dijkstra(graph, directed=False, unweighted=True, indices=n, return_predecessors=True)
-    whole = positions.copy()
-    for level in range(2, int(depth[np.isfinite(depth)].max()) + 1):
-        atoms = np.flatnonzero(depth[:n] == level)
-        whole[atoms] = whole[before[atoms]] + minimum_image(positions[atoms] - positions[before[atoms]], cell)
-    return whole
-
-
-def molecular_forces(forces: FloatArray, molecules: Sequence[IntArray]) -> FloatArray:
-    """The net force on every molecule.
-
-    Parameters
-    ----------
-    forces : array, shape (..., N, 3)
-        In kJ/mol/nm.
-    molecules : sequence of arrays of int
-        The atoms of every molecule; every atom in one of them.
-
-    Returns
-    -------
-    array, shape (..., n_molecules, 3)
-        In kJ/mol/nm.
-    """
-    starts = np.cumsum([0, *(len(atoms) for atoms in molecules[:-1])])
-    together = np.add.reduceat(forces[..., np.concatenate(molecules), :], starts, axis=-2)
-    return np.asarray(together, dtype=np.float64)
+    return components(np.stack([usual // n, usual % n], axis=1), n)
 
 
 def _spread(frames: Frames) -> IntArray:
     count = int(np.clip(_ATOMS // frames.n_atoms, 1, _FRAMES))
     return evenly_spaced(len(frames), count)
-
-
-def component_labels(bonds: IntArray, n: int) -> IntArray:
-    """The number of the connected part that each of n atoms is in, from bonds of shape (n_bonds, 2)."""
-    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
-    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
-
-
-def _components(bonds: IntArray, n: int) -> list[IntArray]:
-    label = component_labels(bonds, n)
-    first, sizes = np.unique(label, return_index=True, return_counts=True)[1:]
-    parts = np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1])
-    return [parts[m].astype(np.int64) for m in np.argsort(first)]
 
 
 def _neighbour_counts(frames: Frames, a: str, b: str) -> tuple[list[IntArray], BoolArray]:

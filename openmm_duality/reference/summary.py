@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from openmm_duality.reference.cells import volume
-from openmm_duality.reference.distances import shortest_distances
-from openmm_duality.reference.frames import FloatArray, Frames, IntArray
-from openmm_duality.reference.molecules import bond_lengths, molecular_forces, molecules_of
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import volume, widths
+from openmm_duality.geometry.molecules import molecular_forces
+from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.molecules import bond_lengths, molecules_of
 from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, MEV_PER_ANGSTROM
 
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
+_FIRST_SEARCH = 0.3  # nm; doubled until every pair of species is found
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,43 @@ def summarise(frames: Frames, progress: bool = True) -> Summary:
         temperature=_temperature(frames),
         missing=tuple(name for name, value in present.items() if value is None),
     )
+
+
+def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str, str], float]:
+    """The shortest distance of every pair of species that occurs in the frames.
+
+    Parameters
+    ----------
+    frames : Frames
+        At least one frame.
+    progress : bool
+        Whether to show a bar when it takes more than a few seconds.
+
+    Returns
+    -------
+    dict
+        From the pair of species, in alphabetical order, to nm. A pair is absent where it cannot occur: one atom of a
+        species in a cell that is not periodic, or further apart than the search reaches (the size of the cell or of
+        the molecule).
+    """
+    kinds = frames.kinds
+    number = np.searchsorted(kinds, frames.species)
+    shortest = np.full((len(kinds), len(kinds)), np.inf)
+    order = np.sort([(a, b) for a, b in combinations_with_replacement(range(len(kinds)), 2)])
+    for t in tqdm(range(len(frames)), desc="distances", delay=3.0, disable=None if progress else True, leave=False):
+        cell = frames.cell(t)
+        reach = float(np.ptp(frames.positions[t], axis=0).max() * 2 if cell is None else widths(cell).max())
+        # What earlier frames have shown bounds the search from above: a longer distance cannot lower it.
+        known = shortest[np.isfinite(shortest)]
+        cutoff = min(max([_FIRST_SEARCH, *known]), max(reach, 1e-3))
+        while True:
+            i, j, d = pairs_within(frames.positions[t], cell, cutoff)
+            a, b = np.minimum(number[i], number[j]), np.maximum(number[i], number[j])
+            np.minimum.at(shortest, (a, b), d)
+            if np.isfinite(shortest[order[:, 0], order[:, 1]]).all() or cutoff >= reach:
+                break
+            cutoff = min(2 * cutoff, reach)
+    return {(kinds[a], kinds[b]): float(shortest[a, b]) for a, b in order if np.isfinite(shortest[a, b])}
 
 
 def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:

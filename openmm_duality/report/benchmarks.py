@@ -17,7 +17,7 @@ from openmm_duality.benchmark.subjects import FLEXIBLE_PME
 from openmm_duality.benchmark.table import figure as digits
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
-from openmm_duality.observables.statistics import FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.report.figures import MUTED, REFERENCE, RULE, RUN, house_style, png
 
 _WORDS = {

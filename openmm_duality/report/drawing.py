@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.results import Comparison
-from openmm_duality.observables.statistics import FloatArray, curve_error
+from openmm_duality.observables.statistics import curve_error
 from openmm_duality.report.style import REFERENCE, RUN, WIDTH, colour
 
 _COLUMNS, _LEGEND_ROW = 3, 0.16  # of a legend below a figure, and inches

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from openmm_duality.inference.learning_curve import LearningCurve
+from openmm_duality.inference.learning_curves import LearningCurve
 from openmm_duality.report.style import INK, MUTED, REFERENCE, RULE, RUN, colour, house_style
 
 _NAMES = {"all": "all forces", "molecular": "net force on molecules"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from openmm_duality.inference.calibration import Calibration
+from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.report.style import INK, REFERENCE, RULE, colour, house_style
 
 BAND = 1.25  # a found error within this factor of the predicted one is as good as predicted

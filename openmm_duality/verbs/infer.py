@@ -61,10 +61,10 @@ def infer(
           every: 4
         - {path: water64-distorted/distorted, weight: 0.2}
     """
-    from openmm_duality.dynamics.checks import Check
-    from openmm_duality.inference.calibration import Calibration
-    from openmm_duality.inference.config import DataConfig, InferenceConfig
+    from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.errors import ErrorTable, format_tables
+    from openmm_duality.inference.uncertainty.calibration import Calibration
+    from openmm_duality.learning.stability import Check
 
     if model.suffix != ".safetensors":
         raise DualityError(

@@ -34,7 +34,7 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
         If it cannot be read, or has a cell of its own beside that of the command.
     """
     from openmm_duality.dynamics.integrators import positive
-    from openmm_duality.dynamics.starting import Start, read_start
+    from openmm_duality.dynamics.structures import Start, read_start
     from openmm_duality.reference.cp2k_files import is_position_file
 
     # CP2K's own files of positions hold no cell, so they are read with their project
@@ -50,6 +50,6 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
 
 def molecules_of(losses: Any, start: Any) -> Any:
     """The molecules of a structure, by the bond lengths that a model has seen."""
-    from openmm_duality.reference.molecules import find_molecules
+    from openmm_duality.geometry.molecules import find_molecules
 
     return find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))

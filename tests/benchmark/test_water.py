@@ -12,9 +12,9 @@ from openmm import unit
 from openmm_duality.benchmark.tip3p import as_water, tip3p_cutoff, tip3p_system, tip3p_topology
 from openmm_duality.benchmark.water import SPECIES, _relaxed, water_box
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.cells import volume
-from openmm_duality.reference.distances import pairs_within
-from openmm_duality.reference.molecules import find_molecules
+from openmm_duality.geometry.cells import volume
+from openmm_duality.geometry.molecules import find_molecules
+from openmm_duality.geometry.pairs import pairs_within
 
 BONDS = {("H", "O"): 0.125}
 

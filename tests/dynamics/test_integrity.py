@@ -109,7 +109,7 @@ def test_large_systems_take_milliseconds_per_thousand_atoms(liquid):
     import time
 
     species, positions, cell, _ = liquid
-    from openmm_duality.dynamics.starting import supercell
+    from openmm_duality.dynamics.structures import supercell
 
     times = []
     for n in (2, 4):

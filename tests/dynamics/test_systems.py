@@ -80,7 +80,7 @@ def test_residues_are_named_as_pdb_readers_know_them(species, name):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DualityError, match="Ne"):
         create_system(random_losses(), create_topology(("Ne",)))
-    with pytest.raises(DualityError, match="half the shortest width"):
+    with pytest.raises(DualityError, match="less than twice the cutoff"):
         create_system(random_losses(), create_topology(SPECIES, cell=0.7 * CELL))
     with pytest.raises(DualityError, match="do not conserve momentum"):
         system_of("agent", removeCMMotion=False)

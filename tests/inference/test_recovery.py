@@ -9,8 +9,8 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, evaluate, infer
-from openmm_duality.inference.short_range import approach
-from openmm_duality.inference.targets import count_samples, samples
+from openmm_duality.inference.equations.targets import count_samples, samples
+from openmm_duality.inference.repulsive_core import approach
 from openmm_duality.losses import GRADIENTS
 from tests.systems import CELL, RANKED, SPECIES, labelled, random_frames, randomised, rms, verlet
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import evaluate
 from openmm_duality.losses import GRADIENTS, evaluate_agents
-from openmm_duality.reference.cells import minimum_image
 from tests.water import liquid, water_losses
 
 LIMIT = {"agent": 205.0, "collective": 125.0}  # meV/Å

@@ -11,7 +11,8 @@ import numpy as np
 from mdtraj.formats import DCDTrajectoryFile
 from openmm import app
 
-from openmm_duality.reference.frames import FloatArray, Frames
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import BOLTZMANN
 
 MASSES = {"H": 1.008, "C": 12.011, "O": 15.999, "Ar": 39.948}

@@ -8,9 +8,10 @@ import pytest
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables import Comparison, compare, read_run
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference.frames import FloatArray, Frames
+from openmm_duality.reference.frames import Frames
 from tests.observables import made
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.cp2k import read_cp2k, read_ener
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.reference.cp2k_project import read_cp2k, read_ener
 from openmm_duality.units import ANGSTROM, BOHR, BOLTZMANN, HARTREE, MEV_PER_ANGSTROM
 from tests.reference.conftest import ARGON_NEON, EXAMPLES, INPUT, block, values
 

@@ -5,18 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_duality.reference.cells import minimum_image
-from openmm_duality.reference.cp2k import read_cp2k
-from openmm_duality.reference.distances import shortest_distances
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole, molecular_forces
+from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.molecules import (
-    bond_lengths,
-    bonded_pairs,
-    find_molecules,
-    make_whole,
-    molecular_forces,
-    molecules_of,
-)
+from openmm_duality.reference.molecules import bond_lengths, molecules_of
+from openmm_duality.reference.summary import shortest_distances
 from tests.reference.conftest import EXAMPLES
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import openmm_duality as duality
-from openmm_duality.inference.targets import samples
+from openmm_duality.inference.equations.targets import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.lowering.fused.code import DOUBLE, Code, Value
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def kind_of(box: FloatArray | None) -> str:

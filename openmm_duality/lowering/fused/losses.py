@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.arguments import Arguments, aligned
 from openmm_duality.lowering.fused.boxes import kind_of
@@ -19,8 +20,6 @@ from openmm_duality.lowering.fused.search import COLLECT, collect_module
 from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
 from openmm_duality.lowering.fused.trajectories import SKIN, Follower, Function, Trajectory
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class FusedLosses(Follower["_Trajectory"]):

@@ -15,16 +15,14 @@ from itertools import pairwise, product
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.lowering.fused import threads
 from openmm_duality.lowering.fused.arguments import Arguments
 from openmm_duality.lowering.fused.boxes import kind_of, packed
 from openmm_duality.lowering.fused.machine import compiled
 from openmm_duality.lowering.fused.search import SEARCH, search_module
 from openmm_duality.lowering.fused.shape import BLOCK
-from openmm_duality.reference.cells import volume, widths
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate
 CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory

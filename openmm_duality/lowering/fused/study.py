@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as team
 from openmm_duality.lowering.fused.arguments import Arguments, aligned
@@ -24,9 +25,6 @@ from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.study_kernel import arguments, study_module
 from openmm_duality.lowering.fused.tables import study_shape, study_tables
 from openmm_duality.lowering.fused.trajectories import SKIN, Follower, Function, Trajectory
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from contextlib import suppress
 from itertools import count
 from threading import Lock, Thread
 
-from openmm_duality.cores import usable_cores
 from openmm_duality.errors import DualityError
+from openmm_duality.parallel import usable_cores
 
 PARTS = 2  # per thread
 LEAST = 32  # agents of a part

@@ -9,9 +9,10 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as team
 from openmm_duality.lowering.fused.arguments import Arguments, aligned
@@ -20,9 +21,8 @@ from openmm_duality.lowering.fused.machine import compiled
 from openmm_duality.lowering.fused.neighbours import Candidates, find_candidates
 from openmm_duality.lowering.fused.search import ARRANGE, arrange_module
 from openmm_duality.lowering.fused.shape import BLOCK
-from openmm_duality.lowering.limits import check_box, check_precision
+from openmm_duality.lowering.limits import check_precision
 
-FloatArray = npt.NDArray[np.float64]
 Function = Callable[[int], None]
 
 SKIN = 0.1  # nm
@@ -184,8 +184,7 @@ class Follower(ABC, Generic[Followed]):
                 f"the position of atom {int(wrong.argmax())} is not a finite number: the dynamics has blown up; "
                 "take a shorter time step, or look at what the losses were inferred from"
             )
-        if box is not None:
-            check_box(box, self.cutoff)
+        check_cutoff(self.cutoff, box)
 
 
 @cache

@@ -1,0 +1,256 @@
+"""A reference campaign: the configuration of the verb `reference`, and its tasks carried out one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openmm_duality.cp2k.distorting import Distortion, distort
+from openmm_duality.cp2k.engine import find_cp2k
+from openmm_duality.cp2k.inputs import Job
+from openmm_duality.cp2k.labelling import label
+from openmm_duality.cp2k.methods import Method, read_method
+from openmm_duality.cp2k.sampling import Sampling, sample
+from openmm_duality.errors import DualityError
+from openmm_duality.files import atomic_write, lock
+from openmm_duality.reference.formats import read
+from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.schema import build, key, nested, several, whole, word
+
+_RECORD, _DONE, _LOCK = "reference.json", "done.json", ".lock"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The task ``label``.
+
+    Parameters
+    ----------
+    data : str
+        Frames: reference data, or the name of an earlier task.
+    frames : int or None
+        So many of them, evenly spaced; all by default.
+    distort : tuple of Distortion
+        Not the frames themselves are labelled but distorted ones made from them.
+    """
+
+    data: str = field(metadata=key(word))
+    frames: int | None = field(metadata=key(whole(1)), default=None)
+    distort: tuple[Distortion, ...] = field(metadata=key(several(nested(Distortion))), default=())
+
+
+def _name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or _NAME.fullmatch(value) is None or value == "parts":
+        raise DualityError(f"{what}: expected a name of letters, digits, '_', '-' and '.', got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its name, its kind (`md` or `label`), and a method of its own if it has one."""
+
+    name: str = field(metadata=key(_name))
+    md: Sampling | None = field(metadata=key(nested(Sampling)), default=None)
+    label: Labelling | None = field(metadata=key(nested(Labelling)), default=None)
+    method: Method | None = field(metadata=key(read_method), default=None)
+
+    def __post_init__(self) -> None:
+        if (self.md is None) == (self.label is None):
+            raise DualityError(f"task {self.name}: expected one of md and label")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A configuration of `reference`.
+
+    Parameters
+    ----------
+    method : Method
+        How CP2K computes forces.
+    tasks : tuple of Task
+        In order; later ones may take the frames of earlier ones by their names.
+    seed : int
+        Of CP2K's random numbers, and of distortions.
+    processes, threads : int
+        Of CP2K; they may differ when a campaign is resumed.
+    """
+
+    method: Method = field(metadata=key(read_method))
+    tasks: tuple[Task, ...] = field(metadata=key(several(nested(Task))))
+    seed: int = field(metadata=key(whole(1)), default=1)
+    processes: int = field(metadata=key(whole(1)), default=1)
+    threads: int = field(metadata=key(whole(1)), default=1)
+
+    def __post_init__(self) -> None:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise DualityError(f"tasks need names of their own, got {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a task gave: its folder, its frames, what was left out and why, and seconds of this call."""
+
+    folder: Path
+    frames: int
+    refused: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"frames": self.frames, "refused": list(self.refused), "seconds": round(self.seconds, 3)}
+
+
+def run_reference(config: str | Path, folder: str | Path, *, progress: bool = False) -> dict[str, Finished]:
+    """Carry out a campaign in a folder, or what is left of it.
+
+    Parameters
+    ----------
+    config : path
+        A YAML file with the keys of `Campaign`. Paths in it are relative to it.
+    folder : path
+        Every task writes a CP2K project into a folder of its name, which `read` reads. Killed at any moment, the same
+        call goes on: nothing that CP2K finished is computed again.
+    progress : bool
+        Whether to show bars.
+
+    Returns
+    -------
+    dict
+        From the name of each task to what it gave.
+
+    Raises
+    ------
+    DualityError
+        If the configuration is wrong, CP2K is missing or fails, or the folder holds something else: another campaign,
+        or one whose configuration or data were different.
+    """
+    config, folder = Path(config), Path(folder)
+    content = _load(config)
+    try:
+        campaign = build(Campaign, content, "reference")
+    except DualityError as error:
+        raise DualityError(f"{config}: {error}") from None
+    find_cp2k()
+    with _locked(folder):
+        _claim(folder, content)
+        finished: dict[str, Finished] = {}
+        for task in campaign.tasks:
+            begin = time.perf_counter()
+            frames, refused = _carry_out(task, campaign, config.parent, folder, list(finished), progress)
+            finished[task.name] = Finished(folder / task.name, frames, tuple(refused), time.perf_counter() - begin)
+        return finished
+
+
+def _carry_out(
+    task: Task, campaign: Campaign, beside: Path, folder: Path, earlier: list[str], progress: bool
+) -> tuple[int, list[str]]:
+    """The number of frames of a task, and what was left out."""
+    place = folder / task.name
+    job = Job(
+        task.name,
+        place,
+        task.method or campaign.method,
+        campaign.seed,
+        campaign.processes,
+        campaign.threads,
+        progress,
+    )
+
+    def data(name: str) -> Path:
+        return folder / name if name in earlier else beside / name
+
+    if task.md is not None:
+        where = task.md.start.path
+        start = task.md.start.frames(folder if where in earlier else beside, campaign.seed)
+        _check_inputs(task.name, place, start)
+    elif task.label is not None:
+        source = read(data(task.label.data), forces=False)
+        start, asked = source[:1], task.label.frames or len(source)
+        if asked > len(source):
+            raise DualityError(f"task {task.name}: {asked} frames are wanted, and {task.label.data} has {len(source)}")
+        source = source[evenly_spaced(len(source), asked)]
+        _check_inputs(task.name, place, source)
+    done = place / _DONE
+    if done.is_file():
+        record = json.loads(done.read_text())
+        return record["frames"], record["refused"]
+    if task.md is not None:
+        refused = sample(job, task.md, start)
+    elif task.label is not None:
+        kinds = [f"frame {step} of {task.label.data}" for step in source.steps]
+        if task.label.distort:
+            source, kinds = distort(source, task.label.distort, campaign.seed)
+        refused = label(job, source, start, kinds)
+    frames = len(read(place, forces=True))
+    with atomic_write(done) as temporary:
+        temporary.write_text(json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
+    return frames, refused
+
+
+def _load(config: Path) -> Any:
+    try:
+        return yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DualityError(f"{config}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two processes at work on one campaign would undo each other's parts."""
+    if folder.is_file():
+        raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / _LOCK, "w") as file:
+        if not lock(file.fileno()):
+            raise DualityError(f"{folder}: another process is at work on this campaign; wait for it")
+        yield
+
+
+def _claim(folder: Path, content: Mapping[str, Any]) -> None:
+    """Record the configuration in a new folder, or refuse one that was begun with another."""
+    wanted = {str(k): v for k, v in content.items() if k not in ("processes", "threads")}
+    wanted = json.loads(json.dumps(wanted, default=str))
+    record = folder / _RECORD
+    if record.is_file():
+        found = json.loads(record.read_text())["configuration"]
+        changed = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+        if changed:
+            raise DualityError(
+                f"{folder} was begun with another configuration (different: {', '.join(changed)}; what it was is in "
+                f"{record}); take another folder, or the old configuration again"
+            )
+        return
+    others = [name for name in os.listdir(folder) if name != _LOCK]
+    if others:
+        raise DualityError(f"{folder} holds other files ({others[0]} …) and no campaign; give an empty or a new folder")
+    with atomic_write(record) as temporary:
+        temporary.write_text(json.dumps({"configuration": wanted}, indent=1) + "\n")
+
+
+def _check_inputs(name: str, place: Path, frames: Frames) -> None:
+    """Refuse to go on where the frames a task began with have changed."""
+    digest = hashlib.sha256(repr(frames.species).encode())
+    for array in (frames.positions, frames.cells):
+        if array is not None:
+            digest.update(array.tobytes())
+    record = place / "input.json"
+    found = {"sha256": digest.hexdigest(), "source": list(frames.source)}
+    if not record.is_file():
+        with atomic_write(record) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+    elif json.loads(record.read_text())["sha256"] != found["sha256"]:
+        raise DualityError(
+            f"{place}: the frames this task began with have changed since; take another folder, or the old data again"
+        )

@@ -1,0 +1,186 @@
+"""Classical force fields for CP2K (FIST): pair potentials, point charges, bonds and angles, from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+from math import ceil
+from typing import Any
+
+import numpy as np
+from openmm import unit
+
+from openmm_duality.cp2k.writing import section
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.schema import key, nested, quantity, several, word
+from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE
+
+_ENERGY = unit.kilojoule_per_mole
+_EWALD_ALPHA = 3.5  # 1/nm at a cutoff of 1 nm; in proportion to 1/cutoff, so that both sums are equally short
+_EWALD_SPACING = 0.08  # nm, at most, of the mesh
+
+
+@dataclass(frozen=True)
+class LennardJones:
+    """4ε((σ/r)¹² − (σ/r)⁶); kJ/mol and nm. An ε of zero says that a pair does not interact."""
+
+    epsilon: float = field(metadata=key(quantity(_ENERGY, positive=False)))
+    sigma: float = field(metadata=key(quantity(unit.nanometer)))
+
+    def lines(self) -> list[str]:
+        """In Hartree and Å."""
+        return [f"EPSILON [hartree] {self.epsilon / HARTREE:.12g}", f"SIGMA [angstrom] {self.sigma / ANGSTROM:.12g}"]
+
+
+@dataclass(frozen=True)
+class Buckingham:
+    """A exp(−B r) − C/r⁶, the form of Born–Mayer potentials; kJ/mol and nm."""
+
+    A: float = field(metadata=key(quantity(_ENERGY)))
+    B: float = field(metadata=key(quantity(unit.nanometer**-1)))
+    C: float = field(metadata=key(quantity(_ENERGY * unit.nanometer**6, positive=False)), default=0.0)
+
+    def lines(self) -> list[str]:
+        """In eV and Å."""
+        return [
+            f"A [eV] {self.A / ELECTRONVOLT:.12g}",
+            f"B [angstrom^-1] {self.B * ANGSTROM:.12g}",
+            f"C [eV*angstrom^6] {self.C / ELECTRONVOLT / ANGSTROM**6:.12g}",
+        ]
+
+
+_PAIRS = {"lennard_jones": "LENNARD-JONES", "buckingham": "WILLIAMS"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The potential between two species: one of the two."""
+
+    species: tuple[str, str] = field(metadata=key(several(word, 2)))
+    lennard_jones: LennardJones | None = field(metadata=key(nested(LennardJones)), default=None)
+    buckingham: Buckingham | None = field(metadata=key(nested(Buckingham)), default=None)
+
+    def __post_init__(self) -> None:
+        if (self.lennard_jones is None) == (self.buckingham is None):
+            raise DualityError(f"pair {'-'.join(self.species)}: give one of {' and '.join(_PAIRS)}")
+
+    def lines(self, cutoff: float) -> list[str]:
+        """A section of ``&NONBONDED``."""
+        name = "buckingham" if self.lennard_jones is None else "lennard_jones"
+        range_ = f"RCUT [angstrom] {cutoff / ANGSTROM:.12g}"
+        return section(_PAIRS[name], f"ATOMS {' '.join(self.species)}", *getattr(self, name).lines(), range_)
+
+
+@dataclass(frozen=True)
+class Bond:
+    """½ k (r − r₀)²; k in kJ/mol/nm², r₀ in nm. Bonds are found by CP2K from the distances of the start."""
+
+    species: tuple[str, str] = field(metadata=key(several(word, 2)))
+    k: float = field(metadata=key(quantity(_ENERGY / unit.nanometer**2)))
+    length: float = field(metadata=key(quantity(unit.nanometer)))
+
+    def lines(self) -> list[str]:
+        """In atomic units."""
+        constant = self.k / HARTREE * BOHR**2
+        numbers = (f"K {constant:.12g}", f"R0 [angstrom] {self.length / ANGSTROM:.12g}")
+        return section("BOND", f"ATOMS {' '.join(self.species)}", "KIND HARMONIC", *numbers)
+
+
+@dataclass(frozen=True)
+class Angle:
+    """½ k (θ − θ₀)²; the middle species in the middle, k in kJ/mol/rad², θ₀ in degrees."""
+
+    species: tuple[str, str, str] = field(metadata=key(several(word, 3)))
+    k: float = field(metadata=key(quantity(_ENERGY)))
+    angle: float = field(metadata=key(quantity()))
+
+    def lines(self) -> list[str]:
+        """In atomic units."""
+        numbers = (f"K {self.k / HARTREE:.12g}", f"THETA0 [deg] {self.angle:.12g}")
+        return section("BEND", f"ATOMS {' '.join(self.species)}", "KIND HARMONIC", *numbers)
+
+
+@dataclass(frozen=True)
+class Classical:
+    """Pair potentials, with Ewald sums where there are charges (FIST).
+
+    Parameters
+    ----------
+    pairs : tuple of Pair
+        For every two species of the system.
+    charges : dict
+        From species to elementary charges; all species, or none.
+    bonds, angles : tuples of Bond and Angle
+        Inside molecules; their atoms do not meet as pairs (up to the second neighbour along bonds).
+    cutoff : float
+        Of the pair potentials and of the real part of the Ewald sum, in nm.
+    """
+
+    pairs: tuple[Pair, ...] = field(metadata=key(several(nested(Pair))))
+    charges: dict[str, float] = field(metadata=key(lambda value, name: _charges(value, name)), default_factory=dict)
+    bonds: tuple[Bond, ...] = field(metadata=key(several(nested(Bond))), default=())
+    angles: tuple[Angle, ...] = field(metadata=key(several(nested(Angle))), default=())
+    cutoff: float = field(metadata=key(quantity(unit.nanometer)), default=0.9)
+    iterates = False
+
+    @property
+    def bonded(self) -> bool:
+        """As `methods.Method` says."""
+        return bool(self.bonds)
+
+    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+        """As `methods.Method` says."""
+        kinds = sorted(set(species))
+        given = {tuple(sorted(pair.species)) for pair in self.pairs}
+        missing = ["-".join(p) for p in combinations_with_replacement(kinds, 2) if p not in given]
+        if missing:
+            raise DualityError(
+                f"method classical: there is no pair potential for {', '.join(missing)}; give one (an epsilon of 0 "
+                "says that they do not interact)"
+            )
+        unknown = [kind for kind in kinds if self.charges and kind not in self.charges]
+        if unknown:
+            raise DualityError(f"method classical: charges are given, but not of {', '.join(unknown)}")
+        total = sum(self.charges.get(name, 0.0) for name in species)
+        if abs(total) > 1e-6:
+            raise DualityError(f"method classical: the charges of the cell sum to {total:.6g}, not to zero")
+        lines = [
+            *(line for kind in kinds for line in section("CHARGE", f"ATOM {kind}", f"CHARGE {self._charge(kind)}")),
+            *(line for bond in self.bonds for line in bond.lines()),
+            *(line for angle in self.angles for line in angle.lines()),
+            *section("NONBONDED", *(line for pair in self.pairs for line in pair.lines(self.cutoff))),
+            # Hartree: the tables of the potentials reach up to it, and CP2K gives up on pairs above it. A Buckingham
+            # potential falls again at short distances, so that a higher one may not exist.
+            *section("SPLINE", "EMAX_SPLINE 0.5", "EPS_SPLINE 1.0E-8"),
+        ]
+        return [
+            "METHOD FIST",
+            *section("MM", *section("FORCEFIELD", *lines), *section("POISSON", *section("EWALD", *self._ewald(cell)))),
+        ]
+
+    def kind(self, species: str) -> list[str]:
+        """As `methods.Method` says."""
+        return [f"ELEMENT {species}"]
+
+    def _charge(self, kind: str) -> float:
+        return self.charges.get(kind, 0.0)
+
+    def _ewald(self, cell: FloatArray) -> list[str]:
+        if not any(self.charges.values()):
+            return ["EWALD_TYPE NONE"]
+        mesh = [ceil(length / _EWALD_SPACING) for length in np.linalg.norm(cell, axis=1)]
+        return [
+            "EWALD_TYPE SPME",
+            f"ALPHA [angstrom^-1] {_EWALD_ALPHA / self.cutoff * ANGSTROM:.12g}",
+            f"RCUT [angstrom] {self.cutoff / ANGSTROM:.12g}",
+            f"GMAX {' '.join(map(str, mesh))}",
+        ]
+
+
+def _charges(value: Any, name: str) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise DualityError(f"{name}: expected the charge of every species, got {value!r}")
+    read = quantity(positive=False)
+    return {word(kind, name): read(charge, f"{name} of {kind}") for kind, charge in value.items()}

@@ -1,0 +1,169 @@
+"""Single points by CP2K on given frames: one process goes through many, and what it finished survives a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from openmm_duality.cp2k.collecting import Chosen, collect
+from openmm_duality.cp2k.engine import complaint, run_cp2k
+from openmm_duality.cp2k.inputs import CELLS, START, TRAJECTORY, Job, single_points_input
+from openmm_duality.cp2k.parts import (
+    Part,
+    aborted,
+    close_part,
+    closed_parts,
+    converged,
+    count,
+    counter,
+    drop_part,
+    new_part,
+    open_part,
+    whole_blocks,
+    whole_rows,
+)
+from openmm_duality.cp2k.writing import CELL_HEAD, cell_rows, xyz_block
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.cp2k_xyz import blocks
+from openmm_duality.reference.frames import Frames
+from openmm_duality.units import ANGSTROM
+
+_TABLES = {"-1.ener": 7, "-1.cell": 12}
+_ROUNDING = 1e-6  # Å
+
+
+def label(job: Job, frames: Frames, start: Frames, kinds: Sequence[str]) -> list[str]:
+    """Label every frame that is not yet labelled, and collect them.
+
+    Parameters
+    ----------
+    job : Job
+    frames : Frames
+        To be labelled, of shape (T, N); cells may differ.
+    start : Frames
+        One frame as molecules usually are, from which CP2K may find bonds.
+    kinds : sequence of str, length T
+        What kind of frame each is, for messages.
+
+    Returns
+    -------
+    list of str
+        Frames that were refused, and why: their self-consistent field did not converge, or CP2K gave up on them.
+
+    Raises
+    ------
+    DualityError
+        If CP2K fails for a reason that does not lie in one frame.
+    """
+    if frames.cells is None:
+        raise DualityError(f"{job.name}: the frames have no cell, and CP2K is run with one")
+    _close(job)
+    with tqdm(
+        total=len(frames), desc=job.name, unit="frame", delay=1.0, disable=None if job.progress else True, leave=False
+    ) as bar:
+        while todo := _missing(job, len(frames)):
+            done = len(frames) - len(todo)
+            folder = new_part(job.folder, _files(job, frames, start, todo))
+            written = counter(folder / f"{job.name}-frc-1.xyz", b"i =")
+            bar.n = done
+
+            def watch(written: Any = written, done: int = done) -> None:
+                bar.update(done + written() - bar.n)
+
+            try:
+                run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
+            except DualityError:
+                # A frame that CP2K cannot do is refused, but a first one may stand for all of them.
+                if aborted(folder / f"{job.name}.out") and _close(job, drop=False):
+                    continue
+                raise
+            if not _close(job, drop=False):
+                raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; look at {job.name}.out there")
+    return _collect(job, frames, kinds)
+
+
+def _missing(job: Job, total: int) -> list[int]:
+    settled: set[int] = set()
+    for part in closed_parts(job.folder):
+        settled.update(part.record["labelled"], map(int, part.record["refused"]))
+    return [t for t in range(total) if t not in settled]
+
+
+def _files(job: Job, frames: Frames, start: Frames, todo: list[int]) -> dict[str, Any]:
+    assert frames.cells is not None
+    positions, cells = frames.positions[todo] / ANGSTROM, frames.cells[todo]
+    heads = [f" i = {n:8d}, time = {n:12.3f}, E = {0.0:20.10f}" for n in range(1, len(todo) + 1)]
+    first = start.cells[0] if start.cells is not None else cells[0]
+    return {
+        START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
+        TRAJECTORY: "".join(xyz_block(frames.species, p, head) for p, head in zip(positions, heads, strict=True)),
+        CELLS: CELL_HEAD + cell_rows(range(1, len(todo) + 1), cells),
+        job.input: single_points_input(job, frames.species, first, len(todo)),
+        "todo.txt": "".join(f"{t}\n" for t in todo),
+    }
+
+
+def _close(job: Job, drop: bool = True) -> bool:
+    """Find out which frames of the open part are whole in every file; False if none is.
+
+    Such a part is dropped, or left for the user to look at until the next call.
+    """
+    folder = open_part(job.folder)
+    if folder is None:
+        return False
+    output = folder / f"{job.name}.out"
+    todo = [int(line) for line in (folder / "todo.txt").read_text().split()]
+    scf = converged(output)
+    counts = [count(whole_blocks(folder / f"{job.name}-{kind}-1.xyz"), len(todo)) for kind in ("pos", "frc")]
+    counts += [count(whole_rows(folder / f"{job.name}{name}", columns), len(todo)) for name, columns in _TABLES.items()]
+    whole = min(*counts, len(scf)) if job.method.iterates else min(counts)
+    refused = {str(todo[n]): "unconverged" for n in range(whole) if job.method.iterates and not scf[n]}
+    labelled = [t for t in todo[:whole] if str(t) not in refused]
+    earlier = closed_parts(job.folder)
+    # a second process in a row that finishes nothing has another trouble than its first frame
+    if whole < len(todo) and aborted(output) and (whole or (earlier and earlier[-1].record["order"])):
+        refused[str(todo[whole])] = f"CP2K gave up ({complaint(output)})"
+    if labelled or refused:
+        close_part(folder, {"labelled": labelled, "refused": refused, "order": todo[:whole]})
+        return True
+    if drop:
+        drop_part(folder)
+    return False
+
+
+def _collect(job: Job, frames: Frames, kinds: Sequence[str]) -> list[str]:
+    parts = closed_parts(job.folder)
+    refused = {int(t): why for part in parts for t, why in part.record["refused"].items()}
+    if len(refused) == len(frames):
+        raise DualityError(f"{job.name}: all {len(frames)} frames were refused, the first as {refused[0]}")
+
+    def kept(part: Part) -> Chosen:
+        order = part.record["order"]
+
+        def chosen(n: int, _: int) -> int | None:
+            return order[n] + 1 if n < len(order) and order[n] not in refused else None
+
+        return chosen
+
+    assert frames.cells is not None
+    text = single_points_input(job, frames.species, np.asarray(frames.cells[0]), len(frames))
+    tables = dict(_TABLES)
+    collect(job.folder, job.name, [(part, kept(part)) for part in parts], input_text=text, tables=tables)
+    _compare(job, frames)
+    return [f"{job.name}: frame {t + 1} ({kinds[t]}), {why}" for t, why in sorted(refused.items())]
+
+
+def _compare(job: Job, frames: Frames) -> None:
+    """Refuse labels of other atoms or places: CP2K may put the atoms of a molecule in an order of its own."""
+    path = job.folder / f"{job.name}-pos-1.xyz"
+    for block in blocks(path):
+        given = frames.positions[block.step - 1] / ANGSTROM
+        same = tuple(name.capitalize() for name in block.labels) == frames.species
+        if not same or np.abs(block.values - given).max() > _ROUNDING:
+            raise DualityError(
+                f"{path}: CP2K labelled frame {block.step} with its atoms in another order or at other places than "
+                "they were given; write the atoms of every molecule one after the other"
+            )

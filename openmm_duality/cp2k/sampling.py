@@ -1,0 +1,229 @@
+"""Dynamics by CP2K that samples configurations: resumed from CP2K's own restart files wherever it was killed."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openmm import unit
+from tqdm import tqdm
+
+from openmm_duality.cp2k.collecting import Chosen, collect
+from openmm_duality.cp2k.engine import run_cp2k
+from openmm_duality.cp2k.inputs import RESTART, START, Job, md_input
+from openmm_duality.cp2k.parts import (
+    Part,
+    close_part,
+    closed_parts,
+    converged,
+    counter,
+    drop_part,
+    new_part,
+    open_part,
+    whole_blocks,
+    whole_rows,
+)
+from openmm_duality.cp2k.structures import Structure, read_structure
+from openmm_duality.cp2k.writing import xyz_block
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.reference.cp2k_input import read_input
+from openmm_duality.reference.frames import Frames
+from openmm_duality.schema import flag, key, one_of, quantity, whole
+from openmm_duality.units import ANGSTROM
+
+_ENERGY_COLUMNS = 7
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The task ``md``.
+
+    Parameters
+    ----------
+    start : Structure
+        Or a path, or the name of an earlier task, whose last frame it is then.
+    steps : int
+        A multiple of `write_every`.
+    ensemble : str
+        ``NVT`` (CSVR) or ``NVE``.
+    temperature : float
+        In K; under NVE of the first velocities.
+    timestep : float
+        In ps.
+    write_every : int
+        Steps between frames.
+    time_constant : float
+        Of the heat bath, in ps.
+    bath : str
+        ``global``, one for all atoms, or ``massive``, one for every degree of freedom: stiff molecules take very long
+        to share their heat with the liquid, so equilibrate them so, and begin the dynamics proper at the last frame.
+    discard : float
+        Time at the beginning that the frames leave out, in ps.
+    velocities : bool
+        Whether to write them too.
+    """
+
+    start: Structure = field(metadata=key(lambda value, name: read_structure(value)))
+    steps: int = field(metadata=key(whole(1)))
+    ensemble: str = field(metadata=key(one_of("NVT", "NVE")), default="NVT")
+    temperature: float = field(metadata=key(quantity(unit.kelvin)), default=300.0)
+    timestep: float = field(metadata=key(quantity(unit.picosecond)), default=0.0005)
+    write_every: int = field(metadata=key(whole(1)), default=40)
+    time_constant: float = field(metadata=key(quantity(unit.picosecond)), default=0.1)
+    bath: str = field(metadata=key(one_of("global", "massive")), default="global")
+    discard: float = field(metadata=key(quantity(unit.picosecond, positive=False)), default=0.0)
+    velocities: bool = field(metadata=key(flag), default=False)
+
+    def __post_init__(self) -> None:
+        if self.steps % self.write_every:
+            raise DualityError(f"md: steps ({self.steps}) must be a multiple of write_every ({self.write_every})")
+        if not 0.0 <= self.discard < self.steps * self.timestep:
+            raise DualityError(f"md: discard {self.discard:g} ps leaves nothing of {self.steps * self.timestep:g} ps")
+
+
+def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
+    """Run the dynamics to its end, from wherever it stands, and collect its frames.
+
+    Parameters
+    ----------
+    job : Job
+    task : Sampling
+    start : Frames
+        One frame.
+
+    Returns
+    -------
+    list of str
+        What was left out: frames whose self-consistent field had not converged.
+
+    Raises
+    ------
+    DualityError
+        If CP2K fails.
+    """
+    cell = start.cells[0] if start.cells is not None else np.eye(3)
+    _close(job, task)
+    with tqdm(
+        total=task.steps, desc=job.name, unit="step", delay=1.0, disable=None if job.progress else True, leave=False
+    ) as bar:
+        while (done := _reached(job)) < task.steps:
+            folder = new_part(job.folder, _files(job, task, start, cell, done))
+            rows = counter(folder / f"{job.name}-1.ener", b"\n")
+            bar.n = done
+
+            def watch(rows: Any = rows, done: int = done) -> None:
+                bar.update(done + max(rows() - 2, 0) - bar.n)
+
+            run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
+            if not _close(job, task, drop=False):
+                raise DualityError(
+                    f"{folder}: CP2K ran to its end and left no restart file; look at {job.name}.out there"
+                )
+    return _collect(job, task, start, cell)
+
+
+def _reached(job: Job) -> int:
+    parts = closed_parts(job.folder)
+    return int(parts[-1].record["last"]) if parts else 0
+
+
+def _files(job: Job, task: Sampling, start: Frames, cell: FloatArray, done: int) -> dict[str, str | Path]:
+    files: dict[str, str | Path] = {
+        START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
+        job.input: _input(job, task, start, cell, done),
+    }
+    if done:
+        last = closed_parts(job.folder)[-1]
+        files[RESTART] = last.folder / last.record["restart"]
+    return files
+
+
+def _input(job: Job, task: Sampling, start: Frames, cell: FloatArray, done: int) -> str:
+    return md_input(
+        job,
+        start.species,
+        cell,
+        ensemble=task.ensemble,
+        temperature=task.temperature,
+        timestep=task.timestep,
+        time_constant=task.time_constant,
+        massive=task.bath == "massive",
+        steps=task.steps - done,
+        write_every=task.write_every,
+        velocities=task.velocities,
+        resumed=done > 0,
+    )
+
+
+def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
+    """Find out how far the open part got: to its newest restart file before which every file is whole.
+
+    False if it got nowhere; such a part is dropped, or left for the user to look at until the next call.
+    """
+    folder = open_part(job.folder)
+    if folder is None:
+        return False
+    first = _reached(job)
+    names = ["pos", "frc", *(["vel"] if task.velocities else [])]
+    written = [{block.step for block in whole_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]
+    energies = {int(row.split()[0]) for row in whole_rows(folder / f"{job.name}-1.ener", _ENERGY_COLUMNS)}
+    scf = converged(folder / f"{job.name}.out")
+    for name in (f"{job.name}-1.restart", f"{job.name}-1.restart.bak-1"):
+        last = _step_of(folder / name)
+        if last is None or last <= first:
+            continue
+        expected = set(range(first + task.write_every if first else 0, last + 1, task.write_every))
+        whole = all(expected <= steps for steps in (*written, energies))
+        if whole and (not job.method.iterates or len(scf) > last - first):
+            # the first evaluation of a part is that of the step it starts from
+            failed = [first + n for n, good in enumerate(scf[: last - first + 1]) if not good]
+            close_part(folder, {"first": first, "last": last, "restart": name, "unconverged": failed})
+            return True
+    if drop:
+        drop_part(folder)
+    return False
+
+
+def _step_of(restart: Path) -> int | None:
+    """The step a restart file starts from, or None where it is missing or cut short."""
+    try:
+        read_input(restart)  # refuses a file whose sections are not closed
+        words = restart.read_text().split()
+        return int(words[words.index("STEP_START_VAL") + 1])
+    except (DualityError, OSError, ValueError, IndexError):
+        return None
+
+
+def _collect(job: Job, task: Sampling, start: Frames, cell: FloatArray) -> list[str]:
+    skipped = round(task.discard / task.timestep)
+    parts = closed_parts(job.folder)
+    failed = {step for part in parts for step in part.record["unconverged"]}
+
+    def kept(part: Part) -> Chosen:
+        first, last = part.record["first"], part.record["last"]
+        after = first if first else -1
+
+        def chosen(_: int, step: int) -> int | None:
+            return step if after < step <= last and step >= skipped and step not in failed else None
+
+        return chosen
+
+    collect(
+        job.folder,
+        job.name,
+        [(part, kept(part)) for part in parts],
+        input_text=_input(job, task, start, cell, 0),
+        tables={"-1.ener": _ENERGY_COLUMNS},
+    )
+    frames = [step for step in sorted(failed) if step % task.write_every == 0 and step >= skipped]
+    others = len(failed) - len(frames)
+    if others:
+        warnings.warn(
+            f"{job.name}: the self-consistent field did not converge at {others} of {task.steps} steps between frames",
+            stacklevel=2,
+        )
+    return [f"{job.name}: the frame of step {step}, unconverged" for step in frames]

@@ -1,0 +1,184 @@
+"""Where CP2K starts: a structure from a file, one frame of data, a crystal, or molecules thrown into a box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.files import provenance
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.reference.formats import read
+from openmm_duality.reference.frames import Frames
+from openmm_duality.schema import Converter, build, key, one_of, quantity, several, whole, word
+from openmm_duality.units import ANGSTROM
+
+_TURNS = 100  # orientations tried of every molecule
+_CRYSTALS = ("sc", "fcc", "bcc", "diamond", "rocksalt", "cesiumchloride", "zincblende", "fluorite")
+
+
+def _density(value: Any, name: str) -> float:
+    """In g/cm³, as densities of liquids are always given."""
+    grams: float = quantity()(value, name)
+    return grams * 602.214076  # dalton/nm³
+
+
+def _frame(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DualityError(f"{name}: expected the number of a frame, got {value!r}")
+    return value
+
+
+_copies: Converter = several(whole(1), 3)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A structure to start from: `path`, `crystal` or `molecule`, each with the keys that follow it.
+
+    Parameters
+    ----------
+    path : str
+        PDB, (extended) XYZ, or reference data.
+    frame : int
+        Which frame; negative numbers count from the end.
+    cell : three floats
+        Edges in nm, for a file without a cell.
+    crystal, formula, constant : str, str, float
+        A lattice, its species (as ``LiF``) and the edge of its cubic cell in nm.
+    molecule, number, density : str, int, float
+        A molecule that ASE knows by name (as ``CH3OH``), how many, and g/cm³: on a cubic lattice, turned so that
+        they keep apart.
+    copies : three ints
+        Along a, b and c.
+    """
+
+    path: str | None = field(metadata=key(word), default=None)
+    frame: int = field(metadata=key(_frame), default=-1)
+    cell: tuple[float, ...] | None = field(metadata=key(several(quantity(unit.nanometer), 3)), default=None)
+    crystal: str | None = field(metadata=key(one_of(*_CRYSTALS)), default=None)
+    formula: str | None = field(metadata=key(word), default=None)
+    constant: float | None = field(metadata=key(quantity(unit.nanometer)), default=None)
+    molecule: str | None = field(metadata=key(word), default=None)
+    number: int | None = field(metadata=key(whole(1)), default=None)
+    density: float | None = field(metadata=key(_density), default=None)
+    copies: tuple[int, ...] = field(metadata=key(_copies), default=(1, 1, 1))
+
+    def __post_init__(self) -> None:
+        needs = {"path": (), "crystal": ("formula", "constant"), "molecule": ("number", "density")}
+        given = [name for name in needs if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise DualityError(f"start: give one of {', '.join(needs)}, got {' and '.join(given) or 'none'}")
+        missing = [name for name in needs[given[0]] if getattr(self, name) is None]
+        if missing:
+            raise DualityError(f"start: {given[0]} needs {' and '.join(missing)}")
+
+    def frames(self, folder: Path, seed: int) -> Frames:
+        """The structure as one frame.
+
+        Parameters
+        ----------
+        folder : Path
+            What a relative path is relative to.
+        seed : int
+            Of the orientations of molecules.
+
+        Raises
+        ------
+        DualityError
+            If it cannot be read or made, or has no cell.
+        """
+        if self.path is not None:
+            found = self._from_file(folder / self.path)
+        else:
+            import ase.build
+
+            try:
+                found = _of_atoms(self._built(ase.build, seed))
+            except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+                raise DualityError(f"start: {self.formula or self.molecule} cannot be built ({error})") from None
+        if self.cell is not None:
+            if found.cells is not None:
+                raise DualityError(f"start: {self.path} has a cell of its own; leave out the key cell")
+            found = replace(found, cells=np.diag(self.cell)[None])
+        if found.cells is None:
+            raise DualityError("start: the structure has no cell, and CP2K is run with one; give the key cell")
+        return _repeated(found, self.copies)
+
+    def _from_file(self, path: Path) -> Frames:
+        if path.suffix.lower() != ".pdb":
+            found = read(path, forces=False)
+            if not -len(found) <= self.frame < len(found):
+                raise DualityError(f"start: {path} has {len(found)} frames, so there is no frame {self.frame}")
+            return found[[self.frame]]
+        import ase.io
+
+        try:
+            atoms = ase.io.read(path, index=self.frame)
+        except Exception as error:  # whatever the library raises means that the file is not what its name says
+            raise DualityError(f"start: {path} cannot be read ({error})") from None
+        return replace(_of_atoms(atoms), source=(provenance(path),))
+
+    def _built(self, library: Any, seed: int) -> Any:
+        if self.crystal is not None:
+            edge = (self.constant or 0.0) / ANGSTROM
+            return library.bulk(self.formula, self.crystal, a=edge, cubic=True)
+        one = library.molecule(self.molecule)
+        number = self.number or 0
+        edge = (number * one.get_masses().sum() / (self.density or 1.0)) ** (1 / 3) / ANGSTROM
+        return _thrown(one, number, edge, seed)
+
+
+def read_structure(content: Any) -> Structure:
+    """A structure from a configuration: a path, or the keys of `Structure`."""
+    return build(Structure, {"path": content} if isinstance(content, str) else content, "start")
+
+
+def _thrown(one: Any, number: int, edge: float, seed: int) -> Any:
+    """Molecules at sites of a cubic lattice, each turned as leaves it furthest from those before; Å."""
+    from ase import Atoms
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(seed)
+    along = int(np.ceil(number ** (1 / 3) - 1e-9))
+    grid = np.stack(np.meshgrid(*[np.arange(along)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    chosen = np.sort(rng.permutation(len(grid))[:number])
+    body, placed = one.positions - one.get_center_of_mass(), np.empty((0, 3))
+    for site in (grid[chosen] + 0.5) * edge / along:
+        turns = Rotation.from_quat(rng.normal(size=(_TURNS, 4))).as_matrix()
+        turned = np.einsum("kxy,iy->kix", turns, body) + site
+        apart = minimum_image(turned[:, :, None] - placed, edge * np.eye(3))
+        nearest = np.linalg.norm(apart, axis=-1).min(axis=(1, 2), initial=np.inf)
+        placed = np.concatenate([placed, turned[int(np.argmax(nearest))]])
+    return Atoms(list(one.symbols) * number, placed, cell=[edge] * 3, pbc=True)
+
+
+def _of_atoms(atoms: Any) -> Frames:
+    return Frames(
+        species=tuple(atoms.get_chemical_symbols()),
+        masses=np.array(atoms.get_masses(), dtype=np.float64),
+        positions=np.array(atoms.positions, dtype=np.float64)[None] * ANGSTROM,
+        times=np.zeros(1),
+        steps=np.zeros(1, dtype=np.int64),
+        cells=np.array(atoms.cell.array, dtype=np.float64)[None] * ANGSTROM if atoms.pbc.all() else None,
+    )
+
+
+def _repeated(frame: Frames, copies: tuple[int, ...]) -> Frames:
+    cell, total = frame.cell(0), int(np.prod(copies))
+    if total == 1 or cell is None:
+        return frame
+    shifts = np.stack(np.meshgrid(*[np.arange(n) for n in copies], indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    return Frames(
+        species=frame.species * total,
+        masses=np.tile(frame.masses, total),
+        positions=(shifts[:, None] + frame.positions[0]).reshape(1, -1, 3),
+        times=np.zeros(1),
+        steps=np.zeros(1, dtype=np.int64),
+        cells=(np.array(copies)[:, None] * cell)[None],
+        source=frame.source,
+    )

@@ -1,0 +1,181 @@
+"""Where a run starts: structures from files and reference data, supercells, velocities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from openmm import app, unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import openmm_form
+from openmm_duality.reference.frames import Frames
+from openmm_duality.units import ANGSTROM, BOLTZMANN
+
+
+@dataclass(frozen=True)
+class Start:
+    """A structure to start from.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm.
+    species : tuple of str, length N
+        The species of every atom.
+    cell : array, shape (3, 3), or None
+        Rows are the cell vectors in nm; None without periodic boundaries.
+    """
+
+    positions: FloatArray
+    species: tuple[str, ...]
+    cell: FloatArray | None
+
+    def __post_init__(self) -> None:
+        if self.positions.shape != (len(self.species), 3) or not len(self.species):
+            raise DualityError(
+                f"start: positions of shape {self.positions.shape} for {len(self.species)} atoms; expected one "
+                "position of three coordinates for every atom, and at least one atom"
+            )
+        if not np.isfinite(self.positions).all() or (self.cell is not None and not np.isfinite(self.cell).all()):
+            raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
+
+    def repeated(self, n: Sequence[int]) -> Start:
+        """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the cell as it stands here."""
+        return Start(*supercell(self.positions, self.species, self.cell, n)).for_openmm()
+
+    def for_openmm(self) -> Start:
+        """The same structure, rotated and with the cell vectors that OpenMM wants (`boxes.openmm_form`)."""
+        if self.cell is None:
+            return self
+        cell, rotation = openmm_form(self.cell)
+        return self if cell is self.cell else Start(self.positions @ rotation, self.species, cell)
+
+
+def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
+    """A structure from a PDB or (extended) XYZ file, or one frame of reference data.
+
+    Cell and positions come rotated, and the cell reduced, if OpenMM would not take the cell as it is.
+
+    Parameters
+    ----------
+    source : path or Frames
+        The species of a file are its chemical elements. An XYZ file is periodic if it gives a ``Lattice``, a PDB file
+        if it has a ``CRYST1`` record.
+    frame : int
+        Which frame, counted from 0; negative numbers count from the end.
+
+    Raises
+    ------
+    DualityError
+        If the file cannot be read or the frame does not exist.
+    """
+    if isinstance(source, Frames):
+        t = _frame(frame, len(source), "the reference data")
+        return Start(source.positions[t], source.species, source.cell(t)).for_openmm()
+    path = Path(source)
+    if not path.is_file():
+        raise DualityError(f"start: there is no file {path}")
+    readers = {".pdb": _read_pdb, ".xyz": _read_xyz, ".extxyz": _read_xyz}
+    if path.suffix.lower() not in readers:
+        raise DualityError(f"start: {path.name} is none of the known kinds ({', '.join(readers)})")
+    try:
+        return readers[path.suffix.lower()](path, frame).for_openmm()
+    except DualityError:
+        raise
+    except Exception as error:  # whatever the library raises means that the file is not what its name says
+        raise DualityError(f"start: cannot read {path}: {error}; is it a whole {path.suffix} file?") from error
+
+
+def supercell(
+    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, n: Sequence[int]
+) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+    """Copies of a periodic cell side by side; one copy's atoms follow the other's, molecules stay as they are.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm.
+    species : sequence of str, length N
+        The species of every atom.
+    cell : array, shape (3, 3)
+        In nm.
+    n : three ints
+        Number of copies along a, b and c.
+
+    Returns
+    -------
+    tuple
+        Positions, species and cell of the supercell.
+
+    Raises
+    ------
+    DualityError
+        If there is no cell, or `n` is not three numbers above zero.
+    """
+    if cell is None:
+        raise DualityError("supercell: the structure has no cell, so it cannot be repeated; give one that is periodic")
+    counts = np.asarray(n)
+    if counts.shape != (3,) or not np.issubdtype(counts.dtype, np.integer) or counts.min() < 1:
+        raise DualityError(f"supercell: expected three whole numbers of at least 1, got {n!r}")
+    shifts = np.stack(np.meshgrid(*[np.arange(k) for k in counts], indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    copies = (shifts[:, None, :] + positions[None, :, :]).reshape(-1, 3)
+    return copies, tuple(species) * len(shifts), counts[:, None] * cell
+
+
+def thermal_velocities(masses: FloatArray, temperature: float, seed: int) -> FloatArray:
+    """Velocities of the Maxwell–Boltzmann distribution, the centre of mass at rest.
+
+    Parameters
+    ----------
+    masses : array, shape (N,)
+        In dalton; massless particles get no velocity.
+    temperature : float
+        In K.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    array, shape (N, 3)
+        In nm/ps, the same on every platform.
+    """
+    noise = np.random.default_rng(seed).normal(size=(len(masses), 3))
+    massive = masses > 0
+    spread = np.sqrt(np.divide(BOLTZMANN * temperature, masses, out=np.zeros_like(masses), where=massive))
+    velocities = noise * spread[:, None]
+    velocities[massive] -= masses @ velocities / masses.sum()
+    return np.asarray(velocities, dtype=np.float64)
+
+
+def _frame(frame: int, n: int, where: str) -> int:
+    if not -n <= frame < n:
+        raise DualityError(f"start: {where} has {n} frames, so there is no frame {frame}")
+    return frame % n
+
+
+def _read_pdb(path: Path, frame: int) -> Start:
+    pdb = app.PDBFile(str(path))
+    atoms = list(pdb.topology.atoms())
+    unknown = [f"{atom.name} ({atom.index + 1})" for atom in atoms if atom.element is None]
+    if unknown:
+        raise DualityError(f"start: {path.name} names no element for atom {unknown[0]}; fill in columns 77-78")
+    t = _frame(frame, pdb.getNumFrames(), path.name)
+    positions = pdb.getPositions(asNumpy=True, frame=t).value_in_unit(unit.nanometer)
+    box = pdb.topology.getPeriodicBoxVectors()
+    cell = None if box is None else np.array(box.value_in_unit(unit.nanometer), dtype=np.float64)
+    return Start(np.array(positions, dtype=np.float64), tuple(atom.element.symbol for atom in atoms), cell)
+
+
+def _read_xyz(path: Path, frame: int) -> Start:
+    images = ase.io.read(path, index=":", format="extxyz")
+    atoms = images[_frame(frame, len(images), path.name)]
+    cell = np.array(atoms.cell, dtype=np.float64) * ANGSTROM if atoms.pbc.any() else None
+    if cell is not None and not atoms.pbc.all():
+        raise DualityError(f"start: {path.name} is periodic in some directions only; expected all three or none")
+    positions = np.array(atoms.positions, dtype=np.float64) * ANGSTROM
+    return Start(positions, tuple(atoms.get_chemical_symbols()), cell)

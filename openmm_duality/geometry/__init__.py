@@ -1,0 +1,33 @@
+"""Cells, pairs within a distance, connected parts: arrays only, no frames."""
+
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, volume, widths
+from openmm_duality.geometry.molecules import (
+    BondLengths,
+    bonded_pairs,
+    component_labels,
+    components,
+    find_molecules,
+    make_whole,
+    molecular_forces,
+)
+from openmm_duality.geometry.pairs import pairs_within
+
+__all__ = [
+    "BondLengths",
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "bonded_pairs",
+    "check_cutoff",
+    "component_labels",
+    "components",
+    "find_molecules",
+    "make_whole",
+    "minimum_image",
+    "molecular_forces",
+    "openmm_form",
+    "pairs_within",
+    "volume",
+    "widths",
+]

@@ -1,0 +1,164 @@
+"""Periodic cells: widths, volume and the minimum image.
+
+A cell is an array of shape (3, 3), its rows the vectors a, b, c in nm; no order and no orientation is assumed, but for
+OpenMM's form: a along x, b in the xy plane, and reduced, which means that a_x ≥ 2|b_x|, a_x ≥ 2|c_x| and b_y ≥ 2|c_y|,
+with a_x, b_y and c_z above zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from openmm import unit
+from openmm.app.internal.unitcell import reducePeriodicBoxVectors
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+
+WIDTH_TOLERANCE = 1e-6  # relative: what single precision leaves of a width
+_NOTHING = 1e-12  # nm; what rotation leaves of a zero, with which OpenMM would take a rectangular cell for a skew one
+
+
+def volume(cell: FloatArray) -> float:
+    """Volume of a cell.
+
+    Parameters
+    ----------
+    cell : array, shape (3, 3)
+        In nm.
+
+    Returns
+    -------
+    float
+        In nm³.
+    """
+    return float(abs(np.linalg.det(cell)))
+
+
+def widths(cell: FloatArray) -> FloatArray:
+    """Perpendicular widths of a cell: the distances between opposite faces.
+
+    Parameters
+    ----------
+    cell : array, shape (3, 3)
+        In nm.
+
+    Returns
+    -------
+    array, shape (3,)
+        In nm, across the faces that a, b and c join.
+    """
+    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0), dtype=np.float64)
+
+
+def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatArray:
+    """Displacements moved to the image nearest in fractional coordinates.
+
+    A vector shorter than half the shortest width has all its fractional coordinates within ±1/2, so rounding finds it
+    exactly, in any cell. A longer result may not be the shortest image of a triclinic cell: ask `check_cutoff` first.
+
+    Parameters
+    ----------
+    displacements : array, shape (..., 3)
+        In nm.
+    cell : array, shape (3, 3), or None
+        In nm; None leaves the displacements as they are.
+
+    Returns
+    -------
+    array, shape (..., 3)
+        In nm.
+    """
+    if cell is None:
+        return displacements
+    shifts = np.round(displacements @ np.linalg.inv(cell))
+    return np.asarray(displacements - shifts @ cell, dtype=np.float64)
+
+
+def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
+    """Refuse a cell that is none, or a cutoff for which the minimum image is not enough.
+
+    Parameters
+    ----------
+    cutoff : float
+        In nm.
+    cell : array, shape (3, 3), or None
+        In nm; without a cell every cutoff is allowed.
+
+    Raises
+    ------
+    DualityError
+        If the vectors span no volume, or the cutoff is beyond half the shortest width of the cell.
+    """
+    if cell is None:
+        return
+    if np.shape(cell) != (3, 3) or not np.isfinite(cell).all() or np.linalg.det(cell) == 0.0:
+        raise DualityError(f"the cell is {np.asarray(cell).tolist()}; expected three vectors in nm that span a volume")
+    width = float(widths(np.asarray(cell, dtype=np.float64)).min())
+    if 2.0 * cutoff > width * (1.0 + WIDTH_TOLERANCE):
+        raise DualityError(
+            f"the cell is {width:.6g} nm wide, less than twice the cutoff ({cutoff:.6g} nm), so that an atom meets "
+            f"two images of one neighbour; take a cutoff of at most {0.5 * width:.6g} nm, or a larger cell"
+        )
+
+
+def has_openmm_form(cell: FloatArray) -> bool:
+    """Whether OpenMM takes this cell, shape (3, 3) in nm, as it is."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell
+    along = not (ay or az or bz) and min(ax, by, cz) > 0
+    return bool(along and ax >= 2 * abs(bx) and ax >= 2 * abs(cx) and by >= 2 * abs(cy))
+
+
+def openmm_form(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The same lattice, rotated and with the vectors that OpenMM wants.
+
+    Parameters
+    ----------
+    cell : array, shape (3, 3)
+        In nm; of either hand.
+
+    Returns
+    -------
+    tuple of array, shape (3, 3)
+        The cell in nm, and the rotation R (proper: nothing is mirrored); positions become ``positions @ R``. A cell
+        that has the form already comes back as it is, with the unit matrix.
+
+    Raises
+    ------
+    DualityError
+        If the three vectors span no volume.
+    """
+    if has_openmm_form(cell):
+        return cell, np.eye(3)
+    if not volume(cell) > 1e-9 * np.prod(np.linalg.norm(cell, axis=1)):
+        raise DualityError(
+            f"the cell {cell.tolist()} nm spans no volume; expected three vectors that do not lie in one plane"
+        )
+    right = cell if np.linalg.det(cell) > 0 else -cell  # −a, −b, −c span the same lattice
+    rotation, upper = np.linalg.qr(right.T)
+    signs = np.sign(np.diag(upper))
+    rotation, vectors = rotation * signs, (signs[:, None] * upper).T
+    for _ in range(2):  # the second time for what rounding left beyond one half
+        vectors = np.array(reducePeriodicBoxVectors(vectors).value_in_unit(unit.nanometer))
+        vectors[np.abs(vectors) < _NOTHING] = 0.0
+    return vectors, rotation
+
+
+def require_openmm_form(cell: FloatArray) -> None:
+    """Refuse a cell that OpenMM would not take.
+
+    Parameters
+    ----------
+    cell : array, shape (3, 3)
+        In nm.
+
+    Raises
+    ------
+    DualityError
+        Naming the cell and the form.
+    """
+    if not has_openmm_form(cell):
+        raise DualityError(
+            f"the cell {np.asarray(cell).tolist()} nm is not in the form that OpenMM wants: a along x, b in the xy "
+            "plane, every vector reduced by the ones before it (a_x ≥ 2|b_x|, a_x ≥ 2|c_x|, b_y ≥ 2|c_y|). Positions "
+            "must be rotated with the cell, so take both from read_start, which does it for frames and files"
+        )

@@ -1,0 +1,136 @@
+"""Molecules as arrays: bonds by distance, the connected parts they make, and what follows from those.
+
+Index suffix: i atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_matrix, csgraph
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.pairs import pairs_within
+
+BondLengths = dict[tuple[str, str], float]
+
+
+def bonded_pairs(
+    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, lengths: BondLengths
+) -> IntArray:
+    """The pairs of atoms closer than the bond length of their species.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm.
+    species : sequence of str, length N
+        The species of every atom.
+    cell : array, shape (3, 3), or None
+        In nm.
+    lengths : dict
+        As `bond_lengths` gives them, in nm.
+
+    Returns
+    -------
+    array of int, shape (n_bonds, 2)
+        The smaller index first, in ascending order.
+    """
+    if not lengths:
+        return np.empty((0, 2), dtype=np.int64)
+    kinds, number = np.unique(np.asarray(species), return_inverse=True)
+    longest = np.zeros((len(kinds), len(kinds)))
+    for (a, b), length in lengths.items():
+        longest[np.ix_(kinds == a, kinds == b)] = longest[np.ix_(kinds == b, kinds == a)] = length
+    i, j, d = pairs_within(positions, cell, max(lengths.values()))
+    bonded = (d < longest[number[i], number[j]]) & (i != j)
+    pairs = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[bonded]
+    return np.asarray(np.unique(pairs, axis=0), dtype=np.int64).reshape(-1, 2)
+
+
+def find_molecules(
+    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, lengths: BondLengths
+) -> list[IntArray]:
+    """The molecules of one configuration: atoms connected by bonds.
+
+    Parameters
+    ----------
+    positions, species, cell, lengths
+        As for `bonded_pairs`.
+
+    Returns
+    -------
+    list of arrays of int
+        The atoms of every molecule in ascending order; molecules in the order of their first atoms. An atom without
+        bonds is a molecule of its own.
+    """
+    return components(bonded_pairs(positions, species, cell, lengths), len(species))
+
+
+def make_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray | None) -> FloatArray:
+    """Positions in which no molecule is cut by the cell: every atom is put next to the one it is bonded to.
+
+    The first atom of every molecule stays where it is.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm.
+    bonds : array of int, shape (n_bonds, 2)
+        As `bonded_pairs` gives them.
+    cell : array, shape (3, 3), or None
+        In nm; bonds must be shorter than half its shortest width.
+
+    Returns
+    -------
+    array, shape (N, 3)
+        In nm.
+    """
+    if cell is None or not len(bonds):
+        return positions.copy()
+    n = len(positions)
+    heads = np.array([atoms[0] for atoms in components(bonds, n)])
+    # Atom n is a root that joins the first atoms of all molecules, so that one search visits them all.
+    edges = np.concatenate([bonds, np.stack([heads, np.full_like(heads, n)], axis=1)])
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(n + 1, n + 1)).tocsr()
+    depth, before = csgraph.dijkstra(graph, directed=False, unweighted=True, indices=n, return_predecessors=True)
+    whole = positions.copy()
+    for level in range(2, int(depth[np.isfinite(depth)].max()) + 1):
+        atoms = np.flatnonzero(depth[:n] == level)
+        whole[atoms] = whole[before[atoms]] + minimum_image(positions[atoms] - positions[before[atoms]], cell)
+    return whole
+
+
+def molecular_forces(forces: FloatArray, molecules: Sequence[IntArray]) -> FloatArray:
+    """The net force on every molecule.
+
+    Parameters
+    ----------
+    forces : array, shape (..., N, 3)
+        In kJ/mol/nm.
+    molecules : sequence of arrays of int
+        The atoms of every molecule; every atom in one of them.
+
+    Returns
+    -------
+    array, shape (..., n_molecules, 3)
+        In kJ/mol/nm.
+    """
+    starts = np.cumsum([0, *(len(atoms) for atoms in molecules[:-1])])
+    together = np.add.reduceat(forces[..., np.concatenate(molecules), :], starts, axis=-2)
+    return np.asarray(together, dtype=np.float64)
+
+
+def component_labels(bonds: IntArray, n: int) -> IntArray:
+    """The number of the connected part that each of n atoms is in, from bonds of shape (n_bonds, 2)."""
+    graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
+    return np.asarray(csgraph.connectedcomponents(graph, directed=False)[1], dtype=np.int64)
+
+
+def components(bonds: IntArray, n: int) -> list[IntArray]:
+    label = component_labels(bonds, n)
+    first, sizes = np.unique(label, return_index=True, return_counts=True)[1:]
+    parts = np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1])
+    return [parts[m].astype(np.int64) for m in np.argsort(first)]

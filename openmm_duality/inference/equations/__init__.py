@@ -1,0 +1,1 @@
+"""The equations of an inference: columns, rows, targets, penalties, accumulation, solution."""

@@ -1,0 +1,116 @@
+"""Radial bases that fit the data: knots close together where pair distances are sharply distributed.
+
+The O–H bond of water is 0.01 nm wide and its outer shells are smooth; knots are placed at equal shares of a measure
+that grows with the density of pair distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.inference.equations.pair_statistics import Survey
+from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, inverse_powers
+from openmm_duality.losses.model import core_onsets, levelled
+
+FAMILIES = ("b-splines", "inverse-powers")
+SHARPNESS = 0.5
+
+
+def make_basis(
+    family: str,
+    grid: Grid,
+    size: int,
+    survey: Survey,
+    sharpness: float = SHARPNESS,
+    knots: Mapping[tuple[int, int], Sequence[float]] | None = None,
+) -> RadialBasis:
+    """`size` functions for every pair of species, constant below its shortest distance.
+
+    Parameters
+    ----------
+    family : str
+        ``b-splines`` or ``inverse-powers``.
+    grid : Grid
+    size : int
+    survey : Survey
+    sharpness : float
+        Exponent of the density of pair distances in the measure that knots share evenly.
+    knots : mapping of (A, B), A ≤ B, to sequence of float, optional
+        Knots in nm, moved to the nearest grid points; others are placed by the density.
+
+    Raises
+    ------
+    DualityError
+        If the family is unknown, the grid too coarse for so many functions, or given knots do not fit.
+    """
+    if family not in FAMILIES:
+        raise DualityError(f"radial basis {family!r} is not known; the families are {', '.join(FAMILIES)}")
+    onsets = core_onsets(survey.shortest, grid)
+    s = len(onsets)
+    coefficients = np.empty((s, s, size, grid.intervals + 3))
+    for a in range(s):
+        for b in range(s):
+            if not size:
+                continue
+            if family == "b-splines":
+                given = (knots or {}).get((min(a, b), max(a, b)))
+                placed = (
+                    place_knots(grid, size, onsets[a, b], survey.density[a, b], sharpness)
+                    if given is None
+                    else given_knots(grid, size, given)
+                )
+                coefficients[a, b] = b_splines(grid, placed)
+            else:
+                coefficients[a, b] = inverse_powers(grid, np.arange(1.0, size + 1), float(onsets[a, b]))
+    return levelled(RadialBasis(grid, coefficients), survey.shortest)
+
+
+def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:
+    """Knots of a user, moved to the nearest grid points, in nm.
+
+    Raises
+    ------
+    DualityError
+        If there are not `size` + 1 increasing ones that end at the cutoff.
+    """
+    points = np.round(np.asarray(knots, dtype=np.float64) / grid.spacing).astype(np.int64)
+    if len(points) != size + 1 or (np.diff(points) < 1).any() or points[0] < 0 or points[-1] != grid.intervals:
+        raise DualityError(
+            f"knots: {size} radial functions need {size + 1} increasing knots, at least {grid.spacing:.4f} nm apart, "
+            f"that end at the cutoff ({grid.cutoff:.4f} nm); got {', '.join(f'{x:g}' for x in knots)}"
+        )
+    return np.asarray(points * grid.spacing, dtype=np.float64)
+
+
+def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpness: float = SHARPNESS) -> FloatArray:
+    """`size` + 1 knots on the grid from the shortest distance to the cutoff, in nm.
+
+    Raises
+    ------
+    DualityError
+        If there are fewer grid points than knots.
+    """
+    first = min(grid.below(onset), grid.intervals - 1)
+    if grid.intervals - first < size:
+        raise DualityError(
+            f"{size} radial functions need at least as many grid intervals between the shortest distance "
+            f"({onset:.4f} nm) and the cutoff ({grid.cutoff:.4f} nm), and there are {grid.intervals - first}; "
+            "ask for fewer functions or a finer grid"
+        )
+    measure = density[first:] / max(density.max(), 1e-300)
+    smooth = np.convolve(measure, np.ones(3) / 3.0, mode="same") ** sharpness
+    share = smooth / max(smooth.sum(), 1e-300) + 1.0 / len(smooth)
+    cumulative = np.concatenate([[0.0], np.cumsum(share) / share.sum()])
+    wanted = np.interp(np.linspace(0.0, 1.0, size + 1), cumulative, np.arange(len(cumulative)))
+    return (first + _distinct(np.round(wanted).astype(np.int64), len(smooth))) * grid.spacing
+
+
+def _distinct(points: FloatArray, last: int) -> FloatArray:
+    """The same increasing integers, moved apart so that none occurs twice, the last one fixed."""
+    ramp = np.arange(len(points))
+    forward = np.maximum.accumulate(points - ramp) + ramp
+    return np.minimum(forward, last - ramp[::-1])

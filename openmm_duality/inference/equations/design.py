@@ -1,0 +1,215 @@
+"""Design rows: the force on every agent per unit coefficient, analytically.
+
+A loss is linear in its coefficients, and so is the force; one row per agent and component.
+
+Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment, m component of a rank, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.invariants.contractions import invariants
+from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
+from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
+from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.losses.model import AgentLosses
+
+
+@dataclass(frozen=True)
+class Design:
+    """Makes the rows of a configuration from the three bases and the layout of the columns."""
+
+    layout: Layout
+    pair_basis: RadialBasis
+    basis: RadialBasis
+    coarse: RadialBasis
+
+    @classmethod
+    def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
+        """The design of the equations that the losses solve, with so many constants of the energy."""
+        sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
+        return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
+
+    def rows(self, positions: FloatArray, cell: FloatArray | None, kinds: IntArray) -> list[FloatArray]:
+        """The rows of every problem.
+
+        Parameters
+        ----------
+        positions : array, shape (N, 3)
+            In nm.
+        cell : array, shape (3, 3), or None
+            In nm.
+        kinds : array of int, shape (N,)
+            Species index of every atom.
+
+        Returns
+        -------
+        list of arrays, shape (M, 3, P)
+            Force in kJ/mol/nm per kJ/mol of coefficient; the M agents of the problem's species in order of index
+            (all N of them under `collective`), P its columns.
+        """
+        cutoff = self.pair_basis.grid.cutoff
+        tables = find_neighbours(positions, cell, kinds, self.layout.n_species, cutoff)
+        pair = self._pair_forces(tables, kinds)
+        ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
+        fine = _Moments.of(self.basis, ranks, tables, kinds)
+        contracted = [self._contraction_forces(rank, fine, tables, kinds) for rank in ranks]
+        if coupled:
+            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, kinds)
+            contracted.append(coupling_forces(self.layout, coarse, tables, kinds))
+        return [self._problem_rows(problem, pair, contracted, kinds) for problem in self.layout.problems]
+
+    def _problem_rows(
+        self, problem: tuple[int, ...], pair: FloatArray, contracted: list[list[FloatArray]], kinds: IntArray
+    ) -> FloatArray:
+        layout = self.layout
+        collective = layout.gradient == "collective"
+        columns = []
+        for a, b in layout.pairs(problem):
+            block = np.zeros((len(kinds), 3, layout.n_pair))
+            block[kinds == a] = pair[kinds == a, b]
+            if collective:
+                block[kinds == b] = pair[kinds == b, a]
+                block *= 2.0  # the neighbour's loss holds the same function of the same distance
+            columns.append(block)
+        columns += [by_species[a] for a in problem for by_species in contracted]
+        columns.append(np.zeros((len(kinds), 3, layout.n_constants)))
+        rows = np.concatenate(columns, axis=-1)
+        return rows if collective else rows[kinds == problem[0]]
+
+    def _pair_forces(self, tables: list[NeighbourTable], kinds: IntArray) -> FloatArray:
+        """Σ_s f_n' u, shape (N, S, 3, n_p)."""
+        forces = []
+        for b, table in enumerate(tables):
+            _, slope = self.pair_basis.evaluate(table.distances, kinds, b)
+            forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
+        return np.stack(forces, axis=1)
+
+    def _contraction_forces(
+        self, rank: int, found: _Moments, tables: list[NeighbourTable], kinds: IntArray
+    ) -> list[FloatArray]:
+        """Force per unit W^l_Aab for every species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
+        n, width = self.basis.size, self.layout.n_species * self.basis.size
+        m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
+        result = []
+        for a in range(self.layout.n_species):
+            product = np.zeros((len(kinds), 3, width, width))
+            of_a = kinds == a
+            product[of_a] = own[of_a] @ m[of_a, None].swapaxes(-1, -2)
+            if self.layout.gradient == "collective":
+                for b in range(self.layout.n_species):
+                    # agents of species b as neighbours of agents of species a
+                    of_b = kinds == b
+                    k = derivatives[a][of_b]
+                    around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
+                    inner = k.shape[3] * k.shape[4]
+                    reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
+                    product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
+            result.append(quadratic_columns(product, self.layout.triangle))
+        return result
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments of every agent and their derivatives, by rank.
+
+    Parameters
+    ----------
+    values : dict of int to array, shape (N, S·n, 2l + 1)
+    derivatives : dict of int to list of arrays, shape (N, 3, n, J, 2l + 1)
+        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species.
+    """
+
+    values: dict[int, FloatArray]
+    derivatives: dict[int, list[FloatArray]]
+
+    @classmethod
+    def of(cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], kinds: IntArray) -> _Moments:
+        radial = [basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+        values: dict[int, FloatArray] = {}
+        derivatives: dict[int, list[FloatArray]] = {}
+        for rank in ranks:
+            blocks, derivatives[rank] = [], []
+            for table, (f, df) in zip(tables, radial, strict=True):
+                y, dy = harmonics(rank, table.directions)
+                blocks.append(moments(f, y))
+                derivatives[rank].append(_moment_derivatives(rank, f, df, table, y, dy))
+            values[rank] = np.concatenate(blocks, axis=1)
+        return cls(values, derivatives)
+
+    def own(self, rank: int) -> FloatArray:
+        """−∂M/∂q_i of the agent itself, shape (N, 3, S·n, 2l + 1)."""
+        return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
+
+
+def coupling_forces(layout: Layout, found: _Moments, tables: list[NeighbourTable], kinds: IntArray) -> list[FloatArray]:
+    """Force per unit C_Apq for every species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
+    ranks, n = layout.form.coupled, layout.n_coarse
+    phi = invariants(found.values, ranks)
+    pairs = np.triu_indices(layout.n_species * n)
+    own = [found.own(0)[..., 0]]
+    for rank in ranks:
+        t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
+        own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i of the agent itself, (N, 3, Q)
+    result = []
+    for a in range(layout.n_species):
+        product = np.zeros((len(kinds), 3, phi.shape[1], phi.shape[1]))
+        of_a = kinds == a
+        product[of_a] = slope[of_a][..., None] * phi[of_a][:, None, None, :]
+        if layout.gradient == "collective":
+            for b in range(layout.n_species):
+                of_b = kinds == b
+                around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
+                j = around.shape[1]
+                reaction = around.reshape(len(around), j, -1).swapaxes(1, 2) @ phi[tables[a].indices[of_b]]
+                product[of_b] += reaction.reshape(len(around), *product.shape[1:])
+        result.append(quadratic_columns(product, layout.coupled_triangle))
+    return result
+
+
+def _neighbour_slopes(
+    layout: Layout, found: _Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """−∂φ_p(j)/∂q_i for agents i of species b and their neighbours j of species a, shape (M, J, 3, Q)."""
+    n, width = layout.n_coarse, layout.n_species * layout.n_coarse
+    block = slice(b * n, (b + 1) * n)
+    pairs = np.triu_indices(width)
+    shape = (*indices.shape, 3)
+    sums = np.zeros((*shape, width))
+    sums[..., block] = found.derivatives[0][a][of_b][..., 0].transpose(0, 3, 1, 2)
+    parts = [sums]
+    for rank in layout.form.coupled:
+        k = found.derivatives[rank][a][of_b].transpose(0, 3, 1, 2, 4)  # (M, J, 3, n, 2l + 1)
+        m = found.values[rank][indices][:, :, None].swapaxes(-1, -2)
+        t = np.zeros((*shape, width, width))
+        t[..., block, :] = (-1) ** rank * (k @ m)
+        parts.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+    return np.concatenate(parts, axis=-1)
+
+
+def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) -> FloatArray:
+    """Columns of ½ Σ_pq C_pq φ_p φ_q, C symmetric, from products (…, Q, Q) of slopes of φ_p with φ_q."""
+    diagonal = np.arange(product.shape[-1])
+    product += product.swapaxes(-1, -2)
+    product[..., diagonal, diagonal] *= 0.5
+    return np.asarray(product[..., triangle[0], triangle[1]])
+
+
+def _moment_derivatives(
+    rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable, y: FloatArray, dy: FloatArray
+) -> FloatArray:
+    """K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
+    g, h = derivative_factors(rank, f, df, table.distances)
+    along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
+    k = g.transpose(0, 2, 1)[:, None, :, :, None] * along
+    if rank:
+        k += h.transpose(0, 2, 1)[:, None, :, :, None] * dy.transpose(0, 3, 1, 2)[:, :, None]
+    return np.asarray(k)

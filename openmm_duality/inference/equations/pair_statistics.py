@@ -1,0 +1,74 @@
+"""One look at the training frames: which distances occur, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import check_cutoff
+from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.invariants.radial import Grid
+from openmm_duality.reference.frames import Frames
+
+_ONE_PLACE = 1e-3  # nm; nuclei so close are a fault of the data
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Pair distances within the cutoff.
+
+    Parameters
+    ----------
+    shortest : array, shape (S, S)
+        In nm; NaN where the two species never come within the cutoff.
+    density : array, shape (S, S, K)
+        Number of pairs per interval of the grid, divided by r², in arbitrary units.
+    """
+
+    shortest: FloatArray
+    density: FloatArray
+
+
+def survey(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> Survey:
+    """Look at every frame of the data.
+
+    Raises
+    ------
+    DualityError
+        If the cutoff is too long for a cell, or two atoms are at one place.
+    """
+    s = len(species)
+    shortest = np.full((s, s), np.inf)
+    counts = np.zeros((s, s, grid.intervals))
+    edges = np.linspace(0.0, grid.cutoff, grid.intervals + 1)
+    for frames in data:
+        kinds = np.array([species.index(name) for name in frames.species])
+        for t in range(len(frames)):
+            cell = frames.cell(t)
+            check_cutoff(grid.cutoff, cell)
+            i, j, r = pairs_within(frames.positions[t], cell, grid.cutoff)
+            _check_apart(frames, t, i, j, r)
+            for a in range(s):
+                for b in range(a, s):
+                    of_pair = r[((kinds[i] == a) & (kinds[j] == b)) | ((kinds[i] == b) & (kinds[j] == a))]
+                    shortest[a, b] = shortest[b, a] = min(shortest[a, b], of_pair.min(initial=np.inf))
+                    counts[a, b] += np.histogram(of_pair, edges)[0]
+                    counts[b, a] = counts[a, b]
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    return Survey(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2)
+
+
+def _check_apart(frames: Frames, t: int, i: IntArray, j: IntArray, r: FloatArray) -> None:
+    if r.min(initial=np.inf) >= _ONE_PLACE:
+        return
+    k = int(r.argmin())
+    a, b = (f"{atom + 1} ({frames.species[atom]})" for atom in sorted((int(i[k]), int(j[k]))))
+    where = f" of {frames.source[0].split()[0]}" if frames.source else ""
+    raise DualityError(
+        f"the frame of step {frames.steps[t]}{where} has the atoms {a} and {b}, counted from 1, at one place "
+        f"({r[k]:.2g} nm apart), and no loss is defined there; leave the frame out, or repair what wrote it"
+    )

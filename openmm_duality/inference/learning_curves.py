@@ -1,0 +1,99 @@
+"""Test error against the number of training frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from openmm_duality.inference.correction import CHOICES
+from openmm_duality.inference.delta import correct
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.errors import ErrorTable, evaluate
+from openmm_duality.inference.fitting import infer
+from openmm_duality.inference.settings import Settings
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.frames import Frames, evenly_spaced
+
+FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Errors of models inferred from more and more frames.
+
+    Parameters
+    ----------
+    frames : tuple of int
+        Number of training frames.
+    tables : tuple of ErrorTable
+        Errors on the same held-out frames.
+    """
+
+    frames: tuple[int, ...]
+    tables: tuple[ErrorTable, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"frames": list(self.frames), "test": [table.to_dict() for table in self.tables]}
+
+    def __str__(self) -> str:
+        keys = list(self.tables[0].force_rmse)
+        lines = ["frames".rjust(8) + "".join(key.rjust(12) for key in keys) + "   (force RMSE, meV/Å)"]
+        for count, table in zip(self.frames, self.tables, strict=True):
+            lines.append(f"{count:8d}" + "".join(f"{table.force_rmse[key]:12.1f}" for key in keys))
+        return "\n".join(lines)
+
+
+def learning_curve(
+    sets: Sequence[DataSet],
+    test: Frames,
+    settings: Settings,
+    fractions: Sequence[float] = FRACTIONS,
+    whole: AgentLosses | None = None,
+    base: AgentLosses | None = None,
+    progress: bool = False,
+) -> LearningCurve:
+    """Infer from evenly spaced parts of the training frames, and judge each on the same held-out frames.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    test : Frames
+        Held-out frames with forces.
+    settings : Settings
+    fractions : sequence of float
+        Parts of every data set; at least ten frames of each are taken where there are so many.
+    whole : AgentLosses, optional
+        The model of all frames with these settings, where it is there already.
+    base : AgentLosses, optional
+        A model that the frames correct, instead of inferring new ones; of the settings those of a correction count.
+    progress : bool
+        Whether to show bars.
+    """
+    counts: list[int] = []
+    tables = []
+    for fraction in fractions:
+        part = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
+        count = sum(len(s.frames) for s in part)
+        if count in counts:  # the least that is taken
+            continue
+        every = count == sum(len(s.frames) for s in sets)
+        if every and whole is not None:
+            losses = whole
+        elif base is not None:
+            chosen = {name: getattr(settings, name) for name in CHOICES}
+            losses = correct(base, part, progress=progress, **chosen)
+        else:
+            losses = infer(part, settings=replace(settings, members=0), progress=progress)
+        counts.append(count)
+        tables.append(evaluate(losses, test, at_most=100, progress=progress))
+    return LearningCurve(tuple(counts), tuple(tables))
+
+
+def _spread(frames: Frames, fraction: float) -> Frames:
+    """Evenly spaced frames; all of them without forces, where accelerations need every step."""
+    if frames.forces is None:
+        return frames[: max(3, round(fraction * len(frames)))]
+    count = min(len(frames), max(10, round(fraction * len(frames))))
+    return frames[evenly_spaced(len(frames), count)]

@@ -1,0 +1,1 @@
+"""What a model knows of itself: its committee, its domain, and whether they can be believed."""

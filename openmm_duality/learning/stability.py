@@ -1,0 +1,192 @@
+"""Stability as a property that is measured: short runs that a trustworthy model survives with every molecule whole.
+
+A low force error proves nothing: a model at 38 meV/Å once broke its molecules after 3 ps while its temperature and g(r)
+still looked right. So it is run warm, hot, shaken, squeezed and alone, under the watch over distances and molecules.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from openmm import unit
+
+from openmm_duality.dynamics.integrators import (
+    LangevinLearningIntegrator,
+    LearningIntegrator,
+    VerletLearningIntegrator,
+    positive,
+)
+from openmm_duality.dynamics.integrity import Limits
+from openmm_duality.dynamics.run_loop import LOG
+from openmm_duality.dynamics.running import simulate
+from openmm_duality.dynamics.structures import Start
+from openmm_duality.dynamics.systems import create_system, create_topology
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole
+from openmm_duality.losses.evaluator import evaluate_agents
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.backends import default_backend
+from openmm_duality.units import BOLTZMANN
+
+HOTTER = 1.2
+DISPLACEMENT = 0.01  # nm, of every atom in a random direction
+SHORTER = 0.97  # of every edge of the cell
+FRICTION = 10.0  # /ps
+TIMESTEP = 0.5e-3  # ps
+SHAKEN = "every atom displaced by 0.1 Å"
+_RUNAWAY = 6.0  # times the temperature
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one of the short runs ended.
+
+    Parameters
+    ----------
+    name : str
+    passed : bool or None
+        None where it could not be run.
+    time : float
+        How far it got, in ps.
+    reason : str
+        Why it stopped or could not be run; empty if it passed.
+    """
+
+    name: str
+    passed: bool | None
+    time: float
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON and the model file."""
+        return {"name": self.name, "passed": self.passed, "time_ps": self.time, "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Check:
+        """From `to_dict`."""
+        return cls(content["name"], content["passed"], content["time_ps"], content["reason"])
+
+    def __str__(self) -> str:
+        word = {True: "passed", False: "failed", None: "not run"}[self.passed]
+        return f"{self.name:<34} {word:<8} {self.time:6.2f} ps  {self.reason}".rstrip()
+
+
+def check_stability(
+    losses: AgentLosses,
+    start: Start,
+    *,
+    temperature: Any = 300.0,
+    time: Any = 2.0,
+    platform: str | None = "CPU",
+    seed: int = 1,
+    progress: bool = False,
+) -> list[Check]:
+    """Run a model through five short runs of 0.5 fs steps from one structure.
+
+    Langevin dynamics at the temperature and at 1.2 times it; from a start with every atom displaced by 0.1 Å in a
+    random direction (bonds may swing beyond their usual length at first, and must be whole in the last quarter); in a
+    cell with edges 3 % shorter (molecules moved, not stretched); and NVE.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    start : Start
+        A structure of the liquid that the model is for.
+    temperature : openmm.unit.Quantity or float
+        In K.
+    time : openmm.unit.Quantity or float
+        Of each run, in ps.
+    platform : str, optional
+        Of OpenMM.
+    seed : int
+        Of velocities, heat bath and displacements.
+    progress : bool
+        Whether to show bars.
+    """
+    kelvin, duration = positive(temperature, unit.kelvin, "temperature"), positive(time, unit.picosecond, "time")
+    steps = max(1, round(duration / TIMESTEP))
+    checks: list[Check] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, begin, integrator in _runs(losses, start, kelvin, seed):
+            topology = create_topology(begin.species, None, begin.cell)
+            directory = Path(folder) / str(len(checks))
+            shaken = name == SHAKEN
+            hottest = _RUNAWAY * kelvin + (_released(losses, start, begin) if shaken else 0.0)
+            limits = replace(Limits.of(losses, allow_broken=shaken), max_temperature=hottest)
+            try:
+                result = simulate(
+                    create_system(losses, topology, backend=default_backend(platform)),
+                    topology,
+                    begin.positions,
+                    integrator,
+                    directory,
+                    steps=steps,
+                    report_interval=min(20, steps),
+                    platform=platform,
+                    temperature=kelvin,
+                    seed=seed,
+                    species=begin.species,
+                    limits=limits,
+                    progress=progress,
+                )
+            except DualityError as error:
+                checks.append(Check(name, None, 0.0, str(error)))
+                continue
+            # the folder with the last good state goes away with this function
+            reason = result.reason.partition(" (last good state")[0]
+            if shaken and result.status == "finished" and _left_late(directory):
+                reason = "molecules were broken in the last quarter of the run"
+            checks.append(Check(name, not reason, result.steps_done * TIMESTEP, reason))
+    return checks
+
+
+def _released(losses: AgentLosses, start: Start, shaken: Start) -> float:
+    """Temperature in K that the potential energy put in by shaking has when all of it is kinetic."""
+    before, after = (evaluate_agents(losses, s.positions, s.species, s.cell).energy for s in (start, shaken))
+    return max(0.0, 2.0 * (after - before) / (3 * len(start.species) * BOLTZMANN))
+
+
+def _left_late(directory: Path) -> bool:
+    """Whether an atom was away from its molecule in the last quarter of the log."""
+    with open(directory / LOG) as file:
+        left = [int(row["atoms_left_molecule"]) for row in csv.DictReader(file)]
+    return any(left[3 * len(left) // 4 :])
+
+
+def _runs(
+    losses: AgentLosses, start: Start, temperature: float, seed: int
+) -> Iterator[tuple[str, Start, LearningIntegrator]]:
+    def langevin(factor: float = 1.0) -> LangevinLearningIntegrator:
+        return LangevinLearningIntegrator(factor * temperature, FRICTION, TIMESTEP)
+
+    yield f"Langevin, {temperature:g} K", start, langevin()
+    yield f"Langevin, {HOTTER * temperature:g} K", start, langevin(HOTTER)
+    yield SHAKEN, displaced(start, DISPLACEMENT, seed), langevin()
+    if start.cell is not None:
+        yield "cell edges 3 % shorter", squeezed(losses, start, SHORTER), langevin()
+    yield "NVE", start, VerletLearningIntegrator(TIMESTEP)
+
+
+def displaced(start: Start, distance: float, seed: int) -> Start:
+    """Every atom moved by a distance (nm) in a random direction."""
+    directions = np.random.default_rng(seed).normal(size=start.positions.shape)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return replace(start, positions=start.positions + distance * directions)
+
+
+def squeezed(losses: AgentLosses, start: Start, factor: float) -> Start:
+    """The cell's edges scaled by a factor: molecules are moved with it and keep their shape."""
+    assert start.cell is not None
+    lengths = dict(losses.bond_lengths)
+    bonds = bonded_pairs(start.positions, start.species, start.cell, lengths)
+    positions: FloatArray = make_whole(start.positions, bonds, start.cell)
+    for atoms in find_molecules(start.positions, start.species, start.cell, lengths):
+        positions[atoms] += (factor - 1.0) * positions[atoms].mean(axis=0)
+    return replace(start, positions=positions, cell=factor * start.cell)

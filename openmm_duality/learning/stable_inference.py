@@ -1,0 +1,105 @@
+"""Regularisation chosen on held-out blocks of time among the models that pass the stability checks.
+
+The smallest error on frames that were seen in a simulation of the reference says nothing about where a model goes when
+it is on its own. So candidates are tried in order of preference, and the first that survives the short runs is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from openmm_duality.dynamics.structures import Start
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.equations.solution import Regularisation
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.fitting import completed, measurable
+from openmm_duality.inference.inference import Inference, as_sets
+from openmm_duality.inference.settings import Settings
+from openmm_duality.learning.stability import Check, check_stability
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.frames import Frames
+
+STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges that are tried when all the usual ones fail
+
+
+def infer_stable(
+    data: Frames | DataSet | Sequence[DataSet],
+    start: Start,
+    *,
+    test: Frames | Mapping[str, Frames] | None = None,
+    settings: Settings | None = None,
+    temperature: Any = 300.0,
+    time: Any = 2.0,
+    platform: str | None = "CPU",
+    seed: int = 1,
+    progress: bool = False,
+    **choices: Any,
+) -> AgentLosses:
+    """As `infer`, but only regularisations whose models pass `check_stability` are chosen from.
+
+    Candidates are tried in the order that held-out blocks give them (`equations.ranked`), then with stronger ridges. A
+    strength that the settings give is the only candidate. If no model passes, the preferred one is returned; so look at
+    ``losses.metadata["stability"]``.
+
+    Parameters
+    ----------
+    data, test, settings, progress, **choices
+        As for `infer`.
+    start, temperature, time, platform, seed
+        As for `check_stability`.
+
+    Returns
+    -------
+    AgentLosses
+        With the outcome of the checks under ``stability`` in its metadata, and every candidate that failed, with the
+        reasons, under ``failed_candidates``.
+
+    Raises
+    ------
+    DualityError
+        As for `infer`; or if none of the short runs can be made.
+    """
+    measured = measurable(test)
+    chosen = settings if settings is not None else Settings.of(**choices)
+    inference = Inference.of(as_sets(data), chosen, progress)
+    failed: list[dict[str, Any]] = []
+    preferred: tuple[AgentLosses, list[Check]] | None = None
+    error: DualityError | None = None
+    for strengths in _candidates(inference):
+        described = [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths]
+        try:
+            losses = inference.losses(strengths)
+        except DualityError as refused:
+            error = refused
+            failed.append({"regularisation": described, "reasons": {"core": str(refused)}})
+            continue
+        checks = check_stability(
+            losses, start, temperature=temperature, time=time, platform=platform, seed=seed, progress=progress
+        )
+        if all(check.passed is None for check in checks):
+            raise DualityError(f"none of the short runs could be made: {checks[0].reason}")
+        preferred = preferred or (losses, checks)
+        reasons = {check.name: check.reason for check in checks if check.passed is False}
+        if not reasons:
+            break
+        failed.append({"regularisation": described, "reasons": reasons})
+    else:
+        if preferred is None:
+            assert error is not None
+            raise error
+        losses, checks = preferred
+    losses = completed(losses, inference, measured, progress)
+    found = {"stability": [check.to_dict() for check in checks], "failed_candidates": failed}
+    return replace(losses, metadata={**losses.metadata, **found})
+
+
+def _candidates(inference: Inference) -> Iterator[list[Regularisation]]:
+    """Strengths by problem: the k-th preference of each, then stronger ridges."""
+    preferences = inference.preferences
+    for k in range(max(map(len, preferences))):
+        yield [mine[min(k, len(mine) - 1)] for mine in preferences]
+    if inference.settings.ridge is None:
+        for ridge in STRONGER:
+            yield [Regularisation(ridge, mine[0].curvature) for mine in preferences]

@@ -1,0 +1,120 @@
+"""Structures to start from."""
+
+from __future__ import annotations
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from openmm import app, unit
+
+from openmm_duality.dynamics.integrity import Integrity
+from openmm_duality.dynamics.structures import read_start, supercell, thermal_velocities
+from openmm_duality.errors import DualityError
+from openmm_duality.reference.frames import Frames
+from openmm_duality.units import BOLTZMANN
+from tests.dynamics.systems import water
+
+TRICLINIC = np.array([[1.2, 0.0, 0.0], [0.3, 1.1, 0.0], [-0.2, 0.25, 1.3]])
+
+
+def some(n=7):
+    random = np.random.default_rng(4)
+    return random.uniform(-0.5, 1.5, (n, 3)), tuple(random.choice(["H", "O", "Na"], n))
+
+
+def test_extended_xyz_and_plain_xyz(tmp_path):
+    positions, species = some()
+    frames = [ase.Atoms(species, positions=10 * positions + k, cell=10 * TRICLINIC, pbc=True) for k in (1.0, 0.0)]
+    ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
+    start = read_start(tmp_path / "a.xyz")
+    assert start.species == species
+    np.testing.assert_allclose(start.positions, positions, atol=1e-8)
+    np.testing.assert_allclose(start.cell, TRICLINIC, atol=1e-8)
+    np.testing.assert_allclose(read_start(tmp_path / "a.xyz", 0).positions, positions + 0.1, atol=1e-8)
+    (tmp_path / "b.xyz").write_text("2\nmade by hand\nO 0 0 0\nH 0.95 0 0\n")
+    plain = read_start(tmp_path / "b.xyz")
+    assert plain.cell is None
+    np.testing.assert_allclose(plain.positions, [[0, 0, 0], [0.095, 0, 0]], atol=1e-9)
+
+
+def test_pdb(tmp_path):
+    _, topology, positions = water(1.0)
+    with open(tmp_path / "a.pdb", "w") as handle:
+        app.PDBFile.writeFile(topology, positions * unit.nanometer, handle)
+    start = read_start(tmp_path / "a.pdb")
+    assert start.species == tuple(atom.element.symbol for atom in topology.atoms())
+    np.testing.assert_allclose(start.positions, positions, atol=6e-5)
+    np.testing.assert_allclose(start.cell, np.eye(3), atol=1e-6)
+
+
+def test_a_frame_of_reference_data():
+    positions, species = some()
+    frames = Frames(
+        species=species,
+        masses=np.ones(7),
+        positions=np.stack([positions, positions + 1.0]),
+        times=np.arange(2.0),
+        steps=np.arange(2),
+        cells=np.stack([TRICLINIC, 2 * TRICLINIC]),
+    )
+    assert np.array_equal(read_start(frames).positions, positions + 1.0)
+    assert np.array_equal(read_start(frames, 0).cell, TRICLINIC)
+    with pytest.raises(DualityError, match="no frame 2"):
+        read_start(frames, 2)
+
+
+def test_a_supercell_is_the_same_crystal():
+    _, topology, positions = water(1.0)
+    species = tuple(atom.element.symbol for atom in topology.atoms())
+    lengths = {("H", "O"): 0.13}
+    small = Integrity(species, positions, np.eye(3), lengths)
+    many, kinds, cell = supercell(positions, species, np.eye(3), (2, 1, 3))
+    assert len(many) == len(kinds) == 6 * len(species)
+    np.testing.assert_allclose(cell, np.diag([2.0, 1.0, 3.0]))
+    large = Integrity(kinds, many, cell, lengths)
+    assert large.molecules == 6 * small.molecules
+    for pair, shortest in large.check(many, cell).shortest.items():
+        assert shortest == pytest.approx(small.check(positions, np.eye(3)).shortest[pair], abs=1e-12)
+
+
+def test_a_supercell_follows_the_cell_vectors():
+    positions, species = some()
+    many, _, cell = supercell(positions, species, TRICLINIC, (1, 2, 1))
+    np.testing.assert_allclose(many[7:] - many[:7], np.broadcast_to(TRICLINIC[1], (7, 3)))
+    np.testing.assert_allclose(cell[1], 2 * TRICLINIC[1])
+
+
+def test_thermal_velocities_have_their_temperature_and_no_momentum():
+    masses = np.random.default_rng(1).choice([1.0, 16.0, 0.0], 30_000)
+    velocities = thermal_velocities(masses, 250.0, 5)
+    assert np.abs(masses @ velocities).max() < 1e-8
+    assert not velocities[masses == 0].any()
+    for mass in (1.0, 16.0):
+        spread = (velocities[masses == mass] ** 2).mean()
+        assert spread == pytest.approx(BOLTZMANN * 250.0 / mass, rel=0.03)
+    assert np.array_equal(velocities, thermal_velocities(masses, 250.0, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.xyz", "3\ncut short\nO 0 0 0\n"),
+        ("b.pdb", "not a structure\n"),
+        ("c.doc", "anything"),
+        ("d.xyz", "1\n\nO nan 0 0\n"),
+    ],
+)
+def test_files_that_are_no_structures_are_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DualityError, match="start"):
+        read_start(tmp_path / name)
+
+
+def test_a_missing_file_and_a_bad_supercell_are_refused(tmp_path):
+    with pytest.raises(DualityError, match="no file"):
+        read_start(tmp_path / "none.xyz")
+    positions, species = some()
+    for cell, n in ((None, (1, 1, 1)), (TRICLINIC, (0, 1, 1)), (TRICLINIC, (1.5, 1, 1)), (TRICLINIC, (2, 2))):
+        with pytest.raises(DualityError, match="supercell"):
+            supercell(positions, species, cell, n)

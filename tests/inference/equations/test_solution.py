@@ -1,0 +1,225 @@
+"""Design rows, layout and normal equations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.equations.bases import make_basis, place_knots
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import energy_row
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.pair_statistics import survey
+from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, column_scale, ranked, solve
+from openmm_duality.invariants import Grid
+from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from tests.systems import (
+    CELL,
+    RANKED,
+    SPECIES,
+    TRICLINIC,
+    random_frames,
+    random_losses,
+    random_positions,
+    random_species,
+    rms,
+)
+
+
+def layout_of(losses):
+    sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
+    return Layout(losses.form, losses.gradient, *sizes)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_pack_is_the_inverse_of_unpack(form, gradient):
+    losses = random_losses(form, gradient)
+    layout = layout_of(losses)
+    vectors = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
+    assert [len(v) for v in vectors] == [layout.size(p) for p in layout.problems]
+    u, weights, couplings = layout.unpack(vectors)
+    assert np.array_equal(couplings, losses.couplings)
+    np.testing.assert_array_equal(u, losses.pair_coefficients)
+    assert weights.keys() == losses.weights.keys()
+    for rank, w in weights.items():
+        np.testing.assert_array_equal(w, losses.weights[rank])
+
+
+@pytest.mark.parametrize("cell", [CELL, TRICLINIC, None], ids=["orthorhombic", "triclinic", "open"])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gradient, cell):
+    losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
+    n = 20
+    species, positions = random_species(n), random_positions(n, CELL if cell is None else cell)
+    kinds = losses.index_of(species)
+    layout = layout_of(losses)
+    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).rows(positions, cell, kinds)
+    forces = np.zeros((n, 3))
+    for problem, x, c in zip(
+        layout.problems, rows, layout.pack(losses.pair_coefficients, losses.weights, losses.couplings), strict=True
+    ):
+        forces[np.isin(kinds, problem)] = x @ c
+    expected = evaluate_agents(losses, positions, species, cell).forces
+    assert rms(forces - expected) < 1e-12 * rms(expected)
+
+
+@pytest.mark.parametrize("cell", [TRICLINIC, None], ids=["triclinic", "open"])
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
+    losses = replace(random_losses(form), core_strength=np.zeros((3, 3)))
+    species, positions = random_species(20), random_positions(20, TRICLINIC)
+    design = Design.of(losses, n_constants=2)
+    row = energy_row(design, positions, cell, losses.index_of(species), constant=1)
+    (coefficients,) = design.layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
+    assert row[-2:].tolist() == [0.0, 1.0]
+    result = evaluate_agents(losses, positions, species, cell)
+    assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
+
+
+def random_equations(coefficients, n_rows, noise, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n_rows, len(coefficients)))
+    targets = rows @ coefficients + noise * rng.normal(size=n_rows)
+    equations = NormalEquations.empty(len(coefficients))
+    equations.add(rows, targets, np.ones(n_rows))
+    return equations, rows, targets
+
+
+def test_solution_is_that_of_least_squares_whatever_the_scale_of_the_columns():
+    rng = np.random.default_rng(0)
+    scale = 10.0 ** rng.uniform(-6, 6, size=8)
+    rows, targets, weights = rng.normal(size=(60, 8)) * scale, rng.normal(size=60), rng.uniform(0.1, 2.0, size=60)
+    equations = NormalEquations.empty(8)
+    for part in np.array_split(np.arange(60), 4):
+        equations.add(rows[part], targets[part], weights[part])
+    found = solve(equations, np.zeros((8, 8)), Regularisation(0.0, 0.0))
+    root = np.sqrt(weights)
+    expected = np.linalg.lstsq(rows / scale * root[:, None], targets * root, rcond=None)[0] / scale
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    residual = np.sum(weights * (targets - rows @ found) ** 2)
+    assert equations.squared_error(found) == pytest.approx(residual, rel=1e-8)
+
+
+def test_equations_of_parts_add_up_and_do_not_grow():
+    wanted = np.arange(1.0, 6.0)
+    parts = [random_equations(wanted, n, 0.1, seed)[0] for seed, n in enumerate((10, 500))]
+    assert parts[0].gram.shape == parts[1].gram.shape == (5, 5)
+    total = parts[0] + parts[1]
+    rest = total - parts[0]
+    np.testing.assert_allclose(rest.gram, parts[1].gram)
+    np.testing.assert_allclose(rest.moment, parts[1].moment)
+    assert rest.weight == pytest.approx(parts[1].weight)
+
+
+def test_energies_join_the_fit_and_leave_the_scales_alone():
+    rng = np.random.default_rng(3)
+    wanted, constant = np.array([1.0, -2.0, 0.5]), 1e3
+    forces = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 1))])
+    energies = np.hstack([rng.normal(size=(5, 3)) * 50.0, np.ones((5, 1))])
+    equations = NormalEquations.empty(4)
+    equations.add(forces, forces[:, :3] @ wanted, np.ones(30))
+    scale = column_scale(equations)
+    equations.add_energies(energies, energies[:, :3] @ wanted + constant, np.ones(5))
+    np.testing.assert_array_equal(column_scale(equations)[:3], scale[:3])
+    assert equations.weight == 30.0
+    found = solve(equations, np.zeros((4, 4)), Regularisation(1e-13, 0.0), free=1)
+    np.testing.assert_allclose(found, [*wanted, constant], rtol=1e-9)
+    # the constant has no ridge: it follows the energies whatever the others do
+    stiff = solve(equations, np.zeros((4, 4)), Regularisation(1e12, 0.0), free=1)
+    np.testing.assert_allclose(stiff[:3], 0.0, atol=1e-6)
+    assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
+
+
+def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
+    rng = np.random.default_rng(4)
+    wanted = np.array([1.0, -2.0, 0.5])
+    folds = []
+    for k in range(4):
+        rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
+        equations = NormalEquations.empty(5)
+        equations.add(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
+        composition = int(k == 2)  # the second composition lies in one fold only
+        energies = np.hstack([rng.normal(size=(3, 3)), np.tile(np.eye(2)[composition], (3, 1))])
+        equations.add_energies(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3))
+        folds.append(equations)
+    candidates = [Regularisation(ridge, 0.0) for ridge in (1e-9, 1.0, 1e3)]
+    assert [c.ridge for c in ranked(folds, np.zeros((5, 5)), candidates, free=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), np.zeros((5, 5)), candidates[0], free=2)
+    np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
+
+
+def test_a_column_that_no_row_touches_gets_no_coefficient():
+    rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
+    equations = NormalEquations.empty(3)
+    equations.add(rows, rows @ [1.0, 5.0, 2.0], np.ones(20))
+    np.testing.assert_allclose(
+        solve(equations, np.zeros((3, 3)), Regularisation(1e-12, 0.0)), [1.0, 0.0, 2.0], atol=1e-9
+    )
+
+
+def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
+    wanted = np.array([1.0, -2.0, 0.5, 3.0])
+    candidates = [Regularisation(ridge, 0.0) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
+    clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
+    assert ranked(clean, np.zeros((4, 4)), candidates)[0].ridge in (1e-4, 1e-6)
+    # targets that have nothing to do with the rows: the stronger the better
+    nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
+    assert ranked(nothing, np.zeros((4, 4)), candidates)[0].ridge >= 1.0
+
+
+def test_curvature_smooths_what_the_data_do_not_say():
+    bend = np.diff(np.eye(6), n=2, axis=0)
+    rows = np.eye(6)[[0, 1, 4, 5]]
+    equations = NormalEquations.empty(6)
+    equations.add(rows, np.array([0.0, 1.0, 4.0, 5.0]), np.ones(4))
+    found = solve(equations, bend.T @ bend, Regularisation(1e-12, 1e-6))
+    np.testing.assert_allclose(found, np.arange(6.0), atol=1e-3)
+
+
+def test_survey_finds_the_shortest_distances_of_every_pair_of_species():
+    frames = random_frames(4)
+    grid = Grid(0.5, 100)
+    seen = survey([frames[:2], frames[2:]], SPECIES, grid)
+    assert np.isnan(seen.shortest[2]).all()  # xenon is not there
+    shortest = {}
+    for t in range(4):
+        x, kinds = frames.positions[t], np.array([SPECIES.index(s) for s in frames.species])
+        d = x[:, None] - x
+        d -= np.round(d / np.diag(CELL)) * np.diag(CELL)
+        r = np.linalg.norm(d, axis=-1) + np.eye(len(x))
+        for a in range(2):
+            for b in range(2):
+                least = r[np.ix_(kinds == a, kinds == b)].min()
+                shortest[a, b] = min(least, shortest.get((a, b), np.inf))
+    for (a, b), r in shortest.items():
+        assert seen.shortest[a, b] == pytest.approx(r)
+
+
+@pytest.mark.parametrize("size", [4, 30, 69])
+def test_knots_are_distinct_grid_points_from_the_shortest_distance_to_the_cutoff(size):
+    grid = Grid(0.5, 100)
+    density = np.exp(-0.5 * ((np.arange(100) - 40) / 0.5) ** 2)  # one sharp peak
+    knots = place_knots(grid, size, 0.151, density)
+    points = np.round(knots / grid.spacing).astype(int)
+    np.testing.assert_allclose(knots, points * grid.spacing)
+    assert (np.diff(points) > 0).all()
+    assert (points[0], points[-1], len(points)) == (30, 100, size + 1)
+
+
+def test_bases_are_level_below_the_shortest_distance_and_impossible_ones_are_refused():
+    grid = Grid(0.5, 100)
+    seen = survey([random_frames(3)], SPECIES[:2], grid)
+    for family in ("b-splines", "inverse-powers"):
+        basis = make_basis(family, grid, 5, seen)
+        r = np.linspace(1e-3, np.nanmin(seen.shortest) - 3 * grid.spacing, 50)
+        slopes = basis.evaluate(r[None], np.zeros(1, dtype=int), 1)[1]
+        assert np.abs(slopes).max() < 1e-9
+    with pytest.raises(DualityError, match="finer grid"):
+        make_basis("b-splines", grid, 90, seen)
+    with pytest.raises(DualityError, match="families"):
+        make_basis("gaussians", grid, 5, seen)

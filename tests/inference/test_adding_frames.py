@@ -1,0 +1,208 @@
+"""Kept equations, updates, selection and learning curves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference import DataSet, Settings, infer
+from openmm_duality.inference.adding_frames import update
+from openmm_duality.inference.equations.accumulation import accumulate
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.penalties import curvature_penalty
+from openmm_duality.inference.equations.selection import select
+from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, carried_over, solve
+from openmm_duality.inference.equations.stored import keep, kept
+from openmm_duality.inference.learning_curves import learning_curve
+from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses.committee import variance_of
+from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.report import learning_curve_figure
+from tests.systems import labelled, random_frames, random_losses, rms
+from tests.water import liquid
+
+SMALL = {"cutoff": 0.5, "pair_functions": 6, "functions": 3, "coarse_functions": 2, "intervals": 60}
+
+
+@pytest.fixture(scope="module")
+def water():
+    return liquid()
+
+
+def fixed_fit(losses, sets):
+    """A fit from scratch with the basis, scales and regularisation of a model."""
+    design = Design.of(losses)
+    settings = Settings.of(**losses.metadata["settings"])
+    found = accumulate([DataSet(frames) for frames in sets], losses.species, design, settings, {}, False)
+    solutions = []
+    for k, problem in enumerate(design.layout.problems):
+        total = found.totals()[k]
+        strength = Regularisation(**losses.metadata["regularisation"][k])
+        penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
+        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
+    return design.layout.unpack(solutions)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_an_update_is_the_fit_from_scratch_with_the_same_basis_and_scales(gradient, tmp_path):
+    truth = random_losses("moment", gradient)
+    old = labelled(random_frames(20, least=0.16), truth)
+    new = labelled(random_frames(10, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "gradient": gradient, "ridge": 1e-6, "curvature": 1e-6, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    losses.save(tmp_path / "model.safetensors")
+    updated = update(AgentLosses.load(tmp_path / "model.safetensors"), new)
+    u, weights, _ = fixed_fit(losses, [old, new])
+    assert rms(updated.pair_coefficients - u) < 1e-6 * rms(u)
+    assert rms(updated.weights[0] - weights[0]) < 1e-6 * rms(weights[0])
+    assert updated.metadata["data"][-1]["frames"] == len(new)
+    assert rms(updated.pair_coefficients - losses.pair_coefficients) > 1e-4 * rms(u)
+
+
+def test_an_update_keeps_the_selection_and_strengthens_the_core_where_new_frames_need_it():
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(8, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "max_coefficients": 25, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    updated = update(losses, new)
+    (before,), (after,) = (
+        Design.of(x).layout.pack(x.pair_coefficients, x.weights, x.couplings) for x in (losses, updated)
+    )
+    assert np.count_nonzero(before) == 25
+    np.testing.assert_array_equal(before != 0.0, after != 0.0)
+    assert rms(after - before) > 1e-4 * rms(before)
+    assert (updated.core_strength >= losses.core_strength).all()
+    weak = replace(losses, core_strength=1e-6 * losses.core_strength)
+    assert (update(weak, new).core_strength > weak.core_strength).all()
+    again = update(updated, new)  # what an update keeps, a further one can use
+    np.testing.assert_array_equal(
+        Design.of(again).layout.pack(again.pair_coefficients, again.weights, again.couplings)[0] != 0, before != 0
+    )
+
+
+def test_energies_join_an_update_too():
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(12, least=0.16), truth), labelled(random_frames(6, seed=9, least=0.22), truth)
+    settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "energy_weight": 0.5, **SMALL}
+    losses = infer(old, keep_equations=True, **settings)
+    updated = update(losses, new)
+    without = update(losses, replace(new, energies=None))
+    assert rms(updated.pair_coefficients - without.pair_coefficients) > 1e-6 * rms(updated.pair_coefficients)
+    assert updated.metadata["energy_constants"] != losses.metadata["energy_constants"]
+    other = labelled(random_frames(4, n_atoms=24, seed=3, least=0.22), truth)
+    with pytest.raises(DualityError, match="a zero of their own"):
+        update(losses, other)
+    assert update(losses, replace(other, energies=None)).metadata["data"][-1]["frames"] == 4
+
+
+def test_equations_survive_being_kept():
+    rng = np.random.default_rng(0)
+    equations = NormalEquations.empty(5)
+    equations.add(rng.normal(size=(30, 5)), rng.normal(size=30), rng.uniform(size=30))
+    again = kept(keep([equations]), 0)
+    np.testing.assert_array_equal(again.gram, np.triu(equations.gram) + np.triu(equations.gram, 1).T)
+    np.testing.assert_array_equal(again.moment, equations.moment)
+    assert (again.square, again.weight) == (equations.square, equations.weight)
+
+
+def test_models_without_equations_and_closer_distances_are_refused():
+    frames = labelled(random_frames(12, least=0.2), random_losses())
+    with pytest.raises(DualityError, match="kept no equations"):
+        update(infer(frames, form="pair", **SMALL), frames)
+    losses = infer(frames, form="pair", keep_equations=True, **SMALL)
+    with pytest.raises(DualityError, match="closer than"):
+        update(losses, labelled(random_frames(6, seed=3, least=0.13), random_losses()))
+    apart = replace(losses, shortest=np.where(np.eye(2, dtype=bool), losses.shortest, np.nan))
+    with pytest.raises(DualityError, match="never seen"):
+        update(apart, frames)
+
+
+def test_selection_finds_the_columns_that_made_the_data():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(400, 30)) * 10.0 ** rng.uniform(-2, 2, size=30)
+    true = np.zeros(30)
+    true[[3, 7, 20, 29]] = 1.0 / np.sqrt(np.mean(rows[:, [3, 7, 20, 29]] ** 2, axis=0))
+    equations = NormalEquations.empty(30)
+    equations.add(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
+    mask = select(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), 4)
+    found = solve(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), kept=mask)
+    assert np.flatnonzero(mask).tolist() == [3, 7, 20, 29]
+    np.testing.assert_allclose(found[mask], true[mask], rtol=0.01)
+    assert (found[~mask] == 0.0).all()
+
+
+def test_the_best_half_of_the_coefficients_of_water_costs_little(water):
+    train, test = water[0][::2], water[1][::2]
+    settings = {"form": "quadratic", "cutoff": 0.6, "ridge": 1e-7, "curvature": 1e-4}
+    every = infer(train, test=test, **settings)
+    half = infer(train, test=test, max_coefficients=every.metadata["coefficients"] // 2, **settings)
+    assert half.metadata["coefficients"] == every.metadata["coefficients"] // 2
+    assert "H, rank 0" in half.metadata["selection"]
+    errors = [losses.metadata["errors"]["test"]["data"]["force_rmse"]["all"] for losses in (every, half)]
+    assert errors[0] < errors[1] < 1.1 * errors[0]
+
+
+def test_a_learning_curve_falls():
+    truth = random_losses("moment")
+    train, test = (labelled(random_frames(n, seed=seed), truth) for n, seed in ((40, 0), (5, 1)))
+    settings = Settings.of(form="quadratic", ridge=1e-6, curvature=1e-6, **SMALL)
+    curve = learning_curve([DataSet(train)], test, settings, fractions=(0.1, 1.0))
+    assert curve.frames == (10, 40)
+    assert curve.tables[1].force_rmse["all"] < curve.tables[0].force_rmse["all"]
+    assert "40" in str(curve)
+    assert len(learning_curve_figure(curve).axes[0].lines) == 1  # no molecules here
+
+
+@pytest.mark.parametrize("energy_weight", [0.0, 1.0])
+def test_the_committee_and_the_domain_take_in_the_new_frames(energy_weight):
+    """The spread shrinks where the new frames inform, and what they hold is known afterwards."""
+    truth = random_losses("moment")
+    old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(12, seed=9, least=0.17), truth)
+    choices = {"ridge": 1e-5, "curvature": 1e-6, "energy_weight": energy_weight, **SMALL}
+    losses = infer(old, form="quadratic", keep_equations=True, **choices)
+    updated = update(losses, new)
+    before, after = (spreads_of(model, new) for model in (losses, updated))
+    assert after.mean() < (0.97 if energy_weight else 0.9) * before.mean()
+    np.testing.assert_array_equal(updated.committee.residual, losses.committee.residual)
+    assert (updated.domain.seen >= losses.domain.seen).all()
+    kinds = updated.index_of(new.species)
+    for t in range(len(new)):
+        seen = Surroundings.of(updated, new.positions[t], new.species, new.cell(t))
+        phi, own = surroundings(seen.moments, updated.basis.size), seen.evaluate(updated).losses
+        found = updated.domain.familiarity(phi, np.zeros_like(updated.domain.seen, dtype=bool), own, kinds)
+        assert found.surroundings.max() < 1.0
+        assert found.losses.max() < 1.0
+
+
+def spreads_of(model, frames):
+    """s of every agent in every frame."""
+    places = [(frames.positions[t], frames.species, frames.cell(t)) for t in range(len(frames))]
+    members = [[evaluate_agents(member, *place).forces for place in places] for member in model.members()]
+    return np.sqrt(variance_of(np.array(members)))
+
+
+def test_members_carried_over_are_the_refits_with_the_new_rows_added():
+    """A member that was fitted to other targets, and then sees the rows that all share."""
+    rng = np.random.default_rng(4)
+    rows, more = rng.normal(size=(40, 6)), rng.normal(size=(25, 6))
+    targets, shared = rng.normal(size=(3, 40)), rng.normal(size=25)
+    strength, penalty = Regularisation(1e-2, 0.0), np.zeros((6, 6))
+
+    def equations(*parts):
+        total = NormalEquations.empty(6)
+        for x, y in parts:
+            total.add(x, y, np.ones(len(x)))
+        return total
+
+    old = [equations((rows, y)) for y in targets]
+    whole = [equations((rows, y), (more, shared)) for y in targets]
+    scale = np.sqrt(np.diag(whole[0].gram) / whole[0].weight)
+    solved = [solve(e, penalty, strength, scale) for e in old]
+    deviations = np.stack([c - solved[0] for c in solved[1:]], axis=1)
+    moved = carried_over(deviations, old[0], whole[0], penalty, strength, scale)
+    expected = [solve(e, penalty, strength, scale) for e in whole]
+    np.testing.assert_allclose(expected[0][:, None] + moved, np.stack(expected[1:], axis=1), atol=1e-12)

@@ -1,0 +1,129 @@
+"""Configurations are read strictly, and settings are checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference import DataSet, Settings, infer
+from openmm_duality.inference.configuration import InferenceConfig
+from openmm_duality.losses.forms import form_of
+from openmm_duality.units import ELECTRONVOLT
+from tests.reference.conftest import INPUT, block
+from tests.systems import SPECIES, labelled, random_frames, random_losses
+
+
+def load(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    return InferenceConfig.load(tmp_path / "c.yaml")
+
+
+def test_a_configuration_says_what_it_says(tmp_path):
+    config = load(
+        tmp_path,
+        "form: pair\ngradient: agent\ncutoff: 5 angstrom\nridge: 1e-7\n"
+        "data:\n  - one\n  - {path: sub/two, name: 2nd, weight: 0.5, every: 3, gap: 20 fs}\n",
+    )
+    assert config.settings == Settings(form="pair", gradient="agent", cutoff=0.5, ridge=1e-7)
+    assert [(d.name, d.weight, d.every, d.gap) for d in config.data] == [("one", 1.0, 1, 0.5), ("2nd", 0.5, 3, 0.02)]
+
+
+def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
+    config = load(
+        tmp_path,
+        "cutoff: 0.5\nform: coupled\nranks: [0, 1, 3]\ncoupled_ranks: 2\nenergy_weight: 0.1\nfunctions: 2\n"
+        "knots: {O-H: [0.9 angstrom, 0.2, 0.5]}\ndata: [{path: sub/two, weight: 0.5}]\n",
+    )
+    assert config.settings.agent_form == form_of("coupled", [0, 1, 3], [2])
+    assert config.settings.knots == {"H-O": (pytest.approx(0.09), 0.2, 0.5)}
+    (tmp_path / "there").mkdir()
+    written = tmp_path / "there" / "r.yaml"
+    written.write_text(config.to_yaml(written.parent))
+    again = InferenceConfig.load(written)
+    assert again.settings == config.settings
+    assert (again.folder / again.data[0].path).resolve() == (tmp_path / "sub" / "two").resolve()
+    assert again.data[0].weight == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: [x]\ncutof: 0.6\n", "unknown setting cutof"),
+        ("data: [x]\n7: 0.6\n", "unknown setting 7"),
+        ("data: [{path: x, wieght: 2}]\n", "unknown key wieght"),
+        ("data: [{weight: 2}]\n", "needs a 'path'"),
+        ("data: []\n", "expected a key 'data'"),
+        ("form: pair\n", "expected a key 'data'"),
+        ("- data\n", "expected a key 'data'"),
+        ("data: [x\n", "YAML"),
+        ("data: [x]\nform: cubic\n", "the forms are pair, quadratic, moment"),
+        ("data: [x]\nform: [pair]\n", "expected a name"),
+        ("data: [x]\nform: quadratic\nranks: [0, 1]\n", "moment and coupled"),
+        ("data: [x]\nform: moment\nranks: [0, 5]\n", "0 to 3"),
+        ("data: [x]\nform: moment\nranks: two\n", "whole number"),
+        ("data: [x]\nknots: [0.1]\n", "for each pair"),
+        ("data: [x]\nknots: {H-O: [0.1], O-H: [0.2]}\n", "named twice"),
+        ("data: [x]\nform: pair\nknots: {H-O: [0.1]}\n", "knots are for"),
+        ("data: [x]\nenergy_weight: -1\n", "not negative"),
+        ("data: [x]\nenergy_weight: 1\ngradient: agent\n", "no potential"),
+        ("data: [x]\ngradient: both\n", "'agent'"),
+        ("data: [x]\nbasis: bessel\n", "families"),
+        ("data: [x]\ncutoff: 6 parsec\n", "unknown unit"),
+        ("data: [x]\ncutoff: 6 fs\n", "not a quantity"),
+        ("data: [x]\ncutoff: -1\n", "positive"),
+        ("data: [x]\ncutoff: .inf\n", "positive"),
+        ("data: [x]\nridge: strong\n", "expected a number"),
+        ("data: [x]\nridge: -1.0\n", "not negative"),
+        ("data: [x]\nfunctions: 8.5\n", "whole number"),
+        ("data: [x]\nfunctions: '8'\n", "whole number"),
+        ("data: [x]\nblocks: 1\n", "at least 2"),
+        ("data: [{path: x, every: two}]\n", "whole number"),
+        ("data: [{path: x, every: 0}]\n", "at least 1"),
+        ("data: [{path: x, weight: heavy}]\n", "expected a number"),
+        ("data: [{path: x, weight: 0}]\n", "positive"),
+        ("data: [{path: x, gap: 1 nm}]\n", "not a quantity"),
+        ("data: [{path: [x]}]\n", "expected a name"),
+        ("data: [{path: x, targets: velocities}]\n", "targets must be auto"),
+    ],
+)
+def test_mistakes_are_named_with_the_file(tmp_path, text, message):
+    with pytest.raises(DualityError, match=message) as error:
+        load(tmp_path, text)
+    assert "c.yaml" in str(error.value)
+
+
+def test_accelerations_come_from_every_frame_with_positions(tmp_path):
+    """Forces that were written more rarely do not thin them out."""
+    (tmp_path / "w.inp").write_text(INPUT)
+    (tmp_path / "w-pos-1.xyz").write_text("".join(block(s, "pos") for s in range(41)))
+    (tmp_path / "w-frc-1.xyz").write_text("".join(block(s, "frc") for s in range(0, 41, 10)))
+    for targets, frames in (("accelerations", 33), ("auto", 4), ("forces", 4)):
+        config = load(tmp_path, f"data: [{{path: w, gap: 0, targets: {targets}}}]\n")
+        (train,), held_out = config.read()
+        assert (len(train.frames), train.frames.forces is None) == (frames, targets == "accelerations")
+        assert (held_out["w"].forces is None) == (targets == "accelerations")
+        assert InferenceConfig.load(tmp_path / "c.yaml").data[0].targets == targets
+
+
+def test_settings_take_quantities():
+    settings = Settings.of(cutoff=5 * unit.angstrom, large_force="3")
+    assert settings.cutoff == pytest.approx(0.5)
+    assert settings.large_force == 3.0
+    assert Settings().large_force == pytest.approx(30 * ELECTRONVOLT)
+
+
+def test_data_that_do_not_fit_are_refused():
+    losses = random_losses("pair", "collective", SPECIES[:2])
+    frames = labelled(random_frames(4), losses)
+    with pytest.raises(DualityError, match="cutoff"):
+        infer(frames, cutoff=0.7)
+    with pytest.raises(DualityError, match="no frames"):
+        infer(frames[:0], cutoff=0.5)
+    with pytest.raises(DualityError, match="two blocks"):
+        infer(frames[:1], cutoff=0.5, form="pair")
+    heavy = [DataSet(frames, name="a"), DataSet(replace(frames, masses=2 * frames.masses), name="b")]
+    with pytest.raises(DualityError, match="isotopes"):
+        infer(heavy, cutoff=0.5)

@@ -1,0 +1,206 @@
+"""The committee of an inference: refits to resampled blocks, and what makes their spread an uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.inference import DataSet, Settings, infer
+from openmm_duality.inference.equations.accumulation import accumulate
+from openmm_duality.inference.equations.solution import Regularisation, column_scale, solve
+from openmm_duality.inference.inference import Inference
+from openmm_duality.inference.uncertainty.committee import NOMINAL, Members, calibrate
+from openmm_duality.losses import GRADIENTS, evaluate_agents
+from openmm_duality.losses.committee import variance_of
+from tests.systems import SPECIES, labelled, random_frames, random_losses, rms
+
+SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60}
+FIXED = {"ridge": 1e-6, "curvature": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Of losses that no model here can reach exactly."""
+    return labelled(random_frames(20, n_atoms=20), random_losses("moment"))
+
+
+def settings(**choices):
+    return Settings.of(**{**SMALL, **FIXED, "form": "quadratic", **choices})
+
+
+def members_of(data, chosen):
+    """An inference, its losses and what its members are made from."""
+    inference = Inference.of([DataSet(data)] if not isinstance(data, list) else data, chosen)
+    strengths = [preferred[0] for preferred in inference.preferences]
+    losses = inference.losses(strengths)
+    return inference, losses, Members.of(inference, losses, strengths)
+
+
+@pytest.mark.parametrize(("gradient", "energy_weight"), [("agent", 0.0), ("collective", 0.0), ("collective", 1.0)])
+def test_members_are_fits_to_the_drawn_parts_from_scratch(frames, gradient, energy_weight):
+    """With weights 0, 1 and 2, and the scales and regularisation of the fit to all frames."""
+    chosen = settings(gradient=gradient, energy_weight=energy_weight, ridge=1e-3)
+    inference, losses, members = members_of(frames, chosen)
+    parts = len(inference.equations.parts[0])
+    counts = np.array([2, 0, 1, 0, 2, 1, 1, 0, 2, 1])
+    assert parts == len(counts) == 10
+    found = members.solved(dict(enumerate(counts.astype(float))))
+    drawn = [DataSet(frames[2 * k : 2 * k + 2], float(n)) for k, n in enumerate(counts) if n]
+    alone = accumulate(drawn, losses.species, inference.design, replace(chosen, members=0), inference.zeros, False)
+    for k, total in enumerate(alone.totals()):
+        scale = column_scale(inference.totals[k])
+        expected = solve(total, inference.penalties[k], Regularisation(1e-3, 1e-6), scale, len(inference.zeros))
+        np.testing.assert_allclose(found[k], expected, rtol=0.0, atol=1e-7 * rms(expected))
+        whole = members.solved(dict.fromkeys(range(parts), 1.0))[k]
+        assert rms(found[k] - whole) > 1e-3 * rms(whole)
+
+
+def test_as_many_parts_are_drawn_as_there_are_and_all_of_them_make_the_model(frames):
+    inference, losses, members = members_of(frames, settings())
+    u, weights, _ = inference.design.layout.unpack(members.solved(dict.fromkeys(range(10), 1.0)))
+    np.testing.assert_allclose(u, losses.pair_coefficients, atol=1e-8 * rms(u))
+    np.testing.assert_allclose(weights[0], losses.weights[0], atol=1e-8 * rms(weights[0]))
+    drawn = members.drawn(np.random.default_rng(3), range(10), 40)
+    counts = np.random.default_rng(3).multinomial(10, np.full(10, 0.1), size=40)
+    assert {0, 1, 2} <= set(counts.ravel())
+    for solutions, row in zip(drawn, counts, strict=True):
+        np.testing.assert_array_equal(solutions[0], members.solved(dict(enumerate(row.astype(float))))[0])
+
+
+def test_parts_that_say_the_same_leave_no_spread(frames):
+    same = frames[[0] * 20]
+    losses = infer(same, settings=settings(ridge=1e-3))
+    assert losses.committee.size == 16
+    forces = [evaluate_agents(m, same.positions[0], same.species, same.cell(0)).forces for m in losses.members()]
+    assert np.sqrt(variance_of(np.array(forces)).max()) < 1e-8 * rms(same.forces)
+
+
+def test_more_data_leave_less_spread():
+    """Of noise: as the root of the number of frames."""
+    truth = random_losses("pair", shortest=0.16)
+    rng = np.random.default_rng(2)
+    many = labelled(random_frames(80, n_atoms=20, least=0.17), truth)
+    many = replace(many, forces=many.forces + rng.normal(scale=rms(many.forces), size=many.forces.shape))
+    test = random_frames(2, n_atoms=20, seed=8, least=0.2)
+
+    def width(data):
+        losses = infer(data, settings=settings(form="pair", members=40, ridge=1e-9, curvature=0.0))
+        found = [evaluate_agents(m, test.positions[0], test.species, test.cell(0)).forces for m in losses.members()]
+        return np.sqrt(variance_of(np.array(found)).mean())
+
+    assert width(many[::4]) / width(many) == pytest.approx(2.0, rel=0.35)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_dropped_coefficients_stay_zero_in_all_members(frames, gradient):
+    losses = infer(frames, settings=settings(gradient=gradient, max_coefficients=20))
+    committee = losses.committee
+    assert committee.size == 16
+    assert losses.metadata["selection"]
+    assert ((committee.pair_coefficients == 0.0) == (losses.pair_coefficients == 0.0)).all()
+    assert ((committee.weights[0] == 0.0) == (losses.weights[0] == 0.0)).all()
+    assert 0 < np.count_nonzero(losses.weights[0]) < losses.weights[0].size
+    if gradient == "collective":
+        np.testing.assert_array_equal(committee.pair_coefficients, committee.pair_coefficients.swapaxes(1, 2))
+    for member in losses.members():
+        np.testing.assert_array_equal(member.weights[0], member.weights[0].swapaxes(1, 2))
+
+
+def test_the_same_data_make_the_same_committee(frames):
+    one, other = (infer(frames, settings=settings(form="coupled")).committee.to_arrays() for _ in range(2))
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
+        assert np.isfinite(array).all()
+    assert (one["limit"] > one["residual"]).all()
+
+
+def test_without_members_or_with_too_few_frames_there_is_no_committee_and_the_model_says_so(frames):
+    none = infer(frames, settings=settings(members=0))
+    assert none.committee is None
+    assert none.metadata["committee"] == {"members": 0, "reason": "none was asked for"}
+    few = infer(frames[:3], settings=settings())
+    assert few.committee is None
+    assert few.metadata["committee"]["members"] == 0
+    assert "fewer than 4 blocks" in few.metadata["committee"]["reason"]
+    four = infer(frames[:4], settings=settings(ridge=1e-2))
+    assert four.committee.size == four.metadata["committee"]["members"] == 16
+    assert four.metadata["committee"]["blocks"] == 4
+    # a committee does not change the losses
+    with_one = infer(frames, settings=settings())
+    np.testing.assert_allclose(with_one.pair_coefficients, none.pair_coefficients, rtol=1e-9)
+
+
+def test_a_species_that_few_frames_hold_is_uncertain_and_no_obstacle():
+    """Draws of blocks without it determine none of its own losses."""
+    truth = random_losses("quadratic", "agent")
+    common = labelled(random_frames(20, n_atoms=12), truth)
+    rare = labelled(random_frames(2, n_atoms=12, species=SPECIES, seed=4), truth)
+    losses = infer([DataSet(common), DataSet(rare, name="rare")], settings=settings(form="pair", gradient="agent"))
+    assert losses.committee.size == 16
+    assert np.isfinite(losses.committee.residual).all()
+    forces = [evaluate_agents(m, rare.positions[0], rare.species, rare.cell(0)).forces for m in losses.members()]
+    widths = variance_of(np.array(forces)) / np.square(rare.forces[0]).mean(axis=1)
+    known, unknown = (np.median(widths[losses.index_of(rare.species) == a]) for a in (0, 2))
+    assert unknown > 2.0 * known
+
+
+def test_blocks_that_do_not_determine_the_losses_leave_a_model_without_a_committee():
+    truth = random_losses("pair", shortest=0.16)
+    frames = labelled(random_frames(5, n_atoms=12, species=SPECIES[:1], least=0.17), truth)
+    bare = {"form": "pair", "ridge": 0.0, "curvature": 0.0, "pair_functions": 16}
+    losses = infer(frames, settings=settings(**bare))
+    assert losses.committee is None
+    assert "do not determine" in losses.metadata["committee"]["reason"]
+    expected = infer(frames, settings=settings(**bare, members=0))
+    np.testing.assert_allclose(losses.pair_coefficients, expected.pair_coefficients, rtol=1e-6)
+
+
+def made(size, seed=0):
+    """Variances of members from small to large, and two species."""
+    rng = np.random.default_rng(seed)
+    return rng, np.exp(rng.normal(scale=1.5, size=size)), rng.integers(0, 2, size=size)
+
+
+def test_calibration_finds_what_made_normal_errors():
+    rng, s2, kinds = made(40_000)
+    a, b = np.array([3.0, 2.0]), np.array([1.0, 4.0])
+    sigma = np.sqrt(a[kinds] ** 2 + b[kinds] ** 2 * s2)
+    residual, scale = calibrate(sigma[:, None] * rng.normal(size=(len(s2), 3)), s2, kinds, 3)
+    np.testing.assert_allclose(residual[:2], a, rtol=0.05)
+    np.testing.assert_allclose(scale[:2], b, rtol=0.03)
+    assert a.min() < residual[2] < a.max()  # no agents of its own: the numbers of all of them
+    assert scale[2] > 0.0
+
+
+@pytest.mark.parametrize("law", ["laplace", "student"])
+def test_calibration_gives_heavy_tails_the_shares_of_a_normal_law_as_nearly_as_can_be(law):
+    rng, s2, kinds = made(40_000)
+    shape = (len(s2), 3)
+    noise = rng.laplace(size=shape) if law == "laplace" else rng.standard_t(3.0, size=shape)
+    errors = np.sqrt(4.0 + 2.0 * s2)[:, None] * noise
+    residual, scale = calibrate(errors, s2, kinds, 2)
+    ratios = np.abs(errors) / np.sqrt(residual[kinds] ** 2 + scale[kinds] ** 2 * s2)[:, None]
+    for k, nominal in enumerate(NOMINAL, 1):
+        assert (ratios < k).mean() == pytest.approx(nominal, abs=0.04)
+    np.testing.assert_allclose(scale / residual, np.sqrt(2.0 / 4.0), rtol=0.1)  # the ratio does not suffer
+
+
+def test_calibration_with_members_that_agree_leaves_the_residual():
+    rng = np.random.default_rng(0)
+    errors = 7.0 * rng.normal(size=(5000, 3))
+    residual, scale = calibrate(errors, np.full(5000, 1e-24), np.zeros(5000, dtype=int), 1)
+    sigma = np.sqrt(residual**2 + scale**2 * 1e-24)
+    np.testing.assert_allclose(sigma, 7.0, rtol=0.03)
+
+
+def test_frames_too_few_for_a_tail_are_within_the_limit_by_far(frames):
+    """The last block has two frames; that of another is often larger, and no reason for an alarm."""
+    losses = infer(frames, settings=settings())
+    kinds = losses.index_of(frames.species)
+    for t in range(len(frames)):
+        place = frames.positions[t], frames.species, frames.cell(t)
+        forces = np.array([evaluate_agents(member, *place).forces for member in losses.members()])
+        assert (losses.committee.uncertainty(forces, kinds) < losses.committee.limit[kinds]).all()

@@ -1,0 +1,168 @@
+"""The domain of an inference: what was held out of the data is known, and what is like nothing in them is not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.inference import DataSet, infer
+from openmm_duality.inference.adding_frames import update
+from openmm_duality.inference.uncertainty.domain import BEYOND
+from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.losses.evaluator import Surroundings
+from tests.systems import SPECIES, labelled, random_frames, random_losses
+from tests.water import liquid, small_water
+
+SMALL = {
+    "form": "pair",
+    "cutoff": 0.5,
+    "pair_functions": 5,
+    "functions": 2,
+    "intervals": 100,
+    "ridge": 1e-4,
+    "curvature": 1e-6,
+    "members": 0,
+}
+
+
+def visited(losses, positions, species, cell):
+    """The intervals of the grid where a distance occurs, by pair of species."""
+    kinds, grid = losses.index_of(species), losses.grid
+    result = np.zeros((len(losses.species), len(losses.species), grid.intervals), dtype=bool)
+    for b, table in enumerate(find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)):
+        i, slot = np.nonzero(table.distances < losses.cutoff)
+        result[kinds[i], b, (table.distances[i, slot] / grid.spacing).astype(int)] = True
+    return result
+
+
+def familiarity(losses, positions, species, cell):
+    seen = Surroundings.of(losses, positions, species, cell)
+    phi = surroundings(seen.moments, losses.basis.size)
+    present = visited(losses, positions, species, cell)
+    return losses.domain.familiarity(phi, present, seen.evaluate(losses).losses, seen.kinds)
+
+
+def known(found):
+    return not found.unseen.any() and found.surroundings.max() <= 1.0 and found.losses.max() <= 1.0
+
+
+@pytest.fixture(scope="module")
+def water():
+    """A model of liquid water and frames held out by time."""
+    return small_water(), liquid()[1]
+
+
+def test_held_out_frames_are_known(water):
+    losses, test = water
+    found = [known(familiarity(losses, test.positions[t], test.species, test.cell(t))) for t in range(len(test))]
+    assert all(found), found
+
+
+def compressed(frames, t, factor):
+    """Molecules, whole and as they are, nearer to each other; atoms in the order O, H, H."""
+    cell = frames.cell(t)
+    molecules = frames.positions[t].reshape(-1, 3, 3)
+    arms = minimum_image((molecules - molecules[:, :1]).reshape(-1, 3), cell).reshape(-1, 3, 3)
+    return (factor * molecules[:, :1] + arms).reshape(-1, 3), factor * cell
+
+
+def test_a_compressed_box_is_not(water):
+    """Edges 7 % shorter in every frame; 5 % shorter in many."""
+    losses, test = water
+    assert test.species[:3] == ("O", "H", "H")
+    foreign = {factor: [] for factor in (1.0, 0.95, 0.93)}
+    for factor, mine in foreign.items():
+        for t in range(0, len(test), 2):
+            positions, cell = compressed(test, t, factor)
+            mine.append(not known(familiarity(losses, positions, test.species, cell)))
+    assert not any(foreign[1.0])
+    assert np.mean(foreign[0.95]) > 0.3
+    assert all(foreign[0.93])
+
+
+def stretched(frames, t, h, length):
+    """One hydrogen moved along its bond, in nm."""
+    o = h - h % 3
+    assert (frames.species[h], frames.species[o]) == ("H", "O")
+    positions = frames.positions[t].copy()
+    arm = minimum_image((positions[h] - positions[o])[None], frames.cell(t))[0]
+    positions[h] = positions[o] + length * arm / np.linalg.norm(arm)
+    return positions
+
+
+@pytest.mark.parametrize("length", [0.07, 0.125, 0.16])
+def test_a_squeezed_or_stretched_bond_is_not(water, length):
+    losses, test = water
+    for t in (0, 7, 14):
+        for h in (1, 50, 100):
+            found = familiarity(losses, stretched(test, t, h, length), test.species, test.cell(t))
+            assert not known(found)
+            if length < 0.16:  # no distance of covalent or hydrogen bonds
+                assert found.unseen[0, 1].any()
+                assert found.unseen[1, 0].any()
+                assert not found.unseen[1, 1].any()
+            else:  # one of hydrogen bonds, but no atom of water has such surroundings
+                assert found.surroundings.max() > 1.0
+
+
+def test_distances_are_known_as_far_as_they_occurred_and_a_little_beyond():
+    frames = labelled(random_frames(12, n_atoms=14, least=0.2), random_losses("pair"))
+    losses = infer(frames, **SMALL)
+    spacing = losses.grid.spacing
+    seen = losses.domain.seen > 0.0
+    present = [visited(losses, frames.positions[t], frames.species, frames.cell(t))[:2, :2] for t in range(12)]
+    occurred = np.any(present, axis=0)
+    assert seen[occurred].all()
+    np.testing.assert_array_equal(seen, seen.swapaxes(0, 1))
+    for a, b, k in np.argwhere(seen):
+        near = occurred[a, b, max(0, k - 15) : k + 16]
+        away = np.abs(np.flatnonzero(near) + max(0, k - 15) - k).min(initial=99)
+        assert away * spacing <= BEYOND + 0.5 * spacing
+    first = int(np.flatnonzero(occurred[0, 1])[0])
+    reach = round(BEYOND / spacing)
+    assert seen[0, 1, first - reach]
+    assert not seen[0, 1, : first - reach].any()
+
+
+def test_domains_of_few_frames_are_left_out_and_those_of_rare_species_are_no_obstacle():
+    truth = random_losses("pair")
+    frames = labelled(random_frames(12, n_atoms=14), truth)
+    assert infer(frames[:9], **SMALL).domain is None
+    assert infer(frames[:10], **SMALL).domain is not None
+    # one atom of the third species, in one frame: it has been seen, but no width of its surroundings
+    rare = labelled(random_frames(1, n_atoms=3, species=SPECIES, seed=3, least=0.2), truth)
+    assert rare.species.count("Xe") == 1
+    losses = infer([DataSet(frames), DataSet(rare, name="rare")], **SMALL)
+    found = familiarity(losses, rare.positions[0], rare.species, rare.cell(0))
+    assert not found.unseen.any()
+    assert found.surroundings[rare.species.index("Xe")] <= 1.0
+    assert np.isfinite(found.losses).all()
+
+
+def test_every_training_frame_is_known_by_every_form():
+    truth = random_losses("moment")
+    frames = labelled(random_frames(16, n_atoms=14), truth)
+    for form in ("pair", "quadratic", "moment", "coupled"):
+        losses = infer(frames, **{**SMALL, "form": form, "coarse_functions": 1})
+        for t in range(0, 16, 5):
+            assert known(familiarity(losses, frames.positions[t], frames.species, frames.cell(t)))
+        assert json.dumps(losses.metadata)
+
+
+def test_an_update_knows_its_new_frames_and_still_its_old_ones():
+    truth = random_losses("pair")
+    old = labelled(random_frames(16, n_atoms=14, least=0.17), truth)
+    new = labelled(random_frames(6, n_atoms=22, seed=7, least=0.2), truth)  # denser
+    losses = infer(old, keep_equations=True, **SMALL)
+    first, updated = losses, update(losses, new)
+
+    def unknown(model, frames):
+        count = range(0, len(frames), 3)
+        return sum(not known(familiarity(model, frames.positions[t], frames.species, frames.cell(t))) for t in count)
+
+    assert unknown(first, new) > 0
+    assert unknown(updated, new) == unknown(updated, old) == 0
