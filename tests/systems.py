@@ -107,11 +107,11 @@ def random_frames(
     n_frames: int, n_atoms: int = 30, species: tuple[str, ...] = SPECIES[:2], seed: int = 0, least: float = 0.15
 ) -> Frames:
     """Unrelated configurations of one composition in `CELL`, without forces."""
-    kinds = random_species(n_atoms, seed=99, species=species)
+    names = random_species(n_atoms, seed=99, species=species)
     positions = np.array([random_positions(n_atoms, CELL, seed=1000 * seed + t, least=least) for t in range(n_frames)])
     return Frames(
-        species=kinds,
-        masses=np.array([20.0 * (1 + SPECIES.index(kind)) for kind in kinds]),
+        species=names,
+        masses=np.array([20.0 * (1 + SPECIES.index(kind)) for kind in names]),
         positions=positions,
         times=np.zeros(n_frames),
         steps=np.arange(n_frames),

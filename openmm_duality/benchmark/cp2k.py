@@ -95,8 +95,8 @@ def _input(method: str, start: Start, steps: int) -> str:
     coordinates = zip(start.species, start.positions / ANGSTROM, strict=True)
     atoms = [f"{name} {x:.8f} {y:.8f} {z:.8f}" for name, (x, y, z) in coordinates]
     names = sorted(set(start.species))
-    kinds = [line for name in names for line in section(f"KIND {name}", *METHODS[method].kind(name))]
-    subsystem = section("SUBSYS", *cell_section(start.cell), *section("COORD", *atoms), *kinds)
+    kind_sections = [line for name in names for line in section(f"KIND {name}", *METHODS[method].kind(name))]
+    subsystem = section("SUBSYS", *cell_section(start.cell), *section("COORD", *atoms), *kind_sections)
     dynamics = section(
         "MD",
         "ENSEMBLE NVT",

@@ -77,7 +77,7 @@ def subjects(
     precision: str | None = None,
     tip3p: bool = True,
 ) -> list[Subject]:
-    """Every model with every back end, then the three kinds of TIP3P, on every platform.
+    """Every model with every back end, then the three variants of TIP3P, on every platform.
 
     Raises
     ------

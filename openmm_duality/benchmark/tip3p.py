@@ -35,14 +35,14 @@ def as_water(start: Start) -> Start:
     if start.cell is None:
         raise DualityError("TIP3P is timed in a periodic box, and the start has no cell; give a start with one")
     molecules = find_molecules(start.positions, start.species, start.cell, _BONDS)
-    kinds = np.array(start.species)
-    order = [atoms[np.argsort(kinds[atoms] != "O", kind="stable")] for atoms in molecules]
-    if any(tuple(kinds[atoms]) != ("O", "H", "H") for atoms in order):
+    species = np.array(start.species)
+    order = [atoms[np.argsort(species[atoms] != "O", kind="stable")] for atoms in molecules]
+    if any(tuple(species[atoms]) != ("O", "H", "H") for atoms in order):
         raise DualityError("TIP3P is water, and the start holds something else; leave TIP3P out (--no-tip3p)")
     bonds = bonded_pairs(start.positions, start.species, start.cell, _BONDS)
     indices = np.concatenate(order)
     whole = make_whole(start.positions, bonds, start.cell)
-    return replace(start, positions=whole[indices], species=tuple(kinds[indices]))
+    return replace(start, positions=whole[indices], species=tuple(species[indices]))
 
 
 def tip3p_topology(water: Start) -> app.Topology:

@@ -189,10 +189,10 @@ def _carry_out(
     if task.md is not None:
         refused = sample(job, task.md, start)
     elif task.label is not None:
-        kinds = [f"frame {step} of {task.label.data}" for step in source.steps]
+        origins = [f"frame {step} of {task.label.data}" for step in source.steps]
         if task.label.distort:
-            source, kinds = distort(source, task.label.distort, campaign.seed)
-        refused = label(job, source, start, kinds)
+            source, origins = distort(source, task.label.distort, campaign.seed)
+        refused = label(job, source, start, origins)
     frames = len(read(place, forces=True))
     with atomic_write(done) as temporary:
         temporary.write_text(json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")

@@ -222,7 +222,7 @@ class Distortion:
 
 
 def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Frames, list[str]]:
-    """Distorted frames, their kinds mixed, so that the last of them are of all kinds.
+    """Distorted frames, all moves mixed, so that the last of them show every move.
 
     Parameters
     ----------
@@ -247,10 +247,10 @@ def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Fr
     lengths = bond_lengths(frames)
     wanted = [entry for entry in recipe for _ in range(entry.frames)]
     pool = np.concatenate([rng.permutation(len(frames)) for _ in range(len(wanted) // len(frames) + 1)])
-    made, kinds, sources = [], [], []
+    made, origins, sources = [], [], []
     for n in rng.permutation(len(wanted)):
         made.append(_distorted(frames, int(pool[n]), wanted[n], lengths, rng))
-        kinds.append("+".join(name for name, _ in wanted[n].moves))
+        origins.append("+".join(name for name, _ in wanted[n].moves))
         sources.append(int(pool[n]))
     return Frames(
         species=frames.species,
@@ -260,7 +260,7 @@ def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Fr
         steps=np.asarray(sources, dtype=np.int64),
         cells=np.array([body.cell for body in made]),
         source=frames.source,
-    ), kinds
+    ), origins
 
 
 def _distorted(frames: Frames, t: int, entry: Distortion, lengths: BondLengths, rng: np.random.Generator) -> _Body:

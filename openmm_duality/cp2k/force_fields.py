@@ -132,22 +132,22 @@ class Classical:
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """As `methods.Method` says."""
-        kinds = sorted(set(species))
+        distinct = sorted(set(species))
         given = {tuple(sorted(pair.species)) for pair in self.pairs}
-        missing = ["-".join(p) for p in combinations_with_replacement(kinds, 2) if p not in given]
+        missing = ["-".join(p) for p in combinations_with_replacement(distinct, 2) if p not in given]
         if missing:
             raise DualityError(
                 f"method classical: there is no pair potential for {', '.join(missing)}; give one (an epsilon of 0 "
                 "says that they do not interact)"
             )
-        unknown = [kind for kind in kinds if self.charges and kind not in self.charges]
+        unknown = [kind for kind in distinct if self.charges and kind not in self.charges]
         if unknown:
             raise DualityError(f"method classical: charges are given, but not of {', '.join(unknown)}")
         total = sum(self.charges.get(name, 0.0) for name in species)
         if abs(total) > 1e-6:
             raise DualityError(f"method classical: the charges of the cell sum to {total:.6g}, not to zero")
         lines = [
-            *(line for kind in kinds for line in section("CHARGE", f"ATOM {kind}", f"CHARGE {self._charge(kind)}")),
+            *(line for kind in distinct for line in section("CHARGE", f"ATOM {kind}", f"CHARGE {self._charge(kind)}")),
             *(line for bond in self.bonds for line in bond.lines()),
             *(line for angle in self.angles for line in angle.lines()),
             *section("NONBONDED", *(line for pair in self.pairs for line in pair.lines(self.cutoff))),

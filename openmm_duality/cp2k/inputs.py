@@ -1,4 +1,4 @@
-"""The inputs of the two kinds of CP2K run: dynamics that samples, and single points along given frames."""
+"""The inputs of the two CP2K runs: dynamics that samples, and single points along given frames."""
 
 from __future__ import annotations
 

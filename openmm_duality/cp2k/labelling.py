@@ -35,7 +35,7 @@ _TABLES = {"-1.ener": 7, "-1.cell": 12}
 _ROUNDING = 1e-6  # Å
 
 
-def label(job: Job, frames: Frames, start: Frames, kinds: Sequence[str]) -> list[str]:
+def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> list[str]:
     """Label every frame that is not yet labelled, and collect them.
 
     Parameters
@@ -45,7 +45,7 @@ def label(job: Job, frames: Frames, start: Frames, kinds: Sequence[str]) -> list
         To be labelled, of shape (T, N); cells may differ.
     start : Frames
         One frame as molecules usually are, from which CP2K may find bonds.
-    kinds : sequence of str, length T
+    origins : sequence of str, length T
         What kind of frame each is, for messages.
 
     Returns
@@ -82,7 +82,7 @@ def label(job: Job, frames: Frames, start: Frames, kinds: Sequence[str]) -> list
                 raise
             if not _close(job, drop=False):
                 raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; look at {job.name}.out there")
-    return _collect(job, frames, kinds)
+    return _collect(job, frames, origins)
 
 
 def _missing(job: Job, total: int) -> list[int]:
@@ -134,7 +134,7 @@ def _close(job: Job, drop: bool = True) -> bool:
     return False
 
 
-def _collect(job: Job, frames: Frames, kinds: Sequence[str]) -> list[str]:
+def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
     parts = closed_parts(job.folder)
     refused = {int(t): why for part in parts for t, why in part.record["refused"].items()}
     if len(refused) == len(frames):
@@ -153,7 +153,7 @@ def _collect(job: Job, frames: Frames, kinds: Sequence[str]) -> list[str]:
     tables = dict(_TABLES)
     collect(job.folder, job.name, [(part, kept(part)) for part in parts], input_text=text, tables=tables)
     _compare(job, frames)
-    return [f"{job.name}: frame {t + 1} ({kinds[t]}), {why}" for t, why in sorted(refused.items())]
+    return [f"{job.name}: frame {t + 1} ({origins[t]}), {why}" for t, why in sorted(refused.items())]
 
 
 def _compare(job: Job, frames: Frames) -> None:

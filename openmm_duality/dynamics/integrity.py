@@ -137,10 +137,10 @@ class Integrity:
         if not 0 < collapse_fraction < 1:
             raise DualityError(f"collapse_fraction: expected a number between 0 and 1, got {collapse_fraction}")
         self.species = tuple(species)
-        self._kinds = tuple(sorted(set(species)))
-        self._number = np.searchsorted(self._kinds, np.asarray(species))
-        self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._kinds, 2))
-        present = {_ordered(pair): r for pair, r in lengths.items() if set(pair) <= set(self._kinds)}
+        self._distinct = tuple(sorted(set(species)))
+        self._number = np.searchsorted(self._distinct, np.asarray(species))
+        self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._distinct, 2))
+        present = {_ordered(pair): r for pair, r in lengths.items() if set(pair) <= set(self._distinct)}
         self.lengths: dict[Pair, float] = present
         self.limits = {_ordered(pair): collapse_fraction * r for pair, r in (seen or {}).items()}
         self._fraction, self._reach = collapse_fraction, max(reach, *self.limits.values(), 0.0)
@@ -181,12 +181,12 @@ class Integrity:
 
     def _shortest(self, positions: FloatArray, cell: FloatArray | None) -> dict[Pair, float]:
         i, j, d = pairs_within(positions, cell, self._reach)
-        n = len(self._kinds)
+        n = len(self._distinct)
         a, b = np.minimum(self._number[i], self._number[j]), np.maximum(self._number[i], self._number[j])
         shortest = np.full(n * n, np.inf)
         np.minimum.at(shortest, a * n + b, d)
         table = np.where(np.isfinite(shortest), shortest, np.nan).reshape(n, n)
-        return {pair: float(table[self._kinds.index(pair[0]), self._kinds.index(pair[1])]) for pair in self.pairs}
+        return {pair: float(table[self._distinct.index(pair[0]), self._distinct.index(pair[1])]) for pair in self.pairs}
 
     def _left(self, positions: FloatArray, cell: FloatArray | None) -> int:
         if not len(self._bonds):
@@ -202,7 +202,7 @@ class Integrity:
         return int(len(part) - largest.sum())
 
     def _pair(self, i: int, j: int) -> Pair:
-        return _ordered((self._kinds[self._number[i]], self._kinds[self._number[j]]))
+        return _ordered((self._distinct[self._number[i]], self._distinct[self._number[j]]))
 
 
 def _ordered(pair: Pair) -> Pair:

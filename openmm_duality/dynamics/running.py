@@ -272,7 +272,7 @@ def _species(topology: app.Topology, species: Sequence[str] | None, start: Float
 
 
 def _listed(topology: app.Topology, species: Sequence[str]) -> list[str]:
-    """All species where they are not the elements of `topology.pdb`, else the kinds only."""
+    """All species where they are not the elements of `topology.pdb`, else the distinct ones only."""
     elements = [None if atom.element is None else atom.element.symbol for atom in topology.atoms()]
     return sorted(set(species)) if list(species) == elements else list(species)
 

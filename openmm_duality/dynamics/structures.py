@@ -82,7 +82,7 @@ def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
         raise DualityError(f"start: there is no file {path}")
     readers = {".pdb": _read_pdb, ".xyz": _read_xyz, ".extxyz": _read_xyz}
     if path.suffix.lower() not in readers:
-        raise DualityError(f"start: {path.name} is none of the known kinds ({', '.join(readers)})")
+        raise DualityError(f"start: {path.name} is none of the known file types ({', '.join(readers)})")
     try:
         return readers[path.suffix.lower()](path, frame).for_openmm()
     except DualityError:

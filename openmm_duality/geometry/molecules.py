@@ -40,10 +40,10 @@ def bonded_pairs(
     """
     if not lengths:
         return np.empty((0, 2), dtype=np.int64)
-    kinds, number = np.unique(np.asarray(species), return_inverse=True)
-    longest = np.zeros((len(kinds), len(kinds)))
+    distinct, number = np.unique(np.asarray(species), return_inverse=True)
+    longest = np.zeros((len(distinct), len(distinct)))
     for (a, b), length in lengths.items():
-        longest[np.ix_(kinds == a, kinds == b)] = longest[np.ix_(kinds == b, kinds == a)] = length
+        longest[np.ix_(distinct == a, distinct == b)] = longest[np.ix_(distinct == b, distinct == a)] = length
     i, j, d = pairs_within(positions, cell, max(lengths.values()))
     bonded = (d < longest[number[i], number[j]]) & (i != j)
     pairs = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[bonded]

@@ -197,7 +197,7 @@ def _data(entry: Any) -> DataConfig:
     unknown = sorted(str(key) for key in set(entry) - set(known))
     if unknown:
         raise DualityError(f"unknown key {', '.join(unknown)} of a data set; the keys are {', '.join(known)}")
-    kinds: dict[str, Callable[[Any, str], Any]] = {
+    species_index: dict[str, Callable[[Any, str], Any]] = {
         "path": word,
         "name": word,
         "weight": number,
@@ -206,4 +206,4 @@ def _data(entry: Any) -> DataConfig:
         "targets": word,
         "gap": lambda value, name: bare(value, unit.picosecond, name),
     }
-    return DataConfig(**{key: kinds[key](value, key) for key, value in entry.items()})
+    return DataConfig(**{key: species_index[key](value, key) for key, value in entry.items()})

@@ -72,13 +72,13 @@ def with_corrected_committee(
     seen = judged(
         correction.sets, base.species, correction.design, refit(dict.fromkeys(rest, 1.0), None), drawn(rest), last
     )
-    errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
-    residual, scale = calibrate(errors, spreads, kinds, len(base.species))
+    errors, spreads, species_index = (np.concatenate(column) for column in zip(*seen, strict=True))
+    residual, scale = calibrate(errors, spreads, species_index, len(base.species))
     members = stacked([layout.unpack(solutions) for solutions in drawn(used)])
     committee = Committee(**members, residual=residual, scale=scale, limit=limits(seen, residual, scale))
     told = {
         "members": committee.size,
         "blocks": len(used),
-        "calibrated_on": {"block": last[0] + 1, "agents": len(kinds)},
+        "calibrated_on": {"block": last[0] + 1, "agents": len(species_index)},
     }
     return replace(corrected, committee=committee, metadata={**corrected.metadata, "committee": told})

@@ -133,7 +133,7 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     molecules = molecules_of(frames, dict(losses.bond_lengths))
     species = np.array(frames.species)
     rmse, rms = {}, {}
-    parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in frames.kinds}
+    parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in frames.distinct_species}
     for name, part in parts.items():
         rmse[name], rms[name] = component_rms(difference[:, part]), component_rms(reference[:, part])
     if any(len(molecule) > 1 for molecule in molecules):

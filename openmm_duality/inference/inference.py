@@ -211,7 +211,7 @@ def meetings(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]
     met: set[tuple[str, str]] = set()
     result = []
     for frames in (s.frames for s in sets):
-        pairs = set(combinations_with_replacement(frames.kinds, 2)) - met
+        pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - met
         if pairs:
             result.append((frames, pairs))
             met |= pairs
@@ -231,10 +231,10 @@ def determined() -> Iterator[None]:
 
 
 def _pair(name: str, species: tuple[str, ...]) -> tuple[int, int]:
-    kinds = name.split("-")
-    if len(kinds) != 2 or not set(kinds) <= set(species):
+    species_index = name.split("-")
+    if len(species_index) != 2 or not set(species_index) <= set(species):
         raise DualityError(f"knots: {name!r} is not a pair of the species {', '.join(species)}, such as H-O")
-    a, b = sorted(species.index(kind) for kind in kinds)
+    a, b = sorted(species.index(kind) for kind in species_index)
     return a, b
 
 

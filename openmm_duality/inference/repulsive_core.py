@@ -118,9 +118,9 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 
     start, cell = frames.positions[0], frames.cell(0)
     displacement = minimum_image(start[j] - start[i], cell)
     direction = displacement / np.linalg.norm(displacement)
-    kinds = losses.index_of(frames.species)
-    onsets = core_onsets(losses.shortest, losses.grid)[kinds[j], kinds]
-    others = np.delete(np.arange(len(kinds)), [i, j])
+    species_index = losses.index_of(frames.species)
+    onsets = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
+    others = np.delete(np.arange(len(species_index)), [i, j])
     # from where the radial functions are constant and the core acts, two grid points below the shortest distance
     first = max(losses.grid.below(onsets[i]) - 2, 1) * losses.grid.spacing
     distances = np.linspace(first, min(CLOSEST, 0.5 * first), points)
@@ -146,8 +146,8 @@ def _approaches(
 ) -> list[tuple[int, int]]:
     """Pairs of atoms of the pairs of species, near and not so near."""
     i, j, r = pairs_within(frames.positions[t], frames.cell(t), losses.cutoff)
-    kinds = losses.index_of(frames.species)
-    low, high = np.minimum(kinds[i], kinds[j]), np.maximum(kinds[i], kinds[j])
+    species_index = losses.index_of(frames.species)
+    low, high = np.minimum(species_index[i], species_index[j]), np.maximum(species_index[i], species_index[j])
     chosen = []
     for a, b in sorted((losses.species.index(one), losses.species.index(other)) for one, other in pairs):
         order = np.flatnonzero((low == a) & (high == b) & (i != j))

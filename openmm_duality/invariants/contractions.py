@@ -27,8 +27,8 @@ def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> Float
     return np.concatenate(parts, axis=1)
 
 
-def surroundings(moments: Mapping[int, FloatArray], functions: int) -> FloatArray:
-    """The invariants by which surroundings are told apart, shape (N, P): sums, and contractions of the ranks above 0.
+def environment_descriptors(moments: Mapping[int, FloatArray], functions: int) -> FloatArray:
+    """Descriptors of local environments, shape (N, P): the sums, and the contractions of the ranks above 0.
 
     Contractions of rank 0 are products of sums, and say nothing more.
 

@@ -16,7 +16,7 @@ import numpy as np
 from openmm_duality.dynamics.monitoring import ACTIONS, Sighting
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.study import FusedStudy, Study
@@ -69,7 +69,7 @@ class Guard:
         if per_atom and losses.committee is None:
             raise DualityError("the model has no committee, so there is no uncertainty to write for every atom")
         self.losses, self.action, self.interval, self.per_atom = losses, action, interval, per_atom
-        self._species, self._kinds = tuple(species), losses.index_of(species)
+        self._species, self._species_index = tuple(species), losses.index_of(species)
         self._study = FusedStudy(losses, species, threads=threads)
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class Guard:
         alarms = self._unfamiliar(self.losses.domain, study) if self.losses.domain is not None else []
         committee, sigma = self.losses.committee, None
         if committee is not None:
-            sigma = committee.uncertainty(study.forces, self._kinds)
-            share = sigma / committee.limit[self._kinds]
+            sigma = committee.uncertainty(study.forces, self._species_index)
+            share = sigma / committee.limit[self._species_index]
             i = int(share.argmax())
             if not np.isfinite(share[i]):
                 alarms.append(f"the force on {self._named(i)} is no finite number")
@@ -102,8 +102,8 @@ class Guard:
 
     def _unfamiliar(self, domain: Domain, study: Study) -> list[str]:
         """What the data did not hold."""
-        phi = surroundings(study.moments, self.losses.basis.size)
-        found = domain.familiarity(phi, study.visited >= 0, study.losses, self._kinds)
+        phi = environment_descriptors(study.moments, self.losses.basis.size)
+        found = domain.distances(phi, study.visited >= 0, study.losses, self._species_index)
         names, alarms = self.losses.species, []
         for a, b in np.argwhere(found.unseen.any(axis=-1)):
             if a <= b:  # every pair of atoms is there from both sides
@@ -111,9 +111,11 @@ class Guard:
                 length = (k + 0.5) * self.losses.grid.spacing / ANGSTROM
                 who = self._named(int(study.visited[a, b, k]))
                 alarms.append(f"{names[a]}–{names[b]} at {length:.2f} Å ({who}), which the data never held")
-        i = int(found.surroundings.argmax())
-        if not found.surroundings[i] <= 1.0:
-            alarms.append(f"{self._named(i)} is in surroundings {found.surroundings[i]:.2f} times the known distance")
+        i = int(found.environments.argmax())
+        if not found.environments[i] <= 1.0:
+            alarms.append(
+                f"{self._named(i)}: local environment outside the training distribution ({found.environments[i]:.2f} × limit)"
+            )
         for whose, away in zip((*names, "all agents"), found.losses, strict=True):
             if not away <= 1.0:
                 alarms.append(f"the mean loss of {whose} is {away:.2f} times the known distance from the data's")

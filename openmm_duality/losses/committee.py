@@ -34,7 +34,7 @@ class Committee:
     scale : array, shape (S,)
         b_A.
     limit : array, shape (S,)
-        The largest σ in kJ/mol/nm that is expected of an agent in surroundings like those of the data.
+        The largest σ in kJ/mol/nm that is expected of an agent in a local environment like those of the data.
     """
 
     pair_coefficients: FloatArray
@@ -84,16 +84,16 @@ class Committee:
         """Number K of members."""
         return len(self.pair_coefficients)
 
-    def uncertainty(self, forces: FloatArray, kinds: IntArray) -> FloatArray:
+    def uncertainty(self, forces: FloatArray, species_index: IntArray) -> FloatArray:
         """σ of a component of the force on every agent, shape (…, N) in kJ/mol/nm.
 
         Parameters
         ----------
         forces : array, shape (K, …, N, 3)
             Of the members, in kJ/mol/nm.
-        kinds : array of int, shape (N,)
+        species_index : array of int, shape (N,)
         """
-        return np.sqrt(self.residual[kinds] ** 2 + self.scale[kinds] ** 2 * variance_of(forces))
+        return np.sqrt(self.residual[species_index] ** 2 + self.scale[species_index] ** 2 * variance_of(forces))
 
 
 def variance_of(forces: FloatArray) -> FloatArray:

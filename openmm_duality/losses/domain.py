@@ -1,7 +1,7 @@
 """The domain of losses: what their data held, and how far a configuration is outside of it.
 
 A committee can agree where none of its members knows anything. So the data themselves are described: which distances
-occurred, which surroundings φ^i, and how large the losses were.
+occurred, which local environments φ^i, and how large the losses were.
 
 Index suffixes: i agent, A species of the agent, B of the neighbour, p invariant, c principal component.
 """
@@ -18,11 +18,11 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class KnownSurroundings:
+class KnownEnvironments:
     """The distribution of the invariants φ around the agents of one species.
 
     Principal components with a small variance count as much as those with a large one: what hardly ever varies in the
-    data (two hydrogens near every oxygen) is what foreign surroundings break.
+    data (two hydrogens near every oxygen) is what foreign environments break.
 
     Parameters
     ----------
@@ -44,21 +44,21 @@ class KnownSurroundings:
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class DomainDistances:
     """How well a domain knows one configuration.
 
     Parameters
     ----------
     unseen : array of bool, shape (S, S, K)
         Distances that occur here and did not in the data, by species of the agent and of the neighbour and interval.
-    surroundings : array, shape (N,)
+    environments : array, shape (N,)
         Distance of every agent's invariants from those in the data; known up to 1.
     losses : array, shape (S + 1,)
         Distance of the mean loss of every species, and of all agents, from that in the data; known up to 1.
     """
 
     unseen: npt.NDArray[np.bool_]
-    surroundings: FloatArray
+    environments: FloatArray
     losses: FloatArray
 
 
@@ -70,7 +70,7 @@ class Domain:
     ----------
     seen : array, shape (S, S, K)
         1 for intervals of the grid where a distance occurred, or nearly, 0 for others.
-    surroundings : tuple of KnownSurroundings, length S
+    environments : tuple of KnownEnvironments, length S
     losses : array, shape (S + 1, 2)
         Mean and standard deviation over the frames of the mean loss (kJ/mol) of every species, then of all agents.
     limit : float
@@ -82,7 +82,7 @@ class Domain:
     """
 
     seen: FloatArray
-    surroundings: tuple[KnownSurroundings, ...]
+    environments: tuple[KnownEnvironments, ...]
     losses: FloatArray
     limit: float
     agents: float
@@ -91,7 +91,7 @@ class Domain:
         """Everything, by names for a model file."""
         arrays = {"seen": self.seen, "losses": self.losses, "limit": np.array([self.limit])}
         arrays["agents"] = np.array([self.agents])
-        for a, known in enumerate(self.surroundings):
+        for a, known in enumerate(self.environments):
             arrays |= {f"{a}/centre": known.centre, f"{a}/whitening": known.whitening}
             arrays[f"{a}/limit"] = np.array([known.limit])
         return arrays
@@ -114,48 +114,48 @@ class Domain:
         ValueError
             If they do not fit each other or the model.
         """
-        surroundings = []
+        environments = []
         for a in range(n_species):
             centre, whitening = arrays[f"{a}/centre"], arrays[f"{a}/whitening"]
             if centre.shape != arrays["0/centre"].shape or whitening.shape[:-1] != centre.shape or not whitening.size:
                 raise ValueError("the arrays of the domain do not fit each other")
-            surroundings.append(KnownSurroundings(centre, whitening, _limit(arrays[f"{a}/limit"])))
+            environments.append(KnownEnvironments(centre, whitening, _limit(arrays[f"{a}/limit"])))
         seen, losses = arrays["seen"], arrays["losses"]
         if seen.shape != (n_species, n_species, intervals) or losses.shape != (n_species + 1, 2):
             raise ValueError("the arrays of the domain are not of this model's species and grid")
-        return cls(seen, tuple(surroundings), losses, _limit(arrays["limit"]), _limit(arrays["agents"]))
+        return cls(seen, tuple(environments), losses, _limit(arrays["limit"]), _limit(arrays["agents"]))
 
-    def familiarity(
-        self, phi: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, kinds: IntArray
-    ) -> Familiarity:
+    def distances(
+        self, phi: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, species_index: IntArray
+    ) -> DomainDistances:
         """Of one configuration.
 
         Parameters
         ----------
         phi : array, shape (N, P)
-            `invariants.contractions.surroundings` of the agents.
+            `invariants.contractions.environment_descriptors` of the agents.
         present : array of bool, shape (S, S, K)
             Intervals of the grid where a distance occurs.
         losses : array, shape (N,)
             Of the agents, in kJ/mol.
-        kinds : array of int, shape (N,)
+        species_index : array of int, shape (N,)
         """
-        around = np.zeros(len(kinds))
-        for a, known in enumerate(self.surroundings):
-            mine = kinds == a
+        around = np.zeros(len(species_index))
+        for a, known in enumerate(self.environments):
+            mine = species_index == a
             if mine.any():
                 around[mine] = known.distances(phi[mine]) / known.limit
-        away = np.abs(mean_losses(losses, kinds, len(self.surroundings)) - self.losses[:, 0])
-        absent = np.append(np.bincount(kinds, minlength=len(self.surroundings)) == 0, False)
-        reach = self.limit * self.losses[:, 1] * max(1.0, (self.agents / len(kinds)) ** 0.5)
+        away = np.abs(mean_losses(losses, species_index, len(self.environments)) - self.losses[:, 0])
+        absent = np.append(np.bincount(species_index, minlength=len(self.environments)) == 0, False)
+        reach = self.limit * self.losses[:, 1] * max(1.0, (self.agents / len(species_index)) ** 0.5)
         away = np.where(absent, 0.0, away / reach)
-        return Familiarity(present & (self.seen == 0.0), around, away)
+        return DomainDistances(present & (self.seen == 0.0), around, away)
 
 
-def mean_losses(losses: FloatArray, kinds: IntArray, n_species: int) -> FloatArray:
+def mean_losses(losses: FloatArray, species_index: IntArray, n_species: int) -> FloatArray:
     """The mean loss of every species (NaN for one without agents), then of all agents, shape (S + 1,)."""
-    counts = np.bincount(kinds, minlength=n_species)
-    sums = np.bincount(kinds, losses, minlength=n_species)
+    counts = np.bincount(species_index, minlength=n_species)
+    sums = np.bincount(species_index, losses, minlength=n_species)
     by_species = np.divide(sums, counts, out=np.full(n_species, np.nan), where=counts > 0)
     return np.append(by_species, losses.mean())
 

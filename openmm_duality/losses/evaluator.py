@@ -59,16 +59,16 @@ def evaluate_agents(
     DualityError
         If a species is unknown or the cutoff too long for the cell.
     """
-    return Surroundings.of(losses, positions, species, cell).evaluate(losses)
+    return LocalEnvironments.of(losses, positions, species, cell).evaluate(losses)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class LocalEnvironments:
     """What all losses with the same bases see of one configuration.
 
     Parameters
     ----------
-    kinds : array of int, shape (N,)
+    species_index : array of int, shape (N,)
         Species index of every agent.
     tables : list of NeighbourTable
         By species of the neighbour.
@@ -78,7 +78,7 @@ class Surroundings:
         By rank.
     """
 
-    kinds: IntArray
+    species_index: IntArray
     tables: list[NeighbourTable]
     radial: list[tuple[FloatArray, FloatArray]]
     moments: dict[int, FloatArray]
@@ -86,20 +86,22 @@ class Surroundings:
     @classmethod
     def of(
         cls, losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None = None
-    ) -> Surroundings:
+    ) -> LocalEnvironments:
         """Of a configuration; parameters and errors as for `evaluate_agents`."""
-        kinds = losses.index_of(species)
-        tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
-        radial = [losses.moment_basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
-        return cls(kinds, tables, radial, moments_by_rank(losses.form.seen_ranks, tables, [f for f, _ in radial]))
+        species_index = losses.index_of(species)
+        tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
+        radial = [losses.moment_basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
+        return cls(
+            species_index, tables, radial, moments_by_rank(losses.form.seen_ranks, tables, [f for f, _ in radial])
+        )
 
     def evaluate(self, losses: AgentLosses) -> Evaluation:
-        """Losses and forces by losses with the bases that these surroundings were seen with."""
-        own, adjoints = polynomial(losses, self.kinds, self.moments)
-        forces = np.zeros((len(self.kinds), 3))
+        """Losses and forces by losses with the bases of these environments."""
+        own, adjoints = polynomial(losses, self.species_index, self.moments)
+        forces = np.zeros((len(self.species_index), 3))
         for b, table in enumerate(self.tables):
             u = table.directions
-            value, slope = losses.pair_potentials.evaluate(table.distances, self.kinds, b)
+            value, slope = losses.pair_potentials.evaluate(table.distances, self.species_index, b)
             own += value[..., 0].sum(axis=1)
             gradient = slope * u  # ∂H_i/∂(q_j − q_i)
             for rank in losses.form.all_ranks:
@@ -111,22 +113,22 @@ class Surroundings:
 
 
 def polynomial(
-    losses: AgentLosses, kinds: IntArray, found: Mapping[int, FloatArray]
+    losses: AgentLosses, species_index: IntArray, found: Mapping[int, FloatArray]
 ) -> tuple[FloatArray, dict[int, FloatArray]]:
     """H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank.
 
     Parameters
     ----------
     losses : AgentLosses
-    kinds : array of int, shape (N,)
+    species_index : array of int, shape (N,)
     found : mapping of int to array, shape (N, S, n + n_c, 2l + 1)
         Moments of the functions of `basis`, then of `coarse`, by rank; the adjoints have the same shapes.
     """
     n, s = losses.basis.size, len(losses.species)
-    own = np.zeros(len(kinds))
+    own = np.zeros(len(species_index))
     adjoints = {rank: np.zeros_like(m) for rank, m in found.items()}
     for a in range(s):
-        of_a = kinds == a
+        of_a = species_index == a
         fine = {rank: flat(m[of_a, :, :n]) for rank, m in found.items()}
         for rank in losses.form.ranks:
             g = losses.weights[rank][a] @ fine[rank]

@@ -41,7 +41,7 @@ class Form:
 
     @property
     def seen_ranks(self) -> tuple[int, ...]:
-        """The ranks of moments by which surroundings are told apart: those of the form, or 0 where it has none."""
+        """The ranks of moments that describe local environments: those of the form, or 0 where it has none."""
         return self.all_ranks or (0,)
 
 

@@ -62,7 +62,7 @@ class AgentLosses:
     committee : Committee or None
         Refits to other stretches of the data, whose spread says how far to trust a force.
     domain : Domain or None
-        What the data held, by which unknown surroundings are told.
+        What the data held; it tells local environments outside the training distribution.
     bond_lengths : mapping of (species, species) to float
         Longest bonded distance in nm of each bonded pair of species in the data.
     equations : mapping of str to array

@@ -17,7 +17,7 @@ def find_pairs(
     positions: torch.Tensor,
     box: torch.Tensor | None,
     cutoff: float,
-    kinds: torch.Tensor,
+    species_index: torch.Tensor,
     n_species: int,
     cells_from: int = CELLS_FROM,
     chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE),
@@ -32,7 +32,7 @@ def find_pairs(
         Rows are the box vectors in nm.
     cutoff : float
         In nm.
-    kinds : tensor of int64, shape (N,)
+    species_index : tensor of int64, shape (N,)
         The species of every atom, in ascending order.
     n_species : int
     cells_from : int
@@ -49,7 +49,7 @@ def find_pairs(
     chunk = chunks[0] if positions.device.type == "cpu" else chunks[1]
     if positions.shape[0] < cells_from:
         return all_pairs(positions, box, cutoff, chunk)
-    return pairs_from_cells(positions, box, cutoff, kinds, n_species, chunk)
+    return pairs_from_cells(positions, box, cutoff, species_index, n_species, chunk)
 
 
 def within_cutoff(
@@ -96,7 +96,7 @@ def pairs_from_cells(
     positions: torch.Tensor,
     box: torch.Tensor | None,
     cutoff: float,
-    kinds: torch.Tensor,
+    species_index: torch.Tensor,
     n_species: int,
     chunk: int = CHUNK,
     cells_per_atom: int = CELLS_PER_ATOM,
@@ -121,7 +121,7 @@ def pairs_from_cells(
     strides = torch.stack([shape[1] * shape[2], shape[2], torch.ones_like(shape[2])])
     # every species has cells of its own, so that an agent meets its neighbours one species after the other
     n_cells = int(shape.prod())
-    cell = kinds * n_cells + (triple * strides).sum(1)
+    cell = species_index * n_cells + (triple * strides).sum(1)
     counts = torch.bincount(cell, minlength=n_species * n_cells)
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)

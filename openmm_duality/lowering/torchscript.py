@@ -44,7 +44,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         dtype = DTYPES[check_precision(precision)]
         grid, s = losses.grid, len(losses.species)
-        kinds = losses.index_of(species)
+        species_index = losses.index_of(species)
         self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
         self.width_tolerance: float = WIDTH_TOLERANCE
@@ -74,11 +74,11 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         rows, columns = np.triu_indices(width)
         self.register_buffer("triangle", torch.tensor(rows * width + columns))
         # agents in the order of their species, where each of them is in it, and where each species begins
-        order = np.argsort(kinds, kind="stable")
-        self.register_buffer("kinds", torch.tensor(kinds[order]))
+        order = np.argsort(species_index, kind="stable")
+        self.register_buffer("species_index", torch.tensor(species_index[order]))
         self.register_buffer("by_species", torch.tensor(order))
         self.register_buffer("places", torch.tensor(np.argsort(order)))
-        self.starts = [int(k) for k in np.cumsum([0, *np.bincount(kinds, minlength=s)])]
+        self.starts = [int(k) for k in np.cumsum([0, *np.bincount(species_index, minlength=s)])]
 
     def forward(
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None = None
@@ -107,7 +107,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum of losses and forces (3, N) of agents in the order of their species."""
         n_atoms, device = positions.shape[0], positions.device
-        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.kinds, self.n_species)
+        i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.species_index, self.n_species)
         displacement = displacement.to(self.table.dtype)
         begins = list(range(0, n_atoms, self.chunks[0] if device.type == "cpu" else self.chunks[1]))
         firsts: list[int] = torch.searchsorted(i, torch.tensor(begins, device=device)).tolist()
@@ -118,7 +118,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         for c in range(len(begins) - 1):
             begin, end = begins[c], begins[c + 1]
             pairs = slice(firsts[c], firsts[c + 1])
-            neighbour, d, ends = self.surroundings(begin, end, i[pairs], j[pairs], displacement[:, pairs])
+            neighbour, d, ends = self.neighbour_slots(begin, end, i[pairs], j[pairs], displacement[:, pairs])
             own, gradient = self.losses_and_gradients(begin, end, d, ends)
             energy += own.sum(dtype=torch.float64)
             forces[:, begin:end] += gradient.sum(2)
@@ -136,7 +136,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         scaled = torch.clamp(r * (1.0 / self.spacing), max=float(self.intervals))
         k = scaled.to(torch.long)
         kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=u.device) for b in range(self.n_species)])
-        rows = k + (self.kinds[begin:end].unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
+        rows = k + (self.species_index[begin:end].unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
         f, df, potential, along = self.radial(rows, scaled - k)
         own = potential.sum(1)
         across = torch.zeros_like(u)
@@ -190,7 +190,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         value, slope = cubics(self.pair_table, rows, x)
         return f, df, value.squeeze(-1), slope.squeeze(-1)
 
-    def surroundings(
+    def neighbour_slots(
         self, begin: int, end: int, i: torch.Tensor, j: torch.Tensor, displacement: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Neighbours in a row of J slots for agents begin…end − 1: those of the first species, then of the second, ….
@@ -201,7 +201,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         """
         n_atoms, n_species = end - begin, self.n_species
         # pairs of one agent with one species follow each other
-        block = (i - begin) * n_species + torch.gather(self.kinds, 0, j)
+        block = (i - begin) * n_species + torch.gather(self.species_index, 0, j)
         counts = torch.bincount(block, minlength=n_atoms * n_species)
         widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
         ends: list[int] = [0]

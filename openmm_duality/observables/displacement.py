@@ -98,12 +98,12 @@ def collect(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
 
 def formulas(species: tuple[str, ...], molecule: IntArray) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
     """The formula of every molecule, species in alphabetical order, shape (M,)."""
-    kinds, code = np.unique(np.array(species), return_inverse=True)
-    number = np.zeros((int(molecule.max()) + 1, len(kinds)), dtype=np.int64)
+    distinct, code = np.unique(np.array(species), return_inverse=True)
+    number = np.zeros((int(molecule.max()) + 1, len(distinct)), dtype=np.int64)
     np.add.at(number, (molecule, code), 1)
     different, which = np.unique(number, axis=0, return_inverse=True)
     names = [
-        "".join(f"{kind}{n if n > 1 else ''}" for kind, n in zip(kinds, row, strict=True) if n) for row in different
+        "".join(f"{kind}{n if n > 1 else ''}" for kind, n in zip(distinct, row, strict=True) if n) for row in different
     ]
     return np.array(names)[which.ravel()]
 

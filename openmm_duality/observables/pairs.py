@@ -39,14 +39,14 @@ class PairCounts:
 
     def __init__(self, species: tuple[str, ...], molecule: IntArray, n_blocks: int, r_max: float) -> None:
         self.number = counts(species)
-        kinds = list(self.number)
-        self.names = [f"{a}-{b}" for a, b in combinations_with_replacement(kinds, 2)]
+        distinct = list(self.number)
+        self.names = [f"{a}-{b}" for a, b in combinations_with_replacement(distinct, 2)]
         self.code, self.molecule = species_codes(species), molecule
-        self.pair = np.zeros((len(kinds), len(kinds)), dtype=np.int64)
+        self.pair = np.zeros((len(distinct), len(distinct)), dtype=np.int64)
         self.pairs_of = np.zeros(len(self.names))
-        for s, (a, b) in enumerate(combinations_with_replacement(range(len(kinds)), 2)):
+        for s, (a, b) in enumerate(combinations_with_replacement(range(len(distinct)), 2)):
             self.pair[a, b] = self.pair[b, a] = s
-            n_a, n_b = self.number[kinds[a]], self.number[kinds[b]]
+            n_a, n_b = self.number[distinct[a]], self.number[distinct[b]]
             self.pairs_of[s] = n_a * n_b if a != b else n_a * (n_a - 1) / 2
         self.n_bins = max(1, int(r_max / BIN + 1e-9))
         self.edges = np.asarray(np.arange(self.n_bins + 1) * BIN, dtype=np.float64)

@@ -235,7 +235,7 @@ def _same(first: Frames, second: Frames) -> bool:
 
 def _by_frame(forces: FloatArray, frames: Frames, molecules: list[IntArray]) -> dict[str, FloatArray]:
     species = np.array(frames.species)
-    parts = {"all": forces} | {kind: forces[:, species == kind] for kind in frames.kinds}
+    parts = {"all": forces} | {kind: forces[:, species == kind] for kind in frames.distinct_species}
     if any(len(molecule) > 1 for molecule in molecules):
         parts["molecular"] = molecular_forces(forces, molecules)
     return {key: np.array([component_rms(frame) for frame in part]) for key, part in parts.items()}

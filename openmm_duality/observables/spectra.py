@@ -111,15 +111,15 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
     chosen = _followed(bonds, n)
     code, masses = species_codes(trajectory.species)[chosen], trajectory.masses[chosen]
     lags = min(hop, round(_REACH / trajectory.spacing)) + 1
-    power = np.zeros((block[-1] + 1, len(trajectory.kinds), n // 2 + 1))
-    memory = np.zeros((block[-1] + 1, len(trajectory.kinds), lags))
+    power = np.zeros((block[-1] + 1, len(trajectory.distinct_species), n // 2 + 1))
+    memory = np.zeros((block[-1] + 1, len(trajectory.distinct_species), lags))
     source = _velocities(trajectory) if moving else _differences(trajectory)
     centre = _Centre(trajectory.masses)
     hidden = None if progress else True
     bar = tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1)
     with bar:
         for b, part in zip(block, _segments(source, centre, chosen, n, hop), strict=False):
-            for s in range(len(trajectory.kinds)):
+            for s in range(len(trajectory.distinct_species)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)
                 power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
                 memory[b, s] += _autocorrelation(columns, lags)
@@ -130,10 +130,13 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
     width = wavenumbers[1] - wavenumbers[0]
     delays = np.asarray(np.arange(lags) * trajectory.spacing, dtype=np.float64)
     return Spectra(
-        density={kind: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, kind in enumerate(trajectory.kinds)},
+        density={
+            kind: Curve(wavenumbers, _unit_area(power[:, s], width))
+            for s, kind in enumerate(trajectory.distinct_species)
+        },
         total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
         autocorrelation={
-            kind: Curve(delays, memory[:, s] / memory[:, s, :1]) for s, kind in enumerate(trajectory.kinds)
+            kind: Curve(delays, memory[:, s] / memory[:, s, :1]) for s, kind in enumerate(trajectory.distinct_species)
         },
         source="velocities" if moving else "positions",
         spacing=trajectory.spacing,

@@ -131,8 +131,8 @@ def tally(
 
 
 def _fine_blocks(trajectory: Trajectory, r_max: float | None) -> int:
-    kinds = len(trajectory.kinds)
-    numbers = kinds * (kinds + 1) // 2 * max(1.0, (r_max or 0.0) / BIN)
+    distinct = len(trajectory.distinct_species)
+    numbers = distinct * (distinct + 1) // 2 * max(1.0, (r_max or 0.0) / BIN)
     most = int(np.clip(_FINE_NUMBERS / numbers, *_FINE_BLOCKS))
     return int(np.clip(trajectory.duration / FINE, _FINE_BLOCKS[0], most))
 

@@ -101,7 +101,7 @@ class Trajectory:
         return self.reader(0)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def distinct_species(self) -> tuple[str, ...]:
         """The distinct species in alphabetical order."""
         return tuple(sorted(set(self.species)))
 
@@ -222,12 +222,12 @@ def frames_before(times: FloatArray, time: float) -> int:
 
 def counts(species: tuple[str, ...]) -> dict[str, int]:
     """How many atoms there are of each species, alphabetically."""
-    kinds, numbers = np.unique(np.array(species), return_counts=True)
-    return {str(kind): int(number) for kind, number in zip(kinds, numbers, strict=True)}
+    distinct, numbers = np.unique(np.array(species), return_counts=True)
+    return {str(kind): int(number) for kind, number in zip(distinct, numbers, strict=True)}
 
 
 def species_codes(species: tuple[str, ...]) -> IntArray:
-    """The place of every atom's species in the alphabet of `Trajectory.kinds`, shape (N,)."""
+    """The place of every atom's species in the alphabet of `Trajectory.distinct_species`, shape (N,)."""
     return np.unique(np.array(species), return_inverse=True)[1].astype(np.int64)
 
 

@@ -90,11 +90,11 @@ def _rdf(comparison: Comparison) -> tuple[list[str], list[str]]:
 def _distributions(comparison: Comparison) -> tuple[list[str], list[str]]:
     failures: list[str] = []
     findings: list[str] = []
-    kinds = (
+    distributions = (
         (comparison.bond_length, "length", 10, "Å", 4, LENGTH_TOLERANCE),
         (comparison.angle, "angle", 1, "°", 2, ANGLE_TOLERANCE),
     )
-    for compared, word, scale, sign, digits, tolerance in kinds:
+    for compared, word, scale, sign, digits, tolerance in distributions:
         for name, c in compared.items():
             text = _means(name, c, word, scale, sign, digits)
             p = c.mean.p_value

@@ -82,7 +82,7 @@ class Cp2kInput:
         Whether the frames are single points along another trajectory.
     timestep : float or None
         In ps; None where the frames are not dynamics.
-    kinds : dict
+    atomic_kinds : dict
         From the label, in capitals, to its `Kind`.
     labels : tuple of str
         Of the atoms in ``&COORD``; empty without.
@@ -98,14 +98,14 @@ class Cp2kInput:
     variable_cell: bool
     reftraj: bool
     timestep: float | None
-    kinds: dict[str, Kind]
+    atomic_kinds: dict[str, Kind]
     labels: tuple[str, ...]
     coordinates: Path | None
     units: dict[str, str]
 
     def element(self, label: str) -> str:
         """The element behind a label: by its ``&KIND``, or because the label begins with it."""
-        kind = self.kinds.get(label.upper())
+        kind = self.atomic_kinds.get(label.upper())
         if kind is not None:
             return kind.element
         element = _element(label)
@@ -118,7 +118,7 @@ class Cp2kInput:
 
     def mass(self, label: str) -> float:
         """The mass of a label in dalton: by its ``&KIND``, by a ``&KIND`` of its element, or the element's own."""
-        kind = self.kinds.get(label.upper())
+        kind = self.atomic_kinds.get(label.upper())
         if kind is not None and kind.mass is not None:
             return kind.mass
         element = self.element(label)
@@ -126,10 +126,10 @@ class Cp2kInput:
         if kind is not None:
             return usual
         # The coordinate files name elements, not labels, unless PRINT_ATOM_KIND was set.
-        masses = {k.mass or usual for k in self.kinds.values() if k.element == element}
+        masses = {k.mass or usual for k in self.atomic_kinds.values() if k.element == element}
         if len(masses) > 1:
             raise DualityError(
-                f"{self.path}: the kinds of {element} have different masses ({sorted(masses)} dalton) and the "
+                f"{self.path}: the &KINDs of {element} have different masses ({sorted(masses)} dalton) and the "
                 "coordinate files name only the element; run CP2K with PRINT_ATOM_KIND in &MOTION/&PRINT/&TRAJECTORY"
             )
         return masses.pop() if masses else usual
@@ -163,7 +163,7 @@ def read_input(path: str | Path) -> Cp2kInput:
     topology = next(subsys.find("TOPOLOGY"), Section("TOPOLOGY"))
     file = topology.keyword("COORD_FILE_NAME", "COORD_FILE")
     is_xyz = (topology.keyword("COORD_FILE_FORMAT", "COORDINATE") or "").upper() == "XYZ"
-    kinds = {s.parameter.upper(): _kind(path, s) for s in root.find("FORCE_EVAL", "SUBSYS", "KIND")}
+    atomic_kinds = {s.parameter.upper(): _kind(path, s) for s in root.find("FORCE_EVAL", "SUBSYS", "KIND")}
     labels = tuple(name for s in subsys.find("COORD") for name, _ in s.keywords if name not in ("UNIT", "SCALED"))
     prints = {s.name: s.keyword("UNIT") for p in root.find("MOTION", "PRINT") for s in p.sections}
     return Cp2kInput(
@@ -173,7 +173,7 @@ def read_input(path: str | Path) -> Cp2kInput:
         variable_cell=moves,
         reftraj=reftraj,
         timestep=timestep if dynamics and not reftraj else None,
-        kinds=kinds,
+        atomic_kinds=atomic_kinds,
         labels=labels,
         coordinates=path.parent / file.strip("'\"") if file and is_xyz else None,
         units={name: value for name, value in prints.items() if value is not None},
@@ -195,7 +195,7 @@ def _parse(path: Path) -> Section:
             stack[-1].sections.append(section)
             stack.append(section)
         else:
-            # Labels of atoms keep no case: CP2K's own matching of kinds does not mind it.
+            # Labels of atoms keep no case: CP2K's own matching of a &KIND does not mind it.
             stack[-1].keywords.append((head, rest))
     if len(stack) > 1:
         raise DualityError(f"{path}: the section &{stack[-1].name} is not closed; the input looks cut short")

@@ -283,7 +283,7 @@ def _labels(project: Project, inputs: Cp2kInput, place: _Series, *others: _Serie
     if place.values.shape[1] != len(labels):
         raise DualityError(f"{place.path} has {place.values.shape[1]} atoms and {path} has {len(labels)}")
     # The file that was written with PRINT_ATOM_KIND says most about the atoms.
-    return next((names for _, names in named if any(n.upper() in inputs.kinds for n in names)), labels)
+    return next((names for _, names in named if any(n.upper() in inputs.atomic_kinds for n in names)), labels)
 
 
 def _times(

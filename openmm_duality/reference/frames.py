@@ -120,7 +120,7 @@ class Frames:
         return len(self.species)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def distinct_species(self) -> tuple[str, ...]:
         """The distinct species in alphabetical order."""
         return tuple(sorted(set(self.species)))
 

@@ -46,7 +46,7 @@ def bond_lengths(frames: Frames) -> BondLengths:
     """
     sample = frames[_spread(frames)]
     candidates: BondLengths = {}
-    for pair in combinations_with_replacement(frames.kinds, 2):
+    for pair in combinations_with_replacement(frames.distinct_species, 2):
         length = _gap(*_neighbour_counts(sample, *pair))
         if length is not None:
             candidates[pair] = length

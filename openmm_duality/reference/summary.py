@@ -165,10 +165,10 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
         species in a cell that is not periodic, or further apart than the search reaches (the size of the cell or of
         the molecule).
     """
-    kinds = frames.kinds
-    number = np.searchsorted(kinds, frames.species)
-    shortest = np.full((len(kinds), len(kinds)), np.inf)
-    order = np.sort([(a, b) for a, b in combinations_with_replacement(range(len(kinds)), 2)])
+    distinct = frames.distinct_species
+    number = np.searchsorted(distinct, frames.species)
+    shortest = np.full((len(distinct), len(distinct)), np.inf)
+    order = np.sort([(a, b) for a, b in combinations_with_replacement(range(len(distinct)), 2)])
     for t in tqdm(range(len(frames)), desc="distances", delay=3.0, disable=None if progress else True, leave=False):
         cell = frames.cell(t)
         reach = float(np.ptp(frames.positions[t], axis=0).max() * 2 if cell is None else widths(cell).max())
@@ -182,13 +182,13 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
             if np.isfinite(shortest[order[:, 0], order[:, 1]]).all() or cutoff >= reach:
                 break
             cutoff = min(2 * cutoff, reach)
-    return {(kinds[a], kinds[b]): float(shortest[a, b]) for a, b in order if np.isfinite(shortest[a, b])}
+    return {(distinct[a], distinct[b]): float(shortest[a, b]) for a, b in order if np.isfinite(shortest[a, b])}
 
 
 def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:
     if frames.forces is None:
         return {}
-    per_species = {kind: component_rms(frames.forces[:, frames.atoms_of(kind)]) for kind in frames.kinds}
+    per_species = {kind: component_rms(frames.forces[:, frames.atoms_of(kind)]) for kind in frames.distinct_species}
     return {
         "all": component_rms(frames.forces),
         **per_species,

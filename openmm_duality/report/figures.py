@@ -48,13 +48,13 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         for pair in comparison.rdf:
             drawn[f"rdf-{pair}"] = _rdf(comparison, pair)
             drawn[f"coordination-{pair}"] = _coordination(comparison, pair)
-        kinds = (
+        distributions = (
             ("bond_length", "length", "length", 10.0, "length / Å", "density / Å⁻¹"),
             ("angle", "angle", "angle", 1.0, "angle / °", "density / °⁻¹"),
             ("around", "around", "angle of neighbours", 1.0, "angle / °", "density / °⁻¹"),
             ("order", "order", "tetrahedral order", 1.0, "q", "density"),
         )
-        for pick, file, word, scale, x_label, y_label in kinds:
+        for pick, file, word, scale, x_label, y_label in distributions:
             for name in getattr(comparison, pick):
                 curves = lines(comparison, pick, name, scale)
                 drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)

@@ -27,8 +27,8 @@ def water() -> Frames:
 def changed(frames: Frames, **moves: object) -> tuple[Frames, list[Frames], list[str]]:
     """Distorted frames, and the frames each was made from."""
     entry = build(Distortion, {"frames": 3, **moves}, "distort")
-    made, kinds = distort(frames, [entry], seed=4)
-    return made, [frames[[int(t)]] for t in made.steps], kinds
+    made, origins = distort(frames, [entry], seed=4)
+    return made, [frames[[int(t)]] for t in made.steps], origins
 
 
 def lengths(frames: Frames, t: int, bonds: np.ndarray) -> np.ndarray:
@@ -37,8 +37,8 @@ def lengths(frames: Frames, t: int, bonds: np.ndarray) -> np.ndarray:
 
 
 def test_displaced_atoms_have_the_size_that_was_asked(water: Frames) -> None:
-    made, sources, kinds = changed(water, displaced={"size": 0.004})
-    assert kinds == ["displaced"] * 3
+    made, sources, origins = changed(water, displaced={"size": 0.004})
+    assert origins == ["displaced"] * 3
     moved = np.array(
         [minimum_image(made.positions[t] - s.positions[0], s.cell(0)) for t, s in enumerate(sources)]
     ).ravel()
@@ -104,13 +104,13 @@ def test_moves_are_repeatable_and_mixed(water: Frames) -> None:
         build(Distortion, {"frames": 4, "displaced": {"size": 0.004}}, "distort"),
         build(Distortion, {"frames": 2, "rotated": {"molecules": 2}, "scaled": {"factor": 0.98}}, "distort"),
     ]
-    made, kinds = distort(water, recipe, seed=1)
+    made, origins = distort(water, recipe, seed=1)
     again, _ = distort(water, recipe, seed=1)
     other, _ = distort(water, recipe, seed=2)
     assert (made.positions == again.positions).all()
     assert not (made.positions == other.positions).all()
-    assert sorted(kinds) == ["displaced"] * 4 + ["rotated+scaled"] * 2
-    assert kinds != sorted(kinds)
+    assert sorted(origins) == ["displaced"] * 4 + ["rotated+scaled"] * 2
+    assert origins != sorted(origins)
 
 
 def test_larger_molecules_bend_and_stretch_by_their_smaller_side() -> None:

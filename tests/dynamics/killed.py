@@ -20,8 +20,8 @@ def run(directory: Path, platform: str, thermostat: str, steps: int = STEPS) -> 
     """The run, from the start or from where it was killed."""
     system, topology, positions = water(1.0)
     if platform == "CPU":  # its nonbonded forces differ from run to run in the last bit, even if asked not to
-        kinds = [isinstance(force, mm.NonbondedForce) for force in system.getForces()]
-        system.removeForce(kinds.index(True))
+        distinct = [isinstance(force, mm.NonbondedForce) for force in system.getForces()]
+        system.removeForce(distinct.index(True))
         system.getForce(0).setUsesPeriodicBoundaryConditions(True)
     integrator: LearningIntegrator = (
         LangevinLearningIntegrator(300.0, 5.0, 0.0005)

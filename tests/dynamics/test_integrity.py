@@ -113,8 +113,8 @@ def test_large_systems_take_milliseconds_per_thousand_atoms(liquid):
 
     times = []
     for n in (2, 4):
-        many, kinds, box = supercell(positions, species, cell, (n, n, n))
-        integrity = Integrity(kinds, many, box, LENGTHS)
+        many, names, box = supercell(positions, species, cell, (n, n, n))
+        integrity = Integrity(names, many, box, LENGTHS)
         best = np.inf
         for _ in range(3):
             clock = time.perf_counter()

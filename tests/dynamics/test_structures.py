@@ -69,10 +69,10 @@ def test_a_supercell_is_the_same_crystal():
     species = tuple(atom.element.symbol for atom in topology.atoms())
     lengths = {("H", "O"): 0.13}
     small = Integrity(species, positions, np.eye(3), lengths)
-    many, kinds, cell = supercell(positions, species, np.eye(3), (2, 1, 3))
-    assert len(many) == len(kinds) == 6 * len(species)
+    many, names, cell = supercell(positions, species, np.eye(3), (2, 1, 3))
+    assert len(many) == len(names) == 6 * len(species)
     np.testing.assert_allclose(cell, np.diag([2.0, 1.0, 3.0]))
-    large = Integrity(kinds, many, cell, lengths)
+    large = Integrity(names, many, cell, lengths)
     assert large.molecules == 6 * small.molecules
     for pair, shortest in large.check(many, cell).shortest.items():
         assert shortest == pytest.approx(small.check(positions, np.eye(3)).shortest[pair], abs=1e-12)

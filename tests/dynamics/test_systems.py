@@ -72,8 +72,8 @@ def test_a_topology_keeps_the_species_also_where_they_are_no_elements():
     ],
 )
 def test_residues_are_named_as_pdb_readers_know_them(species, name):
-    kinds = tuple(species.split())
-    (residue,) = create_topology(kinds, [np.arange(len(kinds))]).residues()
+    names = tuple(species.split())
+    (residue,) = create_topology(names, [np.arange(len(names))]).residues()
     assert residue.name == name
 
 

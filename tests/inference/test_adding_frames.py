@@ -17,10 +17,10 @@ from openmm_duality.inference.equations.selection import select
 from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, carried_over, solve
 from openmm_duality.inference.equations.stored import keep, kept
 from openmm_duality.inference.learning_curves import learning_curve
-from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
 from openmm_duality.losses.committee import variance_of
-from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.report import learning_curve_figure
 from tests.systems import labelled, random_frames, random_losses, rms
 from tests.water import liquid
@@ -169,12 +169,12 @@ def test_the_committee_and_the_domain_take_in_the_new_frames(energy_weight):
     assert after.mean() < (0.97 if energy_weight else 0.9) * before.mean()
     np.testing.assert_array_equal(updated.committee.residual, losses.committee.residual)
     assert (updated.domain.seen >= losses.domain.seen).all()
-    kinds = updated.index_of(new.species)
+    species_index = updated.index_of(new.species)
     for t in range(len(new)):
-        seen = Surroundings.of(updated, new.positions[t], new.species, new.cell(t))
-        phi, own = surroundings(seen.moments, updated.basis.size), seen.evaluate(updated).losses
-        found = updated.domain.familiarity(phi, np.zeros_like(updated.domain.seen, dtype=bool), own, kinds)
-        assert found.surroundings.max() < 1.0
+        seen = LocalEnvironments.of(updated, new.positions[t], new.species, new.cell(t))
+        phi, own = environment_descriptors(seen.moments, updated.basis.size), seen.evaluate(updated).losses
+        found = updated.domain.distances(phi, np.zeros_like(updated.domain.seen, dtype=bool), own, species_index)
+        assert found.environments.max() < 1.0
         assert found.losses.max() < 1.0
 
 

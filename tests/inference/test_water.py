@@ -25,13 +25,13 @@ def test_accuracy_on_frames_held_out_by_time(gradient):
 def approach(losses, frames, i, j):
     """Forces on j away from i, sums of losses and whether the pair is the closest contact, from afar to 0.3 Å."""
     start, cell = frames.positions[0], frames.cell(0)
-    kinds = losses.index_of(frames.species)
+    species_index = losses.index_of(frames.species)
     step = minimum_image(start[j] - start[i], cell)
     direction = step / np.linalg.norm(step)
-    seen = losses.shortest[kinds[j], kinds]
+    seen = losses.shortest[species_index[j], species_index]
     # the levelled functions join the others within two grid intervals below the shortest distance
     distances = np.arange(seen[i] - 2 * losses.grid.spacing, 0.03 - 1e-9, -0.002)
-    others = np.delete(np.arange(len(kinds)), [i, j])
+    others = np.delete(np.arange(len(species_index)), [i, j])
     forces, energies, closest = [], [], []
     for r in distances:
         positions = start.copy()
@@ -47,13 +47,13 @@ def approach(losses, frames, i, j):
 def pairs_to_bring_together(losses, frames):
     """Near and far pairs of every pair of species, in frames that took no part in the inference."""
     rng = np.random.default_rng(0)
-    kinds = losses.index_of(frames.species)
+    species_index = losses.index_of(frames.species)
     for a in range(2):
         for b in range(a, 2):
             r = np.linalg.norm(
                 minimum_image(frames.positions[0][:, None] - frames.positions[0], frames.cell(0)), axis=-1
             )
-            i, j = np.nonzero((kinds[:, None] == a) & (kinds == b) & (r > 0) & (r < 0.35))
+            i, j = np.nonzero((species_index[:, None] == a) & (species_index == b) & (r > 0) & (r < 0.35))
             nearest = np.argmin(r[i, j])
             for k in (nearest, *rng.integers(0, len(i), 3)):
                 yield int(i[k]), int(j[k])

@@ -54,8 +54,8 @@ class TestLook:
             seen = guard.look(test.positions[t], test.cell(t))
             assert seen.alarms == ()
             assert seen.uncertainty.shape == (len(test.species),)
-            kinds = losses.index_of(test.species)
-            assert (seen.uncertainty >= 0.999 * losses.committee.residual[kinds]).all()
+            species_index = losses.index_of(test.species)
+            assert (seen.uncertainty >= 0.999 * losses.committee.residual[species_index]).all()
 
     def test_the_uncertainty_is_that_of_the_members(self, water, guard):
         losses, test = water
@@ -75,7 +75,7 @@ class TestLook:
     def test_unknown_surroundings_are_named_where_all_distances_are_known(self, water, guard):
         _, test = water
         alarms = guard.look(stretched(test, 0, 1, 0.16), test.cell(0)).alarms
-        assert any("is in surroundings" in words and "times the known distance" in words for words in alarms)
+        assert any("outside the training distribution" in words and "× limit" in words for words in alarms)
 
     def test_a_compressed_box_is_told_by_its_mean_loss(self, water, guard):
         _, test = water
@@ -115,7 +115,7 @@ class TestLook:
         far = test.positions[0].reshape(-1, 3, 3)[:2]
         far = far - far[:, :1] + np.array([[[0.0, 0.0, 0.0]], [[30.0, 0.0, 0.0]]])
         seen = Guard(losses, test.species[:6]).look(far.reshape(-1, 3), None)
-        assert any("surroundings" in words or "mean loss" in words for words in seen.alarms)
+        assert any("local environment" in words or "mean loss" in words for words in seen.alarms)
 
     def test_either_of_domain_and_committee_is_enough(self, water):
         losses, test = water

@@ -11,7 +11,7 @@ from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
 from openmm_duality.losses.committee import Committee, variance_of
-from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.losses.evaluator import LocalEnvironments
 from tests.systems import CELL, random_losses, random_positions, random_species
 
 KIND = "openmm_duality losses 1"
@@ -70,7 +70,7 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
     members = losses.members()
     assert len(members) == losses.committee.size == 4
     positions = random_positions(12, CELL)
-    seen = Surroundings.of(losses, positions, SPECIES, CELL)
+    seen = LocalEnvironments.of(losses, positions, SPECIES, CELL)
     for k, member in enumerate(members):
         alone = replace(
             random_losses(form, gradient),

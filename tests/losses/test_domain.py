@@ -10,7 +10,7 @@ import pytest
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import AgentLosses
-from openmm_duality.losses.domain import Domain, KnownSurroundings, mean_losses
+from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
 from tests.systems import random_losses
 
 KIND = "openmm_duality losses 1"
@@ -23,7 +23,7 @@ def domain(components=2):
     whitening = np.zeros((3, components))
     whitening[0, 0] = 1.0 / 0.1
     whitening[1, 1] = 1.0 / 0.5
-    known = KnownSurroundings(np.array([1.0, 2.0, 3.0]), whitening, 4.0)
+    known = KnownEnvironments(np.array([1.0, 2.0, 3.0]), whitening, 4.0)
     seen = np.ones((2, 2, INTERVALS))
     seen[..., :2] = 0.0
     seen[0, 1, 5] = seen[1, 0, 5] = 0.0
@@ -38,9 +38,9 @@ def known_configuration():
 
 
 def test_a_known_configuration_is_known():
-    found = domain().familiarity(*known_configuration(), KINDS)
+    found = domain().distances(*known_configuration(), KINDS)
     assert not found.unseen.any()
-    np.testing.assert_allclose(found.surroundings, 0.0)
+    np.testing.assert_allclose(found.environments, 0.0)
     np.testing.assert_allclose(found.losses, 0.0, atol=1e-12)
     assert found.losses.shape == (3,)
 
@@ -49,7 +49,7 @@ def test_distances_that_the_data_never_held_are_found_where_they_are():
     phi, present, losses = known_configuration()
     present[0, 1, 5] = present[1, 0, 5] = True
     present[1, 1, 5] = True  # known of this pair
-    found = domain().familiarity(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, KINDS)
     assert np.argwhere(found.unseen).tolist() == [[0, 1, 5], [1, 0, 5]]
 
 
@@ -58,14 +58,14 @@ def test_surroundings_are_as_far_as_their_farthest_component():
     phi[1, 0] += 0.1 * 4.0 * 1.5  # half as much again as the limit
     phi[2, 1] -= 0.5 * 4.0 * 0.9  # within it
     phi[3, 2] += 1e6  # where the data have no width, nothing is known of it
-    found = domain().familiarity(phi, present, losses, KINDS)
-    np.testing.assert_allclose(found.surroundings, [0.0, 1.5, 0.9, 0.0, 0.0], atol=1e-12)
+    found = domain().distances(phi, present, losses, KINDS)
+    np.testing.assert_allclose(found.environments, [0.0, 1.5, 0.9, 0.0, 0.0], atol=1e-12)
 
 
 def test_mean_losses_that_the_data_do_not_reach_are_found_above_and_below():
     phi, present, losses = known_configuration()
     for sign in (1.0, -1.0):
-        found = domain().familiarity(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), KINDS)
+        found = domain().distances(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), KINDS)
         # the mean of the second species moves by 0.4, four deviations of three; that of all by 0.24
         np.testing.assert_allclose(found.losses, [0.0, 4.0 / 3.0, 0.24 / 0.6], atol=1e-12)
 
@@ -73,21 +73,21 @@ def test_mean_losses_that_the_data_do_not_reach_are_found_above_and_below():
 def test_mean_losses_of_fewer_agents_may_fluctuate_more_and_those_of_more_agents_as_in_the_data():
     phi, present, losses = known_configuration()
     losses = losses + 1.0
-    found = domain().familiarity(phi, present, losses, KINDS)
-    fewer = replace(domain(), agents=20.0).familiarity(phi, present, losses, KINDS)
-    more = replace(domain(), agents=2.0).familiarity(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, KINDS)
+    fewer = replace(domain(), agents=20.0).distances(phi, present, losses, KINDS)
+    more = replace(domain(), agents=2.0).distances(phi, present, losses, KINDS)
     np.testing.assert_allclose(fewer.losses, 0.5 * found.losses)
     np.testing.assert_array_equal(more.losses, found.losses)
 
 
 def test_a_species_without_agents_is_no_reason_for_an_alarm():
     phi, present, _ = known_configuration()
-    kinds = np.ones(5, dtype=int)
+    species_index = np.ones(5, dtype=int)
     losses = np.full(5, -1.0)
-    means = mean_losses(losses, kinds, 2)
+    means = mean_losses(losses, species_index, 2)
     assert np.isnan(means[0])
     np.testing.assert_allclose(means[1:], -1.0)
-    found = domain().familiarity(phi, present, losses, kinds)
+    found = domain().distances(phi, present, losses, species_index)
     assert found.losses[0] == 0.0
     assert found.losses[1] == pytest.approx(0.0, abs=1e-12)
     assert found.losses[2] == pytest.approx(1.6 / 0.6)
@@ -97,8 +97,8 @@ def test_numbers_that_are_not_finite_are_never_known():
     phi, present, losses = known_configuration()
     phi[4, 0] = np.nan
     losses[0] = np.nan
-    found = domain().familiarity(phi, present, losses, KINDS)
-    assert not found.surroundings[4] <= 1.0
+    found = domain().distances(phi, present, losses, KINDS)
+    assert not found.environments[4] <= 1.0
     assert not found.losses[0] <= 1.0
     assert not found.losses[2] <= 1.0
     assert found.losses[1] == pytest.approx(0.0, abs=1e-12)
@@ -120,7 +120,7 @@ def test_a_loaded_domain_is_the_saved_one(tmp_path):
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name])
     assert again.committee is None
-    assert [type(known.limit) for known in again.domain.surroundings] == [float, float]
+    assert [type(known.limit) for known in again.domain.environments] == [float, float]
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,8 @@ def test_a_core_acts_below_the_shortest_distance_only():
     losses = random_losses("pair")
     bare = replace(losses, core_strength=np.zeros((3, 3)))
     r = np.linspace(0.03, 0.2, 300)[None]
-    kinds = np.zeros(1, dtype=int)
-    (v, slope), (v_bare, slope_bare) = (model.pair_potentials.evaluate(r, kinds, 1) for model in (losses, bare))
+    species_index = np.zeros(1, dtype=int)
+    (v, slope), (v_bare, slope_bare) = (model.pair_potentials.evaluate(r, species_index, 1) for model in (losses, bare))
     below = r[0] < losses.shortest[0, 1] - 2 * losses.grid.spacing
     np.testing.assert_array_equal(v[0, r[0] >= losses.shortest[0, 1]], v_bare[0, r[0] >= losses.shortest[0, 1]])
     assert (slope[0, below] < 0.0).all()

@@ -89,8 +89,8 @@ def test_any_choice_of_ranks(form, precision):
 
 @pytest.mark.parametrize("species", [("Ar",), ("Ar", "Kr"), ("Ar", "He", "Kr", "Ne", "Xe")])
 def test_any_number_of_species(species):
-    kinds = random_species(N, species=species)
-    assert agrees(of_form(FORMS["coupled"], species=species), random_positions(N, CELL), kinds, CELL, "double")
+    species_index = random_species(N, species=species)
+    assert agrees(of_form(FORMS["coupled"], species=species), random_positions(N, CELL), species_index, CELL, "double")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -82,9 +82,9 @@ def members_agree(losses, study, positions, species, cell, tolerance):
 
 def moments_agree(losses, study, positions, species, cell, tolerance):
     """Whether the moments are those of NumPy."""
-    kinds = losses.index_of(species)
-    tables = find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)
-    radial = [losses.moment_basis.evaluate(table.distances, kinds, b)[0] for b, table in enumerate(tables)]
+    species_index = losses.index_of(species)
+    tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
+    radial = [losses.moment_basis.evaluate(table.distances, species_index, b)[0] for b, table in enumerate(tables)]
     expected = moments_by_rank(losses.form.seen_ranks, tables, radial)
     assert list(study.moments) == list(expected)
     for rank, moments in expected.items():
@@ -95,19 +95,19 @@ def moments_agree(losses, study, positions, species, cell, tolerance):
 
 def visits_agree(losses, study, positions, species, cell):
     """Whether an atom is named for every distance between two species, and no other."""
-    kinds, grid = losses.index_of(species), losses.grid
-    expected = np.zeros((len(kinds), len(losses.species), grid.intervals), dtype=bool)
-    for b, table in enumerate(find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)):
+    species_index, grid = losses.index_of(species), losses.grid
+    expected = np.zeros((len(species_index), len(losses.species), grid.intervals), dtype=bool)
+    for b, table in enumerate(find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)):
         interval = np.floor(table.distances / grid.spacing).astype(int)
-        agents = np.broadcast_to(np.arange(len(kinds))[:, None], interval.shape)
+        agents = np.broadcast_to(np.arange(len(species_index))[:, None], interval.shape)
         there = table.indices != agents
         expected[agents[there], b, interval[there]] = True
     assert study.visited.shape == (len(losses.species), *expected.shape[1:])
     for a, of_a in enumerate(study.visited):
-        np.testing.assert_array_equal(of_a >= 0, expected[kinds == a].any(axis=0))
+        np.testing.assert_array_equal(of_a >= 0, expected[species_index == a].any(axis=0))
         for b, interval in zip(*np.nonzero(of_a >= 0), strict=True):
             atom = of_a[b, interval]
-            assert kinds[atom] == a
+            assert species_index[atom] == a
             assert expected[atom, b, interval]
     assert study.visited.min() == -1
     return True

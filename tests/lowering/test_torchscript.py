@@ -112,28 +112,28 @@ def test_atoms_without_neighbours_of_a_species_or_of_any(form, precision, tolera
         assert energy == pytest.approx(expected.energy, abs=tolerance)
 
 
-def pair_set(pairs, kinds=None):
+def pair_set(pairs, species_index=None):
     i, j, d = (x.numpy() for x in pairs)
-    kinds = np.zeros(int(j.max()) + 1, dtype=int) if kinds is None else kinds
-    assert (np.diff(i * (kinds.max() + 1) + kinds[j]) >= 0).all()
+    species_index = np.zeros(int(j.max()) + 1, dtype=int) if species_index is None else species_index
+    assert (np.diff(i * (species_index.max() + 1) + species_index[j]) >= 0).all()
     order = np.lexsort((j, i))
     return i[order], j[order], d[:, order].T
 
 
-def kinds_of(positions, n_species=1):
+def species_index_of(positions, n_species=1):
     """Species of atoms, in ascending order, as the pair search wants them."""
     return torch.tensor(np.sort(np.arange(len(positions)) % n_species))
 
 
 def every_pair(positions, box, n_species=1, chunk=100):
-    kinds = kinds_of(positions, n_species)
-    pairs = find_pairs(positions, box, 0.5, kinds, n_species, cells_from=10_000, chunks=(chunk, chunk))
-    return pair_set(pairs, kinds.numpy())
+    species_index = species_index_of(positions, n_species)
+    pairs = find_pairs(positions, box, 0.5, species_index, n_species, cells_from=10_000, chunks=(chunk, chunk))
+    return pair_set(pairs, species_index.numpy())
 
 
 def cell_pairs(positions, box, n_species=1, chunk=100):
-    kinds = kinds_of(positions, n_species)
-    return pair_set(pairs_from_cells(positions, box, 0.5, kinds, n_species, chunk), kinds.numpy())
+    species_index = species_index_of(positions, n_species)
+    return pair_set(pairs_from_cells(positions, box, 0.5, species_index, n_species, chunk), species_index.numpy())
 
 
 def far_outside(positions, cell, seed=0):

@@ -17,7 +17,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 
 def structure(frames: Frames, n_blocks: int = 5, r_max: float | None = 0.55, bond: float = 0.12) -> Structure:
     trajectory = Trajectory.from_frames(frames)
-    lengths = {("H", "O"): bond} if "O" in frames.kinds else {}
+    lengths = {("H", "O"): bond} if "O" in frames.distinct_species else {}
     return measure(trajectory, Bonds.found(trajectory, lengths), n_blocks, r_max, progress=False)
 
 

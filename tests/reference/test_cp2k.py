@@ -64,7 +64,7 @@ def test_the_cell_of_every_frame_is_that_of_its_step() -> None:
 
 def test_bundled_water() -> None:
     frames = read_cp2k(EXAMPLES / "water64-cnnp")
-    assert (len(frames), frames.n_atoms, frames.kinds) == (981, 192, ("H", "O"))
+    assert (len(frames), frames.n_atoms, frames.distinct_species) == (981, 192, ("H", "O"))
     assert frames.forces is not None
     assert frames.cells is not None
     np.testing.assert_allclose(frames.cells, np.tile(1.2429425 * np.eye(3), (981, 1, 1)))

@@ -1,4 +1,4 @@
-"""The CP2K input: cells, units, kinds, directives."""
+"""The CP2K input: cells, units, &KIND, directives."""
 
 from pathlib import Path
 
@@ -78,8 +78,8 @@ def test_no_boundaries(tmp_path: Path) -> None:
 
 
 def test_kinds_name_elements_and_masses(tmp_path: Path) -> None:
-    kinds = "&KIND OW\nELEMENT O\n&END KIND\n&KIND D\nELEMENT H\nMASS 2.014\n&END KIND"
-    read = parsed(tmp_path, kinds)
+    sections = "&KIND OW\nELEMENT O\n&END KIND\n&KIND D\nELEMENT H\nMASS 2.014\n&END KIND"
+    read = parsed(tmp_path, sections)
     assert [read.element(label) for label in ("OW", "D", "ow", "Na1", "CL")] == ["O", "H", "O", "Na", "Cl"]
     assert read.mass("D") == 2.014
     assert read.mass("H") == 2.014

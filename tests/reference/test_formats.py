@@ -1,4 +1,4 @@
-"""Extended XYZ and the one door for all kinds of data; the summary of what was read."""
+"""Extended XYZ and the one door for every format; the summary of what was read."""
 
 import json
 from pathlib import Path

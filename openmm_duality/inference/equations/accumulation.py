@@ -103,10 +103,10 @@ def accumulate(
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
     with bar:
         for data, count in zip(sets, counts, strict=True):
-            kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
+            species_index = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
             name = composition(data.frames.species)
             constant = list(zeros).index(name) if name in zeros else None
-            found = on_all_cores(partial(sample_rows, design, kinds, constant), samples(data.frames))
+            found = on_all_cores(partial(sample_rows, design, species_index, constant), samples(data.frames))
             begun = time.perf_counter()
             for number, (sample, rows, energy) in enumerate(found):
                 ready = time.perf_counter()
@@ -115,7 +115,7 @@ def accumulate(
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
                 block = part_of(number, count, n_parts)
                 for mine, problem, x in zip(parts, layout.problems, rows, strict=True):
-                    agents = np.isin(kinds, problem)
+                    agents = np.isin(species_index, problem)
                     x = x.reshape(-1, layout.size(problem))
                     mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy is not None and sample.energy is not None:
@@ -130,14 +130,14 @@ def accumulate(
 
 
 def sample_rows(
-    design: Design, kinds: IntArray, constant: int | None, sample: Sample
+    design: Design, species_index: IntArray, constant: int | None, sample: Sample
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
     """The sample, its rows of every problem, averaged over its configurations, and that of its energy."""
     total: list[FloatArray] = []
     for share, positions, cell in sample.configurations:
-        parts = [share * part for part in design.rows(positions, cell, kinds)]
+        parts = [share * part for part in design.rows(positions, cell, species_index)]
         total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
     if constant is None or sample.energy is None:
         return sample, total, None
     _, positions, cell = sample.configurations[0]
-    return sample, total, energy_row(design, positions, cell, kinds, constant)
+    return sample, total, energy_row(design, positions, cell, species_index, constant)

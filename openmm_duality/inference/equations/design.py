@@ -37,7 +37,7 @@ class Design:
         layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
 
-    def rows(self, positions: FloatArray, cell: FloatArray | None, kinds: IntArray) -> list[FloatArray]:
+    def rows(self, positions: FloatArray, cell: FloatArray | None, species_index: IntArray) -> list[FloatArray]:
         """The rows of every problem.
 
         Parameters
@@ -46,7 +46,7 @@ class Design:
             In nm.
         cell : array, shape (3, 3), or None
             In nm.
-        kinds : array of int, shape (N,)
+        species_index : array of int, shape (N,)
             Species index of every atom.
 
         Returns
@@ -56,57 +56,57 @@ class Design:
             (all N of them under `collective`), P its columns.
         """
         cutoff = self.pair_basis.grid.cutoff
-        tables = find_neighbours(positions, cell, kinds, self.layout.n_species, cutoff)
-        pair = self._pair_forces(tables, kinds)
+        tables = find_neighbours(positions, cell, species_index, self.layout.n_species, cutoff)
+        pair = self._pair_forces(tables, species_index)
         ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
-        fine = _Moments.of(self.basis, ranks, tables, kinds)
-        contracted = [self._contraction_forces(rank, fine, tables, kinds) for rank in ranks]
+        fine = _Moments.of(self.basis, ranks, tables, species_index)
+        contracted = [self._contraction_forces(rank, fine, tables, species_index) for rank in ranks]
         if coupled:
-            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, kinds)
-            contracted.append(coupling_forces(self.layout, coarse, tables, kinds))
-        return [self._problem_rows(problem, pair, contracted, kinds) for problem in self.layout.problems]
+            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, species_index)
+            contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
+        return [self._problem_rows(problem, pair, contracted, species_index) for problem in self.layout.problems]
 
     def _problem_rows(
-        self, problem: tuple[int, ...], pair: FloatArray, contracted: list[list[FloatArray]], kinds: IntArray
+        self, problem: tuple[int, ...], pair: FloatArray, contracted: list[list[FloatArray]], species_index: IntArray
     ) -> FloatArray:
         layout = self.layout
         collective = layout.gradient == "collective"
         columns = []
         for a, b in layout.pairs(problem):
-            block = np.zeros((len(kinds), 3, layout.n_pair))
-            block[kinds == a] = pair[kinds == a, b]
+            block = np.zeros((len(species_index), 3, layout.n_pair))
+            block[species_index == a] = pair[species_index == a, b]
             if collective:
-                block[kinds == b] = pair[kinds == b, a]
+                block[species_index == b] = pair[species_index == b, a]
                 block *= 2.0  # the neighbour's loss holds the same function of the same distance
             columns.append(block)
         columns += [by_species[a] for a in problem for by_species in contracted]
-        columns.append(np.zeros((len(kinds), 3, layout.n_constants)))
+        columns.append(np.zeros((len(species_index), 3, layout.n_constants)))
         rows = np.concatenate(columns, axis=-1)
-        return rows if collective else rows[kinds == problem[0]]
+        return rows if collective else rows[species_index == problem[0]]
 
-    def _pair_forces(self, tables: list[NeighbourTable], kinds: IntArray) -> FloatArray:
+    def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
         """Σ_s f_n' u, shape (N, S, 3, n_p)."""
         forces = []
         for b, table in enumerate(tables):
-            _, slope = self.pair_basis.evaluate(table.distances, kinds, b)
+            _, slope = self.pair_basis.evaluate(table.distances, species_index, b)
             forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
         return np.stack(forces, axis=1)
 
     def _contraction_forces(
-        self, rank: int, found: _Moments, tables: list[NeighbourTable], kinds: IntArray
+        self, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
     ) -> list[FloatArray]:
         """Force per unit W^l_Aab for every species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
         n, width = self.basis.size, self.layout.n_species * self.basis.size
         m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
         result = []
         for a in range(self.layout.n_species):
-            product = np.zeros((len(kinds), 3, width, width))
-            of_a = kinds == a
+            product = np.zeros((len(species_index), 3, width, width))
+            of_a = species_index == a
             product[of_a] = own[of_a] @ m[of_a, None].swapaxes(-1, -2)
             if self.layout.gradient == "collective":
                 for b in range(self.layout.n_species):
                     # agents of species b as neighbours of agents of species a
-                    of_b = kinds == b
+                    of_b = species_index == b
                     k = derivatives[a][of_b]
                     around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
                     inner = k.shape[3] * k.shape[4]
@@ -131,8 +131,10 @@ class _Moments:
     derivatives: dict[int, list[FloatArray]]
 
     @classmethod
-    def of(cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], kinds: IntArray) -> _Moments:
-        radial = [basis.evaluate(table.distances, kinds, b) for b, table in enumerate(tables)]
+    def of(
+        cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], species_index: IntArray
+    ) -> _Moments:
+        radial = [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
         values: dict[int, FloatArray] = {}
         derivatives: dict[int, list[FloatArray]] = {}
         for rank in ranks:
@@ -149,7 +151,9 @@ class _Moments:
         return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
 
 
-def coupling_forces(layout: Layout, found: _Moments, tables: list[NeighbourTable], kinds: IntArray) -> list[FloatArray]:
+def coupling_forces(
+    layout: Layout, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
+) -> list[FloatArray]:
     """Force per unit C_Apq for every species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
     ranks, n = layout.form.coupled, layout.n_coarse
     phi = invariants(found.values, ranks)
@@ -161,12 +165,12 @@ def coupling_forces(layout: Layout, found: _Moments, tables: list[NeighbourTable
     slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i of the agent itself, (N, 3, Q)
     result = []
     for a in range(layout.n_species):
-        product = np.zeros((len(kinds), 3, phi.shape[1], phi.shape[1]))
-        of_a = kinds == a
+        product = np.zeros((len(species_index), 3, phi.shape[1], phi.shape[1]))
+        of_a = species_index == a
         product[of_a] = slope[of_a][..., None] * phi[of_a][:, None, None, :]
         if layout.gradient == "collective":
             for b in range(layout.n_species):
-                of_b = kinds == b
+                of_b = species_index == b
                 around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
                 j = around.shape[1]
                 reaction = around.reshape(len(around), j, -1).swapaxes(1, 2) @ phi[tables[a].indices[of_b]]

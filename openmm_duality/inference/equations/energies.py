@@ -72,7 +72,7 @@ def energy_weight(relative: float, force_weights: FloatArray) -> float:
 
 
 def energy_row(
-    design: Design, positions: FloatArray, cell: FloatArray | None, kinds: IntArray, constant: int
+    design: Design, positions: FloatArray, cell: FloatArray | None, species_index: IntArray, constant: int
 ) -> FloatArray:
     """The sum of all losses per unit coefficient, shape (P,), for the one problem of `collective`.
 
@@ -83,30 +83,30 @@ def energy_row(
         In nm.
     cell : array, shape (3, 3), or None
         In nm.
-    kinds : array of int, shape (N,)
+    species_index : array of int, shape (N,)
         Species index of every atom.
     constant : int
         Which of the constants the composition has.
     """
     layout = design.layout
     (problem,) = layout.problems
-    tables = find_neighbours(positions, cell, kinds, layout.n_species, design.pair_basis.grid.cutoff)
+    tables = find_neighbours(positions, cell, species_index, layout.n_species, design.pair_basis.grid.cutoff)
     sums = np.stack(
-        [design.pair_basis.evaluate(t.distances, kinds, b)[0].sum(axis=1) for b, t in enumerate(tables)], axis=1
+        [design.pair_basis.evaluate(t.distances, species_index, b)[0].sum(axis=1) for b, t in enumerate(tables)], axis=1
     )
     columns = []
     for a, b in layout.pairs(problem):
-        one = sums[kinds == a, b].sum(axis=0)
-        columns.append(one if a == b else one + sums[kinds == b, a].sum(axis=0))
+        one = sums[species_index == a, b].sum(axis=0)
+        columns.append(one if a == b else one + sums[species_index == b, a].sum(axis=0))
 
     def found(basis: RadialBasis, ranks: tuple[int, ...]) -> dict[int, FloatArray]:
-        values = [basis.evaluate(t.distances, kinds, b)[0] for b, t in enumerate(tables)] if ranks else []
+        values = [basis.evaluate(t.distances, species_index, b)[0] for b, t in enumerate(tables)] if ranks else []
         return moments_by_rank(ranks, tables, values)
 
     fine = found(design.basis, layout.form.ranks)
     coarse = found(design.coarse, layout.form.all_ranks if layout.form.coupled else ())
     for a in problem:
-        of_a = kinds == a
+        of_a = species_index == a
         for m in fine.values():
             here = flat(m[of_a]).transpose(1, 0, 2).reshape(layout.n_species * layout.n, -1)
             columns.append(quadratic_columns(0.5 * here @ here.T, layout.triangle))

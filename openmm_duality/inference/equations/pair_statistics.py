@@ -46,7 +46,7 @@ def survey(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> Survey
     counts = np.zeros((s, s, grid.intervals))
     edges = np.linspace(0.0, grid.cutoff, grid.intervals + 1)
     for frames in data:
-        kinds = np.array([species.index(name) for name in frames.species])
+        species_index = np.array([species.index(name) for name in frames.species])
         for t in range(len(frames)):
             cell = frames.cell(t)
             check_cutoff(grid.cutoff, cell)
@@ -54,7 +54,10 @@ def survey(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> Survey
             _check_apart(frames, t, i, j, r)
             for a in range(s):
                 for b in range(a, s):
-                    of_pair = r[((kinds[i] == a) & (kinds[j] == b)) | ((kinds[i] == b) & (kinds[j] == a))]
+                    of_pair = r[
+                        ((species_index[i] == a) & (species_index[j] == b))
+                        | ((species_index[i] == b) & (species_index[j] == a))
+                    ]
                     shortest[a, b] = shortest[b, a] = min(shortest[a, b], of_pair.min(initial=np.inf))
                     counts[a, b] += np.histogram(of_pair, edges)[0]
                     counts[b, a] = counts[a, b]

@@ -15,7 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.targets import Sample, count_samples, samples
 from openmm_duality.inference.uncertainty.committee import NOMINAL
-from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
@@ -149,8 +149,10 @@ def calibration(
         np.concatenate(sigmas) / MEV_PER_ANGSTROM,
         np.array(species),
     )
-    kinds = [kind for kind in losses.species if (names == kind).any()]
-    return Calibration(sum(taken), {kind: SpeciesCalibration.of(e[names == kind], s[names == kind]) for kind in kinds})
+    species_index = [kind for kind in losses.species if (names == kind).any()]
+    return Calibration(
+        sum(taken), {kind: SpeciesCalibration.of(e[names == kind], s[names == kind]) for kind in species_index}
+    )
 
 
 def _compared(
@@ -160,6 +162,6 @@ def _compared(
     assert losses.committee is not None
     forces = np.zeros((1 + len(members), len(species), 3))
     for share, positions, cell in sample.configurations:
-        seen = Surroundings.of(losses, positions, species, cell)
+        seen = LocalEnvironments.of(losses, positions, species, cell)
         forces += share * np.array([seen.evaluate(one).forces for one in (losses, *members)])
     return forces[0] - sample.target, losses.committee.uncertainty(forces[1:], losses.index_of(species))

@@ -66,11 +66,11 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
             return without_committee(losses, "parts of the data do not determine the losses; a stronger ridge would")
         part = (last, len(inference.equations.parts[0]))
         seen = judged(inference.sets, inference.species, inference.design, mean, left_out, part)
-        errors, spreads, kinds = (np.concatenate(column) for column in zip(*seen, strict=True))
-        residual, scale = calibrate(errors, spreads, kinds, len(inference.species))
+        errors, spreads, species_index = (np.concatenate(column) for column in zip(*seen, strict=True))
+        residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
         unpacked = [inference.design.layout.unpack(solutions) for solutions in drawn]
     committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limits(seen, residual, scale))
-    told = {"members": asked, "blocks": len(used), "calibrated_on": {"block": last + 1, "agents": len(kinds)}}
+    told = {"members": asked, "blocks": len(used), "calibrated_on": {"block": last + 1, "agents": len(species_index)}}
     return replace(losses, committee=committee, metadata={**losses.metadata, "committee": told})
 
 
@@ -205,16 +205,16 @@ def judged(
     stacks = [np.column_stack([mean[k], *(m[k] for m in members)]) for k in range(len(layout.problems))]
     found = []
     for data in sets:
-        kinds = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
+        species_index = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
         count = count_samples(data.frames)
         inside = [number for number in range(count) if part_of(number, count, part[1]) == part[0]]
         every = max(1, len(inside) // _FRAMES)
         wanted = islice(samples(data.frames), inside[0], inside[-1] + 1, every) if inside else iter(())
-        for sample, rows, _ in on_all_cores(partial(sample_rows, design, kinds, None), wanted):
-            forces = np.empty((1 + len(members), len(kinds), 3))
+        for sample, rows, _ in on_all_cores(partial(sample_rows, design, species_index, None), wanted):
+            forces = np.empty((1 + len(members), len(species_index), 3))
             for problem, x, coefficients in zip(layout.problems, rows, stacks, strict=True):
-                forces[:, np.isin(kinds, problem)] = np.moveaxis(x @ coefficients, -1, 0)
-            found.append((forces[0] - sample.target, variance_of(forces[1:]), kinds))
+                forces[:, np.isin(species_index, problem)] = np.moveaxis(x @ coefficients, -1, 0)
+            found.append((forces[0] - sample.target, variance_of(forces[1:]), species_index))
     return found
 
 
@@ -222,7 +222,9 @@ def limits(seen: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatA
     """Limits of σ by species; one that no frame has gets the largest of the others."""
     found = np.zeros(len(residual))
     for a in range(len(residual)):
-        largest = [spreads[kinds == a].max() for _, spreads, kinds in seen if (kinds == a).any()]
+        largest = [
+            spreads[species_index == a].max() for _, spreads, species_index in seen if (species_index == a).any()
+        ]
         if largest:
             sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.array(largest))
             enough = len(sigma) >= _LEAST_FOR_A_TAIL
@@ -231,7 +233,7 @@ def limits(seen: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatA
 
 
 def calibrate(
-    errors: FloatArray, spreads: FloatArray, kinds: IntArray, n_species: int
+    errors: FloatArray, spreads: FloatArray, species_index: IntArray, n_species: int
 ) -> tuple[FloatArray, FloatArray]:
     """a_A and b_A of σ² = a² + b² s², shape (S,) each.
 
@@ -244,13 +246,13 @@ def calibrate(
         Of forces, in kJ/mol/nm.
     spreads : array, shape (M,)
         s² of the same agents.
-    kinds : array of int, shape (M,)
+    species_index : array of int, shape (M,)
     n_species : int
         S. A species without agents gets the numbers of all of them.
     """
     residual, scale = np.empty(n_species), np.empty(n_species)
     for a in range(n_species):
-        mine = kinds == a if (kinds == a).any() else np.ones(len(kinds), dtype=bool)
+        mine = species_index == a if (species_index == a).any() else np.ones(len(species_index), dtype=bool)
         squares, s2 = np.square(errors[mine]), spreads[mine]
         a2, b2 = _likeliest(squares.mean(axis=1), s2)
         factor = _balanced(np.sqrt(squares / (a2 + b2 * s2)[:, None]).ravel())

@@ -13,14 +13,14 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.pair_statistics import Survey, survey
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.uncertainty.tails import limit
-from openmm_duality.invariants.contractions import surroundings
-from openmm_duality.losses.domain import Domain, KnownSurroundings, mean_losses
-from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.invariants.contractions import environment_descriptors
+from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
-AGENTS = 40_000  # whose surroundings are looked at, at the most
+AGENTS = 40_000  # at most, whose local environments are described
 LEAST_VARIANCE = 1e-6  # of a principal component, as a share of the largest: below that is rounding
 RANGE = 5.0  # standard deviations; what varies further does so by rare events, and is scaled by its range
 BEYOND = 0.0075  # nm from a distance that occurred, up to which one counts as seen
@@ -37,7 +37,7 @@ class _Look:
 
     phi: FloatArray
     means: FloatArray
-    kinds: IntArray
+    species_index: IntArray
     block: int
 
 
@@ -58,10 +58,10 @@ def with_domain(losses: AgentLosses, sets: Sequence[DataSet], seen: Survey) -> A
     means = np.array([look.means for look in looks])
     domain = Domain(
         seen=_widened(seen.density > 0.0, round(BEYOND / losses.grid.spacing)),
-        surroundings=tuple(_known(looks, a) for a in range(len(losses.species))),
+        environments=tuple(_known(looks, a) for a in range(len(losses.species))),
         losses=np.stack([np.nanmean(means, axis=0), np.maximum(np.nanstd(means, axis=0), _LEAST)], axis=1),
         limit=LOSSES_LIMIT,
-        agents=float(np.mean([len(look.kinds) for look in looks])),
+        agents=float(np.mean([len(look.species_index) for look in looks])),
     )
     return replace(losses, domain=domain)
 
@@ -90,13 +90,13 @@ def with_wider_domain(losses: AgentLosses, before: AgentLosses, sets: Sequence[D
     levels[:, 1] = np.maximum(levels[:, 1], _ROOM * away / domain.limit)
     density = survey((s.frames for s in sets), losses.species, losses.grid).density
     seen = np.maximum(domain.seen, _widened(density > 0.0, round(BEYOND / losses.grid.spacing)))
-    surroundings = tuple(_wider(known, looks, a) for a, known in enumerate(domain.surroundings))
-    return replace(losses, domain=replace(domain, seen=seen, surroundings=surroundings, losses=levels))
+    environments = tuple(_wider(known, looks, a) for a, known in enumerate(domain.environments))
+    return replace(losses, domain=replace(domain, seen=seen, environments=environments, losses=levels))
 
 
-def _wider(known: KnownSurroundings, looks: Sequence[_Look], a: int) -> KnownSurroundings:
-    """The surroundings of a species, with components as wide as the agents of more frames are away along them."""
-    phi = np.concatenate([look.phi[look.kinds == a] for look in looks])
+def _wider(known: KnownEnvironments, looks: Sequence[_Look], a: int) -> KnownEnvironments:
+    """The local environments of a species, with components as wide as the agents of more frames are away along them."""
+    phi = np.concatenate([look.phi[look.species_index == a] for look in looks])
     if not len(phi):
         return known
     reach = np.abs((phi - known.centre) @ known.whitening).max(axis=0) / known.limit
@@ -116,14 +116,19 @@ def _looks(losses: AgentLosses, sets: Sequence[DataSet]) -> list[_Look]:
 
 def _look(losses: AgentLosses, place: tuple[Frames, int, int]) -> _Look:
     frames, t, block = place
-    seen = Surroundings.of(losses, frames.positions[t], frames.species, frames.cell(t))
-    phi = surroundings(seen.moments, losses.basis.size)
-    return _Look(phi, mean_losses(seen.evaluate(losses).losses, seen.kinds, len(losses.species)), seen.kinds, block)
+    seen = LocalEnvironments.of(losses, frames.positions[t], frames.species, frames.cell(t))
+    phi = environment_descriptors(seen.moments, losses.basis.size)
+    return _Look(
+        phi,
+        mean_losses(seen.evaluate(losses).losses, seen.species_index, len(losses.species)),
+        seen.species_index,
+        block,
+    )
 
 
-def _known(looks: Sequence[_Look], a: int) -> KnownSurroundings:
-    """The surroundings of a species, with a limit that frames stay within which the components were not taken from."""
-    mine = [(look.phi[look.kinds == a], look.block) for look in looks if (look.kinds == a).any()]
+def _known(looks: Sequence[_Look], a: int) -> KnownEnvironments:
+    """The local environments of a species, with a limit that frames stay within which the components were not taken from."""
+    mine = [(look.phi[look.species_index == a], look.block) for look in looks if (look.species_index == a).any()]
     largest = []
     for block in range(_BLOCKS):
         rest = [phi for phi, other in mine if other != block]
@@ -135,7 +140,7 @@ def _known(looks: Sequence[_Look], a: int) -> KnownSurroundings:
     return replace(found, limit=max(limit(np.array(largest)), RANGE) if largest else RANGE)
 
 
-def _components(phi: FloatArray) -> KnownSurroundings:
+def _components(phi: FloatArray) -> KnownEnvironments:
     """Principal components of invariants, shape (M, P); without a limit."""
     centre = phi.mean(axis=0)
     z = phi - centre
@@ -144,8 +149,8 @@ def _components(phi: FloatArray) -> KnownSurroundings:
     values, axes = np.linalg.eigh(z.T @ z / len(z))
     axes = axes[:, values > LEAST_VARIANCE * values[-1]]
     if not axes.size:  # one agent in one frame: no width is known
-        return KnownSurroundings(centre, np.zeros((len(centre), 1)), np.inf)
-    return KnownSurroundings(centre, axes / _scale(z @ axes) / scale[:, None], np.inf)
+        return KnownEnvironments(centre, np.zeros((len(centre), 1)), np.inf)
+    return KnownEnvironments(centre, axes / _scale(z @ axes) / scale[:, None], np.inf)
 
 
 def _scale(z: FloatArray) -> FloatArray:

@@ -21,7 +21,7 @@ from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 
 INPUTS = (
-    *("begin", "end", "atoms", "positions", "kinds", "box", "list", "offsets", "capacity", "intervals_of_grid"),
+    *("begin", "end", "atoms", "positions", "species_index", "box", "list", "offsets", "capacity", "intervals_of_grid"),
     *("table", "weights", "couplings", "places", "mirrors", "factors", "forces", "energy"),
 )
 
@@ -38,7 +38,7 @@ def arguments(shape: Shape) -> tuple[str, ...]:
     return (*INPUTS, *shape.work(1))
 
 
-class Surroundings:
+class EnvironmentKernel:
     """Writes what an agent sees: its neighbours, their geometry and its moments.
 
     Parameters
@@ -55,7 +55,7 @@ class Surroundings:
         self.shape = shape
         self.code = code = Code(module, name, names)
         self.positions = code.array("positions", DOUBLE)
-        self.kinds = code.array("kinds", I32)
+        self.species_index = code.array("species_index", I32)
         self.list = code.array("list", I32)
         self.offsets = code.array("offsets", I64)
         self.table = code.array("table", shape.real)
@@ -153,7 +153,7 @@ class Surroundings:
                 code.store(work["moments"], (m * shape.species + b) * shape.padded + begins, total.get())
 
 
-class AgentKernel(Surroundings):
+class AgentKernel(EnvironmentKernel):
     """Writes ``agents`` for one shape."""
 
     def __init__(self, module: ir.Module, shape: Shape) -> None:
@@ -169,7 +169,7 @@ class AgentKernel(Surroundings):
         energy = Variable(code, code.constant(DOUBLE, 0.0))
         begin = code.argument("begin")
         with code.loop(begin, code.argument("end")) as i:
-            kind = self.kinds[i].to(I64)
+            kind = self.species_index[i].to(I64)
             own = Variable(code, code.constant(shape.real, 0.0))
             bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
             count = Variable(code, code.integer(0))

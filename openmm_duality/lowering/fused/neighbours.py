@@ -88,7 +88,7 @@ def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -
 def find_candidates(
     positions: FloatArray,
     box: FloatArray | None,
-    kinds: IntArray,
+    species_index: IntArray,
     n_species: int,
     cutoff: float,
     skin: float,
@@ -101,7 +101,7 @@ def find_candidates(
     positions : array, shape (N, 3)
         Finite, wrapped or not.
     box : array, shape (3, 3), or None
-    kinds : array of int64, shape (N,)
+    species_index : array of int64, shape (N,)
         Species of every atom.
     n_species : int
     cutoff, skin : float
@@ -109,7 +109,7 @@ def find_candidates(
     """
     reach = reach_of(box, len(positions), cutoff, skin)
     cell, around = cells(positions, box, reach)
-    key = cell * n_species + kinds
+    key = cell * n_species + species_index
     order = np.argsort(key, kind="stable")
     bins = np.zeros(len(around) * n_species + 1, dtype=np.int32)
     np.cumsum(np.bincount(key, minlength=len(around) * n_species), out=bins[1:])

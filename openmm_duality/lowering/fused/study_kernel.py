@@ -15,13 +15,13 @@ from llvmlite import ir
 
 from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Value, Variable
 from openmm_duality.lowering.fused.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.kernel import Surroundings, spline
+from openmm_duality.lowering.fused.kernel import EnvironmentKernel, spline
 from openmm_duality.lowering.fused.members import MemberPolynomials
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import Shape
 
 INPUTS = (
-    *("begin", "end", "atoms", "positions", "kinds", "box", "list", "offsets", "capacity", "intervals_of_grid"),
+    *("begin", "end", "atoms", "positions", "species_index", "box", "list", "offsets", "capacity", "intervals_of_grid"),
     *("table", "weights", "couplings", "places", "mirrors", "factors", "order"),
     *("member_table", "member_weights", "member_couplings", "matches", "starts"),
     *("forces", "losses", "found", "visited"),
@@ -40,7 +40,7 @@ def arguments(shape: Shape) -> tuple[str, ...]:
     return (*INPUTS, *shape.study_work(1))
 
 
-class StudyKernel(Surroundings):
+class StudyKernel(EnvironmentKernel):
     """Writes ``study`` for one shape."""
 
     def __init__(self, module: ir.Module, shape: Shape) -> None:
@@ -62,7 +62,7 @@ class StudyKernel(Surroundings):
             code.store(self.forces, k, zero)
         begin, losses = code.argument("begin"), code.array("losses", DOUBLE)
         with code.loop(begin, code.argument("end")) as i:
-            kind, atom = self.kinds[i].to(I64), self.order[i]
+            kind, atom = self.species_index[i].to(I64), self.order[i]
             own = Variable(code, code.constant(shape.real, 0.0))
             bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
             count = Variable(code, code.integer(0))

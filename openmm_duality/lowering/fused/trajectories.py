@@ -63,13 +63,20 @@ class Trajectory:
         self._arranging = Arguments(ARRANGE)
         self._arranging.set(begin=0, end=atoms, order=found.order, scale=np.array([scale]), target=positions)
         self._arranging.set(reference=found.positions, limit=np.array([limit]), moved=self._moved)
-        kinds = follower.kinds[found.order].astype(np.int32)
+        species_index = follower.species_index[found.order].astype(np.int32)
         scaled = packed(None if self._box is None else self._box * scale)
         capacity = found.most + BLOCK
         self._calls = []
         for part in found.parts:
             call = Arguments(names)
-            call.set(begin=part.begin, end=part.end, atoms=atoms, positions=positions, kinds=kinds, box=scaled)
+            call.set(
+                begin=part.begin,
+                end=part.end,
+                atoms=atoms,
+                positions=positions,
+                species_index=species_index,
+                box=scaled,
+            )
             call.set(list=part.candidates, offsets=part.offsets, capacity=capacity)
             call.set(intervals_of_grid=follower.grid.intervals)
             call.set(**{name: aligned(size, kind) for name, (kind, size) in work(capacity).items()})
@@ -126,7 +133,7 @@ class Follower(ABC, Generic[Followed]):
     def __init__(
         self, losses: AgentLosses, species: Sequence[str], precision: str, threads: int | None, skin: float
     ) -> None:
-        self.kinds = losses.index_of(species)
+        self.species_index = losses.index_of(species)
         self.cutoff = losses.cutoff
         self.grid = losses.grid
         self.precision = check_precision(precision)
@@ -143,9 +150,9 @@ class Follower(ABC, Generic[Followed]):
     def _checked(self, positions: FloatArray) -> FloatArray:
         """Positions as the kernels read them; refused if they are not of these atoms."""
         positions = np.ascontiguousarray(positions, dtype=np.float64)
-        if positions.shape != (len(self.kinds), 3):
+        if positions.shape != (len(self.species_index), 3):
             raise DualityError(
-                f"the positions have the shape {positions.shape}, and the losses were lowered for {len(self.kinds)} "
+                f"the positions have the shape {positions.shape}, and the losses were lowered for {len(self.species_index)} "
                 "atoms; lower them for the species of this system"
             )
         return positions
@@ -161,7 +168,7 @@ class Follower(ABC, Generic[Followed]):
         found = find_candidates(
             positions * scale,
             None if box is None else np.asarray(box, dtype=np.float64) * scale,
-            self.kinds,
+            self.species_index,
             self._species,
             float(self.grid.intervals),
             self._skin,

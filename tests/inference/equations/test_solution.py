@@ -56,14 +56,14 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     n = 20
     species, positions = random_species(n), random_positions(n, CELL if cell is None else cell)
-    kinds = losses.index_of(species)
+    species_index = losses.index_of(species)
     layout = layout_of(losses)
-    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).rows(positions, cell, kinds)
+    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).rows(positions, cell, species_index)
     forces = np.zeros((n, 3))
     for problem, x, c in zip(
         layout.problems, rows, layout.pack(losses.pair_coefficients, losses.weights, losses.couplings), strict=True
     ):
-        forces[np.isin(kinds, problem)] = x @ c
+        forces[np.isin(species_index, problem)] = x @ c
     expected = evaluate_agents(losses, positions, species, cell).forces
     assert rms(forces - expected) < 1e-12 * rms(expected)
 
@@ -188,13 +188,13 @@ def test_survey_finds_the_shortest_distances_of_every_pair_of_species():
     assert np.isnan(seen.shortest[2]).all()  # xenon is not there
     shortest = {}
     for t in range(4):
-        x, kinds = frames.positions[t], np.array([SPECIES.index(s) for s in frames.species])
+        x, species_index = frames.positions[t], np.array([SPECIES.index(s) for s in frames.species])
         d = x[:, None] - x
         d -= np.round(d / np.diag(CELL)) * np.diag(CELL)
         r = np.linalg.norm(d, axis=-1) + np.eye(len(x))
         for a in range(2):
             for b in range(2):
-                least = r[np.ix_(kinds == a, kinds == b)].min()
+                least = r[np.ix_(species_index == a, species_index == b)].min()
                 shortest[a, b] = min(least, shortest.get((a, b), np.inf))
     for (a, b), r in shortest.items():
         assert seen.shortest[a, b] == pytest.approx(r)

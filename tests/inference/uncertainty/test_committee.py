@@ -165,10 +165,10 @@ def made(size, seed=0):
 
 
 def test_calibration_finds_what_made_normal_errors():
-    rng, s2, kinds = made(40_000)
+    rng, s2, species_index = made(40_000)
     a, b = np.array([3.0, 2.0]), np.array([1.0, 4.0])
-    sigma = np.sqrt(a[kinds] ** 2 + b[kinds] ** 2 * s2)
-    residual, scale = calibrate(sigma[:, None] * rng.normal(size=(len(s2), 3)), s2, kinds, 3)
+    sigma = np.sqrt(a[species_index] ** 2 + b[species_index] ** 2 * s2)
+    residual, scale = calibrate(sigma[:, None] * rng.normal(size=(len(s2), 3)), s2, species_index, 3)
     np.testing.assert_allclose(residual[:2], a, rtol=0.05)
     np.testing.assert_allclose(scale[:2], b, rtol=0.03)
     assert a.min() < residual[2] < a.max()  # no agents of its own: the numbers of all of them
@@ -177,12 +177,12 @@ def test_calibration_finds_what_made_normal_errors():
 
 @pytest.mark.parametrize("law", ["laplace", "student"])
 def test_calibration_gives_heavy_tails_the_shares_of_a_normal_law_as_nearly_as_can_be(law):
-    rng, s2, kinds = made(40_000)
+    rng, s2, species_index = made(40_000)
     shape = (len(s2), 3)
     noise = rng.laplace(size=shape) if law == "laplace" else rng.standard_t(3.0, size=shape)
     errors = np.sqrt(4.0 + 2.0 * s2)[:, None] * noise
-    residual, scale = calibrate(errors, s2, kinds, 2)
-    ratios = np.abs(errors) / np.sqrt(residual[kinds] ** 2 + scale[kinds] ** 2 * s2)[:, None]
+    residual, scale = calibrate(errors, s2, species_index, 2)
+    ratios = np.abs(errors) / np.sqrt(residual[species_index] ** 2 + scale[species_index] ** 2 * s2)[:, None]
     for k, nominal in enumerate(NOMINAL, 1):
         assert (ratios < k).mean() == pytest.approx(nominal, abs=0.04)
     np.testing.assert_allclose(scale / residual, np.sqrt(2.0 / 4.0), rtol=0.1)  # the ratio does not suffer
@@ -199,8 +199,8 @@ def test_calibration_with_members_that_agree_leaves_the_residual():
 def test_frames_too_few_for_a_tail_are_within_the_limit_by_far(frames):
     """The last block has two frames; that of another is often larger, and no reason for an alarm."""
     losses = infer(frames, settings=settings())
-    kinds = losses.index_of(frames.species)
+    species_index = losses.index_of(frames.species)
     for t in range(len(frames)):
         place = frames.positions[t], frames.species, frames.cell(t)
         forces = np.array([evaluate_agents(member, *place).forces for member in losses.members()])
-        assert (losses.committee.uncertainty(forces, kinds) < losses.committee.limit[kinds]).all()
+        assert (losses.committee.uncertainty(forces, species_index) < losses.committee.limit[species_index]).all()

@@ -42,14 +42,14 @@ def test_every_member_is_corrected_and_the_committee_knows_the_new_errors(base, 
         evaluate_agents(corrected, dear.positions[t], dear.species, dear.cell(t)).forces for t in range(len(dear))
     ]
     errors = np.array(forces) - dear.forces
-    kinds = corrected.index_of(dear.species)
+    species_index = corrected.index_of(dear.species)
     for a in range(len(corrected.species)):
         least = corrected.committee.residual[a]
-        assert least < 3.0 * rms(errors[:, kinds == a])
+        assert least < 3.0 * rms(errors[:, species_index == a])
         predicted = np.sqrt(
-            least**2 + corrected.committee.scale[a] ** 2 * np.mean(spreads(corrected, dear)[:, kinds == a] ** 2)
+            least**2 + corrected.committee.scale[a] ** 2 * np.mean(spreads(corrected, dear)[:, species_index == a] ** 2)
         )
-        assert 0.5 < predicted / rms(errors[:, kinds == a]) < 2.0
+        assert 0.5 < predicted / rms(errors[:, species_index == a]) < 2.0
 
 
 def test_members_that_agree_with_the_base_differ_by_the_dear_blocks_alone(base, dear):

@@ -11,9 +11,9 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import DataSet, infer
 from openmm_duality.inference.adding_frames import update
 from openmm_duality.inference.uncertainty.domain import BEYOND
-from openmm_duality.invariants.contractions import surroundings
+from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.invariants.neighbours import find_neighbours
-from openmm_duality.losses.evaluator import Surroundings
+from openmm_duality.losses.evaluator import LocalEnvironments
 from tests.systems import SPECIES, labelled, random_frames, random_losses
 from tests.water import liquid, small_water
 
@@ -31,23 +31,23 @@ SMALL = {
 
 def visited(losses, positions, species, cell):
     """The intervals of the grid where a distance occurs, by pair of species."""
-    kinds, grid = losses.index_of(species), losses.grid
+    species_index, grid = losses.index_of(species), losses.grid
     result = np.zeros((len(losses.species), len(losses.species), grid.intervals), dtype=bool)
-    for b, table in enumerate(find_neighbours(positions, cell, kinds, len(losses.species), losses.cutoff)):
+    for b, table in enumerate(find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)):
         i, slot = np.nonzero(table.distances < losses.cutoff)
-        result[kinds[i], b, (table.distances[i, slot] / grid.spacing).astype(int)] = True
+        result[species_index[i], b, (table.distances[i, slot] / grid.spacing).astype(int)] = True
     return result
 
 
-def familiarity(losses, positions, species, cell):
-    seen = Surroundings.of(losses, positions, species, cell)
-    phi = surroundings(seen.moments, losses.basis.size)
+def distances(losses, positions, species, cell):
+    seen = LocalEnvironments.of(losses, positions, species, cell)
+    phi = environment_descriptors(seen.moments, losses.basis.size)
     present = visited(losses, positions, species, cell)
-    return losses.domain.familiarity(phi, present, seen.evaluate(losses).losses, seen.kinds)
+    return losses.domain.distances(phi, present, seen.evaluate(losses).losses, seen.species_index)
 
 
 def known(found):
-    return not found.unseen.any() and found.surroundings.max() <= 1.0 and found.losses.max() <= 1.0
+    return not found.unseen.any() and found.environments.max() <= 1.0 and found.losses.max() <= 1.0
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def water():
 
 def test_held_out_frames_are_known(water):
     losses, test = water
-    found = [known(familiarity(losses, test.positions[t], test.species, test.cell(t))) for t in range(len(test))]
+    found = [known(domain_distances(losses, test.positions[t], test.species, test.cell(t))) for t in range(len(test))]
     assert all(found), found
 
 
@@ -78,7 +78,7 @@ def test_a_compressed_box_is_not(water):
     for factor, mine in foreign.items():
         for t in range(0, len(test), 2):
             positions, cell = compressed(test, t, factor)
-            mine.append(not known(familiarity(losses, positions, test.species, cell)))
+            mine.append(not known(domain_distances(losses, positions, test.species, cell)))
     assert not any(foreign[1.0])
     assert np.mean(foreign[0.95]) > 0.3
     assert all(foreign[0.93])
@@ -99,14 +99,14 @@ def test_a_squeezed_or_stretched_bond_is_not(water, length):
     losses, test = water
     for t in (0, 7, 14):
         for h in (1, 50, 100):
-            found = familiarity(losses, stretched(test, t, h, length), test.species, test.cell(t))
+            found = domain_distances(losses, stretched(test, t, h, length), test.species, test.cell(t))
             assert not known(found)
             if length < 0.16:  # no distance of covalent or hydrogen bonds
                 assert found.unseen[0, 1].any()
                 assert found.unseen[1, 0].any()
                 assert not found.unseen[1, 1].any()
-            else:  # one of hydrogen bonds, but no atom of water has such surroundings
-                assert found.surroundings.max() > 1.0
+            else:  # one of hydrogen bonds, but no atom of water is in such an environment
+                assert found.environments.max() > 1.0
 
 
 def test_distances_are_known_as_far_as_they_occurred_and_a_little_beyond():
@@ -133,13 +133,13 @@ def test_domains_of_few_frames_are_left_out_and_those_of_rare_species_are_no_obs
     frames = labelled(random_frames(12, n_atoms=14), truth)
     assert infer(frames[:9], **SMALL).domain is None
     assert infer(frames[:10], **SMALL).domain is not None
-    # one atom of the third species, in one frame: it has been seen, but no width of its surroundings
+    # one atom of the third species, in one frame: it has been seen, but no width of its environment
     rare = labelled(random_frames(1, n_atoms=3, species=SPECIES, seed=3, least=0.2), truth)
     assert rare.species.count("Xe") == 1
     losses = infer([DataSet(frames), DataSet(rare, name="rare")], **SMALL)
-    found = familiarity(losses, rare.positions[0], rare.species, rare.cell(0))
+    found = domain_distances(losses, rare.positions[0], rare.species, rare.cell(0))
     assert not found.unseen.any()
-    assert found.surroundings[rare.species.index("Xe")] <= 1.0
+    assert found.environments[rare.species.index("Xe")] <= 1.0
     assert np.isfinite(found.losses).all()
 
 
@@ -149,7 +149,7 @@ def test_every_training_frame_is_known_by_every_form():
     for form in ("pair", "quadratic", "moment", "coupled"):
         losses = infer(frames, **{**SMALL, "form": form, "coarse_functions": 1})
         for t in range(0, 16, 5):
-            assert known(familiarity(losses, frames.positions[t], frames.species, frames.cell(t)))
+            assert known(domain_distances(losses, frames.positions[t], frames.species, frames.cell(t)))
         assert json.dumps(losses.metadata)
 
 
@@ -162,7 +162,9 @@ def test_an_update_knows_its_new_frames_and_still_its_old_ones():
 
     def unknown(model, frames):
         count = range(0, len(frames), 3)
-        return sum(not known(familiarity(model, frames.positions[t], frames.species, frames.cell(t))) for t in count)
+        return sum(
+            not known(domain_distances(model, frames.positions[t], frames.species, frames.cell(t))) for t in count
+        )
 
     assert unknown(first, new) > 0
     assert unknown(updated, new) == unknown(updated, old) == 0
