@@ -114,7 +114,8 @@ class Guard:
         i = int(found.environments.argmax())
         if not found.environments[i] <= 1.0:
             alarms.append(
-                f"{self._named(i)}: local environment outside the training distribution ({found.environments[i]:.2f} × limit)"
+                f"{self._named(i)}: local environment outside the training distribution "
+                f"({found.environments[i]:.2f} × limit)"
             )
         for whose, away in zip((*names, "all agents"), found.losses, strict=True):
             if not away <= 1.0:

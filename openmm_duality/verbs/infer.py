@@ -155,9 +155,7 @@ def _lacking(losses: Any, members: int) -> list[str]:
         reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
         told.append(f"No uncertainty is predicted: {reason}.")
     if losses.domain is None:
-        told.append(
-            "No domain is known (fewer than ten frames), so local environments outside the training distribution will not be recognised."
-        )
+        told.append("No domain is known (fewer than ten frames), so no foreign local environment will be recognised.")
     return told
 
 

@@ -95,7 +95,7 @@ def with_wider_domain(losses: AgentLosses, before: AgentLosses, sets: Sequence[D
 
 
 def _wider(known: KnownEnvironments, looks: Sequence[_Look], a: int) -> KnownEnvironments:
-    """The local environments of a species, with components as wide as the agents of more frames are away along them."""
+    """The local environments of a species, with components widened to hold the agents of more frames."""
     phi = np.concatenate([look.phi[look.species_index == a] for look in looks])
     if not len(phi):
         return known
@@ -127,7 +127,7 @@ def _look(losses: AgentLosses, place: tuple[Frames, int, int]) -> _Look:
 
 
 def _known(looks: Sequence[_Look], a: int) -> KnownEnvironments:
-    """The local environments of a species, with a limit that frames stay within which the components were not taken from."""
+    """The local environments of a species, with a limit that frames left out of the components stay within."""
     mine = [(look.phi[look.species_index == a], look.block) for look in looks if (look.species_index == a).any()]
     largest = []
     for block in range(_BLOCKS):

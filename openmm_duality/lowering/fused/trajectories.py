@@ -152,8 +152,8 @@ class Follower(ABC, Generic[Followed]):
         positions = np.ascontiguousarray(positions, dtype=np.float64)
         if positions.shape != (len(self.species_index), 3):
             raise DualityError(
-                f"the positions have the shape {positions.shape}, and the losses were lowered for {len(self.species_index)} "
-                "atoms; lower them for the species of this system"
+                f"the positions have the shape {positions.shape}, and the losses were lowered for "
+                f"{len(self.species_index)} atoms; lower them for the species of this system"
             )
         return positions
 

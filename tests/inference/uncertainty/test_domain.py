@@ -39,7 +39,7 @@ def visited(losses, positions, species, cell):
     return result
 
 
-def distances(losses, positions, species, cell):
+def domain_distances(losses, positions, species, cell):
     seen = LocalEnvironments.of(losses, positions, species, cell)
     phi = environment_descriptors(seen.moments, losses.basis.size)
     present = visited(losses, positions, species, cell)
