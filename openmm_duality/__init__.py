@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
@@ -19,12 +19,12 @@ _ROOMS = {
         "DataSet",
         "ErrorTable",
         "Settings",
-        "calibration",
-        "correct",
+        "add_frames",
+        "assess_calibration",
         "evaluate",
+        "fit_delta",
         "infer",
         "learning_curve",
-        "update",
     ),
     "lowering": ("export_system", "export_torchscript", "lower"),
     "dynamics": (

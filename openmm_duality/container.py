@@ -39,8 +39,17 @@ def write_container(
         temporary.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
 
 
-def read_container(path: str | Path, kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+def read_container(
+    path: str | Path, kind: str, outdated: Mapping[str, str] | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """The arrays and the header of a file of a kind.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+    outdated : mapping of str to str, optional
+        From earlier kinds that are no longer read to what the user is told about them.
 
     Raises
     ------
@@ -52,6 +61,8 @@ def read_container(path: str | Path, kind: str) -> tuple[dict[str, npt.NDArray[A
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
                 found = metadata.get("format", "no format")
+                if found in (outdated or {}):
+                    raise DualityError(f"{path}: {(outdated or {})[found]}")
                 raise DualityError(f"{path}: expected a file of the format {kind!r}, found {found!r}")
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["header"])  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:

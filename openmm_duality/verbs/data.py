@@ -60,7 +60,7 @@ def evaluate(
     click.echo(str(table))
     figures = table.to_dict()
     if losses.committee is not None:
-        judged = duality.calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
+        judged = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
         click.echo(f"\n{judged}")
         figures["calibration"] = judged.to_dict()
         if figure is not None:
