@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from openmm_duality.cp2k.distorting import Distortion, distort
 from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.cp2k.inputs import Job
@@ -25,7 +23,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, lock
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames, evenly_spaced
-from openmm_duality.schema import build, key, nested, several, whole, word
+from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
 
 _RECORD, _DONE, _LOCK = "reference.json", "done.json", ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -45,9 +43,9 @@ class Labelling:
         Not the frames themselves are labelled but distorted ones made from them.
     """
 
-    data: str = field(metadata=key(word))
-    frames: int | None = field(metadata=key(whole(1)), default=None)
-    distort: tuple[Distortion, ...] = field(metadata=key(several(nested(Distortion))), default=())
+    data: str = field(metadata=key(text))
+    frames: int | None = field(metadata=key(integer(1)), default=None)
+    distort: tuple[Distortion, ...] = field(metadata=key(tuple_of(nested(Distortion))), default=())
 
 
 def _name(value: Any, what: str) -> str:
@@ -87,10 +85,10 @@ class Campaign:
     """
 
     method: Method = field(metadata=key(read_method))
-    tasks: tuple[Task, ...] = field(metadata=key(several(nested(Task))))
-    seed: int = field(metadata=key(whole(1)), default=1)
-    processes: int = field(metadata=key(whole(1)), default=1)
-    threads: int = field(metadata=key(whole(1)), default=1)
+    tasks: tuple[Task, ...] = field(metadata=key(tuple_of(nested(Task))))
+    seed: int = field(metadata=key(integer(1)), default=1)
+    processes: int = field(metadata=key(integer(1)), default=1)
+    threads: int = field(metadata=key(integer(1)), default=1)
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -137,7 +135,7 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
         or one whose configuration or data were different.
     """
     config, folder = Path(config), Path(folder)
-    content = _load(config)
+    content = load_yaml(config)
     try:
         campaign = build(Campaign, content, "reference")
     except DualityError as error:
@@ -197,13 +195,6 @@ def _carry_out(
     with atomic_write(done) as temporary:
         temporary.write_text(json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
     return frames, refused
-
-
-def _load(config: Path) -> Any:
-    try:
-        return yaml.safe_load(config.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DualityError(f"{config}: cannot be read as YAML ({' '.join(str(error).split())})") from None
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, compone
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
-from openmm_duality.schema import key, nested, quantity, several, span, whole, word
+from openmm_duality.schema import integer, interval, key, nested, quantity, text, tuple_of
 
 _TRIES = 100
 
@@ -78,9 +78,9 @@ class Stretched:
         Which bonds; all by default.
     """
 
-    factor: tuple[float, float] = field(metadata=key(span()))
-    molecules: int = field(metadata=key(whole(1)))
-    bond: tuple[str, str] | None = field(metadata=key(several(word, 2)), default=None)
+    factor: tuple[float, float] = field(metadata=key(interval()))
+    molecules: int = field(metadata=key(integer(1)))
+    bond: tuple[str, str] | None = field(metadata=key(tuple_of(text, 2)), default=None)
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
         """Change the body."""
@@ -100,7 +100,7 @@ class Bent:
     """Angles between two bonds of an atom changed by up to `angle` degrees, one in each of so many molecules."""
 
     angle: float = field(metadata=key(quantity()))
-    molecules: int = field(metadata=key(whole(1)))
+    molecules: int = field(metadata=key(integer(1)))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
         """Change the body."""
@@ -120,7 +120,7 @@ class Bent:
 class Rotated:
     """So many molecules turned about their centres of mass, by up to `angle` degrees about random axes."""
 
-    molecules: int = field(metadata=key(whole(1)))
+    molecules: int = field(metadata=key(integer(1)))
     angle: float = field(metadata=key(quantity()), default=180.0)
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
@@ -148,9 +148,9 @@ class Pushed:
         How many pairs of a frame.
     """
 
-    between: tuple[str, str] = field(metadata=key(several(word, 2)))
-    distance: tuple[float, float] = field(metadata=key(span(unit.nanometer)))
-    pairs: int = field(metadata=key(whole(1)))
+    between: tuple[str, str] = field(metadata=key(tuple_of(text, 2)))
+    distance: tuple[float, float] = field(metadata=key(interval(unit.nanometer)))
+    pairs: int = field(metadata=key(integer(1)))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
         """Change the body."""
@@ -202,7 +202,7 @@ class Distortion:
         Atoms of different molecules come no closer, in nm; a frame in which they would is drawn again.
     """
 
-    frames: int = field(metadata=key(whole(1)))
+    frames: int = field(metadata=key(integer(1)))
     stretched: Stretched | None = field(metadata=key(nested(Stretched)), default=None)
     bent: Bent | None = field(metadata=key(nested(Bent)), default=None)
     rotated: Rotated | None = field(metadata=key(nested(Rotated)), default=None)

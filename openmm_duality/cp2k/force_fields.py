@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from math import ceil
-from typing import Any
 
 import numpy as np
 from openmm import unit
@@ -14,7 +13,7 @@ from openmm import unit
 from openmm_duality.cp2k.writing import section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.schema import key, nested, quantity, several, word
+from openmm_duality.schema import key, mapping_of, nested, quantity, text, tuple_of
 from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE
 
 _ENERGY = unit.kilojoule_per_mole
@@ -51,6 +50,7 @@ class Buckingham:
         ]
 
 
+_CHARGES = mapping_of(quantity(positive=False), "the charge of every species")
 _PAIRS = {"lennard_jones": "LENNARD-JONES", "buckingham": "WILLIAMS"}
 
 
@@ -58,7 +58,7 @@ _PAIRS = {"lennard_jones": "LENNARD-JONES", "buckingham": "WILLIAMS"}
 class Pair:
     """The potential between two species: one of the two."""
 
-    species: tuple[str, str] = field(metadata=key(several(word, 2)))
+    species: tuple[str, str] = field(metadata=key(tuple_of(text, 2)))
     lennard_jones: LennardJones | None = field(metadata=key(nested(LennardJones)), default=None)
     buckingham: Buckingham | None = field(metadata=key(nested(Buckingham)), default=None)
 
@@ -77,7 +77,7 @@ class Pair:
 class Bond:
     """½ k (r − r₀)²; k in kJ/mol/nm², r₀ in nm. Bonds are found by CP2K from the distances of the start."""
 
-    species: tuple[str, str] = field(metadata=key(several(word, 2)))
+    species: tuple[str, str] = field(metadata=key(tuple_of(text, 2)))
     k: float = field(metadata=key(quantity(_ENERGY / unit.nanometer**2)))
     length: float = field(metadata=key(quantity(unit.nanometer)))
 
@@ -92,7 +92,7 @@ class Bond:
 class Angle:
     """½ k (θ − θ₀)²; the middle species in the middle, k in kJ/mol/rad², θ₀ in degrees."""
 
-    species: tuple[str, str, str] = field(metadata=key(several(word, 3)))
+    species: tuple[str, str, str] = field(metadata=key(tuple_of(text, 3)))
     k: float = field(metadata=key(quantity(_ENERGY)))
     angle: float = field(metadata=key(quantity()))
 
@@ -118,10 +118,10 @@ class Classical:
         Of the pair potentials and of the real part of the Ewald sum, in nm.
     """
 
-    pairs: tuple[Pair, ...] = field(metadata=key(several(nested(Pair))))
-    charges: dict[str, float] = field(metadata=key(lambda value, name: _charges(value, name)), default_factory=dict)
-    bonds: tuple[Bond, ...] = field(metadata=key(several(nested(Bond))), default=())
-    angles: tuple[Angle, ...] = field(metadata=key(several(nested(Angle))), default=())
+    pairs: tuple[Pair, ...] = field(metadata=key(tuple_of(nested(Pair))))
+    charges: dict[str, float] = field(metadata=key(_CHARGES), default_factory=dict)
+    bonds: tuple[Bond, ...] = field(metadata=key(tuple_of(nested(Bond))), default=())
+    angles: tuple[Angle, ...] = field(metadata=key(tuple_of(nested(Angle))), default=())
     cutoff: float = field(metadata=key(quantity(unit.nanometer)), default=0.9)
     iterates = False
 
@@ -177,10 +177,3 @@ class Classical:
             f"RCUT [angstrom] {self.cutoff / ANGSTROM:.12g}",
             f"GMAX {' '.join(map(str, mesh))}",
         ]
-
-
-def _charges(value: Any, name: str) -> dict[str, float]:
-    if not isinstance(value, Mapping):
-        raise DualityError(f"{name}: expected the charge of every species, got {value!r}")
-    read = quantity(positive=False)
-    return {word(kind, name): read(charge, f"{name} of {kind}") for kind, charge in value.items()}

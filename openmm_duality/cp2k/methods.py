@@ -10,7 +10,7 @@ from openmm_duality.cp2k.force_fields import Classical
 from openmm_duality.cp2k.writing import section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.schema import build, key, one_of, quantity, whole, word
+from openmm_duality.schema import build, integer, key, one_of, quantity, text
 
 _FUNCTIONALS: dict[str, tuple[list[str], str, str]] = {
     # lines of &XC_FUNCTIONAL, name among the parameters of D3, family of the pseudopotentials
@@ -52,8 +52,8 @@ class Network:
         How many of them.
     """
 
-    model: str = field(metadata=key(word), default="NNP/bulkH2O-jcp2020-cnnp")
-    members: int = field(metadata=key(whole(1)), default=8)
+    model: str = field(metadata=key(text), default="NNP/bulkH2O-jcp2020-cnnp")
+    members: int = field(metadata=key(integer(1)), default=8)
     iterates = False
     bonded = False
 
@@ -97,13 +97,13 @@ class Dft:
 
     functional: str = field(metadata=key(one_of(*_FUNCTIONALS)), default="PBE")
     dispersion: str = field(metadata=key(one_of(*_DISPERSION, "none")), default="D3")
-    basis: str = field(metadata=key(word), default="DZVP-MOLOPT-SR-GTH")
+    basis: str = field(metadata=key(text), default="DZVP-MOLOPT-SR-GTH")
     cutoff: float = field(metadata=key(quantity()), default=400.0)
     relative_cutoff: float = field(metadata=key(quantity()), default=50.0)
     eps_scf: float = field(metadata=key(quantity()), default=1e-6)
-    max_scf: int = field(metadata=key(whole(1)), default=30)
-    charge: int = field(metadata=key(lambda value, name: _integer(value, name)), default=0)
-    multiplicity: int = field(metadata=key(whole(1)), default=1)
+    max_scf: int = field(metadata=key(integer(1)), default=30)
+    charge: int = field(metadata=key(integer()), default=0)
+    multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
     bonded = False
 
@@ -153,9 +153,9 @@ class Xtb:
     """
 
     eps_scf: float = field(metadata=key(quantity()), default=1e-6)
-    max_scf: int = field(metadata=key(whole(1)), default=50)
-    charge: int = field(metadata=key(lambda value, name: _integer(value, name)), default=0)
-    multiplicity: int = field(metadata=key(whole(1)), default=1)
+    max_scf: int = field(metadata=key(integer(1)), default=50)
+    charge: int = field(metadata=key(integer()), default=0)
+    multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
     bonded = False
 
@@ -198,12 +198,6 @@ def read_method(content: Any, what: str = "method") -> Method:
         raise DualityError(f"{what}: expected one of {', '.join(METHODS)}, or keys with such a 'name', got {content!r}")
     rest = {k: value for k, value in entries.items() if k != "name"}
     return build(METHODS[entries["name"]], rest, f"{what} {entries['name']}")
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DualityError(f"{name}: expected a whole number, got {value!r}")
-    return value
 
 
 def _electrons(charge: int, multiplicity: int) -> list[str]:

@@ -32,7 +32,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.reference.cp2k_input import read_input
 from openmm_duality.reference.frames import Frames
-from openmm_duality.schema import flag, key, one_of, quantity, whole
+from openmm_duality.schema import boolean, integer, key, one_of, quantity
 from openmm_duality.units import ANGSTROM
 
 _ENERGY_COLUMNS = 7
@@ -68,15 +68,15 @@ class Sampling:
     """
 
     start: Structure = field(metadata=key(lambda value, name: read_structure(value)))
-    steps: int = field(metadata=key(whole(1)))
+    steps: int = field(metadata=key(integer(1)))
     ensemble: str = field(metadata=key(one_of("NVT", "NVE")), default="NVT")
     temperature: float = field(metadata=key(quantity(unit.kelvin)), default=300.0)
     timestep: float = field(metadata=key(quantity(unit.picosecond)), default=0.0005)
-    write_every: int = field(metadata=key(whole(1)), default=40)
+    write_every: int = field(metadata=key(integer(1)), default=40)
     time_constant: float = field(metadata=key(quantity(unit.picosecond)), default=0.1)
     bath: str = field(metadata=key(one_of("global", "massive")), default="global")
     discard: float = field(metadata=key(quantity(unit.picosecond, positive=False)), default=0.0)
-    velocities: bool = field(metadata=key(flag), default=False)
+    velocities: bool = field(metadata=key(boolean), default=False)
 
     def __post_init__(self) -> None:
         if self.steps % self.write_every:

@@ -14,7 +14,7 @@ from openmm_duality.files import provenance
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
-from openmm_duality.schema import Converter, build, key, one_of, quantity, several, whole, word
+from openmm_duality.schema import build, integer, key, one_of, quantity, text, tuple_of
 from openmm_duality.units import ANGSTROM
 
 _TURNS = 100  # orientations tried of every molecule
@@ -25,15 +25,6 @@ def _density(value: Any, name: str) -> float:
     """In g/cm³, as densities of liquids are always given."""
     grams: float = quantity()(value, name)
     return grams * 602.214076  # dalton/nm³
-
-
-def _frame(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DualityError(f"{name}: expected the number of a frame, got {value!r}")
-    return value
-
-
-_copies: Converter = several(whole(1), 3)
 
 
 @dataclass(frozen=True)
@@ -57,16 +48,16 @@ class Structure:
         Along a, b and c.
     """
 
-    path: str | None = field(metadata=key(word), default=None)
-    frame: int = field(metadata=key(_frame), default=-1)
-    cell: tuple[float, ...] | None = field(metadata=key(several(quantity(unit.nanometer), 3)), default=None)
+    path: str | None = field(metadata=key(text), default=None)
+    frame: int = field(metadata=key(integer()), default=-1)
+    cell: tuple[float, ...] | None = field(metadata=key(tuple_of(quantity(unit.nanometer), 3)), default=None)
     crystal: str | None = field(metadata=key(one_of(*_CRYSTALS)), default=None)
-    formula: str | None = field(metadata=key(word), default=None)
+    formula: str | None = field(metadata=key(text), default=None)
     constant: float | None = field(metadata=key(quantity(unit.nanometer)), default=None)
-    molecule: str | None = field(metadata=key(word), default=None)
-    number: int | None = field(metadata=key(whole(1)), default=None)
+    molecule: str | None = field(metadata=key(text), default=None)
+    number: int | None = field(metadata=key(integer(1)), default=None)
     density: float | None = field(metadata=key(_density), default=None)
-    copies: tuple[int, ...] = field(metadata=key(_copies), default=(1, 1, 1))
+    copies: tuple[int, ...] = field(metadata=key(tuple_of(integer(1), 3)), default=(1, 1, 1))
 
     def __post_init__(self) -> None:
         needs = {"path": (), "crystal": ("formula", "constant"), "molecule": ("number", "density")}
