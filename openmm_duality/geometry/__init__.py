@@ -11,7 +11,7 @@ from openmm_duality.geometry.molecules import (
     make_whole,
     molecular_forces,
 )
-from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.geometry.pairs import pair_vectors_within, pairs_within
 
 __all__ = [
     "BondLengths",
@@ -27,6 +27,7 @@ __all__ = [
     "minimum_image",
     "molecular_forces",
     "openmm_form",
+    "pair_vectors_within",
     "pairs_within",
     "volume",
     "widths",
