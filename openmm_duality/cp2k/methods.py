@@ -1,4 +1,4 @@
-"""How CP2K shall compute forces: the methods of a configuration, and the ``&FORCE_EVAL`` each of them writes."""
+"""Methods by which CP2K computes forces, and the ``&FORCE_EVAL`` of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openmm_duality.cp2k.force_fields import Classical
 from openmm_duality.cp2k.writing import section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.schema import build, key, one_of, quantity, whole, word
+from openmm_duality.schema import build, integer, key, one_of, quantity, text
 
 _FUNCTIONALS: dict[str, tuple[list[str], str, str]] = {
     # lines of &XC_FUNCTIONAL, name among the parameters of D3, family of the pseudopotentials
@@ -22,7 +22,7 @@ _DISPERSION = {"D3": "DFTD3", "D3BJ": "DFTD3(BJ)"}
 
 
 class Method(Protocol):
-    """What a task needs of a method."""
+    """The interface of a method."""
 
     @property
     def iterates(self) -> bool:
@@ -52,13 +52,13 @@ class Network:
         How many of them.
     """
 
-    model: str = field(metadata=key(word), default="NNP/bulkH2O-jcp2020-cnnp")
-    members: int = field(metadata=key(whole(1)), default=8)
+    model: str = field(metadata=key(text), default="NNP/bulkH2O-jcp2020-cnnp")
+    members: int = field(metadata=key(integer(1)), default=8)
     iterates = False
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         members = [
             line for m in range(self.members) for line in section("MODEL", f"WEIGHTS {self.model}/nnp-{m + 1}/weights")
         ]
@@ -69,7 +69,7 @@ class Network:
         return ["METHOD NNP", *section("NNP", *files, *members)]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
 
 
@@ -97,18 +97,18 @@ class Dft:
 
     functional: str = field(metadata=key(one_of(*_FUNCTIONALS)), default="PBE")
     dispersion: str = field(metadata=key(one_of(*_DISPERSION, "none")), default="D3")
-    basis: str = field(metadata=key(word), default="DZVP-MOLOPT-SR-GTH")
+    basis: str = field(metadata=key(text), default="DZVP-MOLOPT-SR-GTH")
     cutoff: float = field(metadata=key(quantity()), default=400.0)
     relative_cutoff: float = field(metadata=key(quantity()), default=50.0)
     eps_scf: float = field(metadata=key(quantity()), default=1e-6)
-    max_scf: int = field(metadata=key(whole(1)), default=30)
-    charge: int = field(metadata=key(lambda value, name: _integer(value, name)), default=0)
-    multiplicity: int = field(metadata=key(whole(1)), default=1)
+    max_scf: int = field(metadata=key(integer(1)), default=30)
+    charge: int = field(metadata=key(integer()), default=0)
+    multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         lines, reference, _ = _FUNCTIONALS[self.functional]
         functional = section("XC_FUNCTIONAL", *lines)
         if self.dispersion != "none":
@@ -138,7 +138,7 @@ class Dft:
         ]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}", f"BASIS_SET {self.basis}", f"POTENTIAL {_FUNCTIONALS[self.functional][2]}"]
 
 
@@ -153,14 +153,14 @@ class Xtb:
     """
 
     eps_scf: float = field(metadata=key(quantity()), default=1e-6)
-    max_scf: int = field(metadata=key(whole(1)), default=50)
-    charge: int = field(metadata=key(lambda value, name: _integer(value, name)), default=0)
-    multiplicity: int = field(metadata=key(whole(1)), default=1)
+    max_scf: int = field(metadata=key(integer(1)), default=50)
+    charge: int = field(metadata=key(integer()), default=0)
+    multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         xtb = section("XTB", "DO_EWALD T", "CHECK_ATOMIC_CHARGES F")
         return [
             "METHOD Quickstep",
@@ -173,7 +173,7 @@ class Xtb:
         ]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
 
 
@@ -198,12 +198,6 @@ def read_method(content: Any, what: str = "method") -> Method:
         raise DualityError(f"{what}: expected one of {', '.join(METHODS)}, or keys with such a 'name', got {content!r}")
     rest = {k: value for k, value in entries.items() if k != "name"}
     return build(METHODS[entries["name"]], rest, f"{what} {entries['name']}")
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DualityError(f"{name}: expected a whole number, got {value!r}")
-    return value
 
 
 def _electrons(charge: int, multiplicity: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cells, pairs within a distance, connected parts: arrays only, no frames."""
+"""Cells, pairs within a distance, molecules as connected components: arrays only, no frames."""
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, volume, widths
@@ -11,7 +11,7 @@ from openmm_duality.geometry.molecules import (
     make_whole,
     molecular_forces,
 )
-from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.geometry.pairs import pair_vectors_within, pairs_within
 
 __all__ = [
     "BondLengths",
@@ -27,6 +27,7 @@ __all__ = [
     "minimum_image",
     "molecular_forces",
     "openmm_form",
+    "pair_vectors_within",
     "pairs_within",
     "volume",
     "widths",

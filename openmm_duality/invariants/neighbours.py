@@ -12,6 +12,7 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cutoff
+from openmm_duality.geometry.pairs import pair_vectors_within
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,12 @@ def find_neighbours(
     DualityError
         If the cutoff is beyond half the shortest width of the cell.
     """
-    from vesin import NeighborList  # imports torch where it is installed, which `import openmm_duality` must not
-
     check_cutoff(cutoff, cell)
-    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
-    box = np.zeros((3, 3)) if cell is None else cell
-    i, j, displacements, distances = search.compute(
-        points=np.ascontiguousarray(positions), box=box, periodic=cell is not None, quantities="ijDd"
-    )
-    i, j = i.astype(np.int64), j.astype(np.int64)
-    kind = species_index[j]
+    i, j, distances, displacements = pair_vectors_within(positions, cell, cutoff, full_list=True)
+    neighbour = species_index[j]
     return [
-        _padded(i[of_kind], j[of_kind], displacements[of_kind], distances[of_kind], len(positions), cutoff)
-        for of_kind in (kind == b for b in range(n_species))
+        _padded(i[chosen], j[chosen], displacements[chosen], distances[chosen], len(positions), cutoff)
+        for chosen in (neighbour == b for b in range(n_species))
     ]
 
 

@@ -92,7 +92,7 @@ def infer(
         resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
     sets, held_out = resolved.read()
     begin = time.perf_counter()
-    asked = {"test": held_out, "settings": resolved.settings, "progress": True}
+    asked: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
     if resolved.prior is not None:
         losses = _corrected(resolved, sets, held_out, check)
     elif check:

@@ -11,14 +11,13 @@ import openmm as mm
 import pytest
 from click.testing import CliRunner
 from openmm import unit
-from openmm_duality.geometry.openmm_cells import has_openmm_form, openmm_form
 from scipy.spatial.transform import Rotation
 
 from openmm_duality.cli import main
 from openmm_duality.dynamics import create_system, create_topology, read_start
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.cells import volume
+from openmm_duality.geometry.cells import has_openmm_form, openmm_form, volume
 from openmm_duality.losses import evaluate_agents
 from openmm_duality.reference.frames import Frames
 from tests.dynamics.systems import make_context
