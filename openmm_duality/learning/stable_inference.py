@@ -62,7 +62,7 @@ def infer_stable(
         As for `infer`; or if none of the short runs can be made.
     """
     measured = measurable(test)
-    chosen = settings if settings is not None else Settings.of(**choices)
+    chosen = settings if settings is not None else Settings.of(choices)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
     preferred: tuple[AgentLosses, list[Check]] | None = None

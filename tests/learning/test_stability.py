@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from openmm_duality.inference.inference import Inference
 
 from openmm_duality.dynamics.structures import read_start
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs
 from openmm_duality.inference import DataSet, Settings
-from openmm_duality.inference.inference import Inference
 from openmm_duality.learning import stable_inference as choosing
 from openmm_duality.learning.stability import SHAKEN, Check, check_stability, displaced, squeezed
 from tests.systems import labelled, random_frames, random_losses
@@ -68,7 +68,7 @@ def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
     """The checks themselves are tested above; here the one that passes is known."""
     train = labelled(random_frames(10, n_atoms=12), random_losses())
     start = read_start(train)
-    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings.of(**SMALL)).preferences[0]]
+    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings(**SMALL)).preferences[0]]
     stable = preferences[2]
 
     def known(losses, *_, **__):
