@@ -126,7 +126,7 @@ def molecular_forces(forces: FloatArray, molecules: Sequence[IntArray]) -> Float
 def component_labels(bonds: IntArray, n: int) -> IntArray:
     """The number of the connected part that each of n atoms is in, from bonds of shape (n_bonds, 2)."""
     graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
-    return np.asarray(csgraph.connectedcomponents(graph, directed=False)[1], dtype=np.int64)
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def components(bonds: IntArray, n: int) -> list[IntArray]:
