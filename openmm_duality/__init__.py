@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
+    "geometry": ("supercell",),
     "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
     "cp2k": ("run_reference",),
     "losses": ("AgentLosses", "evaluate_agents"),
@@ -39,9 +40,8 @@ _ROOMS = {
         "minimize",
         "read_start",
         "simulate",
-        "supercell",
     ),
-    "learning": ("Guard", "check_stability", "infer_stable"),
+    "learning": ("Monitor", "check_stability", "infer_stable"),
     "observables": ("Recompute", "compare", "read_dynamics"),
     "benchmark": ("format_costs", "measure_cost"),
     "report": ("write_report",),

@@ -1,7 +1,7 @@
 """Cells, pairs within a distance, connected parts: arrays only, no frames."""
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, volume, widths
+from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, supercell, volume, widths
 from openmm_duality.geometry.molecules import (
     BondLengths,
     bonded_pairs,
@@ -28,6 +28,7 @@ __all__ = [
     "molecular_forces",
     "openmm_form",
     "pairs_within",
+    "supercell",
     "volume",
     "widths",
 ]
