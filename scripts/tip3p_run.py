@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import openmm_duality as duality
-from openmm_duality.benchmark.tip3p import as_water, tip3p_system, tip3p_topology
+from openmm_duality.benchmark.water import as_water, tip3p_system, tip3p_topology
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps

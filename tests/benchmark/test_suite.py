@@ -1,4 +1,4 @@
-"""The benchmark as a whole: sizes, starts, what stands beside the models, and the command."""
+"""The benchmark as a whole: sizes, starts, the baselines, and the command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from openmm_duality.benchmark import Beside, Effort, measure_cost, read_sizes
+from openmm_duality.benchmark import Baselines, Effort, measure_cost, read_sizes
 from openmm_duality.benchmark.suite import copies_along
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
@@ -53,7 +53,7 @@ def test_something_other_than_water_is_timed_alone(tmp_path):
     with pytest.raises(DualityError, match="species"):
         measure_cost([model], sizes=[64], effort=QUICK)
     with pytest.raises(DualityError, match="something else"):
-        measure_cost([model], sizes=[20], start=start, effort=QUICK, beside=Beside(tip3p=True))
+        measure_cost([model], sizes=[20], start=start, effort=QUICK, baselines=Baselines(tip3p=True))
 
 
 def test_wrong_requests_are_refused_before_anything_is_timed(water, tmp_path):
@@ -72,9 +72,9 @@ def test_wrong_requests_are_refused_before_anything_is_timed(water, tmp_path):
 
 def test_cp2k_that_was_asked_for_and_is_missing_is_an_error(water, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    for beside in (Beside(cp2k=True), Beside(dft=True)):
+    for baselines in (Baselines(cp2k=True), Baselines(dft=True)):
         with pytest.raises(DualityError, match="CP2K is not installed"):
-            measure_cost([water], sizes=[30], beside=beside)
+            measure_cost([water], sizes=[30], baselines=baselines)
 
 
 def test_the_command(water, tmp_path):
