@@ -121,14 +121,14 @@ def read_sizes(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _platforms(asked: Sequence[str] | None) -> list[str]:
+def _platforms(requested: Sequence[str] | None) -> list[str]:
     known = installed_platforms()
-    if asked is None:
+    if requested is None:
         return [name for name in known if name != "Reference"]
-    for name in asked:
+    for name in requested:
         if name not in known:
             raise DualityError(f"platform: there is no {name!r} here, only {', '.join(known)}")
-    return list(asked)
+    return list(requested)
 
 
 def _starts_by_size(
@@ -169,7 +169,7 @@ def copies_along(copies: int) -> tuple[int, int, int]:
 
 
 def _available(baselines: Baselines, start: Start) -> tuple[bool, bool]:
-    """Whether TIP3P and CP2K's network are timed; what was asked for and cannot be is an error."""
+    """Whether TIP3P and CP2K's network are timed; a baseline that is requested and impossible is an error."""
     try:
         as_water(start)
     except DualityError as error:

@@ -29,13 +29,7 @@ _IN_MEMORY = ("Reference", "CPU")  # drivers of other platforms reserve address 
 
 
 class Worker:
-    """A worker process, as a context manager that ends it.
-
-    Raises
-    ------
-    DualityError
-        By `call`: if the command failed, or the process died.
-    """
+    """A worker process, as a context manager that ends it."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open for as long as the process is)
@@ -63,7 +57,13 @@ class Worker:
         self._errors.close()
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Send a command of `Commands`, and wait for the answer."""
+        """Send a command of `Commands`, and wait for the answer.
+
+        Raises
+        ------
+        DualityError
+            If the command failed, or the process died.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

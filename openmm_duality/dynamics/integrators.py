@@ -5,9 +5,9 @@ descend, the inverse mass `1/M` is the step scale of the gradient, the velocity 
 and friction, where there is any, is the damping of that momentum. The time step is the length of one update. The
 equation of motion `M d²q/dt² = −∂H/∂q` is the learning rule without damping.
 
-The integrators know nothing of losses: they run any `openmm.System` without constraints (`dynamics.running` refuses
-constraints). Every one calls ``addUpdateContextState``, so barostats and ``CMMotionRemover`` act. A conserved quantity
-is one only for forces that derive from the potential energy; the forces of the `agent` gradient do not.
+The integrators are independent of the losses: they run any `openmm.System` without constraints (`dynamics.running`
+refuses constraints). Every one calls ``addUpdateContextState``, so barostats and ``CMMotionRemover`` act. The conserved
+quantities are conserved only by forces that derive from the potential energy; those of the `agent` gradient do not.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
         return None
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
-        """Degrees of freedom held at zero: the three of the centre of mass, if a ``CMMotionRemover`` acts."""
+        """Number of degrees of freedom without motion: three (centre of mass) if a ``CMMotionRemover`` acts."""
         return 3 if any(isinstance(force, mm.CMMotionRemover) for force in system.getForces()) else 0
 
     def degreesOfFreedom(self, system: mm.System) -> int:

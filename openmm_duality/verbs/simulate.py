@@ -15,7 +15,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
-from openmm_duality.verbs.structures import molecules_of, read_structure, structure_options
+from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option("--monitor-interval", default="50 fs", show_default=True, help="Time between checks of the monitor.")
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
-@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks, or broke.")
+@click.option("--allow-broken", is_flag=True, help="Continue when a molecule breaks, or is broken.")
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
 def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
@@ -87,7 +87,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
-    topology = duality.create_topology(start.species, molecules_of(losses, start), start.cell)
+    topology = topology_of(losses, start)
     backend = options["backend"] or default_backend(options["platform"])
     system = duality.create_system(losses, topology, backend=backend, precision=options["loss_precision"])
     result = duality.simulate(
@@ -180,7 +180,7 @@ def export(
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = read_structure(start, cell, supercell)
-    topology = duality.create_topology(structure.species, molecules_of(losses, structure), structure.cell)
+    topology = topology_of(losses, structure)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
     duality.export_torchscript(
         losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from openmm import unit
+from openmm import app, unit
 
 import openmm_duality as duality
 from openmm_duality.errors import DualityError
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import Start
-    from openmm_duality.geometry.arrays import IntArray
     from openmm_duality.losses import AgentLosses
 
 
@@ -53,8 +52,9 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
     return start if copies == (1, 1, 1) else start.repeated(copies)
 
 
-def molecules_of(losses: AgentLosses, start: Start) -> list[IntArray]:
-    """The molecules of a structure, by the bond lengths of the training data of a model."""
+def topology_of(losses: AgentLosses, start: Start) -> app.Topology:
+    """The topology of a structure, with the molecules that the bond lengths of a model's training data give."""
     from openmm_duality.geometry.molecules import find_molecules
 
-    return find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+    molecules = find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+    return duality.create_topology(start.species, molecules, start.cell)

@@ -17,7 +17,7 @@ from openmm_duality.benchmark.interleaved import Effort, time_interleaved
 from openmm_duality.benchmark.water import water_box
 from openmm_duality.benchmark.worker import Worker, load_start, save_start
 from openmm_duality.errors import DualityError
-from tests.benchmark.made import gentle_losses
+from tests.benchmark.synthetic import weak_losses
 
 PME = Case(FLEXIBLE_PME, "CPU")
 
@@ -35,7 +35,7 @@ def models(tmp_path_factory):
     """Gentle losses that fit 30 molecules, and some that do not."""
     folder = tmp_path_factory.mktemp("models")
     for name, cutoff in (("fits", 0.4), ("wide", 0.6)):
-        gentle_losses(cutoff=cutoff).save(folder / f"{name}.safetensors")
+        weak_losses(cutoff=cutoff).save(folder / f"{name}.safetensors")
     return folder
 
 

@@ -15,7 +15,7 @@ from openmm_duality.benchmark.cases import FLEXIBLE_PME
 from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.results import Row, with_ratios
 from openmm_duality.benchmark.table import three_digits
-from tests.benchmark.made import made_costs
+from tests.benchmark.synthetic import synthetic_costs
 
 
 def test_rates_are_those_of_the_median_step():
@@ -28,7 +28,7 @@ def test_rates_are_those_of_the_median_step():
 
 
 def test_json_has_the_keys_that_scripts_rely_on():
-    content = json.loads(json.dumps(made_costs().to_dict(), allow_nan=False))
+    content = json.loads(json.dumps(synthetic_costs().to_dict(), allow_nan=False))
     assert {"machine", "rows"} == set(content)
     for row in content["rows"]:
         assert {"what", "platform", "backend", "atoms", "ms_per_step", "repeats"} <= set(row)
@@ -62,7 +62,7 @@ def test_the_machine_is_described_but_not_named():
 
 
 def test_the_table_has_every_row_and_every_error():
-    costs = made_costs()
+    costs = synthetic_costs()
     text = format_costs(costs)
     for row in costs.rows:
         assert row.name in text
@@ -75,7 +75,7 @@ def test_the_table_has_every_row_and_every_error():
 
 @pytest.mark.parametrize(("load", "busy"), [(0.1, False), (3.0, True), (None, False)])
 def test_times_of_a_busy_machine_come_with_a_warning(load, busy):
-    costs = made_costs()
+    costs = synthetic_costs()
     assert ("was busy" in format_costs(replace(costs, machine={**costs.machine, "load": load}))) is busy
 
 

@@ -1,4 +1,4 @@
-"""What a run says when a learned force refuses to go on."""
+"""The reason that a run gives when a learned force raises an error."""
 
 from __future__ import annotations
 
