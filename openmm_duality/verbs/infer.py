@@ -155,7 +155,7 @@ def infer(
 
 
 def _lacking(losses: duality.AgentLosses, members: int) -> list[str]:
-    """What the guard of a run will have to do without."""
+    """What the monitor of a run will be unable to check."""
     told = []
     if losses.committee is None and members:
         reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
