@@ -68,7 +68,7 @@ def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
     """The checks themselves are tested above; here the one that passes is known."""
     train = labelled(random_frames(10, n_atoms=12), random_losses())
     start = read_start(train)
-    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings(**SMALL)).preferences[0]]
+    preferences = [s["ridge"] for s in Inference.of([DataSet(train)], Settings(**SMALL)).preferences[0]]
     stable = preferences[2]
 
     def known(losses, *_, **__):
