@@ -41,10 +41,10 @@ _ROOMS = {
         "simulate",
         "supercell",
     ),
-    "learning": ("Guard", "check_stability", "infer_stable"),
-    "observables": ("Recompute", "compare", "read_dynamics"),
+    "learning": ("Guard", "check_stability", "find_model", "infer_stable", "recompute_forces"),
+    "observables": ("compare", "read_dynamics", "sample_runs"),
     "benchmark": ("format_costs", "measure_cost"),
-    "report": ("write_report",),
+    "report": ("comparison_to_dict", "verdict", "write_report"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -1,7 +1,8 @@
-"""Loops around a run: the monitor, stability checks, choosing a stable model."""
+"""Loops around a run: the monitor, stability checks, choosing a stable model, forces recomputed along a run."""
 
 from openmm_duality.learning.monitor import Guard
+from openmm_duality.learning.recomputing import find_model, recompute_forces
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.learning.stable_inference import infer_stable
 
-__all__ = ["Check", "Guard", "check_stability", "infer_stable"]
+__all__ = ["Check", "Guard", "check_stability", "find_model", "infer_stable", "recompute_forces"]

@@ -1,7 +1,7 @@
 """Temperature, kinetic energy and drift of a run, from its log.
 
-In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma law with mean f kT/2 and variance
-f (kT)²/2: the mean tells the thermostat's target, the variance whether it samples the ensemble at all.
+In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma distribution with mean f kT/2 and
+variance f (kT)²/2: the mean shows the thermostat's target, the variance whether it samples the ensemble at all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Energetics:
     kinetic_mean, kinetic_variance : Estimate
         In kJ/mol and (kJ/mol)².
     canonical_mean, canonical_variance : float or None
-        What the canonical law gives at the target; None in NVE.
+        Those of the canonical ensemble at the target; None in NVE.
     drift : Estimate or None
         Slope of what should be conserved, in kJ/mol per atom and ps; None where nothing is.
     drift_of : str
@@ -64,7 +64,7 @@ class Energetics:
         }
 
 
-def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
+def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     """Energetics of some rows of the log.
 
     Parameters
@@ -82,7 +82,7 @@ def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
     canonical = str(run.settings["ensemble"]).upper() == "NVT"
-    kept, name = conserved(run, log)
+    energy, name = conserved(run, log)
     return Energetics(
         target=target,
         temperature=series_estimate(log["temperature_K"], n_blocks),
@@ -91,7 +91,7 @@ def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
         canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
         canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
-        drift=None if kept is None else slope(times, kept / len(run.trajectory.species), n_blocks),
+        drift=None if energy is None else slope(times, energy / len(run.trajectory.species), n_blocks),
         drift_of=name,
     )
 

@@ -54,6 +54,13 @@ class Run:
         model = self.settings.get("model")
         return model if isinstance(model, dict) else {}
 
+    def held_out_error(self, key: str = "all") -> float | None:
+        """RMSE of forces in meV/Å on the first of the sets that inference held out, where the record has it."""
+        errors = self.model.get("errors")
+        table = errors.get("test") if isinstance(errors, dict) else None
+        value = table.get("force_rmse", {}).get(key) if isinstance(table, dict) else None
+        return float(value) if isinstance(value, int | float) else None
+
 
 def read_run(directory: str | Path) -> Run:
     """Read a run directory.

@@ -5,11 +5,15 @@ import pytest
 from openmm import unit
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.displacement import collect
-from openmm_duality.observables.motion import Scales, motion
-from openmm_duality.observables.reorientation import reorientation
+from openmm_duality.observables.motion import Scales, measure_motion
+from openmm_duality.observables.paths import follow_molecules
+from openmm_duality.observables.time_correlations import (
+    PASCAL_SECOND,
+    diffusion_coefficients,
+    finite_size,
+    reorientation_times,
+)
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.observables.transport import PASCAL_SECOND, diffusion, finite_size
 from openmm_duality.reference.frames import Frames
 from tests.observables import made
 
@@ -43,11 +47,11 @@ def rods(n: int, steps: int, seed: int, d_rot: float) -> Frames:
 
 def paths(frames: Frames, lengths=None):
     trajectory = Trajectory.from_frames(frames)
-    return collect(trajectory, Bonds.found(trajectory, lengths or {}), progress=False)
+    return follow_molecules(trajectory, Bonds.found(trajectory, lengths or {}), progress=False)
 
 
 def test_brownian_diffusion_is_known_and_covered_by_its_error():
-    found = [diffusion(paths(walkers(30, 400, seed)), 4.0)["Ar"].coefficient for seed in range(40)]
+    found = [diffusion_coefficients(paths(walkers(30, 400, seed)), 4.0)["Ar"].coefficient for seed in range(40)]
     exact = D * (1 - 1 / 30)  # the drift of the centre of mass is taken out of thirty equal atoms
     means = np.array([e.mean for e in found])
     assert means.mean() == pytest.approx(exact, rel=3 * means.std() / np.sqrt(40) / exact + 1e-9)
@@ -58,7 +62,9 @@ def test_brownian_diffusion_is_known_and_covered_by_its_error():
 
 def test_drift_and_images_do_not_matter():
     still, drifting = walkers(20, 300, 1), walkers(20, 300, 1, drift=0.02)
-    a, b, c = (diffusion(paths(f), 3.0)["Ar"].coefficient.mean for f in (still, drifting, made.imaged(still)))
+    a, b, c = (
+        diffusion_coefficients(paths(f), 3.0)["Ar"].coefficient.mean for f in (still, drifting, made.imaged(still))
+    )
     assert b == pytest.approx(a, rel=1e-9)
     assert c == pytest.approx(a, rel=1e-9)
 
@@ -66,7 +72,7 @@ def test_drift_and_images_do_not_matter():
 def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
     source = rods(40, 300, 2, 0.3)
     turning = paths(source, {("H", "O"): 0.12})
-    assert diffusion(turning, 3.0)["HO"].displacement.mean.max() < 1e-20
+    assert diffusion_coefficients(turning, 3.0)["HO"].displacement.mean.max() < 1e-20
     bond = (source.positions[:, 1::2] - source.positions[:, ::2]) / 0.1
     assert np.abs(np.einsum("tmx,tmx->tm", turning.directions["H-O"], bond)).min() == pytest.approx(1)
 
@@ -74,7 +80,8 @@ def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
 def test_rotational_diffusion_is_known_and_covered_by_its_error():
     d_rot = 0.05
     found = [
-        reorientation(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].time for seed in range(20)
+        reorientation_times(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].time
+        for seed in range(20)
     ]
     means = np.array([e.mean for e in found])
     exact = 1 / (6 * d_rot)
@@ -83,7 +90,7 @@ def test_rotational_diffusion_is_known_and_covered_by_its_error():
 
 
 def test_fast_rotors_have_no_slow_time():
-    found = reorientation(paths(rods(40, 300, 4, 2.0), {("H", "O"): 0.12}), 3.0)["H-O"]
+    found = reorientation_times(paths(rods(40, 300, 4, 2.0), {("H", "O"): 0.12}), 3.0)["H-O"]
     assert found.time is None
     assert found.correlation.mean[0] == pytest.approx(1)
 
@@ -101,7 +108,7 @@ def test_the_finite_size_of_the_cell_is_yeh_and_hummers():
 
 def analysed(frames: Frames, scales: Scales = Scales(2.0, 0.5)):  # noqa: B008
     trajectory = Trajectory.from_frames(frames)
-    return motion(trajectory, Bonds.found(trajectory, {}), scales, correction=None, progress=False)
+    return measure_motion(trajectory, Bonds.found(trajectory, {}), scales, correction=None, progress=False)
 
 
 def test_what_cannot_be_measured_is_said_in_words():
