@@ -6,9 +6,9 @@ Public names are imported when they are first used, so that ``import openmm_dual
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
@@ -19,12 +19,12 @@ _ROOMS = {
         "DataSet",
         "ErrorTable",
         "Settings",
-        "calibration",
-        "correct",
+        "add_frames",
+        "assess_calibration",
         "evaluate",
+        "fit_delta",
         "infer",
         "learning_curve",
-        "update",
     ),
     "lowering": ("export_system", "export_torchscript", "lower"),
     "dynamics": (
@@ -50,11 +50,55 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = sorted(_HOME)
 
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test compares the two
+    from openmm_duality.benchmark import format_costs as format_costs
+    from openmm_duality.benchmark import measure_cost as measure_cost
+    from openmm_duality.cp2k import run_reference as run_reference
+    from openmm_duality.dynamics import DescentLearningIntegrator as DescentLearningIntegrator
+    from openmm_duality.dynamics import LangevinLearningIntegrator as LangevinLearningIntegrator
+    from openmm_duality.dynamics import Limits as Limits
+    from openmm_duality.dynamics import NoseHooverLearningIntegrator as NoseHooverLearningIntegrator
+    from openmm_duality.dynamics import VerletLearningIntegrator as VerletLearningIntegrator
+    from openmm_duality.dynamics import add_barostat as add_barostat
+    from openmm_duality.dynamics import create_system as create_system
+    from openmm_duality.dynamics import create_topology as create_topology
+    from openmm_duality.dynamics import minimize as minimize
+    from openmm_duality.dynamics import read_start as read_start
+    from openmm_duality.dynamics import simulate as simulate
+    from openmm_duality.dynamics import supercell as supercell
+    from openmm_duality.errors import DualityError as DualityError
+    from openmm_duality.inference import DataSet as DataSet
+    from openmm_duality.inference import ErrorTable as ErrorTable
+    from openmm_duality.inference import Settings as Settings
+    from openmm_duality.inference import add_frames as add_frames
+    from openmm_duality.inference import assess_calibration as assess_calibration
+    from openmm_duality.inference import evaluate as evaluate
+    from openmm_duality.inference import fit_delta as fit_delta
+    from openmm_duality.inference import infer as infer
+    from openmm_duality.inference import learning_curve as learning_curve
+    from openmm_duality.learning import Guard as Guard
+    from openmm_duality.learning import check_stability as check_stability
+    from openmm_duality.learning import infer_stable as infer_stable
+    from openmm_duality.losses import AgentLosses as AgentLosses
+    from openmm_duality.losses import evaluate_agents as evaluate_agents
+    from openmm_duality.lowering import export_system as export_system
+    from openmm_duality.lowering import export_torchscript as export_torchscript
+    from openmm_duality.lowering import lower as lower
+    from openmm_duality.observables import Recompute as Recompute
+    from openmm_duality.observables import compare as compare
+    from openmm_duality.observables import read_dynamics as read_dynamics
+    from openmm_duality.reference import Frames as Frames
+    from openmm_duality.reference import read as read
+    from openmm_duality.reference import read_cp2k as read_cp2k
+    from openmm_duality.reference import read_extxyz as read_extxyz
+    from openmm_duality.reference import summarise as summarise
+    from openmm_duality.report import write_report as write_report
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""How the command line speaks: errors and notes in one paragraph each, outputs refused before the work, JSON."""
+"""The console: errors and notes in one paragraph each, checks of outputs before the work, JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = click.Path(path_type=Path)
 
 
 class Group(click.Group):
-    """Prints the package's own errors as one paragraph and exits with code 2; 1 means the answer is no."""
+    """A click group that prints the package's errors as one paragraph and exits with code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,22 +38,22 @@ class Group(click.Group):
 def _note(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    # the signature is that of warnings.showwarning; the place in the code tells the user nothing
+    # the signature is that of warnings.showwarning; the place in the code is of no use to the user
     click.echo(f"openmm-duality: note: {' '.join(str(message).split())}", err=True)
 
 
 def json_option(command: Any) -> Any:
-    """Adds --json FILE."""
+    """Add the option --json FILE."""
     return click.option("--json", "json_file", type=PATH, help="Write the figures to this file too.")(command)
 
 
 def overwrite_option(command: Any) -> Any:
-    """Adds --overwrite."""
+    """Add the option --overwrite."""
     return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
 
 
 def check_outputs(overwrite: bool, *paths: Path | None) -> None:
-    """Refuse outputs that cannot or may not be written: before hours of work, not after them.
+    """Refuse outputs that cannot or may not be written, before hours of work are lost.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check_outputs(overwrite: bool, *paths: Path | None) -> None:
 
 
 def write_json(path: Path | None, content: dict[str, Any], overwrite: bool) -> None:
-    """Write what --json asks for, if it does."""
+    """Write the figures of a verb to the file of --json, if one is given."""
     if path is not None:
         with atomic_write(path, overwrite) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Arrays and a JSON header in one safetensors file, which nothing is run to open."""
+"""Arrays and a JSON header in one safetensors file, which is opened without running code."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from openmm_duality.files import atomic_write
 
 
 def write_container(
-    path: str | Path, kind: str, arrays: Mapping[str, npt.NDArray[Any]], header: Mapping[str, Any], overwrite: bool
+    path: str | Path,
+    file_format: str,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    header: Mapping[str, Any],
+    overwrite: bool,
 ) -> None:
-    """Write a file of a kind (such as ``openmm_duality losses 1``), whole or not at all.
+    """Write a file of a format (such as ``openmm_duality losses 1``), atomically.
 
     Raises
     ------
     DualityError
         If the file exists and `overwrite` is not set, or cannot be written.
     """
-    metadata = {"format": kind, "header": json.dumps(header)}
+    metadata = {"format": file_format, "header": json.dumps(header)}
     with atomic_write(path, overwrite) as temporary:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         try:
@@ -39,22 +43,32 @@ def write_container(
         temporary.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
 
 
-def read_container(path: str | Path, kind: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """The arrays and the header of a file of a kind.
+def read_container(
+    path: str | Path, file_format: str, outdated: Mapping[str, str] | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read the arrays and the header of a file of a format.
+
+    Parameters
+    ----------
+    path : path
+    file_format : str
+    outdated : mapping of str to str, optional
+        From earlier formats that are no longer read to what the user is told about them.
 
     Raises
     ------
     DualityError
-        If there is no such file, it is of another kind, or it is cut short.
+        If there is no such file, it has another format, or it is cut short.
     """
+    expected = f"{path}: expected a file of the format {file_format!r}"
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
-                found = metadata.get("format", "no format")
-                raise DualityError(f"{path}: expected a file of the format {kind!r}, found {found!r}")
+            found = metadata.get("format", "no format")
+            if found in (outdated or {}):
+                raise DualityError(f"{path}: {(outdated or {})[found]}")
+            if found != file_format:
+                raise DualityError(f"{expected}, found {found!r}")
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["header"])  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DualityError(
-            f"{path}: expected a file of the format {kind!r}; it is missing, something else or cut short ({error})"
-        ) from None
+        raise DualityError(f"{expected}; it is missing, something else or cut short ({error})") from None

@@ -1,5 +1,8 @@
-"""The one exception class that the package raises for mistakes a user can mend."""
+"""The exception class of the package, for mistakes that a user can correct."""
 
 
 class DualityError(Exception):
-    """What was read, what was expected, and what to do: the command line prints it and exits with code 2."""
+    """A mistake that the user can correct; the command line prints the message and exits with code 2.
+
+    The message says what was read, what was expected, and what to do.
+    """

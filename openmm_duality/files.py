@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, opened whatever their compression, known by their hash, locked."""
+"""Files: written atomically, opened whatever their compression, identified by their hash, locked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNREADABLE = (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error)
 
 @contextmanager
 def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there when the block ends well.
+    """Give a temporary path beside `path`, and move the file there when the block ends without an error.
 
     The temporary name keeps the suffix, because some writers choose their format by it. When the block raises, the
     temporary file is removed and whatever lay at `path` stays as it was.
@@ -58,7 +58,7 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             f"{target} cannot be written: {error}; make room or choose a place where you may write"
         ) from error
     finally:
-        with suppress(OSError):  # it says nothing new, and would hide the first error
+        with suppress(OSError):  # an error here would hide the first one
             temporary.unlink(missing_ok=True)
 
 

@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use, where the system tells, and else of all."""
+    """Number of cores that this process may use, or of all cores where the system does not report it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results of a function in the order of the items, which are taken up as they are needed.
+    """The results of a function in the order of the items, computed in threads as they are needed.
 
-    NumPy lets go of the interpreter in its loops, so threads are enough.
+    NumPy releases the interpreter lock in its loops, so threads are enough.
     """
     width = min(usable_cores(), MOST)
     with ThreadPoolExecutor(width) as pool:

@@ -1,4 +1,4 @@
-"""Constants and conversions, in one place.
+"""Constants and conversions of units.
 
 Inside the package everything is in OpenMM's MD units: nm, ps, dalton, kJ/mol, K (so forces are in kJ/mol/nm and
 velocities in nm/ps). At the public border a quantity of `openmm.unit` is accepted wherever a bare number is; a bare

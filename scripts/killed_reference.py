@@ -1,4 +1,4 @@
-"""Kill `openmm-duality reference` at random moments, resume it, and say whether anything was lost or done twice.
+"""Kill `openmm-duality reference` at random moments, resume it, and report whether anything was lost or done twice.
 
 python scripts/killed_reference.py CONFIG.yaml FOLDER [--kills 10] [--longest 60] [--seed 1]
 """
@@ -14,19 +14,19 @@ import sys
 import time
 from pathlib import Path
 
-from openmm_duality.cp2k.parts import closed_parts, open_part, whole_blocks
+from openmm_duality.cp2k.parts import closed_parts, complete_blocks, open_part
 from openmm_duality.reference import read
 
 COMMAND = [sys.executable, "-m", "openmm_duality.cli", "reference"]
 
 
 def frames_in(file: Path) -> int:
-    """Whole frames of a file, without that of step 0: every run of CP2K begins with the forces where it starts."""
-    return sum(block.step > 0 for block in whole_blocks(file))
+    """Complete frames of a file, without that of step 0: every run of CP2K begins with the forces where it starts."""
+    return sum(block.step > 0 for block in complete_blocks(file))
 
 
 def written(folder: Path) -> dict[str, int]:
-    """Frames in the open part of every task: those whose positions and forces are both whole on the disk."""
+    """Frames in the open part of every task: those whose positions and forces are both complete on the disk."""
     found = {}
     for task in sorted(p for p in folder.iterdir() if (p / "parts").is_dir()):
         part = open_part(task)
@@ -36,7 +36,7 @@ def written(folder: Path) -> dict[str, int]:
     return found
 
 
-def kept(task: Path, number: int) -> int:
+def counted(task: Path, number: int) -> int:
     """Frames that count, or still can, of the part which was open at a kill."""
     parts = closed_parts(task)
     if number >= len(parts):
@@ -44,7 +44,7 @@ def kept(task: Path, number: int) -> int:
     part = parts[number]
     if "order" in part.record:
         return len(part.record["order"])
-    return sum(0 < b.step <= part.record["last"] for b in whole_blocks(part.folder / f"{task.name}-frc-1.xyz"))
+    return sum(0 < b.step <= part.record["last"] for b in complete_blocks(part.folder / f"{task.name}-frc-1.xyz"))
 
 
 def twice(task: Path) -> int:
@@ -76,10 +76,10 @@ def main() -> int:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         code = process.wait()
-        time.sleep(0.5)  # CP2K goes with it
+        time.sleep(0.5)  # CP2K ends with it
         for name, (number, frames) in before.items():
-            left = kept(arguments.folder / name, number)
-            print(f"  {name}, part {number}: {frames} frames were whole at the kill, {left} of them count", flush=True)
+            left = counted(arguments.folder / name, number)
+            print(f"  {name}, part {number}: {frames} frames were complete at the kill, {left} count", flush=True)
             lost += max(frames - left, 0)
         if code != -signal.SIGKILL:
             break

@@ -1,17 +1,21 @@
-"""The package as a whole: quick to import, one way for data, every public name there."""
+"""The package itself: quick to import, imports that go one way, every public name there for users and type checkers."""
 
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scipy.sparse import csgraph, csr_matrix
 
 import openmm_duality
 
 ROOT = Path(openmm_duality.__file__).parent
+MAIN = "openmm_duality"
+GROUND = ("console", "container", "errors", "files", "parallel", "schema", "units")
 ROOMS = (
     "geometry",
     "reference",
@@ -31,6 +35,7 @@ ROOMS = (
     "verbs",
     "cli",
 )
+MOST_LINES = 400
 
 
 def test_import_is_quick_and_brings_neither_torch_nor_matplotlib():
@@ -71,27 +76,98 @@ def test_other_names_are_not():
         openmm_duality.nonsense  # noqa: B018
 
 
-def imported_rooms(source):
-    """Rooms that a module imports: by their own names, through the package, or by a public name of the package."""
-    tree, package, names = ast.parse(source), {"openmm_duality"}, []
+def module_name(path):
+    """Dotted name below the package; that of a folder for its ``__init__``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"}
+
+
+def room_of(module):
+    """The innermost room that holds a module; empty for the ground floor."""
+    holders = [room for room in ROOMS if f"{module}.".startswith(f"{room.replace('/', '.')}.")]
+    return max(holders, key=len, default="")
+
+
+def imported_modules(source):
+    """Modules that a source imports, wherever in it: by their own names, or by a public name of the package."""
+    tree, aliases, names = ast.parse(source), {MAIN}, []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports are not used"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-            package |= {alias.asname for alias in node.names if alias.name == "openmm_duality" and alias.asname}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
-            names.append(f"openmm_duality.{node.attr}")
-    parts = [name.split(".")[1] for name in names if name.startswith("openmm_duality.")]
-    return {openmm_duality._HOME.get(part, part) for part in parts}
+            aliases |= {alias.asname for alias in node.names if alias.name == MAIN and alias.asname}
+    names += [
+        f"{MAIN}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases
+    ]
+    below = [name.removeprefix(f"{MAIN}.") for name in names if name.startswith(f"{MAIN}.")]
+    return {innermost_module(openmm_duality._HOME.get(name, name)) for name in below} - {""}
 
 
-@pytest.mark.parametrize("room", ROOMS[:-1])
-def test_nothing_imports_a_room_below_its_own(room):
-    below = ROOMS[ROOMS.index(room) + 1 :]
-    for path in (ROOT / room).glob("*.py"):
-        assert not imported_rooms(path.read_text()) & set(below), path.name
+def innermost_module(name):
+    """The module that a dotted name is, or is an attribute of; empty for an attribute of the package itself."""
+    while name and name not in PATHS:
+        name = name.rpartition(".")[0]
+    return name
+
+
+GRAPH = {module: imported_modules(path.read_text()) for module, path in PATHS.items()}
+
+
+def test_every_module_has_its_place():
+    assert {module for module in PATHS if not room_of(module)} == set(GROUND)
+    assert {room.replace("/", ".") for room in ROOMS} <= set(PATHS)
+
+
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_a_room_imports_only_rooms_above_it(room):
+    order = ("", *ROOMS)
+    below = order[order.index(room) + 1 :]
+    wrong = [
+        f"{module} -> {imported}"
+        for module, imports in GRAPH.items()
+        for imported in sorted(imports)
+        if room_of(module) == room and room_of(imported) in below
+    ]
+    assert not wrong, wrong
+
+
+def test_modules_import_each_other_in_no_circle():
+    modules = list(GRAPH)
+    links = [[other in GRAPH[module] for other in modules] for module in modules]
+    label = csgraph.connected_components(csr_matrix(links), connection="strong")[1].tolist()
+    circles = [[m for m, n in zip(modules, label, strict=True) if n == k] for k in set(label) if label.count(k) > 1]
+    assert not circles, circles
+
+
+@pytest.mark.parametrize("package", [module for module, path in PATHS.items() if path.stem == "__init__"])
+def test_no_module_is_hidden_by_a_function_of_its_name(package):
+    modules = {module.rpartition(".")[2] for module in PATHS if module.rpartition(".")[0] == package}
+    tree = ast.parse(PATHS[package].read_text())
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if f"{node.module}.{alias.name}".removeprefix(f"{MAIN}.") not in PATHS
+    }
+    names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert not names & modules
+
+
+def test_no_module_is_hidden_by_a_public_name():
+    assert not openmm_duality._HOME.keys() & {module for module in PATHS if "." not in module}
+
+
+def test_modules_are_short():
+    lines = {module: len(path.read_text().splitlines()) for module, path in PATHS.items()}
+    assert not {module: n for module, n in lines.items() if n >= MOST_LINES}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +180,48 @@ def test_nothing_imports_a_room_below_its_own(room):
         "import openmm_duality\nopenmm_duality.create_system",
         "import openmm_duality as duality\ndef f():\n    import math\n    return duality.dynamics",
         "if True:\n    from openmm_duality import simulate as s",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from openmm_duality.dynamics import Limits",
     ],
 )
 def test_every_way_of_importing_a_room_is_seen(source):
-    assert imported_rooms(source) == {"dynamics"}
+    assert {room_of(module) for module in imported_modules(source)} == {"dynamics"}
+
+
+def test_the_module_behind_a_name_is_found():
+    assert imported_modules("from openmm_duality.inference.equations import layout") == {"inference.equations.layout"}
+    assert imported_modules("from openmm_duality.geometry.cells import volume") == {"geometry.cells"}
+    assert imported_modules("from openmm_duality import __version__") == set()
+    assert room_of("inference.equations.layout") == "inference/equations"
+    assert room_of("inference.fitting") == room_of("inference") == "inference"
+
+
+def test_type_checkers_see_the_public_names():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: node.module for node in imports for alias in node.names if alias.name == alias.asname}
+    assert seen == {name: f"{MAIN}.{room}" for name, room in openmm_duality._HOME.items()}
+
+
+USER = """
+import openmm_duality as duality
+reveal_type(duality.infer)
+duality.infer(progress="no")
+duality.infr
+"""
+
+
+def test_a_user_who_checks_types_has_mistakes_pointed_out(tmp_path):
+    (tmp_path / "user.py").write_text(USER)
+    options = ("--cache-dir", tmp_path / "cache", "--config-file", ROOT.parent / "pyproject.toml")
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, tmp_path / "user.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    revealed, *errors, _ = result.stdout.splitlines()
+    assert "def (" in revealed
+    assert "AgentLosses" in revealed
+    assert [error.split("[")[-1] for error in errors] == ["call-arg]", "arg-type]", "attr-defined]"]

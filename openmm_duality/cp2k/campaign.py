@@ -31,16 +31,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class Labelling:
-    """The task ``label``.
+    """The task ``label``: single points by CP2K.
 
     Parameters
     ----------
     data : str
         Frames: reference data, or the name of an earlier task.
     frames : int or None
-        So many of them, evenly spaced; all by default.
+        Number of them, evenly spaced; all by default.
     distort : tuple of Distortion
-        Not the frames themselves are labelled but distorted ones made from them.
+        If given, distorted frames made from them are labelled instead.
     """
 
     data: str = field(metadata=key(text))
@@ -56,7 +56,7 @@ def _name(value: Any, what: str) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its name, its kind (`md` or `label`), and a method of its own if it has one."""
+    """One task: its name, either `md` or `label`, and a method if it differs from the campaign's."""
 
     name: str = field(metadata=key(_name))
     md: Sampling | None = field(metadata=key(nested(Sampling)), default=None)
@@ -70,7 +70,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A configuration of `reference`.
+    """The configuration of a reference campaign.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a task gave: its folder, its frames, what was left out and why, and seconds of this call."""
+    """Result of a task: its folder, its frames, those refused and why, and seconds of this call."""
 
     folder: Path
     frames: int
@@ -106,27 +106,27 @@ class Finished:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as plain values, for JSON."""
         return {"frames": self.frames, "refused": list(self.refused), "seconds": round(self.seconds, 3)}
 
 
 def run_reference(config: str | Path, folder: str | Path, *, progress: bool = False) -> dict[str, Finished]:
-    """Carry out a campaign in a folder, or what is left of it.
+    """Carry out a campaign in a folder, or resume it.
 
     Parameters
     ----------
     config : path
         A YAML file with the keys of `Campaign`. Paths in it are relative to it.
     folder : path
-        Every task writes a CP2K project into a folder of its name, which `read` reads. Killed at any moment, the same
-        call goes on: nothing that CP2K finished is computed again.
+        Every task writes a CP2K project into a folder of its name, which `read` reads. After a kill, the same
+        call resumes it; nothing that CP2K finished is computed again.
     progress : bool
         Whether to show bars.
 
     Returns
     -------
     dict
-        From the name of each task to what it gave.
+        From the name of each task to its result.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
 def _carry_out(
     task: Task, campaign: Campaign, beside: Path, folder: Path, earlier: list[str], progress: bool
 ) -> tuple[int, list[str]]:
-    """The number of frames of a task, and what was left out."""
+    """Carry out one task; its number of frames, and those refused."""
     place = folder / task.name
     job = Job(
         task.name,
@@ -199,13 +199,13 @@ def _carry_out(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two processes at work on one campaign would undo each other's parts."""
+    """Lock the folder: two processes on one campaign would remove each other's parts."""
     if folder.is_file():
         raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / _LOCK, "w") as file:
         if not lock(file.fileno()):
-            raise DualityError(f"{folder}: another process is at work on this campaign; wait for it")
+            raise DualityError(f"{folder}: another process is running this campaign; wait for it")
         yield
 
 

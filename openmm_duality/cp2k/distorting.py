@@ -1,4 +1,4 @@
-"""Distorted frames made from usual ones, to be labelled: what a trajectory at one temperature does not show.
+"""Distorted frames, made from those of dynamics, to be labelled where a trajectory at one temperature does not reach.
 
 Molecules are those found in the data; where there are none, as in argon, every atom is one. Index suffixes: i atom,
 m molecule.
@@ -23,12 +23,12 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.schema import integer, interval, key, nested, quantity, text, tuple_of
 
-_TRIES = 100
+_ATTEMPTS = 100
 
 
 @dataclass
 class _Body:
-    """A configuration that moves change: molecules whole, `molecule` the number of every atom's."""
+    """A configuration to be distorted, molecules unwrapped; `molecule` is the index of every atom's molecule."""
 
     positions: FloatArray
     cell: FloatArray
@@ -43,37 +43,37 @@ class _Body:
         sums = [np.bincount(self.molecule, self.masses * x) for x in self.positions.T]
         return np.asarray(np.stack(sums, axis=1) / weights[:, None])
 
-    def side(self, kept: int, moved: int) -> IntArray:
-        """The atoms on one side of a bond, empty where a ring closes it."""
+    def side(self, fixed: int, moved: int) -> IntArray:
+        """The atoms on the `moved` side of a bond, none if the bond is in a ring."""
         a, b = self.bonds.T
-        rest = self.bonds[~(((a == kept) & (b == moved)) | ((a == moved) & (b == kept)))]
+        rest = self.bonds[~(((a == fixed) & (b == moved)) | ((a == moved) & (b == fixed)))]
         n = len(self.positions)
         graph = coo_matrix((np.ones(len(rest)), rest.T.reshape(2, -1)), shape=(n, n))
         atoms = csgraph.breadth_first_order(graph.tocsr(), moved, directed=False, return_predecessors=False)
-        return np.empty(0, dtype=np.int64) if kept in atoms else np.asarray(atoms, dtype=np.int64)
+        return np.empty(0, dtype=np.int64) if fixed in atoms else np.asarray(atoms, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Displaced:
-    """Every atom moved at random; `size` is the standard deviation per component in nm."""
+    """Every atom displaced at random; `size` is the standard deviation per component in nm."""
 
     size: float = field(metadata=key(quantity(unit.nanometer)))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         body.positions += rng.normal(scale=self.size, size=body.positions.shape)
 
 
 @dataclass(frozen=True)
 class Stretched:
-    """Bonds made longer or shorter, the smaller side of each moved along it.
+    """Bonds stretched or compressed, the smaller side of each moved along it.
 
     Parameters
     ----------
     factor : two floats
-        Between which a factor on the length is drawn evenly.
+        Range of the factor on the length, drawn uniformly.
     molecules : int
-        In how many molecules of a frame one bond is changed.
+        Number of molecules of a frame in which one bond is changed.
     bond : two species
         Which bonds; all by default.
     """
@@ -83,27 +83,27 @@ class Stretched:
     bond: tuple[str, str] | None = field(metadata=key(tuple_of(text, 2)), default=None)
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         chosen = body.bonds
         if self.bond is not None:
             names = np.sort(np.array(body.species)[chosen], axis=1)
             chosen = chosen[(names == sorted(self.bond)).all(axis=1)]
         for a, b in _one_per_molecule(chosen, body, self.molecules, rng, "stretched", "bonds"):
-            sides = [(kept, moved, body.side(kept, moved)) for kept, moved in ((a, b), (b, a))]
-            kept, moved, atoms = min(sides, key=lambda side: len(side[2]))
-            vector = body.positions[moved] - body.positions[kept]
+            sides = [(fixed, moved, body.side(fixed, moved)) for fixed, moved in ((a, b), (b, a))]
+            fixed, moved, atoms = min(sides, key=lambda side: len(side[2]))
+            vector = body.positions[moved] - body.positions[fixed]
             body.positions[atoms] += (rng.uniform(*self.factor) - 1.0) * vector
 
 
 @dataclass(frozen=True)
 class Bent:
-    """Angles between two bonds of an atom changed by up to `angle` degrees, one in each of so many molecules."""
+    """Angles between two bonds of an atom changed by up to `angle` degrees, one in each of `molecules` molecules."""
 
     angle: float = field(metadata=key(quantity()))
     molecules: int = field(metadata=key(integer(1)))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         ways = np.concatenate([body.bonds, body.bonds[:, ::-1]])
         ends = {b: ways[ways[:, 0] == b, 1] for b in np.flatnonzero(np.bincount(ways[:, 0]) > 1).tolist()}
         corners = np.array([(b, *rng.permutation(others)[:2]) for b, others in ends.items()]).reshape(-1, 3)
@@ -113,39 +113,39 @@ class Bent:
             if np.linalg.norm(normal) < 1e-3 * np.linalg.norm(arm) * np.linalg.norm(other):
                 normal = np.cross(arm, rng.normal(size=3))  # a straight angle bends in any plane
             turn = np.radians(rng.uniform(-self.angle, self.angle)) * normal / np.linalg.norm(normal)
-            _turn(body, body.side(b, a), body.positions[b].copy(), turn)
+            _rotate(body, body.side(b, a), body.positions[b].copy(), turn)
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """So many molecules turned about their centres of mass, by up to `angle` degrees about random axes."""
+    """Molecules rotated about their centres of mass, by up to `angle` degrees about random axes."""
 
     molecules: int = field(metadata=key(integer(1)))
     angle: float = field(metadata=key(quantity()), default=180.0)
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         larger = np.flatnonzero(np.bincount(body.molecule) > 1)
         _check("rotated", "molecules of several atoms", len(larger), self.molecules)
         centres = body.centres()
         for m in rng.permutation(larger)[: self.molecules]:
             axis = rng.normal(size=3)
             turn = np.radians(rng.uniform(0.0, self.angle)) * axis / np.linalg.norm(axis)
-            _turn(body, np.flatnonzero(body.molecule == m), centres[m], turn)
+            _rotate(body, np.flatnonzero(body.molecule == m), centres[m], turn)
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """Pairs of neighbouring molecules moved towards each other, half the way each.
+    """Pairs of neighbouring molecules moved towards each other, each by half the distance.
 
     Parameters
     ----------
     between : two species
-        Whose distance says how close they come.
+        The pair of atoms whose distance is set.
     distance : two floats
-        In nm, between which it is drawn evenly; molecules that are closer already stay.
+        Range of that distance in nm, drawn uniformly; molecules that are closer already stay.
     pairs : int
-        How many pairs of a frame.
+        Number of pairs of a frame.
     """
 
     between: tuple[str, str] = field(metadata=key(tuple_of(text, 2)))
@@ -153,7 +153,7 @@ class Pushed:
     pairs: int = field(metadata=key(integer(1)))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         species = np.array(body.species)
         first, second = (np.flatnonzero(species == name) for name in self.between)
         _check("pushed", f"atoms of {self.between[0]}", len(first), 1)
@@ -176,12 +176,12 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Scaled:
-    """The edges of the cell times a factor, molecules moved but not stretched."""
+    """The cell scaled by a factor, molecules moved but not stretched."""
 
     factor: float = field(metadata=key(quantity()))
 
     def move(self, body: _Body, rng: np.random.Generator) -> None:
-        """Change the body."""
+        """Distort the configuration in place."""
         body.positions += (self.factor - 1.0) * body.centres()[body.molecule]
         body.cell = self.factor * body.cell
 
@@ -191,15 +191,16 @@ _MOVES = ("stretched", "bent", "rotated", "pushed", "displaced", "scaled")
 
 @dataclass(frozen=True)
 class Distortion:
-    """So many frames, each changed by the moves that are given, in the order in which they stand here.
+    """A number of frames, each distorted by the moves that are given, in the order of this list.
 
     Parameters
     ----------
     frames : int
+        Number of frames.
     stretched, bent, rotated, pushed, displaced, scaled
         The moves.
     closest : float
-        Atoms of different molecules come no closer, in nm; a frame in which they would is drawn again.
+        Least distance in nm between atoms of different molecules; a frame with a shorter one is drawn again.
     """
 
     frames: int = field(metadata=key(integer(1)))
@@ -222,19 +223,19 @@ class Distortion:
 
 
 def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Frames, list[str]]:
-    """Distorted frames, all moves mixed, so that the last of them show every move.
+    """Distorted frames in random order, so that any part of them shows every move.
 
     Parameters
     ----------
     frames : Frames
-        Usual ones, with cells; each distorted frame is made from one of them, chosen at random.
+        Undistorted ones, with cells; each distorted frame is made from one of them, chosen at random.
     recipe : sequence of Distortion
     seed : int
 
     Returns
     -------
     tuple
-        The frames, and the kind of each.
+        The frames, and the names of the moves of each.
 
     Raises
     ------
@@ -267,29 +268,29 @@ def _distorted(frames: Frames, t: int, entry: Distortion, lengths: BondLengths, 
     assert frames.cells is not None
     cell = frames.cells[t]
     bonds = bonded_pairs(frames.positions[t], frames.species, cell, lengths)
-    whole_ = make_whole(frames.positions[t], bonds, cell)
-    usual = _Body(whole_, cell, frames.species, frames.masses, bonds, component_labels(bonds, frames.n_atoms))
-    for _ in range(_TRIES):
-        body = replace(usual, positions=whole_.copy())
+    unwrapped = make_whole(frames.positions[t], bonds, cell)
+    undistorted = _Body(unwrapped, cell, frames.species, frames.masses, bonds, component_labels(bonds, frames.n_atoms))
+    for _ in range(_ATTEMPTS):
+        body = replace(undistorted, positions=unwrapped.copy())
         for _, move in entry.moves:
             move.move(body, rng)
         i, j, _d = pairs_within(body.positions, body.cell, entry.closest)
         if not (body.molecule[i] != body.molecule[j]).any():
             return body
     raise DualityError(
-        f"distort: in {_TRIES} attempts with {', '.join(name for name, _ in entry.moves)}, atoms of different "
+        f"distort: in {_ATTEMPTS} attempts with {', '.join(name for name, _ in entry.moves)}, atoms of different "
         f"molecules always came closer than {entry.closest:g} nm; make the moves smaller, or 'closest'"
     )
 
 
-def _turn(body: _Body, atoms: IntArray, centre: FloatArray, turn: FloatArray) -> None:
+def _rotate(body: _Body, atoms: IntArray, centre: FloatArray, turn: FloatArray) -> None:
     body.positions[atoms] = centre + Rotation.from_rotvec(turn).apply(body.positions[atoms] - centre)
 
 
 def _one_per_molecule(
     rows: IntArray, body: _Body, number: int, rng: np.random.Generator, move: str, what: str
 ) -> list[list[int]]:
-    """Rows of atoms (a bond, an angle) drawn so that no molecule has two; those that a ring closes are left out."""
+    """Rows of atoms (a bond, an angle) drawn at most once per molecule; those in a ring are left out."""
     drawn: list[list[int]] = []
     used: set[int] = set()
     for row in rng.permutation(rows).tolist():

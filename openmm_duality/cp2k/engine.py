@@ -1,9 +1,10 @@
-"""CP2K as a program: found, run in a folder, and stopped when whoever started it stops."""
+"""CP2K as a program: found, run in a folder, stopped with the process that started it, its output read."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ _BINARIES = ("cp2k.psmp", "cp2k.ssmp")
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _ART = slice(10, 79)  # the columns beside the figure that CP2K draws next to its message
 _LAST_LINES = 6
+_LOOP = re.compile(r"outer SCF loop (converged|FAILED to converge)")
 _POLL = 0.25  # s
 
 # Open MPI refuses to start for root, as whom containers run, unless both are set.
@@ -61,7 +63,7 @@ def run_cp2k(
     processes : int
         MPI processes; above one, ``mpirun`` starts them.
     threads : int, optional
-        OpenMP threads of every process; by default what ``OMP_NUM_THREADS`` says, or all cores.
+        OpenMP threads of every process; by default ``OMP_NUM_THREADS``, or all cores.
     watch : callable, optional
         Called a few times per second while CP2K runs.
 
@@ -73,7 +75,7 @@ def run_cp2k(
     Raises
     ------
     DualityError
-        If CP2K (or ``mpirun``) is missing, or CP2K did not come to its end; the message holds what it said last.
+        If CP2K (or ``mpirun``) is missing, or CP2K did not come to its end; the message holds its last output.
     """
     output = folder / Path(input_name).with_suffix(".out").name
     errors = output.with_suffix(".err")
@@ -96,7 +98,7 @@ def run_cp2k(
 
 
 def complaint(output: Path) -> str:
-    """What CP2K said when it aborted, in one line: its own message, or else the last lines of the output."""
+    """CP2K's message when it aborted, in one line, or else the last lines of its output."""
     lines = output.read_text(errors="replace").splitlines() if output.is_file() else []
     aborted = [n for n, line in enumerate(lines) if "[ABORT]" in line]
     if not aborted:
@@ -107,6 +109,18 @@ def complaint(output: Path) -> str:
             break
         said.append(line[_ART].strip())
     return " ".join(word for word in said if word)
+
+
+def converged(output: Path) -> list[bool]:
+    """Whether each self-consistent iteration in an output converged, in order."""
+    if not output.is_file():
+        return []
+    return [found == "converged" for found in _LOOP.findall(output.read_text(errors="replace"))]
+
+
+def aborted(output: Path) -> bool:
+    """Whether CP2K ended itself with a message, rather than being killed."""
+    return output.is_file() and "[ABORT]" in output.read_text(errors="replace")
 
 
 def _launcher(processes: int) -> list[str]:
@@ -135,8 +149,8 @@ def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None) ->
 
 @contextmanager
 def _child(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with this block, and with this process even when that is killed."""
-    # mpirun takes its processes along when it is asked to end, and leaves them behind when it is killed
+    """A process that ends with this block, and with this process even if it is killed."""
+    # mpirun ends its processes when it is terminated, and leaves them running when it is killed
     ending = signal.SIGKILL if len(command) == 3 else signal.SIGTERM
     process: subprocess.Popen[bytes] = subprocess.Popen(
         command,
@@ -186,6 +200,6 @@ def _failure(input_file: Path, output: Path, errors: Path, code: int) -> str:
         said = " | ".join([line for line in lines if line.strip("-")][:_LAST_LINES]) or "nothing"
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     return (
-        f"CP2K {how} on {input_file} before it was done. It said: {said}. The whole output is in {output}; mend the "
-        "configuration, or free memory and room on the disk, and run it again"
+        f"CP2K {how} on {input_file} before it was done. It reported: {said}. The full output is in {output}; correct "
+        "the configuration, or free memory and disk space, and run it again"
     )

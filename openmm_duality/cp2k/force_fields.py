@@ -23,13 +23,13 @@ _EWALD_SPACING = 0.08  # nm, at most, of the mesh
 
 @dataclass(frozen=True)
 class LennardJones:
-    """4ε((σ/r)¹² − (σ/r)⁶); kJ/mol and nm. An ε of zero says that a pair does not interact."""
+    """4ε((σ/r)¹² − (σ/r)⁶); kJ/mol and nm. An ε of zero means no interaction."""
 
     epsilon: float = field(metadata=key(quantity(_ENERGY, positive=False)))
     sigma: float = field(metadata=key(quantity(unit.nanometer)))
 
     def lines(self) -> list[str]:
-        """In Hartree and Å."""
+        """Lines of the potential's section, in Hartree and Å."""
         return [f"EPSILON [hartree] {self.epsilon / HARTREE:.12g}", f"SIGMA [angstrom] {self.sigma / ANGSTROM:.12g}"]
 
 
@@ -42,7 +42,7 @@ class Buckingham:
     C: float = field(metadata=key(quantity(_ENERGY * unit.nanometer**6, positive=False)), default=0.0)
 
     def lines(self) -> list[str]:
-        """In eV and Å."""
+        """Lines of the potential's section, in eV and Å."""
         return [
             f"A [eV] {self.A / ELECTRONVOLT:.12g}",
             f"B [angstrom^-1] {self.B * ANGSTROM:.12g}",
@@ -56,7 +56,7 @@ _PAIRS = {"lennard_jones": "LENNARD-JONES", "buckingham": "WILLIAMS"}
 
 @dataclass(frozen=True)
 class Pair:
-    """The potential between two species: one of the two."""
+    """The potential between two species, one of `lennard_jones` and `buckingham`."""
 
     species: tuple[str, str] = field(metadata=key(tuple_of(text, 2)))
     lennard_jones: LennardJones | None = field(metadata=key(nested(LennardJones)), default=None)
@@ -82,7 +82,7 @@ class Bond:
     length: float = field(metadata=key(quantity(unit.nanometer)))
 
     def lines(self) -> list[str]:
-        """In atomic units."""
+        """A section of ``&FORCEFIELD``, in atomic units."""
         constant = self.k / HARTREE * BOHR**2
         numbers = (f"K {constant:.12g}", f"R0 [angstrom] {self.length / ANGSTROM:.12g}")
         return section("BOND", f"ATOMS {' '.join(self.species)}", "KIND HARMONIC", *numbers)
@@ -97,7 +97,7 @@ class Angle:
     angle: float = field(metadata=key(quantity()))
 
     def lines(self) -> list[str]:
-        """In atomic units."""
+        """A section of ``&FORCEFIELD``, in atomic units."""
         numbers = (f"K {self.k / HARTREE:.12g}", f"THETA0 [deg] {self.angle:.12g}")
         return section("BEND", f"ATOMS {' '.join(self.species)}", "KIND HARMONIC", *numbers)
 
@@ -113,7 +113,7 @@ class Classical:
     charges : dict
         From species to elementary charges; all species, or none.
     bonds, angles : tuples of Bond and Angle
-        Inside molecules; their atoms do not meet as pairs (up to the second neighbour along bonds).
+        Inside molecules; pair potentials leave out their atoms (up to the second neighbour along bonds).
     cutoff : float
         Of the pair potentials and of the real part of the Ewald sum, in nm.
     """
@@ -127,27 +127,27 @@ class Classical:
 
     @property
     def bonded(self) -> bool:
-        """As `methods.Method` says."""
+        """Whether CP2K has to know which atoms are bonded."""
         return bool(self.bonds)
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `methods.Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `methods.Method` defines them."""
         distinct = sorted(set(species))
         given = {tuple(sorted(pair.species)) for pair in self.pairs}
         missing = ["-".join(p) for p in combinations_with_replacement(distinct, 2) if p not in given]
         if missing:
             raise DualityError(
                 f"method classical: there is no pair potential for {', '.join(missing)}; give one (an epsilon of 0 "
-                "says that they do not interact)"
+                "means that they do not interact)"
             )
-        unknown = [kind for kind in distinct if self.charges and kind not in self.charges]
+        unknown = [name for name in distinct if self.charges and name not in self.charges]
         if unknown:
             raise DualityError(f"method classical: charges are given, but not of {', '.join(unknown)}")
         total = sum(self.charges.get(name, 0.0) for name in species)
         if abs(total) > 1e-6:
             raise DualityError(f"method classical: the charges of the cell sum to {total:.6g}, not to zero")
         lines = [
-            *(line for kind in distinct for line in section("CHARGE", f"ATOM {kind}", f"CHARGE {self._charge(kind)}")),
+            *(line for name in distinct for line in section("CHARGE", f"ATOM {name}", f"CHARGE {self._charge(name)}")),
             *(line for bond in self.bonds for line in bond.lines()),
             *(line for angle in self.angles for line in angle.lines()),
             *section("NONBONDED", *(line for pair in self.pairs for line in pair.lines(self.cutoff))),
@@ -161,11 +161,11 @@ class Classical:
         ]
 
     def kind(self, species: str) -> list[str]:
-        """As `methods.Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
 
-    def _charge(self, kind: str) -> float:
-        return self.charges.get(kind, 0.0)
+    def _charge(self, name: str) -> float:
+        return self.charges.get(name, 0.0)
 
     def _ewald(self, cell: FloatArray) -> list[str]:
         if not any(self.charges.values()):

@@ -1,4 +1,4 @@
-"""The inputs of the two CP2K runs: dynamics that samples, and single points along given frames."""
+"""Inputs of the two CP2K runs: dynamics that samples, and single points along given frames."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def md_input(
 
 
 def single_points_input(job: Job, species: Sequence[str], cell: FloatArray, count: int) -> str:
-    """The input of single points along the frames beside it: one CP2K process goes through all of them."""
+    """The input of single points along the frames in the same folder, all in one CP2K process."""
     trajectory = section(
         "REFTRAJ",
         f"TRAJ_FILE_NAME {TRAJECTORY}",
@@ -129,7 +129,7 @@ def _input(
             "COORD_FILE_FORMAT XYZ",
             *(_BONDS if job.method.bonded else ["CONNECTIVITY OFF"]),
         ),
-        *(line for kind in sorted(set(species)) for line in section(f"KIND {kind}", *job.method.kind(kind))),
+        *(line for name in sorted(set(species)) for line in section(f"KIND {name}", *job.method.kind(name))),
     )
     lines = [
         *section("GLOBAL", f"PROJECT {job.name}", "RUN_TYPE MD", "PRINT_LEVEL LOW", f"SEED {job.seed}"),

@@ -1,4 +1,4 @@
-"""Single points by CP2K on given frames: one process goes through many, and what it finished survives a kill."""
+"""Single points by CP2K on given frames, many per process; finished ones survive a kill."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from openmm_duality.cp2k.collecting import Chosen, collect
-from openmm_duality.cp2k.engine import complaint, run_cp2k
+from openmm_duality.cp2k.engine import aborted, complaint, converged, run_cp2k
 from openmm_duality.cp2k.inputs import CELLS, START, TRAJECTORY, Job, single_points_input
 from openmm_duality.cp2k.parts import (
     Part,
-    aborted,
+    Selection,
     close_part,
     closed_parts,
-    converged,
+    collect,
+    complete_blocks,
+    complete_rows,
     count,
     counter,
     drop_part,
     new_part,
     open_part,
-    whole_blocks,
-    whole_rows,
 )
 from openmm_duality.cp2k.writing import CELL_HEAD, cell_rows, xyz_block
 from openmm_duality.errors import DualityError
@@ -44,9 +43,9 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     frames : Frames
         To be labelled, of shape (T, N); cells may differ.
     start : Frames
-        One frame as molecules usually are, from which CP2K may find bonds.
+        One undistorted frame, in which CP2K may find bonds.
     origins : sequence of str, length T
-        What kind of frame each is, for messages.
+        The origin of each frame, for messages.
 
     Returns
     -------
@@ -81,7 +80,7 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
                     continue
                 raise
             if not _close(job, drop=False):
-                raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; look at {job.name}.out there")
+                raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; see {job.name}.out there")
     return _collect(job, frames, origins)
 
 
@@ -107,9 +106,9 @@ def _files(job: Job, frames: Frames, start: Frames, todo: list[int]) -> dict[str
 
 
 def _close(job: Job, drop: bool = True) -> bool:
-    """Find out which frames of the open part are whole in every file; False if none is.
+    """Close the open part with the frames that are complete in every file; False if none is.
 
-    Such a part is dropped, or left for the user to look at until the next call.
+    Such a part is dropped, or left for the user to inspect until the next call.
     """
     folder = open_part(job.folder)
     if folder is None:
@@ -117,17 +116,18 @@ def _close(job: Job, drop: bool = True) -> bool:
     output = folder / f"{job.name}.out"
     todo = [int(line) for line in (folder / "todo.txt").read_text().split()]
     scf = converged(output)
-    counts = [count(whole_blocks(folder / f"{job.name}-{kind}-1.xyz"), len(todo)) for kind in ("pos", "frc")]
-    counts += [count(whole_rows(folder / f"{job.name}{name}", columns), len(todo)) for name, columns in _TABLES.items()]
-    whole = min(*counts, len(scf)) if job.method.iterates else min(counts)
-    refused = {str(todo[n]): "unconverged" for n in range(whole) if job.method.iterates and not scf[n]}
-    labelled = [t for t in todo[:whole] if str(t) not in refused]
+    counts = [count(complete_blocks(folder / f"{job.name}-{kind}-1.xyz"), len(todo)) for kind in ("pos", "frc")]
+    tables = [complete_rows(folder / f"{job.name}{ending}", columns) for ending, columns in _TABLES.items()]
+    counts += [count(rows, len(todo)) for rows in tables]
+    complete = min(*counts, len(scf)) if job.method.iterates else min(counts)
+    refused = {str(todo[n]): "unconverged" for n in range(complete) if job.method.iterates and not scf[n]}
+    labelled = [t for t in todo[:complete] if str(t) not in refused]
     earlier = closed_parts(job.folder)
-    # a second process in a row that finishes nothing has another trouble than its first frame
-    if whole < len(todo) and aborted(output) and (whole or (earlier and earlier[-1].record["order"])):
-        refused[str(todo[whole])] = f"CP2K gave up ({complaint(output)})"
+    # a second process in a row that finishes nothing fails for another reason than its first frame
+    if complete < len(todo) and aborted(output) and (complete or (earlier and earlier[-1].record["order"])):
+        refused[str(todo[complete])] = f"CP2K gave up ({complaint(output)})"
     if labelled or refused:
-        close_part(folder, {"labelled": labelled, "refused": refused, "order": todo[:whole]})
+        close_part(folder, {"labelled": labelled, "refused": refused, "order": todo[:complete]})
         return True
     if drop:
         drop_part(folder)
@@ -140,7 +140,7 @@ def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
     if len(refused) == len(frames):
         raise DualityError(f"{job.name}: all {len(frames)} frames were refused, the first as {refused[0]}")
 
-    def kept(part: Part) -> Chosen:
+    def selection(part: Part) -> Selection:
         order = part.record["order"]
 
         def chosen(n: int, _: int) -> int | None:
@@ -151,13 +151,13 @@ def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
     assert frames.cells is not None
     text = single_points_input(job, frames.species, np.asarray(frames.cells[0]), len(frames))
     tables = dict(_TABLES)
-    collect(job.folder, job.name, [(part, kept(part)) for part in parts], input_text=text, tables=tables)
+    collect(job.folder, job.name, [(part, selection(part)) for part in parts], input_text=text, tables=tables)
     _compare(job, frames)
     return [f"{job.name}: frame {t + 1} ({origins[t]}), {why}" for t, why in sorted(refused.items())]
 
 
 def _compare(job: Job, frames: Frames) -> None:
-    """Refuse labels of other atoms or places: CP2K may put the atoms of a molecule in an order of its own."""
+    """Refuse labels of atoms in another order: CP2K may reorder the atoms of a molecule."""
     path = job.folder / f"{job.name}-pos-1.xyz"
     for block in blocks(path):
         given = frames.positions[block.step - 1] / ANGSTROM

@@ -1,4 +1,4 @@
-"""How CP2K shall compute forces: the methods of a configuration, and the ``&FORCE_EVAL`` each of them writes."""
+"""Methods by which CP2K computes forces, and the ``&FORCE_EVAL`` of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DISPERSION = {"D3": "DFTD3", "D3BJ": "DFTD3(BJ)"}
 
 
 class Method(Protocol):
-    """What a task needs of a method."""
+    """The interface of a method."""
 
     @property
     def iterates(self) -> bool:
@@ -58,7 +58,7 @@ class Network:
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         members = [
             line for m in range(self.members) for line in section("MODEL", f"WEIGHTS {self.model}/nnp-{m + 1}/weights")
         ]
@@ -69,7 +69,7 @@ class Network:
         return ["METHOD NNP", *section("NNP", *files, *members)]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
 
 
@@ -108,7 +108,7 @@ class Dft:
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         lines, reference, _ = _FUNCTIONALS[self.functional]
         functional = section("XC_FUNCTIONAL", *lines)
         if self.dispersion != "none":
@@ -138,7 +138,7 @@ class Dft:
         ]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}", f"BASIS_SET {self.basis}", f"POTENTIAL {_FUNCTIONALS[self.functional][2]}"]
 
 
@@ -160,7 +160,7 @@ class Xtb:
     bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         xtb = section("XTB", "DO_EWALD T", "CHECK_ATOMIC_CHARGES F")
         return [
             "METHOD Quickstep",
@@ -173,7 +173,7 @@ class Xtb:
         ]
 
     def kind(self, species: str) -> list[str]:
-        """As `Method` says."""
+        """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
 
 

@@ -1,27 +1,30 @@
-"""What a task has done so far: parts, one per CP2K process, of which a killed one keeps what it finished.
+"""The parts of a task, one per run of CP2K, and the project that they make together.
 
-A part is a folder ``parts/0000``, made whole and then moved to its name. CP2K runs in it. When CP2K has ended, or on
-the next call after a kill, a record ``part.json`` says what of it counts; until then the part is open.
+A part is a folder ``parts/0000``, in which CP2K runs; it is filled under another name and then renamed. When CP2K has
+ended, or on the next call after a kill, a record ``part.json`` is written of what counts in it; until then it is open.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from openmm_duality.cp2k.inputs import START
+from openmm_duality.cp2k.writing import xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.reference.cp2k_xyz import Block, blocks
 
 _RECORD = "part.json"
-_LOOP = re.compile(r"outer SCF loop (converged|FAILED to converge)")
+
+Selection = Callable[[int, int], int | None]
+"""From the number of a block (or row) in its file, and its step, to its step in the project; None leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def drop_part(folder: Path) -> None:
     shutil.rmtree(gone)
 
 
-def whole_blocks(path: Path) -> Iterator[Block]:
-    """The blocks of a coordinate file up to the first that is not whole, as a kill may leave it."""
+def complete_blocks(path: Path) -> Iterator[Block]:
+    """The blocks of a coordinate file up to the first incomplete one, as a kill may leave it."""
     if not path.is_file():
         return
     try:
@@ -83,8 +86,8 @@ def whole_blocks(path: Path) -> Iterator[Block]:
         return
 
 
-def whole_rows(path: Path, columns: int) -> Iterator[str]:
-    """The rows of a table up to the first that is not whole; comment lines are left out."""
+def complete_rows(path: Path, columns: int) -> Iterator[str]:
+    """The rows of a table up to the first incomplete one; comment lines are left out."""
     if not path.is_file():
         return
     with open(path) as handle:
@@ -97,28 +100,16 @@ def whole_rows(path: Path, columns: int) -> Iterator[str]:
                 yield row
 
 
-def converged(output: Path) -> list[bool]:
-    """Of every self-consistent iteration an output tells of, in order, whether it converged."""
-    if not output.is_file():
-        return []
-    return [found == "converged" for found in _LOOP.findall(output.read_text(errors="replace"))]
-
-
-def aborted(output: Path) -> bool:
-    """Whether CP2K ended itself with a message, rather than being killed."""
-    return output.is_file() and "[ABORT]" in output.read_text(errors="replace")
-
-
-def count(items: Iterator[Any], limit: int) -> int:
-    """How many there are, at most `limit`."""
-    return sum(1 for _ in islice(items, limit))
+def count(items: Iterator[Any], most: int) -> int:
+    """Number of items, at most `most`."""
+    return sum(1 for _ in islice(items, most))
 
 
 def counter(path: Path, pattern: bytes) -> Callable[[], int]:
-    """Counts a pattern in a growing file, reading only what is new at every call; for progress bars."""
+    """A function that counts a pattern in a growing file, reading only what is new; for progress bars."""
     seen = [0, 0]
 
-    def look() -> int:
+    def count_new() -> int:
         if path.is_file():
             with open(path, "rb") as handle:
                 handle.seek(seen[0])
@@ -127,9 +118,66 @@ def counter(path: Path, pattern: bytes) -> Callable[[], int]:
             seen[1] += new.count(pattern)
         return seen[1]
 
-    return look
+    return count_new
+
+
+def collect(
+    task: Path, name: str, parts: Sequence[tuple[Part, Selection]], *, input_text: str, tables: dict[str, int]
+) -> None:
+    """Write the files of a CP2K project from those of its parts.
+
+    Parameters
+    ----------
+    task : Path
+        Folder of the task; the files are written into it.
+    name : str
+        Of the project.
+    parts : sequence of (Part, callable)
+        The parts, and what of each counts.
+    input_text : str
+        The input of the project.
+    tables : dict
+        From the ending of a table's name (``-1.ener``) to its number of columns.
+    """
+    for kind in ("vel", "frc", "pos"):
+        file = f"{name}-{kind}-1.xyz"
+        if not any((part.folder / file).is_file() for part, _ in parts):
+            continue
+        with atomic_write(task / file, overwrite=True) as temporary, open(temporary, "w") as out:
+            for part, selection in parts:
+                for n, block in enumerate(complete_blocks(part.folder / file)):
+                    step = selection(n, block.step)
+                    if step is not None:
+                        out.write(_block(block, step))
+    for ending, columns in tables.items():
+        file = f"{name}{ending}"
+        with atomic_write(task / file, overwrite=True) as temporary, open(temporary, "w") as out:
+            out.write(_head(parts[0][0].folder / file))
+            for part, selection in parts:
+                for n, row in enumerate(complete_rows(part.folder / file, columns)):
+                    first = row.split()[0]
+                    step = selection(n, int(first))
+                    if step is not None:
+                        out.write(f"{step:10d}" + row.lstrip()[len(first) :])
+    with atomic_write(task / START, overwrite=True) as temporary:
+        shutil.copyfile(parts[0][0].folder / START, temporary)
+    with atomic_write(task / f"{name}.inp", overwrite=True) as temporary:
+        temporary.write_text(input_text)
 
 
 def _folders(task: Path) -> list[Path]:
     place = task / "parts"
     return sorted(f for f in place.iterdir() if f.name.isdigit()) if place.is_dir() else []
+
+
+def _block(block: Block, step: int) -> str:
+    # the time of single points is their number; that of dynamics is as CP2K wrote it
+    time = block.time if step == block.step else float(step)
+    comment = f" i = {step:8d}, time = {time or 0.0:12.3f}, E = {block.energy or 0.0:20.10f}"
+    return xyz_block(block.labels, block.values, comment)
+
+
+def _head(table: Path) -> str:
+    with open(table) as handle:
+        line = handle.readline()
+    return line if line.lstrip().startswith("#") else ""

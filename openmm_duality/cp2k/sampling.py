@@ -11,20 +11,20 @@ import numpy as np
 from openmm import unit
 from tqdm import tqdm
 
-from openmm_duality.cp2k.collecting import Chosen, collect
-from openmm_duality.cp2k.engine import run_cp2k
+from openmm_duality.cp2k.engine import converged, run_cp2k
 from openmm_duality.cp2k.inputs import RESTART, START, Job, md_input
 from openmm_duality.cp2k.parts import (
     Part,
+    Selection,
     close_part,
     closed_parts,
-    converged,
+    collect,
+    complete_blocks,
+    complete_rows,
     counter,
     drop_part,
     new_part,
     open_part,
-    whole_blocks,
-    whole_rows,
 )
 from openmm_duality.cp2k.structures import Structure, read_structure
 from openmm_duality.cp2k.writing import xyz_block
@@ -40,7 +40,7 @@ _ENERGY_COLUMNS = 7
 
 @dataclass(frozen=True)
 class Sampling:
-    """The task ``md``.
+    """The task ``md``: molecular dynamics by CP2K.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Sampling:
         Of the heat bath, in ps.
     bath : str
         ``global``, one for all atoms, or ``massive``, one for every degree of freedom: stiff molecules take very long
-        to share their heat with the liquid, so equilibrate them so, and begin the dynamics proper at the last frame.
+        to equilibrate with the liquid, so use it to equilibrate, and start production from the last frame.
     discard : float
         Time at the beginning that the frames leave out, in ps.
     velocities : bool
@@ -86,7 +86,7 @@ class Sampling:
 
 
 def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
-    """Run the dynamics to its end, from wherever it stands, and collect its frames.
+    """Run the dynamics to its end, resuming where it stopped, and collect its frames.
 
     Parameters
     ----------
@@ -120,9 +120,7 @@ def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
 
             run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
             if not _close(job, task, drop=False):
-                raise DualityError(
-                    f"{folder}: CP2K ran to its end and left no restart file; look at {job.name}.out there"
-                )
+                raise DualityError(f"{folder}: CP2K ran to its end and left no restart file; see {job.name}.out there")
     return _collect(job, task, start, cell)
 
 
@@ -160,25 +158,25 @@ def _input(job: Job, task: Sampling, start: Frames, cell: FloatArray, done: int)
 
 
 def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
-    """Find out how far the open part got: to its newest restart file before which every file is whole.
+    """Close the open part at its newest restart file before which every file is complete.
 
-    False if it got nowhere; such a part is dropped, or left for the user to look at until the next call.
+    False if there is none; such a part is dropped, or left for the user to inspect until the next call.
     """
     folder = open_part(job.folder)
     if folder is None:
         return False
     first = _reached(job)
     names = ["pos", "frc", *(["vel"] if task.velocities else [])]
-    written = [{block.step for block in whole_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]
-    energies = {int(row.split()[0]) for row in whole_rows(folder / f"{job.name}-1.ener", _ENERGY_COLUMNS)}
+    written = [{block.step for block in complete_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]
+    energies = {int(row.split()[0]) for row in complete_rows(folder / f"{job.name}-1.ener", _ENERGY_COLUMNS)}
     scf = converged(folder / f"{job.name}.out")
     for name in (f"{job.name}-1.restart", f"{job.name}-1.restart.bak-1"):
         last = _step_of(folder / name)
         if last is None or last <= first:
             continue
         expected = set(range(first + task.write_every if first else 0, last + 1, task.write_every))
-        whole = all(expected <= steps for steps in (*written, energies))
-        if whole and (not job.method.iterates or len(scf) > last - first):
+        complete = all(expected <= steps for steps in (*written, energies))
+        if complete and (not job.method.iterates or len(scf) > last - first):
             # the first evaluation of a part is that of the step it starts from
             failed = [first + n for n, good in enumerate(scf[: last - first + 1]) if not good]
             close_part(folder, {"first": first, "last": last, "restart": name, "unconverged": failed})
@@ -189,7 +187,7 @@ def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
 
 
 def _step_of(restart: Path) -> int | None:
-    """The step a restart file starts from, or None where it is missing or cut short."""
+    """The step from which a restart file starts, or None where it is missing or cut short."""
     try:
         read_input(restart)  # refuses a file whose sections are not closed
         words = restart.read_text().split()
@@ -203,7 +201,7 @@ def _collect(job: Job, task: Sampling, start: Frames, cell: FloatArray) -> list[
     parts = closed_parts(job.folder)
     failed = {step for part in parts for step in part.record["unconverged"]}
 
-    def kept(part: Part) -> Chosen:
+    def selection(part: Part) -> Selection:
         first, last = part.record["first"], part.record["last"]
         after = first if first else -1
 
@@ -215,7 +213,7 @@ def _collect(job: Job, task: Sampling, start: Frames, cell: FloatArray) -> list[
     collect(
         job.folder,
         job.name,
-        [(part, kept(part)) for part in parts],
+        [(part, selection(part)) for part in parts],
         input_text=_input(job, task, start, cell, 0),
         tables={"-1.ener": _ENERGY_COLUMNS},
     )

@@ -1,4 +1,4 @@
-"""Where CP2K starts: a structure from a file, one frame of data, a crystal, or molecules thrown into a box."""
+"""Start structures: a file, one frame of data, a crystal, or molecules placed in a box."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import build, integer, key, one_of, quantity, text, tuple_of
 from openmm_duality.units import ANGSTROM
 
-_TURNS = 100  # orientations tried of every molecule
+_ORIENTATIONS = 100  # orientations tried of every molecule
 _CRYSTALS = ("sc", "fcc", "bcc", "diamond", "rocksalt", "cesiumchloride", "zincblende", "fluorite")
 
 
 def _density(value: Any, name: str) -> float:
-    """In g/cm³, as densities of liquids are always given."""
+    """A density in g/cm³, converted to dalton/nm³."""
     grams: float = quantity()(value, name)
     return grams * 602.214076  # dalton/nm³
 
@@ -42,7 +42,7 @@ class Structure:
     crystal, formula, constant : str, str, float
         A lattice, its species (as ``LiF``) and the edge of its cubic cell in nm.
     molecule, number, density : str, int, float
-        A molecule that ASE knows by name (as ``CH3OH``), how many, and g/cm³: on a cubic lattice, turned so that
+        A molecule that ASE knows by name (as ``CH3OH``), how many, and g/cm³: on a cubic lattice, rotated so that
         they keep apart.
     copies : three ints
         Along a, b and c.
@@ -110,7 +110,7 @@ class Structure:
 
         try:
             atoms = ase.io.read(path, index=self.frame)
-        except Exception as error:  # whatever the library raises means that the file is not what its name says
+        except Exception as error:  # whatever the library raises means that the file is not of the format of its name
             raise DualityError(f"start: {path} cannot be read ({error})") from None
         return replace(_of_atoms(atoms), source=(provenance(path),))
 
@@ -121,7 +121,7 @@ class Structure:
         one = library.molecule(self.molecule)
         number = self.number or 0
         edge = (number * one.get_masses().sum() / (self.density or 1.0)) ** (1 / 3) / ANGSTROM
-        return _thrown(one, number, edge, seed)
+        return _in_a_box(one, number, edge, seed)
 
 
 def read_structure(content: Any) -> Structure:
@@ -129,8 +129,8 @@ def read_structure(content: Any) -> Structure:
     return build(Structure, {"path": content} if isinstance(content, str) else content, "start")
 
 
-def _thrown(one: Any, number: int, edge: float, seed: int) -> Any:
-    """Molecules at sites of a cubic lattice, each turned as leaves it furthest from those before; Å."""
+def _in_a_box(one: Any, number: int, edge: float, seed: int) -> Any:
+    """Molecules at sites of a cubic lattice, each rotated to be furthest from those before; Å."""
     from ase import Atoms
     from scipy.spatial.transform import Rotation
 
@@ -140,11 +140,11 @@ def _thrown(one: Any, number: int, edge: float, seed: int) -> Any:
     chosen = np.sort(rng.permutation(len(grid))[:number])
     body, placed = one.positions - one.get_center_of_mass(), np.empty((0, 3))
     for site in (grid[chosen] + 0.5) * edge / along:
-        turns = Rotation.from_quat(rng.normal(size=(_TURNS, 4))).as_matrix()
-        turned = np.einsum("kxy,iy->kix", turns, body) + site
-        apart = minimum_image(turned[:, :, None] - placed, edge * np.eye(3))
+        rotations = Rotation.from_quat(rng.normal(size=(_ORIENTATIONS, 4))).as_matrix()
+        rotated = np.einsum("kxy,iy->kix", rotations, body) + site
+        apart = minimum_image(rotated[:, :, None] - placed, edge * np.eye(3))
         nearest = np.linalg.norm(apart, axis=-1).min(axis=(1, 2), initial=np.inf)
-        placed = np.concatenate([placed, turned[int(np.argmax(nearest))]])
+        placed = np.concatenate([placed, rotated[int(np.argmax(nearest))]])
     return Atoms(list(one.symbols) * number, placed, cell=[edge] * 3, pbc=True)
 
 

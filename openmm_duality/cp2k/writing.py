@@ -1,4 +1,4 @@
-"""CP2K inputs and coordinate files, as text."""
+"""Text of CP2K inputs and coordinate files."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def cell_rows(steps: Iterable[int], cells: FloatArray) -> str:
 
 
 def femtoseconds(picoseconds: float) -> str:
-    """A time for an input."""
+    """A time in ps as an input has it, in fs."""
     return f"{picoseconds / FEMTOSECOND:.10g}"

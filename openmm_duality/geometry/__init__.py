@@ -1,4 +1,4 @@
-"""Cells, pairs within a distance, connected parts: arrays only, no frames."""
+"""Cells, pairs within a distance, molecules as connected components: arrays only, no frames."""
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, volume, widths

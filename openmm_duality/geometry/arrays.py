@@ -1,4 +1,4 @@
-"""Array types, defined once."""
+"""Array types of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Periodic cells: widths, volume and the minimum image.
+"""Periodic cells: widths, volume, the minimum image, the check of a cell, and the form that OpenMM accepts.
 
 A cell is an array of shape (3, 3), its rows the vectors a, b, c in nm; no order and no orientation is assumed, but for
 OpenMM's form: a along x, b in the xy plane, and reduced, which means that a_x ≥ 2|b_x|, a_x ≥ 2|c_x| and b_y ≥ 2|c_y|,
@@ -15,7 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 
 WIDTH_TOLERANCE = 1e-6  # relative: what single precision leaves of a width
-_NOTHING = 1e-12  # nm; what rotation leaves of a zero, with which OpenMM would take a rectangular cell for a skew one
+_ROUNDING = 1e-12  # nm; what rotation leaves of a zero, with which OpenMM would take a rectangular cell for a skew one
 
 
 def volume(cell: FloatArray) -> float:
@@ -51,7 +51,7 @@ def widths(cell: FloatArray) -> FloatArray:
 
 
 def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatArray:
-    """Displacements moved to the image nearest in fractional coordinates.
+    """Displacements to the image that is nearest in fractional coordinates.
 
     A vector shorter than half the shortest width has all its fractional coordinates within ±1/2, so rounding finds it
     exactly, in any cell. A longer result may not be the shortest image of a triclinic cell: ask `check_cutoff` first.
@@ -75,7 +75,7 @@ def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatAr
 
 
 def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
-    """Refuse a cell that is none, or a cutoff for which the minimum image is not enough.
+    """Refuse a singular cell, or a cutoff beyond half its shortest width.
 
     Parameters
     ----------
@@ -102,14 +102,14 @@ def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
 
 
 def has_openmm_form(cell: FloatArray) -> bool:
-    """Whether OpenMM takes this cell, shape (3, 3) in nm, as it is."""
+    """Whether OpenMM accepts this cell, shape (3, 3) in nm, as it is."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell
     along = not (ay or az or bz) and min(ax, by, cz) > 0
     return bool(along and ax >= 2 * abs(bx) and ax >= 2 * abs(cx) and by >= 2 * abs(cy))
 
 
 def openmm_form(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The same lattice, rotated and with the vectors that OpenMM wants.
+    """The same lattice, rotated and with the reduced vectors that OpenMM accepts.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def openmm_form(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
     rotation, vectors = rotation * signs, (signs[:, None] * upper).T
     for _ in range(2):  # the second time for what rounding left beyond one half
         vectors = np.array(reducePeriodicBoxVectors(vectors).value_in_unit(unit.nanometer))
-        vectors[np.abs(vectors) < _NOTHING] = 0.0
+        vectors[np.abs(vectors) < _ROUNDING] = 0.0
     return vectors, rotation
 
 
 def require_openmm_form(cell: FloatArray) -> None:
-    """Refuse a cell that OpenMM would not take.
+    """Refuse a cell that OpenMM would not accept.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Molecules as arrays: bonds by distance, the connected parts they make, and what follows from those.
-
-Index suffix: i atom.
-"""
+"""Molecules: bonds by distance, their connected components, unwrapped positions and net forces."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.pairs import pairs_within
 
 BondLengths = dict[tuple[str, str], float]
+"""From a pair of species, in alphabetical order, to the longest bond in nm."""
 
 
 def bonded_pairs(
@@ -31,7 +29,7 @@ def bonded_pairs(
     cell : array, shape (3, 3), or None
         In nm.
     lengths : dict
-        As `bond_lengths` gives them, in nm.
+        The longest bond of every pair of species that is bonded, in nm.
 
     Returns
     -------
@@ -40,12 +38,12 @@ def bonded_pairs(
     """
     if not lengths:
         return np.empty((0, 2), dtype=np.int64)
-    distinct, number = np.unique(np.asarray(species), return_inverse=True)
+    distinct, index = np.unique(np.asarray(species), return_inverse=True)
     longest = np.zeros((len(distinct), len(distinct)))
     for (a, b), length in lengths.items():
         longest[np.ix_(distinct == a, distinct == b)] = longest[np.ix_(distinct == b, distinct == a)] = length
     i, j, d = pairs_within(positions, cell, max(lengths.values()))
-    bonded = (d < longest[number[i], number[j]]) & (i != j)
+    bonded = (d < longest[index[i], index[j]]) & (i != j)
     pairs = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[bonded]
     return np.asarray(np.unique(pairs, axis=0), dtype=np.int64).reshape(-1, 2)
 
@@ -70,7 +68,7 @@ def find_molecules(
 
 
 def make_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray | None) -> FloatArray:
-    """Positions in which no molecule is cut by the cell: every atom is put next to the one it is bonded to.
+    """Positions with every molecule unwrapped: each atom next to the one it is bonded to.
 
     The first atom of every molecule stays where it is.
 
@@ -95,11 +93,11 @@ def make_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray | None) 
     # Atom n is a root that joins the first atoms of all molecules, so that one search visits them all.
     edges = np.concatenate([bonds, np.stack([heads, np.full_like(heads, n)], axis=1)])
     graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(n + 1, n + 1)).tocsr()
-    depth, before = csgraph.dijkstra(graph, directed=False, unweighted=True, indices=n, return_predecessors=True)
+    depth, parent = csgraph.dijkstra(graph, directed=False, unweighted=True, indices=n, return_predecessors=True)
     whole = positions.copy()
     for level in range(2, int(depth[np.isfinite(depth)].max()) + 1):
         atoms = np.flatnonzero(depth[:n] == level)
-        whole[atoms] = whole[before[atoms]] + minimum_image(positions[atoms] - positions[before[atoms]], cell)
+        whole[atoms] = whole[parent[atoms]] + minimum_image(positions[atoms] - positions[parent[atoms]], cell)
     return whole
 
 
@@ -119,18 +117,19 @@ def molecular_forces(forces: FloatArray, molecules: Sequence[IntArray]) -> Float
         In kJ/mol/nm.
     """
     starts = np.cumsum([0, *(len(atoms) for atoms in molecules[:-1])])
-    together = np.add.reduceat(forces[..., np.concatenate(molecules), :], starts, axis=-2)
-    return np.asarray(together, dtype=np.float64)
+    sums = np.add.reduceat(forces[..., np.concatenate(molecules), :], starts, axis=-2)
+    return np.asarray(sums, dtype=np.float64)
 
 
 def component_labels(bonds: IntArray, n: int) -> IntArray:
-    """The number of the connected part that each of n atoms is in, from bonds of shape (n_bonds, 2)."""
+    """Index of the connected component of each of n atoms, from bonds of shape (n_bonds, 2)."""
     graph = coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n))
     return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def components(bonds: IntArray, n: int) -> list[IntArray]:
+    """The atoms of every connected component of n atoms, in the order of their first atoms."""
     label = component_labels(bonds, n)
     first, sizes = np.unique(label, return_index=True, return_counts=True)[1:]
-    parts = np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1])
-    return [parts[m].astype(np.int64) for m in np.argsort(first)]
+    members = np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1])
+    return [members[m].astype(np.int64) for m in np.argsort(first)]

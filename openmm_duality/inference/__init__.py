@@ -1,13 +1,13 @@
-"""Inference in closed form: design equations, solving, errors."""
+"""Inference in closed form: equations, uncertainty, and the ways from frames to losses."""
 
-from openmm_duality.inference.adding_frames import update
-from openmm_duality.inference.delta import correct
+from openmm_duality.inference.adding_frames import add_frames
+from openmm_duality.inference.delta_learning import fit_delta
+from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.fitting import infer
 from openmm_duality.inference.learning_curves import LearningCurve, learning_curve
-from openmm_duality.inference.settings import Settings
-from openmm_duality.inference.uncertainty.calibration import Calibration, calibration
+from openmm_duality.inference.uncertainty.calibration import Calibration, assess_calibration
 
 __all__ = [
     "Calibration",
@@ -15,10 +15,10 @@ __all__ = [
     "ErrorTable",
     "LearningCurve",
     "Settings",
-    "calibration",
-    "correct",
+    "add_frames",
+    "assess_calibration",
     "evaluate",
+    "fit_delta",
     "infer",
     "learning_curve",
-    "update",
 ]

@@ -13,9 +13,8 @@ import yaml
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.correction import CHOICES
+from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings, number, whole, word
 from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.inference.settings import Settings, number, whole, word
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import bare
@@ -66,58 +65,58 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Data sets and settings, and the model to correct, if any.
+    """Data sets and settings, and the prior model of Δ-learning, if any.
 
     Parameters
     ----------
     data : tuple of DataConfig
     settings : Settings
     folder : path
-        What relative paths of the data and of the base model are relative to.
-    base : str or None
+        What relative paths of the data and of the prior model are relative to.
+    prior : str or None
         File of the model that the data correct. It has form, gradient, cutoff and bases, so that of the settings only
-        those in `correction.CHOICES` can be chosen.
+        those in `equations.settings.DELTA_CHOICES` can be chosen.
     """
 
     data: tuple[DataConfig, ...]
     settings: Settings = field(default_factory=Settings)
     folder: Path = Path()
-    base: str | None = None
+    prior: str | None = None
 
     @classmethod
     def of(
-        cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), base: str | None = None
+        cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), prior: str | None = None
     ) -> InferenceConfig:
         """With settings from what a user chose.
 
         Raises
         ------
         DualityError
-            If a choice is not a setting, its value is out of range, or a base model has it.
+            If a choice is not a setting, its value is out of range, or a prior model has it.
         """
         settings = Settings.of(**choices)
-        taken = [name for name in choices if name not in CHOICES]
-        if base is not None and taken:
+        taken = [name for name in choices if name not in DELTA_CHOICES]
+        if prior is not None and taken:
             raise DualityError(
-                f"the base model has its own {', '.join(taken)}, and a correction keeps them; leave them out (what can "
-                f"be chosen beside a base: {', '.join(CHOICES)})"
+                f"the prior model has its own {', '.join(taken)}, which Δ-learning keeps; leave them out (what can be "
+                f"chosen beside a prior model: {', '.join(DELTA_CHOICES)})"
             )
-        return cls(data, settings, folder, base)
+        return cls(data, settings, folder, prior)
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The settings; beside a base model those that can be chosen."""
+        """The settings; beside a prior model those that can be chosen."""
         every = self.settings.to_dict()
-        return every if self.base is None else {name: every[name] for name in CHOICES}
+        return every if self.prior is None else {name: every[name] for name in DELTA_CHOICES}
 
     @classmethod
-    def load(cls, path: str | Path, base: str | None = None) -> InferenceConfig:
-        """Read a YAML file: a list `data`, the fields of `Settings`, and `base` where a model is corrected.
+    def load(cls, path: str | Path, prior: str | None = None) -> InferenceConfig:
+        """Read a YAML file: a list `data`, the fields of `Settings`, and `prior` where a model is corrected.
 
         Parameters
         ----------
         path : path
-        base : str, optional
+        prior : str, optional
             Instead of the one in the file.
 
         Raises
@@ -134,9 +133,9 @@ class InferenceConfig:
         choices = {str(key): value for key, value in content.items()}
         entries = choices.pop("data")
         try:
-            named = word(choices.pop("base"), "base") if "base" in choices else None
+            named = word(choices.pop("prior"), "prior") if "prior" in choices else None
             found = tuple(_data(entry) for entry in entries)
-            return cls.of(found, choices, Path(path).parent, named if base is None else base)
+            return cls.of(found, choices, Path(path).parent, named if prior is None else prior)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -173,8 +172,8 @@ class InferenceConfig:
         entries = [asdict(entry) for entry in self.data]
         for entry in entries:
             entry["path"] = self._relative(entry["path"], folder)
-        base = {} if self.base is None else {"base": self._relative(self.base, folder)}
-        return yaml.safe_dump({"data": entries, **base, **self.choices}, sort_keys=False)
+        prior = {} if self.prior is None else {"prior": self._relative(self.prior, folder)}
+        return yaml.safe_dump({"data": entries, **prior, **self.choices}, sort_keys=False)
 
     def _relative(self, path: str, folder: str | Path | None) -> str:
         return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)

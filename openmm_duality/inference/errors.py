@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
-from openmm_duality.inference.equations.targets import Sample, count_samples, samples
-from openmm_duality.losses.evaluator import evaluate_agents
+from openmm_duality.inference.equations.targets import count_samples
+from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_rms
@@ -40,7 +37,7 @@ class ErrorTable:
         In meV, after the mean difference (the gauge) is taken out; None for `agent` losses, whose sum is no energy,
         or fewer than two frames with energies and forces.
     targets : str
-        What the forces were held against: ``forces``, or ``accelerations`` times masses.
+        What the forces were compared with: ``forces``, or ``accelerations`` times masses.
     """
 
     frames: int
@@ -96,7 +93,7 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
 
 
 def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None, progress: bool = False) -> ErrorTable:
-    """Errors of a model against the forces of reference frames, or the targets of `samples` where there are none.
+    """Errors of a model in reference frames: of its forces, or of accelerations where there are none.
 
     Parameters
     ----------
@@ -104,7 +101,7 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     frames : Frames
         Of the same species; composition and cell may differ from the training data's.
     at_most : int, optional
-        Evenly spaced frames to look at; all by default.
+        Number of evenly spaced frames to take; all by default.
     progress : bool
         Whether to show a bar.
 
@@ -117,39 +114,44 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     number = count_samples(frames) if len(frames) else 0
     if not number:
         raise DualityError("the data hold no frames with forces to compare with")
-    count = number if at_most is None else min(at_most, number)
-    chosen = set(evenly_spaced(number, count).tolist())
-    targets, predicted, energies = [], [], []
-    bar = tqdm(total=count, desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
+    chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
+    bar = tqdm(total=len(chosen), desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
     with bar:
-        wanted = (sample for t, sample in enumerate(samples(frames)) if t in chosen)
-        for target, forces, energy in on_all_cores(partial(_compared, losses, frames.species), wanted):
-            targets.append(target)
-            predicted.append(forces)
-            energies.append(energy)
+        found = []
+        for measurement in measure(frames, dict.fromkeys(chosen.tolist(), (losses,))):
+            found.append(measurement)
             bar.update()
-    reference = np.array(targets)
-    difference = np.array(predicted) - reference
+    return error_table(losses, frames, found)
+
+
+def error_table(losses: AgentLosses, frames: Frames, measurements: Sequence[Measurement], model: int = 0) -> ErrorTable:
+    """The errors that measurements show, of one of the models measured.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+        That model.
+    frames : Frames
+        What was measured.
+    measurements : sequence of Measurement
+    model : int
+        Its place among the models.
+    """
+    reference = np.array([m.target for m in measurements])
+    difference = np.array([m.forces[model] for m in measurements]) - reference
     molecules = molecules_of(frames, dict(losses.bond_lengths))
     species = np.array(frames.species)
     rmse, rms = {}, {}
-    parts: dict[str, Any] = {"all": slice(None)} | {kind: species == kind for kind in frames.distinct_species}
-    for name, part in parts.items():
-        rmse[name], rms[name] = component_rms(difference[:, part]), component_rms(reference[:, part])
+    selections: dict[str, Any] = {"all": slice(None)} | {name: species == name for name in frames.distinct_species}
+    for name, atoms in selections.items():
+        rmse[name], rms[name] = component_rms(difference[:, atoms]), component_rms(reference[:, atoms])
     if any(len(molecule) > 1 for molecule in molecules):
         rmse["molecular"] = component_rms(molecular_forces(difference, molecules))
         rms["molecular"] = component_rms(molecular_forces(reference, molecules))
     energy_error = None
-    known = frames.energies if frames.forces is not None and len(targets) > 1 else None
+    known = frames.energies if frames.forces is not None and len(measurements) > 1 else None
     if losses.gradient == "collective" and known is not None:
-        deviations = np.array(energies) - known[sorted(chosen)]
+        deviations = np.array([m.energies[model] for m in measurements]) - known[[m.number for m in measurements]]
         energy_error = float(np.std(deviations) / frames.n_atoms / MEV)
-    kind = "forces" if frames.forces is not None else "accelerations"
-    return ErrorTable(len(targets), rmse, rms, energy_error, kind)
-
-
-def _compared(losses: AgentLosses, species: Sequence[str], sample: Sample) -> tuple[FloatArray, FloatArray, float]:
-    """The target of a sample, and the forces and sum of losses there."""
-    found = [(share, evaluate_agents(losses, q, species, cell)) for share, q, cell in sample.configurations]
-    forces = np.sum([share * result.forces for share, result in found], axis=0)
-    return sample.target, forces, sum(share * result.energy for share, result in found)
+    targets = "forces" if frames.forces is not None else "accelerations"
+    return ErrorTable(len(measurements), rmse, rms, energy_error, targets)

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from openmm_duality.inference.equations.targets import DataSet, count_samples
-from openmm_duality.inference.errors import evaluate
-from openmm_duality.inference.inference import Inference, as_sets, timed
-from openmm_duality.inference.settings import Settings
-from openmm_duality.inference.uncertainty.calibration import calibration
+from tqdm import tqdm
+
+from openmm_duality.inference.equations.inference import Inference, timed
+from openmm_duality.inference.equations.penalties import Strengths
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples
+from openmm_duality.inference.errors import error_table
+from openmm_duality.inference.repulsive_core import with_core
+from openmm_duality.inference.uncertainty.calibration import calibrated_samples, calibration_of
 from openmm_duality.inference.uncertainty.committee import with_committee
-from openmm_duality.inference.uncertainty.domain import with_domain
+from openmm_duality.inference.uncertainty.domain import (
+    LEAST_FRAMES,
+    Description,
+    described_samples,
+    with_domain,
+    with_wider_domain,
+)
+from openmm_duality.inference.uncertainty.measurements import Measurement, Models, measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, evenly_spaced
 
 _ERROR_FRAMES = 200  # evenly spaced, of every set
-_CALIBRATION_FRAMES = 12
-
-
-class Fit(Protocol):
-    """What the errors of a model need to know of its inference."""
-
-    @property
-    def sets(self) -> Sequence[DataSet]:
-        """The frames."""
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Wall time by what it was spent on."""
+_CALIBRATION_FRAMES = 12  # evenly spaced, of every test set
 
 
 def infer(
@@ -47,7 +46,7 @@ def infer(
     data : Frames, DataSet or sequence of DataSet
         Training frames, with forces or (see `samples`) without.
     test : Frames or mapping of names to Frames, optional
-        Held-out frames; errors against them go into the model's metadata.
+        Held-out frames; errors in them go into the model's metadata.
     settings : Settings, optional
     progress : bool
         Whether to show bars.
@@ -65,16 +64,33 @@ def infer(
         If the data cannot be used, a choice is unknown, or the cutoff is too long for a cell.
     """
     chosen = settings if settings is not None else Settings.of(**choices)
-    measured = measurable(test)
-    inference = Inference.of(as_sets(data), chosen, progress)
-    losses = inference.losses([preferred[0] for preferred in inference.preferences])
-    return completed(losses, inference, measured, progress)
+    test_sets = measurable(test)
+    inference = Inference.of(as_sets(data), chosen, progress=progress)
+    losses = with_stable_core(inference, [preferred[0] for preferred in inference.preferences])
+    return completed(losses, inference, test_sets, progress)
+
+
+def with_stable_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
+    """The losses of an inference for a regularisation of every group, with their repulsive core.
+
+    Raises
+    ------
+    DualityError
+        If the data do not determine them, or no core keeps atoms apart.
+    """
+    losses = inference.losses(strengths)
+    weakest = None if inference.prior is None else inference.prior.core_strength
+    with timed(inference.seconds, "core"):
+        return with_core(losses, inference.pair_frames, inference.equations.largest_force, weakest)
 
 
 def completed(
     losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
 ) -> AgentLosses:
-    """The losses of an inference with their committee, their domain, and their errors.
+    """The losses of an inference with their committee, their domain, their errors and the time spent.
+
+    Training and test frames are gone through once. With a prior model its errors in the same frames are measured too,
+    and stand in the metadata under ``prior_errors``.
 
     Parameters
     ----------
@@ -84,29 +100,38 @@ def completed(
     progress : bool
         Whether to show bars.
     """
-    losses = with_committee(losses, inference)
-    with timed(inference.seconds, "domain"):
-        losses = with_domain(losses, inference.sets, inference.seen)
-    return with_calibration(with_errors(losses, inference, test, progress), test, progress)
-
-
-def with_calibration(losses: AgentLosses, test: Mapping[str, Frames], progress: bool = False) -> AgentLosses:
-    """The losses with a judgement of their uncertainty on all held-out frames together, in their metadata.
-
-    Parameters
-    ----------
-    losses : AgentLosses
-        Without a committee they come back as they are.
-    test : mapping of names to Frames
-    progress : bool
-        Whether to show bars.
-    """
-    if losses.committee is None or not test:
-        return losses
-    seconds = dict(losses.metadata["seconds"])
-    with timed(seconds, "calibration"):
-        judged = calibration(losses, list(test.values()), at_most=_CALIBRATION_FRAMES, progress=progress)
-    return replace(losses, metadata={**losses.metadata, "calibration": judged.to_dict(), "seconds": seconds})
+    losses, prior = with_committee(losses, inference), inference.prior
+    compared: Models = (losses,) if prior is None else (losses, prior)
+    n_sets, n_species = len(inference.sets), len(losses.species)
+    domain_wanted = sum(len(s.frames) for s in inference.sets) >= LEAST_FRAMES if prior is None else bool(prior.domain)
+    errors: list[dict[str, dict[str, Any]]] = [{"train": {}, "test": {}} for _ in compared]
+    descriptions: list[Description] = []
+    calibrating: list[Measurement] = []
+    with timed(inference.seconds, "measurement"):
+        for name, frames in ((s.name, s.frames) for s in inference.sets):
+            count = count_samples(frames)
+            numbers = described_samples(count, frames.n_atoms, n_sets) if domain_wanted else ()
+            found = _measured(frames, compared, {}, frozenset(map(int, numbers)), name, progress)
+            _add_errors(errors, "train", name, frames, compared, found)
+            descriptions += [Description.of(m, count, n_species) for m in found if m.descriptors is not None]
+        for name, frames in test.items():
+            numbers = calibrated_samples(count_samples(frames), _CALIBRATION_FRAMES)
+            members = {int(number): losses.members() for number in numbers}
+            found = _measured(frames, compared, members, frozenset(), name, progress)
+            _add_errors(errors, "test", name, frames, compared, found)
+            for m in found:
+                if losses.committee is not None and m.number in members:
+                    calibrating.append(m.of_models([0, *range(len(compared), len(m.forces))]))
+    if domain_wanted and prior is None:
+        losses = with_domain(losses, descriptions, inference.statistics)
+    elif prior is not None and prior.domain is not None:
+        losses = with_wider_domain(losses, prior.domain, descriptions, inference.statistics)
+    metadata = {**losses.metadata, "errors": errors[0], "seconds": dict(inference.seconds)}
+    if prior is not None:
+        metadata["prior_errors"] = errors[1]
+    if calibrating:
+        metadata["calibration"] = calibration_of(losses, calibrating).to_dict()
+    return replace(losses, metadata=metadata)
 
 
 def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
@@ -127,21 +152,38 @@ def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
     return {name: frames for name, frames in groups.items() if has_target(frames)}
 
 
-def with_errors(losses: AgentLosses, inference: Fit, test: Mapping[str, Frames], progress: bool = False) -> AgentLosses:
-    """The losses of an inference with their errors and the time spent in their metadata.
+def _measured(
+    frames: Frames,
+    models: Models,
+    more: Mapping[int, Models],
+    described: frozenset[int],
+    name: str,
+    progress: bool,
+) -> list[Measurement]:
+    """Measurements at the samples for error tables, and at those that are described or have more models."""
+    count = count_samples(frames)
+    numbers = {*evenly_spaced(count, min(_ERROR_FRAMES, count)).tolist(), *more, *described}
+    wanted = {number: (*models, *more.get(number, ())) for number in sorted(numbers)}
+    found = []
+    bar = tqdm(total=len(wanted), desc=f"errors, {name}", unit="frame", disable=None if progress else True, leave=False)
+    with bar:
+        for measurement in measure(frames, wanted, described):
+            found.append(measurement)
+            bar.update()
+    return found
 
-    Parameters
-    ----------
-    losses : AgentLosses
-    inference : Inference or Correction
-    test : mapping of names to Frames
-    progress : bool
-        Whether to show bars.
-    """
-    errors: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
-    seconds = dict(inference.seconds)
-    with timed(seconds, "errors"):
-        for kind, group in (("train", {s.name: s.frames for s in inference.sets}), ("test", test)):
-            for name, frames in group.items():
-                errors[kind][name] = evaluate(losses, frames, at_most=_ERROR_FRAMES, progress=progress).to_dict()
-    return replace(losses, metadata={**losses.metadata, "errors": errors, "seconds": seconds})
+
+def _add_errors(
+    errors: Sequence[dict[str, dict[str, Any]]],
+    part: str,
+    name: str,
+    frames: Frames,
+    models: Models,
+    measurements: Sequence[Measurement],
+) -> None:
+    """Add the error tables of every model in a set of frames, of the samples for error tables alone."""
+    count = count_samples(frames)
+    numbers = frozenset(evenly_spaced(count, min(_ERROR_FRAMES, count)).tolist())
+    chosen = [m for m in measurements if m.number in numbers]
+    for k, (tables, model) in enumerate(zip(errors, models, strict=True)):
+        tables[part][name] = error_table(model, frames, chosen, k).to_dict()

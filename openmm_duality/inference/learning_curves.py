@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from openmm_duality.inference.correction import CHOICES
-from openmm_duality.inference.delta import correct
+from openmm_duality.inference.delta_learning import fit_delta
+from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.fitting import infer
-from openmm_duality.inference.settings import Settings
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
@@ -51,10 +50,10 @@ def learning_curve(
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
     whole: AgentLosses | None = None,
-    base: AgentLosses | None = None,
+    prior: AgentLosses | None = None,
     progress: bool = False,
 ) -> LearningCurve:
-    """Infer from evenly spaced parts of the training frames, and judge each on the same held-out frames.
+    """Errors, in the same held-out frames, of models inferred from more and more of the training frames.
 
     Parameters
     ----------
@@ -66,8 +65,8 @@ def learning_curve(
         Parts of every data set; at least ten frames of each are taken where there are so many.
     whole : AgentLosses, optional
         The model of all frames with these settings, where it is there already.
-    base : AgentLosses, optional
-        A model that the frames correct, instead of inferring new ones; of the settings those of a correction count.
+    prior : AgentLosses, optional
+        A prior model that the frames correct (Δ-learning), instead of inferring new ones.
     progress : bool
         Whether to show bars.
     """
@@ -81,9 +80,9 @@ def learning_curve(
         every = count == sum(len(s.frames) for s in sets)
         if every and whole is not None:
             losses = whole
-        elif base is not None:
-            chosen = {name: getattr(settings, name) for name in CHOICES}
-            losses = correct(base, part, progress=progress, **chosen)
+        elif prior is not None:
+            chosen = {name: getattr(settings, name) for name in DELTA_CHOICES}
+            losses = fit_delta(prior, part, progress=progress, **chosen)
         else:
             losses = infer(part, settings=replace(settings, members=0), progress=progress)
         counts.append(count)

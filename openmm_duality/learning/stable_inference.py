@@ -12,11 +12,11 @@ from typing import Any
 
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.equations.solution import Regularisation
-from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.inference.fitting import completed, measurable
-from openmm_duality.inference.inference import Inference, as_sets
-from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.penalties import Strengths
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.targets import DataSet, as_sets
+from openmm_duality.inference.fitting import completed, measurable, with_stable_core
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
@@ -39,7 +39,7 @@ def infer_stable(
 ) -> AgentLosses:
     """As `infer`, but only regularisations whose models pass `check_stability` are chosen from.
 
-    Candidates are tried in the order that held-out blocks give them (`equations.ranked`), then with stronger ridges. A
+    Candidates are tried in the order that held-out blocks give them (`ranked`), then with stronger ridges. A
     strength that the settings give is the only candidate. If no model passes, the preferred one is returned; so look at
     ``losses.metadata["stability"]``.
 
@@ -63,14 +63,14 @@ def infer_stable(
     """
     measured = measurable(test)
     chosen = settings if settings is not None else Settings.of(**choices)
-    inference = Inference.of(as_sets(data), chosen, progress)
+    inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
     preferred: tuple[AgentLosses, list[Check]] | None = None
     error: DualityError | None = None
     for strengths in _candidates(inference):
-        described = [{"ridge": s.ridge, "curvature": s.curvature} for s in strengths]
+        described = [dict(strength) for strength in strengths]
         try:
-            losses = inference.losses(strengths)
+            losses = with_stable_core(inference, strengths)
         except DualityError as refused:
             error = refused
             failed.append({"regularisation": described, "reasons": {"core": str(refused)}})
@@ -95,11 +95,11 @@ def infer_stable(
     return replace(losses, metadata={**losses.metadata, **found})
 
 
-def _candidates(inference: Inference) -> Iterator[list[Regularisation]]:
+def _candidates(inference: Inference) -> Iterator[list[Strengths]]:
     """Strengths by problem: the k-th preference of each, then stronger ridges."""
     preferences = inference.preferences
     for k in range(max(map(len, preferences))):
         yield [mine[min(k, len(mine) - 1)] for mine in preferences]
     if inference.settings.ridge is None:
         for ridge in STRONGER:
-            yield [Regularisation(ridge, mine[0].curvature) for mine in preferences]
+            yield [{**mine[0], "ridge": ridge} for mine in preferences]

@@ -5,6 +5,7 @@ Index suffixes: A species of the agent, B of the neighbour, n radial function, a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,7 +24,11 @@ from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import Form, check_gradient, form_of
 
-_KIND = "openmm_duality losses 1"
+_KIND = "openmm_duality losses 2"
+_OUTDATED = {
+    "openmm_duality losses 1": "this model file is of version 0.1, which is no longer read; infer it anew from the "
+    "configuration that lies beside it: openmm-duality infer MODEL.yaml -o MODEL.safetensors"
+}
 _CORE_FLOOR = 0.01  # nm below which the core is held constant, so that it stays finite
 
 
@@ -155,6 +160,20 @@ class AgentLosses:
             )
         return np.array([known[name] for name in species], dtype=np.int64)
 
+    def sha256(self) -> str:
+        """SHA-256 of what the model computes, its one identity.
+
+        That is its species, masses, form, gradient, cutoff, bases, coefficients and core; not committee, domain, stored
+        equations and metadata.
+        """
+        words = (self.species, self.form, self.gradient, self.cutoff, sorted(self.weights))
+        digest = hashlib.sha256(repr(words).encode())
+        bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
+        coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
+        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength):
+            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model file: one safetensors file of arrays and a JSON header.
 
@@ -199,7 +218,7 @@ class AgentLosses:
         DualityError
             If it is not a model file, is cut short, or its arrays do not fit each other.
         """
-        arrays, header = read_container(path, _KIND)
+        arrays, header = read_container(path, _KIND, _OUTDATED)
         try:
             form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
             _check_arrays(arrays, len(tuple(header["species"])), form)

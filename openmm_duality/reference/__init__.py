@@ -1,4 +1,8 @@
-"""What the physics code says: frames, and the readers that make them."""
+"""Reference data: frames, the readers that make them, molecules found in them, their summary.
+
+`formats.read` chooses the reader: `formats.read_extxyz` (by ASE), or `cp2k_project.read_cp2k`, which matches the files
+that `cp2k_files` finds and that `cp2k_input`, `cp2k_xyz` and `dcd` read.
+"""
 
 from openmm_duality.reference.cp2k_project import EnergyTable, read_cp2k, read_ener
 from openmm_duality.reference.formats import read, read_extxyz

@@ -1,4 +1,4 @@
-"""Which files on the disk make up a CP2K project."""
+"""The files of a CP2K project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Project:
     Parameters
     ----------
     prefix : str
-        What the names of the files begin with.
+        The names of the files begin with it.
     number : int
         The number CP2K put behind the prefix, usually 1.
     input, positions : Path
@@ -42,7 +42,7 @@ class Project:
 
 
 def is_position_file(path: str | Path) -> bool:
-    """Whether a name is that of a file of positions of a CP2K project."""
+    """Whether a file is named like the positions of a CP2K project."""
     return _POSITIONS.match(Path(path).name) is not None
 
 

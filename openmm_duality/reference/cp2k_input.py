@@ -1,4 +1,4 @@
-"""What a CP2K input says about the data it made: cell, time step, masses, labels."""
+"""CP2K inputs, read for the data that belong to them: cell, time step, masses, labels."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Kind:
-    """A ``&KIND``: the element behind the label, and the mass in dalton where it is given."""
+    """A ``&KIND``: the element of a label, and the mass in dalton where it is given."""
 
     element: str
     mass: float | None
@@ -66,7 +66,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Cp2kInput:
-    """What is needed of an input.
+    """The settings of an input that its data need.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Cp2kInput:
     units: dict[str, str]
 
     def element(self, label: str) -> str:
-        """The element behind a label: by its ``&KIND``, or because the label begins with it."""
+        """The element of a label: by its ``&KIND``, or because the label begins with it."""
         kind = self.atomic_kinds.get(label.upper())
         if kind is not None:
             return kind.element
@@ -195,7 +195,7 @@ def _parse(path: Path) -> Section:
             stack[-1].sections.append(section)
             stack.append(section)
         else:
-            # Labels of atoms keep no case: CP2K's own matching of a &KIND does not mind it.
+            # Labels of atoms lose their case: CP2K matches a &KIND without regard to it.
             stack[-1].keywords.append((head, rest))
     if len(stack) > 1:
         raise DualityError(f"{path}: the section &{stack[-1].name} is not closed; the input looks cut short")
@@ -203,7 +203,7 @@ def _parse(path: Path) -> Section:
 
 
 def _lines(path: Path, variables: dict[str, str]) -> Iterator[str]:
-    """Lines without comments, continued lines joined, variables put in, included files read."""
+    """Lines without comments, with continued lines joined, variables replaced and included files read."""
     try:
         with open_text(path) as handle:
             text = handle.read()

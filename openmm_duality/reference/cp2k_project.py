@@ -55,7 +55,7 @@ class EnergyTable:
 
 @dataclass(frozen=True)
 class _Series:
-    """One file of frames: a key per frame that names it in all files of the project, and its values."""
+    """One file of frames: its values, and a key per frame that identifies it in all files of the project."""
 
     path: Path
     keys: IntArray
@@ -66,7 +66,7 @@ class _Series:
     values: FloatArray
 
     def at(self, keys: IntArray) -> IntArray:
-        """Where the keys stand in this file; they must be in it."""
+        """Rows of the keys in this file; all must be in it."""
         order = np.argsort(self.keys)
         return np.asarray(order[np.searchsorted(self.keys, keys, sorter=order)], dtype=np.int64)
 
@@ -84,7 +84,7 @@ def read_cp2k(
     """Read a CP2K project.
 
     Frames are matched by their step numbers. Where a restart went back, the steps it repeated count as it wrote them.
-    Kept are the frames that have positions and, if there is a force file, forces; a warning says what is left out.
+    Only frames that have positions and, if there is a force file, forces are read; a warning names those left out.
 
     Parameters
     ----------
@@ -99,14 +99,14 @@ def read_cp2k(
         Step of the first frame and steps between frames in a DCD file. By default what its header says, which is
         right for a file that CP2K wrote in one run.
     forces : bool
-        Whether to read forces; without them every frame that has positions is kept.
+        Whether to read forces; without them every frame that has positions is read.
     allow_incomplete : bool
         Whether positions and forces may end at different steps, as when a run was killed.
 
     Returns
     -------
     Frames
-        Species are the elements behind the labels. For ``REFTRAJ`` runs ``timestep`` is None and the frames keep the
+        Species are the elements of the labels. For ``REFTRAJ`` runs ``timestep`` is None and the frames keep the
         order of the files; the first one has the number 1, whatever it had in the source trajectory.
 
     Raises
@@ -116,32 +116,34 @@ def read_cp2k(
     """
     project = find_project(path, input_file, positions)
     inputs = read_input(project.input)
-    place = _series_dcd(project.positions, inputs, first_step, stride) if project.positions.suffix == ".dcd" else None
-    place = place or _series(project.positions, inputs, "TRAJECTORY")
+    if project.positions.suffix == ".dcd":
+        position = _series_dcd(project.positions, inputs, first_step, stride)
+    else:
+        position = _series(project.positions, inputs, "TRAJECTORY")
     force = _series(project.forces, inputs, "FORCES") if forces and project.forces else None
-    speed = _series(project.velocities, inputs, "VELOCITIES") if project.velocities else None
-    labels = _labels(project, inputs, place, force, speed)
+    velocity = _series(project.velocities, inputs, "VELOCITIES") if project.velocities else None
+    labels = _labels(project, inputs, position, force, velocity)
     table = read_ener(project.energies, keep_all=inputs.reftraj) if project.energies else None
-    keys = place.keys if force is None else _common(place, force, allow_incomplete)
-    chosen = place.at(keys)
-    steps = place.steps[chosen]
-    used = [project.input, project.positions, *(s.path for s in (force, speed) if s is not None)]
+    keys = position.keys if force is None else _common(position, force, allow_incomplete)
+    chosen = position.at(keys)
+    steps = position.steps[chosen]
+    used = [project.input, project.positions, *(s.path for s in (force, velocity) if s is not None)]
     used += [p for p in (project.energies, project.cells) if p is not None]
     velocities = None
-    if speed is not None and np.isin(keys, speed.keys).all():
-        velocities = speed.values[speed.at(keys)]
-    elif speed is not None:
-        _warn(f"{speed.path}: velocities are left out, because some of the frames that are kept have none")
+    if velocity is not None and np.isin(keys, velocity.keys).all():
+        velocities = velocity.values[velocity.at(keys)]
+    elif velocity is not None:
+        _warn(f"{velocity.path}: velocities are left out, because some of the frames have none")
     return Frames(
         species=tuple(inputs.element(label) for label in labels),
         masses=np.array([inputs.mass(label) for label in labels]),
-        positions=place.values[chosen],
-        times=_times(place, chosen, table, keys, inputs),
+        positions=position.values[chosen],
+        times=_times(position, chosen, table, keys, inputs),
         steps=steps,
         cells=_cells(project, inputs, keys),
         forces=None if force is None else force.values[force.at(keys)],
         velocities=velocities,
-        energies=_energies(place, force, table, keys),
+        energies=_energies(position, force, table, keys),
         timestep=inputs.timestep,
         source=tuple(provenance(p) for p in used),
     )
@@ -164,10 +166,10 @@ def read_ener(path: str | Path, keep_all: bool = False) -> EnergyTable:
     """
     table = _table(Path(path), 6)
     steps = table[:, 0].astype(np.int64)
-    kept = np.arange(len(steps)) if keep_all else _latest(steps)
-    times, kinetic, temperatures, potential, conserved = table[kept, 1:6].T
+    selected = np.arange(len(steps)) if keep_all else _latest(steps)
+    times, kinetic, temperatures, potential, conserved = table[selected, 1:6].T
     return EnergyTable(
-        steps[kept], times * FEMTOSECOND, temperatures, kinetic * HARTREE, potential * HARTREE, conserved * HARTREE
+        steps[selected], times * FEMTOSECOND, temperatures, kinetic * HARTREE, potential * HARTREE, conserved * HARTREE
     )
 
 
@@ -178,23 +180,23 @@ def _series(path: Path, inputs: Cp2kInput, what: str) -> _Series:
         raise DualityError(f"{inputs.path}: UNIT {name} of {what} is not supported; it must be {' or '.join(known)}")
     read = list(blocks(path))
     steps = np.array([b.step for b in read], dtype=np.int64)
-    kept = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
-    if len(kept) < len(steps):
-        _warn(f"{path}: a restart repeated steps; {len(steps) - len(kept)} blocks written before it are left out")
-    times = [read[k].time for k in kept]
-    energies = [read[k].energy for k in kept]
+    selected = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
+    if len(selected) < len(steps):
+        _warn(f"{path}: a restart repeated steps; {len(steps) - len(selected)} blocks written before it are left out")
+    times = [read[k].time for k in selected]
+    energies = [read[k].energy for k in selected]
     return _Series(
         path=path,
-        keys=_keys(steps[kept]),
-        steps=steps[kept],
-        times=_whole(times, FEMTOSECOND),
-        energies=_whole(energies, HARTREE),
+        keys=_keys(steps[selected]),
+        steps=steps[selected],
+        times=_column(times, FEMTOSECOND),
+        energies=_column(energies, HARTREE),
         labels=read[0].labels,
-        values=np.array([read[k].values for k in kept]) * known[name],
+        values=np.array([read[k].values for k in selected]) * known[name],
     )
 
 
-def _whole(column: list[float | None], factor: float) -> FloatArray | None:
+def _column(column: list[float | None], factor: float) -> FloatArray | None:
     """A column of the comment lines, or None unless all of them have it."""
     values = [factor * value for value in column if value is not None]
     return np.array(values, dtype=np.float64) if len(values) == len(column) else None
@@ -215,7 +217,7 @@ def _series_dcd(path: Path, inputs: Cp2kInput, first_step: int | None, stride: i
 
 
 def _latest(steps: IntArray) -> IntArray:
-    """The rows that count when the numbers go back, ascending: those that no later row reaches or undercuts."""
+    """Rows whose step number no later row reaches or undercuts, ascending: those that count after restarts."""
     least_behind = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.iinfo(np.int64).max)
     return np.flatnonzero(steps < least_behind)
 
@@ -230,8 +232,8 @@ def _keys(steps: IntArray) -> IntArray:
     return steps + (occurrence << 40)
 
 
-def _common(place: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
-    for short, long in ((force, place), (place, force)):
+def _common(position: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
+    for short, long in ((force, position), (position, force)):
         gap = int(long.steps.max() - short.steps.max())
         usual = int(np.median(np.diff(np.unique(short.steps)))) if len(np.unique(short.steps)) > 1 else gap + 1
         if gap >= usual and not allow_incomplete:
@@ -241,12 +243,12 @@ def _common(place: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
                 f"copy the files again, cut the longer one off after step {short.steps.max()}, or read them in Python "
                 "with read_cp2k(…, allow_incomplete=True), which takes the frames that both have"
             )
-    keys = place.keys[np.isin(place.keys, force.keys)]
+    keys = position.keys[np.isin(position.keys, force.keys)]
     if not len(keys):
-        raise DualityError(f"{place.path} and {force.path} have no step in common; they must come from one run")
+        raise DualityError(f"{position.path} and {force.path} have no step in common; they must come from one run")
     lost = [
         f"{len(s.keys) - len(keys)} of the {len(s.keys)} frames of {s.path.name}"
-        for s in (place, force)
+        for s in (position, force)
         if len(s.keys) > len(keys)
     ]
     if lost:
@@ -254,8 +256,8 @@ def _common(place: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
     return keys
 
 
-def _labels(project: Project, inputs: Cp2kInput, place: _Series, *others: _Series | None) -> tuple[str, ...]:
-    known = [s for s in (place, *others) if s is not None and s.labels is not None]
+def _labels(project: Project, inputs: Cp2kInput, position: _Series, *others: _Series | None) -> tuple[str, ...]:
+    known = [s for s in (position, *others) if s is not None and s.labels is not None]
     named = [(s.path, tuple(s.labels or ())) for s in known]
     if not named and project.labels is not None:
         named = [(project.labels, first_labels(project.labels))]
@@ -265,8 +267,8 @@ def _labels(project: Project, inputs: Cp2kInput, place: _Series, *others: _Serie
         named = [(inputs.path, inputs.labels)]
     if not named:
         raise DualityError(
-            f"{place.path}: a DCD file names no atoms; put a coordinate file of the project (positions, forces or the "
-            "start structure in XYZ) beside it"
+            f"{position.path}: a DCD file names no atoms; put a coordinate file of the project (positions, forces or "
+            "the start structure in XYZ) beside it"
         )
     path, labels = named[0]
     elements = tuple(inputs.element(label) for label in labels)
@@ -280,31 +282,31 @@ def _labels(project: Project, inputs: Cp2kInput, place: _Series, *others: _Serie
                 f"{path} and {other} have their atoms in different order (atom {i + 1} is {labels[i]} in the first and "
                 f"{names[i]} in the second); write both from one run"
             )
-    if place.values.shape[1] != len(labels):
-        raise DualityError(f"{place.path} has {place.values.shape[1]} atoms and {path} has {len(labels)}")
-    # The file that was written with PRINT_ATOM_KIND says most about the atoms.
+    if position.values.shape[1] != len(labels):
+        raise DualityError(f"{position.path} has {position.values.shape[1]} atoms and {path} has {len(labels)}")
+    # The file that was written with PRINT_ATOM_KIND holds most about the atoms.
     return next((names for _, names in named if any(n.upper() in inputs.atomic_kinds for n in names)), labels)
 
 
 def _times(
-    place: _Series, chosen: IntArray, table: EnergyTable | None, keys: IntArray, inputs: Cp2kInput
+    position: _Series, chosen: IntArray, table: EnergyTable | None, keys: IntArray, inputs: Cp2kInput
 ) -> FloatArray:
-    if place.times is not None:
-        return place.times[chosen]
+    if position.times is not None:
+        return position.times[chosen]
     if table is not None:
         where = {int(key): row for row, key in enumerate(_keys(table.steps))}
         if all(int(key) in where for key in keys):
             return table.times[[where[int(key)] for key in keys]]
-    return np.asarray(place.steps[chosen] * (inputs.timestep or 0.0), dtype=np.float64)
+    return np.asarray(position.steps[chosen] * (inputs.timestep or 0.0), dtype=np.float64)
 
 
-def _energies(place: _Series, force: _Series | None, table: EnergyTable | None, keys: IntArray) -> FloatArray | None:
+def _energies(position: _Series, force: _Series | None, table: EnergyTable | None, keys: IntArray) -> FloatArray | None:
     if table is not None:
         where = {int(key): row for row, key in enumerate(_keys(table.steps))}
         if all(int(key) in where for key in keys):
             return table.potential[[where[int(key)] for key in keys]]
         _warn("the .ener file lacks some of the frames; energies are taken from the coordinate files where they can be")
-    for series in (place, force):
+    for series in (position, force):
         if series is not None and series.energies is not None:
             return series.energies[series.at(keys)]
     return None
@@ -316,10 +318,10 @@ def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | 
     if project.cells is not None:
         table = _table(project.cells, 11)
         steps = table[:, 0].astype(np.int64)
-        kept = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
-        where = {int(key): row for row, key in enumerate(_keys(steps[kept]))}
+        selected = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
+        where = {int(key): row for row, key in enumerate(_keys(steps[selected]))}
         if all(int(key) in where for key in keys):
-            rows = kept[[where[int(key)] for key in keys]]
+            rows = selected[[where[int(key)] for key in keys]]
             return table[rows, 2:11].reshape(-1, 3, 3) * ANGSTROM
         if inputs.variable_cell:
             raise DualityError(

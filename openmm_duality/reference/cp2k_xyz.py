@@ -1,4 +1,4 @@
-"""Blocks of an XYZ file as CP2K writes them, one after the other, so that memory holds one block at a time."""
+"""Blocks of an XYZ file as CP2K writes them, read one at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENERGY = re.compile(r"\bE\s*=\s*([-+.\dEeDd]+)")
 
 @dataclass(frozen=True)
 class Block:
-    """One block: what the comment line says, and the three columns.
+    """One block: the numbers in its comment line, and its three columns.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def _number(path: Path, line: str, last: int | None) -> int:
 
 
 def _damaged(path: Path, last: int | None, what: str) -> DualityError:
-    whole = "no block before it is whole" if last is None else f"the last whole block is that of step {last}"
+    intact = "no block before it is complete" if last is None else f"the last complete block is that of step {last}"
     return DualityError(
-        f"{path}: the file is cut short or damaged: {what}; {whole}. Copy the file again, or cut it off after "
+        f"{path}: the file is cut short or damaged: {what}; {intact}. Copy the file again, or cut it off after "
         "that block"
     )

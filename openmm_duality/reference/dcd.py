@@ -1,4 +1,4 @@
-"""Positions in a DCD file, and the step numbers its header promises."""
+"""Positions in a DCD file, and the step numbers in its header."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def _header(path: Path) -> DcdHeader:
     n_atoms = int(struct.unpack("<i", atoms)[0])
     # A record has a length before and behind it; the cell, where there is one, is a record of six doubles.
     frame = 3 * (4 * n_atoms + 8) + (56 if control[10] else 0)
-    whole, rest = divmod(path.stat().st_size - (96 + title + 4 + 12), frame)
-    if rest or whole < 1:
+    complete, rest = divmod(path.stat().st_size - (96 + title + 4 + 12), frame)
+    if rest or complete < 1:
         raise DualityError(
-            f"{path}: the DCD file is cut short: {whole} whole frames of {n_atoms} atoms and {rest} bytes of the next; "
-            "copy the file again"
+            f"{path}: the DCD file is cut short: {complete} complete frames of {n_atoms} atoms and {rest} bytes of the "
+            "next; copy the file again"
         )
     return DcdHeader(int(control[1]), int(control[2]), n_atoms)

@@ -1,4 +1,4 @@
-"""One door for every kind of reference data."""
+"""Reference data in any supported format: saved frames, extended XYZ, CP2K projects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKED = (".xz", ".gz", ".bz2")
 
 
 def read(path: str | Path, *, forces: bool = True) -> Frames:
-    """Read reference data of any supported kind.
+    """Read reference data in any supported format.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def read(path: str | Path, *, forces: bool = True) -> Frames:
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
         compressed) or a saved frames file (``.safetensors``).
     forces : bool
-        Whether to read forces; without them every frame that has positions is kept.
+        Whether to read forces; without them every frame that has positions is read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frames of a reference simulation: the one form in which data enter the package.
+"""Frames of a reference simulation, the form in which data enter the package.
 
 Index suffixes: t frame, i atom, x Cartesian.
 """
@@ -24,7 +24,7 @@ _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "e
 
 
 def evenly_spaced(number: int, count: int) -> IntArray:
-    """At most `count` indices from 0 to number − 1, evenly spaced, both ends among them where there are two."""
+    """At most `count` indices from 0 to number − 1, evenly spaced and with both ends where there are two."""
     return np.unique(np.linspace(0, number - 1, count).astype(np.int64))
 
 
@@ -128,9 +128,9 @@ class Frames:
         """The cell of frame t, shape (3, 3) in nm, or None."""
         return None if self.cells is None else self.cells[t]
 
-    def atoms_of(self, kind: str) -> IntArray:
+    def atoms_of(self, name: str) -> IntArray:
         """Indices of the atoms of one species."""
-        return np.flatnonzero(np.array(self.species) == kind)
+        return np.flatnonzero(np.array(self.species) == name)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Every array that is present, by name."""
@@ -147,7 +147,7 @@ class Frames:
         Parameters
         ----------
         test_fraction : float
-            The part of the frames that lies behind the training frames, gap included.
+            The fraction of the frames behind the training frames, gap included.
         gap : float or openmm.unit.Quantity
             In ps.
 
@@ -179,10 +179,10 @@ class Frames:
         return self[:first], self[tested]
 
     def blocks(self, n: int) -> list[Frames]:
-        """n contiguous blocks of nearly equal length, in order, that hold every frame once."""
+        """Split into n contiguous blocks of nearly equal length, in order."""
         if not 1 <= n <= len(self):
             raise DualityError(f"{len(self)} frames cannot be cut into {n} blocks")
-        return [self[part] for part in np.array_split(np.arange(len(self)), n)]
+        return [self[block] for block in np.array_split(np.arange(len(self)), n)]
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write one safetensors file: the arrays, and a JSON header with the rest.

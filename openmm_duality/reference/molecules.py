@@ -1,9 +1,9 @@
-"""Molecules found in the data: nobody tells which atoms are bonded.
+"""Molecules found in the frames, without a topology.
 
 A pair of species is bonded when its distances have a gap behind the first peak and every atom keeps its number of
 neighbours inside that gap. So O–H in water is bonded; O–O is not (no gap, and the number of neighbours fluctuates).
 H–H in water has a gap too, but every pair inside it is in one molecule already through the shorter O–H bonds, so it
-says nothing new and is left out. Ions of a crystal keep their neighbours and are found to be one large molecule.
+is left out as redundant. Ions of a crystal keep their neighbours and are found to be one large molecule.
 
 Index suffixes: t frame, i atom, r grid of distances, b neighbour species.
 """
@@ -36,7 +36,7 @@ def bond_lengths(frames: Frames) -> BondLengths:
     Parameters
     ----------
     frames : Frames
-        At most 50 frames, evenly spaced, are looked at (fewer of large systems). One is enough for a liquid.
+        At most 50 frames, evenly spaced, are used (fewer of large systems). One is enough for a liquid.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def bond_lengths(frames: Frames) -> BondLengths:
         From the pair of species, in alphabetical order, to a length in nm, in the middle of the gap. Empty where
         there are no molecules, as in argon or a molten salt.
     """
-    sample = frames[_spread(frames)]
+    sample = frames[_sample(frames)]
     candidates: BondLengths = {}
     for pair in combinations_with_replacement(frames.distinct_species, 2):
         length = _gap(*_neighbour_counts(sample, *pair))
@@ -65,7 +65,7 @@ def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[Int
     Parameters
     ----------
     frames : Frames
-        At most 50 frames, evenly spaced, are looked at (fewer of large systems).
+        At most 50 frames, evenly spaced, are used (fewer of large systems).
     lengths : dict, optional
         In nm; found in the frames themselves by default.
 
@@ -76,22 +76,22 @@ def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[Int
     """
     lengths = bond_lengths(frames) if lengths is None else lengths
     n = frames.n_atoms
-    sample = _spread(frames)
+    sample = _sample(frames)
     found = [bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths) for t in sample]
     keys, times = np.unique(np.concatenate([pairs[:, 0] * n + pairs[:, 1] for pairs in found]), return_counts=True)
-    usual = keys[times > 0.5 * len(sample)]
-    return components(np.stack([usual // n, usual % n], axis=1), n)
+    bonded = keys[times > 0.5 * len(sample)]
+    return components(np.stack([bonded // n, bonded % n], axis=1), n)
 
 
-def _spread(frames: Frames) -> IntArray:
+def _sample(frames: Frames) -> IntArray:
     count = int(np.clip(_ATOMS // frames.n_atoms, 1, _FRAMES))
     return evenly_spaced(len(frames), count)
 
 
 def _neighbour_counts(frames: Frames, a: str, b: str) -> tuple[list[IntArray], BoolArray]:
-    """For both ends of the pair, the number of neighbours closer than every r, shape (T, N_species, R); distances seen.
+    """Numbers of neighbours closer than every r, shape (T, N_species, R), for both ends of the pair; distances seen.
 
-    The second array, shape (R,), says where at least one distance lies below r.
+    The second array, shape (R,), is true where at least one distance lies below r.
     """
     grid = round(_SEARCH / _STEP)
     species = np.array(frames.species)
@@ -109,7 +109,7 @@ def _neighbour_counts(frames: Frames, a: str, b: str) -> tuple[list[IntArray], B
 
 
 def _gap(ends: list[IntArray], seen: BoolArray) -> float | None:
-    """The middle of the first gap behind which all atoms keep their number of neighbours, or None."""
+    """The middle of the first gap in which all atoms keep their number of neighbours, or None."""
     inside = ends[0].sum(axis=(0, 1)).astype(np.float64)
     if not seen.any():
         return None
@@ -124,7 +124,7 @@ def _gap(ends: list[IntArray], seen: BoolArray) -> float | None:
     behind = np.flatnonzero(~good[first:])
     last = first + int(behind[0]) - 1 if len(behind) else len(good) - 1 - half
     run = np.arange(first, last + 1)
-    # The emptiest place; where a whole stretch is empty, its middle.
+    # The emptiest distance; where a range is empty, its middle.
     emptiest = run[window[run] == window[run].min()]
     return float((0.5 * (emptiest[0] + emptiest[-1]) + 1) * _STEP)
 

@@ -1,4 +1,4 @@
-"""What a set of frames holds, at a glance."""
+"""Summary of a set of frames: composition, cell, forces, shortest distances, molecules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST_SEARCH = 0.3  # nm; doubled until every pair of species is found
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summarise` found. Lengths in Å, forces in meV/Å, times in ps: the units of a report.
+    """Summary of a set of frames, in the units of a report: Å, meV/Å, ps.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Summary:
     missing: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """The summary as plain values, for JSON."""
         units = {"force": "meV/angstrom", "distance": "angstrom", "time": "ps", "timestep": "fs", "density": "g/cm^3"}
         return {**asdict(self), "units": units}
 
@@ -109,7 +109,7 @@ class Summary:
 
 
 def summarise(frames: Frames, progress: bool = True) -> Summary:
-    """What the frames hold.
+    """Summarise a set of frames.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
 def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:
     if frames.forces is None:
         return {}
-    per_species = {kind: component_rms(frames.forces[:, frames.atoms_of(kind)]) for kind in frames.distinct_species}
+    per_species = {name: component_rms(frames.forces[:, frames.atoms_of(name)]) for name in frames.distinct_species}
     return {
         "all": component_rms(frames.forces),
         **per_species,
@@ -225,7 +225,7 @@ def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, in
     formulas = []
     for atoms in molecules:
         counts = Counter(species[i] for i in atoms)
-        formulas.append("".join(f"{kind}{n if n > 1 else ''}" for kind, n in sorted(counts.items())))
+        formulas.append("".join(f"{name}{n if n > 1 else ''}" for name, n in sorted(counts.items())))
     return dict(Counter(formulas).most_common())
 
 

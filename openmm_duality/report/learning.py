@@ -45,13 +45,15 @@ def learning_curve_figure(curve: LearningCurve) -> Figure:
     return figure
 
 
-def cheap_to_dear_figure(content: Mapping[str, Any]) -> Figure:
-    """Force error on held-out dear frames against the number of dear frames: corrected, inferred alone, not corrected.
+def delta_learning_figure(content: Mapping[str, Any]) -> Figure:
+    """Force error on held-out frames against the number of frames of the high level of theory.
+
+    By Δ-learning, by inference from these frames alone, and of the model of the low level as it is.
 
     Parameters
     ----------
     content : mapping
-        What ``scripts/cheap_to_dear.py`` writes: ``cheap`` by form, and ``curves``.
+        What ``scripts/delta_learning.py`` writes: ``low`` by form, and ``curves``.
     """
     forms = list(dict.fromkeys(curve["form"] for curve in content["curves"]))
     with house_style():
@@ -70,8 +72,8 @@ def cheap_to_dear_figure(content: Mapping[str, Any]) -> Figure:
                     capsize=2.5,
                     label=f"{curve['form']}, {curve['what']}",
                 )
-            cheap = min(entry["force_rmse"][key] for entry in content["cheap"].values())
-            axes.axhline(cheap, color=REFERENCE, linewidth=1.0, linestyle=":", label="not corrected")
+            low_level = min(entry["force_rmse"][key] for entry in content["low"].values())
+            axes.axhline(low_level, color=REFERENCE, linewidth=1.0, linestyle=":", label="not corrected")
             axes.set_xscale("log")
             axes.set_yscale("log")
             frames = [point["frames"] for point in content["curves"][0]["points"]]
@@ -81,7 +83,7 @@ def cheap_to_dear_figure(content: Mapping[str, Any]) -> Figure:
             axes.set_yticks(ticks, [str(tick) for tick in ticks])
             axes.minorticks_off()
             axes.grid(axis="y", color=RULE, linewidth=0.6)
-            axes.set_xlabel("dear frames")
+            axes.set_xlabel("frames of the high level")
             axes.set_title(title)
         figure.axes[0].set_ylabel("RMSE on held-out frames / meV Å⁻¹", color=INK)
         handles, labels = figure.axes[0].get_legend_handles_labels()

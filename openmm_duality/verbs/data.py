@@ -12,7 +12,7 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 
-_CALIBRATED = 100  # frames at the most
+_CALIBRATED = 100  # frames at most
 
 
 @click.command()
@@ -20,7 +20,7 @@ _CALIBRATED = 100  # frames at the most
 @json_option
 @overwrite_option
 def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
-    """Say what DATA hold: frames, species, cell, forces, shortest distances, what is missing."""
+    """Print what DATA hold: frames, species, cell, forces, shortest distances, what is missing."""
     check_outputs(overwrite, json_file)
     summary = duality.summarise(duality.read(data))
     click.echo(str(summary))
@@ -30,8 +30,8 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every n-th frame.")
-@click.option("--held-out", is_flag=True, help="Look at the last 20 % by time only.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
+@click.option("--held-out", is_flag=True, help="Use the last 20 % by time only.")
 @click.option("--figure", type=PATH, help="Write predicted against found errors to a PNG file.")
 @json_option
 @overwrite_option
@@ -46,7 +46,7 @@ def evaluate(
 ) -> None:
     """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces.
 
-    Where the model has a committee, its predicted uncertainty is held against the errors too, on at most 100 evenly
+    Where the model has a committee, its predicted uncertainty is compared with the errors too, on at most 100 evenly
     spaced frames.
     """
     check_outputs(overwrite, json_file, figure)
@@ -60,7 +60,7 @@ def evaluate(
     click.echo(str(table))
     figures = table.to_dict()
     if losses.committee is not None:
-        judged = duality.calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
+        judged = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
         click.echo(f"\n{judged}")
         figures["calibration"] = judged.to_dict()
         if figure is not None:

@@ -19,14 +19,14 @@ from openmm_duality.files import atomic_write
 @click.command()
 @click.argument("config", type=PATH, required=False)
 @click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
-@click.option("--base", type=PATH, help="Correct this model with the data, instead of inferring a new one.")
+@click.option("--prior", type=PATH, help="Correct this model with the data (Δ-learning) instead of inferring anew.")
 @click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
 @click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Of the contracted moments of moment and coupled, such as 0,1,2,3.")
 @click.option("--energy-weight", help="Let energies join the fit: 1 counts 1 meV per atom like 100 meV/Å.")
-@click.option("--max-coefficients", type=int, help="Keep at most so many coefficients, those that pay most.")
-@click.option("--keep-equations", is_flag=True, default=None, help="Let the model be updated with new frames later.")
+@click.option("--max-coefficients", type=int, help="Largest number of coefficients; those that matter most stay.")
+@click.option("--keep-equations", is_flag=True, default=None, help="Store the equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
 @click.option("--check", is_flag=True, help="Choose among models that survive five short runs (2 ps each).")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
@@ -35,7 +35,7 @@ from openmm_duality.files import atomic_write
 def infer(
     config: Path | None,
     data: tuple[Path, ...],
-    base: Path | None,
+    prior: Path | None,
     model: Path,
     curve: bool,
     check: bool,
@@ -48,8 +48,8 @@ def infer(
     The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
     configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
     With --check, the regularisation is chosen among models that stay whole in short runs; exit code 1 if none does.
-    With --base (or the key `base`), the data are frames of a dearer method, and what they differ in from a model of a
-    cheap one is added to it; --check then checks the corrected model.
+    With --prior (or the key `prior`), the data are frames of a higher level of theory than those of that model, and the
+    difference is inferred and added to it (Δ-learning); --check then checks the corrected model.
 
     \b
     CONFIG.yaml:
@@ -85,15 +85,15 @@ def infer(
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
     if config is None:
-        named = None if base is None else str(base)
-        resolved = InferenceConfig.of(tuple(DataConfig(str(path)) for path in data), choices, base=named)
+        named = None if prior is None else str(prior)
+        resolved = InferenceConfig.of(tuple(DataConfig(str(path)) for path in data), choices, prior=named)
     else:
-        loaded = InferenceConfig.load(config, None if base is None else str(base.absolute()))
-        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.base)
+        loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
+        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
     sets, held_out = resolved.read()
     begin = time.perf_counter()
-    asked = {"test": held_out, "settings": resolved.settings, "progress": True}
-    if resolved.base is not None:
+    asked: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
+    if resolved.prior is not None:
         losses = _corrected(resolved, sets, held_out, check)
     elif check:
         losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **asked)
@@ -105,14 +105,16 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
-    if "correction" in losses.metadata:
-        click.echo("\n" + "\n".join(_described(losses.metadata["correction"], errors["test"])))
+    if "delta" in losses.metadata:
+        click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
     for lacking in _lacking(losses, resolved.settings.members):
         click.echo(f"\n{lacking}")
     if losses.metadata["selection"]:
-        click.echo("\nKept: " + ", ".join(f"{name} {kept}" for name, kept in losses.metadata["selection"].items()))
+        click.echo(
+            "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
+        )
     for candidate in losses.metadata.get("failed_candidates", ()):
         strengths = ", ".join(
             f"ridge {s['ridge']:g}, curvature {s['curvature']:g}" for s in candidate["regularisation"]
@@ -136,7 +138,7 @@ def infer(
         "train": errors["train"].get(first),
         "test": errors["test"].get(first),
         "sets": errors,
-        "correction": losses.metadata.get("correction"),
+        "delta": losses.metadata.get("delta"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
         "calibration": losses.metadata.get("calibration"),
@@ -167,25 +169,25 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def _corrected(resolved: Any, sets: Any, held_out: Any, check: bool) -> Any:
-    """The base model corrected with the data, and checked where that was asked for."""
-    losses = duality.correct(resolved.folder / resolved.base, sets, test=held_out, progress=True, **resolved.choices)
+    """The prior model corrected with the data, and checked where that was asked for."""
+    losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
     if not check:
         return losses
     checks = duality.check_stability(losses, duality.read_start(sets[0].frames), progress=True)
     return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
 
 
-def _described(correction: Any, test: Any) -> list[str]:
+def _described(delta: Any, test: Any) -> list[str]:
     """What a correction did to the errors, with error bars over which frames it was fitted to."""
-    lines = ["Correction (RMSE per component in meV/Å, ± one standard error over blocks of the frames)"]
-    if correction["blocks"]:
-        before, after = (correction["blocks"][when] for when in ("before", "after"))
+    lines = ["Δ-learning (RMSE per component in meV/Å, ± one standard error over blocks of the frames)"]
+    if delta["blocks"]:
+        before, after = (delta["blocks"][when] for when in ("before", "after"))
         lines.append(
             f"  blocks left out in turn, weighted as in the fit: {before['force_rmse']:.1f} before, "
             f"{after['force_rmse']:.1f} ± {after['error']:.1f} after"
         )
     for name, table in test.items():
-        before, bars = correction["before"]["test"][name]["force_rmse"], correction["error"].get(name, {})
+        before, bars = delta["before"]["test"][name]["force_rmse"], delta["error"].get(name, {})
         parts = [
             f"{'molecules' if key == 'molecular' else key} {before[key]:.1f} → {rmse:.1f}"
             + (f" ± {bars[key]:.1f}" if key in bars else "")
@@ -205,8 +207,8 @@ def _learning_curve(
     test = next(iter(held_out.values()))
     # a model that --check chose against the preference is not one of this curve
     whole = None if losses.metadata.get("failed_candidates") else losses
-    base = None if resolved.base is None else duality.AgentLosses.load(resolved.folder / resolved.base)
-    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, base=base, progress=True)
+    prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
+    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, prior=prior, progress=True)
     click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.cp2k.campaign import run_reference
-from openmm_duality.cp2k.parts import closed_parts, open_part, whole_blocks, whole_rows
+from openmm_duality.cp2k.parts import closed_parts, complete_blocks, complete_rows, open_part
 from openmm_duality.errors import DualityError
 from openmm_duality.reference import read, read_cp2k
 from tests.cp2k.cp2k_runs import LIQUID, configure, cp2k_in, in_a_process
@@ -84,11 +84,12 @@ def test_a_finished_campaign_is_left_as_it_is(finished: Path) -> None:
     assert after == files
 
 
-def whole(part: Path, name: str) -> int:
-    """Frames that are whole in every file."""
-    counts = [sum(1 for _ in whole_blocks(part / f"{name}-{kind}-1.xyz")) for kind in ("pos", "frc")]
+def complete_frames(part: Path, name: str) -> int:
+    """Number of frames that are complete in every file."""
+    counts = [sum(1 for _ in complete_blocks(part / f"{name}-{kind}-1.xyz")) for kind in ("pos", "frc")]
     if name == "some":
-        counts += [sum(1 for _ in whole_rows(part / f"{name}-1.{kind}", n)) for kind, n in (("ener", 7), ("cell", 12))]
+        tables = [complete_rows(part / f"{name}-1.{kind}", n) for kind, n in (("ener", 7), ("cell", 12))]
+        counts += [sum(1 for _ in rows) for rows in tables]
     return min(counts)
 
 
@@ -101,7 +102,7 @@ def test_a_killed_campaign_does_nothing_twice_and_loses_nothing(finished: Path, 
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             part = open_part(out / task)
-            if part is not None and whole(part, task) >= frames:
+            if part is not None and complete_frames(part, task) >= frames:
                 break
             time.sleep(0.01)
         process.kill()
@@ -109,7 +110,7 @@ def test_a_killed_campaign_does_nothing_twice_and_loses_nothing(finished: Path, 
         while cp2k_in(tmp_path) and time.monotonic() < end:
             time.sleep(0.01)
         if task == "some":
-            saved = whole(open_part(out / task), task)
+            saved = complete_frames(open_part(out / task), task)
     result = run_reference(config, out)
     assert {name: task.frames for name, task in result.items()} == {"liquid": 7, "some": 9}
     orders = [part.record["order"] for part in closed_parts(out / "some")]
@@ -153,16 +154,16 @@ def test_dft_of_one_molecule_and_a_frame_that_does_not_converge(tmp_path: Path) 
         {"name": "hasty", "label": {"data": "four.xyz"}, "method": {**dft, "eps_scf": 1e-7, "max_scf": 2}},
     ]
     result = run_reference(configure(tmp_path, method="nnp", tasks=tasks), tmp_path / "out")
-    frames, kept = read(tmp_path / "out" / "point"), read(tmp_path / "out" / "hasty")
+    frames, labelled = read(tmp_path / "out" / "point"), read(tmp_path / "out" / "hasty")
     # by symmetry of the bonds the force on oxygen lies in the plane, and nothing acts across it
     assert np.abs(frames.forces[0, :, 2]).max() < 0.01 * np.abs(frames.forces).max()
     assert result["point"].refused == ()
     refused = result["hasty"].refused
     assert 1 <= len(refused) <= 3
     assert all(f"frame {n + 1} " in what and "unconverged" in what for n, what in enumerate(refused))
-    assert kept.steps.tolist() == list(range(len(refused) + 1, 5))
-    assert kept.energies[-1] == pytest.approx(frames.energies[0], abs=0.05)
-    assert kept.forces[-1] == pytest.approx(frames.forces[0], abs=0.01 * np.abs(frames.forces).max())
+    assert labelled.steps.tolist() == list(range(len(refused) + 1, 5))
+    assert labelled.energies[-1] == pytest.approx(frames.energies[0], abs=0.05)
+    assert labelled.forces[-1] == pytest.approx(frames.forces[0], abs=0.01 * np.abs(frames.forces).max())
 
 
 @pytest.mark.parametrize(

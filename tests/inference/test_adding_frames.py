@@ -9,13 +9,12 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, infer
-from openmm_duality.inference.adding_frames import update
+from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.penalties import curvature_penalty
+from openmm_duality.inference.equations.penalties import ridge_penalty, standard_penalties
 from openmm_duality.inference.equations.selection import select
-from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, carried_over, solve
-from openmm_duality.inference.equations.stored import keep, kept
+from openmm_duality.inference.equations.solution import NormalEquations, carried_over, solve
 from openmm_duality.inference.learning_curves import learning_curve
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
@@ -39,23 +38,22 @@ def fixed_fit(losses, sets):
     settings = Settings.of(**losses.metadata["settings"])
     found = accumulate([DataSet(frames) for frames in sets], losses.species, design, settings, {}, False)
     solutions = []
-    for k, problem in enumerate(design.layout.problems):
-        total = found.totals()[k]
-        strength = Regularisation(**losses.metadata["regularisation"][k])
-        penalty = curvature_penalty(design.layout, problem, design.pair_basis, losses.shortest)
-        solutions.append(solve(total, penalty, strength, losses.equations[f"{k}/scale"]))
+    for k, group in enumerate(design.layout.groups):
+        strengths = losses.metadata["regularisation"][k]
+        penalties = standard_penalties(design.layout, group, design.pair_basis, losses.shortest)
+        solutions.append(solve(found.totals[k], penalties, strengths, losses.equations[f"{k}/scale"]))
     return design.layout.unpack(solutions)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_an_update_is_the_fit_from_scratch_with_the_same_basis_and_scales(gradient, tmp_path):
+def test_added_frames_give_the_fit_from_scratch_with_the_same_basis_and_scales(gradient, tmp_path):
     truth = random_losses("moment", gradient)
     old = labelled(random_frames(20, least=0.16), truth)
     new = labelled(random_frames(10, seed=9, least=0.22), truth)
     settings = {"form": "quadratic", "gradient": gradient, "ridge": 1e-6, "curvature": 1e-6, **SMALL}
     losses = infer(old, keep_equations=True, **settings)
     losses.save(tmp_path / "model.safetensors")
-    updated = update(AgentLosses.load(tmp_path / "model.safetensors"), new)
+    updated = add_frames(AgentLosses.load(tmp_path / "model.safetensors"), new)
     u, weights, _ = fixed_fit(losses, [old, new])
     assert rms(updated.pair_coefficients - u) < 1e-6 * rms(u)
     assert rms(updated.weights[0] - weights[0]) < 1e-6 * rms(weights[0])
@@ -63,12 +61,12 @@ def test_an_update_is_the_fit_from_scratch_with_the_same_basis_and_scales(gradie
     assert rms(updated.pair_coefficients - losses.pair_coefficients) > 1e-4 * rms(u)
 
 
-def test_an_update_keeps_the_selection_and_strengthens_the_core_where_new_frames_need_it():
+def test_adding_frames_leaves_the_selection_and_strengthens_the_core_where_new_frames_need_it():
     truth = random_losses("moment")
     old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(8, seed=9, least=0.22), truth)
     settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "max_coefficients": 25, **SMALL}
     losses = infer(old, keep_equations=True, **settings)
-    updated = update(losses, new)
+    updated = add_frames(losses, new)
     (before,), (after,) = (
         Design.of(x).layout.pack(x.pair_coefficients, x.weights, x.couplings) for x in (losses, updated)
     )
@@ -77,48 +75,48 @@ def test_an_update_keeps_the_selection_and_strengthens_the_core_where_new_frames
     assert rms(after - before) > 1e-4 * rms(before)
     assert (updated.core_strength >= losses.core_strength).all()
     weak = replace(losses, core_strength=1e-6 * losses.core_strength)
-    assert (update(weak, new).core_strength > weak.core_strength).all()
-    again = update(updated, new)  # what an update keeps, a further one can use
+    assert (add_frames(weak, new).core_strength > weak.core_strength).all()
+    again = add_frames(updated, new)  # the stored equations serve again
     np.testing.assert_array_equal(
         Design.of(again).layout.pack(again.pair_coefficients, again.weights, again.couplings)[0] != 0, before != 0
     )
 
 
-def test_energies_join_an_update_too():
+def test_energies_of_added_frames_join_too():
     truth = random_losses("moment")
     old, new = labelled(random_frames(12, least=0.16), truth), labelled(random_frames(6, seed=9, least=0.22), truth)
     settings = {"form": "quadratic", "ridge": 1e-6, "curvature": 1e-6, "energy_weight": 0.5, **SMALL}
     losses = infer(old, keep_equations=True, **settings)
-    updated = update(losses, new)
-    without = update(losses, replace(new, energies=None))
+    updated = add_frames(losses, new)
+    without = add_frames(losses, replace(new, energies=None))
     assert rms(updated.pair_coefficients - without.pair_coefficients) > 1e-6 * rms(updated.pair_coefficients)
     assert updated.metadata["energy_constants"] != losses.metadata["energy_constants"]
     other = labelled(random_frames(4, n_atoms=24, seed=3, least=0.22), truth)
     with pytest.raises(DualityError, match="a zero of their own"):
-        update(losses, other)
-    assert update(losses, replace(other, energies=None)).metadata["data"][-1]["frames"] == 4
+        add_frames(losses, other)
+    assert add_frames(losses, replace(other, energies=None)).metadata["data"][-1]["frames"] == 4
 
 
-def test_equations_survive_being_kept():
+def test_equations_survive_being_stored():
     rng = np.random.default_rng(0)
     equations = NormalEquations.empty(5)
-    equations.add(rng.normal(size=(30, 5)), rng.normal(size=30), rng.uniform(size=30))
-    again = kept(keep([equations]), 0)
+    equations.add_rows(rng.normal(size=(30, 5)), rng.normal(size=30), rng.uniform(size=30))
+    again = NormalEquations.from_arrays(equations.to_arrays("0/"), "0/")
     np.testing.assert_array_equal(again.gram, np.triu(equations.gram) + np.triu(equations.gram, 1).T)
-    np.testing.assert_array_equal(again.moment, equations.moment)
-    assert (again.square, again.weight) == (equations.square, equations.weight)
+    np.testing.assert_array_equal(again.rhs, equations.rhs)
+    assert (again.target_squares, again.weight) == (equations.target_squares, equations.weight)
 
 
 def test_models_without_equations_and_closer_distances_are_refused():
     frames = labelled(random_frames(12, least=0.2), random_losses())
-    with pytest.raises(DualityError, match="kept no equations"):
-        update(infer(frames, form="pair", **SMALL), frames)
+    with pytest.raises(DualityError, match="stored no equations"):
+        add_frames(infer(frames, form="pair", **SMALL), frames)
     losses = infer(frames, form="pair", keep_equations=True, **SMALL)
     with pytest.raises(DualityError, match="closer than"):
-        update(losses, labelled(random_frames(6, seed=3, least=0.13), random_losses()))
+        add_frames(losses, labelled(random_frames(6, seed=3, least=0.13), random_losses()))
     apart = replace(losses, shortest=np.where(np.eye(2, dtype=bool), losses.shortest, np.nan))
     with pytest.raises(DualityError, match="never seen"):
-        update(apart, frames)
+        add_frames(apart, frames)
 
 
 def test_selection_finds_the_columns_that_made_the_data():
@@ -127,9 +125,9 @@ def test_selection_finds_the_columns_that_made_the_data():
     true = np.zeros(30)
     true[[3, 7, 20, 29]] = 1.0 / np.sqrt(np.mean(rows[:, [3, 7, 20, 29]] ** 2, axis=0))
     equations = NormalEquations.empty(30)
-    equations.add(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
-    mask = select(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), 4)
-    found = solve(equations, np.zeros((30, 30)), Regularisation(1e-9, 0.0), kept=mask)
+    equations.add_rows(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
+    mask = select(equations, [ridge_penalty(30)], {"ridge": 1e-9}, 4)
+    found = solve(equations, [ridge_penalty(30)], {"ridge": 1e-9}, selected=mask)
     assert np.flatnonzero(mask).tolist() == [3, 7, 20, 29]
     np.testing.assert_allclose(found[mask], true[mask], rtol=0.01)
     assert (found[~mask] == 0.0).all()
@@ -164,7 +162,7 @@ def test_the_committee_and_the_domain_take_in_the_new_frames(energy_weight):
     old, new = labelled(random_frames(20, least=0.16), truth), labelled(random_frames(12, seed=9, least=0.17), truth)
     choices = {"ridge": 1e-5, "curvature": 1e-6, "energy_weight": energy_weight, **SMALL}
     losses = infer(old, form="quadratic", keep_equations=True, **choices)
-    updated = update(losses, new)
+    updated = add_frames(losses, new)
     before, after = (spreads_of(model, new) for model in (losses, updated))
     assert after.mean() < (0.97 if energy_weight else 0.9) * before.mean()
     np.testing.assert_array_equal(updated.committee.residual, losses.committee.residual)
@@ -190,19 +188,19 @@ def test_members_carried_over_are_the_refits_with_the_new_rows_added():
     rng = np.random.default_rng(4)
     rows, more = rng.normal(size=(40, 6)), rng.normal(size=(25, 6))
     targets, shared = rng.normal(size=(3, 40)), rng.normal(size=25)
-    strength, penalty = Regularisation(1e-2, 0.0), np.zeros((6, 6))
+    strengths, penalties = {"ridge": 1e-2}, [ridge_penalty(6)]
 
     def equations(*parts):
         total = NormalEquations.empty(6)
         for x, y in parts:
-            total.add(x, y, np.ones(len(x)))
+            total.add_rows(x, y, np.ones(len(x)))
         return total
 
     old = [equations((rows, y)) for y in targets]
     whole = [equations((rows, y), (more, shared)) for y in targets]
     scale = np.sqrt(np.diag(whole[0].gram) / whole[0].weight)
-    solved = [solve(e, penalty, strength, scale) for e in old]
+    solved = [solve(e, penalties, strengths, scale) for e in old]
     deviations = np.stack([c - solved[0] for c in solved[1:]], axis=1)
-    moved = carried_over(deviations, old[0], whole[0], penalty, strength, scale)
-    expected = [solve(e, penalty, strength, scale) for e in whole]
+    moved = carried_over(deviations, old[0], whole[0], penalties, strengths, scale)
+    expected = [solve(e, penalties, strengths, scale) for e in whole]
     np.testing.assert_allclose(expected[0][:, None] + moved, np.stack(expected[1:], axis=1), atol=1e-12)

@@ -68,14 +68,14 @@ def test_other_files_are_refused(tmp_path, saved):
     random_frames(1).save(frames)
     pickled.write_bytes(pickle.dumps(random_losses("pair")))
     for path in (text, plain, frames, pickled, tmp_path, tmp_path / "nothing"):
-        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 1'"):
+        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 2'"):
             AgentLosses.load(path)
     with pytest.raises(DualityError, match="frames 1"):
         Frames.load(saved)
 
 
 def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
-    kind = "openmm_duality losses 1"
+    kind = "openmm_duality losses 2"
     arrays, header = read_container(saved, kind)
     for name in ("weights_0", "core_strength"):
         fewer = {key: value for key, value in arrays.items() if key != name}

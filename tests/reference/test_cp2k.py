@@ -201,7 +201,7 @@ def cut_energies(prefix: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, r"w-frc-1\.xyz: the file is cut short .* last whole block is that of step 30"),
+        (cut, r"w-frc-1\.xyz: the file is cut short .* last complete block is that of step 30"),
         (cut_packed, r"w-frc-1\.xyz\.xz: the file is cut short"),
         (fewer_forces, r"w-frc-1\.xyz ends at step 20 \(3 frames\)"),
         (other_order, "different order .*atom 1 is O in the first and H in the second"),
@@ -253,7 +253,7 @@ def test_a_cut_dcd_is_refused(tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     dcd = tmp_path / "tridcd-pos-1.dcd"
     dcd.write_bytes(dcd.read_bytes()[:-40])
-    with pytest.raises(DualityError, match="10 whole frames of 6 atoms"):
+    with pytest.raises(DualityError, match="10 complete frames of 6 atoms"):
         read_cp2k(tmp_path)
     dcd.write_bytes(b"nothing of the kind" * 10)
     with pytest.raises(DualityError, match="expected a DCD file"):

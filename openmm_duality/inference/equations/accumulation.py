@@ -4,69 +4,96 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.energies import composition, energy_row, energy_weight
-from openmm_duality.inference.equations.solution import NormalEquations
-from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, samples
-from openmm_duality.inference.settings import Settings
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.solution import NormalEquations, floored_mean_squares
+from openmm_duality.inference.equations.targets import (
+    DataSet,
+    Sample,
+    composition,
+    count_samples,
+    energy_weight,
+    samples,
+)
+from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 
-PARTS = 2  # per fold, where a committee is drawn from them
+BLOCKS_PER_FOLD = 2  # where a committee is drawn from them
+_SCALE_FLOOR = 0.1  # of the root mean square of a block of columns
 
 
 @dataclass(frozen=True)
-class Accumulated:
-    """Normal equations by problem of the layout, then by part, and what was seen on the way.
-
-    A part is a contiguous block of time of every data set, and so is a fold, which is a few parts in a row.
+class BlockedEquations:
+    """Normal equations by group of the layout, then by contiguous block of time of every data set.
 
     Parameters
     ----------
-    parts : list of lists of NormalEquations
-        Those of parts without frames are empty.
+    blocks : list of lists of NormalEquations
+        Those of blocks without frames are empty.
     per_fold : int
-        Parts of a fold.
+        Number of successive blocks that make a fold.
     largest_force : float
         On an agent, in kJ/mol/nm.
     seconds : dict of str to float
         Wall time of ``rows`` (as far as the rest waited for them) and of their ``products``.
     """
 
-    parts: list[list[NormalEquations]]
+    blocks: list[list[NormalEquations]]
     per_fold: int
     largest_force: float
     seconds: dict[str, float]
 
+    @cached_property
+    def totals(self) -> list[NormalEquations]:
+        """The sum over the blocks, by group."""
+        return [sum(mine[1:], mine[0]) for mine in self.blocks]
+
     @property
     def folds(self) -> list[list[NormalEquations]]:
-        """The folds of every problem; those without rows are left out."""
+        """The folds of every group, without those that have no rows."""
         result = []
-        for mine in self.parts:
-            groups = [mine[k : k + self.per_fold] for k in range(0, len(mine), self.per_fold)]
-            folds = [sum(group[1:], group[0]) for group in groups]
+        for mine in self.blocks:
+            runs = [mine[k : k + self.per_fold] for k in range(0, len(mine), self.per_fold)]
+            folds = [sum(run[1:], run[0]) for run in runs]
             result.append([equations for equations in folds if equations.weight > 0.0])
         return result
 
-    def totals(self) -> list[NormalEquations]:
-        """The sum over the parts, by problem."""
-        return [sum(mine[1:], mine[0]) for mine in self.parts]
+    @property
+    def filled(self) -> list[int]:
+        """The blocks that hold rows of any group."""
+        return [k for k, same in enumerate(zip(*self.blocks, strict=True)) if any(e.weight > 0.0 for e in same)]
+
+    def relative_to(self, coefficients: Sequence[FloatArray], block_sizes: Sequence[Sequence[int]]) -> BlockedEquations:
+        """The equations of the difference from a prior model.
+
+        The prior model has seen more than these frames hold, and a function that they hardly touch would have a small
+        column, and so hardly a ridge: noise would make its coefficient as large as it likes. So no column is scaled
+        below a tenth of the root mean square of its block.
+
+        Parameters
+        ----------
+        coefficients : sequence of arrays, shape (P,)
+            Of the prior model, by group.
+        block_sizes : sequence of sequence of int
+            `Layout.block_sizes` of every group.
+        """
+        blocks = []
+        for mine, start, sizes in zip(self.blocks, coefficients, block_sizes, strict=True):
+            mean_squares = floored_mean_squares(mine, sizes, _SCALE_FLOOR)
+            blocks.append([equations.relative_to(start, mean_squares) for equations in mine])
+        return replace(self, blocks=blocks)
 
 
-def filled(parts: Sequence[Sequence[NormalEquations]]) -> list[int]:
-    """The parts that hold rows of any problem, of equations by problem, then by part."""
-    return [k for k, same in enumerate(zip(*parts, strict=True)) if any(e.weight > 0.0 for e in same)]
-
-
-def part_of(number: int, count: int, parts: int) -> int:
-    """The part that a sample of a data set belongs to, by its number among so many."""
-    return number * parts // count
+def block_of(number: int, count: int, n_blocks: int) -> int:
+    """The block of a sample of a data set, by its number among `count`."""
+    return number * n_blocks // count
 
 
 def accumulate(
@@ -76,10 +103,10 @@ def accumulate(
     settings: Settings,
     zeros: Mapping[str, float],
     progress: bool,
-) -> Accumulated:
+) -> BlockedEquations:
     """Normal equations of data sets.
 
-    The order in which frames are taken in, and so the result, does not depend on the number of cores.
+    The order in which frames are added, and so the result, does not depend on the number of cores.
 
     Parameters
     ----------
@@ -95,9 +122,9 @@ def accumulate(
         Whether to show a bar.
     """
     layout = design.layout
-    per_fold = PARTS if settings.members else 1
-    n_parts = settings.blocks * per_fold
-    parts = [[NormalEquations.empty(layout.size(p)) for _ in range(n_parts)] for p in layout.problems]
+    per_fold = BLOCKS_PER_FOLD if settings.members else 1
+    n_blocks = settings.blocks * per_fold
+    blocks = [[NormalEquations.empty(layout.size(group)) for _ in range(n_blocks)] for group in layout.groups]
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
@@ -107,37 +134,39 @@ def accumulate(
             name = composition(data.frames.species)
             constant = list(zeros).index(name) if name in zeros else None
             found = on_all_cores(partial(sample_rows, design, species_index, constant), samples(data.frames))
-            begun = time.perf_counter()
+            begin = time.perf_counter()
             for number, (sample, rows, energy) in enumerate(found):
                 ready = time.perf_counter()
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = part_of(number, count, n_parts)
-                for mine, problem, x in zip(parts, layout.problems, rows, strict=True):
-                    agents = np.isin(species_index, problem)
-                    x = x.reshape(-1, layout.size(problem))
-                    mine[block].add(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                block = block_of(number, count, n_blocks)
+                for mine, group, x in zip(blocks, layout.groups, rows, strict=True):
+                    agents = np.isin(species_index, group)
+                    x = x.reshape(-1, layout.size(group))
+                    mine[block].add_rows(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy is not None and sample.energy is not None:
                     target = np.array([sample.energy - zeros[name]])
                     weight = np.array([energy_weight(settings.energy_weight, weights)])
-                    parts[0][block].add_energies(energy[None], target, weight)
+                    blocks[0][block].add_rows(energy[None], target, weight, set_scale=False)
                 bar.update()
-                waiting += ready - begun
-                begun = time.perf_counter()
-                multiplying += begun - ready
-    return Accumulated(parts, per_fold, largest, {"rows": waiting, "products": multiplying})
+                waiting += ready - begin
+                begin = time.perf_counter()
+                multiplying += begin - ready
+    return BlockedEquations(blocks, per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
 def sample_rows(
     design: Design, species_index: IntArray, constant: int | None, sample: Sample
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
-    """The sample, its rows of every problem, averaged over its configurations, and that of its energy."""
+    """The sample, its force rows of every group, averaged over its configurations, and the row of its energy."""
     total: list[FloatArray] = []
+    energy = None
     for share, positions, cell in sample.configurations:
-        parts = [share * part for part in design.rows(positions, cell, species_index)]
-        total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-    if constant is None or sample.energy is None:
-        return sample, total, None
-    _, positions, cell = sample.configurations[0]
-    return sample, total, energy_row(design, positions, cell, species_index, constant)
+        cutoff = design.pair_basis.grid.cutoff
+        tables = find_neighbours(positions, cell, species_index, design.layout.n_species, cutoff)
+        rows = [share * x for x in design.force_rows(tables, species_index)]
+        total = [a + b for a, b in zip(total, rows, strict=True)] if total else rows
+        if constant is not None and sample.energy is not None:
+            energy = design.energy_row(tables, species_index, constant)
+    return sample, total, energy

@@ -12,7 +12,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.inference.equations.pair_statistics import Survey
+from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, inverse_powers
 from openmm_duality.losses.model import core_onsets, levelled
 
@@ -24,7 +24,7 @@ def make_basis(
     family: str,
     grid: Grid,
     size: int,
-    survey: Survey,
+    statistics: PairStatistics,
     sharpness: float = SHARPNESS,
     knots: Mapping[tuple[int, int], Sequence[float]] | None = None,
 ) -> RadialBasis:
@@ -36,7 +36,7 @@ def make_basis(
         ``b-splines`` or ``inverse-powers``.
     grid : Grid
     size : int
-    survey : Survey
+    statistics : PairStatistics
     sharpness : float
         Exponent of the density of pair distances in the measure that knots share evenly.
     knots : mapping of (A, B), A ≤ B, to sequence of float, optional
@@ -49,7 +49,7 @@ def make_basis(
     """
     if family not in FAMILIES:
         raise DualityError(f"radial basis {family!r} is not known; the families are {', '.join(FAMILIES)}")
-    onsets = core_onsets(survey.shortest, grid)
+    onsets = core_onsets(statistics.shortest, grid)
     s = len(onsets)
     coefficients = np.empty((s, s, size, grid.intervals + 3))
     for a in range(s):
@@ -59,14 +59,14 @@ def make_basis(
             if family == "b-splines":
                 given = (knots or {}).get((min(a, b), max(a, b)))
                 placed = (
-                    place_knots(grid, size, onsets[a, b], survey.density[a, b], sharpness)
+                    place_knots(grid, size, onsets[a, b], statistics.density[a, b], sharpness)
                     if given is None
                     else given_knots(grid, size, given)
                 )
                 coefficients[a, b] = b_splines(grid, placed)
             else:
                 coefficients[a, b] = inverse_powers(grid, np.arange(1.0, size + 1), float(onsets[a, b]))
-    return levelled(RadialBasis(grid, coefficients), survey.shortest)
+    return levelled(RadialBasis(grid, coefficients), statistics.shortest)
 
 
 def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:

@@ -1,6 +1,6 @@
-"""Design rows: the force on every agent per unit coefficient, analytically.
+"""Design rows: the force on every agent, and the energy of a frame, per unit coefficient, analytically.
 
-A loss is linear in its coefficients, and so is the force; one row per agent and component.
+A loss is linear in its coefficients, and so are forces and energy: one row per agent and component, one per frame.
 
 Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment, m component of a rank, x Cartesian.
 """
@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.contractions import invariants
-from openmm_duality.invariants.moments import derivative_factors, harmonics, moments
-from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
+from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments, moments_by_rank
+from openmm_duality.invariants.neighbours import NeighbourTable
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
 
 
 @dataclass(frozen=True)
 class Design:
-    """Makes the rows of a configuration from the three bases and the layout of the columns."""
+    """Rows of a configuration, by the three bases and the layout of the columns."""
 
     layout: Layout
     pair_basis: RadialBasis
@@ -37,26 +37,22 @@ class Design:
         layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
 
-    def rows(self, positions: FloatArray, cell: FloatArray | None, species_index: IntArray) -> list[FloatArray]:
-        """The rows of every problem.
+    def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:
+        """The rows of every group: the force on every agent.
 
         Parameters
         ----------
-        positions : array, shape (N, 3)
-            In nm.
-        cell : array, shape (3, 3), or None
-            In nm.
+        tables : list of NeighbourTable
+            By species of the neighbour, within the cutoff of the bases.
         species_index : array of int, shape (N,)
-            Species index of every atom.
+            Species of every atom.
 
         Returns
         -------
         list of arrays, shape (M, 3, P)
-            Force in kJ/mol/nm per kJ/mol of coefficient; the M agents of the problem's species in order of index
-            (all N of them under `collective`), P its columns.
+            Force in kJ/mol/nm per kJ/mol of coefficient; the M agents of the group's species in order of index (all N
+            of them under `collective`), P its columns.
         """
-        cutoff = self.pair_basis.grid.cutoff
-        tables = find_neighbours(positions, cell, species_index, self.layout.n_species, cutoff)
         pair = self._pair_forces(tables, species_index)
         ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
         fine = _Moments.of(self.basis, ranks, tables, species_index)
@@ -64,25 +60,63 @@ class Design:
         if coupled:
             coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, species_index)
             contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
-        return [self._problem_rows(problem, pair, contracted, species_index) for problem in self.layout.problems]
+        return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
-    def _problem_rows(
-        self, problem: tuple[int, ...], pair: FloatArray, contracted: list[list[FloatArray]], species_index: IntArray
+    def energy_row(self, tables: list[NeighbourTable], species_index: IntArray, constant: int) -> FloatArray:
+        """The sum of all losses per unit coefficient, shape (P,), for the one group of `collective`.
+
+        Parameters
+        ----------
+        tables, species_index
+            As for `force_rows`.
+        constant : int
+            Which of the constants the composition has.
+        """
+        layout = self.layout
+        (group,) = layout.groups
+        sums = np.stack(
+            [self.pair_basis.evaluate(t.distances, species_index, b)[0].sum(axis=1) for b, t in enumerate(tables)],
+            axis=1,
+        )
+        columns = []
+        for a, b in layout.pairs(group):
+            one = sums[species_index == a, b].sum(axis=0)
+            columns.append(one if a == b else one + sums[species_index == b, a].sum(axis=0))
+
+        def found(basis: RadialBasis, ranks: tuple[int, ...]) -> dict[int, FloatArray]:
+            values = [basis.evaluate(t.distances, species_index, b)[0] for b, t in enumerate(tables)] if ranks else []
+            return moments_by_rank(ranks, tables, values)
+
+        fine = found(self.basis, layout.form.ranks)
+        coarse = found(self.coarse, layout.form.all_ranks if layout.form.coupled else ())
+        for a in group:
+            of_a = species_index == a
+            for m in fine.values():
+                here = flat(m[of_a]).transpose(1, 0, 2).reshape(layout.n_species * layout.n, -1)
+                columns.append(quadratic_columns(0.5 * here @ here.T, layout.triangle))
+            if layout.form.coupled:
+                phi = invariants({rank: flat(m[of_a]) for rank, m in coarse.items()}, layout.form.coupled)
+                columns.append(quadratic_columns(0.5 * phi.T @ phi, layout.coupled_triangle))
+        columns.append(np.eye(layout.n_constants)[constant])
+        return np.concatenate(columns)
+
+    def _group_rows(
+        self, group: Group, pair: FloatArray, contracted: list[list[FloatArray]], species_index: IntArray
     ) -> FloatArray:
         layout = self.layout
         collective = layout.gradient == "collective"
         columns = []
-        for a, b in layout.pairs(problem):
+        for a, b in layout.pairs(group):
             block = np.zeros((len(species_index), 3, layout.n_pair))
             block[species_index == a] = pair[species_index == a, b]
             if collective:
                 block[species_index == b] = pair[species_index == b, a]
                 block *= 2.0  # the neighbour's loss holds the same function of the same distance
             columns.append(block)
-        columns += [by_species[a] for a in problem for by_species in contracted]
+        columns += [by_species[a] for a in group for by_species in contracted]
         columns.append(np.zeros((len(species_index), 3, layout.n_constants)))
         rows = np.concatenate(columns, axis=-1)
-        return rows if collective else rows[species_index == problem[0]]
+        return rows if collective else rows[np.isin(species_index, group)]
 
     def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
         """Σ_s f_n' u, shape (N, S, 3, n_p)."""

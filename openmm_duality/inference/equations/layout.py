@@ -1,14 +1,15 @@
-"""Where each coefficient of the losses stands in the vector that inference solves for.
+"""Where each coefficient of the losses stands in the vectors that inference solves for.
 
-Columns come in groups: pair columns of a pair of species, and for every species the upper triangle of W of each rank,
+Columns come in blocks: pair columns of a pair of species, and for every species the upper triangle of W of each rank,
 then that of its couplings. Where energies join the fit, the constant of every composition has a last column.
-Under `collective` all columns form one problem and u_AB = u_BA share theirs (the gauge); under `agent` every species
-is a problem of its own.
+
+Species are collected in groups, and every group is one system of equations. Which species may be solved apart follows
+from the gradient (`separable_groups`), but nothing else here depends on it: any partition of the species is a layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,19 +19,33 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants.contractions import count
 from openmm_duality.losses.forms import Form
 
+Group = tuple[int, ...]
+
+
+def separable_groups(gradient: str, n_species: int) -> tuple[Group, ...]:
+    """The finest partition of the species into systems of equations that share no coefficient.
+
+    Under `agent` a force holds the coefficients of the agent's own species alone; under `collective` those of all.
+    """
+    everyone = tuple(range(n_species))
+    return (everyone,) if gradient == "collective" else tuple((a,) for a in everyone)
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of the problems.
+    """The columns of every group.
 
     Parameters
     ----------
     form : Form
     gradient : str
+        Under `collective` u_AB and u_BA share their columns (the gauge).
     n_species, n_pair, n, n_coarse : int
         Species S, functions of the pair part, of the contracted moments, and of the coupled invariants.
     n_constants : int
         Constants of the energy, one for every composition; none under `agent` or without energies.
+    groups : tuple of tuple of int, optional
+        A partition of the species; by default `separable_groups`.
     """
 
     form: Form
@@ -40,6 +55,16 @@ class Layout:
     n: int
     n_coarse: int = 0
     n_constants: int = 0
+    groups: tuple[Group, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            object.__setattr__(self, "groups", separable_groups(self.gradient, self.n_species))
+
+    @property
+    def tied(self) -> bool:
+        """Whether u_AB and u_BA are one coefficient."""
+        return self.gradient == "collective"
 
     @cached_property
     def triangle(self) -> tuple[IntArray, IntArray]:
@@ -51,30 +76,36 @@ class Layout:
         """Rows and columns of the upper triangle of C_A, each of length Q (Q + 1)/2."""
         return _triangle(count(self.n_species * self.n_coarse, self.form.coupled))
 
-    @property
-    def problems(self) -> list[tuple[int, ...]]:
-        """The species whose losses each problem infers."""
-        everyone = tuple(range(self.n_species))
-        return [everyone] if self.gradient == "collective" else [(a,) for a in everyone]
-
-    def pairs(self, problem: tuple[int, ...]) -> list[tuple[int, int]]:
+    def pairs(self, group: Group) -> list[tuple[int, int]]:
         """The pairs of species (A, B) with pair columns of their own, in the order of the columns."""
-        tied = self.gradient == "collective"
-        return [(a, b) for a in problem for b in range(self.n_species) if not tied or a <= b]
+        return [(a, b) for a in group for b in range(self.n_species) if not self.tied or a <= b]
 
-    def size(self, problem: tuple[int, ...]) -> int:
-        """Number of columns of a problem."""
-        return sum(self.part_sizes(problem))
+    def size(self, group: Group) -> int:
+        """Number of columns of a group."""
+        return sum(self.block_sizes(group))
 
-    def shares(self, at_most: int | None) -> list[int] | None:
-        """How many of at most so many coefficients each problem may have, in proportion to its size; None for all."""
-        sizes = [self.size(problem) - self.n_constants for problem in self.problems]
+    def block_sizes(self, group: Group) -> list[int]:
+        """Number of columns of every block: pairs, then by species the ranks and the couplings, then the constants."""
+        of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
+        return [self.n_pair] * len(self.pairs(group)) + of_species * len(group) + [self.n_constants]
+
+    def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
+        """A name for every block of columns."""
+        names = [f"pair {species[a]}-{species[b]}" for a, b in self.pairs(group)]
+        for a in group:
+            names += [f"{species[a]}, rank {rank}" for rank in self.form.ranks]
+            names.append(f"{species[a]}, coupled")
+        return [*names, "constants of the energy"]
+
+    def shares(self, at_most: int | None) -> list[int]:
+        """Coefficients that each group may have out of a total, in proportion to its size; empty where all may stay."""
+        sizes = [self.size(group) - self.n_constants for group in self.groups]
         if at_most is None or at_most >= sum(sizes):
-            return None
+            return []
         return [max(1, at_most * size // sum(sizes)) for size in sizes]
 
-    def unpack(self, solutions: list[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
-        """Coefficients from the solution of every problem, without the constants of the energy.
+    def unpack(self, solutions: Sequence[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
+        """Coefficients from the solution of every group, without the constants of the energy.
 
         Returns
         -------
@@ -88,34 +119,29 @@ class Layout:
         u = np.zeros((s, s, self.n_pair))
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
-        for problem, solution in zip(self.problems, solutions, strict=True):
-            parts = iter(np.split(solution, np.cumsum(self.part_sizes(problem))[:-1]))
-            for a, b in self.pairs(problem):
-                u[a, b] = next(parts)
-                if self.gradient == "collective":
+        for group, solution in zip(self.groups, solutions, strict=True):
+            blocks = iter(np.split(solution, np.cumsum(self.block_sizes(group))[:-1]))
+            for a, b in self.pairs(group):
+                u[a, b] = next(blocks)
+                if self.tied:
                     u[b, a] = u[a, b]
-            for a in problem:
+            for a in group:
                 for rank in self.form.ranks:
-                    weights[rank][a] = _symmetric(self.triangle, next(parts), width)
-                couplings[a] = _symmetric(self.coupled_triangle, next(parts), invariants)
+                    weights[rank][a] = _symmetric(self.triangle, next(blocks), width)
+                couplings[a] = _symmetric(self.coupled_triangle, next(blocks), invariants)
         return u, weights, couplings
 
     def pack(self, u: FloatArray, weights: Mapping[int, FloatArray], couplings: FloatArray) -> list[FloatArray]:
         """The inverse of `unpack`, for coefficients in the gauge of the layout; the constants are zero."""
         solutions = []
-        for problem in self.problems:
-            parts = [u[a, b] for a, b in self.pairs(problem)]
-            for a in problem:
-                parts += [weights[rank][a][self.triangle] for rank in self.form.ranks]
-                parts.append(couplings[a][self.coupled_triangle])
-            parts.append(np.zeros(self.n_constants))
-            solutions.append(np.concatenate(parts))
+        for group in self.groups:
+            blocks = [u[a, b] for a, b in self.pairs(group)]
+            for a in group:
+                blocks += [weights[rank][a][self.triangle] for rank in self.form.ranks]
+                blocks.append(couplings[a][self.coupled_triangle])
+            blocks.append(np.zeros(self.n_constants))
+            solutions.append(np.concatenate(blocks))
         return solutions
-
-    def part_sizes(self, problem: tuple[int, ...]) -> list[int]:
-        """Number of columns of every group: pairs, then by species the ranks and the couplings, then the constants."""
-        of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
-        return [self.n_pair] * len(self.pairs(problem)) + of_species * len(problem) + [self.n_constants]
 
 
 def _triangle(width: int) -> tuple[IntArray, IntArray]:

@@ -1,4 +1,4 @@
-"""One look at the training frames: which distances occur, and how often."""
+"""Which distances occur in the training frames, and how often."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.invariants.radial import Grid
+from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
 _ONE_PLACE = 1e-3  # nm; nuclei so close are a fault of the data
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Pair distances within the cutoff.
+class PairStatistics:
+    """Statistics of the pair distances within the cutoff.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class Survey:
     density: FloatArray
 
 
-def survey(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> Survey:
-    """Look at every frame of the data.
+def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> PairStatistics:
+    """Shortest distances and densities of pairs over all frames.
 
     Raises
     ------
@@ -62,7 +63,36 @@ def survey(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> Survey
                     counts[a, b] += np.histogram(of_pair, edges)[0]
                     counts[b, a] = counts[a, b]
     middles = 0.5 * (edges[1:] + edges[:-1])
-    return Survey(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2)
+    return PairStatistics(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2)
+
+
+def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: str) -> PairStatistics:
+    """Pair statistics of new frames, which must hold no species or distance that a model does not know.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    data : iterable of Frames
+    remedy : str
+        What to do about a distance, for the message.
+
+    Raises
+    ------
+    DualityError
+        If there is an unknown species or a distance shorter than those of the model's data.
+    """
+    frames = list(data)
+    for one in frames:
+        losses.index_of(one.species)
+    found = pair_statistics(frames, losses.species, losses.grid)
+    for a, b in np.argwhere(np.isfinite(found.shortest) & ~(found.shortest >= losses.shortest)):
+        known = losses.shortest[a, b]
+        unlike = "which it has never seen" if np.isnan(known) else f"closer than the {known:.4f} nm it has seen"
+        raise DualityError(
+            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {found.shortest[a, b]:.4f} nm, {unlike}: "
+            f"the functions of the model level off there; {remedy}"
+        )
+    return found
 
 
 def _check_apart(frames: Frames, t: int, i: IntArray, j: IntArray, r: FloatArray) -> None:

@@ -1,32 +1,106 @@
-"""The curvature penalty of the pair part."""
+"""Regularisation as a list of quadratic penalties on the coefficients, each with a name and a strength of its own."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import core_onsets
 
+Strengths = Mapping[str, float]  # by the name of the penalty
 
-def curvature_penalty(layout: Layout, problem: tuple[int, ...], basis: RadialBasis, shortest: FloatArray) -> FloatArray:
-    """The quadratic form ∫ V″² of the pair part beyond the shortest distances, over the columns of a problem.
+
+@dataclass(frozen=True)
+class Penalty:
+    """The penalty cᵀAc − 2bᵀc, which a strength multiplies.
+
+    Parameters
+    ----------
+    name : str
+        By which its strength is chosen and saved.
+    form : array, shape (P, P), or (P,) for a diagonal one
+        A.
+    rhs : array, shape (P,), optional
+        b; none for a penalty whose target is zero.
+    relative : bool
+        Whether A and b are those of the coefficients in units in which every column has unit mean square; else they are
+        those of the coefficients themselves.
+    normalised : bool
+        Whether A, in those units, is divided by the mean of its diagonal where that is not zero.
+    """
+
+    name: str
+    form: FloatArray
+    rhs: FloatArray | None = None
+    relative: bool = False
+    normalised: bool = False
+
+    @classmethod
+    def of_rows(cls, name: str, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> Penalty:
+        """The penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
+        return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
+
+    def add(self, matrix: FloatArray, rhs: FloatArray, scale: FloatArray, strength: float) -> None:
+        """Add the penalty to equations in scaled columns, in place.
+
+        Parameters
+        ----------
+        matrix : array, shape (P, P)
+        rhs : array, shape (P,)
+        scale : array, shape (P,)
+            Of the columns: a coefficient is that of the scaled column divided by it.
+        strength : float
+        """
+        units = np.ones_like(scale) if self.relative else scale
+        diagonal = self.form.ndim == 1
+        form = self.form / units**2 if diagonal else self.form / np.outer(units, units)
+        if self.normalised:
+            entries = form if diagonal else np.diag(form)
+            penalised = entries > 0.0
+            if not penalised.any():
+                return
+            strength = strength / entries[penalised].mean()
+        if diagonal:
+            matrix[np.diag_indices(len(matrix))] += strength * form
+        else:
+            matrix += strength * form
+        if self.rhs is not None:
+            rhs += strength * (self.rhs / units)
+
+
+def ridge_penalty(size: int, n_unpenalised: int = 0) -> Penalty:
+    """The sum of the squared coefficients of scaled columns, without so many columns at the end."""
+    return Penalty("ridge", np.append(np.ones(size - n_unpenalised), np.zeros(n_unpenalised)), relative=True)
+
+
+def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
+    """The integral ∫ V″² of the pair part beyond the shortest distances.
 
     Parameters
     ----------
     layout : Layout
-    problem : tuple of int
+    group : tuple of int
     basis : RadialBasis
         Of the pair part.
     shortest : array, shape (S, S)
-        Shortest distances seen in nm.
+        Shortest distances in the data, in nm.
     """
-    size, n = layout.size(problem), layout.n_pair
+    size, n = layout.size(group), layout.n_pair
     onsets = core_onsets(shortest, basis.grid)
     form = np.zeros((size, size))
-    for k, (a, b) in enumerate(layout.pairs(problem)):
+    for k, (a, b) in enumerate(layout.pairs(group)):
         first = basis.grid.below(float(onsets[a, b])) + 1
         bends = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
         form[k * n : (k + 1) * n, k * n : (k + 1) * n] = bends @ bends.T
-    return form
+    return Penalty("curvature", form, normalised=True)
+
+
+def standard_penalties(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> tuple[Penalty, ...]:
+    """The penalties of every inference: the curvature of the pair part, then a ridge on all but the constants."""
+    ridge = ridge_penalty(layout.size(group), layout.n_constants)
+    return curvature_penalty(layout, group, basis, shortest), ridge

@@ -1,8 +1,13 @@
-"""What the rows of the design are fitted to: reference forces, or accelerations where there are none."""
+"""What the design rows are fitted to: reference forces, or accelerations where there are none, and energies.
+
+The zero of an energy is arbitrary, and the losses have no constants (the gauge), so the energies of each composition
+have a column of their own that no penalty acts on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +17,10 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.frames import Frames
+from openmm_duality.units import MEV, MEV_PER_ANGSTROM
+
+# an error of 1 meV per atom counts as one of 100 meV/Å in the forces, at weight one
+_ENERGY_SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
 
 COARSEST = 2e-3  # ps; the second difference of a bond vibration says nothing at longer steps
 _SPACING = 1e-2  # ps between the centres of acceleration targets: closer ones repeat each other
@@ -19,7 +28,7 @@ _SPACING = 1e-2  # ps between the centres of acceleration targets: closer ones r
 
 @dataclass(frozen=True)
 class DataSet:
-    """Frames that take part in an inference.
+    """Frames to infer from.
 
     Parameters
     ----------
@@ -53,9 +62,19 @@ class Sample:
     target: FloatArray
     energy: float | None = None
 
+    @property
+    def central(self) -> int:
+        """Number of the configuration whose forces the target is about."""
+        return len(self.configurations) // 2
+
+
+def as_sets(data: Frames | DataSet | Sequence[DataSet]) -> list[DataSet]:
+    """Data sets, from what `infer` takes."""
+    return [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
+
 
 def described(data: DataSet) -> dict[str, Any]:
-    """What a model's metadata say of a data set."""
+    """Description of a data set for the metadata of a model."""
     return {
         "name": data.name,
         "weight": data.weight,
@@ -70,7 +89,7 @@ def count_samples(frames: Frames) -> int:
     return len(frames) if frames.forces is not None else len(_centres(frames))
 
 
-def samples(frames: Frames) -> Iterator[Sample]:
+def samples(frames: Frames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:
     """The targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
 
     Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory of the time step δ that is the
@@ -78,19 +97,26 @@ def samples(frames: Frames) -> Iterator[Sample]:
     rows are weighted in the same way, w F₋ + (1 − 2w) F₀ + w F₊ with w = (1 − δ²/Δt²)/12. Where every step was written,
     w = 0 is exact; for small δ it is Numerov's formula, w = 1/12.
 
+    Parameters
+    ----------
+    frames : Frames
+    numbers : iterable of int, optional
+        Which of the samples, counted from 0; all by default.
+
     Raises
     ------
     DualityError
         If there are no forces and the trajectory is coarser than 2 fs or not equally spaced.
     """
     if frames.forces is not None:
-        for t in range(len(frames)):
+        for t in range(len(frames)) if numbers is None else numbers:
             energy = None if frames.energies is None else float(frames.energies[t])
             yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t], energy)
         return
     dt = _spacing(frames)
     shares = _shares(frames, dt)
-    for t in _centres(frames):
+    centres = _centres(frames)
+    for t in centres if numbers is None else (centres[number] for number in numbers):
         before, after = (
             minimum_image(frames.positions[k] - frames.positions[t], frames.cell(t)) for k in (t - 1, t + 1)
         )
@@ -135,3 +161,47 @@ def _spacing(frames: Frames) -> float:
             "forces"
         )
     return dt
+
+
+def composition(species: Sequence[str]) -> str:
+    """Formula of a list of atoms, such as ``H128 O64``."""
+    return " ".join(f"{kind}{number}" for kind, number in sorted(Counter(species).items()))
+
+
+def energy_zeros(sets: Sequence[DataSet]) -> dict[str, float]:
+    """The first energy (kJ/mol) of every composition whose frames have energies, which the targets are taken from.
+
+    Raises
+    ------
+    DualityError
+        If no set has energies beside its forces.
+    """
+    zeros: dict[str, float] = {}
+    for s in sets:
+        if s.frames.energies is not None and s.frames.forces is not None:
+            zeros.setdefault(composition(s.frames.species), float(s.frames.energies[0]))
+    if not zeros:
+        raise DualityError(
+            "energy_weight asks for energies in the fit, and no data set has energies beside forces; leave it at 0, or "
+            "add the energies (CP2K's .ener file)"
+        )
+    return zeros
+
+
+def energy_constants(zeros: Mapping[str, float], solutions: Sequence[FloatArray]) -> dict[str, float]:
+    """The constant of every composition in kJ/mol, from the last columns of the solution."""
+    constants = solutions[0][len(solutions[0]) - len(zeros) :]
+    return {name: zero + float(c) for (name, zero), c in zip(zeros.items(), constants, strict=True)}
+
+
+def energy_weight(relative: float, force_weights: FloatArray) -> float:
+    """Weight of the squared energy error of a frame, in (mol/kJ)² beside force errors in units of mol nm/kJ.
+
+    Parameters
+    ----------
+    relative : float
+        `Settings.energy_weight`.
+    force_weights : array, shape (N,)
+        Of the squared force errors of the agents; where large forces count less, so does the energy.
+    """
+    return float(relative * 3.0 * force_weights.sum() * (_ENERGY_SCALE / len(force_weights)) ** 2)

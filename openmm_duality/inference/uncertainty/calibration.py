@@ -1,23 +1,20 @@
-"""Whether the predicted uncertainty of forces is the error that is found."""
+"""Calibration: whether the errors of forces are as large as their predicted uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import compress
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.inference.equations.targets import Sample, count_samples, samples
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.targets import count_samples
 from openmm_duality.inference.uncertainty.committee import NOMINAL
-from openmm_duality.losses.evaluator import LocalEnvironments
+from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import MEV_PER_ANGSTROM
 
@@ -59,7 +56,7 @@ class SpeciesCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the predicted uncertainty of forces can be believed, by species.
+    """Reliability of the predicted uncertainty of forces, by species.
 
     Parameters
     ----------
@@ -95,23 +92,23 @@ class Calibration:
             pairs = ", ".join(f"{f:.0f}/{p:.0f}" for p, f in zip(mine.predicted, mine.found, strict=True))
             lines.append(name.ljust(14) + shares + "   " + pairs)
         expected = " and ".join(f"{100 * share:.1f} %" for share in NOMINAL)
-        lines.append(f"(a normal law has {expected} within σ and 2 σ; found and predicted errors in meV/Å)")
+        lines.append(f"(a normal distribution has {expected} within σ and 2 σ; found and predicted errors in meV/Å)")
         return "\n".join(lines)
 
 
-def calibration(
+def assess_calibration(
     losses: AgentLosses, data: Frames | Sequence[Frames], *, at_most: int | None = None, progress: bool = False
 ) -> Calibration:
-    """Hold the predicted uncertainty of forces against their errors in reference frames, all of them together.
+    """Compare the predicted uncertainty of forces with their errors in reference frames, all of them together.
 
     Parameters
     ----------
     losses : AgentLosses
         With a committee.
     data : Frames or sequence of Frames
-        That neither the fit nor its calibration has seen, if the answer is to mean anything.
+        Frames that neither the fit nor its calibration has seen, if the answer is to mean anything.
     at_most : int, optional
-        Evenly spaced frames of each to look at; all by default.
+        Number of evenly spaced frames of each to take; all by default.
     progress : bool
         Whether to show a bar.
 
@@ -128,40 +125,32 @@ def calibration(
     counts = [count_samples(frames) if len(frames) else 0 for frames in groups]
     if not sum(counts):
         raise DualityError("the data hold no frames with forces to compare with")
-    taken = [count if at_most is None else min(at_most, count) for count in counts]
-    members = losses.members()
-    errors: list[FloatArray] = []
-    sigmas: list[FloatArray] = []
-    species: list[str] = []
-    bar = tqdm(total=sum(taken), desc="uncertainty", unit="frame", disable=None if progress else True, leave=False)
+    chosen = [calibrated_samples(count, at_most) for count in counts]
+    models = (losses, *losses.members())
+    found = []
+    bar = tqdm(
+        total=sum(map(len, chosen)), desc="uncertainty", unit="frame", disable=None if progress else True, leave=False
+    )
     with bar:
-        for frames, count, most in zip(groups, counts, taken, strict=True):
-            chosen = np.zeros(count, dtype=bool)
-            chosen[evenly_spaced(count, most)] = True
-            wanted = compress(samples(frames), chosen) if most else iter(())
-            for found in on_all_cores(partial(_compared, losses, members, frames.species), wanted):
-                errors.append(found[0])
-                sigmas.append(found[1])
-                species += frames.species
+        for frames, numbers in zip(groups, chosen, strict=True):
+            for measurement in measure(frames, dict.fromkeys(numbers.tolist(), models)):
+                found.append(measurement)
                 bar.update()
-    e, s, names = (
-        np.concatenate(errors) / MEV_PER_ANGSTROM,
-        np.concatenate(sigmas) / MEV_PER_ANGSTROM,
-        np.array(species),
-    )
-    species_index = [kind for kind in losses.species if (names == kind).any()]
-    return Calibration(
-        sum(taken), {kind: SpeciesCalibration.of(e[names == kind], s[names == kind]) for kind in species_index}
-    )
+    return calibration_of(losses, found)
 
 
-def _compared(
-    losses: AgentLosses, members: Sequence[AgentLosses], species: Sequence[str], sample: Sample
-) -> tuple[FloatArray, FloatArray]:
-    """Errors (N, 3) and predicted standard deviations (N,) of the forces of a sample, in kJ/mol/nm."""
+def calibrated_samples(count: int, at_most: int | None) -> IntArray:
+    """Numbers of at most so many samples out of `count`, evenly spaced."""
+    return evenly_spaced(count, count if at_most is None else min(at_most, count))
+
+
+def calibration_of(losses: AgentLosses, measurements: Sequence[Measurement]) -> Calibration:
+    """The calibration that measurements by the losses and then the members of their committee show."""
     assert losses.committee is not None
-    forces = np.zeros((1 + len(members), len(species), 3))
-    for share, positions, cell in sample.configurations:
-        seen = LocalEnvironments.of(losses, positions, species, cell)
-        forces += share * np.array([seen.evaluate(one).forces for one in (losses, *members)])
-    return forces[0] - sample.target, losses.committee.uncertainty(forces[1:], losses.index_of(species))
+    errors = np.concatenate([m.forces[0] - m.target for m in measurements]) / MEV_PER_ANGSTROM
+    sigmas = [losses.committee.uncertainty(m.forces[1:], m.species_index) for m in measurements]
+    sigma = np.concatenate(sigmas) / MEV_PER_ANGSTROM
+    index = np.concatenate([m.species_index for m in measurements])
+    present = [(a, name) for a, name in enumerate(losses.species) if (index == a).any()]
+    by_species = {name: SpeciesCalibration.of(errors[index == a], sigma[index == a]) for a, name in present}
+    return Calibration(len(measurements), by_species)

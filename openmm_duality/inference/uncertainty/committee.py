@@ -1,46 +1,46 @@
 """The committee of an inference: refits to resampled blocks of time, calibrated on a block that they have not seen.
 
 The inverse of the normal matrix is no posterior here: residuals are a misfit that the form cannot help, correlated in
-time and within molecules. So members are refits to contiguous parts of the data, drawn with replacement; from the
-equations of the parts that costs a factorisation each. To calibrate them, the same is done without the last part, whose
-frames then show how large the errors of forces are for each spread.
+time and within molecules. So members are refits to contiguous blocks of the data, drawn with replacement; from the
+equations of the blocks that costs a factorisation each. With a prior model every member of its committee is refitted,
+so that the spread holds both what the prior's data leave open and what the new frames do. To calibrate the members, the
+same is done without the last block, whose frames then show how large the errors of forces are for each spread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
-from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.accumulation import filled, part_of, sample_rows
-from openmm_duality.inference.equations.design import Design
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.inference.equations.accumulation import block_of, sample_rows
+from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.layout import Layout
-from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, column_scale, solve
-from openmm_duality.inference.equations.targets import DataSet, count_samples, samples
-from openmm_duality.inference.inference import Inference, timed
-from openmm_duality.inference.uncertainty.tails import FURTHEST, limit
+from openmm_duality.inference.equations.penalties import Strengths
+from openmm_duality.inference.equations.solution import NormalEquations
+from openmm_duality.inference.equations.targets import count_samples, samples
+from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, tail_limit
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 
-NOMINAL = (0.6827, 0.9545)  # shares of a normal law within one and two standard deviations
-LEAST_PARTS = 4
+NOMINAL = (0.6827, 0.9545)  # shares of a normal distribution within one and two standard deviations
+LEAST_BLOCKS = 4
 SEED = 1  # the draws are the same for the same data
-_LEAST_FOR_A_TAIL = 50  # frames, below which a tail is not to be told from them
-_FRAMES = 60  # of the last part of every data set, evenly spaced
+_LEAST_FOR_A_TAIL = 50  # frames, below which no tail can be extrapolated
+_FRAMES = 60  # of the last block of every data set, evenly spaced
 
 
 def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
-    """The losses with their committee, and a word about it in their metadata.
+    """The losses with their committee, and a description of it in their metadata.
 
-    There is none where the settings ask for none, the data have fewer than four parts, or parts that are drawn do not
-    determine the losses, though all together do.
+    There is none where the settings ask for none (or the prior model has none), the data have fewer than four blocks,
+    or blocks that are drawn do not determine the losses, though all together do.
 
     Parameters
     ----------
@@ -48,30 +48,35 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
         Of the inference; the regularisation in their metadata is that of the members.
     inference : Inference
     """
-    asked = inference.settings.members
-    strengths = [Regularisation(**s) for s in losses.metadata["regularisation"]]
-    used = filled(inference.equations.parts)
-    if not asked or len(used) < LEAST_PARTS:
-        reason = "none was asked for" if not asked else f"the frames make fewer than {LEAST_PARTS} blocks"
-        return without_committee(losses, reason)
-    draws = np.random.default_rng(SEED)
+    prior, used = inference.prior, inference.equations.filled
+    if prior is not None:
+        asked, none = prior.committee.size if prior.committee else 0, "the prior model has none"
+    else:
+        asked, none = inference.settings.members, "none was asked for"
+    if not asked or len(used) < LEAST_BLOCKS:
+        return without_committee(losses, none if not asked else f"the frames make fewer than {LEAST_BLOCKS} blocks")
+    rng = np.random.default_rng(SEED)
     with timed(inference.seconds, "committee"):
-        members = Members.of(inference, losses, strengths)
-        last = used[-1]
-        rest = [k for k in used if k != last]
+        members = Members.of(inference, losses)
+        last, rest = used[-1], used[:-1]
         try:
-            left_out, mean = members.drawn(draws, rest, asked), members.solved(dict.fromkeys(rest, 1.0))
-            drawn = members.drawn(draws, used, asked)
+            left_out, mean = members.drawn(rng, rest, asked), members.solved(dict.fromkeys(rest, 1.0))
+            drawn = members.drawn(rng, used, asked)
         except np.linalg.LinAlgError:
-            return without_committee(losses, "parts of the data do not determine the losses; a stronger ridge would")
-        part = (last, len(inference.equations.parts[0]))
-        seen = judged(inference.sets, inference.species, inference.design, mean, left_out, part)
-        errors, spreads, species_index = (np.concatenate(column) for column in zip(*seen, strict=True))
+            reason = "blocks of the data do not determine the losses; a stronger ridge would"
+            return without_committee(losses, reason)
+        judged = held_out_spreads(inference, mean, left_out, last)
+        errors, spreads, species_index = (np.concatenate(column) for column in zip(*judged, strict=True))
         residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
         unpacked = [inference.design.layout.unpack(solutions) for solutions in drawn]
-    committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limits(seen, residual, scale))
-    told = {"members": asked, "blocks": len(used), "calibrated_on": {"block": last + 1, "agents": len(species_index)}}
-    return replace(losses, committee=committee, metadata={**losses.metadata, "committee": told})
+    limit = uncertainty_limits(judged, residual, scale)
+    committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit)
+    described = {
+        "members": asked,
+        "blocks": len(used),
+        "calibrated_on": {"block": last + 1, "agents": len(species_index)},
+    }
+    return replace(losses, committee=committee, metadata={**losses.metadata, "committee": described})
 
 
 def without_committee(losses: AgentLosses, reason: str) -> AgentLosses:
@@ -80,7 +85,7 @@ def without_committee(losses: AgentLosses, reason: str) -> AgentLosses:
 
 
 def committee_deviations(losses: AgentLosses, layout: Layout) -> list[FloatArray]:
-    """How far the members are from the losses, arrays of shape (P, K) by problem; none without a committee."""
+    """Deviations of the members from the losses, arrays of shape (P, K) by group; none without a committee."""
     if losses.committee is None:
         return []
     own = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
@@ -89,7 +94,7 @@ def committee_deviations(losses: AgentLosses, layout: Layout) -> list[FloatArray
 
 
 def with_members(committee: Committee | None, layout: Layout, solutions: Sequence[FloatArray]) -> Committee | None:
-    """The committee with other members, from solutions (P, K) by problem; its calibration stays."""
+    """The committee with other members, from solutions (P, K) by group; its calibration stays."""
     if committee is None:
         return None
     unpacked = [layout.unpack([mine[:, k] for mine in solutions]) for k in range(committee.size)]
@@ -97,7 +102,7 @@ def with_members(committee: Committee | None, layout: Layout, solutions: Sequenc
 
 
 def stacked(unpacked: Sequence[tuple[FloatArray, dict[int, FloatArray], FloatArray]]) -> dict[str, Any]:
-    """Coefficients of members, from those of each."""
+    """Coefficients of a committee, from those of each member."""
     return {
         "pair_coefficients": np.array([u for u, _, _ in unpacked]),
         "weights": {rank: np.array([w[rank] for _, w, _ in unpacked]) for rank in unpacked[0][1]},
@@ -107,128 +112,120 @@ def stacked(unpacked: Sequence[tuple[FloatArray, dict[int, FloatArray], FloatArr
 
 @dataclass(frozen=True)
 class Members:
-    """Solutions of weighted sums of the parts of an inference.
+    """Solutions of weighted sums of the blocks of an inference, all with the scales of the columns over all data.
 
     Parameters
     ----------
-    parts : list of lists of NormalEquations
-        By problem, then by part.
-    penalties : list of arrays
-        By problem.
-    strengths : list of Regularisation
-        By problem.
-    scales : list of arrays
-        Of the columns, by problem: those of all data, so that regularisation means the same to every member.
-    kept : list of arrays of bool or None
-        The columns that may have a coefficient, by problem.
-    free : int
-        Constants of the energy at the end of the columns.
+    inference : Inference
+    strengths : list of mapping of str to float
+        Of the penalties, by group.
+    selected : list of arrays of bool or None
+        The columns that may have a coefficient, by group.
+    deviations : list of arrays, shape (P, K)
+        Of the members of the prior model from it, by group; none without a prior model.
     """
 
-    parts: list[list[NormalEquations]]
-    penalties: list[FloatArray]
-    strengths: list[Regularisation]
-    scales: list[FloatArray]
-    kept: list[Any]
-    free: int
+    inference: Inference
+    strengths: list[Strengths]
+    selected: list[BoolArray | None]
+    deviations: list[FloatArray]
 
     @classmethod
-    def of(cls, inference: Inference, losses: AgentLosses, strengths: list[Regularisation]) -> Members:
-        """Those of an inference, with the coefficients that these losses of it have."""
-        layout = inference.design.layout
-        kept: list[Any] = [None] * len(layout.problems)
-        if losses.metadata["selection"]:
-            ends = np.ones(layout.n_constants, dtype=bool)
+    def of(cls, inference: Inference, losses: AgentLosses) -> Members:
+        """Members with the regularisation and the selected coefficients of losses of the inference."""
+        layout, selected = inference.design.layout, inference.selectable
+        if inference.prior is None and losses.metadata["selection"]:
+            constants = np.ones(layout.n_constants, dtype=bool)
             packed = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-            kept = [np.concatenate([c[: len(c) - layout.n_constants] != 0.0, ends]) for c in packed]
-        scales = [column_scale(total) for total in inference.totals]
-        return cls(inference.equations.parts, inference.penalties, strengths, scales, kept, layout.n_constants)
+            selected = [np.concatenate([c[: len(c) - layout.n_constants] != 0.0, constants]) for c in packed]
+        deviations = [] if inference.prior is None else committee_deviations(inference.prior, layout)
+        return cls(inference, losses.metadata["regularisation"], selected, deviations)
 
-    def solved(self, weights: dict[int, float]) -> list[FloatArray]:
-        """The solution of every problem for parts with weights.
+    def solved(self, weights: Mapping[int, float], member: int | None = None) -> list[FloatArray]:
+        """The coefficients of every group for blocks with weights.
 
-        A problem whose species are in none of them gets zeros: nothing is known of those there.
+        Those of species that are in none of them are zero, or those of the prior model.
+
+        Parameters
+        ----------
+        weights : mapping of int to float
+            By block.
+        member : int, optional
+            Of the prior model's committee, from which the differences are counted instead of from the prior itself.
 
         Raises
         ------
         LinAlgError
-            If the parts do not determine it.
+            If the blocks do not determine them.
         """
-        result = []
-        for k, mine in enumerate(self.parts):
-            total = NormalEquations.empty(len(mine[0].moment))
-            for part, weight in weights.items():
+        equations, start = [], list(self.inference.start)
+        for k, mine in enumerate(self.inference.equations.blocks):
+            total = NormalEquations.empty(len(mine[0].rhs))
+            for block, weight in weights.items():
                 if weight:
-                    total.add_weighted(mine[part], weight)
-            if total.weight:
-                penalty, strength = self.penalties[k], self.strengths[k]
-                result.append(solve(total, penalty, strength, self.scales[k], self.free, self.kept[k]))
-            else:
-                result.append(np.zeros(len(total.moment)))
-        return result
+                    total.add_weighted(mine[block], weight)
+            if member is not None:
+                deviation = self.deviations[k][:, member]
+                total.rhs -= total.gram @ deviation
+                start[k] = start[k] + deviation
+            equations.append(total)
+        found = self.inference.solve(equations, self.strengths, self.selected, self.inference.scales)
+        return found if self.inference.prior is None else [a + b for a, b in zip(start, found, strict=True)]
 
-    def drawn(self, draws: np.random.Generator, parts: Sequence[int], members: int) -> list[list[FloatArray]]:
-        """Solutions of as many parts as there are, drawn with replacement, by member."""
-        return [self.solved(weights) for weights in resampled(draws, parts, members)]
+    def drawn(self, rng: np.random.Generator, blocks: Sequence[int], members: int) -> list[list[FloatArray]]:
+        """Solutions of as many blocks as there are, drawn with replacement, by member."""
+        counts = rng.multinomial(len(blocks), np.full(len(blocks), 1.0 / len(blocks)), size=members)
+        starts = range(members) if self.deviations else [None] * members
+        return [
+            self.solved(dict(zip(blocks, row.astype(float).tolist(), strict=True)), start)
+            for row, start in zip(counts, starts, strict=True)
+        ]
 
 
-def resampled(draws: np.random.Generator, parts: Sequence[int], members: int) -> list[dict[int, float]]:
-    """How often every part is in a sample of as many as there are, drawn with replacement, by member."""
-    counts = draws.multinomial(len(parts), np.full(len(parts), 1.0 / len(parts)), size=members)
-    return [dict(zip(parts, row.astype(float).tolist(), strict=True)) for row in counts]
-
-
-def judged(
-    sets: Sequence[DataSet],
-    species: tuple[str, ...],
-    design: Design,
-    mean: list[FloatArray],
-    members: list[list[FloatArray]],
-    part: tuple[int, int],
+def held_out_spreads(
+    inference: Inference, mean: list[FloatArray], members: list[list[FloatArray]], block: int
 ) -> list[tuple[FloatArray, FloatArray, IntArray]]:
-    """Errors (N, 3), spreads s² (N,) and species (N,) in every frame of a part that no solution has seen.
+    """Errors (N, 3), spreads s² (N,) and species (N,) in every frame of a block that no solution has seen.
 
     Parameters
     ----------
-    sets : sequence of DataSet
-    species : tuple of str
-        In the order of the species index.
-    design : Design
+    inference : Inference
     mean : list of arrays, shape (P,)
-        The solution that errors are those of, by problem.
+        The solution whose errors are wanted, by group.
     members : list of lists of arrays, shape (P,)
-        By member, then by problem.
-    part : (int, int)
-        Which one, out of how many.
+        By member, then by group.
+    block : int
     """
-    layout = design.layout
-    stacks = [np.column_stack([mean[k], *(m[k] for m in members)]) for k in range(len(layout.problems))]
+    design, n_blocks = inference.design, len(inference.equations.blocks[0])
+    groups = design.layout.groups
+    stacks = [np.column_stack([mean[k], *(m[k] for m in members)]) for k in range(len(groups))]
     found = []
-    for data in sets:
-        species_index = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
+    for data in inference.sets:
+        species_index = np.array([inference.species.index(name) for name in data.frames.species], dtype=np.int64)
         count = count_samples(data.frames)
-        inside = [number for number in range(count) if part_of(number, count, part[1]) == part[0]]
-        every = max(1, len(inside) // _FRAMES)
-        wanted = islice(samples(data.frames), inside[0], inside[-1] + 1, every) if inside else iter(())
+        inside = [number for number in range(count) if block_of(number, count, n_blocks) == block]
+        wanted = samples(data.frames, inside[:: max(1, len(inside) // _FRAMES)])
         for sample, rows, _ in on_all_cores(partial(sample_rows, design, species_index, None), wanted):
             forces = np.empty((1 + len(members), len(species_index), 3))
-            for problem, x, coefficients in zip(layout.problems, rows, stacks, strict=True):
-                forces[:, np.isin(species_index, problem)] = np.moveaxis(x @ coefficients, -1, 0)
+            for group, x, coefficients in zip(groups, rows, stacks, strict=True):
+                forces[:, np.isin(species_index, group)] = np.moveaxis(x @ coefficients, -1, 0)
             found.append((forces[0] - sample.target, variance_of(forces[1:]), species_index))
     return found
 
 
-def limits(seen: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatArray, scale: FloatArray) -> FloatArray:
-    """Limits of σ by species; one that no frame has gets the largest of the others."""
+def uncertainty_limits(
+    judged: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatArray, scale: FloatArray
+) -> FloatArray:
+    """Limits of σ by species, shape (S,); a species that no frame has gets the largest of the others."""
     found = np.zeros(len(residual))
     for a in range(len(residual)):
         largest = [
-            spreads[species_index == a].max() for _, spreads, species_index in seen if (species_index == a).any()
+            spreads[species_index == a].max() for _, spreads, species_index in judged if (species_index == a).any()
         ]
         if largest:
             sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.array(largest))
             enough = len(sigma) >= _LEAST_FOR_A_TAIL
-            found[a] = limit(sigma, power_law=True) if enough else FURTHEST * sigma.max()
+            found[a] = tail_limit(sigma, power_law=True) if enough else LARGEST_FACTOR * sigma.max()
     return np.where(found > 0.0, found, found.max())
 
 
@@ -238,7 +235,7 @@ def calibrate(
     """a_A and b_A of σ² = a² + b² s², shape (S,) each.
 
     Their ratio is the likeliest for normal errors. Errors have heavier tails than that, so that no σ gives both shares
-    of a normal law; the common factor is the one that misses the shares within σ and 2 σ least.
+    of a normal distribution; the common factor is the one that misses the shares within σ and 2 σ least.
 
     Parameters
     ----------
@@ -261,14 +258,14 @@ def calibrate(
 
 
 def _likeliest(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
-    """a² and b² of the normal law that is the likeliest for mean squares of errors, in steps of their logarithms."""
+    """a² and b² of the normal distribution of maximum likelihood for mean squares of errors, by their logarithms."""
     whole, width = max(float(squares.mean()), 1e-12), max(float(s2.mean()), 1e-12)
 
-    def surprise(logs: FloatArray) -> float:
+    def negative_log_likelihood(logs: FloatArray) -> float:
         variance = whole * np.exp(logs[0]) + whole / width * np.exp(logs[1]) * s2
         return float(np.mean(np.log(variance / whole) + squares / variance))
 
-    found = minimize(surprise, np.log([0.5, 0.5]), method="L-BFGS-B", bounds=[(-20.0, 5.0)] * 2).x
+    found = minimize(negative_log_likelihood, np.log([0.5, 0.5]), method="L-BFGS-B", bounds=[(-20.0, 5.0)] * 2).x
     return whole * float(np.exp(found[0])), whole / width * float(np.exp(found[1]))
 
 

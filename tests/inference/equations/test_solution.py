@@ -10,11 +10,11 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, place_knots
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.energies import energy_row
 from openmm_duality.inference.equations.layout import Layout
-from openmm_duality.inference.equations.pair_statistics import survey
-from openmm_duality.inference.equations.solution import NormalEquations, Regularisation, column_scale, ranked, solve
-from openmm_duality.invariants import Grid
+from openmm_duality.inference.equations.pair_statistics import pair_statistics
+from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, ranked, solve
+from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from tests.systems import (
     CELL,
@@ -40,7 +40,7 @@ def test_pack_is_the_inverse_of_unpack(form, gradient):
     losses = random_losses(form, gradient)
     layout = layout_of(losses)
     vectors = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-    assert [len(v) for v in vectors] == [layout.size(p) for p in layout.problems]
+    assert [len(v) for v in vectors] == [layout.size(p) for p in layout.groups]
     u, weights, couplings = layout.unpack(vectors)
     assert np.array_equal(couplings, losses.couplings)
     np.testing.assert_array_equal(u, losses.pair_coefficients)
@@ -58,12 +58,13 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
     species, positions = random_species(n), random_positions(n, CELL if cell is None else cell)
     species_index = losses.index_of(species)
     layout = layout_of(losses)
-    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).rows(positions, cell, species_index)
+    tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
+    rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).force_rows(tables, species_index)
     forces = np.zeros((n, 3))
-    for problem, x, c in zip(
-        layout.problems, rows, layout.pack(losses.pair_coefficients, losses.weights, losses.couplings), strict=True
+    for group, x, c in zip(
+        layout.groups, rows, layout.pack(losses.pair_coefficients, losses.weights, losses.couplings), strict=True
     ):
-        forces[np.isin(species_index, problem)] = x @ c
+        forces[np.isin(species_index, group)] = x @ c
     expected = evaluate_agents(losses, positions, species, cell).forces
     assert rms(forces - expected) < 1e-12 * rms(expected)
 
@@ -74,11 +75,22 @@ def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
     losses = replace(random_losses(form), core_strength=np.zeros((3, 3)))
     species, positions = random_species(20), random_positions(20, TRICLINIC)
     design = Design.of(losses, n_constants=2)
-    row = energy_row(design, positions, cell, losses.index_of(species), constant=1)
+    tables = find_neighbours(positions, cell, losses.index_of(species), len(losses.species), losses.cutoff)
+    row = design.energy_row(tables, losses.index_of(species), constant=1)
     (coefficients,) = design.layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
     assert row[-2:].tolist() == [0.0, 1.0]
     result = evaluate_agents(losses, positions, species, cell)
     assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
+
+
+def penalties(size, n_constants=0, form=None):
+    """The penalties of an inference: of curvature, with a form, and the ridge."""
+    curvature = Penalty("curvature", np.zeros((size, size)) if form is None else form, normalised=True)
+    return curvature, ridge_penalty(size, n_constants)
+
+
+def strengths(ridge, curvature=0.0):
+    return {"ridge": ridge, "curvature": curvature}
 
 
 def random_equations(coefficients, n_rows, noise, seed):
@@ -86,7 +98,7 @@ def random_equations(coefficients, n_rows, noise, seed):
     rows = rng.normal(size=(n_rows, len(coefficients)))
     targets = rows @ coefficients + noise * rng.normal(size=n_rows)
     equations = NormalEquations.empty(len(coefficients))
-    equations.add(rows, targets, np.ones(n_rows))
+    equations.add_rows(rows, targets, np.ones(n_rows))
     return equations, rows, targets
 
 
@@ -96,8 +108,8 @@ def test_solution_is_that_of_least_squares_whatever_the_scale_of_the_columns():
     rows, targets, weights = rng.normal(size=(60, 8)) * scale, rng.normal(size=60), rng.uniform(0.1, 2.0, size=60)
     equations = NormalEquations.empty(8)
     for part in np.array_split(np.arange(60), 4):
-        equations.add(rows[part], targets[part], weights[part])
-    found = solve(equations, np.zeros((8, 8)), Regularisation(0.0, 0.0))
+        equations.add_rows(rows[part], targets[part], weights[part])
+    found = solve(equations, penalties(8), strengths(0.0))
     root = np.sqrt(weights)
     expected = np.linalg.lstsq(rows / scale * root[:, None], targets * root, rcond=None)[0] / scale
     np.testing.assert_allclose(found, expected, rtol=1e-8)
@@ -112,7 +124,7 @@ def test_equations_of_parts_add_up_and_do_not_grow():
     total = parts[0] + parts[1]
     rest = total - parts[0]
     np.testing.assert_allclose(rest.gram, parts[1].gram)
-    np.testing.assert_allclose(rest.moment, parts[1].moment)
+    np.testing.assert_allclose(rest.rhs, parts[1].rhs)
     assert rest.weight == pytest.approx(parts[1].weight)
 
 
@@ -122,15 +134,15 @@ def test_energies_join_the_fit_and_leave_the_scales_alone():
     forces = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 1))])
     energies = np.hstack([rng.normal(size=(5, 3)) * 50.0, np.ones((5, 1))])
     equations = NormalEquations.empty(4)
-    equations.add(forces, forces[:, :3] @ wanted, np.ones(30))
+    equations.add_rows(forces, forces[:, :3] @ wanted, np.ones(30))
     scale = column_scale(equations)
-    equations.add_energies(energies, energies[:, :3] @ wanted + constant, np.ones(5))
+    equations.add_rows(energies, energies[:, :3] @ wanted + constant, np.ones(5), set_scale=False)
     np.testing.assert_array_equal(column_scale(equations)[:3], scale[:3])
     assert equations.weight == 30.0
-    found = solve(equations, np.zeros((4, 4)), Regularisation(1e-13, 0.0), free=1)
+    found = solve(equations, penalties(4, 1), strengths(1e-13), n_unpenalised=1)
     np.testing.assert_allclose(found, [*wanted, constant], rtol=1e-9)
     # the constant has no ridge: it follows the energies whatever the others do
-    stiff = solve(equations, np.zeros((4, 4)), Regularisation(1e12, 0.0), free=1)
+    stiff = solve(equations, penalties(4, 1), strengths(1e12), n_unpenalised=1)
     np.testing.assert_allclose(stiff[:3], 0.0, atol=1e-6)
     assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
 
@@ -142,49 +154,47 @@ def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
     for k in range(4):
         rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
         equations = NormalEquations.empty(5)
-        equations.add(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
+        equations.add_rows(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
         composition = int(k == 2)  # the second composition lies in one fold only
         energies = np.hstack([rng.normal(size=(3, 3)), np.tile(np.eye(2)[composition], (3, 1))])
-        equations.add_energies(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3))
+        equations.add_rows(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3), set_scale=False)
         folds.append(equations)
-    candidates = [Regularisation(ridge, 0.0) for ridge in (1e-9, 1.0, 1e3)]
-    assert [c.ridge for c in ranked(folds, np.zeros((5, 5)), candidates, free=2)] == [1e-9, 1.0, 1e3]
-    found = solve(sum(folds[1:], folds[0]), np.zeros((5, 5)), candidates[0], free=2)
+    candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
+    assert [c["ridge"] for c in ranked(folds, penalties(5, 2), candidates, n_unpenalised=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_unpenalised=2)
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
 
 def test_a_column_that_no_row_touches_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)
-    equations.add(rows, rows @ [1.0, 5.0, 2.0], np.ones(20))
-    np.testing.assert_allclose(
-        solve(equations, np.zeros((3, 3)), Regularisation(1e-12, 0.0)), [1.0, 0.0, 2.0], atol=1e-9
-    )
+    equations.add_rows(rows, rows @ [1.0, 5.0, 2.0], np.ones(20))
+    np.testing.assert_allclose(solve(equations, penalties(3), strengths(1e-12)), [1.0, 0.0, 2.0], atol=1e-9)
 
 
 def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     wanted = np.array([1.0, -2.0, 0.5, 3.0])
-    candidates = [Regularisation(ridge, 0.0) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
+    candidates = [strengths(ridge) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
-    assert ranked(clean, np.zeros((4, 4)), candidates)[0].ridge in (1e-4, 1e-6)
+    assert ranked(clean, penalties(4), candidates)[0]["ridge"] in (1e-4, 1e-6)
     # targets that have nothing to do with the rows: the stronger the better
     nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
-    assert ranked(nothing, np.zeros((4, 4)), candidates)[0].ridge >= 1.0
+    assert ranked(nothing, penalties(4), candidates)[0]["ridge"] >= 1.0
 
 
 def test_curvature_smooths_what_the_data_do_not_say():
     bend = np.diff(np.eye(6), n=2, axis=0)
     rows = np.eye(6)[[0, 1, 4, 5]]
     equations = NormalEquations.empty(6)
-    equations.add(rows, np.array([0.0, 1.0, 4.0, 5.0]), np.ones(4))
-    found = solve(equations, bend.T @ bend, Regularisation(1e-12, 1e-6))
+    equations.add_rows(rows, np.array([0.0, 1.0, 4.0, 5.0]), np.ones(4))
+    found = solve(equations, penalties(6, form=bend.T @ bend), strengths(1e-12, 1e-6))
     np.testing.assert_allclose(found, np.arange(6.0), atol=1e-3)
 
 
-def test_survey_finds_the_shortest_distances_of_every_pair_of_species():
+def test_pair_statistics_find_the_shortest_distances_of_every_pair_of_species():
     frames = random_frames(4)
     grid = Grid(0.5, 100)
-    seen = survey([frames[:2], frames[2:]], SPECIES, grid)
+    seen = pair_statistics([frames[:2], frames[2:]], SPECIES, grid)
     assert np.isnan(seen.shortest[2]).all()  # xenon is not there
     shortest = {}
     for t in range(4):
@@ -213,7 +223,7 @@ def test_knots_are_distinct_grid_points_from_the_shortest_distance_to_the_cutoff
 
 def test_bases_are_level_below_the_shortest_distance_and_impossible_ones_are_refused():
     grid = Grid(0.5, 100)
-    seen = survey([random_frames(3)], SPECIES[:2], grid)
+    seen = pair_statistics([random_frames(3)], SPECIES[:2], grid)
     for family in ("b-splines", "inverse-powers"):
         basis = make_basis(family, grid, 5, seen)
         r = np.linspace(1e-3, np.nanmin(seen.shortest) - 3 * grid.spacing, 50)
@@ -223,3 +233,49 @@ def test_bases_are_level_below_the_shortest_distance_and_impossible_ones_are_ref
         make_basis("b-splines", grid, 90, seen)
     with pytest.raises(DualityError, match="families"):
         make_basis("gaussians", grid, 5, seen)
+
+
+@pytest.mark.parametrize("form", [*FORMS])
+def test_the_grouping_of_columns_does_not_change_the_solution(form):
+    """Species that share no coefficient may be solved apart or together."""
+    losses = random_losses(form, "agent")
+    n_species = len(losses.species)
+    sizes = (n_species, losses.pair_basis.size, losses.basis.size, losses.coarse.size)
+    positions, species = random_positions(30, CELL), random_species(30)
+    species_index = losses.index_of(species)
+    tables = find_neighbours(positions, CELL, species_index, n_species, losses.cutoff)
+    targets = np.random.default_rng(0).normal(size=(30, 3))
+    found = []
+    for groups in ((), (tuple(range(n_species)),), ((2, 0), (1,))):
+        layout = Layout(losses.form, "agent", *sizes, groups=groups)
+        rows = Design(layout, losses.pair_basis, losses.basis, losses.coarse).force_rows(tables, species_index)
+        solutions = []
+        for group, x in zip(layout.groups, rows, strict=True):
+            equations = NormalEquations.empty(layout.size(group))
+            agents = np.isin(species_index, group)
+            y = targets[agents].ravel()
+            equations.add_rows(x.reshape(len(y), -1), y, np.ones(len(y)))
+            # the ridge is relative to the mean weight of a row, so to the number of rows of the group
+            scale = np.full(layout.size(group), np.sqrt(1.0 / equations.weight))
+            solutions.append(solve(equations, penalties(layout.size(group)), strengths(1e-3), scale))
+        found.append(layout.unpack(solutions))
+    for other in found[1:]:
+        np.testing.assert_allclose(other[0], found[0][0], atol=1e-9 * np.abs(found[0][0]).max())
+        np.testing.assert_allclose(other[2], found[0][2], atol=1e-9 * np.abs(found[0][2]).max(initial=0.0) + 1e-12)
+        for rank, w in other[1].items():
+            np.testing.assert_allclose(w, found[0][1][rank], atol=1e-9 * np.abs(found[0][1][rank]).max())
+
+
+def test_a_penalty_of_rows_pulls_the_solution_to_its_targets():
+    """The solution is that of least squares with the rows of the penalty among those of the data."""
+    rng = np.random.default_rng(5)
+    equations, rows, targets = random_equations(np.array([1.0, -2.0, 0.5]), 30, 0.1, 1)
+    more, wanted, weights = rng.normal(size=(4, 3)), rng.normal(size=4), rng.uniform(0.5, 2.0, size=4)
+    penalty = Penalty.of_rows("symmetry", more, wanted, weights)
+    found = solve(equations, [penalty, ridge_penalty(3)], {"symmetry": 0.3, "ridge": 0.0})
+    root = np.sqrt(0.3 * weights)
+    stacked = (
+        np.vstack([rows / np.sqrt(30.0), more * root[:, None]]),
+        np.concatenate([targets / np.sqrt(30.0), wanted * root]),
+    )
+    np.testing.assert_allclose(found, np.linalg.lstsq(*stacked, rcond=None)[0], rtol=1e-9)

@@ -10,7 +10,7 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import evaluate, infer
-from openmm_duality.inference.uncertainty.calibration import Calibration, SpeciesCalibration, calibration
+from openmm_duality.inference.uncertainty.calibration import Calibration, SpeciesCalibration, assess_calibration
 from openmm_duality.losses import evaluate_agents
 from openmm_duality.units import MEV_PER_ANGSTROM
 from tests.systems import labelled, random_frames, random_losses
@@ -19,7 +19,7 @@ from tests.water import liquid, small_water
 
 @pytest.fixture(scope="module")
 def judged():
-    return calibration(small_water(), liquid()[1])
+    return assess_calibration(small_water(), liquid()[1])
 
 
 def test_errors_are_as_large_as_predicted_on_frames_held_out_by_time(judged):
@@ -56,18 +56,18 @@ def test_the_sigmas_are_those_of_the_committee():
     """Of a model whose members are far apart, so that all errors are within."""
     losses, frames = small_water(), liquid()[1][:2]
     wide = replace(losses, committee=replace(losses.committee, residual=np.full(2, 1e6)))
-    found = calibration(wide, frames)
+    found = assess_calibration(wide, frames)
     assert all(mine.within == (1.0, 1.0) for mine in found.species.values())
     assert found.species["O"].predicted[0] == pytest.approx(1e6 / MEV_PER_ANGSTROM, rel=1e-3)
     narrow = replace(losses.committee, residual=np.full(2, 1e-9), scale=np.full(2, 1e-9))
-    assert calibration(replace(losses, committee=narrow), frames).species["H"].within[1] < 1e-3
+    assert assess_calibration(replace(losses, committee=narrow), frames).species["H"].within[1] < 1e-3
 
 
 def test_frames_of_several_sets_are_judged_together_and_thinned_evenly():
     losses, test = small_water(), liquid()[1]
-    together = calibration(losses, [test[:4], test[4:8]])
-    assert together == calibration(losses, test[:8])
-    assert calibration(losses, [test[:8], test[8:11]], at_most=3).frames == 6
+    together = assess_calibration(losses, [test[:4], test[4:8]])
+    assert together == assess_calibration(losses, test[:8])
+    assert assess_calibration(losses, [test[:8], test[8:11]], at_most=3).frames == 6
 
 
 def test_the_answer_survives_json_and_prints(judged):
@@ -92,7 +92,7 @@ def test_one_molecule_is_enough_to_ask():
         forces=frames.forces[:, :3],
         cells=None,
     )
-    found = calibration(losses, few)
+    found = assess_calibration(losses, few)
     assert found.species["O"].agents == 1
     assert np.isfinite([*found.species["O"].predicted, *found.species["H"].found]).all()
     assert "nan" not in str(found)
@@ -101,11 +101,11 @@ def test_one_molecule_is_enough_to_ask():
 def test_what_cannot_be_judged_is_refused():
     losses, test = small_water(), liquid()[1]
     with pytest.raises(DualityError, match="committee"):
-        calibration(replace(losses, committee=None), test)
+        assess_calibration(replace(losses, committee=None), test)
     with pytest.raises(DualityError):
-        calibration(losses, test[:0])
+        assess_calibration(losses, test[:0])
     with pytest.raises(DualityError, match="Ar"):
-        calibration(losses, labelled(random_frames(1), random_losses()))
+        assess_calibration(losses, labelled(random_frames(1), random_losses()))
 
 
 def test_an_inference_with_held_out_frames_judges_itself():
@@ -114,8 +114,8 @@ def test_an_inference_with_held_out_frames_judges_itself():
     small = {"form": "pair", "cutoff": 0.5, "pair_functions": 5, "functions": 2, "intervals": 60, "ridge": 1e-4}
     losses = infer(train, test={"later": test}, curvature=1e-6, **small)
     found = Calibration.from_dict(losses.metadata["calibration"])
-    assert found == calibration(losses, test)
-    assert losses.metadata["seconds"]["calibration"] > 0.0
+    assert found == assess_calibration(losses, test)
+    assert losses.metadata["seconds"]["measurement"] > 0.0
     assert "calibration" not in infer(train, test=test, curvature=1e-6, members=0, **small).metadata
     sigmas = losses.committee.uncertainty(
         np.array([evaluate_agents(m, test.positions[0], test.species, test.cell(0)).forces for m in losses.members()]),

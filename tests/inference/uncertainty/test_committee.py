@@ -9,8 +9,8 @@ import pytest
 
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.equations.accumulation import accumulate
-from openmm_duality.inference.equations.solution import Regularisation, column_scale, solve
-from openmm_duality.inference.inference import Inference
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.solution import solve
 from openmm_duality.inference.uncertainty.committee import NOMINAL, Members, calibrate
 from openmm_duality.losses import GRADIENTS, evaluate_agents
 from openmm_duality.losses.committee import variance_of
@@ -35,29 +35,29 @@ def members_of(data, chosen):
     inference = Inference.of([DataSet(data)] if not isinstance(data, list) else data, chosen)
     strengths = [preferred[0] for preferred in inference.preferences]
     losses = inference.losses(strengths)
-    return inference, losses, Members.of(inference, losses, strengths)
+    return inference, losses, Members.of(inference, losses)
 
 
 @pytest.mark.parametrize(("gradient", "energy_weight"), [("agent", 0.0), ("collective", 0.0), ("collective", 1.0)])
-def test_members_are_fits_to_the_drawn_parts_from_scratch(frames, gradient, energy_weight):
+def test_members_are_fits_to_the_drawn_blocks_from_scratch(frames, gradient, energy_weight):
     """With weights 0, 1 and 2, and the scales and regularisation of the fit to all frames."""
     chosen = settings(gradient=gradient, energy_weight=energy_weight, ridge=1e-3)
     inference, losses, members = members_of(frames, chosen)
-    parts = len(inference.equations.parts[0])
+    blocks = len(inference.equations.blocks[0])
     counts = np.array([2, 0, 1, 0, 2, 1, 1, 0, 2, 1])
-    assert parts == len(counts) == 10
+    assert blocks == len(counts) == 10
     found = members.solved(dict(enumerate(counts.astype(float))))
     drawn = [DataSet(frames[2 * k : 2 * k + 2], float(n)) for k, n in enumerate(counts) if n]
     alone = accumulate(drawn, losses.species, inference.design, replace(chosen, members=0), inference.zeros, False)
-    for k, total in enumerate(alone.totals()):
-        scale = column_scale(inference.totals[k])
-        expected = solve(total, inference.penalties[k], Regularisation(1e-3, 1e-6), scale, len(inference.zeros))
+    for k, total in enumerate(alone.totals):
+        strengths = {"ridge": 1e-3, "curvature": 1e-6}
+        expected = solve(total, inference.penalties[k], strengths, inference.scales[k], len(inference.zeros))
         np.testing.assert_allclose(found[k], expected, rtol=0.0, atol=1e-7 * rms(expected))
-        whole = members.solved(dict.fromkeys(range(parts), 1.0))[k]
+        whole = members.solved(dict.fromkeys(range(blocks), 1.0))[k]
         assert rms(found[k] - whole) > 1e-3 * rms(whole)
 
 
-def test_as_many_parts_are_drawn_as_there_are_and_all_of_them_make_the_model(frames):
+def test_as_many_blocks_are_drawn_as_there_are_and_all_of_them_make_the_model(frames):
     inference, losses, members = members_of(frames, settings())
     u, weights, _ = inference.design.layout.unpack(members.solved(dict.fromkeys(range(10), 1.0)))
     np.testing.assert_allclose(u, losses.pair_coefficients, atol=1e-8 * rms(u))
@@ -69,7 +69,7 @@ def test_as_many_parts_are_drawn_as_there_are_and_all_of_them_make_the_model(fra
         np.testing.assert_array_equal(solutions[0], members.solved(dict(enumerate(row.astype(float))))[0])
 
 
-def test_parts_that_say_the_same_leave_no_spread(frames):
+def test_blocks_that_say_the_same_leave_no_spread(frames):
     same = frames[[0] * 20]
     losses = infer(same, settings=settings(ridge=1e-3))
     assert losses.committee.size == 16
@@ -176,7 +176,7 @@ def test_calibration_finds_what_made_normal_errors():
 
 
 @pytest.mark.parametrize("law", ["laplace", "student"])
-def test_calibration_gives_heavy_tails_the_shares_of_a_normal_law_as_nearly_as_can_be(law):
+def test_calibration_gives_heavy_tails_the_shares_of_a_normal_distribution_as_nearly_as_can_be(law):
     rng, s2, species_index = made(40_000)
     shape = (len(s2), 3)
     noise = rng.laplace(size=shape) if law == "laplace" else rng.standard_t(3.0, size=shape)

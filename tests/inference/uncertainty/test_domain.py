@@ -9,7 +9,7 @@ import pytest
 
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import DataSet, infer
-from openmm_duality.inference.adding_frames import update
+from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.uncertainty.domain import BEYOND
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -158,7 +158,7 @@ def test_an_update_knows_its_new_frames_and_still_its_old_ones():
     old = labelled(random_frames(16, n_atoms=14, least=0.17), truth)
     new = labelled(random_frames(6, n_atoms=22, seed=7, least=0.2), truth)  # denser
     losses = infer(old, keep_equations=True, **SMALL)
-    first, updated = losses, update(losses, new)
+    first, updated = losses, add_frames(losses, new)
 
     def unknown(model, frames):
         count = range(0, len(frames), 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openmm_duality.inference.uncertainty.tails import limit
+from openmm_duality.inference.uncertainty.domain import tail_limit
 
 
 @pytest.mark.parametrize("rate", [1e-2, 1e-3])
@@ -13,7 +13,7 @@ def test_the_limit_is_passed_at_the_rate_where_tails_are_exponential(rate):
     rng = np.random.default_rng(0)
     passed = []
     for _ in range(60):
-        found = limit(3.0 + 2.0 * rng.exponential(size=500), rate)
+        found = tail_limit(3.0 + 2.0 * rng.exponential(size=500), rate)
         passed.append(np.exp(-(found - 3.0) / 2.0))  # the share of all such values above it
     assert np.median(passed) == pytest.approx(rate, rel=0.3)
     assert 0.05 * rate < min(passed) < max(passed) < 20.0 * rate
@@ -22,14 +22,14 @@ def test_the_limit_is_passed_at_the_rate_where_tails_are_exponential(rate):
 def test_tails_that_fall_faster_pass_it_less():
     rng = np.random.default_rng(1)
     normal = rng.normal(size=(200, 400))
-    limits = np.array([limit(sample, 1e-3) for sample in normal])
+    limits = np.array([tail_limit(sample, 1e-3) for sample in normal])
     assert np.median((rng.normal(size=400_000) > np.median(limits)).mean()) < 1e-3
 
 
 def test_the_limit_moves_and_grows_with_the_values_and_their_rate():
     values = np.random.default_rng(2).exponential(size=300)
-    found = limit(values, 1e-4)
+    found = tail_limit(values, 1e-4)
     assert found > values.max()
-    assert limit(5.0 * values - 2.0, 1e-4) == pytest.approx(5.0 * found - 2.0)
-    assert limit(values, 1e-6) > found > limit(values, 1e-2)
-    assert limit(np.full(7, 3.5)) == pytest.approx(3.5)
+    assert tail_limit(5.0 * values - 2.0, 1e-4) == pytest.approx(5.0 * found - 2.0)
+    assert tail_limit(values, 1e-6) > found > tail_limit(values, 1e-2)
+    assert tail_limit(np.full(7, 3.5)) == pytest.approx(3.5)

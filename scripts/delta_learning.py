@@ -1,13 +1,13 @@
-"""From CP2K's committee network to density functional theory with 10, 20 and 40 frames: the figure and its numbers.
+"""Δ-learning from CP2K's committee network to density functional theory with 10, 20 and 40 frames: figure and numbers.
 
-python scripts/cheap_to_dear.py [--work runs/cheap-to-dear] [-o docs/cheap-to-dear] [--forms moment coupled]
+python scripts/delta_learning.py [--work runs/delta-learning] [-o docs/delta-learning] [--forms moment coupled]
 
-The cheap models are inferred from examples/water.yaml (64 H2O, committee network) at a cutoff that fits the cell of 32
-H2O, and kept in the working folder. The dear frames are those of examples/water32-revpbe-d3. The last fifth of them by
-time is held out, after a gap of 0.5 ps. Of the others, sets of frames are drawn several times, each spread over all of
-their time: it is cut into as many equal stretches as there are to be frames, and one frame is drawn from each. Killed,
-the script goes on with what the working folder holds of the same data, configuration and cutoff, whose mark is in the
-names of its files.
+The models of the low level of theory are inferred from examples/water.yaml (64 H2O, committee network) at a cutoff that
+fits the cell of 32 H2O, and kept in the working folder. The frames of the high level are those of
+examples/water32-revpbe-d3. The last fifth of them by time is held out, after a gap of 0.5 ps. Of the others, sets of
+frames are drawn several times, each spread over all of their time: it is cut into as many equal stretches as there are
+to be frames, and one frame is drawn from each. Killed, the script goes on with what the working folder holds of the
+same data, configuration and cutoff, whose hash is in the names of its files.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ import numpy as np
 import openmm_duality as duality
 from openmm_duality.files import atomic_write
 from openmm_duality.inference.configuration import InferenceConfig
-from openmm_duality.inference.correction import CURVATURES, RIDGES, two_steps
-from openmm_duality.inference.inference import Inference
-from openmm_duality.report.figures import png
-from openmm_duality.report.learning import cheap_to_dear_figure
+from openmm_duality.inference.equations.inference import DELTA_GRIDS, Inference
+from openmm_duality.inference.equations.solution import ranked_in_turn
+from openmm_duality.inference.fitting import with_stable_core
+from openmm_duality.report.learning import delta_learning_figure
+from openmm_duality.report.style import png
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CUTOFF, GAP = 0.49, 0.5  # nm, ps
 COUNTS = (10, 20, 40)
-SMALL: dict[str, dict[str, Any]] = {  # models for few frames, inferred from the dear frames alone
+SMALL: dict[str, dict[str, Any]] = {  # models for few frames, inferred from the frames of the high level alone
     "moment of 4 functions": {"form": "moment", "functions": 4},
     "quadratic": {"form": "quadratic"},
     "pair": {"form": "pair"},
@@ -44,18 +45,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=EXAMPLES / "water32-revpbe-d3" / "water32")
     parser.add_argument("--forms", nargs="+", default=["moment", "coupled"])
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/cheap-to-dear"))
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/cheap-to-dear"), help="without .png and .json")
+    parser.add_argument("--work", type=Path, default=Path("runs/delta-learning"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/delta-learning"), help="without .png and .json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    dear = duality.read(arguments.data)
-    train, test = apart(dear)
-    arguments.mark = mark(*inferred_from(), *dear.source, GAP, SMALL, RIDGES, CURVATURES)
-    print(f"{len(train)} dear frames up to {train.times[-1]:.2f} ps; held out: {len(test)} from {test.times[0]:.2f} ps")
-    cheap = {form: cheap_model(form, arguments.work) for form in arguments.forms}
-    before = {form: duality.evaluate(losses, test).force_rmse for form, losses in cheap.items()}
+    high = duality.read(arguments.data)
+    train, test = apart(high)
+    arguments.digest = digest_of(*inferred_from(), *high.source, GAP, SMALL, DELTA_GRIDS)
+    print(f"{len(train)} frames up to {train.times[-1]:.2f} ps; held out: {len(test)} from {test.times[0]:.2f} ps")
+    low = {form: low_level_model(form, arguments.work) for form in arguments.forms}
+    before = {form: duality.evaluate(losses, test).force_rmse for form, losses in low.items()}
     curves = [
-        curve(what, form, cheap.get(form), train, test, arguments)
+        curve(what, form, low.get(form), train, test, arguments)
         for what, forms in (("corrected", arguments.forms), ("alone", [*arguments.forms, *SMALL]))
         for form in forms
     ]
@@ -63,16 +64,16 @@ def main() -> None:
         "cutoff": CUTOFF,
         "train": {"frames": len(train), "from": train.times[0], "to": train.times[-1]},
         "test": {"frames": len(test), "from": test.times[0], "to": test.times[-1]},
-        "rms": duality.evaluate(cheap[arguments.forms[0]], test).force_rms,
-        "cheap": {
+        "rms": duality.evaluate(low[arguments.forms[0]], test).force_rms,
+        "low": {
             form: {"force_rmse": before[form], "made_of": [entry["name"] for entry in losses.metadata["data"]]}
-            for form, losses in cheap.items()
+            for form, losses in low.items()
         },
         "curves": curves,
         "units": {"force": "meV/angstrom", "time": "ps", "cutoff": "nm"},
     }
     write(arguments.output.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
-    write(arguments.output.with_suffix(".png"), png(cheap_to_dear_figure(content)))
+    write(arguments.output.with_suffix(".png"), png(delta_learning_figure(content)))
 
 
 def apart(frames: Any) -> tuple[Any, Any]:
@@ -82,18 +83,18 @@ def apart(frames: Any) -> tuple[Any, Any]:
 
 
 def inferred_from() -> tuple[object, ...]:
-    """What the cheap models come from."""
+    """What the models of the low level come from."""
     return CUTOFF, (EXAMPLES / "water.yaml").read_text("utf-8")
 
 
-def mark(*made_of: object) -> str:
+def digest_of(*made_of: object) -> str:
     """A few letters that differ where any of these does."""
     return hashlib.sha256(repr(made_of).encode()).hexdigest()[:8]
 
 
-def cheap_model(form: str, work: Path) -> Any:
+def low_level_model(form: str, work: Path) -> Any:
     """The model of the committee network, from the working folder where it is there already."""
-    file = work / f"cheap-{form}-{mark(*inferred_from())}.safetensors"
+    file = work / f"low-{form}-{digest_of(*inferred_from())}.safetensors"
     if not file.exists():
         loaded = InferenceConfig.load(EXAMPLES / "water.yaml")
         config = InferenceConfig.of(loaded.data, {**loaded.choices, "form": form, "cutoff": CUTOFF}, loaded.folder)
@@ -111,8 +112,8 @@ def draws(total: int, count: int, number: int) -> list[Any]:
     return [np.array([rng.integers(a, b) for a, b in pairwise(edges)]) for rng in generators]
 
 
-def curve(what: str, form: str, cheap: Any, train: Any, test: Any, arguments: Any) -> dict[str, Any]:
-    """Errors on the test frames against the number of dear frames, with standard errors over the draws.
+def curve(what: str, form: str, low: Any, train: Any, test: Any, arguments: Any) -> dict[str, Any]:
+    """Errors on the test frames against the number of frames of the high level, with standard errors over the draws.
 
     Draws of n among N frames have frames in common, so their spread is too small by √(1 − n/N); it is divided by that.
     """
@@ -120,9 +121,9 @@ def curve(what: str, form: str, cheap: Any, train: Any, test: Any, arguments: An
     for count in (*COUNTS, len(train)):
         found = []
         for k, chosen in enumerate(draws(len(train), count, arguments.draws)):
-            file = arguments.work / f"{what}-{form.replace(' ', '-')}-{count}-{k}-{arguments.mark}.json"
+            file = arguments.work / f"{what}-{form.replace(' ', '-')}-{count}-{k}-{arguments.digest}.json"
             if not file.exists():
-                write(file, json.dumps(measured(what, form, cheap, train[chosen], test)).encode())
+                write(file, json.dumps(measured(what, form, low, train[chosen], test)).encode())
             found.append(json.loads(file.read_text()))
         tables = [entry["force_rmse"] for entry in found]
         mean = {key: float(np.mean([table[key] for table in tables])) for key in tables[0]}
@@ -137,17 +138,17 @@ def curve(what: str, form: str, cheap: Any, train: Any, test: Any, arguments: An
     return {"what": what, "form": form, "points": points}
 
 
-def measured(what: str, form: str, cheap: Any, frames: Any, test: Any) -> dict[str, Any]:
+def measured(what: str, form: str, low: Any, frames: Any, test: Any) -> dict[str, Any]:
     """Errors of one model on the test frames."""
     if what == "corrected":
-        losses = duality.correct(cheap, frames, test=test)
-        extra = {"jackknife": losses.metadata["correction"]["error"]["data"]}
-        extra["blocks"] = losses.metadata["correction"]["blocks"]
+        losses = duality.fit_delta(low, frames, test=test)
+        extra = {"jackknife": losses.metadata["delta"]["error"]["data"]}
+        extra["blocks"] = losses.metadata["delta"]["blocks"]
     else:
         settings = duality.Settings.of(**SMALL.get(form, {"form": form}), cutoff=CUTOFF, members=0)
         inference = Inference.of([duality.DataSet(frames)], settings)
-        (folds,), (penalty,) = inference.equations.folds, inference.penalties
-        losses = inference.losses([two_steps(folds, penalty, RIDGES, CURVATURES)])
+        (folds,), (penalties,) = inference.equations.folds, inference.penalties
+        losses = with_stable_core(inference, [ranked_in_turn(folds, penalties, DELTA_GRIDS)])
         extra = {}
     table = duality.evaluate(losses, test)
     return {"force_rmse": table.force_rmse, "regularisation": losses.metadata["regularisation"], **extra}

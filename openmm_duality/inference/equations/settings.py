@@ -52,6 +52,9 @@ def knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
     return found
 
 
+DELTA_CHOICES = ("ridge", "curvature", "blocks", "large_force")  # that can be chosen beside a prior model
+
+
 @dataclass(frozen=True)
 class Settings:
     """The choices of an inference; bare numbers in MD units.
@@ -85,12 +88,12 @@ class Settings:
         Of the committee: refits to resampled blocks, by which the model knows how far to trust a force; 0 for none.
         With a committee twice as many blocks of equations are kept while inferring, of 8 P² bytes each.
     max_coefficients : int or None
-        Keep at most so many coefficients, those that pay most; None keeps all.
+        Largest number of coefficients: those that matter most are selected; None for all.
     keep_equations : bool
         Whether the model keeps its normal equations, so that new frames can update it.
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
-        rule the fit. The default is 3 eV/Å.
+        dominate the fit. The default is 3 eV/Å.
     energy_weight : float
         Zero leaves energies out of the fit. At one, an error of 1 meV per atom in the energy of a frame counts as much
         as an error of 100 meV/Å in each of its force components.

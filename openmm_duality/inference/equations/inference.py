@@ -1,0 +1,405 @@
+"""An inference with its equations set up, to be solved for any regularisation.
+
+With a prior model the unknowns are the differences from its coefficients (Δ-learning). Every form is linear in its
+coefficients, so H = H_prior + ΔH has the form, the bases and the cost of H_prior. ΔH is fitted to F − F_prior, and the
+penalties act on ΔH alone: the ridge pulls the coefficients towards those of the prior model instead of towards zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from itertools import combinations_with_replacement, product
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import openmm_duality
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
+from openmm_duality.inference.equations.bases import make_basis
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
+from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
+from openmm_duality.inference.equations.selection import describe_selection, select
+from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, ranked, ranked_in_turn, solve
+from openmm_duality.inference.equations.targets import DataSet, described, energy_constants, energy_zeros
+from openmm_duality.invariants.radial import Grid
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.molecules import bond_lengths
+
+GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
+DELTA_GRIDS: Mapping[str, Sequence[float]] = {
+    "ridge": tuple(10.0**k for k in range(-9, 3)),
+    "curvature": (1e-7, 1e-4, 1e-1),
+}
+
+GAUGE = {
+    "collective": "u_AB = u_BA; the constant of every loss is zero",
+    "agent": "the constant of every loss is zero",
+}
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the wall time of a block to an entry."""
+    begin = perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Normal equations of data sets, and how their solutions become losses.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    settings : Settings
+        With a prior model only those in `DELTA_CHOICES` count; the prior model has the others.
+    species : tuple of str, length S
+    masses : array, shape (S,)
+        In dalton.
+    statistics : PairStatistics
+        Of the frames.
+    design : Design
+    zeros : dict of str to float
+        Reference energies (kJ/mol) by composition, where energies join the fit.
+    equations : BlockedEquations
+        Of the coefficients, or of their differences from those of the prior model.
+    seconds : dict of str to float
+        Wall time by task.
+    prior : AgentLosses, optional
+    """
+
+    sets: Sequence[DataSet]
+    settings: Settings
+    species: tuple[str, ...]
+    masses: FloatArray
+    statistics: PairStatistics
+    design: Design
+    zeros: dict[str, float]
+    equations: BlockedEquations
+    seconds: dict[str, float]
+    prior: AgentLosses | None = None
+
+    @classmethod
+    def of(
+        cls, sets: Sequence[DataSet], settings: Settings, prior: AgentLosses | None = None, progress: bool = False
+    ) -> Inference:
+        """Analyse the data, choose the bases (or take those of the prior model) and set up the equations.
+
+        Raises
+        ------
+        DualityError
+            If the data cannot be used, the cutoff is too long for a cell, or the frames hold a species or a distance
+            that the prior model does not know.
+        """
+        empty = [s.name for s in sets if not len(s.frames)]
+        if not sets or empty:
+            raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
+        seconds: dict[str, float] = {}
+        if prior is not None:
+            remedy = "label these frames with the method of the prior model too, and infer that anew with them"
+            with timed(seconds, "pair_statistics"):
+                statistics = known_pair_statistics(prior, (s.frames for s in sets), remedy)
+            species, masses, design, zeros = prior.species, prior.masses, Design.of(prior), dict[str, float]()
+        else:
+            species, masses = _species(sets)
+            grid = Grid(settings.cutoff, settings.intervals)
+            with timed(seconds, "pair_statistics"):
+                statistics = pair_statistics((s.frames for s in sets), species, grid)
+            zeros = energy_zeros(sets) if settings.energy_weight else {}
+            design = _design(settings, species, statistics, grid, len(zeros))
+        equations = accumulate(sets, species, design, settings, zeros, progress)
+        seconds |= equations.seconds
+        if prior is not None:
+            sizes = [design.layout.block_sizes(group) for group in design.layout.groups]
+            equations = equations.relative_to(_packed(design.layout, prior), sizes)
+        return cls(sets, settings, species, masses, statistics, design, zeros, equations, seconds, prior)
+
+    @property
+    def totals(self) -> list[NormalEquations]:
+        """The equations of all frames, by group."""
+        return self.equations.totals
+
+    @cached_property
+    def scales(self) -> list[FloatArray]:
+        """Scales of the columns over all frames, by group."""
+        return [column_scale(total) if total.weight > 0.0 else np.ones(len(total.rhs)) for total in self.totals]
+
+    @cached_property
+    def penalties(self) -> list[tuple[Penalty, ...]]:
+        """The penalties of every group."""
+        layout, basis = self.design.layout, self.design.pair_basis
+        shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
+        return [standard_penalties(layout, group, basis, shortest) for group in layout.groups]
+
+    @cached_property
+    def start(self) -> list[FloatArray]:
+        """The coefficients that the unknowns are differences from, by group: those of the prior model, or zero."""
+        layout = self.design.layout
+        if self.prior is None:
+            return [np.zeros(layout.size(group)) for group in layout.groups]
+        return _packed(layout, self.prior)
+
+    @property
+    def selectable(self) -> list[BoolArray | None]:
+        """The columns that may have a coefficient, by group: those that the prior model selected; None for all."""
+        if self.prior is None or not self.prior.metadata.get("selection"):
+            return [None] * len(self.start)
+        return [start != 0.0 for start in self.start]
+
+    @cached_property
+    def preferences(self) -> list[list[Strengths]]:
+        """Strengths of the penalties in order of preference on held-out blocks, by group.
+
+        With a prior model only the best is given: the ridge is chosen first, then the curvature.
+
+        Raises
+        ------
+        DualityError
+            If there are too few frames for blocks, or the data do not determine the losses.
+        """
+        grids = GRIDS if self.prior is None else DELTA_GRIDS
+        given = {name: getattr(self.settings, name) for name in grids}
+        grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
+        several = any(len(grid) > 1 for grid in grids.values())
+        candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
+        n_constants, result = self.design.layout.n_constants, []
+        with timed(self.seconds, "regularisation"), determined():
+            for folds, penalties, selectable in zip(self.equations.folds, self.penalties, self.selectable, strict=True):
+                if not several or (self.prior is not None and not folds):
+                    result.append([candidates[-1]])
+                elif len(folds) < 2:
+                    raise DualityError(
+                        "the regularisation is chosen on at least two blocks of frames, and there are not enough "
+                        "frames for that; add frames, or give ridge and curvature"
+                    )
+                elif self.prior is None:
+                    result.append(ranked(folds, penalties, candidates, n_constants))
+                else:
+                    result.append([ranked_in_turn(folds, penalties, grids, n_constants, selectable)])
+        return result
+
+    def solve(
+        self,
+        equations: Sequence[NormalEquations],
+        strengths: Sequence[Strengths],
+        selected: Sequence[BoolArray | None] | None = None,
+        scales: Sequence[FloatArray | None] | None = None,
+    ) -> list[FloatArray]:
+        """The unknowns that solve the equations of every group, those without rows zero.
+
+        Parameters
+        ----------
+        equations : sequence of NormalEquations
+            Those of all frames, or of some of their blocks.
+        strengths : sequence of mapping of str to float
+        selected : sequence of arrays of bool or None, optional
+            The columns that may have a coefficient; `selectable` by default.
+        scales : sequence of arrays or None, optional
+            Of the columns; those of the equations by default.
+
+        Returns
+        -------
+        list of arrays, shape (P,)
+
+        Raises
+        ------
+        LinAlgError
+            If the equations do not determine them.
+        """
+        found = []
+        for mine, penalties, strength, mask, scale in zip(
+            equations,
+            self.penalties,
+            strengths,
+            self.selectable if selected is None else selected,
+            [None] * len(equations) if scales is None else scales,
+            strict=True,
+        ):
+            if mine.weight > 0.0:
+                found.append(solve(mine, penalties, strength, scale, self.design.layout.n_constants, mask))
+            else:
+                found.append(np.zeros(len(mine.rhs)))
+        return found
+
+    def losses(self, strengths: Sequence[Strengths]) -> AgentLosses:
+        """The losses for a regularisation of every group; without core, committee, domain and errors.
+
+        Raises
+        ------
+        DualityError
+            If the data do not determine them.
+        """
+        layout, settings = self.design.layout, self.settings
+        selected, selection = list(self.selectable), dict[str, str]()
+        shares = [] if self.prior is not None else layout.shares(settings.max_coefficients)
+        with timed(self.seconds, "solution"), determined():
+            for k, (group, share) in enumerate(zip(layout.groups, shares, strict=False)):
+                mask = select(self.totals[k], self.penalties[k], strengths[k], share, layout.n_constants)
+                selection |= describe_selection(layout, group, mask, self.species)
+                selected[k] = mask
+            solutions = self.solve(self.totals, strengths, selected)
+        metadata: dict[str, Any] = {
+            "version": openmm_duality.__version__,
+            "versions": {name: version(name) for name in ("openmm", "numpy", "scipy")},
+            "settings": settings.to_dict(),
+            "gauge": GAUGE[layout.gradient],
+            "regularisation": [dict(strength) for strength in strengths],
+            "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
+            "data": [described(s) for s in self.sets],
+            "energy_zeros": self.zeros,
+            "energy_constants": energy_constants(self.zeros, solutions),
+            "selection": selection,
+        }
+        if self.prior is not None:
+            return self.added_to_prior(solutions, self.prior, metadata)
+        u, weights, couplings = layout.unpack(solutions)
+        bonds = {
+            pair: r for frames, pairs in self.pair_frames for pair, r in bond_lengths(frames).items() if pair in pairs
+        }
+        equations: dict[str, FloatArray] = {}
+        for k, total in enumerate(self.totals if settings.keep_equations else ()):
+            equations |= total.to_arrays(f"{k}/")
+            if selected[k] is not None:
+                equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
+        return AgentLosses(
+            species=self.species,
+            masses=self.masses,
+            form=layout.form,
+            gradient=layout.gradient,
+            pair_basis=self.design.pair_basis,
+            basis=self.design.basis,
+            coarse=self.design.coarse,
+            pair_coefficients=u,
+            weights=weights,
+            couplings=couplings,
+            shortest=self.statistics.shortest,
+            core_strength=np.zeros((len(self.species), len(self.species))),
+            bond_lengths=bonds,
+            equations=equations,
+            metadata=metadata,
+        )
+
+    def added_to_prior(
+        self, differences: Sequence[FloatArray], prior: AgentLosses, metadata: Mapping[str, Any] | None = None
+    ) -> AgentLosses:
+        """The prior model with ΔH added to it, and its core; committee, domain and equations are left out.
+
+        Parameters
+        ----------
+        differences : sequence of arrays, shape (P,)
+            By group.
+        prior : AgentLosses
+        metadata : mapping, optional
+            As of an inference without a prior model; that of the prior model by default.
+        """
+        coefficients = [c + d for c, d in zip(self.start, differences, strict=True)]
+        u, weights, couplings = self.design.layout.unpack(coefficients)
+        known = prior.metadata
+        if metadata is not None:
+            chosen = {name: getattr(self.settings, name) for name in DELTA_CHOICES}
+            inherited = ("data", "regularisation", "settings", "version", "prior")
+            n_coefficients = sum(int(np.count_nonzero(c)) for c in coefficients)
+            metadata = {
+                **metadata,
+                "settings": {
+                    **known.get("settings", {}),
+                    **chosen,
+                    "energy_weight": 0.0,
+                    "keep_equations": False,
+                },
+                "coefficients": known.get("coefficients", n_coefficients),
+                "selection": known.get("selection", {}),
+                "prior": {"sha256": prior.sha256(), **{name: known[name] for name in inherited if name in known}},
+            }
+        return replace(
+            prior,
+            pair_coefficients=u,
+            weights=weights,
+            couplings=couplings,
+            committee=None,
+            domain=None,
+            equations={},
+            metadata=known if metadata is None else metadata,
+        )
+
+    @property
+    def pair_frames(self) -> list[tuple[Frames, set[tuple[str, str]]]]:
+        """`pair_frames` of the data sets."""
+        return pair_frames(self.sets)
+
+
+def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
+    """The frames in which each pair of species is analysed: those of the first set that has both."""
+    found: set[tuple[str, str]] = set()
+    result = []
+    for frames in (s.frames for s in sets):
+        pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - found
+        if pairs:
+            result.append((frames, pairs))
+            found |= pairs
+    return result
+
+
+@contextmanager
+def determined() -> Iterator[None]:
+    """Turn a factorisation that fails into an error for the user."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise DualityError(
+            f"the data do not determine the losses ({error}); give a stronger ridge, add frames, or ask for fewer "
+            "functions"
+        ) from None
+
+
+def _packed(layout: Layout, losses: AgentLosses) -> list[FloatArray]:
+    return layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
+
+
+def _design(
+    settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid, n_constants: int
+) -> Design:
+    """The bases that suit the data, and the layout of their coefficients."""
+    form = settings.agent_form
+    n_coarse = settings.coarse_functions if form.coupled else 0
+    sizes = (len(species), settings.pair_functions, settings.functions, n_coarse)
+    knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
+    return Design(
+        Layout(form, settings.gradient, *sizes, n_constants=n_constants),
+        make_basis("b-splines", grid, settings.pair_functions, statistics, settings.sharpness),
+        make_basis(settings.basis, grid, settings.functions, statistics, settings.sharpness, knots),
+        make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),
+    )
+
+
+def _pair(name: str, species: tuple[str, ...]) -> tuple[int, int]:
+    names = name.split("-")
+    if len(names) != 2 or not set(names) <= set(species):
+        raise DualityError(f"knots: {name!r} is not a pair of the species {', '.join(species)}, such as H-O")
+    a, b = sorted(species.index(one) for one in names)
+    return a, b
+
+
+def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
+    masses: dict[str, float] = {}
+    for s in sets:
+        for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
+            if not np.isclose(masses.setdefault(name, float(mass)), mass):
+                raise DualityError(
+                    f"{name} has the mass {masses[name]:.4f} in one data set and {mass:.4f} dalton in {s.name!r}; "
+                    "give isotopes labels of their own"
+                )
+    species = tuple(sorted(masses))
+    return species, np.array([masses[name] for name in species])
