@@ -23,6 +23,7 @@ from openmm_duality.observables.findings import Measured, Observable
 from openmm_duality.observables.force_errors import measure_force_errors
 from openmm_duality.observables.integrity import read_integrity
 from openmm_duality.observables.motion import Motion, Sampled, Scales, measure_motion
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.results import Comparison, Quantity, Window
 from openmm_duality.observables.spectra import Band, band_centroids, band_shares, find_bands
 from openmm_duality.observables.statistics import (
@@ -141,7 +142,7 @@ def _with_forces(comparison: Comparison, recomputed: RecomputedFrames | str | No
         return replace(comparison, force_errors=measure_force_errors(recomputed))
     if recomputed is None:
         return comparison
-    note = f"Forces along {comparison.name} were not recomputed: {recomputed}."
+    note = Note(Remark.NOT_RECOMPUTED, comparison.name, (recomputed,))
     return replace(comparison, notes=(*comparison.notes, note))
 
 

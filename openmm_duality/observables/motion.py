@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.paths import follow_molecules
 from openmm_duality.observables.spectra import SEGMENT, Spectra, measure_spectra, obstacle
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate
@@ -61,15 +62,15 @@ class Motion:
         By the species of the bonds.
     spectra : Spectra or None
         None where the frames do not allow any.
-    slow_notes, fast_notes : tuple of str
-        Why diffusion and reorientation, or the spectra, are missing, one sentence each.
+    slow_notes, fast_notes : tuple of Note
+        Why diffusion and reorientation, or the spectra, are missing.
     """
 
     diffusion: dict[str, Diffusion]
     reorientation: dict[str, Reorientation]
     spectra: Spectra | None
-    slow_notes: tuple[str, ...]
-    fast_notes: tuple[str, ...]
+    slow_notes: tuple[Note, ...]
+    fast_notes: tuple[Note, ...]
 
     @property
     def sampled_diffusion(self) -> dict[str, Sampled]:
@@ -82,7 +83,7 @@ class Motion:
         return {name: (r.time, r.correlation.sampling) for name, r in self.reorientation.items()}
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """Why anything is missing."""
         return (*self.slow_notes, *self.fast_notes)
 
@@ -111,41 +112,32 @@ def measure_motion(
     progress : bool
         Whether to show progress bars.
     """
-    slow: list[str] = []
-    fast: list[str] = []
-    name = trajectory.name
+    slow: list[Note] = []
+    fast: list[Note] = []
+    name, duration, spacing = trajectory.name, trajectory.duration, trajectory.spacing
     moved: dict[str, Diffusion] = {}
     turned: dict[str, Reorientation] = {}
     if not even_steps(trajectory.times):
-        slow.append(f"Diffusion of {name} is not given: its frames are not evenly spaced.")
-    elif longest_lag(trajectory.duration) < scales.longest_lag * (1 - 1e-3):
-        slow.append(
-            f"Diffusion and reorientation of {name} are not given: {trajectory.duration:.3g} ps are too short, "
-            f"{_LEAST_LAG / SHARE:g} ps are the least."
-        )
-    elif trajectory.spacing > ONSET / 2:
-        slow.append(
-            f"Diffusion and reorientation of {name} are not given: frames every {trajectory.spacing:.3g} ps are too "
-            f"coarse, {ONSET / 2:g} ps is the most."
-        )
+        slow.append(Note(Remark.DIFFUSION_UNEVEN, name))
+    elif longest_lag(duration) < scales.longest_lag * (1 - 1e-3):
+        slow.append(Note(Remark.MOTION_SHORT, name, (duration, _LEAST_LAG / SHARE)))
+    elif spacing > ONSET / 2:
+        slow.append(Note(Remark.MOTION_COARSE, name, (spacing, ONSET / 2)))
     else:
         paths = follow_molecules(trajectory, bonds, progress=progress)
         turned = reorientation_times(paths, scales.longest_lag)
         if paths.lost:
-            slow.append(
-                f"Diffusion of {name} is not given: between frames, atoms move so far that their path through the "
-                "periodic cell is lost."
-            )
+            slow.append(Note(Remark.PATHS_LOST, name))
         else:
             moved = diffusion_coefficients(paths, scales.longest_lag, correction)
     why = obstacle(trajectory)
-    if why is None and trajectory.duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
-        why = f"{trajectory.duration:.3g} ps are too short, {FEWEST_BLOCKS * _SHORTEST_SEGMENT:g} ps are the least"
+    if why is None and duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
+        why = Note(Remark.SPECTRUM_SHORT, name, (duration, FEWEST_BLOCKS * _SHORTEST_SEGMENT))
     found = None
-    if why is None:
+    if why is not None:
+        fast.append(why)
+    else:
         found = measure_spectra(trajectory, bonds, scales.segment, progress=progress)
         if found.atoms < len(trajectory.species):
-            fast.append(f"The spectrum of {name} follows {found.atoms} of its {len(trajectory.species)} atoms.")
-    else:
-        fast.append(f"No vibrational spectrum of {name}: {why}.")
+            fast.append(Note(Remark.SPECTRUM_OF_SOME, name, (found.atoms, len(trajectory.species))))
     return Motion(moved, turned, found, tuple(slow), tuple(fast))

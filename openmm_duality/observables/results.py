@@ -10,6 +10,7 @@ from openmm_duality.observables.findings import Conclusion, Finding, Measured, N
 from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
+from openmm_duality.observables.notes import Note
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.spectra import Band
 from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
@@ -145,7 +146,7 @@ class Comparison:
         Centroids in cm⁻¹, and the part of the whole density of states that lies there.
     energetics, integrity
         From the log; None without one.
-    notes : tuple of str
+    notes : tuple of Note
         What was left out or looks unusual.
     force_errors : ForceErrors or None
         Errors of the forces along the run; None where none were labelled.
@@ -181,7 +182,7 @@ class Comparison:
     band_shares: dict[Band, Quantity]
     energetics: Energetics | None
     integrity: IntegrityRecord | None
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     force_errors: ForceErrors | None = None
     findings: tuple[Finding, ...] = ()
     more: tuple[Comparison, ...] = field(default=())

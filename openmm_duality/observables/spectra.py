@@ -22,6 +22,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
 
@@ -82,19 +83,17 @@ class Spectra:
         return PER_CM / self.segment
 
 
-def obstacle(trajectory: Trajectory) -> str | None:
-    """Why a trajectory has no spectrum, as the end of a sentence; None if it has."""
+def obstacle(trajectory: Trajectory) -> Note | None:
+    """Why a trajectory has no spectrum; None if it has."""
     spacing = trajectory.spacing
     if len(trajectory) < 2 * FEWEST_BLOCKS or not even_steps(trajectory.times):
-        return "its frames are too few or not evenly spaced"
+        return Note(Remark.SPECTRUM_UNEVEN, trajectory.name)
     if trajectory.velocity_reader is not None and spacing <= VELOCITIES_SPACING * _TOLERANCE:
         return None
     if spacing <= POSITIONS_SPACING * _TOLERANCE:
         return None
-    return (
-        f"it was written every {1e3 * spacing:.3g} fs, and a spectrum needs positions every "
-        f"{1e3 * POSITIONS_SPACING:g} fs or velocities every {1e3 * VELOCITIES_SPACING:g} fs at the most"
-    )
+    spacings = 1e3 * spacing, 1e3 * POSITIONS_SPACING, 1e3 * VELOCITIES_SPACING
+    return Note(Remark.SPECTRUM_COARSE, trajectory.name, spacings)
 
 
 def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: bool) -> Spectra:

@@ -18,6 +18,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
 from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before, quiet
@@ -47,7 +48,7 @@ class Subject:
         All of it, and what remains after the discarded beginning.
     bonds : Bonds
         Of its first frame.
-    notes : tuple of str
+    notes : tuple of Note
         What was noticed.
     """
 
@@ -57,7 +58,7 @@ class Subject:
     whole: Trajectory
     used: Trajectory
     bonds: Bonds
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def discarded(self) -> float:
@@ -210,26 +211,20 @@ def reach(trajectories: Sequence[Trajectory], r_max: float) -> float | None:
     return min(r_max, min(float(widths(cell).min()) for cell in cells) / 2)
 
 
-def differences_in_kind(subject: Subject, reference: Subject) -> list[str]:
-    """Differences of two systems before any dynamics, one sentence each."""
+def differences_in_kind(subject: Subject, reference: Subject) -> list[Note]:
+    """Differences of two systems before any dynamics."""
     notes = []
     if not even_steps(subject.used.times):
-        notes.append(f"The frames of {subject.name} are not evenly spaced; blocks hold equal numbers of them.")
+        notes.append(Note(Remark.UNEVEN_FRAMES, subject.name))
     per_atom = [len(s.bonds.pairs) / len(s.whole.species) for s in (subject, reference)]
     if abs(per_atom[0] - per_atom[1]) > 1e-9:
-        notes.append(
-            f"The first frame of {subject.name} has {per_atom[0]:.4g} bonds per atom, that of the reference "
-            f"{per_atom[1]:.4g}: some molecules were broken from the start."
-        )
+        notes.append(Note(Remark.BROKEN_AT_START, subject.name, tuple(per_atom)))
     cells = [cell for s in (subject, reference) if (cell := known_cell(s.whole)) is not None]
     if len(cells) < 2:
-        return [*notes, f"Without a periodic cell in both {subject.name} and reference there is no g(r) to compare."]
+        return [*notes, Note(Remark.NO_CELL, subject.name)]
     densities = [len(s.whole.species) / volume(cell) for s, cell in zip((subject, reference), cells, strict=True)]
     if abs(densities[0] / densities[1] - 1) > 1e-3:
-        notes.append(
-            f"{subject.name} starts at {densities[0]:.2f} atoms per nm³ and the reference at {densities[1]:.2f}: a "
-            "difference in structure is to be expected from the density alone."
-        )
+        notes.append(Note(Remark.OTHER_DENSITY, subject.name, tuple(densities)))
     return notes
 
 

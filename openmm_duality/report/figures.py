@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from openmm_duality.observables.curves import Curve
-from openmm_duality.observables.energetics import conserved
+from openmm_duality.observables.energetics import conserved_energy
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
 from openmm_duality.report.formatting import dash, subscripts
+from openmm_duality.report.notes import CONSERVED
 from openmm_duality.report.style import (
     INK,
     MUTED,
@@ -265,9 +266,11 @@ def _energy(comparison: Comparison) -> Figure:
         run = c.run
         if run is None:
             continue
-        energy, name = conserved(run, run.log)
+        conserved, energy = conserved_energy(run, run.log)
         losses = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
-        values, title = (run.log["potential_energy"], losses) if energy is None else (energy, name.capitalize())
+        values, title = (
+            (run.log["potential_energy"], losses) if energy is None else (energy, CONSERVED[conserved].capitalize())
+        )
         titles.append(title)
         times, shade = run.log["time_ps"], colour(column)
         per_atom = 1e3 * (values - np.median(values)) / len(c.species)

@@ -5,7 +5,7 @@ import pytest
 from openmm import unit
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.motion import Scales, measure_motion
+from openmm_duality.observables.motion import Motion, Scales, measure_motion
 from openmm_duality.observables.paths import follow_molecules
 from openmm_duality.observables.time_correlations import (
     PASCAL_SECOND,
@@ -15,6 +15,7 @@ from openmm_duality.observables.time_correlations import (
 )
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 EDGE, SPACING, D = 2.0, 0.05, 2.3e-3  # nm, ps, nm²/ps
@@ -111,15 +112,19 @@ def analysed(frames: Frames, scales: Scales = Scales(2.0, 0.5)):  # noqa: B008
     return measure_motion(trajectory, Bonds.found(trajectory, {}), scales, correction=None, progress=False)
 
 
+def said(motion: Motion) -> str:
+    return " ".join(note_sentences(motion.notes))
+
+
 def test_what_cannot_be_measured_is_said_in_words():
     jumping = made.frames(("Ar",) * 5, EDGE * np.random.default_rng(5).random((300, 5, 3)), np.eye(3) * EDGE, SPACING)
-    assert "path through the periodic cell is lost" in " ".join(analysed(jumping).notes)
-    assert "too short" in " ".join(analysed(walkers(5, 100, 6)).notes)
+    assert "path through the periodic cell is lost" in said(analysed(jumping))
+    assert "too short" in said(analysed(walkers(5, 100, 6)))
     coarse = walkers(5, 100, 7)[::15]
-    assert "too coarse" in " ".join(analysed(coarse, Scales(0.5, 0.5)).notes)
-    assert "every 50 fs" in " ".join(analysed(walkers(5, 300, 8)).notes)
+    assert "too coarse" in said(analysed(coarse, Scales(0.5, 0.5)))
+    assert "every 50 fs" in said(analysed(walkers(5, 300, 8)))
     uneven = walkers(5, 300, 9)[[*range(200), 230, 250]]
-    assert "evenly" in " ".join(analysed(uneven).notes)
+    assert "evenly" in said(analysed(uneven))
 
 
 def test_large_systems_are_thinned_in_time_not_in_memory():
