@@ -29,12 +29,17 @@ _STRUCTURE = (
 
 
 def judge(comparison: Comparison) -> Comparison:
-    """The comparison with its findings.
+    """Make the findings of a comparison.
 
     Parameters
     ----------
     comparison : Comparison
         Findings that it holds already are replaced.
+
+    Returns
+    -------
+    Comparison
+        The same with one finding per observable and subject.
     """
     windows = comparison.run_window, comparison.reference_window
     findings = []
@@ -102,7 +107,7 @@ def _numbers(
 
 
 def _energetics(comparison: Comparison) -> Iterator[Finding]:
-    """What the log holds against what the ensemble prescribes, where the run is long enough."""
+    """Means over the log beside what the ensemble prescribes, tested where the run is long enough."""
     e, enough = comparison.energetics, comparison.run_window.enough
     if e is None:
         return

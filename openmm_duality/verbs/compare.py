@@ -62,6 +62,7 @@ def compare(
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     reference = duality.read(data, forces=False)
+    motion = None if dynamics is None else duality.read_dynamics(dynamics, every)
     recomputed: dict[str, Any] = {}
     if recompute is not None:
         samples = duality.sample_runs(run, reference, more=more, count=recompute_frames, discard=discard)
@@ -71,7 +72,7 @@ def compare(
             except DualityError as error:
                 if sample is samples[0]:
                     raise
-                recomputed[sample.name] = str(error)
+                recomputed[sample.name] = str(error)  # of the others, one without a model is left out with a note
                 continue
             place = folder / "recomputed" / sample.name
             recomputed[sample.name] = duality.recompute_forces(sample.frames, model, recompute, place, progress=True)
@@ -79,7 +80,7 @@ def compare(
         run,
         reference,
         more=more,
-        dynamics=None if dynamics is None else duality.read_dynamics(dynamics, every),
+        dynamics=motion,
         discard=discard,
         bands=bands or None,
         viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
