@@ -12,6 +12,7 @@ __version__ = "0.2.0"
 
 _ROOMS = {
     "errors": ("DualityError",),
+    "geometry": ("supercell",),
     "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
     "cp2k": ("run_reference",),
     "losses": ("AgentLosses", "evaluate_agents"),
@@ -39,9 +40,8 @@ _ROOMS = {
         "minimize",
         "read_start",
         "simulate",
-        "supercell",
     ),
-    "learning": ("Guard", "check_stability", "find_model", "infer_stable", "recompute_forces"),
+    "learning": ("Monitor", "check_stability", "find_model", "infer_stable", "recompute_forces"),
     "observables": ("compare", "read_dynamics", "sample_runs"),
     "benchmark": ("format_costs", "measure_cost"),
     "report": ("comparison_to_dict", "verdict", "write_report"),
@@ -65,8 +65,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from openmm_duality.dynamics import minimize as minimize
     from openmm_duality.dynamics import read_start as read_start
     from openmm_duality.dynamics import simulate as simulate
-    from openmm_duality.dynamics import supercell as supercell
     from openmm_duality.errors import DualityError as DualityError
+    from openmm_duality.geometry import supercell as supercell
     from openmm_duality.inference import DataSet as DataSet
     from openmm_duality.inference import ErrorTable as ErrorTable
     from openmm_duality.inference import Settings as Settings
@@ -76,7 +76,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from openmm_duality.inference import fit_delta as fit_delta
     from openmm_duality.inference import infer as infer
     from openmm_duality.inference import learning_curve as learning_curve
-    from openmm_duality.learning import Guard as Guard
+    from openmm_duality.learning import Monitor as Monitor
     from openmm_duality.learning import check_stability as check_stability
     from openmm_duality.learning import find_model as find_model
     from openmm_duality.learning import infer_stable as infer_stable

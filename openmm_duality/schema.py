@@ -61,6 +61,18 @@ def build(cls: type[T], content: Any, what: str = "", *, noun: str = "key") -> T
     return cls(**{str(k): fields[k].metadata["read"](value, f"{prefix}{k}") for k, value in content.items()})
 
 
+def convert_keys(instance: Any) -> None:
+    """Convert and check the keys of an instance as `build` does, whichever way it was made; for `__post_init__`.
+
+    Raises
+    ------
+    DualityError
+        If a value cannot be read.
+    """
+    for name, f in _fields(type(instance)).items():
+        object.__setattr__(instance, name, f.metadata["read"](getattr(instance, name), name))
+
+
 def to_plain(value: Any) -> Any:
     """The plain values of an instance, for YAML and JSON; `build` reads them back.
 
@@ -108,15 +120,28 @@ def integer(least: int | None = None) -> Reader:
     return read
 
 
-def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True) -> Reader:
-    """A number in MD units, or a quantity written out; positive unless said otherwise, and always finite."""
+def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True, zero: bool = False) -> Reader:
+    """A number in MD units, or a quantity written out; always finite.
+
+    Parameters
+    ----------
+    dimension : openmm.unit.Unit
+    positive : bool
+        Whether only positive numbers are allowed.
+    zero : bool
+        Whether zero is allowed beside them.
+    """
+    expected = "finite number"
+    if positive:
+        expected = "finite number that is not negative" if zero else "positive finite number"
 
     def read(value: Any, name: str) -> float:
         if isinstance(value, bool):
             raise DualityError(f"{name}: expected a number, got {value!r}")
         number = bare(value, dimension, name)
-        if not abs(number) < float("inf") or (positive and number <= 0.0):
-            raise DualityError(f"{name}: expected a {'positive ' * positive}finite number, got {value!r}")
+        too_low = positive and (number < 0.0 if zero else number <= 0.0)
+        if too_low or not abs(number) < float("inf"):
+            raise DualityError(f"{name}: expected a {expected}, got {value!r}")
         return number
 
     return read

@@ -1,7 +1,7 @@
-"""The paper's law, losses `quadratic` with the gradient `agent`: which regularisation makes it run, and at what price.
+"""The paper's law, losses `quadratic` with the gradient `agent`: stability and error by regularisation.
 
 For each ridge: the force error on held-out liquid, how long 64 H2O stay whole at 300 K (Nosé–Hoover, 0.5 fs), and the
-energy the losses pump in, which is what the heat bath takes out per ps.
+energy that the losses add per ps, which is what the heat bath removes.
 
     python scripts/agent_stability.py [--time 5] [--ridges 1e-7,1e-5,…] [-o runs/agent-stability]
 """
@@ -23,8 +23,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
 
 
-def pumped(directory: Path) -> float:
-    """Energy that the heat bath takes out, in kJ/mol per atom and ps: slope of its energy over the second half."""
+def added_energy(directory: Path) -> float:
+    """Energy that the heat bath removes, in kJ/mol per atom and ps: slope of its energy over the second half."""
     time, potential, kinetic, conserved = columns(
         directory, "time_ps", "potential_energy", "kinetic_energy", "conserved_quantity"
     )
@@ -70,12 +70,12 @@ def main() -> None:
             "force_rmse_mev_per_angstrom": error,
             "ran_ps": result.steps_done * TIMESTEP,
             "reason": result.reason,
-            "pumped_kj_per_mol_atom_ps": pumped(directory),
+            "added_energy_kj_per_mol_atom_ps": added_energy(directory),
         }
         rows.append(row)
         print(
             f"ridge {ridge:>6}  error {error:6.1f} meV/Å  ran {row['ran_ps']:6.3f} ps  "
-            f"pumps {row['pumped_kj_per_mol_atom_ps']:8.3f} kJ/mol per atom and ps  {result.reason}",
+            f"adds {row['added_energy_kj_per_mol_atom_ps']:8.3f} kJ/mol per atom and ps  {result.reason}",
             flush=True,
         )
     (arguments.output / "summary.json").write_text(json.dumps(rows, indent=1) + "\n")

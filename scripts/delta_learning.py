@@ -145,7 +145,7 @@ def measured(what: str, form: str, low: Any, frames: Any, test: Any) -> dict[str
         extra = {"jackknife": losses.metadata["delta"]["error"]["data"]}
         extra["blocks"] = losses.metadata["delta"]["blocks"]
     else:
-        settings = duality.Settings.of(**SMALL.get(form, {"form": form}), cutoff=CUTOFF, members=0)
+        settings = duality.Settings(**SMALL.get(form, {"form": form}), cutoff=CUTOFF, members=0)
         inference = Inference.of([duality.DataSet(frames)], settings)
         (folds,), (penalties,) = inference.equations.folds, inference.penalties
         losses = with_stable_core(inference, [ranked_in_turn(folds, penalties, DELTA_GRIDS)])

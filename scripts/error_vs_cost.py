@@ -3,7 +3,7 @@
 python scripts/error_vs_cost.py MODEL… [-o docs/error-vs-cost] [--backend fused]
 
 The error is that of the first test set, held out by time, as inference measured it. The cost is the median over
-repeats that the models make by turns: 64 H2O on the CPU platform, Nosé–Hoover, 0.5 fs.
+interleaved repeats: 64 H2O on the CPU platform, Nosé–Hoover, 0.5 fs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import openmm_duality as duality
 from openmm_duality.benchmark import Effort, water_box
+from openmm_duality.benchmark.cases import benchmark_cases
+from openmm_duality.benchmark.interleaved import time_interleaved
 from openmm_duality.benchmark.machine import describe_machine
-from openmm_duality.benchmark.rounds import time_by_turns
-from openmm_duality.benchmark.subjects import subjects
 from openmm_duality.benchmark.worker import save_start
 from openmm_duality.files import atomic_write
 from openmm_duality.lowering.backends import default_backend
@@ -38,8 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "start.npz"
         save_start(file, start)
-        timed = subjects(arguments.models, ["CPU"], [arguments.backend], tip3p=False)
-        rows = time_by_turns(timed, file, MOLECULES, len(start.species), Effort(arguments.repeats), progress=True)
+        cases = benchmark_cases(arguments.models, ["CPU"], [arguments.backend], tip3p=False)
+        rows = time_interleaved(cases, file, MOLECULES, len(start.species), Effort(arguments.repeats), progress=True)
     points = []
     for path, row in zip(arguments.models, rows, strict=True):
         if row.ms_per_step is None:

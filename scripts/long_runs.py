@@ -1,8 +1,8 @@
-"""Long runs of a model: 64 H2O for 100 ps and 512 H2O for 10 ps, NVT at 300 K, with the watch over every molecule.
+"""Long runs of a model: 64 H2O for 100 ps and 512 H2O for 10 ps, NVT at 300 K, with every molecule checked.
 
-Before that, 20 ps are run and left out: 512 H2O begin as eight copies of 64, and lose their likeness slowly. Prints for
-each run how it ended, and how the energies drift, with standard errors; the same goes into FOLDER/summary.json. A
-killed script goes on where it was.
+Before that, 20 ps are run and left out: 512 H2O start as eight copies of 64, which decorrelate slowly. Prints for each
+run how it ended, and the drift of the energies with standard errors; the same is written to FOLDER/summary.json. A
+killed script resumes.
 
     python scripts/long_runs.py MODEL [-o runs/long] [--time 100] [--large 10] [--backend BACKEND]
 """

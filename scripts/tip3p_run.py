@@ -1,8 +1,8 @@
-"""Flexible TIP3P with PME, run as learned water is: the same start, integrator and reports, for a column beside it.
+"""Flexible TIP3P with PME, run with the start, integrator and reports of learned water, to be compared with it.
 
     python scripts/tip3p_run.py -o runs/tip3p [--start examples/water64-cnnp] [--time 10] [--report 0.004] [--seed 1]
 
-Times in ps. A killed run goes on where it was. `openmm-duality compare RUN DATA runs/tip3p` shows it.
+Times in ps. A killed run resumes. `openmm-duality compare RUN DATA runs/tip3p` compares it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import openmm_duality as duality
-from openmm_duality.benchmark.tip3p import as_water, tip3p_system, tip3p_topology
+from openmm_duality.benchmark.water import as_water, tip3p_system, tip3p_topology
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps

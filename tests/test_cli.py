@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -216,23 +217,23 @@ def test_a_run_that_stops_itself_ends_with_code_1(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def uneasy(folder):
-    """The model, to which every force is too uncertain."""
+def low_limit(folder):
+    """A model with a limit of the force error that every force exceeds."""
     losses = water_losses("collective")
     committee = replace(losses.committee, limit=1e-3 * losses.committee.limit)
-    replace(losses, committee=committee).save(folder / "uneasy.safetensors")
-    return folder / "uneasy.safetensors"
+    replace(losses, committee=committee).save(folder / "low-limit.safetensors")
+    return folder / "low-limit.safetensors"
 
 
-def guarded(model, folder, directory, *more, code=0):
+def monitored(model, folder, directory, *more, code=0):
     start = ("--start", folder / "test.safetensors", "-o", directory, "--platform", "CPU", "--seed", 5)
     return call("simulate", model, *start, "--time", "20 fs", "--report", "5 fs", *more, code=code)
 
 
-def test_a_guard_warns_by_default_and_writes_what_it_is_asked_for(folder, uneasy, tmp_path):
+def test_a_monitor_warns_by_default_and_writes_what_it_is_asked_for(folder, low_limit, tmp_path):
     figures = tmp_path / "s.json"
-    every = ("--guard-interval", "10 fs", "--uncertainty", "--json", figures)
-    text = guarded(uneasy, folder, tmp_path / "run", *every)
+    every = ("--monitor-interval", "10 fs", "--uncertainty", "--json", figures)
+    text = monitored(low_limit, folder, tmp_path / "run", *every)
     assert "3 alarms (alarms.csv)" in text
     assert json.loads(figures.read_text())["alarms"] == 3
     lines = (tmp_path / "run" / "alarms.csv").read_text().splitlines()
@@ -243,22 +244,22 @@ def test_a_guard_warns_by_default_and_writes_what_it_is_asked_for(folder, uneasy
     assert [row[-1] == "nan" for row in log[1:]] == [True, False, True, False]
 
 
-def test_a_guard_stops_a_run_with_code_1_or_collects_its_frames_or_is_off(folder, uneasy, tmp_path):
-    text = guarded(uneasy, folder, tmp_path / "stop", "--guard", "stop", code=1)
-    assert "the guard: the force on" in text
+def test_a_monitor_stops_a_run_with_code_1_or_collects_its_frames_or_is_off(folder, low_limit, tmp_path):
+    text = monitored(low_limit, folder, tmp_path / "stop", "--monitor", "stop", code=1)
+    assert re.search(r"the monitor: [OH] \d+: predicted force error", text)
     assert (tmp_path / "stop" / "stopped.pdb").is_file()
-    guarded(uneasy, folder, tmp_path / "collect", "--guard", "collect", "--guard-interval", "5 fs")
+    monitored(low_limit, folder, tmp_path / "collect", "--monitor", "collect", "--monitor-interval", "5 fs")
     collected = read(tmp_path / "collect" / "collected.xyz")
     assert len(collected) == 1  # within 50 fs
     assert collected.species == read(folder / "test.safetensors").species
-    assert "alarms" not in guarded(uneasy, folder, tmp_path / "off", "--guard", "off")
+    assert "alarms" not in monitored(low_limit, folder, tmp_path / "off", "--monitor", "off")
     assert not (tmp_path / "off" / "alarms.csv").exists()
-    every = ("simulate", uneasy, "--start", folder / "test.safetensors", "-o", tmp_path / "no")
-    assert "leave out --guard off" in refused(*every, "--guard", "off", "--uncertainty")
+    every = ("simulate", low_limit, "--start", folder / "test.safetensors", "-o", tmp_path / "no")
+    assert "leave out --monitor off" in refused(*every, "--monitor", "off", "--uncertainty")
     replace(water_losses("collective"), committee=None, domain=None).save(tmp_path / "bare.safetensors")
-    assert "alarms" not in guarded(tmp_path / "bare.safetensors", folder, tmp_path / "bare")
+    assert "alarms" not in monitored(tmp_path / "bare.safetensors", folder, tmp_path / "bare")
     bare = ("simulate", tmp_path / "bare.safetensors", "--start", folder / "test.safetensors", "-o", tmp_path / "no")
-    assert "neither its domain nor its uncertainty" in refused(*bare, "--guard", "warn")
+    assert "neither a training domain nor a committee" in refused(*bare, "--monitor", "warn")
     assert not (tmp_path / "no").exists()
 
 

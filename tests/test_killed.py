@@ -37,7 +37,7 @@ def test_a_killed_simulate_goes_on_as_if_nothing_had_been(tmp_path):
         return [
             *("simulate", str(model), "--start", str(start), "-o", str(directory), "--seed", "7"),
             *("--time", f"{STEPS / 2} fs", "--report", f"{REPORT / 2} fs", "--platform", "CPU", "--velocities"),
-            *("--integrator", "langevin", "--guard-interval", "4 fs", "--uncertainty"),
+            *("--integrator", "langevin", "--monitor-interval", "4 fs", "--uncertainty"),
         ]
 
     def finish(directory):

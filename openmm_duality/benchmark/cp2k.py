@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from openmm_duality.benchmark.cases import TEMPERATURE, TIMESTEP
 from openmm_duality.benchmark.results import Row
-from openmm_duality.benchmark.subjects import TEMPERATURE, TIMESTEP
 from openmm_duality.cp2k.engine import run_cp2k
 from openmm_duality.cp2k.methods import Dft, Method, Network
 from openmm_duality.cp2k.writing import cell_section, femtoseconds, section
@@ -25,7 +25,7 @@ CP2K_SIZE, DFT_SIZE = 64, 32  # molecules: the largest of the network's rows, an
 STEPS = {"nnp": (30, 5), "dft": (15, 5)}  # of the run, and those at its beginning that do not count
 METHODS: dict[str, Method] = {"nnp": Network(), "dft": Dft(functional="PBE", dispersion="D3", cutoff=300.0)}
 _PROJECT = "cost"
-_UNWANTED = ("TRAJECTORY", "VELOCITIES", "FORCES", "RESTART", "RESTART_HISTORY")
+_NOT_PRINTED = ("TRAJECTORY", "VELOCITIES", "FORCES", "RESTART", "RESTART_HISTORY")
 
 
 def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False) -> Row:
@@ -41,7 +41,7 @@ def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False)
     molecules : int
         Of the start.
     progress : bool
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -62,20 +62,20 @@ def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False)
         energies = directory / f"{_PROJECT}-1.ener"
 
         def watch() -> None:
-            bar.update(max(0, len(_used(energies)) - 1) - bar.n)
+            bar.update(max(0, len(_step_times(energies)) - 1) - bar.n)
 
         try:
             output = run_cp2k(directory, f"{_PROJECT}.inp", processes=ranks, threads=threads, watch=watch)
             facts["version"] = _version(output)
-            times = _used(energies)[1:][begin:]  # the first line is the start, before any step
+            times = _step_times(energies)[1:][begin:]  # the first line is the start, before any step
         except DualityError as failure:
             error = str(failure)
     blocks = tuple(float(1e3 * seconds) for seconds in times)
     return Row(f"cp2k-{method}", "cp2k", "cp2k", molecules, len(start.species), "", blocks, 1, facts, error=error)
 
 
-def _used(energies: Path) -> FloatArray:
-    """Seconds of every step so far."""
+def _step_times(energies: Path) -> FloatArray:
+    """Wall time in seconds of every step so far."""
     if not energies.is_file():
         return np.empty(0)
     lines = [line.split() for line in energies.read_text().splitlines() if not line.lstrip().startswith("#")]
@@ -105,7 +105,7 @@ def _input(method: str, start: Start, steps: int) -> str:
         f"TEMPERATURE {TEMPERATURE}",
         *section("THERMOSTAT", "TYPE NOSE"),
     )
-    quiet = section("PRINT", *(line for name in _UNWANTED for line in section(f"{name} OFF")))
+    quiet = section("PRINT", *(line for name in _NOT_PRINTED for line in section(f"{name} OFF")))
     lines = [
         *section("GLOBAL", f"PROJECT {_PROJECT}", "RUN_TYPE MD", "PRINT_LEVEL LOW"),
         *section("FORCE_EVAL", *METHODS[method].force_eval(start.species, start.cell, True), *subsystem),

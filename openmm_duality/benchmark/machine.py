@@ -1,9 +1,10 @@
-"""The machine and the versions that times belong to."""
+"""The machine and the versions that times belong to, and the memory of this process."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import openmm as mm
 
 from openmm_duality.parallel import usable_cores
 
+_STATUS, _INFORMATION = Path("/proc/self/status"), Path("/proc/meminfo")
+_SHARE = 0.9  # of the memory that is free
 _PACKAGES = ("openmm_duality", "openmm", "openmmtorch", "torch", "llvmlite", "numpy")
 
 
@@ -35,6 +38,36 @@ def describe_machine() -> dict[str, Any]:
 def installed_platforms() -> list[str]:
     """OpenMM's platforms here, by name."""
     return [mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())]
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    if _STATUS.exists():  # of this program alone; getrusage starts from the value of its parent
+        return _kib(_STATUS, "VmHWM") / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def limit_memory(mebibytes: float | None = None) -> None:
+    """Limit the memory that this process may allocate, where the system has such a limit (Linux).
+
+    So a system too large for the memory ends in an error, and the machine does not swap.
+
+    Parameters
+    ----------
+    mebibytes : float, optional
+        In addition to what it has; nine tenths of the memory that is free by default.
+    """
+    if not _INFORMATION.exists():
+        return
+    import resource
+
+    more = _SHARE * _kib(_INFORMATION, "MemAvailable") if mebibytes is None else 1024 * mebibytes
+    limit = round(1024 * (_kib(_STATUS, "VmData") + more))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _processor() -> str:
@@ -62,3 +95,8 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _kib(path: Path, name: str) -> int:
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])

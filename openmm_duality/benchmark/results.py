@@ -1,4 +1,4 @@
-"""What a benchmark found: rows, ratios, and the same as JSON."""
+"""Results of a benchmark: rows and ratios, and their JSON."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from openmm_duality.benchmark.subjects import FLEXIBLE_PME
+from openmm_duality.benchmark.cases import FLEXIBLE_PME
 
 _DAY = 86_400.0  # s
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of a step of one thing at one size, or why there is none.
+    """The cost of a step of one case at one size, or the reason why it is missing.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What ran, in words for people: the back end stands behind the form."""
+        """The name shown in tables: models with their back end."""
         return f"{self.what} ({self.backend})" if self.what.startswith("duality:") else self.what
 
     @property
@@ -64,7 +64,7 @@ class Row:
 
     @property
     def quartiles(self) -> tuple[float, float] | None:
-        """Of the repeats, in ms per step."""
+        """Quartiles of the repeats, in ms per step."""
         if not self.blocks:
             return None
         low, high = np.quantile(self.blocks, (0.25, 0.75))
@@ -72,12 +72,12 @@ class Row:
 
     @property
     def microseconds_per_atom(self) -> float | None:
-        """Per step."""
+        """Cost of a step per atom."""
         return None if self.ms_per_step is None else 1e3 * self.ms_per_step / self.atoms
 
     @property
     def ns_per_day(self) -> float | None:
-        """At the row's own time step."""
+        """Simulated time per day, at the time step of the row."""
         timestep = (self.facts or {}).get("timestep")
         if self.ms_per_step is None or timestep is None:
             return None
@@ -124,7 +124,7 @@ class Costs:
 def with_ratios(rows: list[Row]) -> list[Row]:
     """The rows of one size with their cost in units of flexible TIP3P with PME, where that was timed.
 
-    Each platform's rows are held against TIP3P on that platform, CP2K's against TIP3P on the CPU platform.
+    The rows of each platform are compared with TIP3P on that platform, those of CP2K with TIP3P on the CPU platform.
     """
     units = {row.platform: row for row in rows if row.what == FLEXIBLE_PME and row.blocks}
     found = []

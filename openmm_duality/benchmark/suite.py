@@ -1,4 +1,4 @@
-"""The whole benchmark: every model, back end, platform and size, with TIP3P and CP2K beside them."""
+"""The whole benchmark: every model, back end, platform and size, with TIP3P and CP2K as baselines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmm_duality.benchmark.cases import benchmark_cases
 from openmm_duality.benchmark.cp2k import CP2K_SIZE, DFT_SIZE, time_cp2k
+from openmm_duality.benchmark.interleaved import Effort, time_interleaved
 from openmm_duality.benchmark.machine import describe_machine, installed_platforms
 from openmm_duality.benchmark.results import Costs, Row, with_ratios
-from openmm_duality.benchmark.rounds import Effort, time_by_turns
-from openmm_duality.benchmark.subjects import subjects
-from openmm_duality.benchmark.tip3p import as_water
-from openmm_duality.benchmark.water import water_box
+from openmm_duality.benchmark.water import as_water, water_box
 from openmm_duality.benchmark.worker import save_start
 from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.dynamics import Start
@@ -28,8 +27,8 @@ BACKENDS = ("fused", "torchscript")
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What is timed beside the models; None where it can be.
+class Baselines:
+    """What is timed for comparison with the models; None means where that is possible.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def measure_cost(
     precision: str | None = None,
     start: Start | None = None,
     effort: Effort | None = None,
-    beside: Beside | None = None,
+    baselines: Baselines | None = None,
     progress: bool = False,
 ) -> Costs:
     """The cost of a step of models, of TIP3P and of CP2K, in one run on this machine.
@@ -67,31 +66,31 @@ def measure_cost(
     sizes : sequence of int
         In molecules. With a start, multiples of its own number.
     platforms : sequence of str, optional
-        Of OpenMM; by default all that there are, but Reference, which is for checking and slow.
+        Of OpenMM; by default all that are installed but Reference, which is slow.
     backends : sequence of str, optional
         By default the fused kernel and TorchScript.
     precision : str, optional
-        Of the arithmetic of the losses; what the back end takes by itself by default.
+        Of the arithmetic of the losses; the default of the back end by default.
     start : Start, optional
         Repeated to the sizes; liquid water is built by default.
     effort : Effort, optional
-    beside : Beside, optional
+    baselines : Baselines, optional
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
 
     Raises
     ------
     DualityError
         If a model cannot be read or knows other species, a size cannot be made, or a platform is not known.
     """
-    paths, beside = list(models), beside or Beside()
+    paths, baselines = list(models), baselines or Baselines()
     chosen = _platforms(platforms)
     losses = [AgentLosses.load(path) for path in paths]
     if not losses:
         raise DualityError("there is no model to time; give at least one model file")
-    starts = _starts(losses, start, sizes, beside)
-    tip3p, nnp = _possible(beside, next(iter(starts.values())))
-    timed = subjects(paths, chosen, backends or BACKENDS, precision, tip3p)
+    starts = _starts_by_size(losses, start, sizes, baselines)
+    tip3p, nnp = _available(baselines, next(iter(starts.values())))
+    cases = benchmark_cases(paths, chosen, backends or BACKENDS, precision, tip3p)
     machine = describe_machine()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -101,9 +100,9 @@ def measure_cost(
             found = []
             if nnp and molecules <= CP2K_SIZE:
                 found.append(time_cp2k("nnp", structure, molecules, progress))
-            if beside.dft and molecules == DFT_SIZE:
+            if baselines.dft and molecules == DFT_SIZE:
                 found.append(time_cp2k("dft", structure, molecules, progress))
-            found += time_by_turns(timed, file, molecules, len(structure.species), effort or Effort(), progress)
+            found += time_interleaved(cases, file, molecules, len(structure.species), effort or Effort(), progress)
             rows += with_ratios(found)
     return Costs(machine, tuple(rows))
 
@@ -122,26 +121,26 @@ def read_sizes(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _platforms(asked: Sequence[str] | None) -> list[str]:
+def _platforms(requested: Sequence[str] | None) -> list[str]:
     known = installed_platforms()
-    if asked is None:
+    if requested is None:
         return [name for name in known if name != "Reference"]
-    for name in asked:
+    for name in requested:
         if name not in known:
             raise DualityError(f"platform: there is no {name!r} here, only {', '.join(known)}")
-    return list(asked)
+    return list(requested)
 
 
-def _starts(
-    losses: Sequence[AgentLosses], start: Start | None, sizes: Sequence[int], beside: Beside
+def _starts_by_size(
+    losses: Sequence[AgentLosses], start: Start | None, sizes: Sequence[int], baselines: Baselines
 ) -> dict[int, Start]:
     """The structure of every size."""
-    wanted = sorted({*sizes, *([DFT_SIZE] if beside.dft else [])})
+    wanted = sorted({*sizes, *([DFT_SIZE] if baselines.dft else [])})
     if not wanted or wanted[0] < 1:
         raise DualityError(f"sizes: expected numbers of molecules above zero, got {list(sizes)}")
     species = {"H", "O"} if start is None else set(start.species)
-    for one in losses:
-        one.index_of(sorted(species))
+    for model in losses:
+        model.index_of(sorted(species))
     if start is None:
         return {size: water_box(size) for size in wanted}
     lengths = dict(losses[0].bond_lengths)
@@ -158,7 +157,7 @@ def _starts(
 
 
 def copies_along(copies: int) -> tuple[int, int, int]:
-    """The three factors of a number of copies that are nearest to each other, the largest last."""
+    """The three factors of a number of copies that are nearest to each other, in ascending order."""
     triples = [
         (a, b, copies // (a * b))
         for a in range(1, round(copies ** (1 / 3)) + 1)
@@ -169,23 +168,23 @@ def copies_along(copies: int) -> tuple[int, int, int]:
     return min(triples, key=sum)
 
 
-def _possible(beside: Beside, start: Start) -> tuple[bool, bool]:
-    """Whether TIP3P and CP2K's network are timed; what was asked for and cannot be is an error."""
+def _available(baselines: Baselines, start: Start) -> tuple[bool, bool]:
+    """Whether TIP3P and CP2K's network are timed; a baseline that is requested and impossible is an error."""
     try:
         as_water(start)
     except DualityError as error:
-        if beside.tip3p or beside.cp2k or beside.dft:
+        if baselines.tip3p or baselines.cp2k or baselines.dft:
             raise
-        if beside.tip3p is None:
+        if baselines.tip3p is None:
             warnings.warn(f"TIP3P and CP2K are left out: {error}", stacklevel=2)
         return False, False
-    nnp = beside.cp2k is not False
-    if nnp or beside.dft:
+    nnp = baselines.cp2k is not False
+    if nnp or baselines.dft:
         try:
             find_cp2k()
         except DualityError as error:
-            if beside.cp2k or beside.dft:
+            if baselines.cp2k or baselines.dft:
                 raise
             warnings.warn(f"CP2K is left out: {error}", stacklevel=2)
             nnp = False
-    return beside.tip3p is not False, nnp
+    return baselines.tip3p is not False, nnp

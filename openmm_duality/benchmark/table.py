@@ -1,4 +1,4 @@
-"""A benchmark as text for a terminal: a table per size and platform, and what it says in a sentence."""
+"""The results of a benchmark for a terminal: a table per size and platform, and the ratios in sentences."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def format_costs(costs: Costs) -> str:
     parts = []
     for atoms in dict.fromkeys(row.atoms for row in costs.rows):
         rows = [row for row in costs.rows if row.atoms == atoms]
-        beside = [row for row in rows if row.backend == "cp2k"]
+        cp2k_rows = [row for row in rows if row.backend == "cp2k"]
         for platform in dict.fromkeys(row.platform for row in rows if row.backend != "cp2k"):
-            parts.append(_table([*(row for row in rows if row.platform == platform), *beside]))
-            beside = []
+            parts.append(_table([*(row for row in rows if row.platform == platform), *cp2k_rows]))
+            cp2k_rows = []
     return "\n\n".join([*parts, *filter(None, ["\n".join(sentences(costs))]), _machine(costs)])
 
 
 def sentences(costs: Costs) -> list[str]:
-    """Every learned row in units of TIP3P and of CP2K, and a word of warning where the machine was busy."""
+    """The cost of every model in units of TIP3P and of CP2K, and a warning where the machine was busy."""
     found = []
     for row in costs.rows:
         if not row.what.startswith("duality:") or row.ms_per_step is None:
             continue
         parts = []
         if row.relative is not None:
-            parts.append(f"{figure(row.relative)} times the cost of flexible TIP3P with PME")
+            parts.append(f"{three_digits(row.relative)} times the cost of flexible TIP3P with PME")
         for other in costs.rows:
             if other.backend == "cp2k" and other.atoms == row.atoms and other.ms_per_step is not None:
                 method = other.what.removeprefix("cp2k-").upper()
-                parts.append(f"{figure(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
+                parts.append(f"{three_digits(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
         if parts:
             model = f" {row.model}" if len({r.model for r in costs.rows if r.what == row.what}) > 1 else ""
             found.append(f"{row.name}{model}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
@@ -50,7 +50,7 @@ def sentences(costs: Costs) -> list[str]:
     return found
 
 
-def figure(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """Three significant digits, thousands with a comma."""
     if value is None or not np.isfinite(value):
         return "–"
@@ -74,7 +74,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _name(row: Row, rows: Sequence[Row]) -> str:
-    """With the model file, where several have one form."""
+    """The name of a row, with its model file where several have the same form."""
     models = {other.model for other in rows if other.what == row.what}
     return f"{row.name} {row.model}" if len(models) > 1 else row.name
 
@@ -84,11 +84,11 @@ def _cells(row: Row) -> list[str]:
         return [""] * (len(_HEAD) - 1)
     quartiles = row.quartiles
     return [
-        figure(row.ms_per_step),
-        "–" if quartiles is None else f"{figure(quartiles[0])}–{figure(quartiles[1])}",
-        figure(row.microseconds_per_atom),
-        figure(row.ns_per_day),
-        figure(row.relative),
+        three_digits(row.ms_per_step),
+        "–" if quartiles is None else f"{three_digits(quartiles[0])}–{three_digits(quartiles[1])}",
+        three_digits(row.microseconds_per_atom),
+        three_digits(row.ns_per_day),
+        three_digits(row.relative),
         str(len(row.blocks)),
         "–" if row.memory is None else f"{row.memory:,.0f}",
     ]

@@ -1,25 +1,106 @@
-"""Boxes of liquid water of any number of molecules, for those who give no start."""
+"""TIP3P water in OpenMM, the standard of comparison, and boxes of liquid water of any number of molecules."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import openmm as mm
-from openmm import unit
+from openmm import app, unit
 from scipy.spatial.transform import Rotation
 
-from openmm_duality.benchmark.tip3p import tip3p_system, tip3p_topology
-from openmm_duality.dynamics import Start
+from openmm_duality.dynamics import Start, create_topology
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import widths
+from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole
 
+CUTOFFS = (0.9, 0.6)  # nm; the first that fits the box
+_METHODS = {"pme": app.PME, "rf": app.CutoffPeriodic}
+_BONDS = {("H", "O"): 0.125}  # nm
 SPECIES = ("O", "H", "H")
 DENSITY = 0.997  # g/cm³, of water at 298 K
 _MOLECULE = 18.01528 / (DENSITY * 602.214076)  # nm³
 _OH, _ANGLE = 0.0957, np.deg2rad(104.52)  # of TIP3P
-_SMALLEST, _TILE = 8, 216  # molecules; a relaxed box of the second number or more may be repeated
+_SMALLEST, _TILE = 8, 216  # molecules; a relaxed box of at least the second number may be repeated
 _RELAXATION = 2000  # steps of 1 fs, flexible
+
+
+def as_water(start: Start) -> Start:
+    """The same water with its molecules whole and their atoms in the order O, H, H.
+
+    Parameters
+    ----------
+    start : Start
+        Periodic.
+
+    Raises
+    ------
+    DualityError
+        If there is no cell, or there is anything but whole molecules of water.
+    """
+    if start.cell is None:
+        raise DualityError("TIP3P is timed in a periodic box, and the start has no cell; give a start with one")
+    molecules = find_molecules(start.positions, start.species, start.cell, _BONDS)
+    species = np.array(start.species)
+    order = [atoms[np.argsort(species[atoms] != "O", kind="stable")] for atoms in molecules]
+    if any(tuple(species[atoms]) != ("O", "H", "H") for atoms in order):
+        raise DualityError("TIP3P is water, and the start holds something else; leave TIP3P out (--no-tip3p)")
+    bonds = bonded_pairs(start.positions, start.species, start.cell, _BONDS)
+    indices = np.concatenate(order)
+    whole = make_whole(start.positions, bonds, start.cell)
+    return replace(start, positions=whole[indices], species=tuple(species[indices]))
+
+
+def tip3p_topology(water: Start) -> app.Topology:
+    """The topology of water from `as_water`, with bonds and the names of OpenMM's force fields."""
+    molecules = list(np.arange(len(water.species)).reshape(-1, 3))
+    topology = create_topology(water.species, molecules, water.cell)
+    for residue in topology.residues():
+        oxygen, *hydrogens = residue.atoms()
+        for hydrogen in hydrogens:
+            topology.addBond(oxygen, hydrogen)
+    return topology
+
+
+def tip3p_cutoff(cell: FloatArray) -> float:
+    """The usual cutoff of 0.9 nm; where the box is too small 0.6 nm, or the largest that fits.
+
+    Parameters
+    ----------
+    cell : array, shape (3, 3)
+        In nm.
+    """
+    half = 0.5 * float(widths(cell).min())
+    return next((cutoff for cutoff in CUTOFFS if cutoff < half), float(np.floor(100 * half) / 100))
+
+
+def tip3p_system(
+    topology: app.Topology, cell: FloatArray, electrostatics: str, *, rigid: bool
+) -> tuple[mm.System, float]:
+    """A System of TIP3P water, and its cutoff in nm.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Of `tip3p_topology`.
+    cell : array, shape (3, 3)
+        In nm.
+    electrostatics : str
+        ``pme`` or ``rf`` (reaction field).
+    rigid : bool
+        Whether molecules are rigid; else bonds and angles are harmonic and nothing is constrained.
+    """
+    cutoff = tip3p_cutoff(cell)
+    system = app.ForceField("tip3p.xml").createSystem(
+        topology,
+        nonbondedMethod=_METHODS[electrostatics],
+        nonbondedCutoff=cutoff * unit.nanometer,
+        constraints=None,
+        rigidWater=rigid,
+    )
+    return system, cutoff
 
 
 def water_box(molecules: int) -> Start:
@@ -27,7 +108,7 @@ def water_box(molecules: int) -> Start:
 
     Molecules start on a cubic lattice with random orientations; the energy is minimised, then 2 ps at 300 K make
     distances liquid-like. A box of k³ times 216 molecules or more is the relaxed box of a k³-th of it, repeated. The
-    seeds are fixed; a box is made once per process.
+    seeds are fixed; boxes are cached.
 
     Parameters
     ----------

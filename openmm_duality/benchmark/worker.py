@@ -1,7 +1,7 @@
-"""A process that makes one subject and times it when told to.
+"""Worker processes, each of which prepares and times one case.
 
-Every subject has a process of its own, so that one that dies (out of memory, a driver's fault) takes no other with it,
-and so that its memory is its own. It reads one JSON command per line and answers with one line: a dictionary, which
+Every case has a process of its own, so that one that dies (out of memory, a driver's fault) ends no other, and so that
+its memory can be measured. The process reads one JSON command per line and answers with one line: a dictionary, which
 holds ``error`` when the command failed. It ends with its standard input.
 """
 
@@ -10,52 +10,114 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openmm_duality.benchmark.memory import peak_memory, stay_within
-from openmm_duality.benchmark.stopwatch import Stopwatch
-from openmm_duality.benchmark.subjects import Subject, make
+from openmm_duality.benchmark.cases import Case, TimedContext, prepare
+from openmm_duality.benchmark.machine import limit_memory, peak_memory
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 
-_IN_MEMORY = ("Reference", "CPU")  # drivers of other platforms reserve addresses that they never use
+_IN_MEMORY = ("Reference", "CPU")  # drivers of other platforms reserve address space that they never use
+
+
+class Worker:
+    """A worker process, as a context manager that ends it."""
+
+    def __init__(self) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open for as long as the process is)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {main.__module__} import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._errors.close()
+
+    def call(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command of `Commands`, and wait for the answer.
+
+        Raises
+        ------
+        DualityError
+            If the command failed, or the process died.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"command": command, "arguments": arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise DualityError(self._cause_of_death())
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise DualityError(answer["error"])
+        return answer
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait()
+        how = f"exit code {code}"
+        if code < 0:
+            how = signal.Signals(-code).name + (", most likely out of memory" if -code == signal.SIGKILL else "")
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        return f"its process died ({how})" + (f": {lines[-1][:300]}" if lines else "")
 
 
 class Commands:
-    """What the process can be told, one method per command."""
+    """The commands of a worker process, one method each."""
 
-    stopwatch: Stopwatch
+    timed: TimedContext
 
-    def make(self, subject: dict[str, Any], start: str) -> dict[str, Any]:
-        """Make the context of a subject from a start, as `save_start` wrote it; gives the facts of its row."""
-        chosen = Subject(**subject)
+    def prepare(self, case: dict[str, Any], start: str) -> dict[str, Any]:
+        """Prepare the context of a case from a start, as `save_start` wrote it; gives the facts of its row."""
+        chosen = Case(**case)
         if chosen.platform in _IN_MEMORY:
-            stay_within()
-        made = make(chosen, load_start(start))
-        self.stopwatch = Stopwatch(made)
-        return made.facts
+            limit_memory()
+        self.timed = prepare(chosen, load_start(start))
+        return self.timed.facts
 
     def warm_up(self, steps: int, seconds: float) -> dict[str, Any]:
-        """Gives seconds per step."""
-        return {"seconds": self.stopwatch.warm_up(steps, seconds)}
+        """Warm up; gives the seconds per step."""
+        return {"seconds": self.timed.warm_up(steps, seconds)}
 
     def block(self, steps: int) -> dict[str, Any]:
-        """Gives the seconds of the steps."""
-        return {"seconds": self.stopwatch.block(steps)}
+        """Run a block of steps; gives its seconds."""
+        return {"seconds": self.timed.time_steps(steps)}
 
     def finish(self) -> dict[str, Any]:
-        """Checks the run; gives the memory in MiB."""
-        self.stopwatch.check()
+        """Check the run; gives the memory in MiB."""
+        self.timed.check()
         return {"memory": peak_memory()}
 
 
 def save_start(path: str | Path, start: Start) -> None:
-    """Write a start for the processes."""
+    """Write a start for the worker processes."""
     cell = np.empty((0, 3)) if start.cell is None else start.cell
     np.savez(path, positions=start.positions, species=np.array(start.species), cell=cell)
 
@@ -67,24 +129,24 @@ def load_start(path: str | Path) -> Start:
         return Start(arrays["positions"], tuple(map(str, arrays["species"])), cell if len(cell) else None)
 
 
-def answer(command: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a command gives, or why it failed."""
+def _answer(command: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The result of a command, or the error."""
     try:
         return command(**arguments)
     except DualityError as error:
         return {"error": str(error)}
-    except Exception as error:  # whatever a platform or a library raises belongs into the row
+    except Exception as error:  # whatever a platform or a library raises belongs in the row
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
 
 
 def main() -> None:
-    """Answer commands until the input ends."""
+    """Answer commands until the input ends, as the program of a worker process."""
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
-    with contextlib.suppress(OSError):  # where memory runs out, Linux shall end this process and no other
+    os.dup2(2, 1)  # output of libraries must not be taken for an answer
+    with contextlib.suppress(OSError):  # where memory runs out, Linux should end this process and no other
         Path("/proc/self/oom_score_adj").write_text("1000")
     commands = Commands()
     for line in sys.stdin:
         request = json.loads(line)
-        found = answer(getattr(commands, request["command"]), request["arguments"])
-        print(json.dumps(found), file=replies, flush=True)
+        result = _answer(getattr(commands, request["command"]), request["arguments"])
+        print(json.dumps(result), file=replies, flush=True)

@@ -11,7 +11,7 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
-from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.cells import minimum_image, supercell
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import build, integer, key, one_of, quantity, text, tuple_of
@@ -160,16 +160,16 @@ def _of_atoms(atoms: Any) -> Frames:
 
 
 def _repeated(frame: Frames, copies: tuple[int, ...]) -> Frames:
-    cell, total = frame.cell(0), int(np.prod(copies))
-    if total == 1 or cell is None:
+    total = int(np.prod(copies))
+    if total == 1:
         return frame
-    shifts = np.stack(np.meshgrid(*[np.arange(n) for n in copies], indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    positions, species, cell = supercell(frame.positions[0], frame.species, frame.cell(0), copies)
     return Frames(
-        species=frame.species * total,
+        species=species,
         masses=np.tile(frame.masses, total),
-        positions=(shifts[:, None] + frame.positions[0]).reshape(1, -1, 3),
+        positions=positions[None],
         times=np.zeros(1),
         steps=np.zeros(1, dtype=np.int64),
-        cells=(np.array(copies)[:, None] * cell)[None],
+        cells=cell[None],
         source=frame.source,
     )

@@ -4,12 +4,12 @@ from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
     LearningIntegrator,
+    NoseHooverLearningIntegrator,
     VerletLearningIntegrator,
 )
 from openmm_duality.dynamics.integrity import Integrity, Limits
-from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.dynamics.running import RunResult, simulate
-from openmm_duality.dynamics.structures import Start, read_start, supercell
+from openmm_duality.dynamics.structures import Start, read_start
 from openmm_duality.dynamics.systems import add_barostat, create_system, create_topology, minimize
 
 __all__ = [
@@ -28,5 +28,4 @@ __all__ = [
     "minimize",
     "read_start",
     "simulate",
-    "supercell",
 ]

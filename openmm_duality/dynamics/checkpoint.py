@@ -1,7 +1,7 @@
-"""Checkpoints from which a killed run goes on without losing or doubling a frame.
+"""Checkpoints from which a killed run resumes without losing or doubling a frame.
 
 A checkpoint is one file: what OpenMM writes, followed by a trailer with the step and the sizes that the growing files
-of the run had at that moment. OpenMM reads no further than its own part, so a plain `Simulation.loadCheckpoint` reads
+of the run had at that step. OpenMM reads no further than its own part, so a plain `Simulation.loadCheckpoint` reads
 the file too. To resume, the growing files are cut back to those sizes.
 """
 
@@ -23,7 +23,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One moment of a run.
+    """The state of a run at one step.
 
     Parameters
     ----------
@@ -49,18 +49,18 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Parameters
     ----------
     path : path
-        Of the checkpoint; the growing files it names lie in the same folder and are made safe on the disk first.
+        Of the checkpoint; the growing files it names lie in the same folder and are synchronised with the disk first.
     checkpoint : Checkpoint
         What to write.
     """
     for name in checkpoint.sizes:
         if (path.parent / name).exists():
-            _to_disk(path.parent / name)
+            _fsync(path.parent / name)
     trailer = {"step": checkpoint.step, "sizes": checkpoint.sizes, "seconds": checkpoint.seconds}
     text = json.dumps(trailer).encode()
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(checkpoint.state + text + _LENGTH.pack(len(text)) + _MAGIC)
-        _to_disk(temporary)
+        _fsync(temporary)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -93,7 +93,7 @@ def rewind(directory: Path, sizes: Mapping[str, int]) -> None:
     directory : path
         Of the run.
     sizes : mapping
-        Bytes by file name. A DCD file gets the number of frames in its header put right.
+        Bytes by file name. The number of frames in the header of a DCD file is corrected.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def rewind(directory: Path, sizes: Mapping[str, int]) -> None:
         if found < size:
             raise DualityError(
                 f"{path} has {found} bytes, but had {size} when the checkpoint was written: frames are lost, so the "
-                "run cannot go on; start it in a new folder"
+                "run cannot be resumed; start it in a new folder"
             )
     for name, size in sizes.items():
         path = directory / name
@@ -155,6 +155,6 @@ def repair_dcd(path: Path) -> int:
     return int(frames)
 
 
-def _to_disk(path: Path) -> None:
+def _fsync(path: Path) -> None:
     with open(path, "r+b") as handle:
         os.fsync(handle.fileno())

@@ -1,13 +1,13 @@
-"""Learning dynamics as OpenMM integrators: velocity Verlet, Langevin and damped descent.
+"""Learning dynamics as OpenMM integrators: velocity Verlet, Langevin, Nosé–Hoover chains and damped descent.
 
 The duality that all of them share: the positions `q` are the trainable variables, the agent losses `H` are what they
 descend, the inverse mass `1/M` is the step scale of the gradient, the velocity `v` is the momentum of the optimiser,
 and friction, where there is any, is the damping of that momentum. The time step is the length of one update. The
 equation of motion `M d²q/dt² = −∂H/∂q` is the learning rule without damping.
 
-The integrators know nothing of losses: they run any `openmm.System` without constraints (`dynamics.running` refuses
-constraints). Every one calls ``addUpdateContextState``, so barostats and ``CMMotionRemover`` act. A conserved quantity
-is one only for forces that derive from the potential energy; the forces of the `agent` gradient do not.
+The integrators are independent of the losses: they run any `openmm.System` without constraints (`dynamics.running`
+refuses constraints). Every one calls ``addUpdateContextState``, so barostats and ``CMMotionRemover`` act. The conserved
+quantities are conserved only by forces that derive from the potential energy; those of the `agent` gradient do not.
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.units import BOLTZMANN, bare
+
+# Weights of the Yoshida–Suzuki factorisations (Yoshida 1990, Suzuki 1991); each set sums to one.
+_OUTER3, _OUTER5 = 1.0 / (2.0 - 2.0 ** (1 / 3)), 1.0 / (4.0 - 4.0 ** (1 / 3))
+YOSHIDA_SUZUKI = {
+    1: (1.0,),
+    3: (_OUTER3, 1.0 - 2.0 * _OUTER3, _OUTER3),
+    5: (_OUTER5, _OUTER5, 1.0 - 4.0 * _OUTER5, _OUTER5, _OUTER5),
+}
 
 
 def positive(value: Any, dimension: Any, name: str) -> float:
@@ -45,7 +53,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
         return self.conservedFrom(total_energy(context))
 
     def conservedFrom(self, totalEnergy: float) -> float | None:
-        """The conserved quantity in kJ/mol, from the total energy of the same moment, in kJ/mol."""
+        """The conserved quantity in kJ/mol, from the total energy of the same state, in kJ/mol."""
         return None
 
     def getTemperature(self) -> float | None:
@@ -53,7 +61,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
         return None
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
-        """Degrees of freedom held at zero: the three of the centre of mass, if a ``CMMotionRemover`` acts."""
+        """Number of degrees of freedom without motion: three (centre of mass) if a ``CMMotionRemover`` acts."""
         return 3 if any(isinstance(force, mm.CMMotionRemover) for force in system.getForces()) else 0
 
     def degreesOfFreedom(self, system: mm.System) -> int:
@@ -93,9 +101,9 @@ class HeatBathIntegrator(LearningIntegrator):
 class VerletLearningIntegrator(LearningIntegrator):
     """Velocity Verlet (NVE): learning without damping.
 
-    `1/M` is the step scale of the gradient of the loss, `v` the momentum of the optimiser, and nothing damps it: what
-    is descended from is kept as momentum, and the sum of loss and kinetic energy is conserved to second order in the
-    step, if the forces are those of a potential.
+    `1/M` is the step scale of the gradient of the loss, `v` the momentum of the optimiser, and nothing damps it: the
+    loss descended becomes kinetic energy, and their sum is conserved to second order in the step, if the forces are
+    those of a potential.
 
     Parameters
     ----------
@@ -125,7 +133,7 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
     """Langevin dynamics (NVT), the "middle" scheme: stochastic learning with damped momentum.
 
     `1/M` is the step scale of the gradient of the loss, `v` the momentum of the optimiser, `frictionCoeff` its
-    damping (momentum is forgotten in the time ``1/frictionCoeff``), and the noise that goes with the damping keeps
+    damping (momentum decays in the time ``1/frictionCoeff``), and the noise that goes with the damping keeps
     the positions at the given temperature instead of in a minimum of the loss. The velocities are those of the
     half-step, at which the kinetic energy is canonical. Zhang et al., J. Phys. Chem. A 123, 6056 (2019).
 
@@ -148,14 +156,14 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
         self.addGlobalVariable("kT", BOLTZMANN * positive(temperature, unit.kelvin, "temperature"))
         self.addGlobalVariable("friction", positive(frictionCoeff, unit.picosecond**-1, "frictionCoeff"))
-        self.addGlobalVariable("kept", 1.0)
+        self.addGlobalVariable("decay", 1.0)
         self.addGlobalVariable("noise", 0.0)
         self.addUpdateContextState()
-        self.addComputeGlobal("kept", "exp(-friction*dt)")
-        self.addComputeGlobal("noise", "sqrt(kT*(1 - kept*kept))")
+        self.addComputeGlobal("decay", "exp(-friction*dt)")
+        self.addComputeGlobal("noise", "sqrt(kT*(1 - decay*decay))")
         self.addComputePerDof("v", "v + dt*f/m")
         self.addComputePerDof("x", "x + 0.5*dt*v")
-        self.addComputePerDof("v", "kept*v + noise*gaussian/sqrt(m)")
+        self.addComputePerDof("v", "decay*v + noise*gaussian/sqrt(m)")
         self.addComputePerDof("x", "x + 0.5*dt*v")
 
     def parameters(self) -> dict[str, float]:
@@ -163,10 +171,124 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         return {**super().parameters(), "friction": float(self.getGlobalVariableByName("friction"))}
 
 
+class NoseHooverLearningIntegrator(HeatBathIntegrator):
+    """Nosé–Hoover chains (NVT): deterministic learning at a set temperature.
+
+    `1/M` is the step scale of the gradient of the loss, `v` the momentum of the optimiser. Its damping is the velocity
+    of the first thermostat of the chain, which is itself learned: it grows while the momenta hold more energy than
+    the temperature allows and turns negative while they hold less. Nothing is random, and the extended energy
+
+        H' = U + K + Σ_k ½ Q_k η̇_k² + N_f kT η_1 + kT Σ_{k>1} η_k,    Q_1 = N_f kT/ω², Q_k = kT/ω²
+
+    is conserved while the temperature stays as it is. Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992);
+    Martyna, Tuckerman, Tobias and Klein, Mol. Phys. 87, 1117 (1996).
+
+    Parameters
+    ----------
+    temperature : openmm.unit.Quantity or float
+        In K.
+    collisionFrequency : openmm.unit.Quantity or float
+        The frequency ω of the thermostats in 1/ps.
+    stepSize : openmm.unit.Quantity or float
+        The time step in ps.
+    chainLength : int
+        Number of thermostats in the chain.
+    numMTS : int
+        Number of substeps of the chain in each half of a step.
+    numYoshidaSuzuki : int
+        Order of the factorisation of a substep: 1, 3 or 5.
+    removedDegreesOfFreedom : int
+        N_f is three for every massive particle less this number; the default takes out the centre of mass.
+    """
+
+    def __init__(
+        self,
+        temperature: Any,
+        collisionFrequency: Any,
+        stepSize: Any,
+        chainLength: int = 3,
+        numMTS: int = 1,
+        numYoshidaSuzuki: int = 3,
+        removedDegreesOfFreedom: int = 3,
+    ) -> None:
+        if chainLength < 1 or numMTS < 1 or numYoshidaSuzuki not in YOSHIDA_SUZUKI:
+            raise DualityError(
+                f"Nosé–Hoover chain: chainLength {chainLength} and numMTS {numMTS} must be at least 1, and "
+                f"numYoshidaSuzuki {numYoshidaSuzuki} one of {', '.join(map(str, YOSHIDA_SUZUKI))}"
+            )
+        super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
+        self.addGlobalVariable("kT", BOLTZMANN * positive(temperature, unit.kelvin, "temperature"))
+        self.addGlobalVariable("frequency", positive(collisionFrequency, unit.picosecond**-1, "collisionFrequency"))
+        self.addGlobalVariable("removed", float(removedDegreesOfFreedom))
+        self.addGlobalVariable("chain", float(chainLength))
+        self.addGlobalVariable("dof", 0.0)
+        self.addGlobalVariable("mvv", 0.0)
+        self.addGlobalVariable("scale", 1.0)
+        for k in range(1, chainLength + 1):
+            self.addGlobalVariable(f"eta{k}", 0.0)
+            self.addGlobalVariable(f"veta{k}", 0.0)
+        weights = [weight / numMTS for weight in YOSHIDA_SUZUKI[numYoshidaSuzuki]] * numMTS
+
+        self.addUpdateContextState()
+        self.beginIfBlock("dof = 0")
+        self.addComputeSum("dof", "1 - delta(m)")
+        self.addComputeGlobal("dof", "dof - removed")
+        self.endBlock()
+        self._add_half_chain(chainLength, weights)
+        self.addComputePerDof("v", "scale*v + 0.5*dt*f/m")
+        self.addComputePerDof("x", "x + dt*v")
+        self.addComputePerDof("v", "v + 0.5*dt*f/m")
+        self._add_half_chain(chainLength, weights)
+        self.addComputePerDof("v", "scale*v")
+
+    def _add_half_chain(self, length: int, weights: list[float]) -> None:
+        """Half a step of the chain; the factor for the particle velocities is left in `scale`."""
+        self.addComputeSum("mvv", "m*v*v")
+        self.addComputeGlobal("scale", "1")
+        for weight in weights:
+            for k in range(length, 0, -1):
+                self._add_kick(k, length, weight)
+            self.addComputeGlobal("scale", f"scale*exp(-{weight / 2!r}*dt*veta1)")
+            self.addComputeGlobal("mvv", f"mvv*exp(-{weight!r}*dt*veta1)")
+            for k in range(1, length + 1):
+                self.addComputeGlobal(f"eta{k}", f"eta{k} + {weight / 2!r}*dt*veta{k}")
+            for k in range(1, length + 1):
+                self._add_kick(k, length, weight)
+
+    def _add_kick(self, k: int, length: int, weight: float) -> None:
+        """A quarter of a substep for the velocity of thermostat k, with the drag of the next one split around it."""
+        push = (
+            "frequency^2*(mvv/(dof*kT) - 1)"
+            if k == 1
+            else f"{'dof*' if k == 2 else ''}veta{k - 1}^2 - frequency^2"  # Q_{k−1}/Q_k is N_f for k = 2, else 1
+        )
+        drag = f"exp(-{weight / 8!r}*dt*veta{k + 1})" if k < length else "1"
+        self.addComputeGlobal(f"veta{k}", f"drag*(drag*veta{k} + {weight / 4!r}*dt*push); drag={drag}; push={push}")
+
+    def conservedFrom(self, totalEnergy: float) -> float:
+        """The extended energy H' in kJ/mol; it jumps when the temperature is set anew."""
+        value = self.getGlobalVariableByName
+        kT, dof, frequency = value("kT"), value("dof"), value("frequency")
+        chain = 0.0
+        for k in range(1, int(value("chain")) + 1):
+            copies = dof if k == 1 else 1.0
+            chain += copies * kT * (0.5 * (value(f"veta{k}") / frequency) ** 2 + value(f"eta{k}"))
+        return float(totalEnergy + chain)
+
+    def removedDegreesOfFreedom(self, system: mm.System) -> int:
+        """The number given at construction."""
+        return int(self.getGlobalVariableByName("removed"))
+
+    def parameters(self) -> dict[str, float]:
+        """The numbers that define the dynamics, in MD units, by name."""
+        names = {"collision_frequency": "frequency", "chain_length": "chain"}
+        return {**super().parameters(), **{k: float(self.getGlobalVariableByName(v)) for k, v in names.items()}}
+
+
 class DescentLearningIntegrator(LearningIntegrator):
     """Damped descent: learning with friction, which relaxes a structure into a minimum of the loss.
 
-    The rule is gradient descent with a momentum average of time constant `memory` τ,
+    The rule is gradient descent with a momentum average of time constant `momentumTime` τ,
 
         d²q/dt² = −(γ/τ) ∂H/∂q − (1/τ) dq/dt,    γ/τ = 1/M,
 
@@ -180,7 +302,7 @@ class DescentLearningIntegrator(LearningIntegrator):
     ----------
     stepSize : openmm.unit.Quantity or float
         The time step in ps.
-    memory : openmm.unit.Quantity or float
+    momentumTime : openmm.unit.Quantity or float
         The time constant τ of the momentum in ps.
     maximumDisplacement : openmm.unit.Quantity or float
         In nm.
@@ -188,22 +310,21 @@ class DescentLearningIntegrator(LearningIntegrator):
 
     ensemble = "descent"
 
-    def __init__(self, stepSize: Any, memory: Any, maximumDisplacement: Any = 0.002) -> None:
+    def __init__(self, stepSize: Any, momentumTime: Any, maximumDisplacement: Any = 0.002) -> None:
         super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
-        self.addGlobalVariable("memory", positive(memory, unit.picosecond, "memory"))
-        limit = positive(maximumDisplacement, unit.nanometer, "maximumDisplacement")
-        self.addGlobalVariable("limit", limit)
-        self.addGlobalVariable("kept", 1.0)
+        self.addGlobalVariable("tau", positive(momentumTime, unit.picosecond, "momentumTime"))
+        self.addGlobalVariable("limit", positive(maximumDisplacement, unit.nanometer, "maximumDisplacement"))
+        self.addGlobalVariable("decay", 1.0)
         self.addUpdateContextState()
-        self.addComputeGlobal("kept", "exp(-dt/memory)")
-        # the damped update is exact for a constant force; its end speed is that of plain descent, memory*f/m
-        self.addComputePerDof("v", "kept*v + (1 - kept)*memory*f/m")
+        self.addComputeGlobal("decay", "exp(-dt/tau)")
+        # the damped update is exact for a constant force; its end speed is that of plain descent, tau*f/m
+        self.addComputePerDof("v", "decay*v + (1 - decay)*tau*f/m")
         self.addComputePerDof("v", "v*min(1, limit/(dt*max(speed, 1e-20))); speed=sqrt(dot(v, v))")
         self.addComputePerDof("x", "x + dt*v")
 
     def parameters(self) -> dict[str, float]:
         """The numbers that define the dynamics, in MD units, by name."""
-        names = {"memory": "memory", "maximum_displacement": "limit"}
+        names = {"momentum_time": "tau", "maximum_displacement": "limit"}
         return {**super().parameters(), **{k: float(self.getGlobalVariableByName(v)) for k, v in names.items()}}
 
 

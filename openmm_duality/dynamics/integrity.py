@@ -1,7 +1,7 @@
-"""Whether a run is still a run of the molecules it started with.
+"""Whether the molecules of a run are still those of its start, and no two atoms have collapsed.
 
 A broken model can keep its temperature and its g(r) for picoseconds after an atom has left its molecule or two atoms
-have fallen into each other. So the distances are watched themselves.
+have collapsed onto each other. So the distances themselves are checked.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class IntegrityReport:
-    """What one check found.
+    """Result of one check.
 
     Parameters
     ----------
     finite : bool
         Whether every position is a finite number; if not, nothing else could be measured.
     shortest : dict
-        The shortest distance of every pair of species in nm; NaN where none is within the reach of the search.
+        The shortest distance of every pair of species in nm; NaN where none is within the search radius.
     atoms_left_molecule : int
-        Number of atoms cut off from the largest part of the molecule they started in.
+        Number of atoms cut off from the largest fragment of the molecule they started in.
     collapsed : tuple of str
         One phrase per pair of species that is too close.
     """
@@ -44,7 +44,7 @@ class IntegrityReport:
     collapsed: tuple[str, ...] = ()
 
     def failures(self, allow_broken: bool = False) -> tuple[str, ...]:
-        """What is wrong, one phrase each; empty if nothing is.
+        """Every failure in a phrase; empty if there is none.
 
         Parameters
         ----------
@@ -60,14 +60,14 @@ class IntegrityReport:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may not leave behind.
+    """Limits at which a run stops itself.
 
     Parameters
     ----------
     bond_lengths : mapping
         From pairs of bonded species to the longest bond in nm, as `reference.molecules.bond_lengths` finds them.
     shortest_seen : mapping
-        From pairs of species to the shortest distance in the data of the model, in nm. Pairs that are not named never
+        From pairs of species to the shortest distance in the data of the model, in nm. Pairs that are missing never
         count as collapsed.
     collapse_fraction : float
         A pair closer than this fraction of the shortest distance seen counts as collapsed.
@@ -96,7 +96,7 @@ class Limits:
 
 
 class Integrity:
-    """The watch over a run.
+    """Checks configurations of a run against the molecules of its start and the shortest distances allowed.
 
     Parameters
     ----------
@@ -106,15 +106,15 @@ class Integrity:
         The start in nm: the molecules are those found here.
     cell : array, shape (3, 3), or None
         In nm.
-    lengths : mapping
+    bond_lengths : mapping
         From pairs of bonded species (alphabetical) to the longest bond in nm; empty where nothing is bonded.
-    seen : mapping, optional
+    shortest_seen : mapping, optional
         From pairs of species to the shortest distance in the data of the model, in nm. Without it nothing counts as
         collapsed.
     collapse_fraction : float
         A pair closer than this fraction of the shortest distance seen counts as collapsed.
     reach : float
-        How far to look for neighbours, in nm.
+        Radius of the neighbour search, in nm.
 
     Raises
     ------
@@ -127,8 +127,8 @@ class Integrity:
         species: Sequence[str],
         positions: FloatArray,
         cell: FloatArray | None,
-        lengths: Mapping[Pair, float],
-        seen: Mapping[Pair, float] | None = None,
+        bond_lengths: Mapping[Pair, float],
+        shortest_seen: Mapping[Pair, float] | None = None,
         collapse_fraction: float = 0.8,
         reach: float = 0.35,
     ) -> None:
@@ -138,20 +138,20 @@ class Integrity:
             raise DualityError(f"collapse_fraction: expected a number between 0 and 1, got {collapse_fraction}")
         self.species = tuple(species)
         self._distinct = tuple(sorted(set(species)))
-        self._number = np.searchsorted(self._distinct, np.asarray(species))
+        self._species_index = np.searchsorted(self._distinct, np.asarray(species))
         self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._distinct, 2))
-        present = {_ordered(pair): r for pair, r in lengths.items() if set(pair) <= set(self._distinct)}
-        self.lengths: dict[Pair, float] = present
-        self.limits = {_ordered(pair): collapse_fraction * r for pair, r in (seen or {}).items()}
-        self._fraction, self._reach = collapse_fraction, max(reach, *self.limits.values(), 0.0)
+        present = {_ordered(pair): r for pair, r in bond_lengths.items() if set(pair) <= set(self._distinct)}
+        self.bond_lengths: dict[Pair, float] = present
+        self.shortest_allowed = {_ordered(pair): collapse_fraction * r for pair, r in (shortest_seen or {}).items()}
+        self._fraction, self._reach = collapse_fraction, max(reach, *self.shortest_allowed.values(), 0.0)
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
         if present and not len(self._bonds):
             raise DualityError(
-                f"no two atoms of the start are bonded, by the bond lengths {_written(present)}; is it in the right "
-                "unit (PDB and XYZ files are in angstrom), and the right substance?"
+                f"no two atoms of the start are bonded, by the bond lengths {_format_lengths(present)}; is it in the "
+                "right unit (PDB and XYZ files are in angstrom), and the right substance?"
             )
         self._longest = np.array([present[self._pair(i, j)] for i, j in self._bonds])
-        self._molecule = component_labels(self._bonds, len(self._number))
+        self._molecule = component_labels(self._bonds, len(self._species_index))
 
     @property
     def molecules(self) -> int:
@@ -159,7 +159,7 @@ class Integrity:
         return int(self._molecule.max()) + 1
 
     def check(self, positions: FloatArray, cell: FloatArray | None) -> IntegrityReport:
-        """Look at one configuration; the cost grows in proportion to the number of atoms.
+        """Check one configuration; the cost grows in proportion to the number of atoms.
 
         Parameters
         ----------
@@ -172,42 +172,43 @@ class Integrity:
             return IntegrityReport(False, dict.fromkeys(self.pairs, float("nan")), 0)
         shortest = self._shortest(positions, cell)
         collapsed = tuple(
-            f"{'–'.join(pair)} came to {shortest[pair]:.4f} nm, below {limit:.4f} nm ({self._fraction:g} of the "
+            f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({self._fraction:g} of the "
             "shortest distance in the data of the model)"
-            for pair, limit in self.limits.items()
+            for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )
-        return IntegrityReport(True, shortest, self._left(positions, cell), collapsed)
+        return IntegrityReport(True, shortest, self._count_left(positions, cell), collapsed)
 
     def _shortest(self, positions: FloatArray, cell: FloatArray | None) -> dict[Pair, float]:
         i, j, d = pairs_within(positions, cell, self._reach)
         n = len(self._distinct)
-        a, b = np.minimum(self._number[i], self._number[j]), np.maximum(self._number[i], self._number[j])
+        first, second = self._species_index[i], self._species_index[j]
+        a, b = np.minimum(first, second), np.maximum(first, second)
         shortest = np.full(n * n, np.inf)
         np.minimum.at(shortest, a * n + b, d)
         table = np.where(np.isfinite(shortest), shortest, np.nan).reshape(n, n)
         return {pair: float(table[self._distinct.index(pair[0]), self._distinct.index(pair[1])]) for pair in self.pairs}
 
-    def _left(self, positions: FloatArray, cell: FloatArray | None) -> int:
+    def _count_left(self, positions: FloatArray, cell: FloatArray | None) -> int:
         if not len(self._bonds):
             return 0
         bond = minimum_image(positions[self._bonds[:, 1]] - positions[self._bonds[:, 0]], cell)
         whole = np.linalg.norm(bond, axis=1) <= self._longest
         if whole.all():
             return 0
-        part = component_labels(self._bonds[whole], len(self._number))
-        size = np.bincount(part)
+        fragment = component_labels(self._bonds[whole], len(self._species_index))
+        size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
-        np.maximum.at(largest, self._molecule, size[part])
-        return int(len(part) - largest.sum())
+        np.maximum.at(largest, self._molecule, size[fragment])
+        return int(len(fragment) - largest.sum())
 
     def _pair(self, i: int, j: int) -> Pair:
-        return _ordered((self._distinct[self._number[i]], self._distinct[self._number[j]]))
+        return _ordered((self._distinct[self._species_index[i]], self._distinct[self._species_index[j]]))
 
 
 def _ordered(pair: Pair) -> Pair:
     return (min(pair), max(pair))
 
 
-def _written(lengths: Mapping[Pair, float]) -> str:
+def _format_lengths(lengths: Mapping[Pair, float]) -> str:
     return ", ".join(f"{a}–{b} {r:.4g} nm" for (a, b), r in lengths.items())

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it, and what it writes of what they say."""
+"""The interface between a run and its monitor, and the files in which the run records the readings."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from openmm_duality.units import ANGSTROM
 
 ACTIONS = ("warn", "stop", "collect")
 ALARMS, COLLECTED, UNCERTAINTIES = "alarms.csv", "collected.xyz", "uncertainty.csv"
-WATCHED = (ALARMS, COLLECTED, UNCERTAINTIES)  # what grows while a run is watched; also of an earlier call's watcher
-_APART = 0.05  # ps between frames that are collected: closer ones are nearly the same frame
+MONITOR_FILES = (ALARMS, COLLECTED, UNCERTAINTIES)  # they grow, and stay where a later call has no monitor
+_COLLECTION_INTERVAL = 0.05  # ps, at least, between collected frames: closer ones are nearly the same frame
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What a guard says of one configuration.
+class Reading:
+    """What a monitor found in one configuration.
 
     Parameters
     ----------
     uncertainty : array, shape (N,), or None
         Predicted standard deviation of a component of the force on every agent, in kJ/mol/nm; None without a committee.
     alarms : tuple of str
-        Why the configuration is not one that the model knows, one phrase each; empty if it is.
+        Why the configuration is outside the training distribution, one phrase each; empty if it is inside.
     """
 
     uncertainty: FloatArray | None
     alarms: tuple[str, ...]
 
 
-class Watcher(Protocol):
-    """Looks at a run every so many steps."""
+class RunMonitor(Protocol):
+    """Checks the configurations of a run at regular intervals."""
 
     @property
     def interval(self) -> int:
-        """Steps between looks."""
+        """Steps between checks."""
 
     @property
     def action(self) -> str:
@@ -48,44 +48,44 @@ class Watcher(Protocol):
     def per_atom(self) -> bool:
         """Whether the uncertainty of every atom is written, beside their mean and largest."""
 
-    def look(self, positions: FloatArray, cell: FloatArray | None) -> Sighting:
-        """At positions (N, 3) and cell (3, 3) in nm."""
+    def check(self, positions: FloatArray, cell: FloatArray | None) -> Reading:
+        """Check positions (N, 3) and cell (3, 3) in nm."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that was chosen, for the record of the run."""
+        """All settings, for the record of the run."""
 
 
-class WatchLog:
-    """What a run writes of its watcher: alarms, the frames they are about, uncertainties of every atom.
+class MonitorLog:
+    """What a run writes of its monitor: alarms, the frames that raised them, uncertainties of every atom.
 
     Parameters
     ----------
     directory : path
         Of the run.
     species : sequence of str, length N
-    watcher : Watcher
+    monitor : RunMonitor
     """
 
-    def __init__(self, directory: Path, species: tuple[str, ...], watcher: Watcher) -> None:
-        self._directory, self._species, self._watcher = directory, species, watcher
-        self._last = self._last_collected() if watcher.action == "collect" else -np.inf
+    def __init__(self, directory: Path, species: tuple[str, ...], monitor: RunMonitor) -> None:
+        self._directory, self._species, self._monitor = directory, species, monitor
+        self._last = self._last_collected() if monitor.action == "collect" else -np.inf
 
-    def write(self, step: int, time: float, sighting: Sighting, positions: FloatArray, cell: FloatArray | None) -> None:
-        """Add what was seen at one step; time in ps."""
-        if self._watcher.per_atom and sighting.uncertainty is not None:
+    def write(self, step: int, time: float, reading: Reading, positions: FloatArray, cell: FloatArray | None) -> None:
+        """Add the reading of one step; time in ps."""
+        if self._monitor.per_atom and reading.uncertainty is not None:
             head = ",".join(["step", "time_ps", *(f"{name}{i + 1}" for i, name in enumerate(self._species))])
-            row = ",".join([f"{step},{time:.10g}", *(f"{sigma:.5g}" for sigma in sighting.uncertainty)])
-            self._add(UNCERTAINTIES, head, row)
-        if not sighting.alarms:
+            row = ",".join([f"{step},{time:.10g}", *(f"{sigma:.5g}" for sigma in reading.uncertainty)])
+            self._append(UNCERTAINTIES, head, row)
+        if not reading.alarms:
             return
-        words = "; ".join(sighting.alarms).replace('"', "'")
-        self._add(ALARMS, "step,time_ps,alarm", f'{step},{time:.10g},"{words}"')
-        if self._watcher.action == "collect" and time - self._last >= _APART * (1.0 - 1e-6):
+        alarm = "; ".join(reading.alarms).replace('"', "'")
+        self._append(ALARMS, "step,time_ps,alarm", f'{step},{time:.10g},"{alarm}"')
+        if self._monitor.action == "collect" and time - self._last >= _COLLECTION_INTERVAL * (1.0 - 1e-6):
             self._last = time
             with open(self._directory / COLLECTED, "a") as handle:
-                handle.write(_extended_xyz(step, time, self._species, positions, cell, words))
+                handle.write(_extended_xyz(step, time, self._species, positions, cell, alarm))
 
-    def _add(self, name: str, head: str, row: str) -> None:
+    def _append(self, name: str, head: str, row: str) -> None:
         path = self._directory / name
         fresh = not path.exists()
         with open(path, "a") as handle:
@@ -101,24 +101,24 @@ class WatchLog:
         return last
 
 
-def alarms(directory: Path) -> int:
-    """Number of looks with an alarm so far in the folder of a run."""
+def count_alarms(directory: Path) -> int:
+    """Number of checks with an alarm so far in the folder of a run."""
     path = directory / ALARMS
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
 def _extended_xyz(
-    step: int, time: float, species: tuple[str, ...], positions: FloatArray, cell: FloatArray | None, why: str
+    step: int, time: float, species: tuple[str, ...], positions: FloatArray, cell: FloatArray | None, alarm: str
 ) -> str:
-    """A frame in Å and fs, for ASE and `read_extxyz`; step, time and alarm stand in its comment."""
-    words = [] if cell is None else ['Lattice="' + " ".join(f"{x:.8f}" for x in (cell / ANGSTROM).ravel()) + '"']
+    """A frame in Å and fs, for ASE and `read_extxyz`; step, time and alarm are in its comment line."""
+    fields = [] if cell is None else ['Lattice="' + " ".join(f"{x:.8f}" for x in (cell / ANGSTROM).ravel()) + '"']
     periodic = "F F F" if cell is None else "T T T"
-    words += [
+    fields += [
         "Properties=species:S:1:pos:R:3",
         f'pbc="{periodic}"',
         f"step={step}",
         f"time={1e3 * time:.6f}",
-        f'alarm="{why}"',
+        f'alarm="{alarm}"',
     ]
     rows = [f"{name} {x:.8f} {y:.8f} {z:.8f}" for name, (x, y, z) in zip(species, positions / ANGSTROM, strict=True)]
-    return "\n".join([str(len(species)), " ".join(words), *rows]) + "\n"
+    return "\n".join([str(len(species)), " ".join(fields), *rows]) + "\n"

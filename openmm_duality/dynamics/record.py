@@ -1,4 +1,4 @@
-"""The folder of a run and its record, `run.json`: everything that was resolved, and how far the run came."""
+"""The folder of a run and its record, `run.json`: all resolved settings, and the progress of the run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from openmm_duality.files import atomic_write, lock
 
 RECORD = "run.json"
 LOCK = ".lock"
-# What a resumed run may change: how far it goes, what it is told to watch, and what it found out.
-FREE = (
+# What a resumed run may change: its length and progress, its limits and monitor, and the versions it runs with.
+CHANGEABLE_ON_RESUME = (
     "status",
     "reason",
     "steps",
@@ -29,25 +29,25 @@ FREE = (
     "versions",
     "checkpoint_interval",
 )
-_WRITTEN_WHOLE = (".run", ".checkpoint", ".last_good", ".topology", ".final", ".stopped")
+_ATOMIC_STEMS = (".run", ".checkpoint", ".last_good", ".topology", ".final", ".stopped")
 _PACKAGES = ("openmm_duality", "openmm", "numpy", "torch", "openmmtorch")
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
-    """The folder of a run for as long as the block lasts; gives the record in it, or None for a new run.
+def locked_folder(directory: Path) -> Iterator[dict[str, Any] | None]:
+    """Lock the folder of a run while the block lasts; gives the record in it, or None for a new run.
 
     Parameters
     ----------
     directory : path
-        Made if it is missing.
+        Created if it is missing.
 
     Raises
     ------
     DualityError
         If there are other files and no record, the record cannot be read, or another process is running there.
     """
-    made = not directory.exists()
+    created = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,7 +68,7 @@ def claimed(directory: Path) -> Iterator[dict[str, Any] | None]:
         finally:
             if not (directory / RECORD).exists():  # refused before anything was written
                 (directory / LOCK).unlink(missing_ok=True)
-                if made and not any(directory.iterdir()):
+                if created and not any(directory.iterdir()):
                     directory.rmdir()
 
 
@@ -96,21 +96,21 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a run in place of the one before."""
+    """Write the record of a run, replacing the previous one."""
     with atomic_write(directory / RECORD, overwrite=True) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose settings differ.
+    """Refuse to resume a run whose settings differ.
 
     Parameters
     ----------
     directory : path
         Of the run, for the message.
     old, new : mapping
-        The record that is there and the one that was asked for. Of an entry that holds a ``sha256`` only that counts:
-        a model may be moved, but not changed.
+        The record that is there and the one that was asked for. Entries that hold a ``sha256`` are compared by that
+        alone: a model may be moved, but not changed.
 
     Raises
     ------
@@ -119,24 +119,24 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     """
     before, after = json.loads(json.dumps(dict(old))), json.loads(json.dumps(dict(new)))
     differences = [
-        f"{key} was {_shown(before.get(key))} and is now {_shown(after.get(key))}"
+        f"{key} was {_shortened(before.get(key))} and is now {_shortened(after.get(key))}"
         for key in sorted(before.keys() | after.keys())
-        if key not in FREE and _essence(before.get(key)) != _essence(after.get(key))
+        if key not in CHANGEABLE_ON_RESUME and _compared(before.get(key)) != _compared(after.get(key))
     ]
     if differences:
         raise DualityError(
-            f"{directory} holds a run with other settings: {'; '.join(differences)}. Repeat the settings to go on with "
+            f"{directory} holds a run with other settings: {'; '.join(differences)}. Repeat the settings to resume "
             "it, or choose a new folder"
         )
 
 
-def other_limits(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a run would now be stopped by other limits than before."""
+def limits_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the limits that stop a run differ from those of the previous call."""
     return bool(old.get("limits") != json.loads(json.dumps(new["limits"])))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that are loaded and matter, by name."""
+    """Versions of Python and of the loaded packages that can change results, by name."""
     found = {"python": host.python_version()}
     for name in _PACKAGES:
         if name in sys.modules:
@@ -147,16 +147,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _essence(value: Any) -> Any:
+def _compared(value: Any) -> Any:
     return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(_essence(value))
+def _shortened(value: Any) -> str:
+    text = json.dumps(_compared(value))
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _is_temporary(path: Path) -> bool:
     """Whether a killed process left this file half-written, by the names that `atomic_write` gives."""
     stem, _, process = path.stem.rpartition(".")
-    return stem in _WRITTEN_WHOLE and process.isdigit()
+    return stem in _ATOMIC_STEMS and process.isdigit()

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: velocities beside the positions of OpenMM's own reporter, and the log."""
+"""Reporters of a run: velocities beside the positions of OpenMM's own reporter, and the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openmm_duality.geometry.arrays import FloatArray
 
 
 class VelocityDCDReporter(app.DCDReporter):  # type: ignore[misc]
-    """A DCD file of velocities, for there is no reporter of them in OpenMM.
+    """A DCD file of velocities, for which OpenMM has no reporter.
 
     The numbers are velocities in nm/ps in the place where DCD has positions in nm: the file holds ten times the value
     (DCD is in angstrom), and a reader that converts to nm, such as mdtraj, gives nm/ps. They are those of the
@@ -45,7 +45,7 @@ class _VelocitiesAsPositions:
 
 
 class RunLog:
-    """The log of a run: CSV, one row per report, in MD units; ``nan`` where there is nothing to say.
+    """The log of a run: CSV, one row per report, in MD units; ``nan`` where a value does not exist.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class RunLog:
     pairs : sequence of pairs of species
         One column for the shortest distance of each.
     append : bool
-        Whether to go on writing a file that is there.
+        Whether to append to a file that is there.
     """
 
     def __init__(self, path: Path, pairs: Sequence[Pair], append: bool = False) -> None:
@@ -105,19 +105,19 @@ class RunLog:
         volume : float or None
             In nm³; None without a cell.
         integrity : IntegrityReport
-            Of the same moment.
+            Of the same step.
         uncertainty : array, shape (N,), optional
-            Of the force on every agent in kJ/mol/nm, where the guard looked.
+            Predicted error of the force on every agent in kJ/mol/nm, where the monitor checked.
         """
         spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
         numbers = [time, *energies, temperature, volume, *(integrity.shortest[pair] for pair in self._pairs)]
-        words, more = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
-        self._write([str(step), *words, str(integrity.atoms_left_molecule), *more])
+        fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
+        self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
 
-    def _write(self, words: Sequence[str]) -> None:
-        self._handle.write(",".join(words) + "\n")
+    def _write(self, fields: Sequence[str]) -> None:
+        self._handle.write(",".join(fields) + "\n")
         self._handle.flush()

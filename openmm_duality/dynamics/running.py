@@ -2,11 +2,11 @@
 
 A run folder holds `run.json` (everything that was resolved), `topology.pdb`, `trajectory.dcd` (positions, not wrapped),
 `velocities.dcd` if asked for (nm/ps in the place of nm), `log.csv`, `checkpoint.chk`, and at the end `final.pdb`. A run
-that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if there is anything to
-see, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
+that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if its positions are
+finite, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
 
-A resumed run is the same run to the last bit where the forces are: OpenMM's own nonbonded forces on the CPU platform
-differ in the last bit from run to run, killed or not.
+A resumed run is bitwise the same run where the forces are: OpenMM's own nonbonded forces on the CPU platform differ in
+the last bit from run to run, killed or not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from openmm_duality.dynamics import record
 from openmm_duality.dynamics.force_identity import acting, require_potential
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
-from openmm_duality.dynamics.monitoring import Watcher
-from openmm_duality.dynamics.run_loop import CHECKPOINT, Journey
+from openmm_duality.dynamics.monitoring import RunMonitor
+from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
@@ -39,7 +39,7 @@ _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a call of `simulate` ended.
+    """Result of a call of `simulate`.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class RunResult:
     ms_per_step : float
         Wall time of a step in ms, checks and writing included, over the whole run.
     alarms : int
-        Looks of the guard that ended in an alarm.
+        Checks of the monitor that raised an alarm.
     """
 
     directory: Path
@@ -74,9 +74,10 @@ class RunResult:
             return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}."
         if self.resumed_from >= self.steps_done:
             return f"{self.directory}: complete already, with {self.steps_done} steps; ask for more to go on."
-        begun = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
-        told = f" The guard gave {self.alarms} alarm{'s'[: self.alarms - 1]} (alarms.csv)." if self.alarms else ""
-        return f"{self.directory}: {self.steps_done} steps done{begun}, {self.ms_per_step:.3g} ms per step.{told}"
+        resumed = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
+        plural = "" if self.alarms == 1 else "s"
+        raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv)." if self.alarms else ""
+        return f"{self.directory}: {self.steps_done} steps done{resumed}, {self.ms_per_step:.3g} ms per step.{raised}"
 
 
 def simulate(
@@ -96,16 +97,16 @@ def simulate(
     seed: int | None = None,
     species: Sequence[str] | None = None,
     limits: Limits | None = None,
-    guard: Watcher | None = None,
+    monitor: RunMonitor | None = None,
     save_velocities: bool = False,
     metadata: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> RunResult:
-    """Run learning dynamics in a folder; called again with the same settings, go on where the folder ends.
+    """Run learning dynamics in a folder; called again with the same settings, resume where the folder ends.
 
-    What acts in the System must be the same as well: the losses and the other forces are compared by their hashes, as
-    far as they have any (`acting`; `run.json` names those that have none). A run that stopped itself goes on only if
-    the limits have changed, from its last checkpoint, and stops again if they still say so.
+    The forces of the System must be the same as well: the losses and the other forces are compared by their hashes, as
+    far as they have any (`run.json` names those that have none). A run that stopped itself is resumed only if the
+    limits have changed, from its last checkpoint, and stops again where it exceeds the new ones.
 
     Parameters
     ----------
@@ -138,8 +139,8 @@ def simulate(
     limits : Limits, optional
         What stops the run: bonds that must stay, distances that are too short, the highest temperature. By default
         only numbers that are not finite, and three times the temperature of the run.
-    guard : Watcher, optional
-        Such as an `active.Guard`: looks every so many steps whether the model still knows where the run is.
+    monitor : RunMonitor, optional
+        Such as a `learning.Monitor`: checks at its interval whether the run is inside the training distribution.
     save_velocities : bool
         Whether to write `velocities.dcd` too.
     metadata : mapping, optional
@@ -170,15 +171,15 @@ def simulate(
     dof = integrator.degreesOfFreedom(system)
     if dof < 1:
         raise DualityError(f"the system has {dof} degrees of freedom; there must be at least one to move")
-    watch = Integrity(
+    integrity = Integrity(
         species, start, cell, limits.bond_lengths, limits.shortest_seen, collapse_fraction=limits.collapse_fraction
     )
     masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(start))])
 
-    with record.claimed(directory) as old:
+    with record.locked_folder(directory) as old:
         seed = seed or (old or {}).get("seed") or secrets.randbelow(2**31 - 1) + 1
         initial, target = _velocities(integrator, masses, dof, temperature, velocities, seed)
-        _sow(system, integrator, seed)
+        _seed(system, integrator, seed)
         simulation, properties = _simulation(topology, system, integrator, platform, precision)
         new = {
             "status": "running",
@@ -193,27 +194,27 @@ def simulate(
             "temperature": target,
             "seed": seed,
             "platform": simulation.context.getPlatform().getName(),
-            "precision": properties.get("Precision", precision) or _native(simulation),
+            "precision": properties.get("Precision", precision) or _platform_precision(simulation),
             "platform_properties": properties,
             "report_interval": report_interval,
             "checkpoint_interval": checkpoint_interval,
             "save_velocities": save_velocities,
             "degrees_of_freedom": dof,
             "atoms": len(start),
-            "species": _listed(topology, species),
+            "species": _recorded_species(topology, species),
             "composition": dict(sorted(Counter(species).items())),
-            "masses": {kind: sorted(set(masses[np.array(species) == kind])) for kind in sorted(set(species))},
+            "masses": {name: sorted(set(masses[np.array(species) == name])) for name in sorted(set(species))},
             "cell_nm": None if cell is None else cell.tolist(),
-            "molecules": watch.molecules,
+            "molecules": integrity.molecules,
             "forces": [type(system.getForce(i)).__name__ for i in range(system.getNumForces())],
             **acting(system),
             "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
             "limits": {
-                "bond_lengths_nm": {"-".join(pair): r for pair, r in watch.lengths.items()},
-                "shortest_allowed_nm": {"-".join(pair): r for pair, r in watch.limits.items()},
+                "bond_lengths_nm": {"-".join(pair): r for pair, r in integrity.bond_lengths.items()},
+                "shortest_allowed_nm": {"-".join(pair): r for pair, r in integrity.shortest_allowed.items()},
                 "max_temperature": limits.max_temperature or (3 * target if target else None),
                 "allow_broken": limits.allow_broken,
-                "guard": None if guard is None else guard.to_dict(),
+                "monitor": None if monitor is None else monitor.to_dict(),
             },
             "alarms": 0,
             "versions": record.versions(),
@@ -224,18 +225,18 @@ def simulate(
         new.update(metadata or {})
         if old is not None:
             record.check_same(directory, old, new)
-            if old["status"] == "stopped" and not record.other_limits(old, new):
-                return _result(directory, old, old["steps_done"])
-            if old["steps_done"] >= steps and old["status"] == "finished":
+            unchanged = old["status"] == "stopped" and not record.limits_changed(old, new)
+            complete = old["status"] == "finished" and old["steps_done"] >= steps
+            if unchanged or complete:
                 return _result(directory, old, old["steps_done"])
             new.update({key: old[key] for key in ("steps_done", "time_ps", "ms_per_step")})
-        journey = Journey(simulation, watch, directory, new, limits.allow_broken, guard)
+        loop = RunLoop(simulation, integrity, directory, new, limits.allow_broken, monitor)
         if old is not None and (directory / CHECKPOINT).exists():
-            journey.resume()
+            loop.resume()
         else:
-            journey.begin(start, initial)
-        begun = journey.step
-        return _result(directory, journey.go(steps, progress), begun)
+            loop.begin(start, initial)
+        resumed_from = loop.step
+        return _result(directory, loop.run(steps, progress), resumed_from)
 
 
 def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:
@@ -271,7 +272,7 @@ def _species(topology: app.Topology, species: Sequence[str] | None, start: Float
     return tuple(atom.element.symbol for atom in atoms)
 
 
-def _listed(topology: app.Topology, species: Sequence[str]) -> list[str]:
+def _recorded_species(topology: app.Topology, species: Sequence[str]) -> list[str]:
     """All species where they are not the elements of `topology.pdb`, else the distinct ones only."""
     elements = [None if atom.element is None else atom.element.symbol for atom in topology.atoms()]
     return sorted(set(species)) if list(species) == elements else list(species)
@@ -296,27 +297,27 @@ def _velocities(
 ) -> tuple[FloatArray, float | None]:
     """Initial velocities, and the temperature of the run, which is None for damped descent."""
     target = integrator.getTemperature()
-    begin = target if temperature is None else bare(temperature, unit.kelvin, "temperature")
+    initial = target if temperature is None else bare(temperature, unit.kelvin, "temperature")
     if velocities is not None:
         given = _array(velocities, unit.nanometer / unit.picosecond, "velocities", len(masses))
         kinetic = 0.5 * float(masses @ (given**2).sum(axis=1))
         return given, target or (None if integrator.ensemble == "descent" else 2 * kinetic / (dof * BOLTZMANN))
-    if begin is None:
+    if initial is None:
         if integrator.ensemble != "descent":
             raise DualityError(
                 f"{type(integrator).__name__} has no heat bath: give the temperature of the initial velocities, or "
                 "the velocities themselves"
             )
         return np.zeros((len(masses), 3)), None
-    if begin < 0:
-        raise DualityError(f"temperature: expected at least 0 K, got {begin}")
-    return thermal_velocities(masses, begin, seed), begin if target is None else target
+    if initial < 0:
+        raise DualityError(f"temperature: expected at least 0 K, got {initial}")
+    return thermal_velocities(masses, initial, seed), initial if target is None else target
 
 
-def _sow(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
-    for source in (integrator, *system.getForces()):
-        if hasattr(source, "setRandomNumberSeed"):
-            source.setRandomNumberSeed(seed)
+def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
+    for part in (integrator, *system.getForces()):
+        if hasattr(part, "setRandomNumberSeed"):
+            part.setRandomNumberSeed(seed)
 
 
 def _simulation(
@@ -349,20 +350,20 @@ def _simulation(
         raise DualityError(f"{platform} cannot run this system: {error}") from error
 
 
-def _native(simulation: app.Simulation) -> str:
+def _platform_precision(simulation: app.Simulation) -> str:
     platform = simulation.context.getPlatform()
     if "Precision" in platform.getPropertyNames():
         return str(platform.getPropertyValue(simulation.context, "Precision"))
     return _NATIVE_PRECISION.get(platform.getName(), "unknown")
 
 
-def _result(directory: Path, ended: Mapping[str, Any], begun: int) -> RunResult:
+def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
     return RunResult(
         directory,
-        ended["status"],
-        ended["reason"],
-        ended["steps_done"],
-        min(begun, ended["steps_done"]),
-        ended["ms_per_step"],
-        ended.get("alarms", 0),
+        settings["status"],
+        settings["reason"],
+        settings["steps_done"],
+        min(resumed_from, settings["steps_done"]),
+        settings["ms_per_step"],
+        settings.get("alarms", 0),
     )

@@ -1,4 +1,4 @@
-"""Where a run starts: structures from files and reference data, supercells, velocities."""
+"""Start structures of runs, from files and from reference data, and initial velocities."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.cells import openmm_form
+from openmm_duality.geometry.cells import openmm_form, supercell
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM, BOLTZMANN
 
 
 @dataclass(frozen=True)
 class Start:
-    """A structure to start from.
+    """A start structure.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class Start:
             raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
 
     def repeated(self, n: Sequence[int]) -> Start:
-        """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the cell as it stands here."""
+        """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the present cell."""
         return Start(*supercell(self.positions, self.species, self.cell, n)).for_openmm()
 
     def for_openmm(self) -> Start:
-        """The same structure, rotated and with the cell vectors that OpenMM wants (`boxes.openmm_form`)."""
+        """The same structure, rotated and with the cell vectors that OpenMM wants (`geometry.openmm_form`)."""
         if self.cell is None:
             return self
         cell, rotation = openmm_form(self.cell)
@@ -89,42 +89,6 @@ def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
         raise
     except Exception as error:  # whatever the library raises means that the file is not what its name says
         raise DualityError(f"start: cannot read {path}: {error}; is it a whole {path.suffix} file?") from error
-
-
-def supercell(
-    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, n: Sequence[int]
-) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
-    """Copies of a periodic cell side by side; one copy's atoms follow the other's, molecules stay as they are.
-
-    Parameters
-    ----------
-    positions : array, shape (N, 3)
-        In nm.
-    species : sequence of str, length N
-        The species of every atom.
-    cell : array, shape (3, 3)
-        In nm.
-    n : three ints
-        Number of copies along a, b and c.
-
-    Returns
-    -------
-    tuple
-        Positions, species and cell of the supercell.
-
-    Raises
-    ------
-    DualityError
-        If there is no cell, or `n` is not three numbers above zero.
-    """
-    if cell is None:
-        raise DualityError("supercell: the structure has no cell, so it cannot be repeated; give one that is periodic")
-    counts = np.asarray(n)
-    if counts.shape != (3,) or not np.issubdtype(counts.dtype, np.integer) or counts.min() < 1:
-        raise DualityError(f"supercell: expected three whole numbers of at least 1, got {n!r}")
-    shifts = np.stack(np.meshgrid(*[np.arange(k) for k in counts], indexing="ij"), axis=-1).reshape(-1, 3) @ cell
-    copies = (shifts[:, None, :] + positions[None, :, :]).reshape(-1, 3)
-    return copies, tuple(species) * len(shifts), counts[:, None] * cell
 
 
 def thermal_velocities(masses: FloatArray, temperature: float, seed: int) -> FloatArray:

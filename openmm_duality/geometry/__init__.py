@@ -1,7 +1,7 @@
 """Cells, pairs within a distance, molecules as connected components: arrays only, no frames."""
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, volume, widths
+from openmm_duality.geometry.cells import check_cutoff, minimum_image, openmm_form, supercell, volume, widths
 from openmm_duality.geometry.molecules import (
     BondLengths,
     bonded_pairs,
@@ -29,6 +29,7 @@ __all__ = [
     "openmm_form",
     "pair_vectors_within",
     "pairs_within",
+    "supercell",
     "volume",
     "widths",
 ]

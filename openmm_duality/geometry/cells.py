@@ -1,4 +1,4 @@
-"""Periodic cells: widths, volume, the minimum image, the check of a cell, and the form that OpenMM accepts.
+"""Periodic cells: widths, volume, the minimum image, the check of a cell, supercells and the form that OpenMM accepts.
 
 A cell is an array of shape (3, 3), its rows the vectors a, b, c in nm; no order and no orientation is assumed, but for
 OpenMM's form: a along x, b in the xy plane, and reduced, which means that a_x ≥ 2|b_x|, a_x ≥ 2|c_x| and b_y ≥ 2|c_y|,
@@ -6,6 +6,8 @@ with a_x, b_y and c_z above zero.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from openmm import unit
@@ -99,6 +101,42 @@ def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
             f"the cell is {width:.6g} nm wide, less than twice the cutoff ({cutoff:.6g} nm), so that an atom meets "
             f"two images of one neighbour; take a cutoff of at most {0.5 * width:.6g} nm, or a larger cell"
         )
+
+
+def supercell(
+    positions: FloatArray, species: Sequence[str], cell: FloatArray | None, n: Sequence[int]
+) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+    """Copies of a periodic cell side by side; the atoms of one copy follow those of the other in the same order.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        In nm.
+    species : sequence of str, length N
+        The species of every atom.
+    cell : array, shape (3, 3)
+        In nm.
+    n : three ints
+        Number of copies along a, b and c.
+
+    Returns
+    -------
+    tuple
+        Positions, species and cell of the supercell.
+
+    Raises
+    ------
+    DualityError
+        If there is no cell, or `n` is not three numbers above zero.
+    """
+    if cell is None:
+        raise DualityError("supercell: the structure has no cell, so it cannot be repeated; give one that is periodic")
+    counts = np.asarray(n)
+    if counts.shape != (3,) or not np.issubdtype(counts.dtype, np.integer) or counts.min() < 1:
+        raise DualityError(f"supercell: expected three whole numbers of at least 1, got {n!r}")
+    shifts = np.stack(np.meshgrid(*[np.arange(k) for k in counts], indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    copies = (shifts[:, None, :] + positions[None, :, :]).reshape(-1, 3)
+    return copies, tuple(species) * len(shifts), counts[:, None] * cell
 
 
 def has_openmm_form(cell: FloatArray) -> bool:

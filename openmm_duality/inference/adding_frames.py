@@ -76,7 +76,7 @@ def add_frames(
                 "frames"
             )
     design, stored = Design.of(losses, len(zeros)), losses.equations
-    settings = replace(Settings.of(**losses.metadata["settings"]), members=0)
+    settings = replace(Settings.of(losses.metadata["settings"]), members=0)
     new = accumulate(sets, losses.species, design, settings, zeros, progress)
     solutions, members, equations = [], [], dict(stored)
     deviations = committee_deviations(losses, design.layout)

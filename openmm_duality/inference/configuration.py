@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import yaml
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings, number, whole, word
+from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
-from openmm_duality.units import bare
+from openmm_duality.schema import build, convert_keys, integer, key, load_yaml, one_of, quantity, text, to_plain
 
 TARGETS = ("auto", "forces", "accelerations")
 
@@ -44,23 +43,18 @@ class DataConfig:
         ``forces``, ``accelerations`` (forces that are there are not read), or ``auto``: forces where there are any.
     """
 
-    path: str
-    name: str = ""
-    weight: float = 1.0
-    every: int = 1
-    test_fraction: float = 0.2
-    gap: float = 0.5
-    targets: str = "auto"
+    path: str = field(metadata=key(text))
+    name: str = field(metadata=key(text), default="")
+    weight: float = field(metadata=key(quantity()), default=1.0)
+    every: int = field(metadata=key(integer(1)), default=1)
+    test_fraction: float = field(metadata=key(quantity(zero=True)), default=0.2)
+    gap: float = field(metadata=key(quantity(unit.picosecond, zero=True)), default=0.5)
+    targets: str = field(metadata=key(one_of(*TARGETS)), default="auto")
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", Path(self.path).name)
-        if not 0.0 < self.weight < math.inf:
-            raise DualityError(f"data {self.name}: the weight must be positive and finite, got {self.weight}")
-        if self.every < 1:
-            raise DualityError(f"data {self.name}: every must be at least 1, got {self.every}")
-        if self.targets not in TARGETS:
-            raise DualityError(f"data {self.name}: targets must be {' or '.join(TARGETS)}, got {self.targets!r}")
+            object.__setattr__(self, "name", Path(text(self.path, "path")).name)
+        convert_keys(self)
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ class InferenceConfig:
         DualityError
             If a choice is not a setting, its value is out of range, or a prior model has it.
         """
-        settings = Settings.of(**choices)
+        settings = Settings.of(choices)
         taken = [name for name in choices if name not in DELTA_CHOICES]
         if prior is not None and taken:
             raise DualityError(
@@ -124,17 +118,16 @@ class InferenceConfig:
         DualityError
             If it cannot be read, a key is unknown or a value out of range.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DualityError(f"{path}: cannot be read as YAML ({_complaint(error)})") from None
+        content = load_yaml(path)
         if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
             raise DualityError(f"{path}: expected a key 'data' with a list of data sets, and settings such as 'form'")
         choices = {str(key): value for key, value in content.items()}
         entries = choices.pop("data")
         try:
-            named = word(choices.pop("prior"), "prior") if "prior" in choices else None
-            found = tuple(_data(entry) for entry in entries)
+            named = text(choices.pop("prior"), "prior") if "prior" in choices else None
+            found = tuple(
+                DataConfig(entry) if isinstance(entry, str) else build(DataConfig, entry, "data") for entry in entries
+            )
             return cls.of(found, choices, Path(path).parent, named if prior is None else prior)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
@@ -169,7 +162,7 @@ class InferenceConfig:
             Where the configuration is written; relative paths of the data are made relative to it. By default they
             stay as they were.
         """
-        entries = [asdict(entry) for entry in self.data]
+        entries = [to_plain(entry) for entry in self.data]
         for entry in entries:
             entry["path"] = self._relative(entry["path"], folder)
         prior = {} if self.prior is None else {"prior": self._relative(self.prior, folder)}
@@ -177,32 +170,3 @@ class InferenceConfig:
 
     def _relative(self, path: str, folder: str | Path | None) -> str:
         return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)
-
-
-def _complaint(error: Exception) -> str:
-    """In one line; what YAML itself says quotes the file over several."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None or problem is None:
-        return " ".join(str(error).split())
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-
-
-def _data(entry: Any) -> DataConfig:
-    if isinstance(entry, str):
-        return DataConfig(entry)
-    known = [f.name for f in fields(DataConfig)]
-    if not isinstance(entry, Mapping) or "path" not in entry:
-        raise DualityError(f"every data set needs a 'path'; got {entry!r}")
-    unknown = sorted(str(key) for key in set(entry) - set(known))
-    if unknown:
-        raise DualityError(f"unknown key {', '.join(unknown)} of a data set; the keys are {', '.join(known)}")
-    species_index: dict[str, Callable[[Any, str], Any]] = {
-        "path": word,
-        "name": word,
-        "weight": number,
-        "every": whole,
-        "test_fraction": number,
-        "targets": word,
-        "gap": lambda value, name: bare(value, unit.picosecond, name),
-    }
-    return DataConfig(**{key: species_index[key](value, key) for key, value in entry.items()})

@@ -65,7 +65,7 @@ def fit_delta(
         cannot be used.
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
-    settings = Settings.of(ridge=ridge, curvature=curvature, blocks=blocks, large_force=large_force, members=0)
+    settings = Settings(ridge=ridge, curvature=curvature, blocks=blocks, large_force=large_force, members=0)
     held_out = measurable(test)
     inference = Inference.of(as_sets(data), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.molecules import molecular_forces
@@ -115,13 +114,8 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     if not number:
         raise DualityError("the data hold no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
-    bar = tqdm(total=len(chosen), desc="evaluating", unit="frame", disable=None if progress else True, leave=False)
-    with bar:
-        found = []
-        for measurement in measure(frames, dict.fromkeys(chosen.tolist(), (losses,))):
-            found.append(measurement)
-            bar.update()
-    return error_table(losses, frames, found)
+    title = "evaluating" if progress else ""
+    return error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
 
 
 def error_table(losses: AgentLosses, frames: Frames, measurements: Sequence[Measurement], model: int = 0) -> ErrorTable:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
@@ -63,7 +61,7 @@ def infer(
     DualityError
         If the data cannot be used, a choice is unknown, or the cutoff is too long for a cell.
     """
-    chosen = settings if settings is not None else Settings.of(**choices)
+    chosen = settings if settings is not None else Settings.of(choices)
     test_sets = measurable(test)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     losses = with_stable_core(inference, [preferred[0] for preferred in inference.preferences])
@@ -111,13 +109,13 @@ def completed(
         for name, frames in ((s.name, s.frames) for s in inference.sets):
             count = count_samples(frames)
             numbers = described_samples(count, frames.n_atoms, n_sets) if domain_wanted else ()
-            found = _measured(frames, compared, {}, frozenset(map(int, numbers)), name, progress)
+            found = _measured(frames, compared, {}, frozenset(map(int, numbers)), f"errors, {name}" if progress else "")
             _add_errors(errors, "train", name, frames, compared, found)
             descriptions += [Description.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
             numbers = calibrated_samples(count_samples(frames), _CALIBRATION_FRAMES)
             members = {int(number): losses.members() for number in numbers}
-            found = _measured(frames, compared, members, frozenset(), name, progress)
+            found = _measured(frames, compared, members, frozenset(), f"errors, {name}" if progress else "")
             _add_errors(errors, "test", name, frames, compared, found)
             for m in found:
                 if losses.committee is not None and m.number in members:
@@ -152,25 +150,19 @@ def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
     return {name: frames for name, frames in groups.items() if has_target(frames)}
 
 
+def _error_samples(frames: Frames) -> list[int]:
+    """The samples of a set of frames that its error table is made of."""
+    count = count_samples(frames)
+    return list(map(int, evenly_spaced(count, min(_ERROR_FRAMES, count))))
+
+
 def _measured(
-    frames: Frames,
-    models: Models,
-    more: Mapping[int, Models],
-    described: frozenset[int],
-    name: str,
-    progress: bool,
+    frames: Frames, models: Models, more: Mapping[int, Models], described: frozenset[int], title: str
 ) -> list[Measurement]:
     """Measurements at the samples for error tables, and at those that are described or have more models."""
-    count = count_samples(frames)
-    numbers = {*evenly_spaced(count, min(_ERROR_FRAMES, count)).tolist(), *more, *described}
+    numbers = {*_error_samples(frames), *more, *described}
     wanted = {number: (*models, *more.get(number, ())) for number in sorted(numbers)}
-    found = []
-    bar = tqdm(total=len(wanted), desc=f"errors, {name}", unit="frame", disable=None if progress else True, leave=False)
-    with bar:
-        for measurement in measure(frames, wanted, described):
-            found.append(measurement)
-            bar.update()
-    return found
+    return measure(frames, wanted, described, title=title)
 
 
 def _add_errors(
@@ -182,8 +174,7 @@ def _add_errors(
     measurements: Sequence[Measurement],
 ) -> None:
     """Add the error tables of every model in a set of frames, of the samples for error tables alone."""
-    count = count_samples(frames)
-    numbers = frozenset(evenly_spaced(count, min(_ERROR_FRAMES, count)).tolist())
+    numbers = frozenset(_error_samples(frames))
     chosen = [m for m in measurements if m.number in numbers]
     for k, (tables, model) in enumerate(zip(errors, models, strict=True)):
         tables[part][name] = error_table(model, frames, chosen, k).to_dict()

@@ -1,9 +1,9 @@
-"""The guard of a run: whether its configurations are still ones that the model knows.
+"""The monitor of a run: whether its configurations are inside the training distribution of the model.
 
-Four questions are asked of every configuration. Does a distance occur that the data never held? Are the invariants of
-an agent far from those in the data? Is the mean loss of a species, or of all agents, one that the data do not reach?
-Does the committee disagree more than it should? The first three are there because a committee can agree where none of
-its members knows anything.
+Four tests are made of every configuration. Does a distance occur that the training data do not hold? Are the invariants
+of an agent far from those in the data? Is the mean loss of a species, or of all agents, outside the range of the data?
+Does the committee disagree more than it should? The first three are needed because a committee can agree where none of
+its members has data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_duality.dynamics.monitoring import ACTIONS, Sighting
+from openmm_duality.dynamics.monitoring import ACTIONS, Reading
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.contractions import environment_descriptors
@@ -23,8 +23,8 @@ from openmm_duality.lowering.fused.study import FusedStudy, Study
 from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
 
 
-class Guard:
-    """Looks at a run every so many steps, beside whatever platform it runs on.
+class Monitor:
+    """Checks a run at regular intervals, on the CPU, whatever platform the run is on.
 
     Parameters
     ----------
@@ -33,19 +33,19 @@ class Guard:
     species : sequence of str, length N
         Of the atoms of the run.
     action : str
-        What an alarm does: ``warn`` (a row in ``alarms.csv``), ``stop`` (the run too, with the frame saved), or
+        Effect of an alarm: ``warn`` (a row in ``alarms.csv``), ``stop`` (the run too, with the frame saved), or
         ``collect`` (the frame goes to ``collected.xyz``, at most one every 50 fs).
     interval : int
-        Steps between looks.
+        Steps between checks.
     per_atom : bool
-        Whether the run writes the uncertainty of every atom at every look, to ``uncertainty.csv``.
+        Whether the run writes the uncertainty of every atom at every check, to ``uncertainty.csv``.
     threads : int, optional
         As for `FusedLosses`.
 
     Raises
     ------
     DualityError
-        If the model has neither, a species is unknown to it, or a choice is out of range.
+        If the model has neither, a species is unknown to it, or an argument is out of range.
     """
 
     def __init__(
@@ -59,13 +59,14 @@ class Guard:
     ) -> None:
         if losses.domain is None and losses.committee is None:
             raise DualityError(
-                "the model knows neither its domain nor its uncertainty, so nothing can be guarded: it was inferred "
-                "from too few frames, or is older than both; infer it from at least ten, or run without a guard"
+                "the model has neither a training domain nor a committee, so there is nothing to monitor by: it was "
+                "inferred from too few frames, or is older than both; infer it from at least ten, or run without a "
+                "monitor"
             )
         if action not in ACTIONS:
-            raise DualityError(f"guard: expected {', '.join(ACTIONS)}, got {action!r}")
+            raise DualityError(f"monitor: expected {', '.join(ACTIONS)}, got {action!r}")
         if interval < 1:
-            raise DualityError(f"guard: expected at least one step between looks, got {interval}")
+            raise DualityError(f"monitor: expected at least one step between checks, got {interval}")
         if per_atom and losses.committee is None:
             raise DualityError("the model has no committee, so there is no uncertainty to write for every atom")
         self.losses, self.action, self.interval, self.per_atom = losses, action, interval, per_atom
@@ -73,11 +74,11 @@ class Guard:
         self._study = FusedStudy(losses, species, threads=threads)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that was chosen, for the record of the run."""
+        """All settings, for the record of the run."""
         return {"action": self.action, "interval": self.interval, "per_atom": self.per_atom}
 
-    def look(self, positions: FloatArray, cell: FloatArray | None) -> Sighting:
-        """At positions (N, 3) and cell (3, 3) in nm.
+    def check(self, positions: FloatArray, cell: FloatArray | None) -> Reading:
+        """Check positions (N, 3) and cell (3, 3) in nm.
 
         Raises
         ------
@@ -85,41 +86,43 @@ class Guard:
             If a position is not a finite number, or the cell is too small for the cutoff.
         """
         study = self._study(positions, cell)
-        alarms = self._unfamiliar(self.losses.domain, study) if self.losses.domain is not None else []
+        alarms = self._outside(self.losses.domain, study) if self.losses.domain is not None else []
         committee, sigma = self.losses.committee, None
         if committee is not None:
             sigma = committee.uncertainty(study.forces, self._species_index)
-            share = sigma / committee.limit[self._species_index]
-            i = int(share.argmax())
-            if not np.isfinite(share[i]):
-                alarms.append(f"the force on {self._named(i)} is no finite number")
-            elif share[i] > 1.0:
+            ratio = sigma / committee.limit[self._species_index]
+            i = int(ratio.argmax())
+            if not np.isfinite(ratio[i]):
+                alarms.append(f"{self._named(i)}: predicted force error is not a finite number")
+            elif ratio[i] > 1.0:
                 alarms.append(
-                    f"the force on {self._named(i)} is uncertain by {sigma[i] / MEV_PER_ANGSTROM:.0f} meV/Å, "
-                    f"{share[i]:.2f} times what the data let expect"
+                    f"{self._named(i)}: predicted force error of {sigma[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the "
+                    f"limit ({ratio[i]:.2f} × limit)"
                 )
-        return Sighting(sigma, tuple(alarms))
+        return Reading(sigma, tuple(alarms))
 
-    def _unfamiliar(self, domain: Domain, study: Study) -> list[str]:
-        """What the data did not hold."""
+    def _outside(self, domain: Domain, study: Study) -> list[str]:
+        """Distances, local environments and mean losses outside the training distribution."""
         phi = environment_descriptors(study.moments, self.losses.basis.size)
         found = domain.distances(phi, study.visited >= 0, study.losses, self._species_index)
         names, alarms = self.losses.species, []
         for a, b in np.argwhere(found.unseen.any(axis=-1)):
-            if a <= b:  # every pair of atoms is there from both sides
+            if a <= b:  # every pair of atoms occurs twice
                 k = int(np.flatnonzero(found.unseen[a, b])[0])
                 length = (k + 0.5) * self.losses.grid.spacing / ANGSTROM
-                who = self._named(int(study.visited[a, b, k]))
-                alarms.append(f"{names[a]}–{names[b]} at {length:.2f} Å ({who}), which the data never held")
+                atom = self._named(int(study.visited[a, b, k]))
+                alarms.append(
+                    f"{names[a]}–{names[b]} at {length:.2f} Å ({atom}): no such distance in the training data"
+                )
         i = int(found.environments.argmax())
         if not found.environments[i] <= 1.0:
             alarms.append(
                 f"{self._named(i)}: local environment outside the training distribution "
                 f"({found.environments[i]:.2f} × limit)"
             )
-        for whose, away in zip((*names, "all agents"), found.losses, strict=True):
-            if not away <= 1.0:
-                alarms.append(f"the mean loss of {whose} is {away:.2f} times the known distance from the data's")
+        for which, ratio in zip((*names, "all agents"), found.losses, strict=True):
+            if not ratio <= 1.0:
+                alarms.append(f"mean loss of {which} outside the training distribution ({ratio:.2f} × limit)")
         return alarms
 
     def _named(self, i: int) -> str:

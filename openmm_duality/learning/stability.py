@@ -1,7 +1,8 @@
-"""Stability as a property that is measured: short runs that a trustworthy model survives with every molecule whole.
+"""Stability of a model, measured in short runs that a trustworthy one completes with every molecule whole.
 
 A low force error proves nothing: a model at 38 meV/Å once broke its molecules after 3 ps while its temperature and g(r)
-still looked right. So it is run warm, hot, shaken, squeezed and alone, under the watch over distances and molecules.
+were still right. So it is run at and above its temperature, with atoms displaced, compressed and without a heat bath,
+with the checks of distances and molecules.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import default_backend
 from openmm_duality.units import BOLTZMANN
 
-HOTTER = 1.2
+HOT = 1.2  # times the temperature
 DISPLACEMENT = 0.01  # nm, of every atom in a random direction
-SHORTER = 0.97  # of every edge of the cell
+COMPRESSION = 0.97  # of every edge of the cell
 FRICTION = 10.0  # /ps
 TIMESTEP = 0.5e-3  # ps
-SHAKEN = "every atom displaced by 0.1 Å"
+DISPLACED = "every atom displaced by 0.1 Å"
 _RUNAWAY = 6.0  # times the temperature
 
 
 @dataclass(frozen=True)
 class Check:
-    """How one of the short runs ended.
+    """Outcome of one of the short runs.
 
     Parameters
     ----------
     name : str
     passed : bool or None
-        None where it could not be run.
+        None where the run could not be made.
     time : float
-        How far it got, in ps.
+        Length of the run, in ps.
     reason : str
-        Why it stopped or could not be run; empty if it passed.
+        Why it stopped or could not be made; empty if it passed.
     """
 
     name: str
@@ -74,8 +75,8 @@ class Check:
         return cls(content["name"], content["passed"], content["time_ps"], content["reason"])
 
     def __str__(self) -> str:
-        word = {True: "passed", False: "failed", None: "not run"}[self.passed]
-        return f"{self.name:<34} {word:<8} {self.time:6.2f} ps  {self.reason}".rstrip()
+        outcome = {True: "passed", False: "failed", None: "not run"}[self.passed]
+        return f"{self.name:<34} {outcome:<8} {self.time:6.2f} ps  {self.reason}".rstrip()
 
 
 def check_stability(
@@ -88,7 +89,7 @@ def check_stability(
     seed: int = 1,
     progress: bool = False,
 ) -> list[Check]:
-    """Run a model through five short runs of 0.5 fs steps from one structure.
+    """Check a model by five short runs of 0.5 fs steps from one structure.
 
     Langevin dynamics at the temperature and at 1.2 times it; from a start with every atom displaced by 0.1 Å in a
     random direction (bonds may swing beyond their usual length at first, and must be whole in the last quarter); in a
@@ -98,7 +99,7 @@ def check_stability(
     ----------
     losses : AgentLosses
     start : Start
-        A structure of the liquid that the model is for.
+        A structure of the system that the model is for.
     temperature : openmm.unit.Quantity or float
         In K.
     time : openmm.unit.Quantity or float
@@ -108,7 +109,7 @@ def check_stability(
     seed : int
         Of velocities, heat bath and displacements.
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
     """
     kelvin, duration = positive(temperature, unit.kelvin, "temperature"), positive(time, unit.picosecond, "time")
     steps = max(1, round(duration / TIMESTEP))
@@ -117,9 +118,9 @@ def check_stability(
         for name, begin, integrator in _runs(losses, start, kelvin, seed):
             topology = create_topology(begin.species, None, begin.cell)
             directory = Path(folder) / str(len(checks))
-            shaken = name == SHAKEN
-            hottest = _RUNAWAY * kelvin + (_released(losses, start, begin) if shaken else 0.0)
-            limits = replace(Limits.of(losses, allow_broken=shaken), max_temperature=hottest)
+            moved = name == DISPLACED
+            hottest = _RUNAWAY * kelvin + (_added_temperature(losses, start, begin) if moved else 0.0)
+            limits = replace(Limits.of(losses, allow_broken=moved), max_temperature=hottest)
             try:
                 result = simulate(
                     create_system(losses, topology, backend=default_backend(platform)),
@@ -141,20 +142,20 @@ def check_stability(
                 continue
             # the folder with the last good state goes away with this function
             reason = result.reason.partition(" (last good state")[0]
-            if shaken and result.status == "finished" and _left_late(directory):
+            if moved and result.status == "finished" and _broken_at_end(directory):
                 reason = "molecules were broken in the last quarter of the run"
             checks.append(Check(name, not reason, result.steps_done * TIMESTEP, reason))
     return checks
 
 
-def _released(losses: AgentLosses, start: Start, shaken: Start) -> float:
-    """Temperature in K that the potential energy put in by shaking has when all of it is kinetic."""
-    before, after = (evaluate_agents(losses, s.positions, s.species, s.cell).energy for s in (start, shaken))
+def _added_temperature(losses: AgentLosses, start: Start, moved: Start) -> float:
+    """Rise in temperature, in K, when the potential energy added by displacing the atoms becomes kinetic."""
+    before, after = (evaluate_agents(losses, s.positions, s.species, s.cell).energy for s in (start, moved))
     return max(0.0, 2.0 * (after - before) / (3 * len(start.species) * BOLTZMANN))
 
 
-def _left_late(directory: Path) -> bool:
-    """Whether an atom was away from its molecule in the last quarter of the log."""
+def _broken_at_end(directory: Path) -> bool:
+    """Whether a molecule was broken in the last quarter of the log."""
     with open(directory / LOG) as file:
         left = [int(row["atoms_left_molecule"]) for row in csv.DictReader(file)]
     return any(left[3 * len(left) // 4 :])
@@ -163,14 +164,16 @@ def _left_late(directory: Path) -> bool:
 def _runs(
     losses: AgentLosses, start: Start, temperature: float, seed: int
 ) -> Iterator[tuple[str, Start, LearningIntegrator]]:
+    """Name, start and integrator of every short run."""
+
     def langevin(factor: float = 1.0) -> LangevinLearningIntegrator:
         return LangevinLearningIntegrator(factor * temperature, FRICTION, TIMESTEP)
 
     yield f"Langevin, {temperature:g} K", start, langevin()
-    yield f"Langevin, {HOTTER * temperature:g} K", start, langevin(HOTTER)
-    yield SHAKEN, displaced(start, DISPLACEMENT, seed), langevin()
+    yield f"Langevin, {HOT * temperature:g} K", start, langevin(HOT)
+    yield DISPLACED, displaced(start, DISPLACEMENT, seed), langevin()
     if start.cell is not None:
-        yield "cell edges 3 % shorter", squeezed(losses, start, SHORTER), langevin()
+        yield "cell edges 3 % shorter", compressed(losses, start, COMPRESSION), langevin()
     yield "NVE", start, VerletLearningIntegrator(TIMESTEP)
 
 
@@ -181,8 +184,8 @@ def displaced(start: Start, distance: float, seed: int) -> Start:
     return replace(start, positions=start.positions + distance * directions)
 
 
-def squeezed(losses: AgentLosses, start: Start, factor: float) -> Start:
-    """The cell's edges scaled by a factor: molecules are moved with it and keep their shape."""
+def compressed(losses: AgentLosses, start: Start, factor: float) -> Start:
+    """The cell with its edges scaled by a factor: molecules move with it and keep their shape."""
     assert start.cell is not None
     lengths = dict(losses.bond_lengths)
     bonds = bonded_pairs(start.positions, start.species, start.cell, lengths)

@@ -1,7 +1,7 @@
 """Regularisation chosen on held-out blocks of time among the models that pass the stability checks.
 
-The smallest error on frames that were seen in a simulation of the reference says nothing about where a model goes when
-it is on its own. So candidates are tried in order of preference, and the first that survives the short runs is taken.
+The smallest error on frames of a reference simulation says nothing about the configurations that a model reaches in its
+own dynamics. So candidates are tried in order of preference, and the first that passes the checks is taken.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
-STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges that are tried when all the usual ones fail
+STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
 
 
 def infer_stable(
@@ -37,11 +37,11 @@ def infer_stable(
     progress: bool = False,
     **choices: Any,
 ) -> AgentLosses:
-    """As `infer`, but only regularisations whose models pass `check_stability` are chosen from.
+    """Infer losses with the preferred regularisation whose model passes `check_stability`.
 
     Candidates are tried in the order that held-out blocks give them (`ranked`), then with stronger ridges. A
-    strength that the settings give is the only candidate. If no model passes, the preferred one is returned; so look at
-    ``losses.metadata["stability"]``.
+    strength that the settings give is the only candidate. If no model passes, the preferred one is returned:
+    ``losses.metadata["stability"]`` says which checks it failed.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def infer_stable(
         As for `infer`; or if none of the short runs can be made.
     """
     measured = measurable(test)
-    chosen = settings if settings is not None else Settings.of(**choices)
+    chosen = settings if settings is not None else Settings.of(choices)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
     preferred: tuple[AgentLosses, list[Check]] | None = None

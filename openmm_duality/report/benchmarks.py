@@ -12,15 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from openmm_duality.benchmark.cases import FLEXIBLE_PME
 from openmm_duality.benchmark.results import Costs, Row
-from openmm_duality.benchmark.subjects import FLEXIBLE_PME
-from openmm_duality.benchmark.table import figure as digits
+from openmm_duality.benchmark.table import three_digits
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.report.figures import MUTED, REFERENCE, RULE, RUN, house_style, png
 
-_WORDS = {
+_LABELS = {
     FLEXIBLE_PME: "flexible TIP3P, PME",
     "tip3p-flexible-rf": "flexible TIP3P, reaction field",
     "tip3p-rigid-pme": "rigid TIP3P, PME (2 fs)",
@@ -42,22 +42,22 @@ def benchmark_figures(costs: Costs) -> dict[str, Figure]:
     """
     drawn: dict[str, Figure] = {}
     timed = [row for row in costs.rows if row.ms_per_step is not None]
-    beside = [row for row in timed if row.backend == "cp2k"]
+    cp2k_rows = [row for row in timed if row.backend == "cp2k"]
     with house_style():
         for platform in dict.fromkeys(row.platform for row in timed if row.backend != "cp2k"):
             rows = [row for row in timed if row.platform == platform]
-            cpu = beside if platform == "CPU" else []
-            drawn[f"cost-{platform}"] = _against_size(platform, [*rows, *cpu])
+            on_cpu = cp2k_rows if platform == "CPU" else []
+            drawn[f"cost-{platform}"] = _against_size(platform, [*rows, *on_cpu])
             smallest = min(row.atoms for row in rows)
-            for atoms in sorted({smallest, *(row.atoms for row in cpu)}):
-                chosen = [row for row in (*rows, *cpu) if row.atoms == atoms and row.relative is not None]
+            for atoms in sorted({smallest, *(row.atoms for row in on_cpu)}):
+                chosen = [row for row in (*rows, *on_cpu) if row.atoms == atoms and row.relative is not None]
                 if chosen:
                     drawn[f"relative-{platform}-{atoms}"] = _relative(platform, chosen)
     return drawn
 
 
 def check_figures(directory: Path, overwrite: bool) -> None:
-    """Refuse a folder that is none, or holds figures of a benchmark that may not be replaced: before the work.
+    """Refuse a folder that is a file, or holds figures of a benchmark that may not be replaced.
 
     Raises
     ------
@@ -66,9 +66,9 @@ def check_figures(directory: Path, overwrite: bool) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise DualityError(f"{directory} is a file, and a folder is needed for the figures; choose another name")
-    there = [path for kind in ("cost-*.png", "relative-*.png") for path in sorted(directory.glob(kind))]
-    if there and not overwrite:
-        raise DualityError(f"{there[0]} exists already; choose another folder, or give --overwrite")
+    existing = [path for kind in ("cost-*.png", "relative-*.png") for path in sorted(directory.glob(kind))]
+    if existing and not overwrite:
+        raise DualityError(f"{existing[0]} exists already; choose another folder, or give --overwrite")
 
 
 def write_benchmark_figures(costs: Costs, directory: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -78,7 +78,7 @@ def write_benchmark_figures(costs: Costs, directory: str | Path, *, overwrite: b
     ----------
     costs : Costs
     directory : path
-        Made if it is missing.
+        Created if it is missing.
     overwrite : bool
         Whether earlier figures there may be replaced.
 
@@ -119,16 +119,16 @@ def cost_figure(points: Sequence[tuple[str, float, float, int]]) -> Figure:
         for label, error, cost, coefficients in ordered:
             axes.annotate(label, (cost, error), xytext=(8, 3), textcoords="offset points", color=RUN, fontweight="bold")
             axes.annotate(
-                f"{error:.0f} meV/Å, {digits(cost)} ms, {coefficients:,} coefficients",
+                f"{error:.0f} meV/Å, {three_digits(cost)} ms, {coefficients:,} coefficients",
                 (cost, error),
                 color=MUTED,
                 fontsize=7.5,
-                **_beside(8, -8),
+                **_offset(8, -8),
             )
         axes.set_xlim(0.7 * ordered[0][2], 4.5 * ordered[-1][2])
         errors = [point[1] for point in ordered]
         axes.set_ylim(0.7 * min(errors), 1.5 * max(errors))
-        _plain(axes)
+        _label_decades(axes)
         axes.grid(color=RULE, linewidth=0.6)
         axes.set_xlabel("cost of a step / ms")
         axes.set_ylabel("force RMSE / meV Å⁻¹")
@@ -144,20 +144,20 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
     for n, name in enumerate(dict.fromkeys(_label(row, rows) for row in rows)):
         chosen = sorted((row for row in rows if _label(row, rows) == name), key=lambda row: row.atoms)
         atoms, cost = [row.atoms for row in chosen], [float(row.ms_per_step or 0.0) for row in chosen]
-        colour, ours = _colour(chosen[0]), chosen[0].what.startswith("duality:")
+        colour, learned = _colour(chosen[0]), chosen[0].what.startswith("duality:")
         style: dict[str, Any] = {"color": colour, "marker": _MARKERS[n % len(_MARKERS)], "markersize": 4.5}
-        axes.plot(atoms, cost, linewidth=1.5 if ours else 1.0, zorder=3 if ours else 2, **style)
+        axes.plot(atoms, cost, linewidth=1.5 if learned else 1.0, zorder=3 if learned else 2, **style)
         if atoms[-1] == sizes[-1]:
             ends.append((atoms[-1], cost[-1], name, colour))
         else:
-            axes.annotate(name, (atoms[-1], cost[-1]), color=colour, fontsize=8, va="center", **_beside(8))
+            axes.annotate(name, (atoms[-1], cost[-1]), color=colour, fontsize=8, va="center", **_offset(8))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(0.75 * sizes[0], 1.3 * sizes[-1])
     if len(sizes) > 1:
-        _ideal(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
+        _linear_scaling(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
     low, high = axes.get_ylim()
-    places = _apart([np.log10(end[1]) for end in ends], 0.052 * np.log10(high / low))
+    places = _spread([np.log10(end[1]) for end in ends], 0.052 * np.log10(high / low))
     for place, (x, y, name, colour) in zip(places, ends, strict=True):
         axes.annotate(
             name,
@@ -187,12 +187,12 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _ideal(axes: Axes, sizes: FloatArray, cheapest: float) -> None:
-    """The slope of a cost in proportion to the number of atoms, below everything else."""
+def _linear_scaling(axes: Axes, sizes: FloatArray, cheapest: float) -> None:
+    """The slope of a cost in proportion to the number of atoms, drawn below all data."""
     ends = sizes[-1] * np.array([max(1 / 60, sizes[0] / sizes[-1]), 1.0])
     costs = 0.4 * cheapest * ends / sizes[-1]
     axes.plot(ends, costs, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
-    axes.annotate("in proportion to the atoms", (ends[0], costs[0]), color=MUTED, fontsize=7.5, **_beside(8, -4))
+    axes.annotate("in proportion to the atoms", (ends[0], costs[0]), color=MUTED, fontsize=7.5, **_offset(8, -4))
 
 
 def _relative(platform: str, rows: Sequence[Row]) -> Figure:
@@ -206,7 +206,7 @@ def _relative(platform: str, rows: Sequence[Row]) -> Figure:
     )
     for place, value in enumerate(values):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axes.annotate(digits(value), (value, place), va="center", bbox=box, **_beside(4))
+        axes.annotate(three_digits(value), (value, place), va="center", bbox=box, **_offset(4))
     axes.set_xscale("log")
     axes.set_xlim(base, 3 * max(values))
     axes.set_yticks(range(len(ordered)), [_label(row, rows) for row in ordered])
@@ -221,7 +221,7 @@ def _relative(platform: str, rows: Sequence[Row]) -> Figure:
 
 def _label(row: Row, rows: Iterable[Row]) -> str:
     if not row.what.startswith("duality:"):
-        return _WORDS.get(row.what, row.what)
+        return _LABELS.get(row.what, row.what)
     same = [other for other in rows if other.what == row.what]
     model = f" {row.model.removesuffix('.safetensors')}" if len({other.model for other in same}) > 1 else ""
     return f"{row.what.removeprefix('duality:')}{model}, {row.backend}"
@@ -233,25 +233,25 @@ def _colour(row: Row) -> str:
     return REFERENCE if row.what == FLEXIBLE_PME or row.backend == "cp2k" else MUTED
 
 
-def _apart(places: Sequence[float], least: float) -> list[float]:
-    """The same places, moved apart where two are closer than the least distance, the middle of a cluster kept."""
+def _spread(places: Sequence[float], minimum: float) -> list[float]:
+    """The same places, moved apart where two are closer than the minimum, the mean of a cluster unchanged."""
     found = np.array(places, dtype=np.float64)
     order = np.argsort(found, kind="stable")
     for _ in range(50 * len(found)):
         for below, above in pairwise(order):
-            push = 0.5 * max(0.0, least - (found[above] - found[below]))
+            push = 0.5 * max(0.0, minimum - (found[above] - found[below]))
             found[below] -= push
             found[above] += push
     return [float(place) for place in found]
 
 
-def _beside(right: float, up: float = 0.0) -> dict[str, Any]:
-    """Where a label stands, in points from what it names."""
+def _offset(right: float, up: float = 0.0) -> dict[str, Any]:
+    """Offset of a label in points from the point it names."""
     return {"xytext": (right, up), "textcoords": "offset points"}
 
 
-def _plain(axes: Axes) -> None:
-    """1, 2 and 5 of every decade written out on both logarithmic axes."""
+def _label_decades(axes: Axes) -> None:
+    """Label 1, 2 and 5 of every decade on both logarithmic axes."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

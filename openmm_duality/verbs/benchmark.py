@@ -32,11 +32,15 @@ from openmm_duality.verbs.structures import read_structure
     show_default=True,
     help="Seconds after which a row has no more repeats.",
 )
-@click.option("--tip3p/--no-tip3p", default=None, help="OpenMM's TIP3P beside it; where there is water by default.")
+@click.option("--tip3p/--no-tip3p", default=None, help="Time OpenMM's TIP3P too; by default where the start is water.")
 @click.option(
-    "--cp2k/--no-cp2k", default=None, help="CP2K's network beside it, up to 64 molecules; where CP2K is by default."
+    "--cp2k/--no-cp2k",
+    default=None,
+    help="Time CP2K's network too, up to 64 molecules; by default where CP2K is installed.",
 )
-@click.option("--dft", is_flag=True, help="CP2K's Born-Oppenheimer dynamics of 32 molecules too (PBE-D3; minutes).")
+@click.option(
+    "--dft", is_flag=True, help="Time CP2K's Born-Oppenheimer dynamics of 32 molecules too (PBE-D3; minutes)."
+)
 @click.option("-o", "--output", "directory", type=PATH, help="Folder for the figures.")
 @json_option
 @overwrite_option
@@ -59,10 +63,10 @@ def benchmark(
     """Measure the cost of a step of MODELS by size, platform and back end, with TIP3P and CP2K in the same run.
 
     Flexible models run with one integrator (Nosé-Hoover, 0.5 fs), rigid TIP3P at 2 fs. Every row is the median of
-    repeats that are made by turns, so that whatever else the machine does hits all rows alike. A row that cannot be
-    timed says why. Exit code 1 if no model could be.
+    interleaved repeats, so that other load on the machine slows all rows alike. A row that cannot be timed says why.
+    Exit code 1 if no model could be timed.
     """
-    from openmm_duality.benchmark import Beside, Effort, format_costs, measure_cost, read_sizes
+    from openmm_duality.benchmark import Baselines, Effort, format_costs, measure_cost, read_sizes
     from openmm_duality.report.benchmarks import check_figures, write_benchmark_figures
 
     check_outputs(overwrite, json_file)
@@ -76,7 +80,7 @@ def benchmark(
         precision=precision,
         start=None if start is None else read_structure(start, None, (1, 1, 1)),
         effort=Effort(repeats=repeats, budget=budget),
-        beside=Beside(tip3p, cp2k, dft),
+        baselines=Baselines(tip3p, cp2k, dft),
         progress=True,
     )
     click.echo(format_costs(costs))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+
+if TYPE_CHECKING:  # the parts of a verb are imported when it runs, so that --help is quick
+    from openmm_duality.inference.configuration import InferenceConfig
 
 
 @click.command()
@@ -150,8 +154,8 @@ def infer(
         sys.exit(1)
 
 
-def _lacking(losses: Any, members: int) -> list[str]:
-    """What the guard of a run will have to do without."""
+def _lacking(losses: duality.AgentLosses, members: int) -> list[str]:
+    """What the monitor of a run will be unable to check."""
     told = []
     if losses.committee is None and members:
         reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
@@ -168,8 +172,11 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise DualityError(f"{name}: expected whole numbers with commas between them, got {text!r}") from None
 
 
-def _corrected(resolved: Any, sets: Any, held_out: Any, check: bool) -> Any:
+def _corrected(
+    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, duality.Frames], check: bool
+) -> duality.AgentLosses:
     """The prior model corrected with the data, and checked where that was asked for."""
+    assert resolved.prior is not None
     losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
     if not check:
         return losses
@@ -177,7 +184,7 @@ def _corrected(resolved: Any, sets: Any, held_out: Any, check: bool) -> Any:
     return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
 
 
-def _described(delta: Any, test: Any) -> list[str]:
+def _described(delta: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
     """What a correction did to the errors, with error bars over which frames it was fitted to."""
     lines = ["Δ-learning (RMSE per component in meV/Å, ± one standard error over blocks of the frames)"]
     if delta["blocks"]:
@@ -198,7 +205,12 @@ def _described(delta: Any, test: Any) -> list[str]:
 
 
 def _learning_curve(
-    losses: Any, resolved: Any, sets: Any, held_out: Any, plot: Path, overwrite: bool
+    losses: duality.AgentLosses,
+    resolved: InferenceConfig,
+    sets: list[duality.DataSet],
+    held_out: dict[str, duality.Frames],
+    plot: Path,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Of the first data set's held-out frames."""
     from openmm_duality.report import learning_curve_figure

@@ -1,11 +1,11 @@
-"""Verbs about learning dynamics: simulate, export."""
+"""The verbs simulate and export."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import openmm as mm
@@ -15,7 +15,12 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, sha256
-from openmm_duality.verbs.structures import molecules_of, read_structure, structure_options
+from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
+
+if TYPE_CHECKING:
+    from openmm_duality.dynamics import LearningIntegrator
+    from openmm_duality.learning import Monitor
+    from openmm_duality.losses import AgentLosses
 
 
 @click.command()
@@ -35,7 +40,7 @@ from openmm_duality.verbs.structures import molecules_of, read_structure, struct
     "--friction",
     default="10/ps",
     show_default=True,
-    help="Collision frequency of the heat bath; under descent its inverse is the memory of the momentum.",
+    help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum.",
 )
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
 @click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
@@ -54,23 +59,23 @@ from openmm_duality.verbs.structures import molecules_of, read_structure, struct
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
 @click.option(
-    "--guard",
+    "--monitor",
     type=click.Choice(["warn", "stop", "collect", "off"]),
-    help="What to do where the model does not know its way: warn (alarms.csv; the default), stop, collect the frames "
-    "(collected.xyz) for the reference to label, or nothing.",
+    help="What to do where the run leaves the training distribution of the model: warn (alarms.csv; the default), "
+    "stop, collect the frames (collected.xyz) for the reference to label, or nothing.",
 )
-@click.option("--guard-interval", default="50 fs", show_default=True, help="Time between looks of the guard.")
+@click.option("--monitor-interval", default="50 fs", show_default=True, help="Time between checks of the monitor.")
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
-@click.option("--allow-broken", is_flag=True, help="Go on when a molecule breaks, or broke.")
+@click.option("--allow-broken", is_flag=True, help="Continue when a molecule breaks, or is broken.")
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
 def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
     """Run learning dynamics with MODEL in a folder: DCD, log, checkpoint.
 
-    The same command again resumes a killed run, or goes on with a longer --time. The run stops itself, with exit code
-    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules, and with --guard
-    stop also where the model does not know the surroundings. The log holds the mean and the largest predicted
-    uncertainty of forces.
+    The same command again resumes a killed run, or extends it to a longer --time. The run stops itself, with exit code
+    1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules, and with
+    --monitor stop also where it leaves the training distribution of the model. The log holds the mean and the largest
+    predicted error of forces.
     """
     from openmm_duality.dynamics.integrators import positive
     from openmm_duality.lowering.backends import default_backend
@@ -78,10 +83,11 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
     start = read_structure(options["start"], options["cell"], options["supercell"])
-    timestep, duration, report, between = (
-        positive(options[name], unit.picosecond, name) for name in ("timestep", "duration", "report", "guard_interval")
+    timestep, duration, report, interval = (
+        positive(options[name], unit.picosecond, name)
+        for name in ("timestep", "duration", "report", "monitor_interval")
     )
-    topology = duality.create_topology(start.species, molecules_of(losses, start), start.cell)
+    topology = topology_of(losses, start)
     backend = options["backend"] or default_backend(options["platform"])
     system = duality.create_system(losses, topology, backend=backend, precision=options["loss_precision"])
     result = duality.simulate(
@@ -98,7 +104,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         seed=options["seed"],
         species=start.species,
         limits=duality.Limits.of(losses, options["allow_broken"]),
-        guard=_guard(losses, start.species, options["guard"], round(between / timestep), options["uncertainty"]),
+        monitor=_monitor(losses, start.species, options["monitor"], round(interval / timestep), options["uncertainty"]),
         save_velocities=options["velocities"],
         metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
     )
@@ -114,35 +120,41 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         sys.exit(1)
 
 
-def _integrator(name: str, temperature: str, friction: str, timestep: float) -> mm.CustomIntegrator:
-    from openmm_duality.dynamics.integrators import positive
+def _integrator(name: str, temperature: str, friction: str, timestep: float) -> LearningIntegrator:
+    from openmm_duality.dynamics import integrators
 
-    rate = positive(friction, unit.picosecond**-1, "friction")
-    kelvin = positive(temperature, unit.kelvin, "temperature")
+    rate = integrators.positive(friction, unit.picosecond**-1, "friction")
+    kelvin = integrators.positive(temperature, unit.kelvin, "temperature")
     if name == "verlet":
-        return duality.VerletLearningIntegrator(timestep)
+        return integrators.VerletLearningIntegrator(timestep)
     if name == "descent":
-        return duality.DescentLearningIntegrator(timestep, 1.0 / rate)
+        return integrators.DescentLearningIntegrator(timestep, 1.0 / rate)
     if name == "langevin":
-        return duality.LangevinLearningIntegrator(kelvin, rate, timestep)
-    return duality.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+        return integrators.LangevinLearningIntegrator(kelvin, rate, timestep)
+    return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
 
 
-def _guard(losses: Any, species: Sequence[str], action: str | None, interval: int, per_atom: bool) -> Any:
-    """The guard of a run; none where there is nothing to guard with and nobody asked for one."""
-    nothing = losses.domain is None and losses.committee is None
-    if action == "off" or (action is None and nothing and not per_atom):
+def _monitor(
+    losses: AgentLosses, species: Sequence[str], action: str | None, interval: int, per_atom: bool
+) -> Monitor | None:
+    """The monitor of a run; none by default where the model has neither domain nor committee."""
+    from openmm_duality.learning import Monitor
+
+    impossible = losses.domain is None and losses.committee is None
+    if action == "off" or (action is None and impossible and not per_atom):
         if per_atom:
-            raise DualityError("--uncertainty is written by the guard; leave out --guard off")
-        if nothing and action is None:
-            click.echo("No guard: the model, inferred from few frames, knows neither its domain nor its uncertainty.")
+            raise DualityError("--uncertainty is written by the monitor; leave out --monitor off")
+        if impossible and action is None:
+            click.echo(
+                "No monitor: the model, inferred from few frames, has neither a training domain nor a committee."
+            )
         return None
-    return duality.Guard(losses, species, action or "warn", max(1, interval), per_atom)
+    return Monitor(losses, species, action or "warn", max(1, interval), per_atom)
 
 
-def _described(losses: Any) -> dict[str, Any]:
+def _described(losses: AgentLosses) -> dict[str, Any]:
     errors = losses.metadata.get("errors", {})
-    first = {kind: next(iter(tables.values())) for kind, tables in errors.items() if tables}
+    first = {part: next(iter(tables.values())) for part, tables in errors.items() if tables}
     return {"form": losses.form.name, "gradient": losses.gradient, "errors": first}
 
 
@@ -168,7 +180,7 @@ def export(
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = read_structure(start, cell, supercell)
-    topology = duality.create_topology(structure.species, molecules_of(losses, structure), structure.cell)
+    topology = topology_of(losses, structure)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
     duality.export_torchscript(
         losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite

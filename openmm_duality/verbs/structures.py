@@ -1,20 +1,24 @@
-"""Structures that verbs start from."""
+"""Start structures of the verbs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from openmm import unit
+from openmm import app, unit
 
 import openmm_duality as duality
 from openmm_duality.errors import DualityError
 
+if TYPE_CHECKING:
+    from openmm_duality.dynamics import Start
+    from openmm_duality.losses import AgentLosses
+
 
 def structure_options(command: Any) -> Any:
-    """Adds --cell A B C and --supercell A B C."""
+    """Add --cell A B C and --supercell A B C."""
     for option in (
         click.option(
             "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
@@ -25,13 +29,13 @@ def structure_options(command: Any) -> Any:
     return command
 
 
-def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Any:
+def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Start:
     """The structure of a file or of reference data, repeated.
 
     Raises
     ------
     DualityError
-        If it cannot be read, or has a cell of its own beside that of the command.
+        If it cannot be read, or has a cell of its own while the command gives one.
     """
     from openmm_duality.dynamics.integrators import positive
     from openmm_duality.dynamics.structures import Start, read_start
@@ -48,8 +52,9 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
     return start if copies == (1, 1, 1) else start.repeated(copies)
 
 
-def molecules_of(losses: Any, start: Any) -> Any:
-    """The molecules of a structure, by the bond lengths that a model has seen."""
+def topology_of(losses: AgentLosses, start: Start) -> app.Topology:
+    """The topology of a structure, with the molecules that the bond lengths of a model's training data give."""
     from openmm_duality.geometry.molecules import find_molecules
 
-    return find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+    molecules = find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+    return duality.create_topology(start.species, molecules, start.cell)

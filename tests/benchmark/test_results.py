@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from openmm_duality.benchmark import format_costs
+from openmm_duality.benchmark.cases import FLEXIBLE_PME
 from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.results import Row, with_ratios
-from openmm_duality.benchmark.subjects import FLEXIBLE_PME
-from openmm_duality.benchmark.table import figure
-from tests.benchmark.made import made_costs
+from openmm_duality.benchmark.table import three_digits
+from tests.benchmark.synthetic import synthetic_costs
 
 
 def test_rates_are_those_of_the_median_step():
@@ -28,7 +28,7 @@ def test_rates_are_those_of_the_median_step():
 
 
 def test_json_has_the_keys_that_scripts_rely_on():
-    content = json.loads(json.dumps(made_costs().to_dict(), allow_nan=False))
+    content = json.loads(json.dumps(synthetic_costs().to_dict(), allow_nan=False))
     assert {"machine", "rows"} == set(content)
     for row in content["rows"]:
         assert {"what", "platform", "backend", "atoms", "ms_per_step", "repeats"} <= set(row)
@@ -62,26 +62,26 @@ def test_the_machine_is_described_but_not_named():
 
 
 def test_the_table_has_every_row_and_every_error():
-    costs = made_costs()
+    costs = synthetic_costs()
     text = format_costs(costs)
     for row in costs.rows:
         assert row.name in text
         assert row.error in text
         if row.ms_per_step is not None:
-            assert figure(row.ms_per_step) in text
+            assert three_digits(row.ms_per_step) in text
     assert "duality:moment (fused), CPU, 64 molecules: 0.900 times the cost of flexible TIP3P with PME" in text
     assert "250 times faster than CP2K's NNP" in text
 
 
 @pytest.mark.parametrize(("load", "busy"), [(0.1, False), (3.0, True), (None, False)])
 def test_times_of_a_busy_machine_come_with_a_warning(load, busy):
-    costs = made_costs()
+    costs = synthetic_costs()
     assert ("was busy" in format_costs(replace(costs, machine={**costs.machine, "load": load}))) is busy
 
 
 @pytest.mark.parametrize("value", [1e-4, 0.0123456, 0.9999, 3.14159, 99.97, 123.4, 999.6, 1234.5, 98765.0, 2e7])
 def test_three_digits_are_what_is_shown(value):
-    shown = figure(value)
+    shown = three_digits(value)
     assert float(shown.replace(",", "")) == pytest.approx(value, rel=5.1e-3)
     assert len(shown.replace(",", "").replace(".", "").strip("0")) <= 3
-    assert figure(None) == "–"
+    assert three_digits(None) == "–"

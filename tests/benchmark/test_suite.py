@@ -1,4 +1,4 @@
-"""The benchmark as a whole: sizes, starts, what stands beside the models, and the command."""
+"""The benchmark as a whole: sizes, starts, the baselines, and the command."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from openmm_duality.benchmark import Beside, Effort, measure_cost, read_sizes
+from openmm_duality.benchmark import Baselines, Effort, measure_cost, read_sizes
 from openmm_duality.benchmark.suite import copies_along
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
-from tests.benchmark.made import gentle_losses
+from tests.benchmark.synthetic import weak_losses
 from tests.command import call, refused
 from tests.systems import random_positions
 
@@ -22,7 +22,7 @@ QUICK = Effort(repeats=2, warm_up=3, steps=5, seconds=0.01)
 def water(tmp_path_factory):
     """A model of H and O that fits 30 molecules."""
     path = tmp_path_factory.mktemp("model") / "water.safetensors"
-    gentle_losses().save(path)
+    weak_losses().save(path)
     return path
 
 
@@ -39,7 +39,7 @@ def test_something_other_than_water_is_timed_alone(tmp_path):
     cell = np.diag([1.3, 1.25, 1.4])
     start = Start(random_positions(20, cell, least=0.25), ("Ar",) * 20, cell)
     model = tmp_path / "argon.safetensors"
-    gentle_losses(("Ar",), shortest=0.2).save(model)
+    weak_losses(("Ar",), shortest=0.2).save(model)
     with pytest.warns(UserWarning, match="TIP3P and CP2K are left out"):
         costs = measure_cost(
             [model], sizes=[20, 40], platforms=["CPU"], backends=["torchscript"], start=start, effort=QUICK
@@ -53,7 +53,7 @@ def test_something_other_than_water_is_timed_alone(tmp_path):
     with pytest.raises(DualityError, match="species"):
         measure_cost([model], sizes=[64], effort=QUICK)
     with pytest.raises(DualityError, match="something else"):
-        measure_cost([model], sizes=[20], start=start, effort=QUICK, beside=Beside(tip3p=True))
+        measure_cost([model], sizes=[20], start=start, effort=QUICK, baselines=Baselines(tip3p=True))
 
 
 def test_wrong_requests_are_refused_before_anything_is_timed(water, tmp_path):
@@ -72,9 +72,9 @@ def test_wrong_requests_are_refused_before_anything_is_timed(water, tmp_path):
 
 def test_cp2k_that_was_asked_for_and_is_missing_is_an_error(water, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    for beside in (Beside(cp2k=True), Beside(dft=True)):
+    for baselines in (Baselines(cp2k=True), Baselines(dft=True)):
         with pytest.raises(DualityError, match="CP2K is not installed"):
-            measure_cost([water], sizes=[30], beside=beside)
+            measure_cost([water], sizes=[30], baselines=baselines)
 
 
 def test_the_command(water, tmp_path):
@@ -95,5 +95,5 @@ def test_the_command(water, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"cost-CPU.png", "relative-CPU-90.png"}
     assert "exists already" in refused("benchmark", water, *what, "-o", folder)
     wide = tmp_path / "wide.safetensors"
-    gentle_losses(cutoff=0.6).save(wide)
+    weak_losses(cutoff=0.6).save(wide)
     assert "not timed" in call("benchmark", wide, *what, "--no-tip3p", code=1)

@@ -9,8 +9,15 @@ import openmm as mm
 import pytest
 from openmm import unit
 
-from openmm_duality.benchmark.tip3p import as_water, tip3p_cutoff, tip3p_system, tip3p_topology
-from openmm_duality.benchmark.water import SPECIES, _relaxed, water_box
+from openmm_duality.benchmark.water import (
+    SPECIES,
+    _relaxed,
+    as_water,
+    tip3p_cutoff,
+    tip3p_system,
+    tip3p_topology,
+    water_box,
+)
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import volume
 from openmm_duality.geometry.molecules import find_molecules

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import openmm as mm
 
-from openmm_duality.dynamics.integrators import LangevinLearningIntegrator, LearningIntegrator
+from openmm_duality.dynamics.integrators import (
+    LangevinLearningIntegrator,
+    LearningIntegrator,
+    NoseHooverLearningIntegrator,
+)
 from openmm_duality.dynamics.integrity import Limits
-from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.dynamics.running import RunResult, simulate
 from tests.dynamics.systems import water
 

@@ -12,9 +12,9 @@ from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
     LearningIntegrator,
+    NoseHooverLearningIntegrator,
     VerletLearningIntegrator,
 )
-from openmm_duality.dynamics.nose_hoover import NoseHooverLearningIntegrator
 from openmm_duality.errors import DualityError
 from openmm_duality.units import BOLTZMANN
 from tests.dynamics.systems import (
@@ -365,7 +365,7 @@ def test_descent_reaches_a_minimum_and_never_climbs():
     assert relaxed == pytest.approx(potential_of(context), abs=1e-3)
 
 
-def test_descent_without_forgetting_is_newton_and_with_short_memory_plain_descent():
+def test_descent_is_newton_at_a_long_momentum_time_and_plain_descent_at_a_short_one():
     system, start = oscillators(4)
     ends = []
     for integrator in (DescentLearningIntegrator(2e-5, 1e6, 1.0), VerletLearningIntegrator(2e-5)):
@@ -374,12 +374,12 @@ def test_descent_without_forgetting_is_newton_and_with_short_memory_plain_descen
         ends.append(positions_of(context))
     np.testing.assert_allclose(ends[0], ends[1], atol=2e-5)
 
-    memory, steps, dt = 1e-4, 400, 1e-3
-    integrator = DescentLearningIntegrator(dt, memory, 1.0)
+    tau, steps, dt = 1e-4, 400, 1e-3
+    integrator = DescentLearningIntegrator(dt, tau, 1.0)
     context = make_context(system, integrator, start)
     integrator.step(steps)
     lengths = np.linalg.norm(np.diff(positions_of(context).reshape(-1, 2, 3), axis=1)[:, 0], axis=1)
-    rate = 2.0e4 * memory * (1 / 12.0 + 1 / 3.0)  # d(r − r0)/dt = −k γ/m… of both ends, γ = memory/M
+    rate = 2.0e4 * tau * (1 / 12.0 + 1 / 3.0)  # d(r − r0)/dt = −k γ/m… of both ends, γ = τ/M
     np.testing.assert_allclose((lengths - 0.12) / 0.005, (1 - rate * dt) ** steps, atol=1e-6)
 
 

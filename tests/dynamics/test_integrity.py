@@ -1,4 +1,4 @@
-"""The watch over a run, against distances from an independent library and molecules broken on purpose."""
+"""Checks of the molecules of a run, against distances from an independent library and molecules broken on purpose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def liquid():
     return tuple(atom.element.symbol for atom in topology.atoms()), positions, 1.25 * np.eye(3), topology
 
 
-def watch(liquid, **more):
+def integrity_of(liquid, **more):
     species, positions, cell, _ = liquid
     return Integrity(species, positions, cell, LENGTHS, **more)
 
@@ -30,7 +30,7 @@ def test_shortest_distances_are_those_of_mdtraj(liquid):
     trajectory = mdtraj.Trajectory(positions, mdtraj.Topology.from_openmm(topology))
     trajectory.unitcell_vectors = cell[None]
     species = np.array(species)
-    report = watch(liquid).check(positions, cell)
+    report = integrity_of(liquid).check(positions, cell)
     for (a, b), shortest in report.shortest.items():
         pairs = [(i, j) for i in np.flatnonzero(species == a) for j in np.flatnonzero(species == b) if i < j or a != b]
         assert shortest == pytest.approx(mdtraj.compute_distances(trajectory, pairs).min(), abs=1e-5)
@@ -38,20 +38,20 @@ def test_shortest_distances_are_those_of_mdtraj(liquid):
 
 def test_wrapping_and_permutation_change_nothing(liquid):
     species, positions, cell, _ = liquid
-    there = watch(liquid).check(positions, cell)
+    there = integrity_of(liquid).check(positions, cell)
     random = np.random.default_rng(5)
     moved = positions + random.integers(-2, 3, positions.shape) @ cell
-    assert watch(liquid).check(moved, cell).failures() == ()
+    assert integrity_of(liquid).check(moved, cell).failures() == ()
     order = random.permutation(len(species))
     other = Integrity([species[i] for i in order], moved[order], cell, LENGTHS)
-    assert other.molecules == watch(liquid).molecules == species.count("O")
+    assert other.molecules == integrity_of(liquid).molecules == species.count("O")
     for pair, shortest in other.check(moved[order], cell).shortest.items():
         assert shortest == pytest.approx(there.shortest[pair], abs=1e-12)
 
 
 def test_atoms_that_leave_are_counted(liquid):
     species, positions, cell, _ = liquid
-    integrity = watch(liquid)
+    integrity = integrity_of(liquid)
     moved = positions.copy()
     hydrogens = [i for i, kind in enumerate(species) if kind == "H"]
     moved[hydrogens[0]] += 0.2
@@ -68,9 +68,9 @@ def test_atoms_that_leave_are_counted(liquid):
     assert integrity.check(moved, cell).atoms_left_molecule == 2
 
 
-def test_collapse_is_told_by_the_distances_seen(liquid):
+def test_collapse_is_judged_by_the_distances_seen(liquid):
     species, positions, cell, _ = liquid
-    integrity = watch(liquid, seen={("O", "O"): 0.24}, collapse_fraction=0.8)
+    integrity = integrity_of(liquid, shortest_seen={("O", "O"): 0.24}, collapse_fraction=0.8)
     assert integrity.check(positions, cell).failures() == ()
     first, second = [i for i, kind in enumerate(species) if kind == "O"][:2]
     for distance, fails in ((0.19, True), (0.195, False)):
@@ -83,11 +83,11 @@ def test_collapse_is_told_by_the_distances_seen(liquid):
             assert found.collapsed
 
 
-def test_not_finite_is_told(liquid):
+def test_positions_that_are_not_finite_are_reported(liquid):
     _, positions, cell, _ = liquid
     bad = positions.copy()
     bad[3, 1] = np.nan
-    report = watch(liquid).check(bad, cell)
+    report = integrity_of(liquid).check(bad, cell)
     assert not report.finite
     assert report.failures(allow_broken=True)
 
@@ -109,7 +109,7 @@ def test_large_systems_take_milliseconds_per_thousand_atoms(liquid):
     import time
 
     species, positions, cell, _ = liquid
-    from openmm_duality.dynamics.structures import supercell
+    from openmm_duality.geometry.cells import supercell
 
     times = []
     for n in (2, 4):

@@ -1,4 +1,4 @@
-"""What a run says when a learned force refuses to go on."""
+"""The reason that a run gives when a learned force raises an error."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def test_a_box_that_shrinks_below_twice_the_cutoff_stops_the_run_in_one_line(tmp
         progress=False,
     )
     assert result.status == "stopped"
-    assert result.reason.startswith("OpenMM gave up: the box is ")
+    assert result.reason.startswith("OpenMM failed: the cell is ")
     assert "less than twice the cutoff" in result.reason
     assert "\n" not in result.reason

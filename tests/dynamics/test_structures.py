@@ -1,4 +1,4 @@
-"""Structures to start from."""
+"""Start structures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from openmm import app, unit
 
 from openmm_duality.dynamics.integrity import Integrity
-from openmm_duality.dynamics.structures import read_start, supercell, thermal_velocities
+from openmm_duality.dynamics.structures import read_start, thermal_velocities
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import supercell
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import BOLTZMANN
 from tests.dynamics.systems import water

@@ -35,7 +35,7 @@ def water():
 def fixed_fit(losses, sets):
     """A fit from scratch with the basis, scales and regularisation of a model."""
     design = Design.of(losses)
-    settings = Settings.of(**losses.metadata["settings"])
+    settings = Settings.of(losses.metadata["settings"])
     found = accumulate([DataSet(frames) for frames in sets], losses.species, design, settings, {}, False)
     solutions = []
     for k, group in enumerate(design.layout.groups):
@@ -147,7 +147,7 @@ def test_the_best_half_of_the_coefficients_of_water_costs_little(water):
 def test_a_learning_curve_falls():
     truth = random_losses("moment")
     train, test = (labelled(random_frames(n, seed=seed), truth) for n, seed in ((40, 0), (5, 1)))
-    settings = Settings.of(form="quadratic", ridge=1e-6, curvature=1e-6, **SMALL)
+    settings = Settings(form="quadratic", ridge=1e-6, curvature=1e-6, **SMALL)
     curve = learning_curve([DataSet(train)], test, settings, fractions=(0.1, 1.0))
     assert curve.frames == (10, 40)
     assert curve.tables[1].force_rmse["all"] < curve.tables[0].force_rmse["all"]

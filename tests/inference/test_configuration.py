@@ -54,7 +54,7 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [x]\ncutof: 0.6\n", "unknown setting cutof"),
         ("data: [x]\n7: 0.6\n", "unknown setting 7"),
         ("data: [{path: x, wieght: 2}]\n", "unknown key wieght"),
-        ("data: [{weight: 2}]\n", "needs a 'path'"),
+        ("data: [{weight: 2}]\n", "path must be given"),
         ("data: []\n", "expected a key 'data'"),
         ("form: pair\n", "expected a key 'data'"),
         ("- data\n", "expected a key 'data'"),
@@ -86,7 +86,7 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [{path: x, weight: 0}]\n", "positive"),
         ("data: [{path: x, gap: 1 nm}]\n", "not a quantity"),
         ("data: [{path: [x]}]\n", "expected a name"),
-        ("data: [{path: x, targets: velocities}]\n", "targets must be auto"),
+        ("data: [{path: x, targets: velocities}]\n", "targets: expected auto"),
     ],
 )
 def test_mistakes_are_named_with_the_file(tmp_path, text, message):
@@ -109,7 +109,7 @@ def test_accelerations_come_from_every_frame_with_positions(tmp_path):
 
 
 def test_settings_take_quantities():
-    settings = Settings.of(cutoff=5 * unit.angstrom, large_force="3")
+    settings = Settings(cutoff=5 * unit.angstrom, large_force="3")
     assert settings.cutoff == pytest.approx(0.5)
     assert settings.large_force == 3.0
     assert Settings().large_force == pytest.approx(30 * ELECTRONVOLT)

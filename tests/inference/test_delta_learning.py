@@ -111,7 +111,7 @@ def test_many_frames_of_the_high_level_approach_the_fit_from_scratch(low):
 
 def test_the_equations_are_those_of_the_forces_left_over(low, high_frames):
     """One set of rows with the residual targets, weighted by the whole forces."""
-    inference = Inference.of([DataSet(high_frames)], Settings.of(members=0), low)
+    inference = Inference.of([DataSet(high_frames)], Settings(members=0), low)
     (total,) = inference.totals
     left = high_frames.forces - forces(low, high_frames)
     squared = np.sum(high_frames.forces**2, axis=2)
@@ -136,7 +136,7 @@ def test_selected_coefficients_stay_the_selected_ones(high_frames):
     low = low_level_model(max_coefficients=25)
     corrected = fit_delta(low, high_frames, **FIXED)
     packed = [
-        Inference.of([DataSet(high_frames)], Settings.of(members=0), x).design.layout.pack(
+        Inference.of([DataSet(high_frames)], Settings(members=0), x).design.layout.pack(
             x.pair_coefficients, x.weights, x.couplings
         )[0]
         for x in (low, corrected)
@@ -172,7 +172,7 @@ def test_what_a_corrected_model_says_of_itself(low, high_frames, tmp_path):
 
 
 def test_errors_on_blocks_are_those_of_models_that_have_not_seen_them(low, high_frames):
-    inference = Inference.of([DataSet(high_frames)], Settings.of(members=0, blocks=4, **FIXED), low)
+    inference = Inference.of([DataSet(high_frames)], Settings(members=0, blocks=4, **FIXED), low)
     strengths = [preferred[0] for preferred in inference.preferences]
     refits = resampled_fits(inference, strengths)
     found = block_errors(inference, refits)
@@ -210,7 +210,7 @@ def test_accelerations_correct_too(low):
 def test_a_learning_curve_of_corrections_begins_below_one_from_scratch(low):
     high = random_losses("moment")  # what the low model learnt from
     train, test = (labelled(random_frames(n, seed=seed, least=0.2), high) for n, seed in ((20, 5), (4, 6)))
-    settings = Settings.of(form="quadratic", members=0, **FIXED, **SMALL)
+    settings = Settings(form="quadratic", members=0, **FIXED, **SMALL)
     alone, corrected = (
         learning_curve([DataSet(train)], test, settings, fractions=(0.5,), prior=prior) for prior in (None, low)
     )
@@ -228,9 +228,9 @@ def test_what_the_prior_model_does_not_know_is_refused(low, high_frames):
         fit_delta(low, high_frames[:0])
     with pytest.raises(DualityError, match="at least two blocks"):
         fit_delta(low, high_frames[:1])
-    with pytest.raises(DualityError, match="ridge must be"):
+    with pytest.raises(DualityError, match="ridge: expected"):
         fit_delta(low, high_frames, ridge=-1.0)
-    with pytest.raises(DualityError, match="blocks must be at least 2"):
+    with pytest.raises(DualityError, match="blocks: expected a whole number of at least 2"):
         fit_delta(low, high_frames, blocks=1)
     one = fit_delta(low, high_frames[:1], **FIXED)
     assert one.metadata["delta"]["blocks"] == {}

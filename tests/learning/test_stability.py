@@ -10,9 +10,9 @@ from openmm_duality.dynamics.structures import read_start
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs
 from openmm_duality.inference import DataSet, Settings
-from openmm_duality.inference.inference import Inference
-from openmm_duality.learning import stable_inference as choosing
-from openmm_duality.learning.stability import SHAKEN, Check, check_stability, displaced, squeezed
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.learning import stable_inference
+from openmm_duality.learning.stability import DISPLACED, Check, check_stability, compressed, displaced
 from tests.systems import labelled, random_frames, random_losses
 from tests.water import liquid, water_losses
 
@@ -22,9 +22,9 @@ def bond_vectors(start, lengths):
     return minimum_image(start.positions[j] - start.positions[i], start.cell)
 
 
-def test_squeezing_moves_molecules_and_keeps_their_shape():
+def test_compression_moves_molecules_and_keeps_their_shape():
     losses, start = water_losses("collective"), read_start(liquid()[0])
-    tight = squeezed(losses, start, 0.97)
+    tight = compressed(losses, start, 0.97)
     lengths = dict(losses.bond_lengths)
     before, after = bond_vectors(start, lengths), bond_vectors(tight, lengths)
     assert len(before) == len(after) == 128
@@ -42,8 +42,8 @@ def test_displacing_moves_every_atom_as_far():
 def test_a_model_passes_where_it_is_stable_and_fails_where_it_is_not():
     losses, start = water_losses("collective"), read_start(liquid()[0])
     names = [check.name for check in check_stability(losses, start, time=0.001)]
-    assert names == ["Langevin, 300 K", "Langevin, 360 K", SHAKEN, "cell edges 3 % shorter", "NVE"]
-    assert all(check.passed for check in check_stability(losses, start, time=0.01) if check.name != SHAKEN)
+    assert names == ["Langevin, 300 K", "Langevin, 360 K", DISPLACED, "cell edges 3 % shorter", "NVE"]
+    assert all(check.passed for check in check_stability(losses, start, time=0.01) if check.name != DISPLACED)
     repelling = replace(losses, pair_coefficients=-losses.pair_coefficients)
     failed = check_stability(repelling, start, time=0.05)
     assert not any(check.passed for check in failed)
@@ -68,30 +68,30 @@ def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
     """The checks themselves are tested above; here the one that passes is known."""
     train = labelled(random_frames(10, n_atoms=12), random_losses())
     start = read_start(train)
-    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings.of(**SMALL)).preferences[0]]
+    preferences = [s.ridge for s in Inference.of([DataSet(train)], Settings(**SMALL)).preferences[0]]
     stable = preferences[2]
 
     def known(losses, *_, **__):
         passed = losses.metadata["regularisation"][0]["ridge"] == stable
         return [Check("known", passed, 1.0, "" if passed else "it broke")]
 
-    monkeypatch.setattr(choosing, "check_stability", known)
-    losses = choosing.infer_stable(train, start, **SMALL)
+    monkeypatch.setattr(stable_inference, "check_stability", known)
+    losses = stable_inference.infer_stable(train, start, **SMALL)
     assert losses.metadata["regularisation"][0]["ridge"] == stable
     assert [c["regularisation"][0]["ridge"] for c in losses.metadata["failed_candidates"]] == preferences[:2]
     assert losses.metadata["stability"] == [{"name": "known", "passed": True, "time_ps": 1.0, "reason": ""}]
     stable = 0.0  # none is
-    losses = choosing.infer_stable(train, start, **SMALL)
+    losses = stable_inference.infer_stable(train, start, **SMALL)
     assert losses.metadata["regularisation"][0]["ridge"] == preferences[0]
-    assert len(losses.metadata["failed_candidates"]) == len(preferences) + len(choosing.STRONGER)
-    only = choosing.infer_stable(train, start, ridge=1e-6, **SMALL)
+    assert len(losses.metadata["failed_candidates"]) == len(preferences) + len(stable_inference.STRONGER)
+    only = stable_inference.infer_stable(train, start, ridge=1e-6, **SMALL)
     assert len(only.metadata["failed_candidates"]) == 1
     assert only.metadata["stability"][0]["passed"] is False
 
 
 def test_an_inference_with_real_checks_says_how_they_ended():
     train = liquid()[0][::10]
-    losses = choosing.infer_stable(train, read_start(train), time=0.002, ridge=1e-5, **SMALL)
+    losses = stable_inference.infer_stable(train, read_start(train), time=0.002, ridge=1e-5, **SMALL)
     assert [c["name"] for c in losses.metadata["stability"]] == [
-        "Langevin, 300 K", "Langevin, 360 K", SHAKEN, "cell edges 3 % shorter", "NVE",
+        "Langevin, 300 K", "Langevin, 360 K", DISPLACED, "cell edges 3 % shorter", "NVE",
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from openmm_duality.errors import DualityError
 from openmm_duality.report.benchmarks import benchmark_figures, cost_figure, write_benchmark_figures
 from openmm_duality.report.figures import png
-from tests.benchmark.made import made_costs
+from tests.benchmark.synthetic import synthetic_costs
 
 
 def words(figure: Figure) -> list[str]:
@@ -19,10 +19,10 @@ def words(figure: Figure) -> list[str]:
 
 
 def test_cost_against_size_shows_every_row_that_was_timed():
-    figure = benchmark_figures(made_costs())["cost-CPU"]
+    figure = benchmark_figures(synthetic_costs())["cost-CPU"]
     (axes,) = figure.axes
     shown = {(x, y) for line in axes.lines for x, y in zip(*line.get_data(), strict=True)}
-    rows = [row for row in made_costs().rows if row.platform in ("CPU", "cp2k") and row.ms_per_step is not None]
+    rows = [row for row in synthetic_costs().rows if row.platform in ("CPU", "cp2k") and row.ms_per_step is not None]
     assert {(row.atoms, row.ms_per_step) for row in rows} <= shown
     for name in (
         "moment, fused",
@@ -36,7 +36,7 @@ def test_cost_against_size_shows_every_row_that_was_timed():
 
 
 def test_labels_at_the_edge_do_not_touch():
-    figure = benchmark_figures(made_costs())["cost-CPU"]
+    figure = benchmark_figures(synthetic_costs())["cost-CPU"]
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line that leads there
@@ -45,16 +45,16 @@ def test_labels_at_the_edge_do_not_touch():
 
 
 def test_bars_are_the_ratios_to_flexible_tip3p():
-    drawn = benchmark_figures(made_costs())
+    drawn = benchmark_figures(synthetic_costs())
     assert set(drawn) == {"cost-CPU", "cost-OpenCL", "relative-CPU-96", "relative-CPU-192", "relative-OpenCL-96"}
     (axes,) = drawn["relative-CPU-96"].axes
     ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
-    rows = [r for r in made_costs().rows if r.atoms == 96 and r.platform in ("CPU", "cp2k")]
+    rows = [r for r in synthetic_costs().rows if r.atoms == 96 and r.platform in ("CPU", "cp2k")]
     assert ends == pytest.approx(sorted(row.relative for row in rows))
 
 
 def test_one_size_and_no_tip3p_have_figures_too():
-    costs = made_costs(sizes=(4096,), platforms=("OpenCL",))
+    costs = synthetic_costs(sizes=(4096,), platforms=("OpenCL",))
     drawn = benchmark_figures(costs)
     assert all(png(figure).startswith(b"\x89PNG") for figure in drawn.values())
 
@@ -74,7 +74,7 @@ def test_error_against_cost_names_every_model():
 
 
 def test_earlier_figures_are_not_replaced_unasked(tmp_path):
-    costs = made_costs(sizes=(64,), platforms=("CPU",))
+    costs = synthetic_costs(sizes=(64,), platforms=("CPU",))
     paths = write_benchmark_figures(costs, tmp_path / "figures")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     with pytest.raises(DualityError, match="exists already"):

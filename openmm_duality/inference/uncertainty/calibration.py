@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
@@ -128,14 +127,9 @@ def assess_calibration(
     chosen = [calibrated_samples(count, at_most) for count in counts]
     models = (losses, *losses.members())
     found = []
-    bar = tqdm(
-        total=sum(map(len, chosen)), desc="uncertainty", unit="frame", disable=None if progress else True, leave=False
-    )
-    with bar:
-        for frames, numbers in zip(groups, chosen, strict=True):
-            for measurement in measure(frames, dict.fromkeys(numbers.tolist(), models)):
-                found.append(measurement)
-                bar.update()
+    for frames, numbers in zip(groups, chosen, strict=True):
+        wanted = dict.fromkeys(numbers.tolist(), models)
+        found += measure(frames, wanted, title="uncertainty" if progress else "")
     return calibration_of(losses, found)
 
 

@@ -5,11 +5,12 @@ Index suffixes: k model, i agent, x Cartesian.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.targets import Sample, samples
@@ -57,8 +58,8 @@ class Measurement:
 
 
 def measure(
-    frames: Frames, models: Mapping[int, Models], described: Collection[int] = frozenset()
-) -> Iterator[Measurement]:
+    frames: Frames, models: Mapping[int, Models], described: Collection[int] = frozenset(), *, title: str = ""
+) -> list[Measurement]:
     """Evaluate models at samples of a set of frames; the neighbours of each configuration are found once.
 
     Parameters
@@ -69,9 +70,13 @@ def measure(
         share their bases.
     described : collection of int
         Samples whose local environments are described too.
+    title : str
+        Of a progress bar; none is shown without it.
     """
     wanted = zip(models.items(), samples(frames, models), strict=True)
-    yield from on_all_cores(partial(_measure, frames.species, frozenset(described)), wanted)
+    measured = on_all_cores(partial(_measure, frames.species, frozenset(described)), wanted)
+    shown = None if title else True
+    return list(tqdm(measured, total=len(models), desc=title, unit="frame", disable=shown, leave=False))
 
 
 def _measure(

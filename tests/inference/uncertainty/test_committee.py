@@ -27,7 +27,7 @@ def frames():
 
 
 def settings(**choices):
-    return Settings.of(**{**SMALL, **FIXED, "form": "quadratic", **choices})
+    return Settings.of({**SMALL, **FIXED, "form": "quadratic", **choices})
 
 
 def members_of(data, chosen):

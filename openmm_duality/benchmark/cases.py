@@ -1,11 +1,12 @@
-"""What is timed, as plain data, and the making of it: a context ready to run.
+"""The cases of a benchmark as plain data, and their contexts: prepared, timed and checked.
 
 Flexible models all run with one learning integrator, Nosé–Hoover at 300 K, 10/ps and 0.5 fs, so that a difference of
-times is one of forces. Rigid TIP3P runs as people run it, with OpenMM's LangevinMiddleIntegrator at 2 fs.
+times is one of forces. Rigid TIP3P runs as is usual, with OpenMM's LangevinMiddleIntegrator at 2 fs.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +16,25 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
-from openmm_duality.benchmark.tip3p import as_water, tip3p_system, tip3p_topology
+from openmm_duality.benchmark.water import as_water, tip3p_system, tip3p_topology
 from openmm_duality.dynamics import NoseHooverLearningIntegrator, Start, create_system, create_topology
 from openmm_duality.dynamics.structures import thermal_velocities
+from openmm_duality.errors import DualityError
 from openmm_duality.losses import AgentLosses
 from openmm_duality.lowering.backends import resolve
+from openmm_duality.units import BOLTZMANN
 
 TEMPERATURE, FRICTION = 300.0, 10.0  # K, 1/ps
 TIMESTEP, RIGID_TIMESTEP = 0.5e-3, 2e-3  # ps
 FLEXIBLE_PME = "tip3p-flexible-pme"
 TIP3P = {FLEXIBLE_PME: ("pme", False), "tip3p-flexible-rf": ("rf", False), "tip3p-rigid-pme": ("pme", True)}
 OPENMM = "openmm"  # the back end of TIP3P: OpenMM's own forces
+_RUNAWAY = 3.0  # times the temperature
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One thing to time.
+class Case:
+    """One model, or variant of TIP3P, on one platform and back end.
 
     Parameters
     ----------
@@ -43,7 +47,7 @@ class Subject:
     model : str
         Path of the model file; empty for TIP3P.
     precision : str or None
-        Of the arithmetic of the losses; None for what the back end takes by itself.
+        Of the arithmetic of the losses; None for the default of the back end.
     """
 
     what: str
@@ -54,8 +58,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A context ready to run, and what there is to say of it.
+class TimedContext:
+    """A context ready to run, and its description.
 
     Parameters
     ----------
@@ -69,14 +73,58 @@ class Made:
     integrator: mm.Integrator
     facts: dict[str, Any]
 
+    def warm_up(self, steps: int, seconds: float) -> float:
+        """Run that many steps or seconds, whichever ends first; at least two steps.
 
-def subjects(
+        Returns
+        -------
+        float
+            Seconds per step of the second half: the first steps compile, and allocate memory.
+        """
+        times: list[float] = []
+        begin = time.perf_counter()
+        while len(times) < 2 or (len(times) < steps and time.perf_counter() - begin < seconds):
+            times.append(self.time_steps(1))
+        return float(np.mean(times[len(times) // 2 :]))
+
+    def time_steps(self, steps: int) -> float:
+        """Wall time of a number of steps in seconds."""
+        begin = time.perf_counter()
+        self.integrator.step(steps)
+        self.context.getState(positions=True)  # GPU platforms only queue the steps; this waits for them
+        return time.perf_counter() - begin
+
+    def check(self) -> None:
+        """Check positions, energy and temperature.
+
+        Raises
+        ------
+        DualityError
+            If a number is not finite, or the temperature three times that of the heat bath.
+        """
+        system = self.context.getSystem()
+        dof = 3 * system.getNumParticles() - system.getNumConstraints() - 3
+        state = self.context.getState(positions=True, energy=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        potential, kinetic = (
+            energy.value_in_unit(unit.kilojoule_per_mole)
+            for energy in (state.getPotentialEnergy(), state.getKineticEnergy())
+        )
+        temperature = 2.0 * kinetic / (dof * BOLTZMANN)
+        if not (np.isfinite(positions).all() and np.isfinite(potential) and temperature < _RUNAWAY * TEMPERATURE):
+            raise DualityError(
+                f"the run diverged while it was timed (energy {potential:.6g} kJ/mol, {temperature:.6g} K), so its "
+                "times are meaningless; check that the model is stable (infer --check) and inferred for this system"
+            )
+
+
+def benchmark_cases(
     models: Sequence[str | Path],
     platforms: Sequence[str],
     backends: Sequence[str],
     precision: str | None = None,
     tip3p: bool = True,
-) -> list[Subject]:
+) -> list[Case]:
     """Every model with every back end, then the three variants of TIP3P, on every platform.
 
     Raises
@@ -87,29 +135,29 @@ def subjects(
     forms = [(str(path), AgentLosses.load(path).form.name) for path in models]
     found = []
     for platform in platforms:
-        found += [Subject(f"duality:{form}", platform, b, path, precision) for path, form in forms for b in backends]
-        found += [Subject(what, platform) for what in TIP3P if tip3p]
+        found += [Case(f"duality:{form}", platform, b, path, precision) for path, form in forms for b in backends]
+        found += [Case(what, platform) for what in TIP3P if tip3p]
     return found
 
 
-def make(subject: Subject, start: Start) -> Made:
-    """A context of a subject with the atoms and the cell of a start, and thermal velocities.
+def prepare(case: Case, start: Start) -> TimedContext:
+    """A context of a case with the atoms and the cell of a start, and thermal velocities.
 
     Raises
     ------
     DualityError
         If the model does not fit the start, or the back end cannot run.
     openmm.OpenMMException
-        If the platform is not there or cannot run it.
+        If the platform is missing or cannot run it.
     """
-    if subject.model:
-        system, facts = _learned(subject, start)
+    if case.model:
+        system, facts = _learned(case, start)
     else:
         start = as_water(start)
-        system, facts = _tip3p(subject, start)
+        system, facts = _tip3p(case, start)
     rigid = system.getNumConstraints() > 0
     integrator = _langevin() if rigid else NoseHooverLearningIntegrator(TEMPERATURE, FRICTION, TIMESTEP)
-    platform = mm.Platform.getPlatformByName(subject.platform)
+    platform = mm.Platform.getPlatformByName(case.platform)
     context = mm.Context(system, integrator, platform)
     context.setPositions(start.positions)
     masses = np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(len(start.species))])
@@ -121,27 +169,27 @@ def make(subject: Subject, start: Start) -> Made:
     facts["integrator"] = type(integrator).__name__
     facts["timestep"] = integrator.getStepSize().value_in_unit(unit.picosecond)
     facts["threads"] = int(properties["Threads"]) if "Threads" in properties else None
-    facts["platform_precision"] = properties.get("Precision", {"CPU": "single"}.get(subject.platform, "double"))
+    facts["platform_precision"] = properties.get("Precision", {"CPU": "single"}.get(case.platform, "double"))
     facts["device"] = properties.get("DeviceName")
-    return Made(context, integrator, facts)
+    return TimedContext(context, integrator, facts)
 
 
-def _learned(subject: Subject, start: Start) -> tuple[mm.System, dict[str, Any]]:
-    losses = AgentLosses.load(subject.model)
+def _learned(case: Case, start: Start) -> tuple[mm.System, dict[str, Any]]:
+    losses = AgentLosses.load(case.model)
     topology = create_topology(start.species, None, start.cell)
-    home, precision = resolve(subject.backend, subject.precision)
-    system = create_system(losses, topology, backend=home, precision=precision)
+    backend, precision = resolve(case.backend, case.precision)
+    system = create_system(losses, topology, backend=backend, precision=precision)
     facts = {
         "gradient": losses.gradient,
         "cutoff": losses.cutoff,
         "precision": precision,
-        "home": home,
+        "resolved_backend": backend,
     }
     return system, facts
 
 
-def _tip3p(subject: Subject, water: Start) -> tuple[mm.System, dict[str, Any]]:
-    electrostatics, rigid = TIP3P[subject.what]
+def _tip3p(case: Case, water: Start) -> tuple[mm.System, dict[str, Any]]:
+    electrostatics, rigid = TIP3P[case.what]
     assert water.cell is not None
     system, cutoff = tip3p_system(tip3p_topology(water), water.cell, electrostatics, rigid=rigid)
     return system, {"cutoff": cutoff}

@@ -1,4 +1,4 @@
-"""Timing: by turns, in processes of their own, within a budget, with an eye on what ran."""
+"""Timing: interleaved, in processes of their own, within a budget, with a check of what ran."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 from openmm import unit
 
-from openmm_duality.benchmark.processes import Worker
-from openmm_duality.benchmark.rounds import Effort, time_by_turns
-from openmm_duality.benchmark.stopwatch import Stopwatch
-from openmm_duality.benchmark.subjects import FLEXIBLE_PME, Subject, make, subjects
+from openmm_duality.benchmark.cases import FLEXIBLE_PME, Case, benchmark_cases, prepare
+from openmm_duality.benchmark.interleaved import Effort, time_interleaved
 from openmm_duality.benchmark.water import water_box
-from openmm_duality.benchmark.worker import load_start, save_start
+from openmm_duality.benchmark.worker import Worker, load_start, save_start
 from openmm_duality.errors import DualityError
-from tests.benchmark.made import gentle_losses
+from tests.benchmark.synthetic import weak_losses
 
-PME = Subject(FLEXIBLE_PME, "CPU")
+PME = Case(FLEXIBLE_PME, "CPU")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ def models(tmp_path_factory):
     """Gentle losses that fit 30 molecules, and some that do not."""
     folder = tmp_path_factory.mktemp("models")
     for name, cutoff in (("fits", 0.4), ("wide", 0.6)):
-        gentle_losses(cutoff=cutoff).save(folder / f"{name}.safetensors")
+        weak_losses(cutoff=cutoff).save(folder / f"{name}.safetensors")
     return folder
 
 
@@ -45,15 +43,13 @@ def models(tmp_path_factory):
 def test_flexible_models_share_integrator_and_step(kind, start, models):
     model = kind == "duality"
     chosen = (
-        Subject("duality:pair", "CPU", "torchscript", str(models / "fits.safetensors"))
-        if model
-        else Subject(kind, "CPU")
+        Case("duality:pair", "CPU", "torchscript", str(models / "fits.safetensors")) if model else Case(kind, "CPU")
     )
-    made = make(chosen, load_start(start))
+    timed = prepare(chosen, load_start(start))
     rigid = "rigid" in kind
-    assert made.facts["timestep"] == pytest.approx(2e-3 if rigid else 0.5e-3)
-    assert made.facts["integrator"] == ("LangevinMiddleIntegrator" if rigid else "NoseHooverLearningIntegrator")
-    state = made.context.getState(energy=True)
+    assert timed.facts["timestep"] == pytest.approx(2e-3 if rigid else 0.5e-3)
+    assert timed.facts["integrator"] == ("LangevinMiddleIntegrator" if rigid else "NoseHooverLearningIntegrator")
+    state = timed.context.getState(energy=True)
     dof = 3 * 90 - 3 - (90 if rigid else 0)
     kinetic = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
     assert 2 * kinetic / (dof * 0.0083144626) == pytest.approx(300.0, rel=0.4)
@@ -61,8 +57,8 @@ def test_flexible_models_share_integrator_and_step(kind, start, models):
 
 def test_every_row_is_timed_or_says_why_not(start, models):
     paths = [models / "fits.safetensors", models / "wide.safetensors"]
-    timed = [*subjects(paths, ["CPU"], ["torchscript"], tip3p=False), PME, Subject(FLEXIBLE_PME, "Nowhere")]
-    rows = time_by_turns(timed, start, 30, 90, Effort(repeats=3, warm_up=5, steps=5, seconds=0.01))
+    cases = [*benchmark_cases(paths, ["CPU"], ["torchscript"], tip3p=False), PME, Case(FLEXIBLE_PME, "Nowhere")]
+    rows = time_interleaved(cases, start, 30, 90, Effort(repeats=3, warm_up=5, steps=5, seconds=0.01))
     fits, wide, pme, nowhere = rows
     for row in (fits, pme):
         assert row.error == ""
@@ -78,7 +74,7 @@ def test_every_row_is_timed_or_says_why_not(start, models):
 
 def test_a_row_stops_when_its_budget_is_spent(start):
     effort = Effort(repeats=200, warm_up=3, steps=50, seconds=0.05, budget=0.2)
-    (row,) = time_by_turns([PME], start, 30, 90, effort)
+    (row,) = time_interleaved([PME], start, 30, 90, effort)
     spent = sum(row.blocks) * row.steps_per_repeat / 1e3
     assert spent >= 0.2
     assert spent - row.blocks[-1] * row.steps_per_repeat / 1e3 < 0.2
@@ -92,35 +88,34 @@ def test_a_block_is_long_enough_to_time_and_fits_the_budget(seconds_per_step, st
     assert Effort(budget=60.0, steps=40, seconds=0.5).block(seconds_per_step) == steps
 
 
-def test_a_run_that_falls_apart_has_no_times(start):
-    made = make(Subject(FLEXIBLE_PME, "Reference"), load_start(start))
-    watch = Stopwatch(made)
-    watch.check()
-    made.context.setVelocitiesToTemperature(3000.0)
-    with pytest.raises(DualityError, match="fell apart"):
-        watch.check()
-    made.context.setVelocities(np.full((90, 3), np.nan))
-    with pytest.raises(DualityError, match="fell apart"):
-        watch.check()
+def test_a_run_that_diverges_has_no_times(start):
+    timed = prepare(Case(FLEXIBLE_PME, "Reference"), load_start(start))
+    timed.check()
+    timed.context.setVelocitiesToTemperature(3000.0)
+    with pytest.raises(DualityError, match="diverged"):
+        timed.check()
+    timed.context.setVelocities(np.full((90, 3), np.nan))
+    with pytest.raises(DualityError, match="diverged"):
+        timed.check()
 
 
-def test_a_process_that_dies_takes_no_other_with_it(start):
+def test_a_process_that_dies_ends_no_other(start):
     with Worker() as doomed, Worker() as other:
         for worker in (doomed, other):
-            worker.call("make", subject=asdict(PME), start=str(start))
+            worker.call("prepare", case=asdict(PME), start=str(start))
         os.kill(doomed._process.pid, signal.SIGKILL)
         with pytest.raises(DualityError, match="SIGKILL"):
             doomed.call("block", steps=5)
         assert other.call("block", steps=5)["seconds"] > 0
         with pytest.raises(DualityError, match="FileNotFoundError"):
-            other.call("make", subject=asdict(PME), start="nothing.npz")
+            other.call("prepare", case=asdict(PME), start="nothing.npz")
 
 
 def test_a_process_may_not_take_more_memory_than_it_was_given():
     script = """
 import numpy as np
-from openmm_duality.benchmark.memory import peak_memory, stay_within
-stay_within(200)
+from openmm_duality.benchmark.machine import limit_memory, peak_memory
+limit_memory(200)
 before = peak_memory()
 kept = np.ones(100 * 2**17)
 assert 80 < peak_memory() - before < 140, (before, peak_memory())

@@ -1,12 +1,12 @@
-"""How often the guard cries wolf, and how soon it sees one.
+"""False alarms of the monitor of a run, and the time to its first true alarm.
 
-python scripts/guard_alarms.py [--time 50] [--starts 10] [-o runs/guard]
+python scripts/monitor_alarms.py [--time 50] [--starts 10] [-o runs/monitor]
 
-The guard is that of a model inferred from liquid water alone (64 H2O, 300 K, CP2K), to which everything else is
-foreign. The dynamics it watches is that of a model that has seen distorted, compressed and hot water too, so that it
-stays whole where the first would not. There is a long run at 300 K with a look every 10 steps; then, from many starts,
-50 fs with velocities of 600 K, one O–H bond pulled to 1.4 Å, one proton moved to another oxygen, and box edges 5 %
-shorter (216 H2O), each beside the same start as it was.
+The monitor is that of a model inferred from liquid water alone (64 H2O, 300 K, CP2K). The dynamics is that of a model
+that was inferred from distorted, compressed and hot water too, so that it stays whole where the first would not. There
+is a long run at 300 K with a check every 10 steps; then, from many starts, 50 fs with velocities of 600 K, one O–H bond
+stretched to 1.4 Å, one proton moved to another oxygen, and box edges 5 % shorter (216 H2O), each beside the same start
+unchanged.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from openmm_duality.benchmark.water import water_box
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference.configuration import InferenceConfig
+from openmm_duality.losses import AgentLosses
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-TIMESTEP, INTERVAL, WITHIN = 0.5e-3, 10, 100  # ps, steps between looks, steps of a trial
+TIMESTEP, INTERVAL, WITHIN = 0.5e-3, 10, 100  # ps, steps between checks, steps of a trial
 
 
-def model(path: Path, config: str, liquid_only: bool) -> Any:
-    """The model of a configuration, inferred unless it is there; of the first data set alone, and more of it."""
+def load_or_infer(path: Path, config: str, liquid_only: bool) -> AgentLosses:
+    """The model of a configuration, inferred unless its file exists; or of every second frame of the liquid."""
     if path.exists():
         return duality.AgentLosses.load(path)
     resolved = InferenceConfig.load(EXAMPLES / config)
@@ -44,10 +45,16 @@ def model(path: Path, config: str, liquid_only: bool) -> Any:
     return losses
 
 
-def watched(
-    losses: Any, guard: Any, start: Start, folder: Path, steps: int, kelvin: float = 300.0, seed: int = 1
+def run_monitored(
+    losses: AgentLosses,
+    monitoring: AgentLosses,
+    start: Start,
+    folder: Path,
+    steps: int,
+    kelvin: float = 300.0,
+    seed: int = 1,
 ) -> list[tuple[float, str]]:
-    """Run learning dynamics from a start; the alarms as (time in ps, words)."""
+    """Run learning dynamics from a start with the monitor of another model; the alarms as (time in ps, text)."""
     topology = duality.create_topology(start.species, None, start.cell)
     duality.simulate(
         duality.create_system(losses, topology, backend="fused"),
@@ -59,15 +66,15 @@ def watched(
         report_interval=100,
         platform="CPU",
         seed=seed,
-        guard=duality.Guard(guard, start.species, interval=INTERVAL),
+        monitor=duality.Monitor(monitoring, start.species, interval=INTERVAL),
         progress=steps > WITHIN,
     )
     path = folder / "alarms.csv"
     rows = [line.split(",", 2) for line in path.read_text().splitlines()[1:]] if path.exists() else []
-    return [(float(time), words.strip('"')) for _, time, words in rows]
+    return [(float(time), text.strip('"')) for _, time, text in rows]
 
 
-def pulled(start: Start, rng: np.random.Generator) -> Start:
+def stretched(start: Start, rng: np.random.Generator) -> Start:
     """One hydrogen moved along its bond to 1.4 Å."""
     h, (own, _) = _hydrogen(start, rng)
     return _placed(start, h, own, 0.14)
@@ -79,7 +86,7 @@ def moved(start: Start, rng: np.random.Generator) -> Start:
     return _placed(start, h, other, 0.10)
 
 
-def shorter(start: Start, factor: float = 0.95) -> Start:
+def compressed(start: Start, factor: float = 0.95) -> Start:
     """The cell's edges 5 % shorter, molecules moved with it and not stretched; atoms in the order O, H, H."""
     molecules = start.positions.reshape(-1, 3, 3)
     arms = minimum_image((molecules - molecules[:, :1]).reshape(-1, 3), start.cell).reshape(-1, 3, 3)
@@ -112,39 +119,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", type=float, default=50.0, help="ps of the long run")
     parser.add_argument("--starts", type=int, default=10, help="of every trial")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/guard"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/monitor"))
     given = parser.parse_args()
     folder: Path = given.output
     folder.mkdir(parents=True, exist_ok=True)
-    guard = model(folder / "liquid.safetensors", "water.yaml", liquid_only=True)
-    losses = model(folder / "water.safetensors", "water.yaml", liquid_only=False)
+    monitoring = load_or_infer(folder / "liquid.safetensors", "water.yaml", liquid_only=True)
+    losses = load_or_infer(folder / "water.safetensors", "water.yaml", liquid_only=False)
     rng = np.random.default_rng(1)
     liquid = duality.read_start(duality.read(EXAMPLES / "water64-cnnp"))
     steps = round(given.time / TIMESTEP)
-    alarms = watched(losses, guard, liquid, folder / "long", steps)
-    found: dict[str, Any] = {"long": {"looks": steps // INTERVAL, "alarms": len(alarms), "words": alarms[:20]}}
-    print(f"{given.time:g} ps at 300 K: {len(alarms)} alarms in {steps // INTERVAL} looks")
-    watched(losses, guard, water_box(216), folder / "216", 8000)
+    alarms = run_monitored(losses, monitoring, liquid, folder / "long", steps)
+    found: dict[str, Any] = {"long": {"checks": steps // INTERVAL, "alarms": len(alarms), "alarm_texts": alarms[:20]}}
+    print(f"{given.time:g} ps at 300 K: {len(alarms)} alarms in {steps // INTERVAL} checks")
+    run_monitored(losses, monitoring, water_box(216), folder / "216", 8000)
     small, large = frames(folder / "long", liquid, given.starts), frames(folder / "216", water_box(216), given.starts)
     trials: dict[str, tuple[list[Start], Callable[[Start], Start], float]] = {
-        "as it was": (small, lambda start: start, 300.0),
-        "216 H2O as it was": (large, lambda start: start, 300.0),
+        "unchanged": (small, lambda start: start, 300.0),
+        "216 H2O unchanged": (large, lambda start: start, 300.0),
         "velocities of 600 K": (small, lambda start: start, 600.0),
-        "a bond pulled to 1.4 Å": (small, lambda start: pulled(start, rng), 300.0),
+        "a bond stretched to 1.4 Å": (small, lambda start: stretched(start, rng), 300.0),
         "a proton moved": (small, lambda start: moved(start, rng), 300.0),
-        "216 H2O, edges 5 % shorter": (large, shorter, 300.0),
+        "216 H2O, edges 5 % shorter": (large, compressed, 300.0),
     }
     for name, (starts, change, kelvin) in trials.items():
         first = []
         for k, start in enumerate(starts):
             trial = folder / "trials" / f"{name.replace(' ', '-').replace('%', 'per-cent')}-{k}"
-            seen = watched(losses, guard, change(start), trial, WITHIN, kelvin, seed=k + 1)
-            first.append((1e3 * seen[0][0], seen[0][1]) if seen else None)
+            alarms = run_monitored(losses, monitoring, change(start), trial, WITHIN, kelvin, seed=k + 1)
+            first.append((1e3 * alarms[0][0], alarms[0][1]) if alarms else None)
         times = [None if one is None else one[0] for one in first]
-        found[name] = {"first_alarm_fs": times, "words": [one[1] for one in first if one]}
-        seen_in = sum(time is not None for time in times)
-        print(f"{name}: {seen_in} of {len(times)} within {1e3 * WITHIN * TIMESTEP:g} fs, first alarms at {times} fs")
-    (folder / "guard.json").write_text(json.dumps(found, indent=2) + "\n")
+        found[name] = {"first_alarm_fs": times, "alarm_texts": [one[1] for one in first if one]}
+        detected = sum(time is not None for time in times)
+        print(f"{name}: {detected} of {len(times)} within {1e3 * WITHIN * TIMESTEP:g} fs, first alarms at {times} fs")
+    (folder / "monitor.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""Interleaved timing of the cases of one size, so that a machine that is busy for a while slows all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from openmm_duality.benchmark.cases import Case
+from openmm_duality.benchmark.results import Row
+from openmm_duality.benchmark.worker import Worker
+from openmm_duality.errors import DualityError
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Number and length of the measurements.
+
+    Parameters
+    ----------
+    repeats : int
+        Blocks of steps of every row.
+    warm_up : int
+        Steps before the first block; a row spends at most a third of its budget on them.
+    steps : int
+        Of a block, at least, so that every block builds its neighbour list equally often.
+    seconds : float
+        Length of a block where steps are fast.
+    budget : float
+        Seconds after which a row has no more repeats. The first one is always made, shortened to fit.
+    """
+
+    repeats: int = 9
+    warm_up: int = 50
+    steps: int = 40
+    seconds: float = 0.5
+    budget: float = 60.0
+
+    def block(self, seconds_per_step: float) -> int:
+        """Steps of a block."""
+        fits = int(self.budget / seconds_per_step)
+        return max(1, min(fits, max(self.steps, round(self.seconds / seconds_per_step))))
+
+
+@dataclass
+class _Timing:
+    """One case and its measurements so far."""
+
+    case: Case
+    worker: Worker
+    facts: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    blocks: list[float] = field(default_factory=list)  # ms per step
+    spent: float = 0.0  # s
+    memory: float | None = None
+    error: str = ""
+
+    def row(self, molecules: int, atoms: int) -> Row:
+        case = self.case
+        facts = {"precision": None, **self.facts}
+        model = Path(case.model).name
+        blocks = () if self.error else tuple(self.blocks)
+        return Row(
+            case.what,
+            case.platform,
+            case.backend,
+            molecules,
+            atoms,
+            model,
+            blocks,
+            self.steps,
+            facts,
+            None,
+            self.memory,
+            self.error,
+        )
+
+
+def time_interleaved(
+    cases: Sequence[Case],
+    start: str | Path,
+    molecules: int,
+    atoms: int,
+    effort: Effort,
+    progress: bool = False,
+) -> list[Row]:
+    """The cost of a step of several cases with the same atoms, each in a process of its own.
+
+    All are prepared and warmed up, one after the other; then every case runs its first block of steps, then every case
+    its second, and so on, until each has its repeats or has used up its budget.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    start : path
+        As `save_start` wrote it.
+    molecules, atoms : int
+        Of the start.
+    effort : Effort
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of Row
+        In the order of the cases; a row that failed says why.
+    """
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(total=len(cases) * (effort.repeats + 1), desc=f"{atoms} atoms", disable=not progress, leave=False)
+        )
+        timings = []
+        for case in cases:
+            timing = _Timing(case, stack.enter_context(Worker()))
+            _attempt(_begin, timing, start, effort)
+            timings.append(timing)
+            bar.update()
+        for _ in range(effort.repeats):
+            for timing in timings:
+                if not timing.error and timing.spent < effort.budget:
+                    _attempt(_block, timing)
+                bar.update()
+        for timing in timings:
+            if not timing.error:
+                _attempt(_finish, timing)
+    return [timing.row(molecules, atoms) for timing in timings]
+
+
+def _attempt(action: Callable[..., None], timing: _Timing, *arguments: Any) -> None:
+    """Make one part of a timing; an error ends the timing and its process."""
+    try:
+        action(timing, *arguments)
+    except DualityError as error:
+        timing.error = str(error)
+        timing.worker.close()  # so that its memory is free for the others
+
+
+def _begin(timing: _Timing, start: str | Path, effort: Effort) -> None:
+    timing.facts = timing.worker.call("prepare", case=asdict(timing.case), start=str(start))
+    warm = timing.worker.call("warm_up", steps=effort.warm_up, seconds=effort.budget / 3)
+    timing.steps = effort.block(warm["seconds"])
+
+
+def _block(timing: _Timing) -> None:
+    seconds = timing.worker.call("block", steps=timing.steps)["seconds"]
+    timing.blocks.append(1e3 * seconds / timing.steps)
+    timing.spent += seconds
+
+
+def _finish(timing: _Timing) -> None:
+    timing.memory = timing.worker.call("finish")["memory"]
