@@ -12,7 +12,7 @@ import yaml
 from openmm_duality.cp2k.campaign import run_reference
 from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, sha256
+from openmm_duality.files import atomic_write
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
@@ -84,7 +84,7 @@ def recompute_forces(
 
 
 def find_model(run: str | Path, models: tuple[Path, ...] = ()) -> Path:
-    """Find the file of the losses that a run was made with, by the name and the hash that its record holds.
+    """Find the file of the losses that a run was made with, by the name and the identity that its record holds.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def find_model(run: str | Path, models: tuple[Path, ...] = ()) -> Path:
     directory = Path(run).resolve()
     beside = [folder / str(name) for folder in (directory, directory.parent, Path.cwd())]
     for path in (*models, *beside):
-        if path.is_file() and _identity(path) == digest:
+        if path.is_file() and _is_model(path, digest):
             return path
     raise DualityError(
         f"{run}: the model it was run with, {name} with SHA-256 {str(digest)[:12]}…, is not "
@@ -117,9 +117,11 @@ def find_model(run: str | Path, models: tuple[Path, ...] = ()) -> Path:
     )
 
 
-def _identity(path: Path) -> str:
-    """What `simulate` records under ``model.sha256`` of the model in a file."""
-    return sha256(path)
+def _is_model(path: Path, digest: str) -> bool:
+    try:
+        return AgentLosses.load(path).sha256() == digest
+    except DualityError:  # not a model at all
+        return False
 
 
 def _method(path: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from openmm_duality.cli import main
 from openmm_duality.errors import DualityError
-from openmm_duality.files import sha256
 from openmm_duality.inference import evaluate
 from openmm_duality.learning import find_model, recompute_forces
+from openmm_duality.losses import AgentLosses
 from openmm_duality.observables import compare, read_run, sample_runs
 from openmm_duality.observables.force_errors import measure_force_errors
 from openmm_duality.reference.frames import evenly_spaced
@@ -30,7 +30,8 @@ def method(tmp_path_factory):
 
 def water_run(folder, directory, frames):
     """A run directory of frames of the bundled water, and the model it says it used."""
-    model = {"name": "model.safetensors", "sha256": sha256(folder / "model.safetensors"), "gradient": "collective"}
+    digest = AgentLosses.load(folder / "model.safetensors").sha256()
+    model = {"name": "model.safetensors", "sha256": digest, "gradient": "collective"}
     even = replace(frames, times=0.16 * np.arange(1, len(frames) + 1))
     return made.write_run(directory, even, model=model)
 
@@ -96,7 +97,7 @@ def test_a_comparison_holds_them_and_says_who_has_none(done, folder, method, tmp
     assert "names no model" in refused.output
 
 
-def test_the_model_is_known_by_its_hash(folder, tmp_path):
+def test_the_model_is_known_by_what_it_computes(folder, tmp_path):
     run = water_run(folder, tmp_path / "run", liquid()[1][:2])
     with pytest.raises(DualityError, match="is not in"):
         find_model(run)
@@ -104,7 +105,11 @@ def test_the_model_is_known_by_its_hash(folder, tmp_path):
     other.write_bytes(b"another model")
     with pytest.raises(DualityError, match="not among the files given"):
         find_model(run, (other,))
-    other.write_bytes((folder / "model.safetensors").read_bytes())
+    losses = AgentLosses.load(folder / "model.safetensors")
+    replace(losses, masses=2 * losses.masses).save(other, overwrite=True)
+    with pytest.raises(DualityError, match="not among the files given"):
+        find_model(run, (other,))
+    replace(losses, metadata={**losses.metadata, "copied": True}).save(other, overwrite=True)
     assert find_model(run) == other.resolve()
 
 
