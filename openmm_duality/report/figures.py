@@ -187,11 +187,11 @@ def _lagged(motion: Motion, part: str, curve: str, name: str) -> Curve | None:
 
 def _against_lag(comparison: Comparison, curves: list[Curve | None], title: str, scale: float) -> tuple[Figure, Axes]:
     figure, axes = panel(2.5)
-    fine = title.startswith("Velocity")
-    drawn = [(n, k, (1e3 if fine else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
+    femtoseconds = title.startswith("Velocity")
+    drawn = [(n, k, (1e3 if femtoseconds else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
     draw(axes, drawn, scale)
     axes.set_xlim(0, max(x[-1] for _, _, x, _ in drawn))
-    axes.set_ylim(bottom=None if fine else 0)
+    axes.set_ylim(bottom=None if femtoseconds else 0)
     axes.set_title(title)
     axes.set_xlabel("t / ps")
     key(figure, axes, drawn)
