@@ -41,10 +41,10 @@ _ROOMS = {
         "read_start",
         "simulate",
     ),
-    "learning": ("Monitor", "check_stability", "infer_stable"),
-    "observables": ("Recompute", "compare", "read_dynamics"),
+    "learning": ("Monitor", "check_stability", "find_model", "infer_stable", "recompute_forces"),
+    "observables": ("compare", "read_dynamics", "sample_runs"),
     "benchmark": ("format_costs", "measure_cost"),
-    "report": ("write_report",),
+    "report": ("comparison_to_dict", "verdict", "write_report"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -78,20 +78,24 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from openmm_duality.inference import learning_curve as learning_curve
     from openmm_duality.learning import Monitor as Monitor
     from openmm_duality.learning import check_stability as check_stability
+    from openmm_duality.learning import find_model as find_model
     from openmm_duality.learning import infer_stable as infer_stable
+    from openmm_duality.learning import recompute_forces as recompute_forces
     from openmm_duality.losses import AgentLosses as AgentLosses
     from openmm_duality.losses import evaluate_agents as evaluate_agents
     from openmm_duality.lowering import export_system as export_system
     from openmm_duality.lowering import export_torchscript as export_torchscript
     from openmm_duality.lowering import lower as lower
-    from openmm_duality.observables import Recompute as Recompute
     from openmm_duality.observables import compare as compare
     from openmm_duality.observables import read_dynamics as read_dynamics
+    from openmm_duality.observables import sample_runs as sample_runs
     from openmm_duality.reference import Frames as Frames
     from openmm_duality.reference import read as read
     from openmm_duality.reference import read_cp2k as read_cp2k
     from openmm_duality.reference import read_extxyz as read_extxyz
     from openmm_duality.reference import summarise as summarise
+    from openmm_duality.report import comparison_to_dict as comparison_to_dict
+    from openmm_duality.report import verdict as verdict
     from openmm_duality.report import write_report as write_report
 else:
 

@@ -1,8 +1,8 @@
-"""How often the tests of `compare` call equal sources different: windows of one long run held against each other.
+"""How often the tests of `compare` call equal sources different: windows of one long run compared with each other.
 
-Windows as long as a run are held against windows as long as a reference, at least 5 ps away from them. Prints how many
+Windows as long as a run are compared with windows as long as a reference, at least 5 ps away from them. Prints how many
 pairs of windows could be tested, what share of those was rejected at 5 % and at 1 %, and what share was taken for a run
-that changes on its way. Pairs share windows: from 1 ns the shares are known to 2 or 3 %.
+that is not stationary. Pairs share windows: from 1 ns the shares are known to 2 or 3 %.
 
     python scripts/false_alarms.py RUN [--run 95] [--reference 19.6] [--pairs 250]
 """
@@ -17,26 +17,27 @@ import numpy as np
 
 import openmm_duality as duality
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.held import Held, Sample
+from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.runs import read_run
-from openmm_duality.observables.statistics import CurveDifference, MeanDifference
-from openmm_duality.observables.structure import tally
+from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
+from openmm_duality.observables.structure import collect_histograms
+from openmm_duality.observables.structure_comparison import Sample, StructureComparison
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference import Frames, bond_lengths
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-SPACING = 0.04  # ps: about so much between the frames looked at
+SPACING = 0.04  # ps between the frames analysed, about
 LEFT_OUT = APART = 5.0  # ps
 R_MAX = 0.6  # nm
 
 Differences = Mapping[str, CurveDifference | MeanDifference | None]
 
-TESTS: dict[str, Callable[[Held], Differences]] = {
-    "g(r)": lambda h: {k: c.difference for k, c in h.curves("rdf", "g(r) {}").items()},
-    "length": lambda h: {k: d.mean for k, d in h.distributions("lengths", "{} length").items()},
-    "angle": lambda h: {k: d.mean for k, d in h.distributions("angles", "{} angle").items()},
-    "order": lambda h: {k: d.mean for k, d in h.distributions("order", "order of {}").items()},
-    "hydrogen bonds": lambda h: {"": q.difference} if (q := h.hydrogen_bonds()) else {},
+TESTS: dict[str, Callable[[StructureComparison], Differences]] = {
+    "g(r)": lambda c: {k: d.difference for k, d in c.curves(Observable.RDF).items()},
+    "length": lambda c: {k: d.mean for k, d in c.distributions(Observable.BOND_LENGTH).items()},
+    "angle": lambda c: {k: d.mean for k, d in c.distributions(Observable.ANGLE).items()},
+    "order": lambda c: {k: d.mean for k, d in c.distributions(Observable.TETRAHEDRAL_ORDER).items()},
+    "hydrogen bonds": lambda c: {"": q.difference} if (q := c.hydrogen_bonds()) else {},
 }
 
 
@@ -64,7 +65,7 @@ def windows(frames: Frames, duration: float, bonds: Bonds) -> list[tuple[float, 
     found = []
     for start in range(0, len(frames) - width + 1, width):
         part = Trajectory.from_frames(frames[start : start + width], f"{frames.times[start]:.0f} ps")
-        measured = tally(part, bonds, R_MAX, progress=True)
+        measured = collect_histograms(part, bonds, R_MAX, progress=True)
         found.append((float(part.times[0]), Sample(measured, part.duration, frames.n_atoms)))
     return found
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a folder that `simulate` wrote; the longer the better")
     parser.add_argument("--run", dest="long", type=float, default=95.0, help="ps of the windows that stand for a run")
     parser.add_argument("--reference", type=float, default=19.6, help="ps of those that stand for a reference")
-    parser.add_argument("--pairs", type=int, default=250, help="at most so many")
+    parser.add_argument("--pairs", type=int, default=250, help="at most this many pairs of windows")
     arguments = parser.parse_args()
     frames = load(arguments.run)
     if len(frames) < 2:
@@ -85,7 +86,7 @@ def main() -> None:
     bonds = Bonds.found(Trajectory.from_frames(frames[:1]), lengths)
     runs, references = (windows(frames, time, bonds) for time in (arguments.long, arguments.reference))
     pairs = [
-        Held(run, reference)
+        StructureComparison(run, reference)
         for begin, run in runs
         for start, reference in references
         if start + arguments.reference + APART <= begin or start >= begin + arguments.long + APART
@@ -103,7 +104,7 @@ def main() -> None:
         for name in results[0]:
             found = [d for result in results if (d := result.get(name)) is not None]
             tested = np.array([d.p_value for d in found if d.p_value is not None])
-            changing = sum(d.why == "changes" for d in found)
+            changing = sum(d.reason is Reason.NOT_STATIONARY for d in found)
             total = len(tested) + changing
             shares = [100 * np.count_nonzero(tested < level) / max(total, 1) for level in (0.05, 0.01)]
             print(

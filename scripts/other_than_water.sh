@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole way for something that is not water: liquid carbon dioxide. CP2K makes the reference (classical), losses of
-# carbon and oxygen are inferred from it, run, and held against it.
+# carbon and oxygen are inferred from it, run, and compared with it.
 #
 #   bash scripts/other_than_water.sh [FOLDER=runs/carbon-dioxide]
 #

@@ -1,8 +1,8 @@
-"""Runs held against a reference: the same analyses of all, and whether they differ by more than their errors."""
+"""Runs compared with a reference: the same analyses of all, and whether they differ by more than their errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -14,26 +14,29 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import BondLengths
-from openmm_duality.observables import recomputing
-from openmm_duality.observables.bands import Band, centroids, find_bands, shares
+from openmm_duality.learning.recomputing import RecomputedFrames
+from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED
 from openmm_duality.observables.curves import Curve
-from openmm_duality.observables.energetics import energetics
-from openmm_duality.observables.held import Held, Sample
-from openmm_duality.observables.integrity import integrity
-from openmm_duality.observables.memory import BLOCK_TIME, NOTHING_KEPT
-from openmm_duality.observables.motion import Motion, Scales, Seen, motion
-from openmm_duality.observables.recomputing import Recompute, Recomputed, find_model
+from openmm_duality.observables.decisions import judge
+from openmm_duality.observables.energetics import measure_energetics
+from openmm_duality.observables.findings import Measured, Observable
+from openmm_duality.observables.force_errors import measure_force_errors
+from openmm_duality.observables.integrity import read_integrity
+from openmm_duality.observables.motion import Motion, Sampled, Scales, measure_motion
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.results import Comparison, Quantity, Window
+from openmm_duality.observables.spectra import Band, band_centroids, band_shares, find_bands
 from openmm_duality.observables.statistics import (
     MeanDifference,
     compare_estimates,
     compare_means,
     estimate,
-    in_common,
     noisier,
-    withdrawn,
+    with_common_noise,
+    without_test,
 )
-from openmm_duality.observables.structure import Tally, tally
+from openmm_duality.observables.structure import BlockedHistograms, collect_histograms
+from openmm_duality.observables.structure_comparison import Sample, StructureComparison
 from openmm_duality.observables.subjects import (
     Subject,
     differences_in_kind,
@@ -42,8 +45,7 @@ from openmm_duality.observables.subjects import (
     reach,
     same_composition,
 )
-from openmm_duality.observables.transport import PASCAL_SECOND, finite_size
-from openmm_duality.observables.verdict import judge
+from openmm_duality.observables.time_correlations import PASCAL_SECOND, finite_size
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.units import bare
@@ -63,10 +65,10 @@ def compare(
     lengths: BondLengths | None = None,
     viscosity: Any = None,
     bands: Sequence[Band] | None = None,
-    recompute: Recompute | None = None,
+    recomputed: Mapping[str, RecomputedFrames | str] | None = None,
     progress: bool = True,
 ) -> Comparison:
-    """Hold a run against a reference trajectory, and others beside it.
+    """Compare a run with a reference trajectory, and others beside it.
 
     Parameters
     ----------
@@ -75,14 +77,14 @@ def compare(
     reference : Frames
         Dynamics of the same composition; the number of atoms may differ.
     more : sequence of str, Path or Frames
-        Folders of other runs, or other reference data, held against the same reference.
+        Folders of other runs, or other reference data, compared with the same reference.
     dynamics : Frames, optional
         Other frames of the reference for diffusion, reorientation and spectra, as a rule written more often.
     discard : quantity or float, optional
         The beginning of every run to leave out, in ps; by default 1 ps, but at most a tenth of the run.
     block_time : quantity or float, optional
-        The least length of a block, in ps, 1.5 by default. Blocks last longer where an observable forgets slowly: six
-        times its correlation time in run or reference, and at the least twice for a test.
+        The least length of a block, in ps, 1.5 by default. Blocks last longer where an observable decorrelates slowly:
+        six times its correlation time in run or reference, and at the least twice for a test.
     r_max : quantity or float
         Up to where g(r) is compared, in nm; no further than half the shortest width of any cell.
     lengths : dict, optional
@@ -93,16 +95,16 @@ def compare(
     bands : sequence of tuple of float, optional
         First and last wavenumbers in cm⁻¹ of the bands whose centroids are compared; by default the main bands of the
         reference.
-    recompute : Recompute, optional
-        How frames of the runs are to be labelled by CP2K, for the errors of the forces along them. Of other runs those
-        whose model is not known are left out, with a note.
+    recomputed : mapping of str to RecomputedFrames or str, optional
+        Frames of the runs with CP2K's forces, for the errors of the forces along them, by the names that `sample_runs`
+        gives the runs; or why a run has none, for a note.
     progress : bool
         Whether to show progress bars.
 
     Raises
     ------
     DualityError
-        If a run cannot be read, its composition is not that of the reference, or its forces cannot be recomputed.
+        If a run cannot be read, its composition is not that of the reference, or recomputed frames are of no run.
     """
     lengths = bond_lengths(reference) if lengths is None else lengths
     least = None if block_time is None else bare(block_time, unit.picosecond, "block_time")
@@ -112,47 +114,40 @@ def compare(
     r_reach = reach([s.whole for s in (known, *runs)], bare(r_max, unit.nanometer, "r_max"))
     moved = [known] if dynamics is None else [known, Subject.of_frames(dynamics, "the reference’s motion", lengths)]
     moved.sort(key=lambda subject: -subject.used.duration)
-    same_composition([*runs, *moved], known.whole)
+    same_composition([s.whole for s in (*runs, *moved)], known.whole)
     scales = Scales.common([s.used for s in (moved[0], *runs)], [s.used for s in (*moved, *runs)])
-    forces = [_recomputed(subject, recompute, progress, needed=k == 0) for k, subject in enumerate(runs)]
+    forces = recomputed or {}
+    if unknown := set(forces) - {subject.name for subject in runs if subject.run is not None}:
+        raise DualityError(f"recomputed: {', '.join(sorted(unknown))} is not the name of a run that is compared")
     correction = _Correction(viscosity, runs[0])
     first = _measured(known, r_reach, progress)
     first_motion = reduce(
         Motion.joined,
-        (motion(s.used, s.bonds, scales, correction=correction(s), progress=progress) for s in moved),
+        (measure_motion(s.used, s.bonds, scales, correction=correction(s), progress=progress) for s in moved),
     )
     chosen = _bands(bands, first_motion)
     compared = []
-    for subject, (recomputed, notes) in zip(runs, forces, strict=True):
-        found = motion(subject.used, subject.bonds, scales, correction=correction(subject), progress=progress)
+    for subject in runs:
+        found = measure_motion(subject.used, subject.bonds, scales, correction=correction(subject), progress=progress)
         measured = (_measured(subject, r_reach, progress), first)
-        part = _hold(subject, known, measured, (found, first_motion), chosen, least)
-        part = replace(part, recomputed=recomputed, notes=(*part.notes, *notes))
+        part = _side_by_side(subject, known, measured, (found, first_motion), chosen, least)
+        part = _with_forces(part, forces.get(subject.name))
         compared.append(judge(replace(part, dynamics_source=dynamics.source if dynamics is not None else ())))
     return replace(compared[0], more=tuple(compared[1:]))
 
 
-def _recomputed(
-    subject: Subject, how: Recompute | None, progress: bool, *, needed: bool
-) -> tuple[Recomputed | None, list[str]]:
-    """The errors of forces along a run, or why there are none."""
-    if how is None or (subject.run is None and not needed):
-        return None, []
-    if subject.run is None:
-        raise DualityError(
-            f"{subject.name} is no run of a model, so there are no forces to recompute; give a run first"
-        )
-    try:
-        find_model(subject.run, how.models)
-    except DualityError as error:
-        if needed:
-            raise
-        return None, [f"Forces along {subject.name} were not recomputed: {error}."]
-    return recomputing.recompute(subject.run, subject.used, subject.name, how, progress=progress), []
+def _with_forces(comparison: Comparison, recomputed: RecomputedFrames | str | None) -> Comparison:
+    """The comparison with the errors of forces along the run, or a note on why there are none."""
+    if isinstance(recomputed, RecomputedFrames):
+        return replace(comparison, force_errors=measure_force_errors(recomputed))
+    if recomputed is None:
+        return comparison
+    note = Note(Remark.NOT_RECOMPUTED, comparison.name, (recomputed,))
+    return replace(comparison, notes=(*comparison.notes, note))
 
 
 class _Correction:
-    """What the finite cell takes from a diffusion coefficient, where a viscosity was given."""
+    """Correction of a diffusion coefficient for the finite cell, where a viscosity was given."""
 
     def __init__(self, viscosity: Any, run: Subject) -> None:
         self.viscosity = None if viscosity is None else _viscosity(viscosity)
@@ -174,32 +169,39 @@ def _viscosity(value: Any) -> float:
     return bare(value, unit.dimensionless, "viscosity")
 
 
-def _measured(subject: Subject, r_reach: float | None, progress: bool) -> Tally:
-    return tally(subject.thinned, subject.bonds, r_reach, progress=progress)
+def _measured(subject: Subject, r_reach: float | None, progress: bool) -> BlockedHistograms:
+    return collect_histograms(subject.thinned, subject.bonds, r_reach, progress=progress)
 
 
-def _hold(
+def _side_by_side(
     subject: Subject,
     known: Subject,
-    tallies: tuple[Tally, Tally],
+    histograms: tuple[BlockedHistograms, BlockedHistograms],
     motions: tuple[Motion, Motion],
     bands: Sequence[Band],
     least: float | None,
 ) -> Comparison:
-    samples = [Sample(t, s.used.duration, len(s.used.species)) for s, t in zip((subject, known), tallies, strict=True)]
-    held = Held(samples[0], samples[1], BLOCK_TIME if least is None else least)
-    rdf, rdf_whole = held.curves("rdf", "g(r) {}"), held.curves("rdf_whole", "g(r) {}, bonds too")
-    lengths, angles = (
-        held.distributions(part, f"{{}} {word}") for part, word in (("lengths", "length"), ("angles", "angle"))
+    """All measurements of a subject and of the reference, without findings."""
+    both = list(zip((subject, known), histograms, strict=True))
+    samples = [Sample(h, s.used.duration, len(s.used.species)) for s, h in both]
+    structure = StructureComparison(samples[0], samples[1], BLOCK_TIME if least is None else least)
+    rdf, rdf_whole = (structure.curves(observable) for observable in (Observable.RDF, Observable.RDF_WHOLE))
+    bond_length, angle, tetrahedral_order, neighbour_angle = (
+        structure.distributions(observable)
+        for observable in (
+            Observable.BOND_LENGTH,
+            Observable.ANGLE,
+            Observable.TETRAHEDRAL_ORDER,
+            Observable.NEIGHBOUR_ANGLE,
+        )
     )
-    order, around = held.distributions("order", "tetrahedral order of {}"), held.distributions("around", "{} angle")
-    coordination, shells = held.curves("coordination", "neighbours {}"), held.shells()
-    hydrogen_bonds = held.hydrogen_bonds()
+    coordination, shells = structure.curves(Observable.COORDINATION), structure.shells()
+    hydrogen_bonds = structure.hydrogen_bonds()
     windows = [
-        _window(s, t, {word: memories[k].time for word, memories in held.memories.items()}, held.least)
-        for k, (s, t) in enumerate(zip((subject, known), tallies, strict=True))
+        _window(s, h, {what: times[k].time for what, times in structure.correlation_times.items()}, structure.least)
+        for k, (s, h) in enumerate(both)
     ]
-    n_blocks = NOTHING_KEPT.blocks_in(len(subject.used), subject.used.duration, held.least)
+    n_blocks = UNCORRELATED.blocks_in(len(subject.used), subject.used.duration, structure.least)
     notes = [*subject.notes, *differences_in_kind(subject, known), *motions[0].notes, *motions[1].notes]
     return Comparison(
         name=subject.name,
@@ -210,42 +212,44 @@ def _hold(
         species=subject.whole.species,
         run_window=windows[0],
         reference_window=windows[1],
-        block_time=held.least,
+        block_time=structure.least,
         rdf=rdf,
         rdf_whole=rdf_whole,
         coordination=coordination,
         shells=shells,
-        bond_length=lengths,
-        angle=angles,
-        order=order,
-        around=around,
+        bond_length=bond_length,
+        angle=angle,
+        tetrahedral_order=tetrahedral_order,
+        neighbour_angle=neighbour_angle,
         hydrogen_bonds=hydrogen_bonds,
         motion=motions[0],
         reference_motion=motions[1],
-        diffusion=_numbers(*(m.diffusion_seen for m in motions)),
-        reorientation=_numbers(*(m.reorientation_seen for m in motions)),
-        bands={band: _band(motions, band, centroids) for band in bands},
-        band_shares={band: _band(motions, band, shares) for band in bands},
-        energetics=None if subject.run is None else energetics(subject.run, _log_rows(subject), n_blocks),
-        integrity=None if subject.run is None else integrity(subject.run, tallies[1].cut(1).shortest),
+        diffusion=_numbers(*(m.sampled_diffusion for m in motions)),
+        reorientation=_numbers(*(m.sampled_reorientation for m in motions)),
+        bands={band: _band(motions, band, band_centroids) for band in bands},
+        band_shares={band: _band(motions, band, band_shares) for band in bands},
+        energetics=None if subject.run is None else measure_energetics(subject.run, _log_rows(subject), n_blocks),
+        integrity=None if subject.run is None else read_integrity(subject.run, samples[1].whole.shortest),
         notes=tuple(notes),
     )
 
 
-def _window(subject: Subject, found: Tally, correlation_times: dict[str, float], least: float) -> Window:
+def _window(
+    subject: Subject, histograms: BlockedHistograms, correlation_times: dict[Measured, float], least: float
+) -> Window:
     used = subject.used
     return Window(
         atoms=len(used.species),
         frames=len(used),
-        structure_frames=found.n_frames,
+        structure_frames=histograms.n_frames,
         duration=used.duration,
         discarded=subject.discarded,
-        enough=NOTHING_KEPT.allows(found.n_fine, used.duration, least),
+        enough=UNCORRELATED.allows_test(histograms.n_blocks, used.duration, least),
         correlation_times=correlation_times,
     )
 
 
-def _numbers(run: dict[str, Seen], reference: dict[str, Seen]) -> dict[str, Quantity]:
+def _numbers(run: dict[str, Sampled], reference: dict[str, Sampled]) -> dict[str, Quantity]:
     """Numbers side by side with their own errors, tested with the larger noise of both."""
     found = {}
     for name in sorted({*run, *reference}):
@@ -255,13 +259,13 @@ def _numbers(run: dict[str, Seen], reference: dict[str, Seen]) -> dict[str, Quan
     return found
 
 
-def _difference(run: Seen, reference: Seen) -> MeanDifference | None:
+def _difference(run: Sampled, reference: Sampled) -> MeanDifference | None:
     (first, one), (second, other) = run, reference
     if first is None or second is None:
         return None
-    difference = compare_estimates(*in_common(first, second, (one, other)))
+    difference = compare_estimates(*with_common_noise(first, second, (one, other)))
     noises = first.error**2 * one, second.error**2 * other
-    return withdrawn(difference) if noisier(noises, (first.n_blocks, second.n_blocks)) else difference
+    return without_test(difference) if noisier(noises, (first.n_blocks, second.n_blocks)) else difference
 
 
 def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:

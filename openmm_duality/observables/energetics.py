@@ -1,12 +1,13 @@
 """Temperature, kinetic energy and drift of a run, from its log.
 
-In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma law with mean f kT/2 and variance
-f (kT)²/2: the mean tells the thermostat's target, the variance whether it samples the ensemble at all.
+In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma distribution with mean f kT/2 and
+variance f (kT)²/2: the mean shows the thermostat's target, the variance whether it samples the ensemble at all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,18 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.statistics import Estimate, series_estimate, slope
 from openmm_duality.units import BOLTZMANN
+
+
+class Conserved(Enum):
+    """What the dynamics should conserve, or why nothing is known of it."""
+
+    TOTAL_ENERGY = "total_energy"
+    EXTENDED_ENERGY = "extended_energy"
+    """That of the system with its thermostat, as the integrator reports it."""
+    NO_COMMON_ENERGY = "no_common_energy"
+    """The agent gradient descends no common energy."""
+    NOT_RECORDED = "not_recorded"
+    """The integrator reports no conserved quantity."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,13 @@ class Energetics:
     kinetic_mean, kinetic_variance : Estimate
         In kJ/mol and (kJ/mol)².
     canonical_mean, canonical_variance : float or None
-        What the canonical law gives at the target; None in NVE.
+        Those of the canonical ensemble at the target; None in NVE.
     drift : Estimate or None
         Slope of what should be conserved, in kJ/mol per atom and ps; None where nothing is.
-    drift_of : str
+    conserved : Conserved
         What should be conserved, or why nothing is.
+    integrator : str
+        Of the run.
     """
 
     target: float
@@ -47,7 +62,8 @@ class Energetics:
     canonical_mean: float | None
     canonical_variance: float | None
     drift: Estimate | None
-    drift_of: str
+    conserved: Conserved
+    integrator: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers with their units in the names."""
@@ -60,11 +76,10 @@ class Energetics:
             "canonical_mean_kJ_per_mol": self.canonical_mean,
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
             "drift_kJ_per_mol_per_atom_per_ps": None if self.drift is None else self.drift.to_dict(),
-            "drift_of": self.drift_of,
         }
 
 
-def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
+def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     """Energetics of some rows of the log.
 
     Parameters
@@ -82,7 +97,7 @@ def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
     canonical = str(run.settings["ensemble"]).upper() == "NVT"
-    kept, name = conserved(run, log)
+    conserved, energy = conserved_energy(run, log)
     return Energetics(
         target=target,
         temperature=series_estimate(log["temperature_K"], n_blocks),
@@ -91,18 +106,19 @@ def energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
         canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
         canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
-        drift=None if kept is None else slope(times, kept / len(run.trajectory.species), n_blocks),
-        drift_of=name,
+        drift=None if energy is None else slope(times, energy / len(run.trajectory.species), n_blocks),
+        conserved=conserved,
+        integrator=str(run.settings.get("integrator", "the integrator")),
     )
 
 
-def conserved(run: Run, log: dict[str, FloatArray]) -> tuple[FloatArray | None, str]:
-    """What the dynamics should conserve, shape (T,) in kJ/mol, and its name; None and the reason where nothing is."""
+def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
+    """What the dynamics should conserve, and its values in kJ/mol, shape (T,); None where there are none."""
     if run.model.get("gradient") == "agent":
-        return None, "nothing is conserved: the agent gradient descends no common energy"
+        return Conserved.NO_COMMON_ENERGY, None
     if str(run.settings["ensemble"]).upper() == "NVE":
-        return log["potential_energy"] + log["kinetic_energy"], "total energy"
+        return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]
     column = log.get("conserved_quantity")
     if column is None or not np.isfinite(column).all():
-        return None, f"{run.settings.get('integrator', 'the integrator')} has no conserved quantity"
-    return column, "conserved quantity"
+        return Conserved.NOT_RECORDED, None
+    return Conserved.EXTENDED_ENERGY, column

@@ -1,15 +1,12 @@
-"""Whether a run stayed what it was: shortest distances, whole molecules, and how it ended."""
+"""The integrity of a run, from its log: shortest distances, whole molecules, and how it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from openmm_duality.observables.runs import Run
-
-COLLAPSE_FRACTION = 0.8  # of the shortest distance in the reference
 
 
 @dataclass(frozen=True)
@@ -19,11 +16,6 @@ class Closest:
     run: float
     time: float
     reference: float | None
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the run came closer than any neighbourhood of what the reference knows."""
-        return self.reference is not None and self.run < COLLAPSE_FRACTION * self.reference
 
 
 @dataclass(frozen=True)
@@ -51,28 +43,8 @@ class IntegrityRecord:
     most_left: int
     first_left: float | None
 
-    @property
-    def sound(self) -> bool:
-        """Whether the run ended well, no atom left its molecule and no pair collapsed."""
-        return self.status != "stopped" and not self.most_left and not any(c.collapsed for c in self.shortest.values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lengths in nm, times in ps."""
-        return {
-            "sound": self.sound,
-            "status": self.status,
-            "reason": self.reason,
-            "time_ps": self.time,
-            "shortest_nm": {
-                pair: {"run": c.run, "time_ps": c.time, "reference": c.reference, "collapsed": c.collapsed}
-                for pair, c in self.shortest.items()
-            },
-            "most_atoms_left_molecule": self.most_left,
-            "first_left_ps": self.first_left,
-        }
-
-
-def integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityRecord:
+def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityRecord:
     """Read the integrity columns of the log.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What moves in a trajectory: diffusion, reorientation and vibrations, each where the trajectory allows it."""
+"""The motion in a trajectory: diffusion, reorientation and vibrations, each where the trajectory allows it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.displacement import collect
-from openmm_duality.observables.lagged import ONSET, SHARE, longest_lag
-from openmm_duality.observables.reorientation import Reorientation, reorientation
-from openmm_duality.observables.spectra import SEGMENT, Spectra, obstacle, spectra
+from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.paths import follow_molecules
+from openmm_duality.observables.spectra import SEGMENT, Spectra, measure_spectra, obstacle
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate
+from openmm_duality.observables.time_correlations import (
+    ONSET,
+    SHARE,
+    Diffusion,
+    Reorientation,
+    diffusion_coefficients,
+    longest_lag,
+    reorientation_times,
+)
 from openmm_duality.observables.trajectory import Trajectory, even_steps
-from openmm_duality.observables.transport import Diffusion, diffusion
 
-Seen = tuple[Estimate | None, float]
+Sampled = tuple[Estimate | None, float]  # an estimate, and what its variance is inversely proportional to
 
 _SHORTEST_SEGMENT = 0.25  # ps: resolves 133 cm⁻¹
 _LEAST_LAG = 2 * ONSET  # ps
@@ -45,7 +52,7 @@ class Scales:
 
 @dataclass(frozen=True)
 class Motion:
-    """What was found of a trajectory's motion.
+    """The motion in a trajectory.
 
     Parameters
     ----------
@@ -55,29 +62,29 @@ class Motion:
         By the species of the bonds.
     spectra : Spectra or None
         None where the frames do not allow any.
-    slow_notes, fast_notes : tuple of str
-        Why diffusion and reorientation, or the spectra, are missing, one sentence each.
+    slow_notes, fast_notes : tuple of Note
+        Why diffusion and reorientation, or the spectra, are missing.
     """
 
     diffusion: dict[str, Diffusion]
     reorientation: dict[str, Reorientation]
     spectra: Spectra | None
-    slow_notes: tuple[str, ...]
-    fast_notes: tuple[str, ...]
+    slow_notes: tuple[Note, ...]
+    fast_notes: tuple[Note, ...]
 
     @property
-    def diffusion_seen(self) -> dict[str, Seen]:
-        """Diffusion coefficients, each with what its variance goes with the inverse of."""
-        return {name: (d.coefficient, d.displacement.seen) for name, d in self.diffusion.items()}
+    def sampled_diffusion(self) -> dict[str, Sampled]:
+        """Diffusion coefficients, each with its sampling."""
+        return {name: (d.coefficient, d.displacement.sampling) for name, d in self.diffusion.items()}
 
     @property
-    def reorientation_seen(self) -> dict[str, Seen]:
-        """The same of the times of reorientation."""
-        return {name: (r.time, r.correlation.seen) for name, r in self.reorientation.items()}
+    def sampled_reorientation(self) -> dict[str, Sampled]:
+        """Reorientation times, each with its sampling."""
+        return {name: (r.time, r.correlation.sampling) for name, r in self.reorientation.items()}
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """All of them."""
+    def notes(self) -> tuple[Note, ...]:
+        """Why anything is missing."""
         return (*self.slow_notes, *self.fast_notes)
 
     def joined(self, other: Motion) -> Motion:
@@ -87,7 +94,9 @@ class Motion:
         return Motion(slow.diffusion, slow.reorientation, fast.spectra, slow.slow_notes, fast.fast_notes)
 
 
-def motion(trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: float | None, progress: bool) -> Motion:
+def measure_motion(
+    trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: float | None, progress: bool
+) -> Motion:
     """Analyse the motion of a trajectory.
 
     Parameters
@@ -103,41 +112,32 @@ def motion(trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: 
     progress : bool
         Whether to show progress bars.
     """
-    slow: list[str] = []
-    fast: list[str] = []
-    name = trajectory.name
+    slow: list[Note] = []
+    fast: list[Note] = []
+    name, duration, spacing = trajectory.name, trajectory.duration, trajectory.spacing
     moved: dict[str, Diffusion] = {}
     turned: dict[str, Reorientation] = {}
     if not even_steps(trajectory.times):
-        slow.append(f"Diffusion of {name} is not given: its frames are not evenly spaced.")
-    elif longest_lag(trajectory.duration) < scales.longest_lag * (1 - 1e-3):
-        slow.append(
-            f"Diffusion and reorientation of {name} are not given: {trajectory.duration:.3g} ps are too short, "
-            f"{_LEAST_LAG / SHARE:g} ps are the least."
-        )
-    elif trajectory.spacing > ONSET / 2:
-        slow.append(
-            f"Diffusion and reorientation of {name} are not given: frames every {trajectory.spacing:.3g} ps are too "
-            f"coarse, {ONSET / 2:g} ps is the most."
-        )
+        slow.append(Note(Remark.DIFFUSION_UNEVEN, name))
+    elif longest_lag(duration) < scales.longest_lag * (1 - 1e-3):
+        slow.append(Note(Remark.MOTION_SHORT, name, (duration, _LEAST_LAG / SHARE)))
+    elif spacing > ONSET / 2:
+        slow.append(Note(Remark.MOTION_COARSE, name, (spacing, ONSET / 2)))
     else:
-        paths = collect(trajectory, bonds, progress=progress)
-        turned = reorientation(paths, scales.longest_lag)
+        paths = follow_molecules(trajectory, bonds, progress=progress)
+        turned = reorientation_times(paths, scales.longest_lag)
         if paths.lost:
-            slow.append(
-                f"Diffusion of {name} is not given: between frames, atoms move so far that their path through the "
-                "periodic cell is lost."
-            )
+            slow.append(Note(Remark.PATHS_LOST, name))
         else:
-            moved = diffusion(paths, scales.longest_lag, correction)
+            moved = diffusion_coefficients(paths, scales.longest_lag, correction)
     why = obstacle(trajectory)
-    if why is None and trajectory.duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
-        why = f"{trajectory.duration:.3g} ps are too short, {FEWEST_BLOCKS * _SHORTEST_SEGMENT:g} ps are the least"
+    if why is None and duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
+        why = Note(Remark.SPECTRUM_SHORT, name, (duration, FEWEST_BLOCKS * _SHORTEST_SEGMENT))
     found = None
-    if why is None:
-        found = spectra(trajectory, bonds, scales.segment, progress=progress)
-        if found.atoms < len(trajectory.species):
-            fast.append(f"The spectrum of {name} follows {found.atoms} of its {len(trajectory.species)} atoms.")
+    if why is not None:
+        fast.append(why)
     else:
-        fast.append(f"No vibrational spectrum of {name}: {why}.")
+        found = measure_spectra(trajectory, bonds, scales.segment, progress=progress)
+        if found.atoms < len(trajectory.species):
+            fast.append(Note(Remark.SPECTRUM_OF_SOME, name, (found.atoms, len(trajectory.species))))
     return Motion(moved, turned, found, tuple(slow), tuple(fast))

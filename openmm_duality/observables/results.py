@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openmm_duality.observables.bands import Band
 from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.energetics import Energetics
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Observable, Outcome
+from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
-from openmm_duality.observables.recomputing import Recomputed
+from openmm_duality.observables.notes import Note
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Why
+from openmm_duality.observables.spectra import Band
+from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
+
+# without a test of these, run and reference may agree all the same
+_MINOR = (Observable.TETRAHEDRAL_ORDER, Observable.HYDROGEN_BONDS, Observable.DIFFUSION, Observable.REORIENTATION)
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,13 @@ class Window:
     atoms, frames : int
         How many.
     structure_frames : int
-        How many of the frames were looked at for structure.
+        How many of the frames were analysed for structure.
     duration, discarded : float
         In ps.
     enough : bool
         Whether there are as many blocks of the least length as a test needs.
-    correlation_times : dict of str to float
-        The time in ps over which every observable forgets, as this trajectory tells it.
+    correlation_times : dict of Measured to float
+        In ps, as this trajectory gives them.
     """
 
     atoms: int
@@ -91,31 +96,12 @@ class Window:
     duration: float
     discarded: float
     enough: bool
-    correlation_times: dict[str, float]
+    correlation_times: dict[Measured, float]
 
     @property
-    def slowest(self) -> tuple[str, float] | None:
-        """The observable that forgets most slowly and its correlation time in ps; None where there is none."""
+    def slowest(self) -> tuple[Measured, float] | None:
+        """The longest correlation time in ps and what it belongs to; None where there is none."""
         return max(self.correlation_times.items(), key=lambda item: item[1], default=None)
-
-
-@dataclass(frozen=True)
-class Untested:
-    """What could not be tested.
-
-    Parameters
-    ----------
-    time : float
-        In ps, over which it forgets.
-    minor : bool
-        Whether run and reference agree without it.
-    why : str or None
-        As in `CurveDifference`.
-    """
-
-    time: float
-    minor: bool
-    why: Why | None
 
 
 @dataclass(frozen=True)
@@ -139,15 +125,15 @@ class Comparison:
     block_time : float
         The least length of a block, in ps.
     rdf, rdf_whole : dict of str to CurveComparison
-        g(r) between molecules (which the test judges), and with the pairs inside a molecule.
+        g(r) between molecules (which is tested), and with the pairs inside a molecule.
     coordination : dict of str to CurveComparison
         Under "A-B" the number of B within r of an A, in other molecules.
     shells : dict of str to Shell
         The same at the end of the first shell of the reference.
     bond_length, angle : dict of str to DistributionComparison
         In nm and degrees.
-    order, around : dict of str to DistributionComparison
-        Tetrahedral order, and the angles between four nearest neighbours in degrees.
+    tetrahedral_order, neighbour_angle : dict of str to DistributionComparison
+        The order by species, and the angles between four nearest neighbours in degrees.
     hydrogen_bonds : Quantity or None
         Per molecule; None where there are no donors.
     motion, reference_motion : Motion
@@ -160,18 +146,14 @@ class Comparison:
         Centroids in cm⁻¹, and the part of the whole density of states that lies there.
     energetics, integrity
         From the log; None without one.
-    notes : tuple of str
+    notes : tuple of Note
         What was left out or looks unusual.
-    recomputed : Recomputed or None
-        Errors of the forces along the run; None where none were computed again.
-    verdict : tuple of str
-        What a chemist would conclude, failures first.
-    agrees : bool or None
-        Whether the run passes; None where it is too short to tell.
-    failures : int
-        How many of the first sentences of the verdict tell a failure.
+    force_errors : ForceErrors or None
+        Errors of the forces along the run; None where none were labelled.
+    findings : tuple of Finding
+        One per observable and subject, as `decisions.judge` makes them.
     more : tuple of Comparison
-        Others held against the same reference.
+        Others compared with the same reference.
     """
 
     name: str
@@ -189,8 +171,8 @@ class Comparison:
     shells: dict[str, Shell]
     bond_length: dict[str, DistributionComparison]
     angle: dict[str, DistributionComparison]
-    order: dict[str, DistributionComparison]
-    around: dict[str, DistributionComparison]
+    tetrahedral_order: dict[str, DistributionComparison]
+    neighbour_angle: dict[str, DistributionComparison]
     hydrogen_bonds: Quantity | None
     motion: Motion
     reference_motion: Motion
@@ -200,11 +182,9 @@ class Comparison:
     band_shares: dict[Band, Quantity]
     energetics: Energetics | None
     integrity: IntegrityRecord | None
-    notes: tuple[str, ...]
-    recomputed: Recomputed | None = None
-    verdict: tuple[str, ...] = ()
-    agrees: bool | None = None
-    failures: int = 0
+    notes: tuple[Note, ...]
+    force_errors: ForceErrors | None = None
+    findings: tuple[Finding, ...] = ()
     more: tuple[Comparison, ...] = field(default=())
 
     @property
@@ -213,43 +193,57 @@ class Comparison:
         return self.run_window.enough and self.reference_window.enough
 
     @property
-    def untested(self) -> dict[str, Untested]:
-        """What could not be tested of the structure, or of motion that changes along the run, by its name."""
-        judged: list[tuple[str, CurveDifference | MeanDifference, bool]] = [
-            *((f"g(r) {pair}", c.difference, False) for pair, c in self.rdf.items()),
-            *((f"{name} length", c.mean, False) for name, c in self.bond_length.items()),
-            *((f"{name} angle", c.mean, False) for name, c in self.angle.items()),
-            *((f"tetrahedral order of {kind}", c.mean, True) for kind, c in self.order.items()),
-        ]
-        if self.hydrogen_bonds is not None and self.hydrogen_bonds.difference is not None:
-            judged.append(("hydrogen bonds", self.hydrogen_bonds.difference, True))
-        for part, word in ((self.diffusion, "diffusion of {}"), (self.reorientation, "turning of {} bonds")):
-            for name, q in part.items():
-                if q.difference is not None and q.difference.why == "changes":
-                    judged.append((word.format(name), q.difference, True))
-        windows = self.run_window, self.reference_window
-        return {
-            word: Untested(
-                max(window.correlation_times.get(word, 0.0) for window in windows),
-                minor and difference.why != "changes",
-                difference.why,
-            )
-            for word, difference, minor in judged
-            if difference.p_value is None
-        }
+    def failures(self) -> tuple[Finding, ...]:
+        """Where the run fails."""
+        return tuple(finding for finding in self.findings if finding.failed)
+
+    @property
+    def untested(self) -> tuple[Finding, ...]:
+        """What could not be tested of the structure, and motion that changes along the run."""
+        return tuple(finding for finding in self.findings if finding.outcome is Outcome.UNTESTED)
 
     @property
     def changes(self) -> bool:
         """Whether something changes along the run, so that its mean says little."""
-        return any(untested.why == "changes" for untested in self.untested.values())
+        return any(finding.reason is Reason.NOT_STATIONARY for finding in self.untested)
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the run passes; None where that cannot be told."""
+        if self.failures:
+            return False
+        stationary = not self.changes
+        minor = all(finding.observable in _MINOR for finding in self.untested)
+        return True if self.enough and stationary and minor else None
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """What it all comes to; other runs beside this one do not count."""
+        if self.agrees is False:
+            return Conclusion.DIFFERS
+        if self.agrees:
+            return Conclusion.AGREES_WHERE_TESTED if self.untested else Conclusion.AGREES
+        if self.changes:
+            return Conclusion.NOT_STATIONARY
+        tested = any(f.observable is Observable.RDF and f.p_value is not None for f in self.findings)
+        # a mean length or angle that could not be tested and differs by more than matters
+        hidden = any(
+            abs(finding.difference or 0.0) > finding.tolerance
+            for finding in self.untested
+            if finding.observable in (Observable.BOND_LENGTH, Observable.ANGLE)
+        )
+        return Conclusion.AGREES_WHERE_TESTED if self.enough and tested and not hidden else Conclusion.TOO_SHORT
 
     @property
     def columns(self) -> tuple[Comparison, ...]:
         """This one and the others, in the order in which they were asked for."""
         return (self, *self.more)
 
-    def to_dict(self) -> dict[str, object]:
-        """Everything as plain numbers, lists and strings, fit for JSON (no NaN: None instead)."""
-        from openmm_duality.observables.plain import comparison_to_dict  # which needs these classes
+    def finding(self, observable: Observable, subject: Name = "") -> Finding | None:
+        """The finding of an observable of a subject; None where it was not compared."""
+        return next((f for f in self.findings if (f.observable, f.subject) == (observable, subject)), None)
 
-        return comparison_to_dict(self)
+    def failed(self, observable: Observable, subject: Name = "") -> bool:
+        """Whether the run fails in an observable of a subject."""
+        finding = self.finding(observable, subject)
+        return finding is not None and finding.failed

@@ -1,4 +1,4 @@
-"""A run directory as the analyses read it: settings, log and trajectory.
+"""Run directories as the analyses read them: settings, log and trajectory.
 
 The contract with the room that writes it: `run.json`, `topology.pdb`, `trajectory.dcd`, `velocities.dcd` where it was
 asked for, and `log.csv` with one row per report. A run that was killed may end in a half-written line or frame; what
@@ -18,6 +18,7 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.trajectory import Trajectory
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
@@ -38,21 +39,28 @@ class Run:
         The columns of `log.csv` (ps, kJ/mol, K, nm); NaN where a field is empty.
     trajectory : Trajectory
         Positions, with the times of the log.
-    notes : tuple of str
-        What was noticed while reading, one sentence each.
+    notes : tuple of Note
+        What was noticed while reading.
     """
 
     directory: Path
     settings: dict[str, Any]
     log: dict[str, FloatArray]
     trajectory: Trajectory
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def model(self) -> dict[str, Any]:
-        """What the run says of the model it used; empty if it says nothing."""
+        """The record of the model that the run used; empty if there is none."""
         model = self.settings.get("model")
         return model if isinstance(model, dict) else {}
+
+    def held_out_error(self, key: str = "all") -> float | None:
+        """RMSE of forces in meV/Å on the first of the sets that inference held out, where the record has it."""
+        errors = self.model.get("errors")
+        table = errors.get("test") if isinstance(errors, dict) else None
+        value = table.get("force_rmse", {}).get(key) if isinstance(table, dict) else None
+        return float(value) if isinstance(value, int | float) else None
 
 
 def read_run(directory: str | Path) -> Run:
@@ -88,10 +96,7 @@ def read_run(directory: str | Path) -> Run:
     trajectory = Trajectory.from_dcd(path, species, masses, times_of)
     notes = [*log_notes, *trajectory.notes]
     if announced[0] != len(times):
-        notes.append(
-            f"log.csv has {len(times)} reports and trajectory.dcd {announced[0]} whole frames; the first "
-            f"{len(trajectory)} of both were used."
-        )
+        notes.append(Note(Remark.REPORTS_AND_FRAMES, directory.name, (len(times), announced[0], len(trajectory))))
     if (directory / "velocities.dcd").exists():
         trajectory, velocity_notes = _with_velocities(trajectory, directory / "velocities.dcd")
         notes += velocity_notes
@@ -112,16 +117,14 @@ def _settings(directory: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _log(path: Path) -> tuple[dict[str, FloatArray], list[str]]:
+def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DualityError(f"{path.parent}: no log.csv; give the folder that `simulate` wrote") from None
     lines = text.split("\n")
     # What follows the last line end is empty, or was being written when the run died.
-    half, notes = lines.pop(), []
-    if half:
-        notes.append("log.csv ends in a half-written line, which was left out.")
+    notes = [Note(Remark.LOG_CUT, path.name)] if lines.pop() else []
     if not lines:
         raise DualityError(f"{path}: empty; let the run go on until it has reported")
     names = [name.strip().lstrip("#").strip('"') for name in next(csv.reader([lines[0]]))]
@@ -148,11 +151,11 @@ def _report_times(times: FloatArray) -> FloatArray:
     return times[1:] if len(times) and times[0] == 0 else times
 
 
-def _with_velocities(trajectory: Trajectory, path: Path) -> tuple[Trajectory, list[str]]:
+def _with_velocities(trajectory: Trajectory, path: Path) -> tuple[Trajectory, list[Note]]:
     """The trajectory with its velocities, and what was noticed of them."""
     found = Trajectory.from_dcd(path, trajectory.species, trajectory.masses, lambda n: trajectory.times[:n])
     if len(found) < len(trajectory):
-        return trajectory, [f"{path.name} has {len(found)} of {len(trajectory)} frames; velocities were not used."]
+        return trajectory, [Note(Remark.VELOCITIES_SHORT, path.name, (len(found), len(trajectory)))]
     return replace(trajectory, velocity_reader=found.reader), []
 
 

@@ -1,4 +1,4 @@
-"""Velocity autocorrelation and vibrational density of states, per species.
+"""Velocity autocorrelation and vibrational density of states, per species, and the bands of a density of states.
 
 The density of states is the power spectrum of the velocities, weighted by the masses (Welch's method: segments that
 overlap by half, Hann window). Velocities may be those of the run, or differences of its positions; a difference over h
@@ -11,19 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import fft, signal
+from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
 
 SingleArray = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Band = tuple[float, float]  # first and last wavenumber in cm⁻¹
 
 PER_CM = 33.35640952  # cm⁻¹ of 1/ps
 POSITIONS_SPACING = 0.002  # ps: coarser positions lose the fast vibrations
@@ -34,6 +38,12 @@ _NUMBERS = 60_000_000  # velocities in a segment, in single precision: 240 MB
 _COLUMNS = 3000  # transformed at a time
 _SHORTEST = 8  # frames of a segment
 _REACH = 1.0  # ps, of the autocorrelation
+
+_FLOOR = 0.01  # of the highest density: below lies no band
+_SMALLEST = 0.02  # of the area: a band holds more
+_VALLEY = 0.4  # of the lower of two peaks: a deeper valley parts two bands
+_SMOOTHING = 20.0  # cm⁻¹
+_GRID = 50.0  # cm⁻¹, to which limits are rounded
 
 
 @dataclass(frozen=True)
@@ -69,26 +79,24 @@ class Spectra:
 
     @property
     def resolution(self) -> float:
-        """What is left apart, in cm⁻¹."""
+        """The width of the narrowest feature, in cm⁻¹."""
         return PER_CM / self.segment
 
 
-def obstacle(trajectory: Trajectory) -> str | None:
-    """Why a trajectory has no spectrum, as the end of a sentence; None if it has."""
+def obstacle(trajectory: Trajectory) -> Note | None:
+    """Why a trajectory has no spectrum; None if it has."""
     spacing = trajectory.spacing
     if len(trajectory) < 2 * FEWEST_BLOCKS or not even_steps(trajectory.times):
-        return "its frames are too few or not evenly spaced"
+        return Note(Remark.SPECTRUM_UNEVEN, trajectory.name)
     if trajectory.velocity_reader is not None and spacing <= VELOCITIES_SPACING * _TOLERANCE:
         return None
     if spacing <= POSITIONS_SPACING * _TOLERANCE:
         return None
-    return (
-        f"it was written every {1e3 * spacing:.3g} fs, and a spectrum needs positions every "
-        f"{1e3 * POSITIONS_SPACING:g} fs or velocities every {1e3 * VELOCITIES_SPACING:g} fs at the most"
-    )
+    spacings = 1e3 * spacing, 1e3 * POSITIONS_SPACING, 1e3 * VELOCITIES_SPACING
+    return Note(Remark.SPECTRUM_COARSE, trajectory.name, spacings)
 
 
-def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: bool) -> Spectra:
+def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: bool) -> Spectra:
     """Vibrations of a trajectory without an `obstacle`, streamed one segment at a time.
 
     Parameters
@@ -112,7 +120,7 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
     code, masses = species_codes(trajectory.species)[chosen], trajectory.masses[chosen]
     lags = min(hop, round(_REACH / trajectory.spacing)) + 1
     power = np.zeros((block[-1] + 1, len(trajectory.distinct_species), n // 2 + 1))
-    memory = np.zeros((block[-1] + 1, len(trajectory.distinct_species), lags))
+    correlation = np.zeros((block[-1] + 1, len(trajectory.distinct_species), lags))
     source = _velocities(trajectory) if moving else _differences(trajectory)
     centre = _Centre(trajectory.masses)
     hidden = None if progress else True
@@ -122,7 +130,7 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
             for s in range(len(trajectory.distinct_species)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)
                 power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
-                memory[b, s] += _autocorrelation(columns, lags)
+                correlation[b, s] += _autocorrelation(columns, lags)
             bar.update()
     wavenumbers = np.asarray(fft.rfftfreq(n, trajectory.spacing) * PER_CM, dtype=np.float64)
     if not moving:
@@ -136,7 +144,8 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
         },
         total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
         autocorrelation={
-            kind: Curve(delays, memory[:, s] / memory[:, s, :1]) for s, kind in enumerate(trajectory.distinct_species)
+            kind: Curve(delays, correlation[:, s] / correlation[:, s, :1])
+            for s, kind in enumerate(trajectory.distinct_species)
         },
         source="velocities" if moving else "positions",
         spacing=trajectory.spacing,
@@ -147,7 +156,7 @@ def spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, progress: b
 
 
 class _Centre:
-    """Takes out the motion of the centre of mass, and remembers its largest speed in nm/ps."""
+    """Removes the motion of the centre of mass, and records its largest speed in nm/ps."""
 
     def __init__(self, masses: FloatArray) -> None:
         self._shares = masses / masses.sum()
@@ -162,7 +171,7 @@ class _Centre:
 def _segments(
     source: Iterator[FloatArray], centre: _Centre, chosen: IntArray, n: int, hop: int
 ) -> Iterator[SingleArray]:
-    """Segments of n frames, each `hop` behind the one before, of the chosen atoms less the motion of the whole.
+    """Segments of n frames, `hop` frames apart, of the chosen atoms less the motion of the centre of mass.
 
     The same array is given every time.
     """
@@ -228,3 +237,46 @@ def _autocorrelation(columns: SingleArray, lags: int) -> FloatArray:
 
 def _unit_area(power: FloatArray, width: float) -> FloatArray:
     return np.asarray(power / (power.sum(axis=1, keepdims=True) * width))
+
+
+def find_bands(spectrum: Curve) -> tuple[Band, ...]:
+    """The main bands of a density of states: separated by deep valleys, and each with 2 % of the area or more.
+
+    Parameters
+    ----------
+    spectrum : Curve
+        Against evenly spaced wavenumbers in cm⁻¹.
+    """
+    nu, width = spectrum.centres, spectrum.centres[1] - spectrum.centres[0]
+    density = gaussian_filter1d(spectrum.mean, _SMOOTHING / width)
+    floor = _FLOOR * density.max()
+    # a peak at the border counts too, as the diffusive end of a liquid's spectrum
+    peaks = signal.find_peaks(np.concatenate([[0.0], density, [0.0]]), prominence=floor, height=2 * floor)[0] - 1
+    cuts = [0]
+    for left, right in pairwise(peaks):
+        valley = left + int(np.argmin(density[left : right + 1]))
+        if density[valley] < _VALLEY * min(density[left], density[right]):
+            cuts.append(valley)
+    bands: list[Band] = []
+    for start, end in pairwise([*cuts, len(nu)]):
+        if spectrum.mean[start:end].sum() < _SMALLEST * spectrum.mean.sum():
+            continue
+        inside = start + np.flatnonzero(density[start:end] > floor)
+        low, high = _GRID * np.floor(nu[inside[0]] / _GRID), _GRID * np.ceil(nu[inside[-1]] / _GRID)
+        bands.append((float(max(low, bands[-1][1] if bands else 0.0)), float(high)))
+    return tuple(bands)
+
+
+def band_shares(spectrum: Curve, band: Band) -> FloatArray:
+    """Share of the whole density that lies in a band, in every block, shape (n_blocks,)."""
+    inside = (spectrum.centres >= band[0]) & (spectrum.centres <= band[1])
+    return np.asarray(spectrum.blocks[:, inside].sum(axis=1) / spectrum.blocks.sum(axis=1))
+
+
+def band_centroids(spectrum: Curve, band: Band) -> FloatArray:
+    """Mean wavenumber of a band in every block, weighted by the density, shape (n_blocks,) in cm⁻¹."""
+    nu = spectrum.centres
+    inside = (nu >= band[0]) & (nu <= band[1])
+    weights = spectrum.blocks[:, inside]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((weights @ nu[inside]) / weights.sum(axis=1))

@@ -1,15 +1,15 @@
 """Error bars from contiguous blocks of time, and the tests whether two results differ by more than those allow.
 
 Neighbouring frames of a trajectory are nearly the same frame. So every mean is taken per block of time first, and its
-error comes from the scatter of the blocks, which must be long enough to forget one another. Index suffixes: b block,
-k bin.
+error comes from the scatter of the blocks, which must be long enough to be independent. Index suffixes: b block, k bin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -23,7 +23,16 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.01
 _NOISIER = 1e-3  # chance at which two noises are called different
 
-Why = Literal["short", "seldom", "changes"]
+
+class Reason(Enum):
+    """Why a difference could not be tested."""
+
+    TOO_SHORT = "short"
+    """Run or reference is too short for the correlation time of the observable."""
+    TOO_RARE = "seldom"
+    """The observable is missing in some blocks."""
+    NOT_STATIONARY = "changes"
+    """The observable changes along the run."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,8 @@ class CurveDifference:
         Chance of a largest difference at least this big between two equal sources; None if there are too few blocks.
     band_half_width : float or None
         The largest difference that equal sources stay below in 95 % of cases; None if there are too few blocks.
-    why : str or None
-        Why there is no test, where that is known: the time is too short, the observable is seen too seldom, or it
-        changes along the first source.
+    reason : Reason or None
+        Why there is no test, where that is known.
     """
 
     max_difference: float
@@ -86,28 +94,28 @@ class CurveDifference:
     mean_absolute_difference: float
     p_value: float | None
     band_half_width: float | None
-    why: Why | None = None
+    reason: Reason | None = None
 
-    def untested(self, why: Why) -> CurveDifference:
+    def untested(self, reason: Reason) -> CurveDifference:
         """The differences alone, and why there is no test."""
-        return replace(self, p_value=None, band_half_width=None, why=why)
+        return replace(self, p_value=None, band_half_width=None, reason=reason)
 
 
 @dataclass(frozen=True)
 class MeanDifference:
     """The difference of two means (first less second), the half-width of its 95 % interval, and Welch's p-value.
 
-    `p_value` and `interval` are None if there are too few blocks; `why` as in `CurveDifference`.
+    `p_value` and `interval` are None if there are too few blocks; `reason` as in `CurveDifference`.
     """
 
     difference: float
     interval: float | None
     p_value: float | None
-    why: Why | None = None
+    reason: Reason | None = None
 
-    def untested(self, why: Why) -> MeanDifference:
+    def untested(self, reason: Reason) -> MeanDifference:
         """The difference alone, and why there is no test."""
-        return replace(self, p_value=None, interval=None, why=why)
+        return replace(self, p_value=None, interval=None, reason=reason)
 
 
 Difference = TypeVar("Difference", CurveDifference, MeanDifference)
@@ -240,34 +248,34 @@ def compare_estimates(first: Estimate, second: Estimate, *, enough: bool = True)
     return MeanDifference(difference, error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)), p_value)
 
 
-def in_common(first: Estimate, second: Estimate, seen: tuple[float, float]) -> tuple[Estimate, Estimate]:
+def with_common_noise(first: Estimate, second: Estimate, sampling: tuple[float, float]) -> tuple[Estimate, Estimate]:
     """Two estimates with the larger noise of both, which equal sources share.
 
-    A short trajectory shows too little of its slow fluctuations, and so too small an error: windows of 20 ps of water
-    scatter in their diffusion coefficients twice as much as each of them tells.
+    A short trajectory samples its slow fluctuations poorly, and so its error is too small: the diffusion coefficients
+    of windows of 20 ps of water scatter twice as much as the error of each of them says.
 
     Parameters
     ----------
     first, second : Estimate
-    seen : tuple of float
-        What the variance of each goes with the inverse of, as time times number of molecules.
+    sampling : tuple of float
+        What the variance of each is inversely proportional to, as time times number of molecules.
     """
-    noises = [e.error**2 * weight for e, weight in zip((first, second), seen, strict=True)]
+    noises = [e.error**2 * weight for e, weight in zip((first, second), sampling, strict=True)]
     if not np.isfinite(noises).all():
         return first, second
     larger = int(np.argmax(noises))
     other = 1 - larger
     found = [first, second]
-    error = float(np.sqrt(noises[larger] / seen[other]))
+    error = float(np.sqrt(noises[larger] / sampling[other]))
     found[other] = replace(found[other], error=error, n_blocks=found[larger].n_blocks)
     return found[0], found[1]
 
 
 def noisier(noises: tuple[float, float], blocks: tuple[int, int]) -> bool:
-    """Whether the first of two sources fluctuates by more than equal ones do: an F-test at 0.1 %.
+    """Whether the first of two sources fluctuates more than equal sources do: an F-test at 0.1 %.
 
-    Two noises are both measured, so a large first one means that its source changes on the way. Where one of them is
-    zero or unknown there is nothing to compare.
+    A first noise that is larger than chance allows means that its source is not stationary. Where one of them is zero
+    or unknown there is nothing to compare.
 
     Parameters
     ----------
@@ -282,10 +290,10 @@ def noisier(noises: tuple[float, float], blocks: tuple[int, int]) -> bool:
     return bool(stats.f.sf(first / second, blocks[0] - 1, blocks[1] - 1) < _NOISIER)
 
 
-def withdrawn(difference: Difference) -> Difference:
-    """A difference from a source that changes on the way: only a rejection stands, which its noise makes harder."""
+def without_test(difference: Difference) -> Difference:
+    """Difference of a source that is not stationary, without its test unless that rejects in spite of the noise."""
     p_value = difference.p_value
-    return difference if p_value is None or p_value < SIGNIFICANCE else difference.untested("changes")
+    return difference if p_value is None or p_value < SIGNIFICANCE else difference.untested(Reason.NOT_STATIONARY)
 
 
 def jackknife(parts: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:

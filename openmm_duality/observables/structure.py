@@ -1,7 +1,7 @@
-"""All that one pass over the frames tells of structure, in contiguous blocks of time.
+"""The structure of a trajectory in one pass over its frames, in contiguous blocks of time.
 
-Frames are tallied in many fine blocks first: how long a block must be is known only when the pass has shown how slowly
-the structure forgets. Index suffixes: t frame, b block.
+Histograms are collected in many short blocks first: how long a block must be is known only when the pass has shown the
+correlation times. Index suffixes: t frame, b block.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ from tqdm import tqdm
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.bonds import Bonds, bond_labels
 from openmm_duality.observables.curves import Curve, Distribution, Histogram, merged
-from openmm_duality.observables.hydrogen_bonds import DISTANCE, HydrogenBonds
-from openmm_duality.observables.neighbours import Finder, Frame
-from openmm_duality.observables.order import TetrahedralOrder
-from openmm_duality.observables.pairs import BIN, PairCounts
+from openmm_duality.observables.local_structure import DISTANCE, Frame, HydrogenBonds, TetrahedralOrder
+from openmm_duality.observables.rdf import BIN, PairCounts
 from openmm_duality.observables.statistics import block_of
 from openmm_duality.observables.trajectory import Trajectory
 
 LENGTH_BINS = np.linspace(0.0, 0.4, 801)  # nm
 ANGLE_BINS = np.linspace(0.0, 180.0, 181)  # degrees
 SPACING = 0.02  # ps; frames closer than this are nearly the same frame
-FINE = 0.1  # ps: blocks in which memory is measured
-_FINE_BLOCKS = (200, 1000)  # at least and at most, where the trajectory allows
-_FINE_NUMBERS = 3_000_000  # 24 MB of doubles, thrice
+SHORTEST_BLOCK = 0.1  # ps: blocks in which correlation times are measured
+_SHORT_BLOCKS = (200, 1000)  # at least and at most, where the trajectory allows
+_NUMBERS = 3_000_000  # 24 MB of doubles, thrice
 _LEAST_REACH = 0.5  # nm; the four nearest neighbours of an atom and its hydrogen bonds lie within
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What one pass over a trajectory gives. Keys name species, as "H-O" and "H-O-H".
+    """The structure of a trajectory in blocks. Keys name species, as "H-O" and "H-O-H".
 
     Parameters
     ----------
@@ -46,11 +44,11 @@ class Structure:
         Under "A-B" the number of B within r of an A, in other molecules.
     shortest : dict of str to float
         The shortest distance of every pair of species in nm, where one is below `r_max`.
-    lengths, angles : dict of str to Distribution
+    bond_length, angle : dict of str to Distribution
         Of the bonds and bonded triples, in nm and degrees.
-    order : dict of str to Distribution
-        Tetrahedral order of every species but hydrogen.
-    around : dict of str to Distribution
+    tetrahedral_order : dict of str to Distribution
+        Of every species but hydrogen.
+    neighbour_angle : dict of str to Distribution
         Angles between the four nearest neighbours of its own species, in degrees.
     hydrogen_bonds : array, shape (n_blocks,), or None
         Per molecule with N, O or F, each counted for both its ends; None where there is no donor.
@@ -60,40 +58,42 @@ class Structure:
     rdf_whole: dict[str, Curve]
     coordination: dict[str, Curve]
     shortest: dict[str, float]
-    lengths: dict[str, Distribution]
-    angles: dict[str, Distribution]
-    order: dict[str, Distribution]
-    around: dict[str, Distribution]
+    bond_length: dict[str, Distribution]
+    angle: dict[str, Distribution]
+    tetrahedral_order: dict[str, Distribution]
+    neighbour_angle: dict[str, Distribution]
     hydrogen_bonds: FloatArray | None
 
 
 @dataclass(frozen=True)
-class Tally:
-    """A pass over a trajectory before it is cut into blocks.
+class BlockedHistograms:
+    """Histograms of a trajectory in short blocks of time, which can be joined to longer ones.
 
     Parameters
     ----------
     n_frames : int
         Number of frames.
-    n_fine : int
-        The most blocks it can be cut into.
-    cut : callable
+    n_blocks : int
+        Number of short blocks, the most that `joined` can give.
+    joined : callable
         From a number of blocks to the `Structure` in so many.
     """
 
     n_frames: int
-    n_fine: int
-    cut: Callable[[int], Structure]
+    n_blocks: int
+    joined: Callable[[int], Structure]
 
 
-def measure(trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None, *, progress: bool) -> Structure:
-    """Structure of a trajectory in a known number of blocks. Parameters as for `tally`."""
-    return tally(trajectory, bonds, r_max, n_fine=n_blocks, progress=progress).cut(n_blocks)
+def measure_structure(
+    trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None, *, progress: bool
+) -> Structure:
+    """Structure of a trajectory in a known number of blocks. Parameters as for `collect_histograms`."""
+    return collect_histograms(trajectory, bonds, r_max, n_blocks=n_blocks, progress=progress).joined(n_blocks)
 
 
-def tally(
-    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, n_fine: int | None = None, progress: bool
-) -> Tally:
+def collect_histograms(
+    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, n_blocks: int | None = None, progress: bool
+) -> BlockedHistograms:
     """Pass over a trajectory once, streamed: memory does not grow with the number of frames.
 
     Parameters
@@ -104,41 +104,41 @@ def tally(
         Whose lengths and angles to follow.
     r_max : float or None
         Up to where g(r) is counted in nm, at most half the shortest width of the cell; None for no g(r).
-    n_fine : int, optional
-        Number of fine blocks, of which others are made; by default one per 0.1 ps, within limits.
+    n_blocks : int, optional
+        Number of short blocks; by default one per 0.1 ps, within limits.
     progress : bool
         Whether to show a progress bar.
     """
-    n_fine = min(_fine_blocks(trajectory, r_max) if n_fine is None else n_fine, len(trajectory))
-    meters = _Meters(trajectory, bonds, n_fine, r_max)
-    block = block_of(len(trajectory), n_fine)
+    n_short = min(_short_blocks(trajectory, r_max) if n_blocks is None else n_blocks, len(trajectory))
+    histograms = _Histograms(trajectory, bonds, n_short, r_max)
+    block = block_of(len(trajectory), n_short)
     done = 0
     hidden = None if progress else True
     with tqdm(total=len(trajectory), desc=f"structure of {trajectory.name}", disable=hidden, delay=1) as bar:
         for chunk in trajectory:
             for t in range(len(chunk)):
-                meters.add(int(block[done + t]), chunk.positions[t], chunk.cell(t))
+                histograms.add(int(block[done + t]), chunk.positions[t], chunk.cell(t))
                 bar.update()
             done += len(chunk)
-    frames_in = np.bincount(block, minlength=n_fine)
+    frames_in = np.bincount(block, minlength=n_short)
 
     @cache
-    def cut(n_blocks: int) -> Structure:
-        group = block_of(n_fine, n_blocks)
-        return meters.structure(group, np.bincount(group, frames_in).astype(np.int64))
+    def joined(n_blocks: int) -> Structure:
+        group = block_of(n_short, n_blocks)
+        return histograms.structure(group, np.bincount(group, frames_in).astype(np.int64))
 
-    return Tally(len(trajectory), n_fine, cut)
+    return BlockedHistograms(len(trajectory), n_short, joined)
 
 
-def _fine_blocks(trajectory: Trajectory, r_max: float | None) -> int:
+def _short_blocks(trajectory: Trajectory, r_max: float | None) -> int:
     distinct = len(trajectory.distinct_species)
     numbers = distinct * (distinct + 1) // 2 * max(1.0, (r_max or 0.0) / BIN)
-    most = int(np.clip(_FINE_NUMBERS / numbers, *_FINE_BLOCKS))
-    return int(np.clip(trajectory.duration / FINE, _FINE_BLOCKS[0], most))
+    most = int(np.clip(_NUMBERS / numbers, *_SHORT_BLOCKS))
+    return int(np.clip(trajectory.duration / SHORTEST_BLOCK, _SHORT_BLOCKS[0], most))
 
 
-class _Meters:
-    """Every analysis of a frame."""
+class _Histograms:
+    """Every analysis of a frame, collected by block."""
 
     def __init__(self, trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None) -> None:
         species = trajectory.species
@@ -150,10 +150,10 @@ class _Meters:
         self.angles = Histogram(self.angle_names, ANGLE_BINS, n_blocks)
         self.order = TetrahedralOrder(species, n_blocks)
         self.hydrogen_bonds = HydrogenBonds(species, bonds, n_blocks)
-        self.find = Finder(max(r_max or 0.0, _LEAST_REACH, DISTANCE))
+        self.reach = max(r_max or 0.0, _LEAST_REACH, DISTANCE)
 
     def add(self, b: int, positions: FloatArray, cell: FloatArray | None) -> None:
-        frame = self.find(positions, cell)
+        frame = Frame.of(positions, cell, self.reach)
         self.lengths.add(b, np.linalg.norm(frame.between(self.bonds.pairs), axis=1), self.length_label)
         self.angles.add(b, _angles(frame, self.bonds.triples), self.angle_label)
         self.order.add(b, frame)
@@ -163,17 +163,17 @@ class _Meters:
             self.pairs.add(b, frame)
 
     def structure(self, group: IntArray, frames_in: IntArray) -> Structure:
-        order, around = self.order.distributions(group)
+        order, neighbour_angle = self.order.distributions(group)
         pairs, bonded = self.pairs, self.hydrogen_bonds
         return Structure(
             rdf={} if pairs is None else pairs.rdf("between", group, frames_in),
             rdf_whole={} if pairs is None else pairs.rdf("whole", group, frames_in),
             coordination={} if pairs is None else pairs.coordination(group, frames_in),
             shortest={} if pairs is None else pairs.shortest(),
-            lengths=self.lengths.distributions(group),
-            angles=self.angles.distributions(group),
-            order=order,
-            around=around,
+            bond_length=self.lengths.distributions(group),
+            angle=self.angles.distributions(group),
+            tetrahedral_order=order,
+            neighbour_angle=neighbour_angle,
             hydrogen_bonds=merged(bonded.sums, group) / frames_in if bonded.possible else None,
         )
 

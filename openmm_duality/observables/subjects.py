@@ -1,7 +1,8 @@
-"""What is held against what: runs and reference data, each with the part of it that is analysed."""
+"""Runs and reference data to be compared, each with the part of it that is analysed."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -17,15 +18,18 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
-from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before
+from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before, quiet
+from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.formats import read
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import bare
 
 DISCARD = 1.0  # ps
 DISCARDED_SHARE = 0.1  # of a run; no more is left out unasked
+_OTHER = "other data"  # name of frames that come without a file
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,10 @@ class Subject:
     source : tuple of str
         The files it came from.
     whole, used : Trajectory
-        All of it, and what is left behind the discarded beginning.
+        All of it, and what remains after the discarded beginning.
     bonds : Bonds
         Of its first frame.
-    notes : tuple of str
+    notes : tuple of Note
         What was noticed.
     """
 
@@ -54,7 +58,7 @@ class Subject:
     whole: Trajectory
     used: Trajectory
     bonds: Bonds
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def discarded(self) -> float:
@@ -63,22 +67,14 @@ class Subject:
 
     @property
     def thinned(self) -> Trajectory:
-        """The frames that are looked at for structure, no closer than they need be."""
+        """The frames that are analysed for structure, no closer in time than they need be."""
         spacing = self.used.spacing
         return self.used.every(max(1, int(SPACING / spacing + 1e-6)) if spacing > 0 else 1)
 
     @staticmethod
     def of_run(directory: str | Path, lengths: BondLengths, discard: Any) -> Subject:
         """A run directory, less its beginning: by default 1 ps, but at most a tenth of the run."""
-        run = read_run(directory)
-        ensemble = str(run.settings["ensemble"])
-        if ensemble not in ("NVE", "NVT") or run.settings["temperature"] is None:
-            raise DualityError(
-                f"{run.directory}: its ensemble is {ensemble!r}, and only NVE and NVT at a temperature have averages "
-                "to compare; give a run of dynamics, not of descent"
-            )
-        whole = replace(run.trajectory, name=Path(directory).resolve().name)
-        used = whole.after(_dropped(whole, discard))
+        run, whole, used = _read_used(directory, discard)
         return Subject(whole.name, run, (str(directory),), whole, used, Bonds.found(whole, lengths), run.notes)
 
     @staticmethod
@@ -91,14 +87,14 @@ class Subject:
     def of_any(what: str | Path | Frames, lengths: BondLengths, discard: Any) -> Subject:
         """A run directory, which has a run.json, or reference data: frames or whatever `read` reads."""
         if isinstance(what, Frames):
-            return Subject.of_frames(what, "other data", lengths)
+            return Subject.of_frames(what, _OTHER, lengths)
         path = Path(what)
-        if (path / "run.json").exists():
+        if _is_run(path):
             return Subject.of_run(path, lengths, discard)
-        return Subject.of_frames(read(path, forces=False), path.resolve().name, lengths)
+        return Subject.of_frames(read(path, forces=False), _name(path), lengths)
 
 
-def same_composition(subjects: Sequence[Subject], reference: Trajectory) -> None:
+def same_composition(trajectories: Sequence[Trajectory], reference: Trajectory) -> None:
     """Refuse anything of another substance than the reference.
 
     Raises
@@ -106,26 +102,102 @@ def same_composition(subjects: Sequence[Subject], reference: Trajectory) -> None
     DualityError
         Naming both.
     """
-    for subject in subjects:
-        if _shares(subject.whole) != _shares(reference):
-            written = [
-                " ".join(f"{kind}{n}" for kind, n in counts(t.species).items()) for t in (subject.whole, reference)
-            ]
+    for trajectory in trajectories:
+        if _shares(trajectory) != _shares(reference):
+            written = [" ".join(f"{kind}{n}" for kind, n in counts(t.species).items()) for t in (trajectory, reference)]
             raise DualityError(
-                f"{subject.name} holds {written[0]} and the reference {written[1]}, which is another composition; "
+                f"{trajectory.name} holds {written[0]} and the reference {written[1]}, which is another composition; "
                 "compare with a reference of the same substance"
             )
 
 
+@dataclass(frozen=True)
+class RunSample:
+    """Frames of a run for which forces are to be computed.
+
+    Parameters
+    ----------
+    name : str
+        Of the run in a comparison.
+    directory : Path
+        Of the run.
+    frames : Frames
+        Without forces, times in ps.
+    """
+
+    name: str
+    directory: Path
+    frames: Frames
+
+
+def sample_runs(
+    run_dir: str | Path,
+    reference: Frames,
+    *,
+    more: Sequence[str | Path | Frames] = (),
+    count: int = 20,
+    discard: Any = None,
+) -> list[RunSample]:
+    """Evenly spread frames of the runs to be compared, for `recompute_forces`.
+
+    Parameters
+    ----------
+    run_dir, reference, more, discard
+        As for `compare`; frames are of the part of every run that it analyses. Data that are no runs have no sample.
+    count : int
+        How many frames of each run.
+
+    Raises
+    ------
+    DualityError
+        If a run cannot be read, its frames have no cell or another composition, or the count is not above zero.
+    """
+    if count < 1:
+        raise DualityError(f"frames to recompute: expected one or more, got {count}")
+    every = [run_dir, *more]
+    names = distinct_names([_name(what) for what in every])
+    runs = [
+        (Path(what), replace(_read_used(what, discard)[2], name=name))
+        for place, (what, name) in enumerate(zip(every, names, strict=True))
+        if not isinstance(what, Frames) and (place == 0 or _is_run(Path(what)))
+    ]
+    same_composition([used for _, used in runs], Trajectory.from_frames(reference))
+    return [RunSample(used.name, directory, _sampled(used, count)) for directory, used in runs]
+
+
+def _sampled(used: Trajectory, count: int) -> Frames:
+    chosen = evenly_spaced(len(used), count)
+    positions, cells, done = [], [], 0
+    for chunk in used:
+        inside = chosen[(chosen >= done) & (chosen < done + len(chunk))] - done
+        if chunk.cells is None:
+            raise DualityError(f"{used.name}: its frames have no cell, and CP2K is run with one")
+        positions.append(chunk.positions[inside])
+        cells.append(chunk.cells[inside])
+        done += len(chunk)
+    return Frames(
+        species=used.species,
+        masses=used.masses,
+        positions=np.concatenate(positions),
+        times=used.times[chosen],
+        steps=chosen,
+        cells=np.concatenate(cells),
+        source=(used.name,),
+    )
+
+
 def distinct(subjects: Sequence[Subject]) -> list[Subject]:
-    """The same with names of their own: those that share one are numbered."""
-    named: list[Subject] = []
-    for subject in subjects:
-        earlier = sum(other.name == subject.name for other in subjects[: len(named)])
-        name = f"{subject.name} ({earlier + 1})" if earlier else subject.name
-        trajectories = {part: replace(getattr(subject, part), name=name) for part in ("whole", "used")}
-        named.append(replace(subject, name=name, **trajectories))
-    return named
+    """The same with names of their own."""
+    return [
+        replace(s, name=name, whole=replace(s.whole, name=name), used=replace(s.used, name=name))
+        for s, name in zip(subjects, distinct_names([subject.name for subject in subjects]), strict=True)
+    ]
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The same names, those that occur before numbered: "run", "run (2)"."""
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name} ({before + 1})" if before else name for name, before in zip(names, earlier, strict=True)]
 
 
 def reach(trajectories: Sequence[Trajectory], r_max: float) -> float | None:
@@ -139,27 +211,42 @@ def reach(trajectories: Sequence[Trajectory], r_max: float) -> float | None:
     return min(r_max, min(float(widths(cell).min()) for cell in cells) / 2)
 
 
-def differences_in_kind(subject: Subject, reference: Subject) -> list[str]:
-    """What makes two systems differ before any dynamics, one sentence each."""
+def differences_in_kind(subject: Subject, reference: Subject) -> list[Note]:
+    """Differences of two systems before any dynamics."""
     notes = []
     if not even_steps(subject.used.times):
-        notes.append(f"The frames of {subject.name} are not evenly spaced; blocks hold equal numbers of them.")
+        notes.append(Note(Remark.UNEVEN_FRAMES, subject.name))
     per_atom = [len(s.bonds.pairs) / len(s.whole.species) for s in (subject, reference)]
     if abs(per_atom[0] - per_atom[1]) > 1e-9:
-        notes.append(
-            f"The first frame of {subject.name} has {per_atom[0]:.4g} bonds per atom, that of the reference "
-            f"{per_atom[1]:.4g}: some molecules were broken from the start."
-        )
+        notes.append(Note(Remark.BROKEN_AT_START, subject.name, tuple(per_atom)))
     cells = [cell for s in (subject, reference) if (cell := known_cell(s.whole)) is not None]
     if len(cells) < 2:
-        return [*notes, f"Without a periodic cell in both {subject.name} and reference there is no g(r) to compare."]
+        return [*notes, Note(Remark.NO_CELL, subject.name)]
     densities = [len(s.whole.species) / volume(cell) for s, cell in zip((subject, reference), cells, strict=True)]
     if abs(densities[0] / densities[1] - 1) > 1e-3:
-        notes.append(
-            f"{subject.name} starts at {densities[0]:.2f} atoms per nm³ and the reference at {densities[1]:.2f}: a "
-            "difference in structure is to be expected from the density alone."
-        )
+        notes.append(Note(Remark.OTHER_DENSITY, subject.name, tuple(densities)))
     return notes
+
+
+def _name(what: str | Path | Frames) -> str:
+    return _OTHER if isinstance(what, Frames) else Path(what).resolve().name
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").exists()
+
+
+def _read_used(directory: str | Path, discard: Any) -> tuple[Run, Trajectory, Trajectory]:
+    """A run with its whole trajectory and the part of it that is analysed."""
+    run = read_run(directory)
+    ensemble = str(run.settings["ensemble"])
+    if ensemble not in ("NVE", "NVT") or run.settings["temperature"] is None:
+        raise DualityError(
+            f"{run.directory}: its ensemble is {ensemble!r}, and only NVE and NVT at a temperature have averages "
+            "to compare; give a run of dynamics, not of descent"
+        )
+    whole = replace(run.trajectory, name=_name(directory))
+    return run, whole, whole.after(_dropped(whole, discard))
 
 
 def _shares(trajectory: Trajectory) -> dict[str, int]:
@@ -185,3 +272,37 @@ def known_cell(trajectory: Trajectory) -> FloatArray | None:
     """The cell of the first frame, rows in nm, or None."""
     cell = trajectory.first().cell(0)
     return None if cell is None else np.asarray(cell)
+
+
+def read_dynamics(path: str | Path, every: Any = None) -> Frames:
+    """Read frames for spectra, diffusion and reorientation, without forces.
+
+    Parameters
+    ----------
+    path : str or Path
+        Whatever `read` reads, or a DCD file in the folder of a CP2K project.
+    every : quantity or float, optional
+        The time between frames in ps, where the files do not say it or say it wrongly, as the header of a DCD file
+        that was thinned.
+
+    Raises
+    ------
+    DualityError
+        If nothing can be read, or the time between frames is not above zero.
+    """
+    path = Path(path)
+    if path.suffix != ".dcd":
+        frames = read(path, forces=False)
+    elif path.exists():
+        with quiet(), warnings.catch_warnings():
+            # wrong step numbers in the header find no energies in the .ener file, and none are needed here
+            warnings.filterwarnings("ignore", "the .ener file lacks")
+            frames = read_cp2k(path.parent, positions=path.name, forces=False)
+    else:
+        raise DualityError(f"{path}: there is no such file; give a DCD file in the folder of its CP2K project")
+    if every is None:
+        return frames
+    spacing = bare(every, unit.picosecond, "every")
+    if not spacing > 0:
+        raise DualityError(f"every: expected a time above zero between frames, got {every}")
+    return replace(frames, times=np.asarray(spacing * np.arange(len(frames)), dtype=np.float64))

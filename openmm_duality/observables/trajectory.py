@@ -1,6 +1,6 @@
-"""What the analyses need of a trajectory: species, times, and positions that arrive in chunks.
+"""Trajectories as the analyses read them: species, times, and positions that arrive in chunks.
 
-A reference in memory and a DCD file of any length look the same from here on. Index suffixes: t frame, i atom.
+A reference in memory and a DCD file of any length are read in the same way. Index suffixes: t frame, i atom.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mdtraj.formats import DCDTrajectoryFile
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.reference.frames import Frames
 
 _COORDINATES_PER_CHUNK = 3_000_000  # 24 MB of doubles
@@ -68,7 +69,7 @@ class Trajectory:
         Given the number of frames to skip, yields the rest as `Chunk`.
     velocity_reader : callable or None
         The same for velocities in nm/ps, in the place of positions; None where there are none.
-    notes : tuple of str
+    notes : tuple of Note
         What was noticed when it was opened.
 
     Raises
@@ -83,7 +84,7 @@ class Trajectory:
     times: FloatArray
     reader: Reader
     velocity_reader: Reader | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.times):
@@ -189,11 +190,7 @@ class Trajectory:
         """
         n_frames, claimed = _whole_frames(path, len(species))
         known = times(n_frames)
-        notes = []
-        if claimed > n_frames:
-            notes.append(
-                f"{path.name} is cut short: of {claimed} frames announced, the {n_frames} whole ones were used."
-            )
+        notes = (Note(Remark.FRAMES_CUT, path.name, (claimed, n_frames)),) if claimed > n_frames else ()
 
         def reader(skip: int) -> Iterator[Chunk]:
             step = _frames_per_chunk(len(species))
@@ -202,7 +199,7 @@ class Trajectory:
                 for start in range(skip, len(known), step):
                     yield _chunk(path, start, *file.read(min(step, len(known) - start)))
 
-        return Trajectory(path.name, species, masses, known, reader, notes=tuple(notes))
+        return Trajectory(path.name, species, masses, known, reader, notes=notes)
 
 
 def _later(reader: Reader, n_frames: int) -> Reader:

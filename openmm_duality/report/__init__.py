@@ -3,13 +3,17 @@
 from openmm_duality.report.benchmarks import benchmark_figures, cost_figure, write_benchmark_figures
 from openmm_duality.report.learning import learning_curve_figure
 from openmm_duality.report.page import write_report
+from openmm_duality.report.plain import comparison_to_dict
+from openmm_duality.report.sentences import verdict
 from openmm_duality.report.uncertainty import calibration_figure
 
 __all__ = [
     "benchmark_figures",
     "calibration_figure",
+    "comparison_to_dict",
     "cost_figure",
     "learning_curve_figure",
+    "verdict",
     "write_benchmark_figures",
     "write_report",
 ]

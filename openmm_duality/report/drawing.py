@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import curve_error
 from openmm_duality.report.style import REFERENCE, RUN, WIDTH, colour
@@ -24,22 +25,22 @@ def panel(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def lines(comparison: Comparison, pick: str, name: str, scale: float = 1.0) -> list[Line]:
+def lines(comparison: Comparison, observable: Observable, name: str, scale: float = 1.0) -> list[Line]:
     """A curve of the reference and of every run that has it, the reference first.
 
     Parameters
     ----------
     comparison : Comparison
-    pick : str
-        The name of a dictionary of it, of comparisons of curves.
+    observable : Observable
+        Whose curves or distributions the comparison holds under its name.
     name : str
-        The key in that dictionary.
+        Species, as "O-O".
     scale : float
         Of the abscissa; densities are divided by it where the values are distributions.
     """
     found: list[Line] = []
     for column, c in enumerate(comparison.columns):
-        pair = getattr(c, pick).get(name)
+        pair = getattr(c, observable.value).get(name)
         if pair is None:
             continue
         if not found:

@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from openmm_duality.observables.curves import Curve
-from openmm_duality.observables.energetics import conserved
+from openmm_duality.observables.energetics import conserved_energy
+from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.trajectory import counts
-from openmm_duality.observables.verdict import dash, held_out_error, subscripts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
+from openmm_duality.report.formatting import dash, subscripts
+from openmm_duality.report.notes import CONSERVED
 from openmm_duality.report.style import (
     INK,
     MUTED,
@@ -49,19 +51,19 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
             drawn[f"rdf-{pair}"] = _rdf(comparison, pair)
             drawn[f"coordination-{pair}"] = _coordination(comparison, pair)
         distributions = (
-            ("bond_length", "length", "length", 10.0, "length / Å", "density / Å⁻¹"),
-            ("angle", "angle", "angle", 1.0, "angle / °", "density / °⁻¹"),
-            ("around", "around", "angle of neighbours", 1.0, "angle / °", "density / °⁻¹"),
-            ("order", "order", "tetrahedral order", 1.0, "q", "density"),
+            (Observable.BOND_LENGTH, "length", "length", 10.0, "length / Å", "density / Å⁻¹"),
+            (Observable.ANGLE, "angle", "angle", 1.0, "angle / °", "density / °⁻¹"),
+            (Observable.NEIGHBOUR_ANGLE, "around", "angle of neighbours", 1.0, "angle / °", "density / °⁻¹"),
+            (Observable.TETRAHEDRAL_ORDER, "order", "tetrahedral order", 1.0, "q", "density"),
         )
-        for pick, file, word, scale, x_label, y_label in distributions:
-            for name in getattr(comparison, pick):
-                curves = lines(comparison, pick, name, scale)
+        for observable, file, word, scale, x_label, y_label in distributions:
+            for name in getattr(comparison, observable.value):
+                curves = lines(comparison, observable, name, scale)
                 drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)
         drawn |= _motions(comparison)
-        if any(c.recomputed is not None for c in comparison.columns):
+        if any(c.force_errors is not None for c in comparison.columns):
             kinds_of_force = {
-                kind for c in comparison.columns if c.recomputed is not None for kind in c.recomputed.rmse
+                kind for c in comparison.columns if c.force_errors is not None for kind in c.force_errors.rmse
             }
             for kind in ("all", "molecular"):
                 if kind in kinds_of_force:
@@ -77,8 +79,8 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 def _rdf(comparison: Comparison, pair: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    whole = lines(comparison, "rdf_whole", pair, 10.0)
-    between = lines(comparison, "rdf", pair, 10.0)
+    whole = lines(comparison, Observable.RDF_WHOLE, pair, 10.0)
+    between = lines(comparison, Observable.RDF, pair, 10.0)
     draw(top, whole)
     top.axhline(1, color=RULE, linewidth=0.7, zorder=0)
     top.set_ylim(0, max(1.2, _MOST_PEAKS * max(float(blocks.mean(axis=0).max()) for *_, blocks in between)))
@@ -110,7 +112,7 @@ def _coordination(comparison: Comparison, pair: str) -> Figure:
     centre, other = sorted(pair.split("-"), key=lambda kind: number[kind])
     name = f"{centre}-{other}"
     figure, axes = panel(2.3)
-    drawn = lines(comparison, "coordination", name, 10.0)
+    drawn = lines(comparison, Observable.COORDINATION, name, 10.0)
     draw(axes, drawn)
     shell = comparison.shells.get(name)
     last = drawn[0][2][-1]
@@ -185,11 +187,11 @@ def _lagged(motion: Motion, part: str, curve: str, name: str) -> Curve | None:
 
 def _against_lag(comparison: Comparison, curves: list[Curve | None], title: str, scale: float) -> tuple[Figure, Axes]:
     figure, axes = panel(2.5)
-    fine = title.startswith("Velocity")
-    drawn = [(n, k, (1e3 if fine else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
+    femtoseconds = title.startswith("Velocity")
+    drawn = [(n, k, (1e3 if femtoseconds else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
     draw(axes, drawn, scale)
     axes.set_xlim(0, max(x[-1] for _, _, x, _ in drawn))
-    axes.set_ylim(bottom=None if fine else 0)
+    axes.set_ylim(bottom=None if femtoseconds else 0)
     axes.set_title(title)
     axes.set_xlabel("t / ps")
     key(figure, axes, drawn)
@@ -216,11 +218,11 @@ def _forces(comparison: Comparison, kind: str) -> Figure:
     figure, axes = panel(2.3)
     drawn: list[Line] = []
     for column, c in enumerate(comparison.columns):
-        found, shade = c.recomputed, colour(column)
+        found, shade = c.force_errors, colour(column)
         if found is None or kind not in found.rmse:
             continue
         axes.plot(found.times, found.rmse[kind], color=shade, linewidth=0.9, marker="o", markersize=3.2, zorder=10)
-        held_out = held_out_error(c, kind)
+        held_out = None if c.run is None else c.run.held_out_error(kind)
         if held_out is not None:
             axes.axhline(held_out, color=shade, linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
         drawn.append((c.name, shade, found.times, found.rmse[kind][None]))
@@ -264,15 +266,17 @@ def _energy(comparison: Comparison) -> Figure:
         run = c.run
         if run is None:
             continue
-        kept, name = conserved(run, run.log)
+        conserved, energy = conserved_energy(run, run.log)
         losses = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
-        values, title = (run.log["potential_energy"], losses) if kept is None else (kept, name.capitalize())
+        values, title = (
+            (run.log["potential_energy"], losses) if energy is None else (energy, CONSERVED[conserved].capitalize())
+        )
         titles.append(title)
         times, shade = run.log["time_ps"], colour(column)
         per_atom = 1e3 * (values - np.median(values)) / len(c.species)
         if comparison.more:
             per_atom = smooth(per_atom)
-        axes.plot(times, per_atom, color=shade, linewidth=0.5 if kept is None else 0.9, zorder=10 - column)
+        axes.plot(times, per_atom, color=shade, linewidth=0.5 if energy is None else 0.9, zorder=10 - column)
         drawn.append((c.name, shade, times, per_atom[None]))
     axes.set_title(f"{titles[0] if len(set(titles)) == 1 else 'Energy'}, less its median")
     axes.set_ylabel("J/mol per atom")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openmm_duality.observables.findings import Measured, Name, Observable
 from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
-from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference
+from openmm_duality.observables.time_correlations import Diffusion
 from openmm_duality.observables.trajectory import counts
-from openmm_duality.observables.transport import Diffusion
-from openmm_duality.observables.verdict import (
-    ANGLE_TOLERANCE,
-    BAND_TOLERANCE,
-    HYDROGEN_BOND_TOLERANCE,
-    LENGTH_TOLERANCE,
-    ORDER_TOLERANCE,
-    SHARE_TOLERANCE,
-    dash,
-    subscripts,
-)
+from openmm_duality.report.formatting import NOTHING, dash, formula, plus_minus, printed, subscripts
 
 _INTEGRATORS = {
     "VerletLearningIntegrator": "velocity Verlet",
@@ -28,12 +18,11 @@ _INTEGRATORS = {
     "LangevinLearningIntegrator": "Langevin",
     "DescentLearningIntegrator": "damped descent",
 }
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one run has to say in one row, and whether that counts against it."""
+    """The value of one run in one row, and whether the run fails in it."""
 
     text: str
     bad: bool = False
@@ -99,7 +88,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
     thinned = "" if window.structure_frames == window.frames else f" ({window.structure_frames} for structure)"
     left_out = f", after {window.discarded:.2g} ps left out" if window.discarded else ""
     found.append(("Analysed", f"{window.duration:.3g} ps, {window.frames} frames{thinned}{left_out}"))
-    found.append(("Memory", _slowest(window.slowest)))
+    found.append(("Correlation time", _slowest(window.slowest)))
     return [(name, value) for name, value in found if value.strip()]
 
 
@@ -110,7 +99,7 @@ def reference_facts(c: Comparison) -> list[tuple[str, str]]:
         ("Data", _files(c.reference_source)),
         ("For motion", _files(c.dynamics_source)),
         ("Analysed", f"{window.duration:.3g} ps, {window.frames} frames of {window.atoms} atoms"),
-        ("Memory", _slowest(window.slowest)),
+        ("Correlation time", _slowest(window.slowest)),
     ]
     return [(name, value) for name, value in found if value.strip()]
 
@@ -125,32 +114,13 @@ def force_errors(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def formula(species: tuple[str, ...]) -> str:
-    """How many atoms of each species, as `128 H, 64 O`."""
-    return ", ".join(f"{number} {kind}" for kind, number in counts(species).items())
-
-
-def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
-    """A mean with the half-width of its 95 % interval."""
-    if estimate is None or math.isnan(estimate.mean):
-        return NOTHING
-    half = scale * estimate.interval
-    mean = f"{scale * estimate.mean:,.{digits}f}".replace("-", "−")
-    return mean if math.isnan(half) else f"{mean} ± {half:.{digits}f}"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number with its sign, or a dash."""
-    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
 def _files(source: tuple[str, ...]) -> str:
     """The names of files without their hashes, which stand at the foot of the page."""
     return " · ".join(name.split(" sha256")[0] for name in source)
 
 
-def _slowest(slowest: tuple[str, float] | None) -> str:
-    return f"up to {slowest[1]:.2g} ps ({dash(slowest[0])})" if slowest is not None and slowest[1] > 0 else ""
+def _slowest(slowest: tuple[Measured, float] | None) -> str:
+    return f"up to {slowest[1]:.2g} ps ({printed(slowest[0])})" if slowest is not None and slowest[1] > 0 else ""
 
 
 def _hardware(settings: dict[str, Any]) -> str:
@@ -179,11 +149,6 @@ def _errors_of(model: dict[str, Any]) -> dict[tuple[str, str], tuple[float | Non
     return found
 
 
-def _significant(difference: MeanDifference | None, tolerance: float = 0.0) -> bool:
-    d = difference
-    return d is not None and d.p_value is not None and d.p_value < SIGNIFICANCE and abs(d.difference) > tolerance
-
-
 def _rdf(comparison: Comparison) -> list[Row]:
     rows = []
     for pair, c in comparison.rdf.items():
@@ -191,8 +156,7 @@ def _rdf(comparison: Comparison) -> list[Row]:
         for other in comparison.columns:
             d = other.rdf[pair].difference
             allowed = "" if d.band_half_width is None else f" ({d.band_half_width:.2f})"
-            bad = d.p_value is not None and d.p_value < SIGNIFICANCE
-            cells.append(Cell(f"{d.max_difference:.2f}{allowed}", bad))
+            cells.append(Cell(f"{d.max_difference:.2f}{allowed}", other.failed(Observable.RDF, pair)))
         rows.append(Row(f"g(r) {dash(pair)}, largest difference", "", f"halves {c.halves.max_difference:.2f}", cells))
     return rows
 
@@ -213,37 +177,46 @@ def _shells(comparison: Comparison) -> list[Row]:
 
 
 def _order(comparison: Comparison) -> list[Row]:
-    rows = _distributions(comparison, "order", "Tetrahedral order of {}", "", 1, 3, ORDER_TOLERANCE)
-    rows += _distributions(comparison, "around", "{} angle, four nearest", "°", 1, 2, math.inf)
+    rows = _distributions(comparison, Observable.TETRAHEDRAL_ORDER, "Tetrahedral order of {}", "", 1, 3)
+    rows += _distributions(comparison, Observable.NEIGHBOUR_ANGLE, "{} angle, four nearest", "°", 1, 2)
     if comparison.hydrogen_bonds is not None:
         quantities = [c.hydrogen_bonds for c in comparison.columns]
-        rows.append(_quantities("Hydrogen bonds per molecule", "", quantities, 1, 2, HYDROGEN_BOND_TOLERANCE))
+        rows.append(
+            _quantities(comparison, Observable.HYDROGEN_BONDS, "", "Hydrogen bonds per molecule", "", quantities, 1, 2)
+        )
     return rows
 
 
 def _molecules(comparison: Comparison) -> list[Row]:
     return [
-        *_distributions(comparison, "bond_length", "{} length", "Å", 10, 4, LENGTH_TOLERANCE),
-        *_distributions(comparison, "angle", "{} angle", "°", 1, 2, ANGLE_TOLERANCE),
+        *_distributions(comparison, Observable.BOND_LENGTH, "{} length", "Å", 10, 4, spreads=True),
+        *_distributions(comparison, Observable.ANGLE, "{} angle", "°", 1, 2, spreads=True),
     ]
 
 
 def _distributions(
-    comparison: Comparison, pick: str, title: str, unit: str, scale: float, digits: int, tolerance: float
+    comparison: Comparison,
+    observable: Observable,
+    title: str,
+    unit: str,
+    scale: float,
+    digits: int,
+    *,
+    spreads: bool = False,
 ) -> list[Row]:
     rows = []
-    for name, known in getattr(comparison, pick).items():
-        found: list[DistributionComparison | None] = [getattr(c, pick).get(name) for c in comparison.columns]
+    for name, known in getattr(comparison, observable.value).items():
+        found: list[DistributionComparison | None] = [
+            getattr(c, observable.value).get(name) for c in comparison.columns
+        ]
         cells = [
-            Cell(NOTHING)
-            if d is None
-            else Cell(plus_minus(d.run.average, scale, digits), _significant(d.mean, tolerance))
-            for d in found
+            Cell(NOTHING) if d is None else Cell(plus_minus(d.run.average, scale, digits), c.failed(observable, name))
+            for c, d in zip(comparison.columns, found, strict=True)
         ]
         rows.append(Row(title.format(dash(name)), unit, plus_minus(known.reference.average, scale, digits), cells))
-        spreads = [Cell(NOTHING if d is None else plus_minus(d.run.spread, scale, digits)) for d in found]
-        if pick in ("bond_length", "angle"):
-            rows.append(Row("standard deviation", unit, plus_minus(known.reference.spread, scale, digits), spreads))
+        if spreads:
+            cells = [Cell(NOTHING if d is None else plus_minus(d.run.spread, scale, digits)) for d in found]
+            rows.append(Row("standard deviation", unit, plus_minus(known.reference.spread, scale, digits), cells))
     return rows
 
 
@@ -252,8 +225,10 @@ def _bands(comparison: Comparison) -> list[Row]:
     for band in comparison.bands:
         centres = [c.bands.get(band) for c in comparison.columns]
         shares = [c.band_shares.get(band) for c in comparison.columns]
-        rows.append(_quantities(f"Band {band[0]:,.0f}–{band[1]:,.0f}, centroid", "cm⁻¹", centres, 1, 0, BAND_TOLERANCE))
-        rows.append(_quantities("its share of the spectrum", "%", shares, 100, 1, SHARE_TOLERANCE))
+        title = f"Band {band[0]:,.0f}–{band[1]:,.0f}, centroid"
+        rows.append(_quantities(comparison, Observable.BAND_CENTROID, band, title, "cm⁻¹", centres, 1, 0))
+        title = "its share of the spectrum"
+        rows.append(_quantities(comparison, Observable.BAND_SHARE, band, title, "%", shares, 100, 1))
     return rows
 
 
@@ -261,7 +236,8 @@ def _motion(comparison: Comparison) -> list[Row]:
     rows = []
     for name in sorted({name for c in comparison.columns for name in c.diffusion}):
         quantities = [c.diffusion.get(name) for c in comparison.columns]
-        rows.append(_quantities(f"Diffusion of {subscripts(name)}", "Å²/ps", quantities, 100, 2, 0.0))
+        title = f"Diffusion of {subscripts(name)}"
+        rows.append(_quantities(comparison, Observable.DIFFUSION, name, title, "Å²/ps", quantities, 100, 2))
         found = [c.motion.diffusion.get(name) for c in comparison.columns]
         known = comparison.reference_motion.diffusion.get(name)
         if any(d is not None and d.correction is not None for d in (known, *found)):
@@ -269,18 +245,19 @@ def _motion(comparison: Comparison) -> list[Row]:
             rows.append(Row("for an infinite cell", "Å²/ps", _corrected(known), cells))
     for name in sorted({name for c in comparison.columns for name in c.reorientation}):
         quantities = [c.reorientation.get(name) for c in comparison.columns]
-        rows.append(_quantities(f"τ₂ of {dash(name)}", "ps", quantities, 1, 2, 0.0))
+        title = f"τ₂ of {dash(name)}"
+        rows.append(_quantities(comparison, Observable.REORIENTATION, name, title, "ps", quantities, 1, 2))
     return rows
 
 
 def _forces(comparison: Comparison) -> list[Row]:
     """Errors of the forces in frames that CP2K computed again."""
-    keys = dict.fromkeys(key for c in comparison.columns if c.recomputed is not None for key in c.recomputed.rmse)
+    keys = dict.fromkeys(key for c in comparison.columns if c.force_errors is not None for key in c.force_errors.rmse)
 
     def cell(c: Comparison, key: str) -> Cell:
-        if c.recomputed is None or key not in c.recomputed.rmse:
+        if c.force_errors is None or key not in c.force_errors.rmse:
             return Cell(NOTHING)
-        rmse, rms = c.recomputed.error(key)
+        rmse, rms = c.force_errors.error(key)
         return Cell(f"{rmse:,.1f}" + (f" ({100 * rmse / rms:.1f} %)" if rms else ""))
 
     names = {"all": "all atoms", "molecular": "net on molecules"}
@@ -295,14 +272,21 @@ def _corrected(d: Diffusion | None) -> str:
 
 
 def _quantities(
-    name: str, unit: str, quantities: list[Quantity | None], scale: float, digits: int, tolerance: float
+    comparison: Comparison,
+    observable: Observable,
+    subject: Name,
+    title: str,
+    unit: str,
+    quantities: list[Quantity | None],
+    scale: float,
+    digits: int,
 ) -> Row:
     known = next((q.reference for q in quantities if q is not None and q.reference is not None), None)
     cells = [
-        Cell(NOTHING) if q is None else Cell(plus_minus(q.run, scale, digits), _significant(q.difference, tolerance))
-        for q in quantities
+        Cell(NOTHING) if q is None else Cell(plus_minus(q.run, scale, digits), c.failed(observable, subject))
+        for c, q in zip(comparison.columns, quantities, strict=True)
     ]
-    return Row(name, unit, plus_minus(known, scale, digits), cells)
+    return Row(title, unit, plus_minus(known, scale, digits), cells)
 
 
 def _run(comparison: Comparison) -> list[Row]:
@@ -334,13 +318,13 @@ def _run(comparison: Comparison) -> list[Row]:
 
     def broken(c: Comparison) -> Cell:
         left = 0 if c.integrity is None else c.integrity.most_left
-        return Cell(str(left), left > 0)
+        return Cell(str(left), c.failed(Observable.WHOLE_MOLECULES))
 
     def came(c: Comparison) -> Cell:
         record = c.integrity
-        return (
-            Cell(NOTHING) if record is None else Cell(f"{record.time:.4g}, {record.status}", record.status == "stopped")
-        )
+        if record is None:
+            return Cell(NOTHING)
+        return Cell(f"{record.time:.4g}, {record.status}", c.failed(Observable.COMPLETION))
 
     if all(c.run is None for c in comparison.columns):
         return []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from openmm import unit
 
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
+from openmm_duality.errors import DualityError
 
 FRAMES = 20  # to recompute
 
@@ -49,35 +51,48 @@ def compare(
     json_file: Path | None,
     overwrite: bool,
 ) -> None:
-    """Hold the observables of RUN against those of the reference DATA, with error bars.
+    """Compare the observables of RUN with those of the reference DATA, with error bars.
 
-    MORE are other runs, or other reference data, that are held against the same DATA and stand beside RUN. Writes
+    MORE are other runs, or other reference data, that are compared with the same DATA and stand beside RUN. Writes
     compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
 
     With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
     tasks are left alone), in the folder `recomputed` of the report. What it labelled there is not labelled again.
     """
     folder = directory or run / "report"
-    from openmm_duality.observables import Recompute
-
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
+    reference = duality.read(data, forces=False)
+    motion = None if dynamics is None else duality.read_dynamics(dynamics, every)
+    recomputed: dict[str, Any] = {}
+    if recompute is not None:
+        samples = duality.sample_runs(run, reference, more=more, count=recompute_frames, discard=discard)
+        for sample in samples:
+            try:
+                model = duality.find_model(sample.directory, models)
+            except DualityError as error:
+                if sample is samples[0]:
+                    raise
+                recomputed[sample.name] = str(error)  # of the others, one without a model is left out with a note
+                continue
+            place = folder / "recomputed" / sample.name
+            recomputed[sample.name] = duality.recompute_forces(sample.frames, model, recompute, place, progress=True)
     comparison = duality.compare(
         run,
-        duality.read(data, forces=False),
+        reference,
         more=more,
-        dynamics=None if dynamics is None else duality.read_dynamics(dynamics, every),
+        dynamics=motion,
         discard=discard,
         bands=bands or None,
         viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
-        recompute=None if recompute is None else Recompute(recompute, folder / "recomputed", recompute_frames, models),
+        recomputed=recomputed,
     )
     page = duality.write_report(comparison, folder, overwrite=overwrite)
     for column in comparison.columns:
         if more:
             click.echo(f"{column.name}:")
-        for sentence in column.verdict:
+        for sentence in duality.verdict(column):
             click.echo(f"- {sentence}")
     click.echo(f"The report: {page}")
-    write_json(json_file, comparison.to_dict(), overwrite)
+    write_json(json_file, duality.comparison_to_dict(comparison), overwrite)
     if comparison.agrees is False:
         sys.exit(1)

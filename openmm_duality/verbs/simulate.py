@@ -14,7 +14,7 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, sha256
+from openmm_duality.files import atomic_write
 from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         limits=duality.Limits.of(losses, options["allow_broken"]),
         monitor=_monitor(losses, start.species, options["monitor"], round(interval / timestep), options["uncertainty"]),
         save_velocities=options["velocities"],
-        metadata={"model": {"name": model.name, "sha256": sha256(model), **_described(losses)}},
+        metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
     click.echo(result.message)
     figures = {

@@ -9,9 +9,14 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.observables import Comparison, compare, read_run
+from openmm_duality.observables import Comparison, Observable, compare, read_run
+from openmm_duality.observables.findings import Measured
+from openmm_duality.observables.statistics import Reason
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report import comparison_to_dict, verdict
+from openmm_duality.report.formatting import label
+from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 
@@ -26,45 +31,48 @@ def quick(directory, reference) -> Comparison:
 
 def test_a_run_of_the_same_source_agrees(tmp_path, reference):
     found = quick(made.write_run(tmp_path / "run", made.water(120, 2)), reference)
-    assert found.agrees is True, found.verdict
-    assert found.failures == 0
+    assert found.agrees is True, verdict(found)
+    assert found.failures == ()
     assert found.run_window.discarded == pytest.approx(1.0)
     assert found.energetics.temperature.mean == pytest.approx(300, abs=3 * found.energetics.temperature.interval)
-    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    plain = json.loads(json.dumps(comparison_to_dict(found), allow_nan=False))
     assert {"rdf", "integrity", "bond_length", "angle", "energetics", "verdict"} <= set(plain)
     assert {"p_value", "max_difference", "band_half_width"} <= set(plain["rdf"]["O-O"])
     assert set(plain["rdf"]) == {"H-H", "H-O", "O-O"}
 
 
-def test_other_bonds_and_another_density_are_told_first(tmp_path, reference):
+def test_other_bonds_and_another_density_are_failures_and_come_first(tmp_path, reference):
     run = made.write_run(tmp_path / "run", made.water(120, 3, edge=1.25, bond=0.104))
     found = quick(run, reference)
     assert found.agrees is False
-    first = " ".join(found.verdict[: found.failures])
+    failed = [(finding.observable, finding.subject) for finding in found.failures]
+    assert {(Observable.RDF, "O-O"), (Observable.BOND_LENGTH, "H-O")} <= set(failed)
+    first = " ".join(verdict(found)[: len(failed)])
     assert "O–O g(r) is not the reference's" in first
     assert "H–O length is 1.04" in first
-    assert any("atoms per nm³" in note for note in found.notes)
+    assert any("atoms per nm³" in note for note in note_sentences(found.notes))
 
 
 def test_broken_molecules_and_a_stop_come_before_all_else(tmp_path, reference):
     run = made.write_run(tmp_path / "run", made.water(120, 4), left=2, status="stopped", reason="2 atoms left.")
     found = quick(run, reference)
     assert found.agrees is False
-    assert found.verdict[0] == "The run stopped itself after 12 ps: 2 atoms left."
-    assert found.verdict[1].startswith("Molecules broke: up to 2 atoms")
+    assert [finding.observable for finding in found.failures[:2]] == [Observable.COMPLETION, Observable.WHOLE_MOLECULES]
+    assert verdict(found)[0] == "The run stopped itself after 12 ps: 2 atoms left."
+    assert verdict(found)[1].startswith("Molecules broke: up to 2 atoms")
 
 
 def test_a_short_run_is_too_short_to_tell(tmp_path, reference):
     found = quick(made.write_run(tmp_path / "run", made.water(30, 5)), reference)
     assert found.agrees is None
-    assert "too short to tell" in found.verdict[0]
+    assert "too short to tell" in verdict(found)[0]
     assert found.rdf["O-O"].difference.p_value is None
 
 
 def test_a_single_frame_is_still_read(tmp_path, reference):
     found = quick(made.write_run(tmp_path / "run", made.water(1, 6)), reference)
     assert found.agrees is None
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(comparison_to_dict(found), allow_nan=False)
 
 
 def test_a_supercell_may_be_compared_but_another_substance_may_not(tmp_path, reference):
@@ -85,7 +93,7 @@ def test_the_agent_gradient_is_given_no_energy(tmp_path, reference):
     run = made.write_run(tmp_path / "run", made.water(120, 9), model={"form": "quadratic", "gradient": "agent"})
     found = quick(run, reference)
     assert found.energetics.drift is None
-    assert any("agent gradient" in sentence for sentence in found.verdict)
+    assert any("agent gradient" in sentence for sentence in verdict(found))
 
 
 def test_a_quantity_may_say_what_to_discard(tmp_path, reference):
@@ -112,16 +120,16 @@ def test_a_dcd_cut_in_a_frame_is_used_up_to_there(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     found = read_run(run)
     assert len(found.trajectory) == 19
-    assert any("cut short" in note and "19" in note for note in found.notes)
+    assert any("cut short" in note and "19" in note for note in note_sentences(found.notes))
 
 
-def test_a_half_written_log_line_is_left_out_and_told(tmp_path):
+def test_a_half_written_log_line_is_left_out_with_a_note(tmp_path):
     run = made.write_run(tmp_path / "run", made.water(20, 13))
     path = run / "log.csv"
     path.write_text(path.read_text()[:-30])
     found = read_run(run)
     assert len(found.log["step"]) == 19
-    assert any("half-written" in note for note in found.notes)
+    assert any("half-written" in note for note in note_sentences(found.notes))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +179,8 @@ def test_single_points_are_no_trajectory(reference):
         Trajectory.from_frames(replace(reference, times=np.zeros(len(reference))))
 
 
-def test_several_are_held_against_the_same_reference(tmp_path, reference):
-    """Runs and data side by side: what each is told is what it is told alone."""
+def test_several_are_compared_with_the_same_reference(tmp_path, reference):
+    """Runs and data side by side: the findings of each are those that it has alone."""
     runs = [made.write_run(tmp_path / name, made.water(120, seed)) for name, seed in (("a", 20), ("b", 21))]
     data = made.water(120, 22, bond=0.103)
     data.save(tmp_path / "other.safetensors")
@@ -182,8 +190,9 @@ def test_several_are_held_against_the_same_reference(tmp_path, reference):
     assert found.more[1].energetics is None
     assert found.more[1].integrity is None
     alone = quick(runs[1], reference)
-    assert found.more[0].verdict == alone.verdict
-    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert found.more[0].findings == alone.findings
+    assert verdict(found.more[0]) == verdict(alone)
+    plain = json.loads(json.dumps(comparison_to_dict(found), allow_nan=False))
     assert [other["name"] for other in plain["more"]] == ["b", "other.safetensors"]
 
 
@@ -217,9 +226,9 @@ def breathing(source: Frames, breath: FloatArray) -> Frames:
     return replace(source, positions=stretched)
 
 
-def slow_water(n_frames: int, seed: int, memory: float) -> Frames:
+def slow_water(n_frames: int, seed: int, correlation: float) -> Frames:
     """Water whose bonds all breathe together and forget with this many frames."""
-    rng, keep = np.random.default_rng(seed), np.exp(-1 / memory)
+    rng, keep = np.random.default_rng(seed), np.exp(-1 / correlation)
     breath = np.empty(n_frames)
     breath[0] = rng.normal()
     for t in range(1, n_frames):
@@ -227,11 +236,11 @@ def slow_water(n_frames: int, seed: int, memory: float) -> Frames:
     return breathing(made.water(n_frames, seed), breath)
 
 
-def test_every_observable_has_blocks_as_long_as_its_own_memory_asks(tmp_path):
+def test_every_observable_has_blocks_that_suit_its_own_correlation_time(tmp_path):
     run = made.write_run(tmp_path / "run", slow_water(1000, 25, 10.0))
     found = compare(run, slow_water(800, 26, 10.0), lengths=BONDS, r_max=0.5, progress=False)
     name, time = found.run_window.slowest
-    assert name == "H-O length"
+    assert name == Measured(Observable.BOND_LENGTH, "H-O")
     assert time == pytest.approx(1.0, rel=0.5)  # ps: ten frames
     slow, quick_ = found.bond_length["H-O"], found.angle["H-O-H"]
     slower = max(window.correlation_times[name] for window in (found.run_window, found.reference_window))
@@ -242,42 +251,44 @@ def test_every_observable_has_blocks_as_long_as_its_own_memory_asks(tmp_path):
     assert quick_.mean.p_value is not None
 
 
-def test_what_forgets_slowly_leaves_the_rest_its_test(tmp_path):
-    """Bonds that hardly forget within the reference: g(r) and angles are judged all the same."""
+def test_what_decorrelates_slowly_leaves_the_rest_its_test(tmp_path):
+    """Bonds that hardly decorrelate within the reference: g(r) and angles are tested all the same."""
     run = made.write_run(tmp_path / "run", slow_water(1000, 46, 60.0))
     found = compare(run, slow_water(200, 47, 60.0), lengths=BONDS, r_max=0.5, progress=False)
-    assert list(found.untested) == ["H-O length"]
-    assert found.untested["H-O length"].why == "short"
+    assert [label(finding) for finding in found.untested] == ["H-O length"]
+    assert found.untested[0].reason is Reason.TOO_SHORT
     assert found.rdf["O-O"].difference.p_value is not None
     assert found.angle["H-O-H"].mean.p_value is not None
     assert found.agrees is None
-    assert "too short to tell of what forgets slowly, the H–O length (" in found.verdict[0]
+    assert "too short to tell of what decorrelates slowly, the H–O length (" in verdict(found)[0]
 
 
 def test_a_run_that_drifts_all_along_is_too_short_to_tell(tmp_path):
     run = made.write_run(tmp_path / "run", breathing(made.water(120, 27), np.linspace(-1, 1, 120)))
     found = compare(run, made.water(400, 28), lengths=BONDS, r_max=0.5, progress=False)
     assert found.agrees is None
-    assert "too short to tell of what forgets slowly, the H–O length (" in found.verdict[0]
+    assert "too short to tell of what decorrelates slowly, the H–O length (" in verdict(found)[0]
 
 
-def test_a_run_that_changes_on_its_way_does_not_agree(tmp_path):
+def test_a_run_that_is_not_stationary_does_not_agree(tmp_path):
     """Bonds a fifth longer after 14 of 20 ps: the scatter this makes must not excuse the difference it makes."""
     run = made.write_run(tmp_path / "run", breathing(made.water(200, 2), 10.0 * (np.arange(200) > 140)))
     found = compare(run, made.water(200, 1), discard=0, r_max=0.5, progress=False)
     assert found.agrees is None
     assert found.changes
-    assert found.untested["H-O length"].why == "changes"
-    assert "changes along the run" in found.verdict[0]
-    assert "the H–O length" in found.verdict[0]
-    assert found.to_dict()["untested"]["H-O length"]["why"] == "changes"
+    assert found.finding(Observable.BOND_LENGTH, "H-O").reason is Reason.NOT_STATIONARY
+    assert found.finding(Observable.BOND_LENGTH, "H-O") in found.untested
+    assert "changes along the run" in verdict(found)[0]
+    assert "the H–O length" in verdict(found)[0]
+    assert comparison_to_dict(found)["untested"]["H-O length"]["why"] == "changes"
 
 
-def test_every_memory_bears_the_name_of_its_observable(tmp_path, reference):
+def test_every_correlation_time_bears_the_name_of_its_observable(tmp_path, reference):
     found = quick(made.write_run(tmp_path / "run", made.water(120, 2)), reference)
     for window in (found.run_window, found.reference_window):
-        assert {"g(r) O-O", "g(r) H-O", "neighbours O-H", "H-O length"} <= set(window.correlation_times)
-        assert not any("{" in word for word in window.correlation_times)
+        words = {label(measured) for measured in window.correlation_times}
+        assert {"g(r) O-O", "g(r) H-O", "neighbours O-H", "H-O length"} <= words
+        assert not any("{" in word for word in words)
         assert min(window.correlation_times.values()) >= 0.0
 
 
@@ -293,13 +304,14 @@ def argon(seed: int, together: range, n_atoms: int = 8) -> Frames:
 
 
 @pytest.mark.parametrize("together", [range(3, 5), range(0, 100, 7)])
-def test_what_some_block_lacks_is_told_without_a_test(tmp_path, together):
+def test_what_some_block_lacks_is_reported_without_a_test(tmp_path, together):
     run = made.write_run(tmp_path / "run", argon(1, together))
     found = compare(run, argon(2, range(60, 61)), lengths={}, discard=0, progress=False)
-    assert found.untested["tetrahedral order of Ar"].why == "seldom"
-    assert found.verdict[-1] == "This is seen too seldom to be tested: the tetrahedral order of Ar."
+    assert found.finding(Observable.TETRAHEDRAL_ORDER, "Ar").reason is Reason.TOO_RARE
+    assert found.finding(Observable.TETRAHEDRAL_ORDER, "Ar") in found.untested
+    assert verdict(found)[-1] == "This is seen too seldom to be tested: the tetrahedral order of Ar."
     corner = 1 - 3 / 8 * (3 * (np.sqrt(2 / 3) + 1 / 3) ** 2 + 3 * (1 / 2 + 1 / 3) ** 2)  # of a tetrahedron, filled
-    assert found.order["Ar"].run.average.mean == pytest.approx((1 + 4 * corner) / 5, abs=1e-3)
+    assert found.tetrahedral_order["Ar"].run.average.mean == pytest.approx((1 + 4 * corner) / 5, abs=1e-3)
 
 
 def test_a_single_atom_of_a_species_has_no_shell_of_its_own(tmp_path):
@@ -342,7 +354,8 @@ def test_bands_are_compared(tmp_path, shift, same):
     assert found.reference_motion.spectra.source == "positions"
     (band,) = found.bands.values()
     assert band.difference.difference == pytest.approx(shift, abs=15)
-    assert any("centroid" in sentence for sentence in found.verdict[: found.failures]) != same
+    assert found.failed(Observable.BAND_CENTROID, next(iter(found.bands))) != same
+    assert any("centroid" in sentence for sentence in verdict(found)[: len(found.failures)]) != same
 
 
 def test_asked_bands_are_used_and_checked(tmp_path):
@@ -367,13 +380,13 @@ def test_a_viscosity_corrects_for_the_cell(tmp_path):
     assert found.diffusion["Ar"].difference.p_value > 1e-4
 
 
-def test_velocities_cut_short_are_left_out_and_told(tmp_path):
+def test_velocities_cut_short_are_left_out_with_a_note(tmp_path):
     run = made.write_run(tmp_path / "run", dense_water(34))
     path = run / "velocities.dcd"
     path.write_bytes(path.read_bytes()[:-5000])
     found = read_run(run)
     assert found.trajectory.velocity_reader is None
-    assert any("velocities were not used" in note for note in found.notes)
+    assert any("velocities were not used" in note for note in note_sentences(found.notes))
 
 
 def test_thinned_frames_are_the_ones_asked_for(tmp_path, monkeypatch):

@@ -5,12 +5,17 @@ import pytest
 from openmm import unit
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.displacement import collect
-from openmm_duality.observables.motion import Scales, motion
-from openmm_duality.observables.reorientation import reorientation
+from openmm_duality.observables.motion import Motion, Scales, measure_motion
+from openmm_duality.observables.paths import follow_molecules
+from openmm_duality.observables.time_correlations import (
+    PASCAL_SECOND,
+    diffusion_coefficients,
+    finite_size,
+    reorientation_times,
+)
 from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.observables.transport import PASCAL_SECOND, diffusion, finite_size
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 EDGE, SPACING, D = 2.0, 0.05, 2.3e-3  # nm, ps, nm²/ps
@@ -43,11 +48,11 @@ def rods(n: int, steps: int, seed: int, d_rot: float) -> Frames:
 
 def paths(frames: Frames, lengths=None):
     trajectory = Trajectory.from_frames(frames)
-    return collect(trajectory, Bonds.found(trajectory, lengths or {}), progress=False)
+    return follow_molecules(trajectory, Bonds.found(trajectory, lengths or {}), progress=False)
 
 
 def test_brownian_diffusion_is_known_and_covered_by_its_error():
-    found = [diffusion(paths(walkers(30, 400, seed)), 4.0)["Ar"].coefficient for seed in range(40)]
+    found = [diffusion_coefficients(paths(walkers(30, 400, seed)), 4.0)["Ar"].coefficient for seed in range(40)]
     exact = D * (1 - 1 / 30)  # the drift of the centre of mass is taken out of thirty equal atoms
     means = np.array([e.mean for e in found])
     assert means.mean() == pytest.approx(exact, rel=3 * means.std() / np.sqrt(40) / exact + 1e-9)
@@ -58,7 +63,9 @@ def test_brownian_diffusion_is_known_and_covered_by_its_error():
 
 def test_drift_and_images_do_not_matter():
     still, drifting = walkers(20, 300, 1), walkers(20, 300, 1, drift=0.02)
-    a, b, c = (diffusion(paths(f), 3.0)["Ar"].coefficient.mean for f in (still, drifting, made.imaged(still)))
+    a, b, c = (
+        diffusion_coefficients(paths(f), 3.0)["Ar"].coefficient.mean for f in (still, drifting, made.imaged(still))
+    )
     assert b == pytest.approx(a, rel=1e-9)
     assert c == pytest.approx(a, rel=1e-9)
 
@@ -66,7 +73,7 @@ def test_drift_and_images_do_not_matter():
 def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
     source = rods(40, 300, 2, 0.3)
     turning = paths(source, {("H", "O"): 0.12})
-    assert diffusion(turning, 3.0)["HO"].displacement.mean.max() < 1e-20
+    assert diffusion_coefficients(turning, 3.0)["HO"].displacement.mean.max() < 1e-20
     bond = (source.positions[:, 1::2] - source.positions[:, ::2]) / 0.1
     assert np.abs(np.einsum("tmx,tmx->tm", turning.directions["H-O"], bond)).min() == pytest.approx(1)
 
@@ -74,7 +81,8 @@ def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
 def test_rotational_diffusion_is_known_and_covered_by_its_error():
     d_rot = 0.05
     found = [
-        reorientation(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].time for seed in range(20)
+        reorientation_times(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].time
+        for seed in range(20)
     ]
     means = np.array([e.mean for e in found])
     exact = 1 / (6 * d_rot)
@@ -83,7 +91,7 @@ def test_rotational_diffusion_is_known_and_covered_by_its_error():
 
 
 def test_fast_rotors_have_no_slow_time():
-    found = reorientation(paths(rods(40, 300, 4, 2.0), {("H", "O"): 0.12}), 3.0)["H-O"]
+    found = reorientation_times(paths(rods(40, 300, 4, 2.0), {("H", "O"): 0.12}), 3.0)["H-O"]
     assert found.time is None
     assert found.correlation.mean[0] == pytest.approx(1)
 
@@ -101,18 +109,22 @@ def test_the_finite_size_of_the_cell_is_yeh_and_hummers():
 
 def analysed(frames: Frames, scales: Scales = Scales(2.0, 0.5)):  # noqa: B008
     trajectory = Trajectory.from_frames(frames)
-    return motion(trajectory, Bonds.found(trajectory, {}), scales, correction=None, progress=False)
+    return measure_motion(trajectory, Bonds.found(trajectory, {}), scales, correction=None, progress=False)
+
+
+def said(motion: Motion) -> str:
+    return " ".join(note_sentences(motion.notes))
 
 
 def test_what_cannot_be_measured_is_said_in_words():
     jumping = made.frames(("Ar",) * 5, EDGE * np.random.default_rng(5).random((300, 5, 3)), np.eye(3) * EDGE, SPACING)
-    assert "path through the periodic cell is lost" in " ".join(analysed(jumping).notes)
-    assert "too short" in " ".join(analysed(walkers(5, 100, 6)).notes)
+    assert "path through the periodic cell is lost" in said(analysed(jumping))
+    assert "too short" in said(analysed(walkers(5, 100, 6)))
     coarse = walkers(5, 100, 7)[::15]
-    assert "too coarse" in " ".join(analysed(coarse, Scales(0.5, 0.5)).notes)
-    assert "every 50 fs" in " ".join(analysed(walkers(5, 300, 8)).notes)
+    assert "too coarse" in said(analysed(coarse, Scales(0.5, 0.5)))
+    assert "every 50 fs" in said(analysed(walkers(5, 300, 8)))
     uneven = walkers(5, 300, 9)[[*range(200), 230, 250]]
-    assert "evenly" in " ".join(analysed(uneven).notes)
+    assert "evenly" in said(analysed(uneven))
 
 
 def test_large_systems_are_thinned_in_time_not_in_memory():

@@ -5,11 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from openmm_duality.observables.bands import centroids, find_bands, shares
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.spectra import PER_CM, Spectra, obstacle, spectra
+from openmm_duality.observables.spectra import (
+    PER_CM,
+    Spectra,
+    band_centroids,
+    band_shares,
+    find_bands,
+    measure_spectra,
+    obstacle,
+)
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 SPACING = 0.002
@@ -31,7 +39,7 @@ def oscillators(steps: int = 3000, n: int = 6, seed: int = 1, spacing: float = S
 
 def of(frames: Frames, segment: float = 1.0) -> Spectra:
     trajectory = Trajectory.from_frames(frames)
-    return spectra(trajectory, Bonds.found(trajectory, {}), segment, progress=False)
+    return measure_spectra(trajectory, Bonds.found(trajectory, {}), segment, progress=False)
 
 
 @pytest.mark.parametrize("source", ["velocities", "positions"])
@@ -42,7 +50,7 @@ def test_oscillators_have_their_frequency(source):
     for kind, line in LINES.items():
         density = found.density[kind]
         assert density.centres[np.argmax(density.mean)] == pytest.approx(line, abs=found.resolution)
-        assert centroids(density, (line - 200, line + 200)) == pytest.approx(line, abs=2)
+        assert band_centroids(density, (line - 200, line + 200)) == pytest.approx(line, abs=2)
         assert np.trapezoid(density.mean, density.centres) == pytest.approx(1, abs=0.01)
 
 
@@ -52,7 +60,7 @@ def test_positions_weigh_lines_as_velocities_do():
     kinetic = {k: made.MASSES[k] * (AMPLITUDES[k] * LINES[k]) ** 2 for k in LINES}
     expected = kinetic["H"] / sum(kinetic.values())
     for source in (frames, replace(frames, velocities=None)):
-        assert shares(of(source).total, (3000.0, 4000.0)).mean() == pytest.approx(expected, rel=0.05)
+        assert band_shares(of(source).total, (3000.0, 4000.0)).mean() == pytest.approx(expected, rel=0.05)
 
 
 def test_the_velocities_of_an_oscillator_are_a_cosine_apart():
@@ -97,7 +105,8 @@ def test_coarse_frames_are_refused(spacing, velocities, allowed):
     why = obstacle(Trajectory.from_frames(frames if velocities else replace(frames, velocities=None)))
     assert (why is None) == allowed
     if why is not None:
-        assert f"every {1e3 * spacing:.3g} fs" in why
+        (sentence,) = note_sentences((why,))
+        assert f"every {1e3 * spacing:.3g} fs" in sentence
 
 
 def test_of_large_systems_whole_molecules_are_followed(monkeypatch):
@@ -105,7 +114,7 @@ def test_of_large_systems_whole_molecules_are_followed(monkeypatch):
     monkeypatch.setattr("openmm_duality.observables.spectra._NUMBERS", 3 * 100 * 20)
     found = of(frames, 0.2)
     assert found.atoms == 20
-    assert centroids(found.density["H"], (3300.0, 3700.0)) == pytest.approx(LINES["H"], abs=5)
+    assert band_centroids(found.density["H"], (3300.0, 3700.0)) == pytest.approx(LINES["H"], abs=5)
 
 
 def test_the_speed_of_the_centre_of_mass_is_told():

@@ -8,36 +8,36 @@ from openmm_duality.errors import DualityError
 from openmm_duality.observables import statistics
 
 
-def autoregressive(rng: np.random.Generator, shape: tuple[int, int], memory: float) -> np.ndarray:
+def autoregressive(rng: np.random.Generator, shape: tuple[int, int], keep: float) -> np.ndarray:
     """AR(1) along the first axis with unit variance."""
     out = np.empty(shape)
     out[0] = rng.normal(size=shape[1])
-    noise = rng.normal(size=shape) * np.sqrt(1 - memory**2)
+    noise = rng.normal(size=shape) * np.sqrt(1 - keep**2)
     for t in range(1, shape[0]):
-        out[t] = memory * out[t - 1] + noise[t]
+        out[t] = keep * out[t - 1] + noise[t]
     return out
 
 
-def test_block_errors_of_correlated_data_are_those_of_the_exact_law():
-    memory, length = 0.9, 4000
-    series = autoregressive(np.random.default_rng(1), (length, 200), memory)
+def test_block_errors_of_correlated_data_are_the_exact_ones():
+    keep, length = 0.9, 4000
+    series = autoregressive(np.random.default_rng(1), (length, 200), keep)
     estimates = [statistics.estimate(statistics.block_means(column, 20)) for column in series.T]
-    exact = np.sqrt((1 + memory) / (1 - memory) / length)
+    exact = np.sqrt((1 + keep) / (1 - keep) / length)
     assert np.mean([e.error for e in estimates]) == pytest.approx(exact, rel=0.06)
     covered = np.mean([abs(e.mean) < e.interval for e in estimates])
     assert 0.90 < covered < 0.99
 
 
-def test_the_correlation_of_a_series_is_that_of_the_exact_law():
-    memory = 0.9
-    series = autoregressive(np.random.default_rng(5), (200_000, 1), memory)[:, 0]
-    assert statistics.correlation_steps(series) == pytest.approx((1 + memory) / (1 - memory), rel=0.1)
+def test_the_correlation_of_a_series_is_the_exact_one():
+    keep = 0.9
+    series = autoregressive(np.random.default_rng(5), (200_000, 1), keep)[:, 0]
+    assert statistics.correlation_steps(series) == pytest.approx((1 + keep) / (1 - keep), rel=0.1)
     assert statistics.correlation_steps(np.random.default_rng(6).normal(size=50_000)) == pytest.approx(1.0, abs=0.1)
     assert statistics.correlation_steps(np.ones(10)) == 1.0
 
 
 def test_a_series_of_few_blocks_rejects_its_own_mean_no_more_often_than_it_says():
-    """Six blocks of 150 values with a memory of ten: the temperature of a run of 10 ps."""
+    """Six blocks of 150 values with a correlation time of ten: the temperature of a run of 10 ps."""
     rng = np.random.default_rng(7)
     runs = autoregressive(rng, (900, 400), 0.9)
     rejected = [statistics.series_estimate(run, 6).p_value(0.0) < 0.01 for run in runs.T]
@@ -94,7 +94,7 @@ def test_rejection_and_band_are_one_test():
             assert (found.p_value < 0.05) == (found.max_difference > found.band_half_width)
 
 
-def test_too_few_blocks_give_no_verdict():
+def test_too_few_blocks_give_no_test():
     few = np.random.default_rng(6).normal(size=(4, 10))
     assert statistics.compare_curves(few, few).p_value is None
     assert statistics.compare_means(few[:, 0], few[:, 1]).p_value is None
@@ -121,15 +121,15 @@ def test_two_estimates_are_compared_as_their_blocks_are():
 def test_the_larger_noise_of_two_is_that_of_both():
     """Four times as long a run halves the error; what is larger than that stands, and lends itself to the other."""
     short, long = statistics.Estimate(1.0, 0.01, 5), statistics.Estimate(1.1, 0.02, 12)
-    first, second = statistics.in_common(short, long, (20.0, 80.0))
+    first, second = statistics.with_common_noise(short, long, (20.0, 80.0))
     assert (first.mean, first.error, first.n_blocks) == (1.0, pytest.approx(0.04), 12)
     assert second == long
     wide = statistics.Estimate(1.0, 0.1, 5)
-    first, second = statistics.in_common(wide, long, (20.0, 80.0))
+    first, second = statistics.with_common_noise(wide, long, (20.0, 80.0))
     assert first == wide
     assert second.error == pytest.approx(0.05)
     unknown = statistics.Estimate(1.0, float("nan"), 1)
-    assert statistics.in_common(unknown, long, (20.0, 80.0)) == (unknown, long)
+    assert statistics.with_common_noise(unknown, long, (20.0, 80.0)) == (unknown, long)
 
 
 def test_a_noise_beyond_chance_is_told_from_equal_ones():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.pairs import first_minimum
+from openmm_duality.observables.rdf import first_minimum
 from openmm_duality.observables.statistics import curve_error
-from openmm_duality.observables.structure import Structure, measure
+from openmm_duality.observables.structure import Structure, measure_structure
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from tests.observables import made
@@ -18,7 +18,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 def structure(frames: Frames, n_blocks: int = 5, r_max: float | None = 0.55, bond: float = 0.12) -> Structure:
     trajectory = Trajectory.from_frames(frames)
     lengths = {("H", "O"): bond} if "O" in frames.distinct_species else {}
-    return measure(trajectory, Bonds.found(trajectory, lengths), n_blocks, r_max, progress=False)
+    return measure_structure(trajectory, Bonds.found(trajectory, lengths), n_blocks, r_max, progress=False)
 
 
 @pytest.mark.parametrize("cell", [1.3 * np.eye(3), TRICLINIC])
@@ -64,8 +64,8 @@ def test_wrapping_imaging_and_permutation_do_not_matter():
             np.abs(np.cumsum(a.rdf_whole[name].mean - b.rdf_whole[name].mean)).max()
             < 0.05 * a.rdf_whole[name].mean.max()
         )
-    assert a.lengths["H-O"].block_means == pytest.approx(b.lengths["H-O"].block_means, abs=1e-12)
-    assert a.angles["H-O-H"].block_means == pytest.approx(b.angles["H-O-H"].block_means, abs=1e-9)
+    assert a.bond_length["H-O"].block_means == pytest.approx(b.bond_length["H-O"].block_means, abs=1e-12)
+    assert a.angle["H-O-H"].block_means == pytest.approx(b.angle["H-O-H"].block_means, abs=1e-9)
     assert a.shortest == pytest.approx(b.shortest, abs=1e-12)
 
 
@@ -87,17 +87,17 @@ def test_mdtraj_gives_the_same(cell):
         assert r == pytest.approx(curve.centres, abs=1e-6)
         assert np.abs(running).max() < 1e-3
     bonds = Bonds.found(Trajectory.from_frames(source), {("H", "O"): 0.16})
-    assert found.lengths["H-O"].average.mean == pytest.approx(
+    assert found.bond_length["H-O"].average.mean == pytest.approx(
         mdtraj.compute_distances(other, bonds.pairs).mean(), abs=1e-6
     )
-    assert found.angles["H-O-H"].average.mean == pytest.approx(
+    assert found.angle["H-O-H"].average.mean == pytest.approx(
         np.degrees(mdtraj.compute_angles(other, bonds.triples)).mean(), abs=1e-3
     )
 
 
 def test_known_bonds_and_angles_come_back():
     found = structure(made.water(200, 5))
-    length, angle = found.lengths["H-O"], found.angles["H-O-H"]
+    length, angle = found.bond_length["H-O"], found.angle["H-O-H"]
     assert abs(length.average.mean - 0.1) < 3 * length.average.error
     assert length.spread.mean == pytest.approx(0.002, rel=0.05)
     assert abs(angle.average.mean - 104) < 3 * angle.average.error
@@ -117,7 +117,7 @@ def test_without_a_cell_there_are_bonds_but_no_g():
     source = made.water(10, 7)
     found = structure(made.frames(source.species, source.positions, None), r_max=None)
     assert found.rdf == {}
-    assert set(found.lengths) == {"H-O"}
+    assert set(found.bond_length) == {"H-O"}
 
 
 def test_both_ways_of_counting_a_pair_agree():

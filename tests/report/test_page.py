@@ -10,9 +10,10 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import compare
-from openmm_duality.observables.recomputing import Recomputed
-from openmm_duality.observables.verdict import judge
-from openmm_duality.report import write_report
+from openmm_duality.observables.decisions import judge
+from openmm_duality.observables.force_errors import ForceErrors
+from openmm_duality.observables.statistics import Reason
+from openmm_duality.report import comparison_to_dict, verdict, write_report
 from openmm_duality.report.figures import figures, inline, svg
 from openmm_duality.report.page import render
 from openmm_duality.report.style import colour
@@ -49,7 +50,7 @@ def test_the_page_needs_nothing_beside_it(report):
 
 def test_the_page_holds_verdict_figures_and_errors(report, comparison):
     page = report.read_text("utf-8").replace("\u00a0", " ")
-    for sentence in comparison.verdict:
+    for sentence in verdict(comparison):
         assert sentence.replace("'", "&#39;").replace("<", "&lt;") in page
     drawn = {path.stem for path in report.parent.glob("*.png")}
     assert page.count("<svg") == len(drawn)
@@ -75,7 +76,7 @@ def test_the_drawings_are_well_formed_and_share_no_identifier(report):
 
 def test_the_json_is_the_comparison(report, comparison):
     text = (report.parent / "compare.json").read_text()
-    assert json.loads(text) == json.loads(json.dumps(comparison.to_dict()))
+    assert json.loads(text) == json.loads(json.dumps(comparison_to_dict(comparison)))
 
 
 def test_an_earlier_report_is_not_overwritten_unasked(report, comparison):
@@ -157,7 +158,7 @@ def test_several_runs_stand_side_by_side(several, tmp_path):
         assert f">{name}</th>" in table
     assert "2 of 3 runs agree with the reference" in page
     assert page.index("differs") < page.index("At a glance")
-    assert several.more[0].verdict[0] in page
+    assert verdict(several.more[0])[0] in page
 
 
 def test_every_run_has_a_colour_of_its_own(several):
@@ -173,8 +174,8 @@ def test_recomputed_forces_have_their_place(several, tmp_path):
     times = np.array([2.0, 5.0, 8.0])
     rmse = {"all": np.array([17.0, 18.0, 16.0]), "molecular": np.array([15.0, 14.0, 16.0])}
     rms = {"all": np.full(3, 800.0), "molecular": np.full(3, 240.0)}
-    found = Recomputed(times, rmse, rms, ("frame 4, unconverged",), "nnp", "m.safetensors")
-    page = write_report(replace(several, recomputed=found), tmp_path / "out").read_text("utf-8")
+    found = ForceErrors(times, rmse, rms, ("frame 4, unconverged",), "nnp", "m.safetensors")
+    page = write_report(replace(several, force_errors=found), tmp_path / "out").read_text("utf-8")
     page = page.replace("\u00a0", " ")
     row = next(line for line in page.split("\n") if "Force error, all atoms" in line)
     assert "17.0 (2.1 %)" in row
@@ -187,55 +188,59 @@ def test_recomputed_forces_have_their_place(several, tmp_path):
 
 
 def test_what_could_not_be_tested_is_in_the_headline(comparison):
-    slow = comparison.order["O"]
+    slow = comparison.tetrahedral_order["O"]
     untested = replace(slow, mean=replace(slow.mean, p_value=None, interval=None))
-    found = judge(replace(comparison, order={"O": untested}, verdict=(), agrees=None))
+    found = judge(replace(comparison, tetrahedral_order={"O": untested}, findings=()))
     assert found.agrees is True
     assert "as far as can be told" in render(found, {})
-    assert "tetrahedral order of O" in found.verdict[-1]
+    assert "tetrahedral order of O" in verdict(found)[-1]
 
 
 def test_only_runs_that_were_recomputed_are_said_to_be(several):
-    def found(frames: int) -> Recomputed:
+    def found(frames: int) -> ForceErrors:
         errors = {"all": np.full(frames, 17.0)}
-        return Recomputed(np.arange(float(frames)), errors, errors, (), "nnp", "m.safetensors")
+        return ForceErrors(np.arange(float(frames)), errors, errors, (), "nnp", "m.safetensors")
 
-    both = replace(several, recomputed=found(3), more=(replace(several.more[0], recomputed=found(3)), several.more[1]))
+    both = replace(
+        several, force_errors=found(3), more=(replace(several.more[0], force_errors=found(3)), several.more[1])
+    )
     assert "(nnp): 3 frames each of good and bad." in render(both, {"forces-all": ""})
-    assert "(nnp): 1 frame of good." in render(replace(several, recomputed=found(1)), {"forces-all": ""})
+    assert "(nnp): 1 frame of good." in render(replace(several, force_errors=found(1)), {"forces-all": ""})
 
 
-def untested_length(comparison, difference, why):
+def untested_length(comparison, difference, reason):
     """The comparison judged again with a mean length that could not be tested."""
     length = comparison.bond_length["H-O"]
-    mean = replace(length.mean, difference=difference).untested(why)
-    return judge(replace(comparison, bond_length={"H-O": replace(length, mean=mean)}, verdict=(), agrees=None))
+    mean = replace(length.mean, difference=difference).untested(reason)
+    return judge(replace(comparison, bond_length={"H-O": replace(length, mean=mean)}, findings=()))
 
 
 @pytest.mark.parametrize(
-    ("difference", "why", "headline"),
+    ("difference", "reason", "headline"),
     [
-        (1e-5, "short", "The run agrees with the reference, as far as can be told"),
-        (6e-3, "short", "Too short to tell"),
-        (1e-5, "changes", "The run changes along its way, too much to tell"),
-        (6e-3, "changes", "The run changes along its way, too much to tell"),
+        (1e-5, Reason.TOO_SHORT, "The run agrees with the reference, as far as can be told"),
+        (6e-3, Reason.TOO_SHORT, "Too short to tell"),
+        (1e-5, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be told"),
+        (6e-3, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be told"),
     ],
 )
-def test_a_difference_that_matters_is_not_hidden_by_a_missing_test(comparison, difference, why, headline):
-    found = untested_length(comparison, difference, why)
+def test_a_difference_that_matters_is_not_hidden_by_a_missing_test(comparison, difference, reason, headline):
+    found = untested_length(comparison, difference, reason)
     assert found.agrees is None
     assert f"<h1>{headline}</h1>" in render(found, {})
 
 
-def test_a_run_that_changes_says_so_beside_others(several):
-    changed = untested_length(several.more[1], 6e-3, "changes")
+def test_a_run_that_is_not_stationary_says_so_beside_others(several):
+    changed = untested_length(several.more[1], 6e-3, Reason.NOT_STATIONARY)
     page = render(replace(several, more=(several.more[0], changed)), {})
     assert "1 of 3 runs agrees with the reference" in page
     assert "changes along the run</span>" in page
 
 
 def test_what_is_seen_too_seldom_asks_for_no_time(comparison):
-    rare = replace(comparison.order["O"], mean=comparison.order["O"].mean.untested("seldom"))
-    found = judge(replace(comparison, order={"O": rare}, verdict=(), agrees=None))
+    rare = replace(
+        comparison.tetrahedral_order["O"], mean=comparison.tetrahedral_order["O"].mean.untested(Reason.TOO_RARE)
+    )
+    found = judge(replace(comparison, tetrahedral_order={"O": rare}, findings=()))
     assert found.agrees is True
-    assert found.verdict[-1] == "This is seen too seldom to be tested: the tetrahedral order of O."
+    assert verdict(found)[-1] == "This is seen too seldom to be tested: the tetrahedral order of O."

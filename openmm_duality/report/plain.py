@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison, Quantity, Window
 from openmm_duality.observables.statistics import curve_error
+from openmm_duality.report.formatting import label
+from openmm_duality.report.notes import drift_of, note_sentences
+from openmm_duality.report.sentences import INTEGRITY, verdict
 
 
 def comparison_to_dict(c: Comparison) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
     """
     plain: dict[str, Any] = {
         "name": c.name,
-        "verdict": list(c.verdict),
+        "verdict": list(verdict(c)),
         "agrees": c.agrees,
         "rdf": {
             pair: {**_curves(d, "r_nm"), "with_intramolecular": _curves(c.rdf_whole[pair], "r_nm")}
@@ -38,8 +42,8 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
         },
         "bond_length": {name: _distributions(d) for name, d in c.bond_length.items()},
         "angle": {name: _distributions(d) for name, d in c.angle.items()},
-        "tetrahedral_order": {name: _distributions(d) for name, d in c.order.items()},
-        "neighbour_angle": {name: _distributions(d) for name, d in c.around.items()},
+        "tetrahedral_order": {name: _distributions(d) for name, d in c.tetrahedral_order.items()},
+        "neighbour_angle": {name: _distributions(d) for name, d in c.neighbour_angle.items()},
         "hydrogen_bonds": None if c.hydrogen_bonds is None else _quantity(c.hydrogen_bonds),
         "diffusion": {
             name: {
@@ -68,9 +72,9 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "run": _spectra(c.motion),
             "reference": _spectra(c.reference_motion),
         },
-        "energetics": None if c.energetics is None else c.energetics.to_dict(),
-        "forces_along_run": None if c.recomputed is None else c.recomputed.to_dict(),
-        "integrity": None if c.integrity is None else c.integrity.to_dict(),
+        "energetics": None if c.energetics is None else {**c.energetics.to_dict(), "drift_of": drift_of(c.energetics)},
+        "forces_along_run": None if c.force_errors is None else c.force_errors.to_dict(),
+        "integrity": _integrity(c),
         "run": {**_window(c.run_window), "source": list(c.source), "settings": c.run.settings if c.run else None},
         "reference": {
             **_window(c.reference_window),
@@ -78,8 +82,14 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "source_of_motion": list(c.dynamics_source or c.reference_source),
         },
         "least_block_time_ps": c.block_time,
-        "untested": {word: {"correlation_time_ps": u.time, "why": u.why} for word, u in c.untested.items()},
-        "notes": list(c.notes),
+        "untested": {
+            label(finding): {
+                "correlation_time_ps": finding.correlation_time,
+                "why": None if finding.reason is None else finding.reason.value,
+            }
+            for finding in c.untested
+        },
+        "notes": note_sentences(c.notes),
         "more": [comparison_to_dict(other) for other in c.more],
     }
     return dict(_plain(plain))
@@ -128,6 +138,29 @@ def _quantity(q: Quantity) -> dict[str, Any]:
     }
 
 
+def _integrity(c: Comparison) -> dict[str, Any] | None:
+    record = c.integrity
+    if record is None:
+        return None
+    return {
+        "sound": not any(finding.observable in INTEGRITY for finding in c.failures),
+        "status": record.status,
+        "reason": record.reason,
+        "time_ps": record.time,
+        "shortest_nm": {
+            pair: {
+                "run": closest.run,
+                "time_ps": closest.time,
+                "reference": closest.reference,
+                "collapsed": c.failed(Observable.SHORTEST_DISTANCE, pair),
+            }
+            for pair, closest in record.shortest.items()
+        },
+        "most_atoms_left_molecule": record.most_left,
+        "first_left_ps": record.first_left,
+    }
+
+
 def _window(w: Window) -> dict[str, Any]:
     return {
         "atoms": w.atoms,
@@ -136,7 +169,7 @@ def _window(w: Window) -> dict[str, Any]:
         "analysed_ps": w.duration,
         "discarded_ps": w.discarded,
         "long_enough": w.enough,
-        "correlation_time_ps": w.correlation_times,
+        "correlation_time_ps": {label(measured): time for measured, time in w.correlation_times.items()},
     }
 
 

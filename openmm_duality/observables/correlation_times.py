@@ -1,7 +1,7 @@
-"""How long an observable remembers itself, and what that does to the scatter of its blocks.
+"""Correlation times of observables, and what they do to the scatter of blocks.
 
-An observable is taken as a part without memory and a part whose correlation decays exponentially, with a share s of the
-noise of a long mean and a time T. The variance of a mean over a time N is then proportional to
+An observable is modelled as an uncorrelated part and a part whose correlation decays exponentially, with a share s of
+the noise of a long mean and a correlation time T. The variance of a mean over a time N is then proportional to
 
     A(N) = [1 − s + s h(N/T)] / N,   h(x) = 1 − (1 − e^{−x}) / x.
 
@@ -21,12 +21,12 @@ BLOCK_TIME = 1.5  # ps: no block is shorter unless there is too little time for 
 LONG = 6.0  # times T: what a block lasts where there is time
 SHORT = 2.0  # times T: what it has to last for a test
 _FEWEST_LAGS = 4
-_WINDOW = 6.0  # times T: up to where its correlation is summed
+_WINDOW = 6.0  # times T: up to where the correlation is summed
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The time T in ps over which an observable forgets, and the share s of the noise of its mean that has memory."""
+class CorrelationTime:
+    """A correlation time T in ps, and the share s of the noise of a long mean that is correlated over it."""
 
     time: float
     share: float
@@ -46,13 +46,13 @@ class Memory:
         fit = int(duration / max(least, LONG * self.time) + 1e-9)
         return max(1, min(n_frames, MOST_BLOCKS, max(fit, FEWEST_BLOCKS)))
 
-    def allows(self, n_frames: int, duration: float, least: float = BLOCK_TIME) -> bool:
+    def allows_test(self, n_frames: int, duration: float, least: float = BLOCK_TIME) -> bool:
         """Whether a trajectory holds five blocks that are long enough for a test: twice T and `least` ps each."""
         block = max(least, SHORT * self.time)
         return n_frames >= FEWEST_BLOCKS and duration >= FEWEST_BLOCKS * block * (1 - 1e-9)
 
     def widening(self, duration: float, n_blocks: int) -> float:
-        """By what the scatter of blocks is multiplied so that the error of the mean is what this memory makes it.
+        """Factor on the scatter of blocks that corrects the error of their mean for the correlation between them.
 
         Parameters
         ----------
@@ -72,11 +72,11 @@ class Memory:
         return float(1 - self.share + self.share * (1 + np.expm1(-x) / x)) / duration
 
 
-NOTHING_KEPT = Memory(0.0, 0.0)
+UNCORRELATED = CorrelationTime(0.0, 0.0)
 
 
-def memory(values: FloatArray, spacing: float) -> Memory:
-    """The memory of a series, or of a curve: all its bins together, those that fluctuate most first.
+def correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
+    """Correlation time of a series, or of a curve: all its bins together, those that fluctuate most first.
 
     T is the mean lag of the correlation behind lag 0. It is summed up to six times T, or to where the sum of two
     neighbouring lags is no longer positive (Geyer, Statistical Science 7, 473 (1992)), for beyond there is only noise.
@@ -90,26 +90,26 @@ def memory(values: FloatArray, spacing: float) -> Memory:
     """
     x = values.reshape(len(values), -1)
     if len(x) < _FEWEST_LAGS:
-        return NOTHING_KEPT
+        return UNCORRELATED
     power = np.abs(np.fft.rfft(x - x.mean(axis=0), 2 * len(x), axis=0)) ** 2
     correlation = np.fft.irfft(power.sum(axis=1))[: len(x)]
     if not correlation[0] > 0.0:
-        return NOTHING_KEPT
+        return UNCORRELATED
     behind = correlation[1 : 1 + 2 * ((len(x) - 1) // 2)]
     ended = np.flatnonzero(behind.reshape(-1, 2).sum(axis=1) <= 0)
     behind = behind[: 2 * ended[0]] if len(ended) else behind
     if not behind.sum() > 0.0:
-        return NOTHING_KEPT
+        return UNCORRELATED
     lags = np.arange(len(behind)) + 0.5  # of an exponential their mean is T, whatever the spacing
     totals, times = np.cumsum(behind), np.cumsum(lags * behind)
     far = np.flatnonzero(lags * totals >= _WINDOW * times)
     last = int(far[0]) if len(far) else len(behind) - 1
     total = float(totals[last])
     if not (total > 0.0 and times[last] > 0.0):
-        return NOTHING_KEPT
-    return Memory(float(times[last]) / total * spacing, 2 * total / (float(correlation[0]) + 2 * total))
+        return UNCORRELATED
+    return CorrelationTime(float(times[last]) / total * spacing, 2 * total / (float(correlation[0]) + 2 * total))
 
 
-def slower(first: Memory, second: Memory) -> Memory:
-    """The longer of two memories."""
+def slower(first: CorrelationTime, second: CorrelationTime) -> CorrelationTime:
+    """The longer of two correlation times."""
     return first if first.time >= second.time else second

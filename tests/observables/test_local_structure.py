@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.hydrogen_bonds import HydrogenBonds
-from openmm_duality.observables.neighbours import Finder
-from openmm_duality.observables.structure import measure
+from openmm_duality.observables.local_structure import Frame, HydrogenBonds
+from openmm_duality.observables.structure import measure_structure
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from tests.observables import made
@@ -19,7 +18,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 
 def of(frames: Frames, lengths=None):
     trajectory = Trajectory.from_frames(frames)
-    return measure(trajectory, Bonds.found(trajectory, lengths or {}), 1, 0.55, progress=False)
+    return measure_structure(trajectory, Bonds.found(trajectory, lengths or {}), 1, 0.55, progress=False)
 
 
 def diamond(cells: int = 3, edge: float = 0.3567) -> Frames:
@@ -32,8 +31,8 @@ def diamond(cells: int = 3, edge: float = 0.3567) -> Frames:
 
 def test_diamond_is_tetrahedral():
     found = of(diamond())
-    assert found.order["C"].average.mean == pytest.approx(1, abs=1e-9)
-    assert found.around["C-C-C"].average.mean == pytest.approx(np.degrees(np.arccos(-1 / 3)), abs=1e-5)
+    assert found.tetrahedral_order["C"].average.mean == pytest.approx(1, abs=1e-9)
+    assert found.neighbour_angle["C-C-C"].average.mean == pytest.approx(np.degrees(np.arccos(-1 / 3)), abs=1e-5)
     running = found.coordination["C-C"]
     first, second = (running.mean[np.searchsorted(running.centres, r)] for r in (0.2, 0.27))
     assert (first, second) == pytest.approx((4, 16), abs=1e-9)
@@ -43,7 +42,7 @@ def test_a_simple_cubic_lattice_has_the_order_of_its_right_angles():
     """Six equal neighbours; whichever four are taken, the pairs are at 90 or 180 degrees."""
     n, spacing = 4, 0.3
     grid = spacing * np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), -1).reshape(1, -1, 3)
-    found = of(made.frames(("Ar",) * n**3, grid, np.eye(3) * n * spacing)).order["Ar"]
+    found = of(made.frames(("Ar",) * n**3, grid, np.eye(3) * n * spacing)).tetrahedral_order["Ar"]
     allowed = {1 - 3 / 8 * (k * 4 / 9 + (6 - k) / 9) for k in (1, 2)}
     assert min(allowed) - 1e-9 <= found.average.mean <= max(allowed) + 1e-9
 
@@ -52,14 +51,14 @@ def test_a_simple_cubic_lattice_has_the_order_of_its_right_angles():
 def test_random_directions_have_no_order(cell):
     gas = made.frames(("Ar",) * 80, np.random.default_rng(1).random((60, 80, 3)) @ cell, cell)
     found = of(gas)
-    assert found.order["Ar"].average.mean == pytest.approx(0, abs=0.02)
-    assert found.around["Ar-Ar-Ar"].average.mean == pytest.approx(90, abs=0.5)
+    assert found.tetrahedral_order["Ar"].average.mean == pytest.approx(0, abs=0.02)
+    assert found.neighbour_angle["Ar-Ar-Ar"].average.mean == pytest.approx(90, abs=0.5)
 
 
 def test_order_and_hydrogen_bonds_do_not_see_images():
     source = made.water(5, 2)
     a, b = (of(frames, {("H", "O"): 0.12}) for frames in (source, made.imaged(source)))
-    assert a.order["O"].average.mean == pytest.approx(b.order["O"].average.mean, abs=1e-9)
+    assert a.tetrahedral_order["O"].average.mean == pytest.approx(b.tetrahedral_order["O"].average.mean, abs=1e-9)
     assert a.hydrogen_bonds == pytest.approx(b.hydrogen_bonds)
 
 
@@ -72,7 +71,7 @@ def dimer(distance: float, degrees: float) -> int:
     trajectory = Trajectory.from_frames(frames)
     bonds = Bonds.found(trajectory, {("H", "O"): 0.12})
     meter = HydrogenBonds(frames.species, bonds, 1)
-    return len(meter.find(Finder(0.5)(frames.positions[0], None)))
+    return len(meter.find(Frame.of(frames.positions[0], None, 0.5)))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_hydrogen_bonds_are_those_of_mdtrajs_distances_and_angles():
     source = made.water(4, 3, edge=1.0)
     trajectory = Trajectory.from_frames(source)
     bonds = Bonds.found(trajectory, {("H", "O"): 0.12})
-    meter, find = HydrogenBonds(source.species, bonds, 1), Finder(0.5)
+    meter = HydrogenBonds(source.species, bonds, 1)
     topology = mdtraj.Topology()
     chain = topology.add_chain()
     for kind in source.species:
@@ -99,7 +98,7 @@ def test_hydrogen_bonds_are_those_of_mdtrajs_distances_and_angles():
     off = np.degrees(mdtraj.compute_angles(other, triples[:, [1, 0, 2]]))
     for t in range(len(source)):
         expected = {tuple(row) for row in triples[(far[t] < 0.35) & (off[t] < 30)].tolist()}
-        found = {tuple(row) for row in meter.find(find(source.positions[t], source.cell(t))).tolist()}
+        found = {tuple(row) for row in meter.find(Frame.of(source.positions[t], source.cell(t), 0.5)).tolist()}
         assert found == expected
         assert len(found) > 10
 

@@ -19,12 +19,12 @@ from openmm_duality.observables.trajectory import Trajectory
 
 _NUMBERS = 15_000_000  # 120 MB of doubles, for paths and directions together
 _MOST_POINTS = 2000
-_AMBIGUOUS = 0.4  # of a cell vector between two frames: half would be lost count of
+_AMBIGUOUS = 0.4  # of a cell vector between two frames: beyond half, the image is unknown
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where molecules went, and where their bonds pointed.
+    """Paths of molecules and directions of their bonds.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Paths:
     owners : dict of str to array of int, shape (P,)
         The molecule of every bond.
     lost : bool
-        Whether atoms moved so far between frames that their paths cannot be told.
+        Whether atoms moved so far between frames that their paths cannot be followed.
     """
 
     spacing: float
@@ -47,7 +47,7 @@ class Paths:
     lost: bool
 
 
-def collect(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
+def follow_molecules(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
     """Follow the molecules of a trajectory, streamed; at most 2,000 points in time are kept, fewer of large systems.
 
     Parameters
@@ -59,8 +59,8 @@ def collect(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
     progress : bool
         Whether to show a progress bar.
     """
-    n_kept = bonds.n_molecules + len(bonds.pairs)
-    stride = -(-len(trajectory) // max(2, min(_MOST_POINTS, _NUMBERS // (3 * n_kept))))
+    n_vectors = bonds.n_molecules + len(bonds.pairs)
+    stride = -(-len(trajectory) // max(2, min(_MOST_POINTS, _NUMBERS // (3 * n_vectors))))
     share = trajectory.masses / np.bincount(bonds.molecule, trajectory.masses)[bonds.molecule]
     system = trajectory.masses / trajectory.masses.sum()
     centres, directions, lost, done = [], [], False, 0
@@ -77,10 +77,10 @@ def collect(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
                 lost = lost or bool(np.abs(moved @ np.linalg.inv(chunk.cells)).max() > _AMBIGUOUS)
             paths = unwrapped + np.cumsum(moved, axis=0)
             last, unwrapped = chunk.positions[-1], paths[-1]
-            kept = paths[(-done) % stride :: stride]
-            kept = kept - np.einsum("i,tix->tx", system, kept)[:, None]
-            centres.append(_sums(share[:, None] * kept, bonds.molecule))
-            arms = kept[:, bonds.pairs[:, 1]] - kept[:, bonds.pairs[:, 0]]
+            thinned = paths[(-done) % stride :: stride]
+            thinned = thinned - np.einsum("i,tix->tx", system, thinned)[:, None]
+            centres.append(_sums(share[:, None] * thinned, bonds.molecule))
+            arms = thinned[:, bonds.pairs[:, 1]] - thinned[:, bonds.pairs[:, 0]]
             directions.append(arms / np.linalg.norm(arms, axis=2, keepdims=True))
             done += len(chunk)
             bar.update(len(chunk))

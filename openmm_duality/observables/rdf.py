@@ -14,11 +14,11 @@ from scipy.signal import find_peaks
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import volume
 from openmm_duality.observables.curves import Curve, merged
-from openmm_duality.observables.neighbours import Frame
+from openmm_duality.observables.local_structure import Frame
 from openmm_duality.observables.trajectory import counts, species_codes
 
 BIN = 0.002  # nm
-_SMOOTHING = 4.0  # bins; the noise of g(r) makes no extrema behind it
+_SMOOTHING = 4.0  # bins; wide enough that the noise of g(r) makes no extrema
 _PROMINENCE = 0.1  # of g(r)
 
 

@@ -1,0 +1,112 @@
+"""Findings of a comparison as data: what was compared, the numbers, and the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple
+
+from openmm_duality.observables.statistics import Estimate, Reason
+
+
+class Observable(Enum):
+    """What is compared."""
+
+    RDF = "rdf"
+    RDF_WHOLE = "rdf_whole"
+    COORDINATION = "coordination"
+    FIRST_SHELL = "first_shell"
+    BOND_LENGTH = "bond_length"
+    ANGLE = "angle"
+    TETRAHEDRAL_ORDER = "tetrahedral_order"
+    NEIGHBOUR_ANGLE = "neighbour_angle"
+    HYDROGEN_BONDS = "hydrogen_bonds"
+    BAND_CENTROID = "band_centroid"
+    BAND_SHARE = "band_share"
+    DIFFUSION = "diffusion"
+    REORIENTATION = "reorientation"
+    COMPLETION = "completion"
+    WHOLE_MOLECULES = "whole_molecules"
+    SHORTEST_DISTANCE = "shortest_distance"
+    TEMPERATURE = "temperature"
+    KINETIC_VARIANCE = "kinetic_variance"
+    ENERGY_DRIFT = "energy_drift"
+    FORCE_ERROR = "force_error"
+
+
+class Outcome(Enum):
+    """What came of the test of an observable."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNTESTED = "untested"
+    """It should have been tested and could not be."""
+    REPORTED = "reported"
+    """The numbers stand without a test and without weight."""
+
+
+class Conclusion(Enum):
+    """What a comparison comes to."""
+
+    AGREES = "agrees"
+    AGREES_WHERE_TESTED = "agrees_where_tested"
+    DIFFERS = "differs"
+    NOT_STATIONARY = "not_stationary"
+    TOO_SHORT = "too_short"
+
+
+Name = str | tuple[float, float]  # of a subject
+
+
+class Measured(NamedTuple):
+    """What a correlation time belongs to: an observable of a subject, its mean or another statistic of it."""
+
+    observable: Observable
+    subject: Name = ""
+    statistic: Literal["mean", "distribution", "spread"] = "mean"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observable of one subject beside the reference's.
+
+    Parameters
+    ----------
+    observable : Observable
+    subject : str or tuple of float
+        Species as "O-O", a formula, or the limits of a band in cm⁻¹; empty where there is only one.
+    outcome : Outcome
+    run, reference : Estimate or None
+        In the unit that `Comparison` gives the observable; single observations have no error. The reference of what
+        the log holds is what the ensemble prescribes. None for curves.
+    difference : float or None
+        Run less reference; of curves the largest absolute difference.
+    interval : float or None
+        Half-width of the 95 % interval of the difference; of curves the largest difference that equal sources stay
+        below in 95 % of cases.
+    p_value : float or None
+        None where no test was made.
+    tolerance : float
+        A smaller difference passes, whatever its p value.
+    reason : Reason or None
+        Why there is no test, where that is known.
+    correlation_time : float
+        The longer one of run and reference in ps; 0 where none is known.
+    """
+
+    observable: Observable
+    subject: Name
+    outcome: Outcome
+    run: Estimate | None = None
+    reference: Estimate | None = None
+    difference: float | None = None
+    interval: float | None = None
+    p_value: float | None = None
+    tolerance: float = 0.0
+    reason: Reason | None = None
+    correlation_time: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run differs by more than errors and tolerance allow."""
+        return self.outcome is Outcome.FAILED

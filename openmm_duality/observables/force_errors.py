@@ -1,0 +1,105 @@
+"""Errors of a model's forces along its own run, in frames whose forces the reference method computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.molecules import molecular_forces
+from openmm_duality.learning.recomputing import RecomputedFrames
+from openmm_duality.losses.evaluator import evaluate_agents
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.parallel import on_all_cores
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.molecules import molecules_of
+from openmm_duality.reference.summary import component_rms
+
+
+@dataclass(frozen=True)
+class ForceErrors:
+    """Errors of a model's forces in frames of its own run.
+
+    Parameters
+    ----------
+    times : array, shape (T,)
+        Of the frames, in ps.
+    rmse, rms : dict of str to array, shape (T,)
+        Root mean square of the error, and of CP2K's forces, per component and frame in meV/Å; the keys are ``all``,
+        every species, and ``molecular``, the net force on molecules, where there are any.
+    refused : tuple of str
+        Frames that CP2K gave no forces for, and why.
+    method : str
+        As the configuration names it.
+    model : str
+        The file of the losses.
+    """
+
+    times: FloatArray
+    rmse: dict[str, FloatArray]
+    rms: dict[str, FloatArray]
+    refused: tuple[str, ...]
+    method: str
+    model: str
+
+    def error(self, key: str) -> tuple[float, float]:
+        """RMSE and RMS of all frames together, in meV/Å."""
+        found = (float(np.sqrt(np.mean(part[key] ** 2))) for part in (self.rmse, self.rms))
+        return next(found), next(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers with their units in the names."""
+        errors = {key: self.error(key) for key in self.rmse}
+        return {
+            "frames": len(self.times),
+            "method": self.method,
+            "model": self.model,
+            "refused": list(self.refused),
+            "time_ps": self.times,
+            "force_rmse": {key: rmse for key, (rmse, _) in errors.items()},
+            "force_rms": {key: rms for key, (_, rms) in errors.items()},
+            "force_rmse_of_frames": self.rmse,
+            "units": {"force": "meV/angstrom"},
+        }
+
+
+def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
+    """Compare the forces of the run's own model with those of the reference method.
+
+    Parameters
+    ----------
+    recomputed : RecomputedFrames
+        As `recompute_forces` gives them.
+    """
+    frames, losses = recomputed.frames, recomputed.losses
+    assert frames.forces is not None
+    own = np.array(list(on_all_cores(_Forces(losses, frames), range(len(frames)))))
+    molecules = molecules_of(frames, dict(losses.bond_lengths))
+    return ForceErrors(
+        times=frames.times,
+        rmse=_by_frame(own - frames.forces, frames, molecules),
+        rms=_by_frame(frames.forces, frames, molecules),
+        refused=recomputed.refused,
+        method=recomputed.method,
+        model=recomputed.model,
+    )
+
+
+def _by_frame(forces: FloatArray, frames: Frames, molecules: list[IntArray]) -> dict[str, FloatArray]:
+    species = np.array(frames.species)
+    parts = {"all": forces} | {kind: forces[:, species == kind] for kind in frames.distinct_species}
+    if any(len(molecule) > 1 for molecule in molecules):
+        parts["molecular"] = molecular_forces(forces, molecules)
+    return {key: np.array([component_rms(frame) for frame in part]) for key, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class _Forces:
+    losses: AgentLosses
+    frames: Frames
+
+    def __call__(self, t: int) -> FloatArray:
+        found = evaluate_agents(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))
+        return np.asarray(found.forces)

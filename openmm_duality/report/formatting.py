@@ -1,0 +1,100 @@
+"""How numbers and names are printed."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from openmm_duality.observables.findings import Finding, Measured, Name, Observable
+from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
+from openmm_duality.observables.trajectory import counts
+
+NOTHING = "–"
+UNTESTED = {
+    Reason.NOT_STATIONARY: "changes along the run",
+    Reason.TOO_RARE: "seen too seldom",
+    Reason.TOO_SHORT: "too short to tell",
+}
+_LABELS = {
+    Observable.RDF: "g(r) {}",
+    Observable.RDF_WHOLE: "g(r) {}, bonds too",
+    Observable.COORDINATION: "neighbours {}",
+    Observable.FIRST_SHELL: "first shell of {}",
+    Observable.BOND_LENGTH: "{} length",
+    Observable.ANGLE: "{} angle",
+    Observable.TETRAHEDRAL_ORDER: "tetrahedral order of {}",
+    Observable.NEIGHBOUR_ANGLE: "{} angle",
+    Observable.HYDROGEN_BONDS: "hydrogen bonds",
+    Observable.DIFFUSION: "diffusion of {}",
+    Observable.REORIENTATION: "turning of {} bonds",
+}
+
+
+def label(measured: Measured | Finding) -> str:
+    """The name of what was measured, in plain letters: "H-O length, spread"."""
+    name = _LABELS[measured.observable].format(measured.subject)
+    statistic = measured.statistic if isinstance(measured, Measured) else "mean"
+    return name if statistic == "mean" else f"{name}, {statistic}"
+
+
+def printed(measured: Measured | Finding) -> str:
+    """The same as printed: formulas with subscripts, species with en dashes."""
+    return (subscripts if measured.observable is Observable.DIFFUSION else dash)(label(measured))
+
+
+def dash(name: Name) -> str:
+    """A pair or triple of species as printed, with en dashes."""
+    return str(name).replace("-", "–")
+
+
+def subscripts(formula: Name) -> str:
+    """A formula as printed, with its numbers below the line."""
+    return str(formula).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def formula(species: tuple[str, ...]) -> str:
+    """How many atoms of each species, as `128 H, 64 O`."""
+    return ", ".join(f"{number} {kind}" for kind, number in counts(species).items())
+
+
+def listed(items: list[str]) -> str:
+    """Items with commas, and "and" before the last."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
+    """A mean with the half-width of its 95 % interval."""
+    if estimate is None or math.isnan(estimate.mean):
+        return NOTHING
+    mean = f"{scale * estimate.mean:,.{digits}f}".replace("-", "−")
+    return mean + half_width(scale * estimate.interval, digits)
+
+
+def half_width(width: float | None, digits: int | None) -> str:
+    """The half-width of an interval behind its number, with two significant digits where none are given."""
+    if width is None or math.isnan(width):
+        return ""
+    return f" ± {width:.2g}" if digits is None else f" ± {width:.{digits}f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with its sign, or a dash."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, + too."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def p_value(difference: CurveDifference | MeanDifference) -> str:
+    """The p value of a difference, or why there is none."""
+    value = difference.p_value
+    if value is None:
+        return UNTESTED[difference.reason or Reason.TOO_SHORT]
+    return "< 0.001" if value < 1e-3 else f"{value:.3f}"
+
+
+def tied(sentence: str) -> str:
+    """Numbers kept on one line with their errors and units."""
+    return re.sub(r" (?=±|[<=] |Å|K\b|ps\b|cm⁻¹|%|J/mol)|(?<=[±<=]) ", "\u00a0", sentence)

@@ -1,0 +1,227 @@
+"""Outcomes: every branch of every decision, on findings that are changed one at a time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_duality.observables import Comparison, Conclusion, Observable, Outcome, compare
+from openmm_duality.observables import decisions as d
+from openmm_duality.observables.decisions import judge
+from openmm_duality.observables.force_errors import ForceErrors
+from openmm_duality.observables.integrity import Closest
+from openmm_duality.observables.results import Quantity
+from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference, Reason
+from openmm_duality.report import verdict
+from tests.observables import made
+
+SURE, UNSURE = SIGNIFICANCE / 2, SIGNIFICANCE * 2
+NUMBER = Estimate(1.0, 0.1, 6)
+MEANS = [
+    (Observable.BOND_LENGTH, "H-O", d.LENGTH_TOLERANCE),
+    (Observable.ANGLE, "H-O-H", d.ANGLE_TOLERANCE),
+    (Observable.TETRAHEDRAL_ORDER, "O", d.ORDER_TOLERANCE),
+    (Observable.HYDROGEN_BONDS, "", d.HYDROGEN_BOND_TOLERANCE),
+]
+BAND = (1000.0, 1500.0)
+
+
+@pytest.fixture(scope="module")
+def same(tmp_path_factory) -> Comparison:
+    """A run that agrees with its reference."""
+    run = made.write_run(tmp_path_factory.mktemp("findings") / "run", made.water(120, 2))
+    return compare(run, made.water(120, 1), r_max=0.5, progress=False)
+
+
+def changed(comparison: Comparison, observable: Observable, subject: str, difference) -> Comparison:
+    """The comparison judged again with another difference of one observable."""
+    if observable is Observable.HYDROGEN_BONDS:
+        return judge(replace(comparison, hydrogen_bonds=Quantity(NUMBER, NUMBER, difference)))
+    part = getattr(comparison, observable.value)
+    which = "difference" if observable is Observable.RDF else "mean"
+    return judge(
+        replace(comparison, **{observable.value: part | {subject: replace(part[subject], **{which: difference})}})
+    )
+
+
+def outcome(comparison: Comparison, observable: Observable, subject="") -> Outcome:
+    found = comparison.finding(observable, subject)
+    assert found is not None
+    assert comparison.failed(observable, subject) == found.failed == (found in comparison.failures)
+    return found.outcome
+
+
+def test_a_run_of_the_same_source_passes_in_everything_that_is_tested(same):
+    assert same.agrees is True
+    assert same.conclusion is Conclusion.AGREES
+    assert same.failures == same.untested == ()
+    keys = [(finding.observable, finding.subject) for finding in same.findings]
+    assert len(set(keys)) == len(keys)
+    assert {pair for observable, pair in keys if observable is Observable.RDF} == {"H-H", "H-O", "O-O"}
+    assert {finding.outcome for finding in same.findings} == {Outcome.PASSED}
+
+
+def test_a_finding_holds_the_numbers_of_the_comparison(same):
+    found, c = same.finding(Observable.BOND_LENGTH, "H-O"), same.bond_length["H-O"]
+    assert (found.run, found.reference) == (c.run.average, c.reference.average)
+    assert (found.difference, found.interval, found.p_value) == (c.mean.difference, c.mean.interval, c.mean.p_value)
+    assert found.tolerance == d.LENGTH_TOLERANCE
+    times = [window.correlation_times for window in (same.run_window, same.reference_window)]
+    for observable, subject, _ in MEANS[:3]:
+        expected = max(one[observable, subject, "mean"] for one in times)
+        assert same.finding(observable, subject).correlation_time == expected
+    assert any(finding.correlation_time > 0 for finding in same.findings)
+    curve, difference = same.finding(Observable.RDF, "O-O"), same.rdf["O-O"].difference
+    assert (curve.difference, curve.interval) == (difference.max_difference, difference.band_half_width)
+    assert same.finding(Observable.RDF, "C-C") is None
+    assert not same.failed(Observable.RDF, "C-C")
+
+
+@pytest.mark.parametrize(("observable", "subject", "tolerance"), MEANS)
+def test_a_mean_fails_beyond_its_error_and_its_tolerance(same, observable, subject, tolerance):
+    for sign in (1, -1):
+        for p_value, size, expected in (
+            (SURE, 1.1, Outcome.FAILED),
+            (SURE, 0.9, Outcome.PASSED),
+            (UNSURE, 1.1, Outcome.PASSED),
+            (None, 1.1, Outcome.UNTESTED),
+        ):
+            difference = MeanDifference(sign * size * tolerance, tolerance, p_value)
+            assert outcome(changed(same, observable, subject, difference), observable, subject) is expected
+
+
+@pytest.mark.parametrize(
+    ("p_value", "expected"), [(SURE, Outcome.FAILED), (UNSURE, Outcome.PASSED), (None, Outcome.UNTESTED)]
+)
+def test_a_curve_fails_by_its_p_value_alone(same, p_value, expected):
+    difference = replace(same.rdf["O-O"].difference, p_value=p_value, band_half_width=None if p_value is None else 0.1)
+    assert outcome(changed(same, Observable.RDF, "O-O", difference), Observable.RDF, "O-O") is expected
+
+
+@pytest.mark.parametrize("observable", [Observable.DIFFUSION, Observable.REORIENTATION])
+def test_motion_without_a_test_is_reported_unless_it_changes_along_the_run(same, observable):
+    for p_value, reason, expected, agrees in (
+        (SURE, None, Outcome.FAILED, False),
+        (UNSURE, None, Outcome.PASSED, True),
+        (None, None, Outcome.REPORTED, True),
+        (None, Reason.NOT_STATIONARY, Outcome.UNTESTED, None),
+    ):
+        moved = Quantity(NUMBER, NUMBER, MeanDifference(0.1, 0.1, p_value, reason))
+        found = judge(replace(same, **{observable.value: {"H2O": moved}}))
+        assert outcome(found, observable, "H2O") is expected
+        assert found.agrees is agrees
+    unknown = judge(replace(same, **{observable.value: {"H2O": Quantity(None, NUMBER, None)}}))
+    assert unknown.finding(observable, "H2O") is None
+
+
+def test_bands_fail_by_their_centroid_or_their_share(same):
+    tolerances = {"bands": d.BAND_TOLERANCE, "band_shares": d.SHARE_TOLERANCE}
+    for size, p_value, expected in (
+        (1.1, SURE, Outcome.FAILED),
+        (0.9, SURE, Outcome.PASSED),
+        (1.1, UNSURE, Outcome.PASSED),
+        (1.1, None, Outcome.REPORTED),
+    ):
+        parts = {
+            part: {BAND: Quantity(NUMBER, NUMBER, MeanDifference(size * tolerance, 0.1, p_value))}
+            for part, tolerance in tolerances.items()
+        }
+        found = judge(replace(same, **parts))
+        assert outcome(found, Observable.BAND_CENTROID, BAND) is expected
+        assert outcome(found, Observable.BAND_SHARE, BAND) is expected
+        assert found.agrees is (expected is not Outcome.FAILED)
+    unknown = {part: {BAND: Quantity(None, NUMBER, None)} for part in tolerances}
+    assert judge(replace(same, **unknown)).findings == same.findings
+
+
+def test_the_log_is_tested_where_the_run_is_long_enough(same):
+    e = same.energetics
+    off = replace(
+        e,
+        temperature=Estimate(e.target + 50, 1.0, 6),
+        kinetic_variance=Estimate(2 * e.canonical_variance, 0.01 * e.canonical_variance, 6),
+        drift=Estimate(3 * d.DRIFT_TOLERANCE, 0.1 * d.DRIFT_TOLERANCE, 6),
+    )
+    observables = [Observable.TEMPERATURE, Observable.KINETIC_VARIANCE, Observable.ENERGY_DRIFT]
+    bad = judge(replace(same, energetics=off))
+    assert [finding.observable for finding in bad.failures] == observables
+    short = judge(replace(bad, run_window=replace(same.run_window, enough=False)))
+    assert {outcome(short, observable) for observable in observables} == {Outcome.REPORTED}
+    nve = judge(replace(same, energetics=replace(off, canonical_mean=None, canonical_variance=None)))
+    assert outcome(nve, Observable.TEMPERATURE) is Outcome.REPORTED
+    assert nve.finding(Observable.KINETIC_VARIANCE) is None
+    few = judge(replace(same, energetics=replace(off, temperature=Estimate(e.target + 50, 1.0, 4))))
+    assert outcome(few, Observable.TEMPERATURE) is Outcome.REPORTED
+    for drift in (None, Estimate(np.nan, np.nan, 1)):
+        unknown = judge(replace(same, energetics=replace(e, drift=drift)))
+        assert outcome(unknown, Observable.ENERGY_DRIFT) is Outcome.REPORTED
+    within = judge(replace(same, energetics=replace(e, drift=Estimate(1.5e-3, 1e-3, 6))))
+    assert outcome(within, Observable.ENERGY_DRIFT) is Outcome.PASSED
+
+
+def test_integrity_fails_by_a_stop_a_broken_molecule_or_a_collapse(same):
+    shortest = {"H-O": Closest(0.09, 3.0, 0.1), "O-O": Closest(0.2, 3.0, None)}
+    found = judge(replace(same, integrity=replace(same.integrity, shortest=shortest)))
+    assert outcome(found, Observable.SHORTEST_DISTANCE, "H-O") is Outcome.PASSED
+    assert outcome(found, Observable.SHORTEST_DISTANCE, "O-O") is Outcome.REPORTED
+    assert outcome(found, Observable.COMPLETION) is outcome(found, Observable.WHOLE_MOLECULES) is Outcome.PASSED
+    closer = {"H-O": Closest(0.99 * d.COLLAPSE_FRACTION * 0.1, 3.0, 0.1)}
+    broken = replace(same.integrity, status="stopped", most_left=1, first_left=2.0, shortest=closer)
+    found = judge(replace(same, integrity=broken))
+    assert [finding.observable for finding in found.failures] == [
+        Observable.COMPLETION,
+        Observable.WHOLE_MOLECULES,
+        Observable.SHORTEST_DISTANCE,
+    ]
+    assert found.agrees is False
+    assert judge(replace(same, integrity=None)).finding(Observable.COMPLETION) is None
+
+
+def test_errors_of_forces_are_reported_beside_those_of_held_out_frames(same):
+    errors = ForceErrors(np.arange(2.0), {"all": np.full(2, 17.0)}, {"all": np.full(2, 800.0)}, (), "nnp", "m")
+    model = {"errors": {"test": {"force_rmse": {"all": 15.0}}}}
+    run = replace(same.run, settings={**same.run.settings, "model": model})
+    found = judge(replace(same, force_errors=errors, run=run)).finding(Observable.FORCE_ERROR, "all")
+    assert (found.outcome, found.run.mean, found.reference.mean) == (Outcome.REPORTED, 17.0, 15.0)
+    assert judge(replace(same, force_errors=errors)).finding(Observable.FORCE_ERROR, "all").reference is None
+
+
+@pytest.mark.parametrize(
+    ("observable", "size", "reason", "agrees", "conclusion"),
+    [
+        (Observable.BOND_LENGTH, 0.5, Reason.TOO_SHORT, None, Conclusion.AGREES_WHERE_TESTED),
+        (Observable.BOND_LENGTH, 2.0, Reason.TOO_SHORT, None, Conclusion.TOO_SHORT),
+        (Observable.ANGLE, -2.0, None, None, Conclusion.TOO_SHORT),
+        (Observable.ANGLE, 0.5, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
+        (Observable.TETRAHEDRAL_ORDER, 2.0, Reason.TOO_RARE, True, Conclusion.AGREES_WHERE_TESTED),
+        (Observable.TETRAHEDRAL_ORDER, 2.0, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
+        (Observable.HYDROGEN_BONDS, 2.0, Reason.TOO_SHORT, True, Conclusion.AGREES_WHERE_TESTED),
+    ],
+)
+def test_what_is_untested_leaves_the_answer_open_where_it_matters(same, observable, size, reason, agrees, conclusion):
+    ((subject, tolerance),) = ((subject, tolerance) for known, subject, tolerance in MEANS if known is observable)
+    found = changed(same, observable, subject, MeanDifference(size * tolerance, None, None, reason))
+    assert [finding.observable for finding in found.untested] == [observable]
+    assert found.untested[0].reason is reason
+    assert found.agrees is agrees
+    assert found.conclusion is conclusion
+    assert found.changes == (conclusion is Conclusion.NOT_STATIONARY)
+
+
+def test_without_a_tested_g_of_r_or_enough_time_nothing_agrees_in_part(same):
+    found = same
+    for pair in same.rdf:
+        found = changed(found, Observable.RDF, pair, same.rdf[pair].difference.untested(Reason.TOO_SHORT))
+    assert found.conclusion is Conclusion.TOO_SHORT
+    window = replace(same.run_window, enough=False)
+    assert judge(replace(same, run_window=window)).conclusion is Conclusion.TOO_SHORT
+
+
+def test_a_failure_is_a_failure_whatever_is_untested(same):
+    found = changed(same, Observable.BOND_LENGTH, "H-O", MeanDifference(1e-3, 1e-4, SURE))
+    found = changed(found, Observable.ANGLE, "H-O-H", MeanDifference(0.0, None, None, Reason.NOT_STATIONARY))
+    assert found.agrees is False
+    assert found.conclusion is Conclusion.DIFFERS
+    assert len(found.failures) == len(found.untested) == 1
+    assert verdict(found)[0].startswith("The mean H–O length is")
+    assert verdict(found)[-1].startswith("The run is not stationary")

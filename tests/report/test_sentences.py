@@ -1,0 +1,56 @@
+"""Sentences: every outcome, note and reason has its words."""
+
+import pytest
+
+from openmm_duality.observables.energetics import Conserved
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Observable, Outcome
+from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
+from openmm_duality.report import formatting, notes, sentences
+
+MEASURED = list(Observable)[: list(Observable).index(Observable.BAND_CENTROID)]
+VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
+
+
+def test_every_observable_has_a_label_or_a_sentence():
+    without = {Observable.RDF_WHOLE, Observable.COORDINATION, Observable.FIRST_SHELL, Observable.NEIGHBOUR_ANGLE}
+    assert set(sentences._SENTENCES) == set(Observable) - without
+    assert set(MEASURED) <= set(formatting._LABELS)
+
+
+@pytest.mark.parametrize("remark", Remark)
+def test_every_note_is_a_sentence_that_names_its_subject(remark):
+    (sentence,) = notes.note_sentences((Note(remark, "NAME", VALUES),))
+    assert sentence.endswith(".")
+    assert "{" not in sentence
+    assert "NAME" in sentence or remark is Remark.REPORTS_AND_FRAMES
+
+
+def test_every_conclusion_reason_and_energy_has_words():
+    assert set(sentences._HEADLINES) == set(Conclusion)
+    assert set(formatting.UNTESTED) == set(Reason)
+    assert set(notes.CONSERVED) == set(Conserved)
+    assert len(set(sentences._HEADLINES.values())) == len(Conclusion)
+
+
+def test_names_are_printed_with_dashes_and_subscripts():
+    assert formatting.label(Measured(Observable.BOND_LENGTH, "H-O", "spread")) == "H-O length, spread"
+    assert formatting.printed(Measured(Observable.BOND_LENGTH, "H-O")) == "H–O length"
+    found = Finding(Observable.DIFFUSION, "H2O", Outcome.REPORTED)
+    assert (formatting.label(found), formatting.printed(found)) == ("diffusion of H2O", "diffusion of H₂O")
+
+
+def test_a_missing_p_value_says_why():
+    assert formatting.p_value(MeanDifference(0.1, 0.1, 0.0123)) == "0.012"
+    assert formatting.p_value(MeanDifference(0.1, 0.1, 1e-5)) == "< 0.001"
+    assert formatting.p_value(CurveDifference(0.1, 0, 0.1, None, None)) == "too short to tell"
+    assert formatting.p_value(MeanDifference(0.1, None, None, Reason.NOT_STATIONARY)) == "changes along the run"
+    assert formatting.p_value(MeanDifference(0.1, None, None, Reason.TOO_RARE)) == "seen too seldom"
+
+
+def test_numbers_have_true_signs_and_no_error_where_there_is_none():
+    assert formatting.number(-1.234) == "−1.23"
+    assert formatting.number(float("nan")) == formatting.number(None) == formatting.NOTHING
+    assert formatting.signed(-0.5, 1) == "−0.5"
+    assert formatting.half_width(None, 2) == formatting.half_width(float("nan"), 2) == ""
+    assert formatting.listed(["a", "b", "c"]) == "a, b and c"
