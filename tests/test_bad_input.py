@@ -175,7 +175,7 @@ def test_a_model_whose_arrays_do_not_fit_each_other(folder, tmp_path, array):
 
 def test_targets_that_are_not_there(argon_krypton, tmp_path):
     replace(read(argon_krypton), forces=None).save(tmp_path / "bare.safetensors")
-    for targets, message in (("forces", "holds none"), ("velocities", "targets must be auto or forces")):
+    for targets, message in (("forces", "holds none"), ("velocities", "targets: expected auto or forces")):
         (tmp_path / "c.yaml").write_text(f"data: [{{path: bare.safetensors, targets: {targets}}}]\n")
         assert message in refused("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors")
 
