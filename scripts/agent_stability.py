@@ -1,7 +1,7 @@
-"""The paper's law, losses `quadratic` with the gradient `agent`: stability and error by regularisation.
+"""The paper's learning rule, losses `quadratic` with the gradient `agent`: stability and error by regularisation.
 
-For each ridge: the force error on held-out liquid, how long 64 H2O stay whole at 300 K (Nosé–Hoover, 0.5 fs), and the
-energy that the losses add per ps, which is what the heat bath removes.
+For each ridge: the force error on held-out liquid, how long 64 H2O remain intact at 300 K (Nosé–Hoover, 0.5 fs), and
+the energy that the losses add per ps, which is what the heat bath removes.
 
     python scripts/agent_stability.py [--time 5] [--ridges 1e-7,1e-5,…] [-o runs/agent-stability]
 """

@@ -5,8 +5,8 @@ python scripts/delta_learning.py [--work runs/delta-learning] [-o docs/delta-lea
 The models of the low level of theory are inferred from examples/water.yaml (64 H2O, committee network) at a cutoff that
 fits the cell of 32 H2O, and kept in the working folder. The frames of the high level are those of
 examples/water32-revpbe-d3. The last fifth of them by time is held out, after a gap of 0.5 ps. Of the others, sets of
-frames are drawn several times, each spread over all of their time: it is cut into as many equal stretches as there are
-to be frames, and one frame is drawn from each. Killed, the script goes on with what the working folder holds of the
+frames are drawn several times, each spread over all of their time: it is cut into as many equal intervals as frames are
+wanted, and one frame is drawn from each. Killed, the script goes on with what the working folder holds of the
 same data, configuration and cutoff, whose hash is in the names of its files.
 """
 

@@ -3,10 +3,10 @@
 python scripts/monitor_alarms.py [--time 50] [--starts 10] [-o runs/monitor]
 
 The monitor is that of a model inferred from liquid water alone (64 H2O, 300 K, CP2K). The dynamics is that of a model
-that was inferred from distorted, compressed and hot water too, so that it stays whole where the first would not. There
-is a long run at 300 K with a check every 10 steps; then, from many starts, 50 fs with velocities of 600 K, one O–H bond
-stretched to 1.4 Å, one proton moved to another oxygen, and box edges 5 % shorter (216 H2O), each beside the same start
-unchanged.
+that was inferred from distorted, compressed and hot water too, so that it remains stable where the first does not.
+There is a long run at 300 K with a check every 10 steps; then, from many starts, 50 fs with velocities of 600 K, one
+O–H bond stretched to 1.4 Å, one proton moved to another oxygen, and cell edges 5 % shorter (216 H2O), each beside the
+same start unchanged.
 """
 
 from __future__ import annotations

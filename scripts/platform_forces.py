@@ -1,4 +1,4 @@
-"""Forces through OpenMM against the evaluator in double precision, on one platform at each of its precisions.
+"""Forces through OpenMM compared with the evaluator in double precision, on one platform at each of its precisions.
 
 python scripts/platform_forces.py MODEL… --platform CUDA [--backend fused torchscript] [-o forces.json]
 """

@@ -4,7 +4,7 @@
 #   bash scripts/water.sh [FOLDER=runs/water]
 #
 # Makes a virtual environment on the first call. About two minutes on two cores after that; a killed job resumes.
-# Where CP2K is installed, it computes the forces of some frames of the run again.
+# Where CP2K is installed, it recomputes the forces of some frames of the run.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"

@@ -165,7 +165,7 @@ def test_infer_with_selection_kept_equations_and_a_learning_curve(folder, tmp_pa
     printed = call(
         "infer", "--data", folder / "few.safetensors", "--form", "pair", "--cutoff", 0.6, "-o", model, *options
     )
-    assert "Kept: pair H-H" in printed
+    assert "Selected: pair H-H" in printed
     assert "Learning curve" in printed
     assert (tmp_path / "small-learning-curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "infer.json").read_text())["coefficients"] == 60
@@ -189,7 +189,7 @@ def test_compare(run, folder, tmp_path):
     result = CliRunner().invoke(main, [str(a) for a in ("compare", run, reference, *outputs)])
     content = json.loads(figures.read_text())
     assert result.exit_code == (1 if content["agrees"] is False else 0), result.output
-    assert "too short to tell" in result.output
+    assert "too short to test" in result.output
     assert {"rdf", "integrity", "bond_length", "angle", "verdict"} <= set(content)
     assert set(content["rdf"]) == {"O-O", "H-O", "H-H"} or set(content["rdf"]) == {"O-O", "O-H", "H-H"}
     assert list(tmp_path.glob("*.html"))

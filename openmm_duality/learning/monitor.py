@@ -60,8 +60,7 @@ class Monitor:
         if losses.domain is None and losses.committee is None:
             raise DualityError(
                 "the model has neither a training domain nor a committee, so there is nothing to monitor by: it was "
-                "inferred from too few frames, or is older than both; infer it from at least ten, or run without a "
-                "monitor"
+                "inferred from too few frames; infer it from at least ten, or run without a monitor"
             )
         if action not in ACTIONS:
             raise DualityError(f"monitor: expected {', '.join(ACTIONS)}, got {action!r}")

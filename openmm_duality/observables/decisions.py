@@ -1,4 +1,4 @@
-"""Every outcome of a comparison, decided once: which differences are beyond their errors and beyond what matters."""
+"""Every outcome of a comparison, decided once: which differences exceed both their errors and the tolerance."""
 
 from __future__ import annotations
 

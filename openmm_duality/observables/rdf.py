@@ -72,7 +72,7 @@ class PairCounts:
         self.counts["plain"][b] += apart
 
     def shortest(self) -> dict[str, float]:
-        """The shortest distance of every pair of species seen, in nm."""
+        """The shortest distance of every pair of species, in nm."""
         return {name: float(r) for name, r in zip(self.names, self.closest, strict=True) if np.isfinite(r)}
 
     def rdf(self, part: str, group: IntArray, frames_in: IntArray) -> dict[str, Curve]:

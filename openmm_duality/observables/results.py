@@ -209,7 +209,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the run passes; None where that cannot be told."""
+        """Whether the run passes; None where that is undecided."""
         if self.failures:
             return False
         stationary = not self.changes
@@ -226,7 +226,7 @@ class Comparison:
         if self.changes:
             return Conclusion.NOT_STATIONARY
         tested = any(f.observable is Observable.RDF and f.p_value is not None for f in self.findings)
-        # a mean length or angle that could not be tested and differs by more than matters
+        # a mean length or angle that could not be tested and differs by more than the tolerance
         hidden = any(
             abs(finding.difference or 0.0) > finding.tolerance
             for finding in self.untested

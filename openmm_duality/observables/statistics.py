@@ -155,7 +155,7 @@ def estimate(blocks: FloatArray) -> Estimate:
 def series_estimate(values: FloatArray, n_blocks: int) -> Estimate:
     """The mean of a series with the larger of two errors: from the scatter of blocks, and from its autocorrelation.
 
-    The scatter of a handful of blocks is small by chance now and then; the autocorrelation, summed up to five times the
+    The scatter of a handful of blocks is sometimes small by chance; the autocorrelation, summed up to five times the
     correlation time it gives (Sokal's window), is the steadier of the two where the series is long.
 
     Parameters

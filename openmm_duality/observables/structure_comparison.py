@@ -2,7 +2,7 @@
 
 Under the hypothesis of the tests, run and reference are the same liquid, so they have one correlation time and one
 noise. The larger of the two is used: a short trajectory gives poor values of both, and mostly too small ones. A run
-that is noisier than chance allows is not stationary: its noise would excuse any difference, so only a rejection counts.
+that is noisier than chance allows is not stationary: its noise would hide any difference, so only a rejection counts.
 """
 
 from __future__ import annotations

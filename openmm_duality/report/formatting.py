@@ -12,8 +12,8 @@ from openmm_duality.observables.trajectory import counts
 NOTHING = "–"
 UNTESTED = {
     Reason.NOT_STATIONARY: "changes along the run",
-    Reason.TOO_RARE: "seen too seldom",
-    Reason.TOO_SHORT: "too short to tell",
+    Reason.TOO_RARE: "too rare to test",
+    Reason.TOO_SHORT: "too short to test",
 }
 _LABELS = {
     Observable.RDF: "g(r) {}",

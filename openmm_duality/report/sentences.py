@@ -14,13 +14,13 @@ from openmm_duality.report.notes import drift_of
 
 _HEADLINES = {
     Conclusion.AGREES: "The run agrees with the reference",
-    Conclusion.AGREES_WHERE_TESTED: "The run agrees with the reference, as far as can be told",
+    Conclusion.AGREES_WHERE_TESTED: "The run agrees with the reference, as far as it could be tested",
     Conclusion.DIFFERS: "The run differs from the reference",
-    Conclusion.NOT_STATIONARY: "The run is not stationary, so agreement cannot be told",
-    Conclusion.TOO_SHORT: "Too short to tell",
+    Conclusion.NOT_STATIONARY: "The run is not stationary, so agreement cannot be assessed",
+    Conclusion.TOO_SHORT: "Too short to test",
 }
 _STANDING = {True: "agrees", False: "differs", None: UNTESTED[Reason.TOO_SHORT]}
-_COARSE = 30.0  # cm⁻¹: of a spectrum, worth a word
+_COARSE = 30.0  # cm⁻¹: a resolution above this is mentioned
 
 
 def verdict(comparison: Comparison) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def verdict(comparison: Comparison) -> tuple[str, ...]:
 
 
 def headline(comparison: Comparison) -> str:
-    """What it all comes to, in one line."""
+    """The conclusion, in one line."""
     if not comparison.more:
         return _HEADLINES[comparison.conclusion]
     alike = sum(c.agrees is True for c in comparison.columns)
@@ -54,7 +54,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def standing(column: Comparison) -> str:
-    """What one of several comes to, in few words."""
+    """The conclusion for one of several runs, in a few words."""
     changes = column.conclusion is Conclusion.NOT_STATIONARY
     return UNTESTED[Reason.NOT_STATIONARY] if changes else _STANDING[column.agrees]
 
@@ -72,7 +72,7 @@ def recomputed_frames(comparison: Comparison) -> str:
         which = f"{next(iter(counts.values()))} each of {listed(list(counts))}"
     else:
         which = "; ".join(f"{count} of {name}" for name, count in counts.items())
-    return f"Computed again by CP2K ({methods}): {which}."
+    return f"Recomputed by CP2K ({methods}): {which}."
 
 
 def limits(comparison: Comparison) -> list[str]:
@@ -84,16 +84,18 @@ def limits(comparison: Comparison) -> list[str]:
         if (d := c.difference).band_half_width is not None
     ]
     if bands:
-        found.append(f"Differences of g(r) smaller than {', '.join(bands)} would not be seen in so little time.")
+        found.append(f"Differences of g(r) smaller than {', '.join(bands)} would not be detected in so short a time.")
     for name, q in comparison.diffusion.items():
         if q.difference is not None and q.difference.interval is not None and q.reference is not None:
             share = 100 * q.difference.interval / abs(q.reference.mean)
-            found.append(f"Diffusion of {subscripts(name)} that differs by less than {share:.0f} % would not be seen.")
+            found.append(
+                f"Diffusion of {subscripts(name)} that differs by less than {share:.0f} % would not be detected."
+            )
     spectra = comparison.reference_motion.spectra
     if spectra is not None and spectra.resolution > _COARSE:
         found.append(f"Spectra are resolved to {spectra.resolution:.0f} cm⁻¹: finer features are not compared.")
     if all(c.run_window.atoms == comparison.reference_window.atoms for c in comparison.columns):
-        found.append("Run and reference share one cell size, so neither speaks of a larger system.")
+        found.append("Run and reference share one cell size, so neither describes a larger system.")
     else:
         found.append("Run and reference differ in size; part of a difference may come from the smaller cell.")
     found.append("Agreement with the reference is not agreement with experiment: the reference has errors of its own.")
@@ -107,7 +109,7 @@ def limits(comparison: Comparison) -> list[str]:
     )
     if any(not c.enough for c in comparison.columns):
         found.append(
-            "Where time is too short, blocks know too little of slow changes, and their error bars are too small."
+            "Where the time is too short, the blocks miss slow fluctuations, and the error bars are too small."
         )
     if any(c.run is not None and c.run.model.get("gradient") == "agent" for c in comparison.columns):
         found.append("The agent gradient has no potential energy: energies shown are sums of losses, for information.")
@@ -155,7 +157,7 @@ def _rdf(comparison: Comparison, finding: Finding) -> str:
     assert p is not None
     return (
         f"The {dash(finding.subject)} g(r) is not the reference's: at {10 * c.run.centres[c.difference.at]:.2f} Å "
-        f"it differs by {finding.difference:.2f}, where chance stays below {finding.interval:.2f} 19 times in 20 "
+        f"it differs by {finding.difference:.2f}, and the 95 % band of chance is {finding.interval:.2f} "
         f"(p {'< 0.001' if p < 1e-3 else f'= {p:.3f}'})."
     )
 
@@ -169,7 +171,7 @@ def _alike(comparison: Comparison) -> list[str]:
     which = "The other g(r) agree" if len(alike) < len(tested) else "g(r) agrees"
     return [
         f"{which} with the reference within the errors (p above {SIGNIFICANCE:g}); largest difference "
-        f"{listed(alike)}, in brackets what chance stays below 19 times in 20."
+        f"{listed(alike)}, in brackets the 95 % band of chance."
     ]
 
 
@@ -217,15 +219,15 @@ def _diffusion(comparison: Comparison, finding: Finding) -> str:
 
 def _reorientation(comparison: Comparison, finding: Finding) -> str:
     bonds = dash(finding.subject)
-    return f"The {bonds} bonds turn in τ₂ = {_numbers(finding, 2, ' ps')}{_sensitivity(finding)}."
+    return f"The reorientation time τ₂ of {bonds} bonds is {_numbers(finding, 2, ' ps')}{_sensitivity(finding)}."
 
 
 def _sensitivity(finding: Finding) -> str:
-    """A word on how little the errors allow to see, where they are wide."""
+    """The smallest difference that wide errors allow to detect."""
     if finding.interval is None or finding.reference is None:
         return ""
     share = finding.interval / abs(finding.reference.mean)
-    return f"; differences below {100 * share:.0f} % would not be seen" if share > 0.1 else ""
+    return f"; differences below {100 * share:.0f} % would not be detected" if share > 0.1 else ""
 
 
 def _numbers(finding: Finding, digits: int, sign: str = "", scale: float = 1.0) -> str:
@@ -243,7 +245,7 @@ def _temperature(comparison: Comparison, finding: Finding) -> str:
     mean = f"The mean temperature is {finding.run.mean:.1f}{half_width(finding.run.interval, 1)} K"
     if finding.reference is None:
         return f"{mean}."
-    return f"{mean}, {'against' if finding.failed else 'for'} {finding.reference.mean:.4g} K asked."
+    return f"{mean}; the target is {finding.reference.mean:.4g} K."
 
 
 def _kinetic_variance(comparison: Comparison, finding: Finding) -> str:
@@ -280,7 +282,7 @@ def _forces(comparison: Comparison, finding: Finding) -> str:
 def _doubts(comparison: Comparison) -> list[str]:
     windows = ((comparison.run_window, "The run"), (comparison.reference_window, "The reference"))
     doubts = [
-        f"{name} is too short to tell: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent blocks "
+        f"{name} is too short to test: {window.duration:.3g} ps were analysed, and {FEWEST_BLOCKS} independent blocks "
         f"of {comparison.block_time:.2g} ps are the least for a test."
         for window, name in windows
         if not window.enough
@@ -300,12 +302,12 @@ def _doubts(comparison: Comparison) -> list[str]:
         names = [f"the {printed(finding)} ({finding.correlation_time:.2g} ps)" for finding in slow]
         least = FEWEST_BLOCKS * SHORT * max(finding.correlation_time for finding in slow)
         doubts.append(
-            f"{name} is too short to tell of what decorrelates slowly, {listed(names)}: {shorter.duration:.3g} ps were "
+            f"{name} is too short to test what decorrelates slowly, {listed(names)}: {shorter.duration:.3g} ps were "
             f"analysed, and {least:.2g} ps are the least for a test."
         )
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
-        doubts.append(f"This is seen too seldom to be tested: {listed(rare)}.")
+        doubts.append(f"Too rare to be tested: {listed(rare)}.")
     return doubts
 
 

@@ -34,7 +34,7 @@ def calibration_figure(calibration: Calibration) -> Figure:
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel("predicted force error / meV Å⁻¹", color=INK)
-        axes.set_ylabel("found / meV Å⁻¹", color=INK)
-        axes.set_title("Does the model know its error?")
+        axes.set_ylabel("actual / meV Å⁻¹", color=INK)
+        axes.set_title("Calibration of the predicted force error")
         axes.legend(loc="upper left", fontsize=8)
     return figure

@@ -57,7 +57,7 @@ def compare(
     compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
 
     With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
-    tasks are left alone), in the folder `recomputed` of the report. What it labelled there is not labelled again.
+    tasks are ignored), in the folder `recomputed` of the report. What it labelled there is not labelled again.
     """
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)

@@ -32,7 +32,7 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.argument("data", type=PATH)
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Use the last 20 % by time only.")
-@click.option("--figure", type=PATH, help="Write predicted against found errors to a PNG file.")
+@click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
 @json_option
 @overwrite_option
 def evaluate(

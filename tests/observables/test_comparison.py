@@ -62,10 +62,10 @@ def test_broken_molecules_and_a_stop_come_before_all_else(tmp_path, reference):
     assert verdict(found)[1].startswith("Molecules broke: up to 2 atoms")
 
 
-def test_a_short_run_is_too_short_to_tell(tmp_path, reference):
+def test_a_short_run_is_too_short_to_test(tmp_path, reference):
     found = quick(made.write_run(tmp_path / "run", made.water(30, 5)), reference)
     assert found.agrees is None
-    assert "too short to tell" in verdict(found)[0]
+    assert "too short to test" in verdict(found)[0]
     assert found.rdf["O-O"].difference.p_value is None
 
 
@@ -260,14 +260,14 @@ def test_what_decorrelates_slowly_leaves_the_rest_its_test(tmp_path):
     assert found.rdf["O-O"].difference.p_value is not None
     assert found.angle["H-O-H"].mean.p_value is not None
     assert found.agrees is None
-    assert "too short to tell of what decorrelates slowly, the H–O length (" in verdict(found)[0]
+    assert "too short to test what decorrelates slowly, the H–O length (" in verdict(found)[0]
 
 
-def test_a_run_that_drifts_all_along_is_too_short_to_tell(tmp_path):
+def test_a_run_that_drifts_all_along_is_too_short_to_test(tmp_path):
     run = made.write_run(tmp_path / "run", breathing(made.water(120, 27), np.linspace(-1, 1, 120)))
     found = compare(run, made.water(400, 28), lengths=BONDS, r_max=0.5, progress=False)
     assert found.agrees is None
-    assert "too short to tell of what decorrelates slowly, the H–O length (" in verdict(found)[0]
+    assert "too short to test what decorrelates slowly, the H–O length (" in verdict(found)[0]
 
 
 def test_a_run_that_is_not_stationary_does_not_agree(tmp_path):
@@ -309,7 +309,7 @@ def test_what_some_block_lacks_is_reported_without_a_test(tmp_path, together):
     found = compare(run, argon(2, range(60, 61)), lengths={}, discard=0, progress=False)
     assert found.finding(Observable.TETRAHEDRAL_ORDER, "Ar").reason is Reason.TOO_RARE
     assert found.finding(Observable.TETRAHEDRAL_ORDER, "Ar") in found.untested
-    assert verdict(found)[-1] == "This is seen too seldom to be tested: the tetrahedral order of Ar."
+    assert verdict(found)[-1] == "Too rare to be tested: the tetrahedral order of Ar."
     corner = 1 - 3 / 8 * (3 * (np.sqrt(2 / 3) + 1 / 3) ** 2 + 3 * (1 / 2 + 1 / 3) ** 2)  # of a tetrahedron, filled
     assert found.tetrahedral_order["Ar"].run.average.mean == pytest.approx((1 + 4 * corner) / 5, abs=1e-3)
 

@@ -133,7 +133,7 @@ def test_unusual_runs_have_a_page_too(tmp_path, kind):
     run = made.write_run(tmp_path / "run", source, **settings)
     found = compare(run, reference, r_max=0.5, progress=False)
     page = write_report(found, tmp_path / "out").read_text("utf-8")
-    assert "Too short to tell" in page
+    assert "Too short to test" in page
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
 
 
@@ -180,7 +180,7 @@ def test_recomputed_forces_have_their_place(several, tmp_path):
     row = next(line for line in page.split("\n") if "Force error, all atoms" in line)
     assert "17.0 (2.1 %)" in row
     assert row.count(">–</td>") == 2
-    assert "Computed again by CP2K (nnp): 3 frames (1 refused) of good." in page
+    assert "Recomputed by CP2K (nnp): 3 frames (1 refused) of good." in page
     assert {"forces-all.png", "forces-molecular.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
     plain = json.loads((tmp_path / "out" / "compare.json").read_text())["forces_along_run"]
     assert plain["force_rmse"]["all"] == pytest.approx(np.sqrt(np.mean(rmse["all"] ** 2)))
@@ -192,7 +192,7 @@ def test_what_could_not_be_tested_is_in_the_headline(comparison):
     untested = replace(slow, mean=replace(slow.mean, p_value=None, interval=None))
     found = judge(replace(comparison, tetrahedral_order={"O": untested}, findings=()))
     assert found.agrees is True
-    assert "as far as can be told" in render(found, {})
+    assert "as far as it could be tested" in render(found, {})
     assert "tetrahedral order of O" in verdict(found)[-1]
 
 
@@ -218,10 +218,10 @@ def untested_length(comparison, difference, reason):
 @pytest.mark.parametrize(
     ("difference", "reason", "headline"),
     [
-        (1e-5, Reason.TOO_SHORT, "The run agrees with the reference, as far as can be told"),
-        (6e-3, Reason.TOO_SHORT, "Too short to tell"),
-        (1e-5, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be told"),
-        (6e-3, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be told"),
+        (1e-5, Reason.TOO_SHORT, "The run agrees with the reference, as far as it could be tested"),
+        (6e-3, Reason.TOO_SHORT, "Too short to test"),
+        (1e-5, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be assessed"),
+        (6e-3, Reason.NOT_STATIONARY, "The run is not stationary, so agreement cannot be assessed"),
     ],
 )
 def test_a_difference_that_matters_is_not_hidden_by_a_missing_test(comparison, difference, reason, headline):
@@ -243,4 +243,4 @@ def test_what_is_seen_too_seldom_asks_for_no_time(comparison):
     )
     found = judge(replace(comparison, tetrahedral_order={"O": rare}, findings=()))
     assert found.agrees is True
-    assert verdict(found)[-1] == "This is seen too seldom to be tested: the tetrahedral order of O."
+    assert verdict(found)[-1] == "Too rare to be tested: the tetrahedral order of O."

@@ -43,9 +43,9 @@ def test_names_are_printed_with_dashes_and_subscripts():
 def test_a_missing_p_value_says_why():
     assert formatting.p_value(MeanDifference(0.1, 0.1, 0.0123)) == "0.012"
     assert formatting.p_value(MeanDifference(0.1, 0.1, 1e-5)) == "< 0.001"
-    assert formatting.p_value(CurveDifference(0.1, 0, 0.1, None, None)) == "too short to tell"
+    assert formatting.p_value(CurveDifference(0.1, 0, 0.1, None, None)) == "too short to test"
     assert formatting.p_value(MeanDifference(0.1, None, None, Reason.NOT_STATIONARY)) == "changes along the run"
-    assert formatting.p_value(MeanDifference(0.1, None, None, Reason.TOO_RARE)) == "seen too seldom"
+    assert formatting.p_value(MeanDifference(0.1, None, None, Reason.TOO_RARE)) == "too rare to test"
 
 
 def test_numbers_have_true_signs_and_no_error_where_there_is_none():
