@@ -313,12 +313,7 @@ class Inference:
             n_coefficients = sum(int(np.count_nonzero(c)) for c in coefficients)
             metadata = {
                 **metadata,
-                "settings": {
-                    **known.get("settings", {}),
-                    **chosen,
-                    "energy_weight": 0.0,
-                    "keep_equations": False,
-                },
+                "settings": {**known.get("settings", {}), **chosen, "energy_weight": 0.0, "keep_equations": False},
                 "coefficients": known.get("coefficients", n_coefficients),
                 "selection": known.get("selection", {}),
                 "prior": {"sha256": prior.sha256(), **{name: known[name] for name in inherited if name in known}},
@@ -359,8 +354,7 @@ def determined() -> Iterator[None]:
         yield
     except np.linalg.LinAlgError as error:
         raise DualityError(
-            f"the data do not determine the losses ({error}); use a stronger ridge, add frames, or choose fewer "
-            "functions"
+            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
         ) from None
 
 

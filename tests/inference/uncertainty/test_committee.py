@@ -120,7 +120,7 @@ def test_the_committee_is_reproducible(frames):
 def test_without_members_or_with_too_few_frames_there_is_no_committee_and_a_reason_is_recorded(frames):
     none = infer(frames, settings=settings(members=0))
     assert none.committee is None
-    assert none.metadata["committee"] == {"members": 0, "reason": "none was asked for"}
+    assert none.metadata["committee"] == {"members": 0, "reason": "none was requested"}
     few = infer(frames[:3], settings=settings())
     assert few.committee is None
     assert few.metadata["committee"]["members"] == 0
