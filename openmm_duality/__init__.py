@@ -1,6 +1,6 @@
-"""Molecular learning dynamics for OpenMM: agent losses inferred from CP2K, run as custom forces.
+"""Molecular learning dynamics for OpenMM: agent losses inferred from CP2K data and run as custom forces.
 
-Public names are imported when they are first used, so that ``import openmm_duality`` is quick and imports no torch.
+Public names are imported on first use, so that ``import openmm_duality`` is quick and does not import torch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = sorted(_HOME)
 
-if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test compares the two
+if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from openmm_duality.benchmark import format_costs as format_costs
     from openmm_duality.benchmark import measure_cost as measure_cost
     from openmm_duality.cp2k import run_reference as run_reference

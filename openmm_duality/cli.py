@@ -17,7 +17,7 @@ from openmm_duality.verbs.simulate import export, simulate
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(duality.__version__, prog_name="openmm-duality")
 def main() -> None:
-    """Molecular learning dynamics: agent losses inferred from CP2K, run in OpenMM.
+    """Molecular learning dynamics: agent losses inferred from CP2K data, run in OpenMM.
 
     \b
     A first session:

@@ -1,4 +1,4 @@
-"""The console: errors and notes in one paragraph each, checks of outputs before the work, JSON."""
+"""Errors and notes as single paragraphs, options shared by the verbs, early checks of outputs, JSON output."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Group(click.Group):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _note
-                warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, for those who write code
+                warnings.simplefilter("ignore", DeprecationWarning)  # raised by libraries, meant for developers
                 return super().invoke(ctx)
         except DualityError as error:
             click.echo(f"openmm-duality: {error}", err=True)
             sys.exit(2)
         except BrokenPipeError:
-            raise  # whoever read the output has left; click ends quietly
+            raise  # the reader of the output has closed it; click ends quietly
         except OSError as error:
             click.echo(f"openmm-duality: a file cannot be read or written: {error}", err=True)
             sys.exit(2)
@@ -38,34 +38,34 @@ class Group(click.Group):
 def _note(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    # the signature is that of warnings.showwarning; the place in the code is of no use to the user
+    # replaces warnings.showwarning; the location in the code is of no use to the user
     click.echo(f"openmm-duality: note: {' '.join(str(message).split())}", err=True)
 
 
 def json_option(command: Any) -> Any:
-    """Add the option --json FILE."""
-    return click.option("--json", "json_file", type=PATH, help="Write the figures to this file too.")(command)
+    """Add the option ``--json FILE`` to a command."""
+    return click.option("--json", "json_file", type=PATH, help="Also write the results to this file.")(command)
 
 
 def overwrite_option(command: Any) -> Any:
-    """Add the option --overwrite."""
-    return click.option("--overwrite", is_flag=True, help="Replace files that are there already.")(command)
+    """Add the option ``--overwrite`` to a command."""
+    return click.option("--overwrite", is_flag=True, help="Replace existing files.")(command)
 
 
 def check_outputs(overwrite: bool, *paths: Path | None) -> None:
-    """Refuse outputs that cannot or may not be written, before hours of work are lost.
+    """Refuse output paths that cannot or must not be written, before hours of work are lost.
 
     Raises
     ------
     DualityError
-        If one is a folder, is there already and `overwrite` is not set, or two are the same file.
+        If one is a folder or exists while `overwrite` is not set, or two are the same file.
     """
     seen: set[Path] = set()
     for path in paths:
         if path is None:
             continue
         if path.is_dir():
-            raise DualityError(f"{path} is a folder, and a file is to be written there; give the name of a file in it")
+            raise DualityError(f"{path} is a folder, but a file is to be written there; give the name of a file in it")
         if path.exists() and not overwrite:
             raise DualityError(f"{path} exists already; choose another name, or give --overwrite")
         if path.resolve() in seen:
@@ -74,7 +74,7 @@ def check_outputs(overwrite: bool, *paths: Path | None) -> None:
 
 
 def write_json(path: Path | None, content: dict[str, Any], overwrite: bool) -> None:
-    """Write the figures of a verb to the file of --json, if one is given."""
+    """Write the results of a verb to the file given by ``--json``, if any."""
     if path is not None:
         with atomic_write(path, overwrite) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Arrays and a JSON header in one safetensors file, which is opened without running code."""
+"""Arrays and a JSON header in one safetensors file; reading it runs no code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_container(
     header: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write a file of a format (such as ``openmm_duality losses 1``), atomically.
+    """Write arrays and a header atomically to a file of a given format, such as ``openmm_duality losses 2``.
 
     Raises
     ------
@@ -36,29 +36,29 @@ def write_container(
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         try:
             save_file(contiguous, temporary, metadata=metadata)
-        except SafetensorError as error:  # how it reports a full disk or a folder closed to writing
+        except SafetensorError as error:  # raised for a full disk or a read-only folder
             raise OSError(str(error)) from error
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
+        temporary.chmod(0o666 & ~mask)  # safetensors makes its files readable by the owner only
 
 
 def read_container(
     path: str | Path, file_format: str, outdated: Mapping[str, str] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read the arrays and the header of a file of a format.
+    """Read the arrays and the header of a file of a given format.
 
     Parameters
     ----------
     path : path
     file_format : str
     outdated : mapping of str to str, optional
-        From earlier formats that are no longer read to what the user is told about them.
+        Error message for each earlier format that is no longer read.
 
     Raises
     ------
     DualityError
-        If there is no such file, it has another format, or it is cut short.
+        If the file does not exist, has another format or is truncated.
     """
     expected = f"{path}: expected a file of the format {file_format!r}"
     try:
@@ -71,4 +71,4 @@ def read_container(
                 raise DualityError(f"{expected}, found {found!r}")
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["header"])  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DualityError(f"{expected}; it is missing, something else or cut short ({error})") from None
+        raise DualityError(f"{expected}; it is missing, of another kind or cut short ({error})") from None

@@ -1,4 +1,4 @@
-"""The exception class of the package, for mistakes that a user can correct."""
+"""The package's exception class, for mistakes that the user can correct."""
 
 
 class DualityError(Exception):

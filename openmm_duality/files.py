@@ -1,4 +1,4 @@
-"""Files: written atomically, opened whatever their compression, identified by their hash, locked."""
+"""Atomic writing, transparent decompression, hashes and locks of files."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import IO
 
 from openmm_duality.errors import DualityError
 
-# What reading a file, plain or compressed, may raise when it is missing, cut short or damaged.
+# what reading a plain or compressed file may raise when it is missing, truncated or damaged
 UNREADABLE = (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error)
 
 
 @contextmanager
 def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move the file there when the block ends without an error.
+    """Yield a temporary path beside `path` and move the file there when the block ends without an error.
 
     The temporary name keeps the suffix, because some writers choose their format by it. When the block raises, the
-    temporary file is removed and whatever lay at `path` stays as it was.
+    temporary file is removed and an existing file at `path` is left as it was.
 
     Parameters
     ----------
     path : path
-        Where the file shall be; its folder is made if it is missing.
+        Final path of the file; a missing folder is created.
     overwrite : bool
         Whether a file at `path` may be replaced.
 
@@ -40,7 +40,7 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(path)
     if target.is_dir():
-        raise DualityError(f"{target} is a folder, and a file is to be written there; give the name of a file in it")
+        raise DualityError(f"{target} is a folder, but a file is to be written there; give the name of a file in it")
     if target.exists() and not overwrite:
         raise DualityError(
             f"{target} exists already and would be overwritten; choose another name, or ask to overwrite"
@@ -48,14 +48,14 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DualityError(f"cannot make the folder {target.parent} for {target.name}: {error}") from None
+        raise DualityError(f"cannot create the folder {target.parent} for {target.name}: {error}") from None
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
         raise DualityError(
-            f"{target} cannot be written: {error}; make room or choose a place where you may write"
+            f"{target} cannot be written: {error}; free some space or choose a folder in which you may write"
         ) from error
     finally:
         with suppress(OSError):  # an error here would hide the first one
@@ -63,7 +63,7 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def open_text(path: str | Path) -> IO[str]:
-    """Open a text file for reading: plain, ``.xz`` or ``.gz`` by its suffix."""
+    """Open a text file for reading: xz or gzip by its suffix (``.xz``, ``.gz``), else plain."""
     path = Path(path)
     if path.suffix == ".xz":
         return lzma.open(path, "rt")
@@ -73,7 +73,7 @@ def open_text(path: str | Path) -> IO[str]:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file as it lies on the disk, in hexadecimal digits."""
+    """SHA-256 of the bytes of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
         while block := handle.read(1 << 20):
@@ -82,14 +82,14 @@ def sha256(path: str | Path) -> str:
 
 
 def provenance(path: str | Path) -> str:
-    """``"name sha256:…"`` of a file: how sources are named in frames and models."""
+    """Provenance of a file as recorded in frames and models: ``"name sha256:…"``."""
     return f"{Path(path).name} sha256:{sha256(path)}"
 
 
 def lock(descriptor: int) -> bool:
-    """Take the lock of an open file; False if another process has it. It ends with the file.
+    """Lock an open file until it is closed; False if another process holds the lock.
 
-    On Windows there is none to take, but files that another process has open cannot be replaced anyway.
+    On Windows nothing is locked, but files that another process has open cannot be replaced anyway.
     """
     if sys.platform == "win32":
         return True

@@ -1,7 +1,7 @@
-"""The one strict schema: a mapping (YAML, keyword arguments) becomes a frozen dataclass; unknown keys are errors.
+"""Strict reading of mappings (YAML, keyword arguments) into frozen dataclasses; unknown keys are errors.
 
-A field takes part when its metadata is a `key`, whose reader checks and converts the value. A reader is called with
-the value and its name (for messages) and raises `DualityError`.
+A dataclass field is read if its metadata is a `key`, whose reader checks and converts the value. A reader is called
+with the value and its name (for messages) and raises `DualityError`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ T = TypeVar("T")
 
 
 def key(read: Reader) -> dict[str, Reader]:
-    """The metadata of a dataclass field that a configuration may give."""
+    """Metadata of a dataclass field that a configuration can set, with the reader of its value."""
     return {"read": read}
 
 
 def build(cls: type[T], content: Any, what: str = "", *, noun: str = "key") -> T:
-    """An instance of a dataclass, from a mapping of YAML or from keyword arguments.
+    """Build an instance of a dataclass from a YAML mapping or keyword arguments.
 
     Parameters
     ----------
     cls : type
-        The dataclass; its fields that have the metadata `key` are the keys.
+        The dataclass; its fields with the metadata `key` are the keys.
     content : mapping
-        From key to value, as YAML has it.
+        Values by key, as read from YAML.
     what : str
         What is being read, for error messages.
     noun : str
-        What a key is called in error messages.
+        The word for a key in error messages.
 
     Raises
     ------
     DualityError
-        If it is no mapping, a key is unknown or missing, or a value cannot be read.
+        If `content` is no mapping, a key is unknown or missing, or a value cannot be read.
     """
     fields = _fields(cls)
     known, prefix = ", ".join(fields), f"{what}: " if what else ""
@@ -62,7 +62,7 @@ def build(cls: type[T], content: Any, what: str = "", *, noun: str = "key") -> T
 
 
 def convert_keys(instance: Any) -> None:
-    """Convert and check the keys of an instance as `build` does, whichever way it was made; for `__post_init__`.
+    """Convert and check the fields of an instance as `build` does; for use in `__post_init__`.
 
     Raises
     ------
@@ -74,9 +74,9 @@ def convert_keys(instance: Any) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """The plain values of an instance, for YAML and JSON; `build` reads them back.
+    """Convert an instance to plain values for YAML and JSON, which `build` reads back.
 
-    Dataclasses become mappings of their keys, tuples become lists, paths become text, NumPy numbers become Python's.
+    Dataclasses become mappings of their keys, tuples become lists, paths become strings, NumPy numbers Python numbers.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: to_plain(getattr(value, name)) for name in _fields(type(value))}
@@ -95,7 +95,7 @@ def load_yaml(path: str | Path) -> Any:
     Raises
     ------
     DualityError
-        In one line, with the place, if the file cannot be read or is no YAML.
+        If the file cannot be read or is not YAML; a message of one line, with line and column.
     """
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -107,13 +107,13 @@ def load_yaml(path: str | Path) -> Any:
         raise DualityError(f"{path}: cannot be read as YAML ({said})") from None
 
 
-def integer(least: int | None = None) -> Reader:
-    """A whole number, of at least `least` if that is given."""
-    bound = "" if least is None else f" of at least {least}"
+def integer(minimum: int | None = None) -> Reader:
+    """Reader of a whole number, not below `minimum` if that is given."""
+    bound = "" if minimum is None else f" of at least {minimum}"
 
     def read(value: Any, name: str) -> int:
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer)
-        if wrong or (least is not None and value < least):
+        if wrong or (minimum is not None and value < minimum):
             raise DualityError(f"{name}: expected a whole number{bound}, got {value!r}")
         return int(value)
 
@@ -121,7 +121,7 @@ def integer(least: int | None = None) -> Reader:
 
 
 def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True, zero: bool = False) -> Reader:
-    """A number in MD units, or a quantity written out; always finite.
+    """Reader of a finite quantity, returned as a bare number in MD units.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True
     positive : bool
         Whether only positive numbers are allowed.
     zero : bool
-        Whether zero is allowed beside them.
+        Whether zero is allowed too.
     """
     expected = "finite number"
     if positive:
@@ -148,21 +148,21 @@ def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True
 
 
 def boolean(value: Any, name: str) -> bool:
-    """True or false."""
+    """Read true or false."""
     if not isinstance(value, bool):
         raise DualityError(f"{name}: expected true or false, got {value!r}")
     return value
 
 
 def text(value: Any, name: str) -> str:
-    """A name or a path; not empty."""
+    """Read a name or a path, which must not be empty."""
     if not isinstance(value, str) or not value:
         raise DualityError(f"{name}: expected a name, got {value!r}")
     return value
 
 
 def one_of(*names: str) -> Reader:
-    """One of a few names."""
+    """Reader of one of the given names."""
 
     def read(value: Any, name: str) -> str:
         if value not in names:
@@ -173,21 +173,21 @@ def one_of(*names: str) -> Reader:
 
 
 def optional(read: Reader) -> Reader:
-    """A value that may also be None."""
+    """Reader of a value that may also be None."""
     return lambda value, name: None if value is None else read(value, name)
 
 
 def tuple_of(read: Reader, length: int | None = None, *, single: bool = False, empty: bool = False) -> Reader:
-    """A list of values that are read alike.
+    """Reader of a list whose values share one reader.
 
     Parameters
     ----------
     read : callable
-        The reader of every value.
+        Reader of each value.
     length : int, optional
-        How many there must be.
+        Required number of values.
     single : bool
-        Whether one value may stand without brackets.
+        Whether a single value may be given without brackets.
     empty : bool
         Whether the list may be empty.
     """
@@ -202,7 +202,7 @@ def tuple_of(read: Reader, length: int | None = None, *, single: bool = False, e
 
 
 def interval(dimension: unit.Unit = unit.dimensionless) -> Reader:
-    """Two positive numbers, the smaller first."""
+    """Reader of two positive quantities, the smaller first."""
     both = tuple_of(quantity(dimension), 2)
 
     def read(value: Any, name: str) -> tuple[float, float]:
@@ -215,7 +215,7 @@ def interval(dimension: unit.Unit = unit.dimensionless) -> Reader:
 
 
 def mapping_of(read: Reader, expected: str) -> Reader:
-    """A mapping from names to values that are read alike; `expected` describes it in messages."""
+    """Reader of a mapping from names to values that share one reader; `expected` describes it in messages."""
 
     def read_all(value: Any, name: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -226,7 +226,7 @@ def mapping_of(read: Reader, expected: str) -> Reader:
 
 
 def nested(cls: type[T]) -> Reader:
-    """A mapping that becomes a dataclass of its own."""
+    """Reader of a mapping that becomes an instance of another dataclass."""
     return lambda value, name: build(cls, value, name)
 
 

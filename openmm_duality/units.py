@@ -25,28 +25,27 @@ BOLTZMANN = float(unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mol
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
 
-_WRITTEN = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+_NUMBER_AND_UNIT = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
 
 
 def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
-    """A quantity, a written quantity or a bare number, as a bare number in MD units.
+    """Convert a quantity, a text such as "6 angstrom" or a bare number to a bare number in MD units.
 
     Parameters
     ----------
     value : openmm.unit.Quantity, str or float
-        A quantity is converted; a string may write the unit out (``"6 angstrom"``, ``"10/ps"``); a bare number is in
-        MD units already.
+        A string may name its unit (``"6 angstrom"``, ``"10/ps"``); a bare number is in MD units already.
     dimension : openmm.unit.Unit
         The MD unit of the result, such as `openmm.unit.nanometer`.
     name : str
-        What the value is called, for the error message.
+        Name of the value in error messages.
 
     Raises
     ------
     DualityError
         If the value cannot be read or has another dimension.
     """
-    quantity = _written(value, name) if isinstance(value, str) else value
+    quantity = _parsed(value, name) if isinstance(value, str) else value
     if not unit.is_quantity(quantity):
         try:
             return float(quantity)
@@ -68,8 +67,9 @@ _UNITS = {
 }
 
 
-def _written(text: str, name: str) -> Any:
-    match = _WRITTEN.match(text)
+def _parsed(text: str, name: str) -> Any:
+    """Read a number with or without a unit."""
+    match = _NUMBER_AND_UNIT.match(text)
     if match is None:
         raise DualityError(f"{name}: expected a number with or without a unit (such as '6 angstrom'), got {text!r}")
     number, suffix = float(match[1]), match[2]
@@ -79,5 +79,5 @@ def _written(text: str, name: str) -> Any:
     word = suffix.lstrip("/ ")
     base = _UNITS.get(word) or getattr(unit, word, None)
     if not isinstance(base, unit.Unit):
-        raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; write for instance nanometer, angstrom, fs, K")
+        raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; use for instance nanometer, angstrom, fs or K")
     return number / base if inverse else number * base

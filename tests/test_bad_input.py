@@ -1,4 +1,4 @@
-"""The command line on bad input: what is wrong is said in one paragraph, exit code 2; nothing is left half-written."""
+"""The command line on bad input: an error of one paragraph, exit code 2, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.systems import SPECIES, labelled, random_frames, random_losses
 
 @pytest.fixture
 def argon_krypton(tmp_path):
-    """Saved frames of a little mixture."""
+    """Saved frames of a small mixture."""
     path = tmp_path / "mixture.safetensors"
     labelled(random_frames(4), random_losses("pair", "collective", SPECIES[:2])).save(path)
     return path
@@ -28,7 +28,7 @@ def argon_krypton(tmp_path):
 
 @pytest.fixture
 def cp2k(tmp_path):
-    """Writes a CP2K project, its force file changed by a function."""
+    """A function that writes a CP2K project, with its force file modified by a given function."""
 
     def write(change=lambda text: text, steps=range(0, 60, 10), force_steps=None, labels=("O", "H", "H"), cell=True):
         project = tmp_path / "cp2k"
@@ -86,7 +86,7 @@ def test_nan_in_the_forces(cp2k, tmp_path):
 @pytest.mark.parametrize("suffix", ["xz", "gz"])
 @pytest.mark.parametrize("name", ["w-1.ener", "w.inp", "w-pos-1.xyz"])
 def test_compressed_files_that_are_damaged(cp2k, tmp_path, name, suffix):
-    """Cut short, spoilt in the middle, and something else under the name."""
+    """Truncated files, files damaged in the middle, and files of another kind with the same name."""
     project = cp2k()
     rows = "".join(f"{step} {0.5 * step} 0.1 300.0 -17.0 -16.9 0.01\n" for step in range(0, 60, 10))
     (project / "w-1.ener").write_text("# step time kin temp pot cons used\n" + rows)
@@ -203,7 +203,7 @@ def test_outputs_that_would_be_overwritten(argon_krypton, tmp_path):
 
 
 def test_figures_that_would_be_overwritten(folder, argon_krypton, tmp_path):
-    """Before the work: the data and models named here need not even be there."""
+    """Outputs are checked before the work: the data and models named here need not exist."""
     figures = tmp_path / "f.json"
     figures.write_text("precious")
     nothing = tmp_path / "nothing"
@@ -224,7 +224,7 @@ def test_figures_that_would_be_overwritten(folder, argon_krypton, tmp_path):
 
 
 def test_a_report_that_would_be_overwritten(tmp_path):
-    """Before the work, which would fail: there is no run."""
+    """Outputs are checked before the work, which would fail because there is no run."""
     for name in ("compare.json", "report.html"):
         (tmp_path / name).write_text("precious")
         assert f"{name} exists already" in refused("compare", tmp_path / "no", tmp_path / "no", "-o", tmp_path)
@@ -244,7 +244,7 @@ def test_outputs_where_no_file_can_be(argon_krypton, tmp_path):
 
 
 def test_what_readers_notice_is_a_note(cp2k):
-    """One line each, without the place in the code; the command goes on."""
+    """Warnings are printed in one line, without the location in the code, and the command continues."""
     project = cp2k(steps=[0, 10, 20, 10, 20, 30], force_steps=[0, 10, 20, 30])
     result = CliRunner().invoke(main, ["inspect", str(project)])
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""The command line: every verb on small data. Bad input has its own file."""
+"""The command line: every verb on small data; bad input is tested in `test_bad_input`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
 
 
 def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
-    """Moments inferred from a few frames of the liquid alone do not hold it together when it is shaken."""
+    """A moment form inferred from a few frames of the liquid is unstable in the harsher checks."""
     (tmp_path / "c.yaml").write_text(
         "form: moment\nfunctions: 4\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
         f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
@@ -100,7 +100,7 @@ def test_infer_with_inverse_powers(folder, tmp_path):
 
 
 def test_infer_from_accelerations(tmp_path):
-    """By the choice of the configuration, or because there is nothing else; the errors are those of the targets."""
+    """Accelerations are the targets by configuration or for lack of forces, and errors refer to them."""
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = verlet(losses, random_frames(1, n_atoms=24, least=0.2), 200)
     frames.save(tmp_path / "all.safetensors")
@@ -140,7 +140,7 @@ def test_evaluate(folder, tmp_path):
     assert str(judged) in text
 
 
-def test_evaluate_without_a_committee_says_nothing_of_uncertainty(folder, tmp_path):
+def test_evaluate_without_a_committee_prints_no_uncertainty(folder, tmp_path):
     replace(water_losses("collective"), committee=None).save(tmp_path / "m.safetensors")
     figures = tmp_path / "e.json"
     text = call("evaluate", tmp_path / "m.safetensors", folder / "test.safetensors", "--every", 9, "--json", figures)
@@ -150,7 +150,7 @@ def test_evaluate_without_a_committee_says_nothing_of_uncertainty(folder, tmp_pa
 
 @pytest.fixture(scope="module")
 def run(folder):
-    """A short run of learning dynamics, and its figures."""
+    """A short run of learning dynamics, with its results as JSON."""
     directory = folder / "run"
     call(
         *("simulate", folder / "model.safetensors", "--start", folder / "liquid.safetensors", "-o", directory),
@@ -206,7 +206,7 @@ def test_compare_answers_by_its_exit_code(tmp_path, bond, code):
     assert (directory / "report" / "report.html").is_file()
 
 
-def test_a_run_that_stops_itself_ends_with_code_1(folder, tmp_path):
+def test_a_run_that_stops_early_ends_with_code_1(folder, tmp_path):
     start = ("--start", folder / "liquid.safetensors", "-o", tmp_path / "run", "--platform", "CPU", "--seed", 5)
     more = ("--temperature", 3000, "--time", 0.3, "--report", "5 fs", "--json", tmp_path / "s.json")
     text = call("simulate", folder / "model.safetensors", *start, *more, code=1)
@@ -218,7 +218,7 @@ def test_a_run_that_stops_itself_ends_with_code_1(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def low_limit(folder):
-    """A model with a limit of the force error that every force exceeds."""
+    """A model whose limit of the predicted force error is always exceeded."""
     losses = water_losses("collective")
     committee = replace(losses.committee, limit=1e-3 * losses.committee.limit)
     replace(losses, committee=committee).save(folder / "low-limit.safetensors")
@@ -281,7 +281,7 @@ def test_export(folder, tmp_path):
 
 
 def test_positions_of_cp2k_as_a_start_take_the_cell_of_their_project(folder, tmp_path):
-    """A file of positions alone would be an open system."""
+    """Without the cell of its project a file of positions would be an open system."""
     frames = read(folder / "test.safetensors")[:1]
     edge = 10 * frames.cells[0][0, 0]
     (tmp_path / "w.inp").write_text(INPUT.replace("ABC 10.0 11.0 12.0", f"ABC {edge} {edge} {edge}"))

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and whoever cannot write them is told why."""
+"""Files are written completely or not at all, and errors say why."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, old):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_is_no_file(tmp_path, overwrite):
+def test_a_folder_is_refused_as_a_file(tmp_path, overwrite):
     (tmp_path / "there").mkdir()
     with pytest.raises(DualityError, match="is a folder"), atomic_write(tmp_path / "there", overwrite):
         pass
@@ -40,7 +40,7 @@ def test_a_folder_is_no_file(tmp_path, overwrite):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DualityError, match="cannot make the folder"), atomic_write(tmp_path / "file" / "a.txt"):
+    with pytest.raises(DualityError, match="cannot create the folder"), atomic_write(tmp_path / "file" / "a.txt"):
         pass
 
 

@@ -1,4 +1,4 @@
-"""`openmm-duality simulate` killed while learned forces act: resumed, it is the run that was never killed."""
+"""`openmm-duality simulate` killed with learned forces: the resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dcd(path):
     return bytes(data)
 
 
-def test_a_killed_simulate_goes_on_as_if_nothing_had_been(tmp_path):
+def test_a_killed_run_resumes_as_if_uninterrupted(tmp_path):
     model, start = tmp_path / "model.safetensors", tmp_path / "start.safetensors"
     water_losses("collective").save(model)
     liquid()[1][:1].save(start)

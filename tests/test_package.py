@@ -1,4 +1,4 @@
-"""The package itself: quick to import, imports that go one way, every public name there for users and type checkers."""
+"""The package: a quick import, a strict order of imports, public names for users and type checkers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ assert seconds < 2.0, seconds
 def test_inference_and_evaluation_need_no_torch():
     script = """
 import sys
-sys.modules["torch"] = None  # as if it were not installed
+sys.modules["torch"] = None  # simulates a missing installation
 import openmm_duality as duality
 from tests.systems import labelled, random_frames, random_losses
 losses = random_losses("pair", "collective", ("Ar", "Kr"))
@@ -77,7 +77,7 @@ def test_other_names_are_not():
 
 
 def module_name(path):
-    """Dotted name below the package; that of a folder for its ``__init__``."""
+    """Dotted name within the package; for an ``__init__`` that of its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -86,13 +86,13 @@ PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py")) if path 
 
 
 def room_of(module):
-    """The innermost room that holds a module; empty for the ground floor."""
+    """The innermost subpackage of a module; empty for top-level modules."""
     holders = [room for room in ROOMS if f"{module}.".startswith(f"{room.replace('/', '.')}.")]
     return max(holders, key=len, default="")
 
 
 def imported_modules(source):
-    """Modules that a source imports, wherever in it: by their own names, or by a public name of the package."""
+    """Modules imported anywhere in a source, by their own names or through public names of the package."""
     tree, aliases, names = ast.parse(source), {MAIN}, []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -111,7 +111,7 @@ def imported_modules(source):
 
 
 def innermost_module(name):
-    """The module that a dotted name is, or is an attribute of; empty for an attribute of the package itself."""
+    """The module that a dotted name denotes or belongs to; empty for an attribute of the package itself."""
     while name and name not in PATHS:
         name = name.rpartition(".")[0]
     return name

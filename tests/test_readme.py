@@ -1,4 +1,4 @@
-"""The README's Python is run as it stands."""
+"""The Python code of the README is run as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strict schema: what is read is checked key by key, and what is written is read back."""
+"""The strict schema: every key is checked, and plain values are read back."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ def test_what_is_written_is_read_back():
     assert build(Recipe, json.loads(json.dumps(plain))) == made
 
 
-def test_plain_values_of_everything_else():
+def test_plain_values_of_other_types():
     assert to_plain({"a": (np.float64(1.5), Path("b")), 1: None}) == {"a": [1.5, "b"], "1": None}
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [(None, None), (2, (2,)), (np.int32(2), (2,)), ([], ()), ((0, 1), (0, 1))]
 )
-def test_ranks_may_be_none_or_stand_alone(value, expected):
+def test_ranks_may_be_none_or_a_single_number(value, expected):
     assert recipe(ranks=value).ranks == expected
 
 
 @pytest.mark.parametrize(
-    ("choices", "said"),
+    ("choices", "message"),
     [
         ({"stepz": 1}, "recipe: unknown key stepz; the keys are name, bath, .*, velocities$"),
         ({7: 1}, "unknown key 7"),
@@ -111,8 +111,8 @@ def test_ranks_may_be_none_or_stand_alone(value, expected):
         ({"name": ""}, "name: expected a name"),
     ],
 )
-def test_what_is_wrong_is_named(choices, said):
-    with pytest.raises(DualityError, match=said):
+def test_errors_name_the_key(choices, message):
+    with pytest.raises(DualityError, match=message):
         build(Recipe, {"name": "a", "bath": BATH} | choices, "recipe")
 
 
@@ -127,7 +127,7 @@ def recipe_of(**choices):
     return build(Recipe, {"name": "a", "bath": BATH} | choices, noun="setting")
 
 
-def test_a_file_that_is_no_yaml_is_refused_in_one_line(tmp_path):
+def test_invalid_yaml_is_refused_in_one_line(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("form: pair\ndata: [x\ncutoff: 0.6\n")
     with pytest.raises(DualityError, match=r"^\S+c\.yaml: cannot be read as YAML \(line 3, column \d+: [^\n]+\)$"):

@@ -1,4 +1,4 @@
-"""Quantities, written quantities and bare numbers at the border."""
+"""Conversion of quantities, texts with units and bare numbers to MD units."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from openmm_duality.units import bare
         ("1e-7", unit.dimensionless, 1e-7),
     ],
 )
-def test_what_is_written_is_what_is_read(value, dimension, expected):
+def test_values_are_converted_to_md_units(value, dimension, expected):
     assert bare(value, dimension) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     "value", ["6 parsec", "6 fs", "six", "", "6 angstrom long", None, [1.0], 6 * unit.kelvin, "6 /nm"]
 )
-def test_what_cannot_be_read_is_named(value):
+def test_errors_name_the_quantity(value):
     with pytest.raises(DualityError, match="the cutoff"):
         bare(value, unit.nanometer, "the cutoff")
 
 
-def test_constants_are_those_of_codata():
+def test_constants_agree_with_codata():
     kilojoule = constants.N_A / 1000.0
     assert pytest.approx(constants.physical_constants["Hartree energy"][0] * kilojoule, rel=1e-7) == units.HARTREE
     assert pytest.approx(constants.physical_constants["Bohr radius"][0] * 1e9, rel=1e-7) == units.BOHR

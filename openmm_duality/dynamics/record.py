@@ -51,7 +51,7 @@ def locked_folder(directory: Path) -> Iterator[dict[str, Any] | None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DualityError(f"cannot make the folder {directory} for the run: {error}") from None
+        raise DualityError(f"cannot create the folder {directory} for the run: {error}") from None
     others = sorted(path.name for path in directory.iterdir() if path.name != LOCK and not _is_temporary(path))
     if others and RECORD not in others:
         raise DualityError(

@@ -1,4 +1,4 @@
-"""Inference in closed form: equations, uncertainty, and the ways from frames to losses."""
+"""Inference of agent losses from reference frames in closed form, with uncertainty estimates."""
 
 from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.delta_learning import fit_delta

@@ -1,7 +1,7 @@
-"""Adding frames to a model from its stored equations, at the cost of the new frames alone.
+"""Adding training frames to a model with its stored normal equations, at the cost of the new frames alone.
 
-Normal equations of old and new frames add up. With basis, column scales and regularisation held fixed, the solution of
-the sum is that of a fit from scratch to all frames.
+The normal equations of old and new frames are summed. With basis, column scales and regularisation fixed, the solution
+of the sum is that of a fit from scratch to all frames.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from openmm_duality.reference.frames import Frames
 def add_frames(
     losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, progress: bool = False
 ) -> AgentLosses:
-    """The model that a fit to its old frames and these would give, with the same basis, scales and regularisation.
+    """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
-    Coefficients that `max_coefficients` dropped stay zero. The core is tested in the new frames, and grows where it has
-    to. The members of the committee take in the new frames too (`carried_over`; calibrated as before), and the domain
-    is widened to hold them.
+    Coefficients that `max_coefficients` dropped stay zero. The repulsive core is tested in the new frames and
+    strengthened where necessary. The committee members are refitted too (`carried_over`; their calibration is kept),
+    and the domain is widened to contain the new frames.
 
     Parameters
     ----------
     losses : AgentLosses
-        Inferred with ``keep_equations=True``.
+        A model inferred with ``keep_equations=True``.
     data : Frames, DataSet or sequence of DataSet
-        New frames, of species that the model knows.
+        New frames, containing only species of the model.
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
 
     Raises
     ------
     DualityError
-        If the model stored no equations; if the new frames hold a distance shorter than it has seen, where its radial
-        functions level off; or if energies joined its fit and the new frames have another composition. Then it must be
-        inferred anew.
+        If the model stored no equations; if the new frames contain a distance shorter than in its training data, where
+        its radial functions are constant; or if it was fitted to energies and the new frames have another composition.
+        In the latter cases it must be inferred again from all frames.
     """
     if not losses.equations:
         if "prior" in losses.metadata:
@@ -66,14 +66,13 @@ def add_frames(
             )
         raise DualityError("the model stored no equations to add frames to; infer it with keep_equations: true")
     sets = as_sets(data)
-    statistics = known_pair_statistics(losses, (s.frames for s in sets), "infer it anew from all frames")
+    statistics = known_pair_statistics(losses, (s.frames for s in sets), "infer it again from all frames")
     zeros = losses.metadata["energy_zeros"]
     for s in sets:
         if zeros and s.frames.energies is not None and composition(s.frames.species) not in zeros:
             raise DualityError(
-                f"energies of {', '.join(zeros)} joined the fit of the model, and the new frames are "
-                f"{composition(s.frames.species)}, whose energies have a zero of their own; infer it anew from all "
-                "frames"
+                f"the model was fitted to energies of {', '.join(zeros)}, and the new frames are "
+                f"{composition(s.frames.species)}, whose energies have a different zero; infer it again from all frames"
             )
     design, stored = Design.of(losses, len(zeros)), losses.equations
     settings = replace(Settings.of(losses.metadata["settings"]), members=0)

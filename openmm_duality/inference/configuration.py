@@ -1,4 +1,4 @@
-"""The configuration of an inference, as a YAML file holds it."""
+"""The configuration of an inference, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class DataConfig:
     Parameters
     ----------
     path : str
-        CP2K project, extended-XYZ file or saved frames file; relative to the configuration file.
+        CP2K project, extended-XYZ file or saved frames file, relative to the configuration file.
     name : str
-        For error tables; the last part of the path by default.
+        Name in error tables; by default the last component of the path.
     weight : float
         Factor on the squared errors of this set.
     every : int
-        Take every n-th training frame.
+        Use every n-th training frame.
     test_fraction : float
-        The last part by time is held out.
+        Fraction of the trajectory, at its end, that is held out for testing.
     gap : float
-        Time in ps before the held-out part that belongs to neither.
+        Time in ps between training and held-out frames that is left out of both.
     targets : str
-        ``forces``, ``accelerations`` (forces that are there are not read), or ``auto``: forces where there are any.
+        ``forces``, ``accelerations`` (forces are ignored), or ``auto``: forces if available, else accelerations.
     """
 
     path: str = field(metadata=key(text))
@@ -59,17 +59,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Data sets and settings, and the prior model of Δ-learning, if any.
+    """Data sets and settings of an inference, and the prior model of Δ-learning, if any.
 
     Parameters
     ----------
     data : tuple of DataConfig
     settings : Settings
     folder : path
-        What relative paths of the data and of the prior model are relative to.
+        Base folder of relative paths of the data and of the prior model.
     prior : str or None
-        File of the model that the data correct. It has form, gradient, cutoff and bases, so that of the settings only
-        those in `equations.settings.DELTA_CHOICES` can be chosen.
+        File of the prior model of Δ-learning. It fixes form, gradient, cutoff and bases, so that only the settings in
+        `equations.settings.DELTA_CHOICES` can be chosen.
     """
 
     data: tuple[DataConfig, ...]
@@ -81,42 +81,42 @@ class InferenceConfig:
     def of(
         cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), prior: str | None = None
     ) -> InferenceConfig:
-        """With settings from what a user chose.
+        """Build a configuration from data sets and the settings a user chose.
 
         Raises
         ------
         DualityError
-            If a choice is not a setting, its value is out of range, or a prior model has it.
+            If a choice is not a setting, its value is out of range, or the prior model fixes it.
         """
         settings = Settings.of(choices)
-        taken = [name for name in choices if name not in DELTA_CHOICES]
-        if prior is not None and taken:
+        fixed = [name for name in choices if name not in DELTA_CHOICES]
+        if prior is not None and fixed:
             raise DualityError(
-                f"the prior model has its own {', '.join(taken)}, which Δ-learning keeps; leave them out (what can be "
-                f"chosen beside a prior model: {', '.join(DELTA_CHOICES)})"
+                f"the prior model has its own {', '.join(fixed)}, which Δ-learning keeps; leave them out (settings "
+                f"that can be chosen with a prior model: {', '.join(DELTA_CHOICES)})"
             )
         return cls(data, settings, folder, prior)
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The settings; beside a prior model those that can be chosen."""
+        """All settings, or with a prior model those that can be chosen."""
         every = self.settings.to_dict()
         return every if self.prior is None else {name: every[name] for name in DELTA_CHOICES}
 
     @classmethod
     def load(cls, path: str | Path, prior: str | None = None) -> InferenceConfig:
-        """Read a YAML file: a list `data`, the fields of `Settings`, and `prior` where a model is corrected.
+        """Read a YAML file: a list `data`, the fields of `Settings`, and for Δ-learning `prior`.
 
         Parameters
         ----------
         path : path
         prior : str, optional
-            Instead of the one in the file.
+            Prior model to use instead of the one named in the file.
 
         Raises
         ------
         DualityError
-            If it cannot be read, a key is unknown or a value out of range.
+            If the file cannot be read, a key is unknown or a value is out of range.
         """
         content = load_yaml(path)
         if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
@@ -133,34 +133,33 @@ class InferenceConfig:
             raise DualityError(f"{path}: {error}") from None
 
     def read(self) -> tuple[list[DataSet], dict[str, Frames]]:
-        """The training sets, and the held-out frames by name.
+        """Read the data: training sets, and held-out frames by the name of their set.
 
         Raises
         ------
         DualityError
-            If data cannot be read, or two sets have the same name.
+            If a data set cannot be read, or two have the same name.
         """
         names = [entry.name for entry in self.data]
         if len(set(names)) < len(names):
-            raise DualityError(f"data sets need names of their own, got {', '.join(names)}")
+            raise DualityError(f"data sets need different names, got {', '.join(names)}")
         sets, held_out = [], {}
         for entry in self.data:
             frames = read(self.folder / entry.path, forces=entry.targets != "accelerations")
             if entry.targets == "forces" and frames.forces is None:
-                raise DualityError(f"data {entry.name}: targets are to be forces, and {entry.path} holds none")
+                raise DualityError(f"data {entry.name}: the targets should be forces, but {entry.path} holds none")
             train, test = frames.split(entry.test_fraction, entry.gap)
             sets.append(DataSet(train[:: entry.every], entry.weight, entry.name))
             held_out[entry.name] = test
         return sets, held_out
 
     def to_yaml(self, folder: str | Path | None = None) -> str:
-        """Everything resolved, as a configuration that `load` reads back.
+        """Write the resolved configuration as YAML that `load` reads back.
 
         Parameters
         ----------
         folder : path, optional
-            Where the configuration is written; relative paths of the data are made relative to it. By default they
-            stay as they were.
+            Folder of the configuration to be written, to which relative paths are converted; unchanged by default.
         """
         entries = [to_plain(entry) for entry in self.data]
         for entry in entries:

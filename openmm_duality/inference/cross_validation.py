@@ -1,8 +1,8 @@
-"""Errors of Δ-learning with error bars over which frames of the high level it was fitted to.
+"""Cross-validation of Δ-learning: errors with error bars over the choice of frames of the high level of theory.
 
-Two questions are asked of the contiguous blocks of the frames. How large are the errors on a block of a fit without it?
-And how much do the errors on a test set change from one such fit to the next? The second gives the jackknife's standard
-error, σ² = (B − 1)/B Σ_b (e_b − ē)², over blocks because neighbouring frames are nearly the same.
+The frames are divided into contiguous blocks of time, and ΔH is fitted without each of them in turn. The errors on the
+block left out are the cross-validation error. The scatter of the errors e_b on a test set gives the jackknife standard
+error, σ² = (B − 1)/B Σ_b (e_b − ē)²; blocks are used because neighbouring frames are nearly identical.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import MEV_PER_ANGSTROM
 
-Fits = Sequence[list[FloatArray]]  # coefficients of ΔH by the block left out, then by group
-_FRAMES = 50  # evenly spaced, of every test set
+Fits = Sequence[list[FloatArray]]  # coefficients of ΔH, by block left out, then by group
+_FRAMES = 50  # evenly spaced frames of every test set
 
 
 def resampled_fits(inference: Inference, strengths: Sequence[Strengths]) -> Fits:
-    """ΔH fitted without each block in turn; nothing where there is one block alone."""
+    """Fit ΔH with each block left out in turn; an empty list if there is only one block."""
     used = inference.equations.filled
     if len(used) < 2:
         return []
@@ -38,15 +38,15 @@ def resampled_fits(inference: Inference, strengths: Sequence[Strengths]) -> Fits
 
 
 def block_errors(inference: Inference, fits: Fits) -> dict[str, Any]:
-    """Force errors of the prior model and of the corrected one on each block, fitted without it.
+    """Force errors of the prior and of the corrected model on each block, with the correction fitted without it.
 
-    They are weighted as in the fit, by 1/(1 + |F|²/F₀²), so that large forces count less than in an error table.
+    The errors are weighted as in the fit, by 1/(1 + |F|²/F₀²), so that large forces count less than in an error table.
 
     Returns
     -------
     dict
-        ``before`` and ``after``, each with the RMSE in meV/Å on every block (``blocks``), on all together
-        (``force_rmse``), and the standard error of that from the spread of the blocks (``error``).
+        ``before`` and ``after``, each with the RMSE in meV/Å on every block (``blocks``), over all blocks
+        (``force_rmse``), and the standard error of the latter from the scatter of the blocks (``error``).
     """
     if not fits:
         return {}
@@ -67,7 +67,7 @@ def error_bars(
     Returns
     -------
     dict of str to dict
-        By test set, in meV/Å with the keys of an error table; empty without refits.
+        By test set, in meV/Å, with the keys of an error table; empty without resampled fits.
     """
     assert inference.prior is not None
     members = [
@@ -85,7 +85,7 @@ def error_bars(
 
 
 def jackknife(values: Sequence[float]) -> float:
-    """The standard error of a quantity from its values with each of the blocks left out."""
+    """Jackknife standard error of a quantity from its values with each block left out in turn."""
     return float(np.sqrt(len(values) - 1.0) * np.std(values))
 
 

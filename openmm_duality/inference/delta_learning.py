@@ -1,4 +1,4 @@
-"""Δ-learning: a model of a low level of theory, corrected with few frames of a high one."""
+"""Δ-learning: correcting a model of a low level of theory with a few frames of a high one."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ def fit_delta(
     large_force: Any = Settings.large_force,
     progress: bool = False,
 ) -> AgentLosses:
-    """Correct a model of a low level of theory to the high level that labelled these frames.
+    """Correct a model of a low level of theory towards the high level that labelled the given frames.
 
-    The result has the form, bases and coefficients of the prior model with those of ΔH added, and costs as much per
-    step. It keeps no equations: to add more frames of the high level, fit the prior model again with all of them.
+    The corrected model has the form and bases of the prior model, whose coefficients it adds to those of ΔH, and the
+    same cost per step. It stores no equations: to add frames of the high level, fit again with all of them.
 
     Parameters
     ----------
     prior : AgentLosses or path
-        The model of the low level, or its file.
+        Model of the low level, or its file.
     data : Frames, DataSet or sequence of DataSet
         Frames with forces (or accelerations) of the high level. Their energies are not used.
     test : Frames or mapping of names to Frames, optional
-        Held-out frames of the high level; errors in them go into the metadata.
+        Held-out frames of the high level, whose errors are stored in the metadata.
     ridge, curvature : float, optional
-        Strengths of the penalties on ΔH; chosen on contiguous blocks of the frames by default. The stronger, the nearer
-        to the prior model.
+        Regularisation strengths of ΔH, by default chosen by cross-validation over contiguous blocks of time. The
+        stronger they are, the closer the result is to the prior model.
     blocks : int
         Number of those blocks.
     large_force : float or openmm.unit.Quantity, optional
         As in `Settings`.
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
 
     Returns
     -------
     AgentLosses
-        Its metadata hold ``prior``, the provenance of the prior model and its hash, and ``delta``: the errors before
-        and after, each with an error bar over the blocks of frames of the high level.
+        Its metadata contain ``prior``, the provenance and hash of the prior model, and ``delta``: the errors before and
+        after the correction, with error bars over the blocks of frames.
 
     Raises
     ------
     DualityError
-        If the frames hold a species that the prior model does not know, or a distance shorter than it has seen, where
-        its radial functions level off; if they are too few to choose a regularisation; or if the data or a choice
-        cannot be used.
+        If the frames contain a species unknown to the prior model, or a distance shorter than in its training data,
+        where its radial functions are constant; if they are too few to choose the regularisation; or if the data or a
+        setting cannot be used.
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
     settings = Settings(ridge=ridge, curvature=curvature, blocks=blocks, large_force=large_force, members=0)

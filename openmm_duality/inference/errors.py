@@ -1,6 +1,6 @@
-"""Errors of a model against reference frames: in all, per species, and of the net force on molecules.
+"""Errors of a model on reference frames: for all atoms, by species, and of the net forces on molecules.
 
-Where the frames hold no forces, the targets of inference stand in for them: masses times accelerations.
+If the frames have no forces, the model is compared with the targets of inference instead: masses times accelerations.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from openmm_duality.units import MEV
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Root-mean-square errors per force component, beside the root mean square of the forces themselves.
+    """Root-mean-square errors per force component, and root mean squares of the reference forces.
 
     Parameters
     ----------
     frames : int
     force_rmse, force_rms : dict
-        In meV/Å, with the keys ``all``, every species, and ``molecular`` (net force on the molecules found in the
-        data, where there are any).
+        In meV/Å, with the keys ``all``, each species, and ``molecular`` (net forces on the molecules identified in the
+        data, if any).
     energy_rmse_per_atom : float or None
-        In meV, after the mean difference (the gauge) is taken out; None for `agent` losses, whose sum is no energy,
-        or fewer than two frames with energies and forces.
+        In meV, after subtraction of the mean difference (the gauge); None for `agent` losses, whose sum is not an
+        energy, or with fewer than two frames that have energies and forces.
     targets : str
-        What the forces were compared with: ``forces``, or ``accelerations`` times masses.
+        Reference of the comparison: ``forces``, or ``accelerations`` (times masses).
     """
 
     frames: int
@@ -46,7 +46,7 @@ class ErrorTable:
     targets: str = "forces"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert the table to plain values for JSON."""
         return {
             "frames": self.frames,
             "force_rmse": self.force_rmse,
@@ -58,7 +58,7 @@ class ErrorTable:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
-        """From `to_dict`."""
+        """Read the table back from `to_dict`."""
         measured = data["frames"], data["force_rmse"], data["force_rms"], data["energy_rmse_per_atom"]
         return cls(*measured, targets=data.get("targets", "forces"))
 
@@ -67,7 +67,7 @@ class ErrorTable:
 
 
 def format_tables(tables: dict[str, ErrorTable]) -> str:
-    """Several error tables side by side, as text: RMSE in meV/Å and in per cent of the RMS force."""
+    """Format error tables side by side as text: RMSE in meV/Å and in per cent of the RMS force."""
     keys = dict.fromkeys(key for table in tables.values() for key in table.force_rmse if key != "molecular")
     if any("molecular" in table.force_rmse for table in tables.values()):
         keys["molecular"] = None
@@ -92,44 +92,44 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
 
 
 def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None, progress: bool = False) -> ErrorTable:
-    """Errors of a model in reference frames: of its forces, or of accelerations where there are none.
+    """Evaluate the errors of a model on reference forces, or on accelerations if the frames have no forces.
 
     Parameters
     ----------
     losses : AgentLosses
     frames : Frames
-        Of the same species; composition and cell may differ from the training data's.
+        Frames of the same species; composition and cell may differ from those of the training data.
     at_most : int, optional
-        Number of evenly spaced frames to take; all by default.
+        Maximum number of frames, evenly spaced; all by default.
     progress : bool
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Raises
     ------
     DualityError
-        If a species is unknown, there are neither forces nor dynamics to take accelerations from, or the cutoff is
-        too long for the cell.
+        If a species is unknown, the frames have no forces and are no trajectory that gives accelerations, or the cutoff
+        is too long for the cell.
     """
     number = count_samples(frames) if len(frames) else 0
     if not number:
-        raise DualityError("the data hold no frames with forces to compare with")
+        raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
     title = "evaluating" if progress else ""
     return error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
 
 
 def error_table(losses: AgentLosses, frames: Frames, measurements: Sequence[Measurement], model: int = 0) -> ErrorTable:
-    """The errors that measurements show, of one of the models measured.
+    """Compute the error table of one of the models from measurements.
 
     Parameters
     ----------
     losses : AgentLosses
-        That model.
+        The model in question.
     frames : Frames
-        What was measured.
+        The frames of the measurements.
     measurements : sequence of Measurement
     model : int
-        Its place among the models.
+        Its index among the measured models.
     """
     reference = np.array([m.target for m in measurements])
     difference = np.array([m.forces[model] for m in measurements]) - reference

@@ -12,10 +12,10 @@ from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.repulsive_core import with_core
-from openmm_duality.inference.uncertainty.calibration import calibrated_samples, calibration_of
+from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
 from openmm_duality.inference.uncertainty.domain import (
-    LEAST_FRAMES,
+    MIN_FRAMES,
     Description,
     described_samples,
     with_domain,
@@ -25,8 +25,8 @@ from openmm_duality.inference.uncertainty.measurements import Measurement, Model
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
-_ERROR_FRAMES = 200  # evenly spaced, of every set
-_CALIBRATION_FRAMES = 12  # evenly spaced, of every test set
+_ERROR_FRAMES = 200  # evenly spaced frames of every set
+_CALIBRATION_FRAMES = 12  # evenly spaced frames of every test set
 
 
 def infer(
@@ -37,29 +37,29 @@ def infer(
     progress: bool = False,
     **choices: Any,
 ) -> AgentLosses:
-    """Infer the agent losses that reproduce reference forces best, by regularised least squares.
+    """Infer agent losses from reference forces by regularised least squares.
 
     Parameters
     ----------
     data : Frames, DataSet or sequence of DataSet
-        Training frames, with forces or (see `samples`) without.
+        Training frames with forces, or without forces as a trajectory that gives accelerations (see `samples`).
     test : Frames or mapping of names to Frames, optional
-        Held-out frames; errors in them go into the model's metadata.
+        Held-out frames, whose errors are stored in the metadata of the model.
     settings : Settings, optional
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
     **choices
-        Fields of `Settings`, instead of `settings`; the cutoff may be an `openmm.unit` quantity.
+        Fields of `Settings`, as an alternative to `settings`; the cutoff may be an `openmm.unit` quantity.
 
     Returns
     -------
     AgentLosses
-        With provenance, regularisation and errors in its metadata.
+        The model, with provenance, regularisation and errors in its metadata.
 
     Raises
     ------
     DualityError
-        If the data cannot be used, a choice is unknown, or the cutoff is too long for a cell.
+        If the data cannot be used, a setting is unknown, or the cutoff is too long for a cell.
     """
     chosen = settings if settings is not None else Settings.of(choices)
     test_sets = measurable(test)
@@ -69,12 +69,12 @@ def infer(
 
 
 def with_stable_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
-    """The losses of an inference for a regularisation of every group, with their repulsive core.
+    """Solve an inference for given regularisation strengths of each group and add the repulsive core.
 
     Raises
     ------
     DualityError
-        If the data do not determine them, or no core keeps atoms apart.
+        If the data do not determine the losses, or no core keeps atoms apart.
     """
     losses = inference.losses(strengths)
     weakest = None if inference.prior is None else inference.prior.core_strength
@@ -85,10 +85,10 @@ def with_stable_core(inference: Inference, strengths: Sequence[Strengths]) -> Ag
 def completed(
     losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
 ) -> AgentLosses:
-    """The losses of an inference with their committee, their domain, their errors and the time spent.
+    """Add the committee, the domain, the errors and the timings to the losses of an inference.
 
-    Training and test frames are gone through once. With a prior model its errors in the same frames are measured too,
-    and stand in the metadata under ``prior_errors``.
+    All of them come from a single pass over the training and test frames. With a prior model its errors on the same
+    frames are stored in the metadata as ``prior_errors``.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def completed(
     inference : Inference
     test : mapping of names to Frames
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
     """
     losses, prior = with_committee(losses, inference), inference.prior
     compared: Models = (losses,) if prior is None else (losses, prior)
     n_sets, n_species = len(inference.sets), len(losses.species)
-    domain_wanted = sum(len(s.frames) for s in inference.sets) >= LEAST_FRAMES if prior is None else bool(prior.domain)
+    domain_wanted = sum(len(s.frames) for s in inference.sets) >= MIN_FRAMES if prior is None else bool(prior.domain)
     errors: list[dict[str, dict[str, Any]]] = [{"train": {}, "test": {}} for _ in compared]
     descriptions: list[Description] = []
     calibrating: list[Measurement] = []
@@ -113,7 +113,7 @@ def completed(
             _add_errors(errors, "train", name, frames, compared, found)
             descriptions += [Description.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
-            numbers = calibrated_samples(count_samples(frames), _CALIBRATION_FRAMES)
+            numbers = calibration_samples(count_samples(frames), _CALIBRATION_FRAMES)
             members = {int(number): losses.members() for number in numbers}
             found = _measured(frames, compared, members, frozenset(), f"errors, {name}" if progress else "")
             _add_errors(errors, "test", name, frames, compared, found)
@@ -133,14 +133,12 @@ def completed(
 
 
 def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
-    """The held-out frames that have a target, by name.
-
-    Accelerations need three frames.
+    """Held-out frames with targets, by name; accelerations need at least three frames.
 
     Raises
     ------
     DualityError
-        If frames are too coarse for accelerations.
+        If the frames are too far apart in time for accelerations.
     """
 
     def has_target(frames: Frames) -> bool:
@@ -151,7 +149,7 @@ def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
 
 
 def _error_samples(frames: Frames) -> list[int]:
-    """The samples of a set of frames that its error table is made of."""
+    """Numbers of the samples that enter the error table of a set of frames."""
     count = count_samples(frames)
     return list(map(int, evenly_spaced(count, min(_ERROR_FRAMES, count))))
 
@@ -159,7 +157,7 @@ def _error_samples(frames: Frames) -> list[int]:
 def _measured(
     frames: Frames, models: Models, more: Mapping[int, Models], described: frozenset[int], title: str
 ) -> list[Measurement]:
-    """Measurements at the samples for error tables, and at those that are described or have more models."""
+    """Measure the samples of the error table, and those that are described or have additional models."""
     numbers = {*_error_samples(frames), *more, *described}
     wanted = {number: (*models, *more.get(number, ())) for number in sorted(numbers)}
     return measure(frames, wanted, described, title=title)
@@ -173,7 +171,7 @@ def _add_errors(
     models: Models,
     measurements: Sequence[Measurement],
 ) -> None:
-    """Add the error tables of every model in a set of frames, of the samples for error tables alone."""
+    """Add the error table of each model on a set of frames to `errors`."""
     numbers = frozenset(_error_samples(frames))
     chosen = [m for m in measurements if m.number in numbers]
     for k, (tables, model) in enumerate(zip(errors, models, strict=True)):

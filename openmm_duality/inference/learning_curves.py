@@ -1,4 +1,4 @@
-"""Test error against the number of training frames."""
+"""Learning curves: the test error as a function of the number of training frames."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors of models inferred from more and more frames.
+    """Test errors of models inferred from increasing numbers of frames.
 
     Parameters
     ----------
     frames : tuple of int
-        Number of training frames.
+        Numbers of training frames.
     tables : tuple of ErrorTable
-        Errors on the same held-out frames.
+        Errors of each model on the same held-out frames.
     """
 
     frames: tuple[int, ...]
     tables: tuple[ErrorTable, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert the curve to plain values for JSON."""
         return {"frames": list(self.frames), "test": [table.to_dict() for table in self.tables]}
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def learning_curve(
     prior: AgentLosses | None = None,
     progress: bool = False,
 ) -> LearningCurve:
-    """Errors, in the same held-out frames, of models inferred from more and more of the training frames.
+    """Infer models from increasing fractions of the training frames and evaluate them on the same held-out frames.
 
     Parameters
     ----------
@@ -62,23 +62,23 @@ def learning_curve(
         Held-out frames with forces.
     settings : Settings
     fractions : sequence of float
-        Parts of every data set; at least ten frames of each are taken where there are so many.
+        Fractions of each data set; at least ten frames of each are used, if available.
     whole : AgentLosses, optional
-        The model of all frames with these settings, where it is there already.
+        The model inferred from all frames with these settings, if it exists already.
     prior : AgentLosses, optional
-        A prior model that the frames correct (Δ-learning), instead of inferring new ones.
+        Prior model: the frames are used to correct it (Δ-learning) instead of inferring from scratch.
     progress : bool
-        Whether to show bars.
+        Whether to show progress bars.
     """
     counts: list[int] = []
     tables = []
     for fraction in fractions:
         part = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
         count = sum(len(s.frames) for s in part)
-        if count in counts:  # the least that is taken
+        if count in counts:  # the minimum number of frames, reached before
             continue
-        every = count == sum(len(s.frames) for s in sets)
-        if every and whole is not None:
+        is_whole = count == sum(len(s.frames) for s in sets)
+        if is_whole and whole is not None:
             losses = whole
         elif prior is not None:
             chosen = {name: getattr(settings, name) for name in DELTA_CHOICES}
@@ -91,7 +91,7 @@ def learning_curve(
 
 
 def _spread(frames: Frames, fraction: float) -> Frames:
-    """Evenly spaced frames; all of them without forces, where accelerations need every step."""
+    """Evenly spaced frames, or without forces the first ones, since accelerations need consecutive frames."""
     if frames.forces is None:
         return frames[: max(3, round(fraction * len(frames)))]
     count = min(len(frames), max(10, round(fraction * len(frames))))

@@ -1,8 +1,8 @@
-"""The pair core below the shortest distances seen: strong enough, by construction, to repel.
+"""The repulsive pair core below the shortest distances in the training data.
 
-Below those distances the radial functions are constant, so nothing in the losses grows along a pair, and the core
-ε (r_c/r − 1)³ is all that acts on its distance. Its strength starts from the largest force in the data and is doubled
-until, in training frames, every pair of species brought together is repelled wherever it is the closest contact.
+Below those distances the radial functions are constant, so that only the core ε (r_c/r − 1)³ acts along a pair. Its
+strength starts from the largest force in the data and is doubled until, in training frames, every two atoms moved
+towards each other repel wherever they are the closest contact.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from openmm_duality.losses.model import AgentLosses, core_onsets
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
-CLOSEST = 0.03  # nm, where the approach ends
+CLOSEST = 0.03  # nm, final distance of an approach
 _DOUBLINGS = 12
-_QUANTILES = (0.0, 0.02, 0.1, 0.3)  # of the pair distances from which an approach starts
+_QUANTILES = (0.0, 0.02, 0.1, 0.3)  # of the pair distances, at which an approach starts
 _FRAMES = 3
 _DEPTH = 0.01  # nm, where the core of the widest pair of species reaches the largest force in the data
-_CLOSEST_BY = 0.8  # a pair is the closest contact when its r/r_c is below this share of every other's
+_CLOSEST_BY = 0.8  # a pair is the closest contact if its r/r_c is below this fraction of every other's
 
 
 def with_core(
@@ -37,23 +37,23 @@ def with_core(
     largest_force: float,
     weakest: FloatArray | None = None,
 ) -> AgentLosses:
-    """The losses with a core that repels at every distance below the shortest seen.
+    """Add a core that is repulsive at every distance below the shortest in the training data.
 
     Parameters
     ----------
     losses : AgentLosses
     data : sequence of (Frames, pairs of species)
-        Training frames, and the pairs of species (each in alphabetical order) that are brought together in them.
+        Training frames, and the pairs of species (each in alphabetical order) to test in them.
     largest_force : float
-        Largest force on an agent in the data, in kJ/mol/nm: the core of the widest pair of species reaches it 0.01 nm
-        deep, and the others have the same force at the same r/r_c.
+        Largest force on an agent in the data, in kJ/mol/nm. The core of the pair of species with the largest r_c
+        reaches it at r_c − 0.01 nm; the others have the same force at the same r/r_c.
     weakest : array, shape (S, S), optional
-        Strengths in kJ/mol below which none may fall.
+        Lower bounds of the strengths in kJ/mol.
 
     Raises
     ------
     DualityError
-        If no strength is enough.
+        If no strength is sufficient.
     """
     onsets = core_onsets(losses.shortest, losses.grid)
     strength = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2)
@@ -80,26 +80,26 @@ def with_core(
             strength[a, b] = strength[b, a] = 2.0 * strength[a, b]
     names = ", ".join(f"{losses.species[a]}-{losses.species[b]}" for a, b in sorted(weak))
     raise DualityError(
-        f"no core keeps {names} apart: the many-body part attracts too strongly at the shortest distances seen; "
-        "use a stronger ridge, or add frames with short distances"
+        f"no repulsive core keeps {names} apart: the many-body part attracts too strongly at the shortest distances of "
+        "the training data; use a stronger ridge, or add frames with short distances"
     )
 
 
 @dataclass(frozen=True)
 class Approach:
-    """Atom j brought towards atom i along their line, from just below the shortest distance seen down to 0.03 nm.
+    """Forces and energies while atom j is moved towards atom i, from just below their shortest distance to 0.03 nm.
 
     Parameters
     ----------
     distances : array, shape (K,)
-        In nm, decreasing.
+        Distances in nm, decreasing.
     forces : array, shape (K,)
-        On j, away from i, in kJ/mol/nm.
+        Force on j away from i, in kJ/mol/nm.
     energies : array, shape (K,)
         Sum of losses in kJ/mol.
     closest : array of bool, shape (K,)
-        Whether i is the closest contact of j there, in units of the shortest distance of each pair of species: on its
-        way j may run into other atoms, which push it where they will.
+        Whether i is the closest contact of j, in units of the shortest distance of each pair of species; elsewhere j
+        has run into other atoms, whose forces may have any direction.
     """
 
     distances: FloatArray
@@ -114,14 +114,14 @@ class Approach:
 
 
 def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 12) -> Approach:
-    """The approach of atom j to atom i in the first of the frames."""
+    """Evaluate the approach of atom j to atom i in the first of the frames."""
     start, cell = frames.positions[0], frames.cell(0)
     displacement = minimum_image(start[j] - start[i], cell)
     direction = displacement / np.linalg.norm(displacement)
     species_index = losses.index_of(frames.species)
     onsets = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
     others = np.delete(np.arange(len(species_index)), [i, j])
-    # from where the radial functions are constant and the core acts, two grid points below the shortest distance
+    # two grid points below the shortest distance the radial functions are constant and the core acts
     first = max(losses.grid.below(onsets[i]) - 2, 1) * losses.grid.spacing
     distances = np.linspace(first, min(CLOSEST, 0.5 * first), points)
     forces, energies, closest = np.empty(points), np.empty(points), np.empty(points, dtype=bool)
@@ -144,7 +144,7 @@ def _repels(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> bool:
 def _approaches(
     losses: AgentLosses, frames: Frames, t: int, pairs: Collection[tuple[str, str]]
 ) -> list[tuple[int, int]]:
-    """Pairs of atoms of the pairs of species, near and not so near."""
+    """Pairs of atoms to test for each pair of species, at the chosen quantiles of their distances."""
     i, j, r = pairs_within(frames.positions[t], frames.cell(t), losses.cutoff)
     species_index = losses.index_of(frames.species)
     low, high = np.minimum(species_index[i], species_index[j]), np.maximum(species_index[i], species_index[j])

@@ -1,4 +1,4 @@
-"""Neighbours under periodic boundaries, radial bases, moments."""
+"""Neighbour tables, radial bases, moments and their invariants."""
 
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.invariants.radial import Grid, RadialBasis

@@ -1,4 +1,4 @@
-"""The invariants φ of coarse moments: the sums ρ, then the contractions M^l_a · M^l_b, a ≤ b, rank by rank.
+"""Invariants φ of moments: the sums ρ, then the contractions M^l_a · M^l_b, a ≤ b, rank by rank.
 
 Index suffixes: i agent, a = (B, n) moment, p invariant.
 """
@@ -13,12 +13,12 @@ from openmm_duality.geometry.arrays import FloatArray
 
 
 def count(width: int, ranks: Sequence[int]) -> int:
-    """Number Q of invariants of `width` moments per rank; none where no rank is contracted."""
+    """Number Q of invariants of `width` moments per rank; zero if no rank is contracted."""
     return width + len(ranks) * (width * (width + 1) // 2) if ranks else 0
 
 
 def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> FloatArray:
-    """φ of every agent, shape (N, Q), from moments (N, a, 2l + 1) by rank."""
+    """Invariants φ of each agent, shape (N, Q), from moments (N, a, 2l + 1) by rank."""
     rows, columns = np.triu_indices(moments[0].shape[1])
     parts = [moments[0][..., 0]]
     for rank in ranks:
@@ -28,16 +28,16 @@ def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> Float
 
 
 def environment_descriptors(moments: Mapping[int, FloatArray], functions: int) -> FloatArray:
-    """Descriptors of local environments, shape (N, P): the sums, and the contractions of the ranks above 0.
+    """Descriptors of local environments, shape (N, P): the sums, and the contractions of ranks above 0.
 
-    Contractions of rank 0 are products of sums, and say nothing more.
+    The contractions of rank 0 are products of the sums and would be redundant.
 
     Parameters
     ----------
     moments : mapping of int to array, shape (N, S, n, 2l + 1)
-        By rank.
+        Moments by rank.
     functions : int
-        So many of the radial functions, from the first, are looked at.
+        Number of radial functions to use, from the first.
     """
     parts = []
     for rank, m in moments.items():
@@ -51,7 +51,7 @@ def environment_descriptors(moments: Mapping[int, FloatArray], functions: int) -
 
 
 def adjoints(moments: Mapping[int, FloatArray], ranks: Sequence[int], g: FloatArray) -> dict[int, FloatArray]:
-    """∂H/∂M by rank, in the shapes of the moments, from g = ∂H/∂φ, shape (N, Q)."""
+    """Derivatives ∂H/∂M by rank, in the shapes of the moments, from g = ∂H/∂φ, shape (N, Q)."""
     width = moments[0].shape[1]
     rows, columns = np.triu_indices(width)
     result = {0: g[:, :width, None].copy()}

@@ -1,4 +1,4 @@
-"""Moments M^l = Σ_j f_n(r) Y^l(u) of every agent, and the polynomials Y^l they are made of.
+"""Moments M^l = Σ_j f_n(r) Y^l(u) of each agent, and the solid harmonics Y^l in them.
 
 Index suffixes: i agent, s neighbour slot, n radial function, m component of rank l (2l + 1 of them), x Cartesian.
 """
@@ -68,26 +68,26 @@ def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
             [3 * a * (x * x - y * y), -6 * a * x * y, zero],
         ]
     else:
-        raise ValueError(f"rank {rank}: harmonics are there for 0 to {HIGHEST_RANK}")
+        raise ValueError(f"rank {rank}: harmonics are implemented for ranks 0 to {HIGHEST_RANK}")
     return np.stack(values, axis=-1), np.stack([np.stack(g, axis=-1) for g in gradients], axis=-2)
 
 
 def moments(f: FloatArray, y: FloatArray) -> FloatArray:
-    """M[i, n, m] = Σ_s f[i, s, n] Y[i, s, m], shape (N, n, 2l + 1)."""
+    """Moments M[i, n, m] = Σ_s f[i, s, n] Y[i, s, m], shape (N, n, 2l + 1)."""
     return np.asarray(np.matmul(f.swapaxes(-1, -2), y), dtype=np.float64)
 
 
 def moments_by_rank(
     ranks: Iterable[int], tables: Sequence[NeighbourTable], values: Sequence[FloatArray]
 ) -> dict[int, FloatArray]:
-    """Moments of every agent, arrays of shape (N, S, n, 2l + 1) by rank.
+    """Moments of all agents, arrays of shape (N, S, n, 2l + 1) by rank.
 
     Parameters
     ----------
     ranks : iterable of int
     tables : sequence of NeighbourTable, length S
     values : sequence of arrays, length S, of shape (N, J, n)
-        The radial functions of every table.
+        Values of the radial functions for each table.
     """
     return {
         rank: np.stack(
@@ -98,22 +98,22 @@ def moments_by_rank(
 
 
 def flat(m: FloatArray) -> FloatArray:
-    """Moments (N, S, n, 2l + 1) with one index a = (B, n) for the two in the middle."""
+    """Flatten the middle axes of moments (N, S, n, 2l + 1) into one index a = (B, n)."""
     return m.reshape(len(m), m.shape[1] * m.shape[2], m.shape[3])
 
 
 def derivative_factors(
     rank: int, f: FloatArray, df: FloatArray, distances: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """The two radial factors g = f' − l f/r and h = f/r of a moment's derivative.
+    """Radial factors g = f′ − l f/r and h = f/r of the derivative of a moment.
 
-    With q the displacement, ∂(f Y_m)/∂q_x = g Y_m u_x + h ∂_x Y_m; the gradient of a homogeneous polynomial supplies
-    the rest of the projection.
+    With q the displacement, ∂(f Y_m)/∂q_x = g Y_m u_x + h ∂_x Y_m, where ∂_x Y_m is the gradient of the homogeneous
+    polynomial (see `harmonics`).
 
     Returns
     -------
     g, h : arrays, shape (N, J, n)
-        Per nm.
+        Factors in 1/nm.
     """
     h = f / distances[..., None]
     return df - rank * h, h

@@ -1,4 +1,4 @@
-"""Neighbours of every agent within the cutoff, one padded table per neighbour species.
+"""Neighbours of each agent within the cutoff, in one padded table per neighbour species.
 
 Index suffixes: i agent, s slot of a neighbour, x Cartesian.
 """
@@ -17,16 +17,16 @@ from openmm_duality.geometry.pairs import pair_vectors_within
 
 @dataclass(frozen=True)
 class NeighbourTable:
-    """The neighbours of one species around all N agents, padded to the largest number J of them.
+    """Neighbours of one species around each of N agents, padded to the largest number J of neighbours.
 
     Parameters
     ----------
     indices : array of int, shape (N, J)
-        Index of the neighbour; an empty slot holds the agent's own.
+        Index of the neighbour; in empty slots that of the agent itself.
     displacements : array, shape (N, J, 3)
-        q_j − q_i in nm, of the nearest image.
+        q_j − q_i in nm, to the nearest image.
     distances : array, shape (N, J)
-        In nm; an empty slot holds the cutoff, where every radial function is zero.
+        Distances in nm; in empty slots the cutoff, where every radial function is zero.
     """
 
     indices: IntArray
@@ -35,30 +35,30 @@ class NeighbourTable:
 
     @cached_property
     def directions(self) -> FloatArray:
-        """Unit vectors u, shape (N, J, 3)."""
+        """Unit vectors u from agents to neighbours, shape (N, J, 3)."""
         return self.displacements / self.distances[..., None]
 
 
 def find_neighbours(
     positions: FloatArray, cell: FloatArray | None, species_index: IntArray, n_species: int, cutoff: float
 ) -> list[NeighbourTable]:
-    """One `NeighbourTable` per neighbour species.
+    """Find all neighbours within the cutoff, one `NeighbourTable` per neighbour species.
 
     Parameters
     ----------
     positions : array, shape (N, 3)
-        In nm, wrapped or not.
+        Positions in nm, wrapped or not.
     cell : array, shape (3, 3), or None
         Rows are the cell vectors in nm; None without periodic boundaries.
     species_index : array of int, shape (N,)
-        Species of every atom, 0 … n_species − 1.
+        Species of each atom, 0 … n_species − 1.
     cutoff : float
-        In nm.
+        Cutoff radius in nm.
 
     Raises
     ------
     DualityError
-        If the cutoff is beyond half the shortest width of the cell.
+        If the cutoff exceeds half the smallest width of the cell.
     """
     check_cutoff(cutoff, cell)
     i, j, distances, displacements = pair_vectors_within(positions, cell, cutoff, full_list=True)

@@ -1,7 +1,7 @@
-"""Radial functions: every one is a cubic spline on one uniform grid from 0 to the cutoff.
+"""Radial functions, all represented as cubic splines on one uniform grid from 0 to the cutoff.
 
-Families of functions (B-splines, inverse powers) are recipes for spline coefficients, so that every home of the
-evaluator reads the same table, and a smooth short range is a matter of coefficients too.
+Families of functions (B-splines, inverse powers) only differ in their spline coefficients, so that all implementations
+of the evaluator use the same table; the constant short range is set by the coefficients too.
 
 Index suffixes: a, b species, n radial function, k grid interval.
 """
@@ -23,7 +23,7 @@ _TO_POWERS = np.array([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1
 
 @dataclass(frozen=True)
 class Grid:
-    """A uniform grid of K intervals from 0 to the cutoff (nm)."""
+    """Uniform grid of K intervals from 0 to the cutoff (nm)."""
 
     cutoff: float
     intervals: int
@@ -53,7 +53,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class RadialBasis:
-    """n radial functions for every unordered pair of S species.
+    """Basis of n radial functions for each unordered pair of S species.
 
     Parameters
     ----------
@@ -72,26 +72,26 @@ class RadialBasis:
 
     @cached_property
     def powers(self) -> FloatArray:
-        """Coefficients of powers 0…3 of the fraction of an interval, shape (S, S, K, 4, n)."""
+        """Coefficients of the powers 0…3 of the fractional position in an interval, shape (S, S, K, 4, n)."""
         c = self.coefficients
         k = self.grid.intervals
         windows = np.stack([c[..., m : m + k] for m in range(4)], axis=-1)  # (S, S, n, K, 4)
         return np.ascontiguousarray(np.einsum("pm,abnkm->abkpn", _TO_POWERS, windows))
 
     def evaluate(self, distances: FloatArray, a: IntArray, b: int) -> tuple[FloatArray, FloatArray]:
-        """f_n(r) and f_n'(r) between agents of species a and a neighbour of species b.
+        """Evaluate f_n(r) and f_n'(r) for agents of species a and neighbours of species b.
 
         Parameters
         ----------
         distances : array, shape (N, J)
-            In nm; at and beyond the cutoff the functions are zero.
+            Distances in nm; at and beyond the cutoff the functions are zero.
         a : array of int, shape (N,)
             Species of the agents.
 
         Returns
         -------
         f, df : arrays, shape (N, J, n)
-            Dimensionless, and per nm.
+            Values (dimensionless) and slopes (1/nm).
         """
         grid = self.grid
         scaled = np.minimum(distances / grid.spacing, grid.intervals)
@@ -106,16 +106,16 @@ class RadialBasis:
 
 
 def b_splines(grid: Grid, knots: FloatArray) -> FloatArray:
-    """The cubic B-splines of a knot vector as spline coefficients on the grid, shape (n, K + 3).
+    """Cubic B-splines of a knot vector as spline coefficients on the grid, shape (n, K + 3).
 
-    The last function ends at the last knot, with two zero derivatives.
+    The last function vanishes at the last knot with its first two derivatives.
 
     Parameters
     ----------
     knots : array, shape (n + 1,)
-        Increasing, in nm; the last is the cutoff, all lie on the grid.
+        Increasing knots in nm, all on the grid; the last is the cutoff.
     """
-    # three knots on either side make the wanted functions; three more make them known where they end
+    # the functions need three more knots on the left; another three on either side extend the domain over them
     left = knots[0] - (knots[1] - knots[0]) * np.arange(6, 0, -1)
     right = knots[-1] + (knots[-1] - knots[-2]) * np.arange(1, 4)
     extended = np.concatenate([left, knots, right])
@@ -129,14 +129,14 @@ def b_splines(grid: Grid, knots: FloatArray) -> FloatArray:
 
 
 def inverse_powers(grid: Grid, powers: FloatArray, scale: float) -> FloatArray:
-    """(scale/r)^p (1 − (r/r_c)²)³ as spline coefficients on the grid, shape (n, K + 3).
+    """Functions (scale/r)^p (1 − (r/r_c)²)³ as spline coefficients on the grid, shape (n, K + 3).
 
     Parameters
     ----------
     powers : array, shape (n,)
         The exponents p.
     scale : float
-        A length in nm near the shortest distance, where the functions are of order one.
+        Length in nm near the shortest distance, at which the functions are of order one.
     """
 
     def function(r: FloatArray) -> FloatArray:
@@ -147,7 +147,7 @@ def inverse_powers(grid: Grid, powers: FloatArray, scale: float) -> FloatArray:
 
 
 def _sampled(grid: Grid, function: Callable[[FloatArray], FloatArray], lowest: float) -> FloatArray:
-    """Spline coefficients of a smooth function; below `lowest` it is held constant."""
+    """Spline coefficients of a smooth function, which is taken as constant below `lowest`."""
     r = np.maximum(grid.centres, lowest)
     step = 1e-3 * grid.spacing
     value = function(r)
@@ -158,9 +158,10 @@ def _sampled(grid: Grid, function: Callable[[FloatArray], FloatArray], lowest: f
 
 
 def level_off(grid: Grid, coefficients: FloatArray, distance: float) -> FloatArray:
-    """The same functions from the grid point at or below a distance on, constant two intervals below it.
+    """Make functions constant below a distance, leaving them unchanged above.
 
-    The result is a spline of the grid, so bounded with two continuous derivatives.
+    They change below the last grid point at or below the distance and are constant from two intervals below that point.
+    As splines on the grid they remain bounded, with two continuous derivatives.
     """
     first = max(grid.below(distance), 1)  # the coefficient centred one interval below that grid point
     levelled = coefficients.copy()

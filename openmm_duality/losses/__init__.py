@@ -1,4 +1,4 @@
-"""The agent losses: forms as data, the evaluator, the model file."""
+"""Agent losses: their forms, their evaluation, and the model file."""
 
 from openmm_duality.losses.evaluator import Evaluation, evaluate_agents
 from openmm_duality.losses.forms import FORMS, GRADIENTS, Form

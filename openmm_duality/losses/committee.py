@@ -1,4 +1,4 @@
-"""A committee of losses: what other stretches of the same data would have inferred, and what its spread is worth.
+"""A committee of losses inferred from resampled blocks of the training data, and its calibrated uncertainty.
 
 Index suffixes: k member, i agent, A species, x Cartesian.
 """
@@ -15,26 +15,26 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Committee:
-    """Members with the bases, gradient and core of the losses they belong to, and coefficients of their own.
+    """Members that share bases, gradient and core with the losses they belong to, but have different coefficients.
 
-    A member is a refit to contiguous blocks of time drawn with replacement. The members agree on what all of the data
-    say, right or wrong, so that their spread s alone is too small an error: the standard deviation that is predicted
-    for a component of the force on an agent of species A is σ = √(a_A² + b_A² s²).
+    A member is a refit to contiguous blocks of time drawn with replacement. The members share the systematic errors of
+    the form, so that their standard deviation s alone underestimates the error: the standard deviation predicted for a
+    component of the force on an agent of species A is σ = √(a_A² + b_A² s²).
 
     Parameters
     ----------
     pair_coefficients : array, shape (K, S, S, n_p)
-        u_ABn of every member in kJ/mol.
+        u_ABn of each member in kJ/mol.
     weights : mapping of int to array, shape (K, S, S·n, S·n)
         W^l_A in kJ/mol by rank l.
     couplings : array, shape (K, S, Q, Q)
         C_A in kJ/mol.
     residual : array, shape (S,)
-        a_A in kJ/mol/nm: the misfit that all members have in common.
+        a_A in kJ/mol/nm, the error common to all members.
     scale : array, shape (S,)
-        b_A.
+        b_A, the factor on the standard deviation s.
     limit : array, shape (S,)
-        The largest σ in kJ/mol/nm that is expected of an agent in a local environment like those of the data.
+        Largest σ in kJ/mol/nm expected within the training distribution.
     """
 
     pair_coefficients: FloatArray
@@ -45,27 +45,27 @@ class Committee:
     limit: FloatArray
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """Everything, by names for a model file."""
+        """Convert the committee to arrays by their names in a model file."""
         weights = {f"weights_{rank}": w for rank, w in self.weights.items()}
         names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
         return {**{name: getattr(self, name) for name in names}, **weights}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray], shapes: Mapping[str, tuple[int, ...]]) -> Committee:
-        """From `to_arrays`.
+        """Read the committee back from `to_arrays`.
 
         Parameters
         ----------
         arrays : mapping of str to array
         shapes : mapping of str to tuple of int
-            Of the coefficients of the losses themselves, by the names of `to_arrays`.
+            Shapes of the coefficients of the losses themselves, by the names of `to_arrays`.
 
         Raises
         ------
         KeyError
             If an array is missing.
         ValueError
-            If they do not fit each other or the losses.
+            If the shapes of the arrays are inconsistent with each other or with the losses.
         """
         members = len(arrays["pair_coefficients"])
         expected = {name: (members, *shape) for name, shape in shapes.items()}
@@ -85,17 +85,17 @@ class Committee:
         return len(self.pair_coefficients)
 
     def uncertainty(self, forces: FloatArray, species_index: IntArray) -> FloatArray:
-        """σ of a component of the force on every agent, shape (…, N) in kJ/mol/nm.
+        """Predicted standard deviation σ of a force component by agent, shape (…, N) in kJ/mol/nm.
 
         Parameters
         ----------
         forces : array, shape (K, …, N, 3)
-            Of the members, in kJ/mol/nm.
+            Forces of the members in kJ/mol/nm.
         species_index : array of int, shape (N,)
         """
         return np.sqrt(self.residual[species_index] ** 2 + self.scale[species_index] ** 2 * variance_of(forces))
 
 
 def variance_of(forces: FloatArray) -> FloatArray:
-    """s²: the variance over the members, shape (K, …, N, 3), averaged over the components, shape (…, N)."""
+    """Variance s² over the members of forces (K, …, N, 3), averaged over the components, shape (…, N)."""
     return np.asarray(forces.var(axis=0, ddof=1).mean(axis=-1))

@@ -1,7 +1,7 @@
-"""The domain of losses: what their data held, and how far a configuration is outside of it.
+"""The domain of losses: their training distribution, and the distance of a configuration from it.
 
-A committee can agree where none of its members knows anything. So the data themselves are described: which distances
-occurred, which local environments φ^i, and how large the losses were.
+The members of a committee may agree far from all training data. The training distribution itself is therefore
+described by the observed distances, the local environments φ^i and the losses.
 
 Index suffixes: i agent, A species of the agent, B of the neighbour, p invariant, c principal component.
 """
@@ -19,19 +19,19 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class KnownEnvironments:
-    """The distribution of the invariants φ around the agents of one species.
+    """Training distribution of the invariants φ of one species.
 
-    Principal components with a small variance count as much as those with a large one: what hardly ever varies in the
-    data (two hydrogens near every oxygen) is what foreign environments break.
+    Principal components of small variance count as much as those of large variance: what hardly varies in the training
+    data (two hydrogens near every oxygen) is what differs in unknown environments.
 
     Parameters
     ----------
     centre : array, shape (P,)
-        Mean of the invariants in the data.
+        Mean of the invariants in the training data.
     whitening : array, shape (P, C)
-        Takes invariants to their principal components, in units of the width of each.
+        Matrix that transforms invariants to principal components in units of their widths.
     limit : float
-        Of the largest component.
+        Limit of the largest component.
     """
 
     centre: FloatArray
@@ -39,22 +39,22 @@ class KnownEnvironments:
     limit: float
 
     def distances(self, phi: FloatArray) -> FloatArray:
-        """The largest component, shape (…,), of invariants, shape (…, P)."""
+        """Magnitude of the largest principal component, shape (…,), of invariants, shape (…, P)."""
         return np.asarray(np.abs((phi - self.centre) @ self.whitening).max(axis=-1))
 
 
 @dataclass(frozen=True)
 class DomainDistances:
-    """How well a domain knows one configuration.
+    """Distances of one configuration from the training distribution.
 
     Parameters
     ----------
     unseen : array of bool, shape (S, S, K)
-        Distances that occur here and did not in the data, by species of the agent and of the neighbour and interval.
+        Distances absent from the training data, by species of the agent and of the neighbour and grid interval.
     environments : array, shape (N,)
-        Distance of every agent's invariants from those in the data; known up to 1.
+        Distance of each agent's invariants from those in the training data, in units of the limit.
     losses : array, shape (S + 1,)
-        Distance of the mean loss of every species, and of all agents, from that in the data; known up to 1.
+        Distance of the mean loss of each species, then of all agents, from the training data, in units of the limit.
     """
 
     unseen: npt.NDArray[np.bool_]
@@ -64,21 +64,21 @@ class DomainDistances:
 
 @dataclass(frozen=True)
 class Domain:
-    """What the data of losses held.
+    """Training distribution of the losses.
 
     Parameters
     ----------
     seen : array, shape (S, S, K)
-        1 for intervals of the grid where a distance occurred, or nearly, 0 for others.
+        1 for intervals of the grid at or near an observed distance, 0 for others.
     environments : tuple of KnownEnvironments, length S
     losses : array, shape (S + 1, 2)
         Mean and standard deviation over the frames of the mean loss (kJ/mol) of every species, then of all agents.
     limit : float
-        Of the mean losses, in standard deviations.
+        Limit of the mean losses, in standard deviations.
     agents : float
-        Number of agents of a frame of the data, on average. Mean losses of fewer agents may fluctuate more, as the
-        inverse of the square root of their number; those of more agents may do so as in the data, for what a model
-        makes of a liquid is never quite what its data say.
+        Average number of agents in a training frame. The limit of the mean losses of fewer agents is wider, by the
+        inverse square root of their number; that of more agents is not narrower, because the equilibrium of a model
+        differs slightly from that of its training data.
     """
 
     seen: FloatArray
@@ -88,7 +88,7 @@ class Domain:
     agents: float
 
     def to_arrays(self) -> dict[str, FloatArray]:
-        """Everything, by names for a model file."""
+        """Convert the domain to arrays by their names in a model file."""
         arrays = {"seen": self.seen, "losses": self.losses, "limit": np.array([self.limit])}
         arrays["agents"] = np.array([self.agents])
         for a, known in enumerate(self.environments):
@@ -98,21 +98,21 @@ class Domain:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray], n_species: int, intervals: int) -> Domain:
-        """From `to_arrays`.
+        """Read the domain back from `to_arrays`.
 
         Parameters
         ----------
         arrays : mapping of str to array
         n_species : int
         intervals : int
-            Of the grid.
+            Number of grid intervals.
 
         Raises
         ------
         KeyError
             If an array is missing.
         ValueError
-            If they do not fit each other or the model.
+            If the shapes of the arrays are inconsistent with each other or with the model.
         """
         environments = []
         for a in range(n_species):
@@ -122,22 +122,22 @@ class Domain:
             environments.append(KnownEnvironments(centre, whitening, _limit(arrays[f"{a}/limit"])))
         seen, losses = arrays["seen"], arrays["losses"]
         if seen.shape != (n_species, n_species, intervals) or losses.shape != (n_species + 1, 2):
-            raise ValueError("the arrays of the domain are not of this model's species and grid")
+            raise ValueError("the arrays of the domain do not fit the species and the grid of the model")
         return cls(seen, tuple(environments), losses, _limit(arrays["limit"]), _limit(arrays["agents"]))
 
     def distances(
         self, phi: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, species_index: IntArray
     ) -> DomainDistances:
-        """Of one configuration.
+        """Distances of one configuration from the training distribution.
 
         Parameters
         ----------
         phi : array, shape (N, P)
-            `invariants.contractions.environment_descriptors` of the agents.
+            Descriptors of the agents (`invariants.contractions.environment_descriptors`).
         present : array of bool, shape (S, S, K)
-            Intervals of the grid where a distance occurs.
+            Intervals of the grid in which a distance occurs.
         losses : array, shape (N,)
-            Of the agents, in kJ/mol.
+            Losses of the agents in kJ/mol.
         species_index : array of int, shape (N,)
         """
         around = np.zeros(len(species_index))
@@ -153,7 +153,7 @@ class Domain:
 
 
 def mean_losses(losses: FloatArray, species_index: IntArray, n_species: int) -> FloatArray:
-    """The mean loss of every species (NaN for one without agents), then of all agents, shape (S + 1,)."""
+    """Mean loss of each species (NaN for one without agents), then of all agents, shape (S + 1,)."""
     counts = np.bincount(species_index, minlength=n_species)
     sums = np.bincount(species_index, losses, minlength=n_species)
     by_species = np.divide(sums, counts, out=np.full(n_species, np.nan), where=counts > 0)
@@ -162,5 +162,5 @@ def mean_losses(losses: FloatArray, species_index: IntArray, n_species: int) -> 
 
 def _limit(array: FloatArray) -> float:
     if array.shape != (1,) or array[0] <= 0.0:
-        raise ValueError("a limit or a size of the domain is not a number above zero")
+        raise ValueError("a limit or a size of the domain is not a positive number")
     return float(array[0])

@@ -1,6 +1,6 @@
-"""The evaluator: moments M, the polynomial H(M), its adjoint G = ∂H/∂M, forces from G over the same pairs.
+"""Evaluation of losses and forces: moments M, the polynomial H(M), its adjoint G = ∂H/∂M, forces from G.
 
-The NumPy home of the computation, in double precision; the lowerings are held against it.
+This is the NumPy reference implementation in double precision, with which the OpenMM back ends are compared.
 
 Index suffixes: i agent, s neighbour slot, a = (B, n) moment, m component of a rank, x Cartesian.
 """
@@ -21,14 +21,14 @@ from openmm_duality.losses.model import AgentLosses
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the losses say of one configuration.
+    """Losses and forces of one configuration.
 
     Parameters
     ----------
     losses : array, shape (N,)
-        H_A(φ^i) of every agent in kJ/mol.
+        H_A(φ^i) of each agent in kJ/mol.
     forces : array, shape (N, 3)
-        In kJ/mol/nm, by the gradient of the model.
+        Forces in kJ/mol/nm, according to the gradient of the model.
     """
 
     losses: FloatArray
@@ -36,20 +36,20 @@ class Evaluation:
 
     @property
     def energy(self) -> float:
-        """The sum of the losses in kJ/mol: a potential under `collective`, information under `agent`."""
+        """Sum of the losses in kJ/mol: the potential energy under `collective`, only informative under `agent`."""
         return float(self.losses.sum())
 
 
 def evaluate_agents(
     losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None = None
 ) -> Evaluation:
-    """Losses and forces of one configuration.
+    """Evaluate the losses and forces of one configuration.
 
     Parameters
     ----------
     losses : AgentLosses
     positions : array, shape (N, 3)
-        In nm.
+        Positions in nm.
     species : sequence of str, length N
     cell : array, shape (3, 3), or None
         Rows are the cell vectors in nm.
@@ -57,25 +57,25 @@ def evaluate_agents(
     Raises
     ------
     DualityError
-        If a species is unknown or the cutoff too long for the cell.
+        If a species is unknown or the cutoff is too long for the cell.
     """
     return LocalEnvironments.of(losses, positions, species, cell).evaluate(losses)
 
 
 @dataclass(frozen=True)
 class LocalEnvironments:
-    """What all losses with the same bases see of one configuration.
+    """Local environments of one configuration, common to all losses with the same bases.
 
     Parameters
     ----------
     species_index : array of int, shape (N,)
-        Species index of every agent.
+        Species index of each agent.
     tables : list of NeighbourTable
-        By species of the neighbour.
+        Neighbour tables by species of the neighbour.
     radial : list of (values, slopes), arrays of shape (N, J, n + n_c)
-        The radial functions of the moments at the distances of every table.
+        Radial functions of the moments at the distances of each table.
     moments : dict of int to array, shape (N, S, n + n_c, 2l + 1)
-        By rank.
+        Moments by rank.
     """
 
     species_index: IntArray
@@ -87,16 +87,16 @@ class LocalEnvironments:
     def of(
         cls, losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None = None
     ) -> LocalEnvironments:
-        """Of a configuration; parameters and errors as for `evaluate_agents`."""
+        """Build the local environments of a configuration; parameters and errors as for `evaluate_agents`."""
         species_index = losses.index_of(species)
         tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
         radial = [losses.moment_basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
         return cls(
-            species_index, tables, radial, moments_by_rank(losses.form.seen_ranks, tables, [f for f, _ in radial])
+            species_index, tables, radial, moments_by_rank(losses.form.descriptor_ranks, tables, [f for f, _ in radial])
         )
 
     def evaluate(self, losses: AgentLosses) -> Evaluation:
-        """Losses and forces by losses with the bases of these environments."""
+        """Evaluate losses that have the bases of these environments."""
         own, adjoints = polynomial(losses, self.species_index, self.moments)
         forces = np.zeros((len(self.species_index), 3))
         for b, table in enumerate(self.tables):
@@ -115,14 +115,14 @@ class LocalEnvironments:
 def polynomial(
     losses: AgentLosses, species_index: IntArray, found: Mapping[int, FloatArray]
 ) -> tuple[FloatArray, dict[int, FloatArray]]:
-    """H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank.
+    """Evaluate H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank.
 
     Parameters
     ----------
     losses : AgentLosses
     species_index : array of int, shape (N,)
     found : mapping of int to array, shape (N, S, n + n_c, 2l + 1)
-        Moments of the functions of `basis`, then of `coarse`, by rank; the adjoints have the same shapes.
+        Moments by rank, of the functions of `basis`, then of `coarse`; the adjoints have the same shapes.
     """
     n, s = losses.basis.size, len(losses.species)
     own = np.zeros(len(species_index))
@@ -147,7 +147,7 @@ def polynomial(
 def _pair_gradient(
     rank: int, adjoint: FloatArray, table: NeighbourTable, u: FloatArray, radial: tuple[FloatArray, FloatArray]
 ) -> FloatArray:
-    """Σ_nm G_nm ∂(f_n Y_m)/∂(q_j − q_i), shape (N, J, 3)."""
+    """Gradient Σ_nm G_nm ∂(f_n Y_m)/∂(q_j − q_i), shape (N, J, 3)."""
     g, h = derivative_factors(rank, *radial, table.distances)
     y, dy = harmonics(rank, u)
     along = np.einsum("ism,ism->is", g @ adjoint, y)

@@ -1,8 +1,8 @@
-"""The forms of an agent loss, as data: which moments are contracted, and which invariants are coupled.
+"""Functional forms of an agent loss: the ranks of moments to contract and of invariants to couple.
 
-Every form has the pair part u·ρ. A form then adds ½ Σ_l w^l·φ^l over its ranks l, with the contractions
-φ^l_ab = M^l_a · M^l_b; since M^0 = ρ, the quadratic loss of the paper is rank 0 alone. A coupled form adds ½ φᵀWφ over
-the sums and contractions φ of a few coarse radial functions.
+Every form has the pair part u·ρ and adds ½ Σ_l w^l·φ^l over its ranks l, with the contractions φ^l_ab = M^l_a · M^l_b;
+since M^0 = ρ, the quadratic loss of the paper has rank 0 alone. A coupled form adds ½ φᵀWφ over the sums and
+contractions φ of a few coarse radial functions.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _CHOOSE_RANKS = ("moment", "coupled")
 
 @dataclass(frozen=True)
 class Form:
-    """A family of losses that are linear in their coefficients: u·ρ + ½ Σ_l w^l·φ^l + ½ φᵀWφ.
+    """Family of losses, linear in their coefficients: u·ρ + ½ Σ_l w^l·φ^l + ½ φᵀWφ.
 
     Parameters
     ----------
     name : str
     ranks : tuple of int
-        The ranks l whose moments are contracted.
+        Ranks l whose moments are contracted.
     coupled : tuple of int
-        The ranks whose contractions of coarse functions are coupled, beside their sums; empty for no coupling.
+        Ranks whose contractions of coarse functions are coupled, in addition to the sums; empty for no coupling.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Form:
 
     @property
     def all_ranks(self) -> tuple[int, ...]:
-        """Every rank of moments that the form needs."""
+        """All ranks of moments in the form."""
         return tuple(sorted({*self.ranks, *self.coupled, *((0,) if self.coupled else ())}))
 
     @property
-    def seen_ranks(self) -> tuple[int, ...]:
-        """The ranks of moments that describe local environments: those of the form, or 0 where it has none."""
+    def descriptor_ranks(self) -> tuple[int, ...]:
+        """Ranks of moments that describe local environments: those of the form, or 0 if it has none."""
         return self.all_ranks or (0,)
 
 
@@ -57,7 +57,7 @@ FORMS = {
 
 
 def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int] | None = None) -> Form:
-    """The form of a name, with ranks of its own where they are given.
+    """Look up a form by name, optionally with other ranks.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     Raises
     ------
     DualityError
-        If there is no such form, or it does not have such ranks.
+        If the form is unknown, or cannot have these ranks.
     """
     if name not in FORMS:
         raise DualityError(f"form {name!r} is not known; the forms are {', '.join(FORMS)}")
@@ -81,17 +81,17 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     if given["ranks"] != form.ranks and name not in _CHOOSE_RANKS:
         raise DualityError(f"ranks can be chosen for {' and '.join(_CHOOSE_RANKS)}; {name} has {form.ranks or 'none'}")
     if given["coupled_ranks"] and not form.coupled:
-        raise DualityError(f"coupled_ranks belong to the form 'coupled', and the form is {name!r}")
+        raise DualityError(f"coupled_ranks belong to the form 'coupled', but the form is {name!r}")
     for key, chosen in given.items():
         if list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(HIGHEST_RANK + 1)):
             raise DualityError(f"{key} must be increasing whole numbers from 0 to {HIGHEST_RANK}, got {list(chosen)}")
     if (form.ranks and not given["ranks"]) or (form.coupled and not given["coupled_ranks"]):
-        raise DualityError(f"form {name!r} needs at least one rank of every kind; give ranks or another form")
+        raise DualityError(f"form {name!r} needs at least one rank of each kind; give ranks or choose another form")
     return Form(name, given["ranks"], given["coupled_ranks"])
 
 
 def check_gradient(name: str) -> str:
-    """The name of a gradient, checked.
+    """Check the name of a gradient and return it.
 
     Raises
     ------

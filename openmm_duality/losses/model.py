@@ -1,4 +1,4 @@
-"""The agent losses of a set of species: what inference finds and every back end runs.
+"""The agent losses of a set of species, inferred from data and run by every back end.
 
 Index suffixes: A species of the agent, B of the neighbour, n radial function, a = (B, n) moment, l rank.
 """
@@ -26,28 +26,28 @@ from openmm_duality.losses.forms import Form, check_gradient, form_of
 
 _KIND = "openmm_duality losses 2"
 _OUTDATED = {
-    "openmm_duality losses 1": "this model file is of version 0.1, which is no longer read; infer it anew from the "
-    "configuration that lies beside it: openmm-duality infer MODEL.yaml -o MODEL.safetensors"
+    "openmm_duality losses 1": "this model file is from version 0.1, which is no longer supported; infer it again from "
+    "the configuration in the same folder: openmm-duality infer MODEL.yaml -o MODEL.safetensors"
 }
-_CORE_FLOOR = 0.01  # nm below which the core is held constant, so that it stays finite
+_CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays finite
 
 
 @dataclass(frozen=True)
 class AgentLosses:
-    """H_A(φ) for every species A, with the gradient by which agents descend them.
+    """Agent losses H_A(φ) of all species A, with the gradient that gives the forces.
 
-    H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, and below the shortest distance
-    seen a repulsive core. The invariants φ are those of the coarse functions (`invariants.contractions`).
+    H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, with a repulsive core below
+    the shortest distances in the training data. φ are the invariants of the coarse functions (see `contractions`).
 
     Parameters
     ----------
     species : tuple of str, length S
-        In alphabetical order; their index is A and B.
+        Names in alphabetical order; A and B are indices into them.
     masses : array, shape (S,)
         In dalton.
     form : Form
     gradient : str
-        ``agent`` (own loss, the others held still) or ``collective`` (the sum of all losses).
+        ``agent`` (each agent's own loss, the others fixed) or ``collective`` (the sum of all losses).
     pair_basis : RadialBasis
         n_p functions of the pair part.
     basis : RadialBasis
@@ -61,19 +61,19 @@ class AgentLosses:
     couplings : array, shape (S, Q, Q)
         C_A in kJ/mol, symmetric, of the Q invariants φ.
     shortest : array, shape (S, S)
-        Shortest distance seen in the data, in nm; NaN for a pair of species never seen within the cutoff.
+        Shortest distance in the training data, in nm; NaN for species never within the cutoff of each other.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
     committee : Committee or None
-        Refits to other stretches of the data, whose spread says how far to trust a force.
+        Refits to resampled blocks of the training data, which estimate the uncertainty of forces.
     domain : Domain or None
-        What the data held; it tells local environments outside the training distribution.
+        Training distribution, which identifies local environments outside of it.
     bond_lengths : mapping of (species, species) to float
         Longest bonded distance in nm of each bonded pair of species in the data.
     equations : mapping of str to array
-        Normal equations kept for updates, if any.
+        Stored normal equations, to add frames; empty if none.
     metadata : mapping
-        Provenance, gauge, regularisation and the errors measured at inference.
+        Provenance, gauge, regularisation and errors of the inference.
     """
 
     species: tuple[str, ...]
@@ -96,16 +96,16 @@ class AgentLosses:
 
     @property
     def cutoff(self) -> float:
-        """In nm."""
+        """Cutoff radius in nm."""
         return self.pair_basis.grid.cutoff
 
     @property
     def grid(self) -> Grid:
-        """The grid of every radial function."""
+        """Grid of all radial functions."""
         return self.pair_basis.grid
 
     def members(self) -> list[AgentLosses]:
-        """The losses with the coefficients of every member of the committee in turn; none without a committee."""
+        """Members of the committee as losses of their own; an empty list without a committee."""
         committee = self.committee
         if committee is None:
             return []
@@ -123,18 +123,19 @@ class AgentLosses:
 
     @cached_property
     def moment_basis(self) -> RadialBasis:
-        """The functions of `basis`, then those of `coarse`."""
+        """Radial functions of all moments: those of `basis`, then those of `coarse`."""
         return RadialBasis(self.grid, np.concatenate([self.basis.coefficients, self.coarse.coefficients], axis=2))
 
     @cached_property
     def pair_potentials(self) -> RadialBasis:
-        """V_AB(r) = Σ_n u_ABn f_n(r) + core, one function in kJ/mol for every *ordered* pair of species."""
+        """Pair potentials V_AB(r) = Σ_n u_ABn f_n(r) + core in kJ/mol, one per *ordered* pair of species."""
         inferred = np.einsum("abn,abnk->abk", self.pair_coefficients, self.pair_basis.coefficients)
         return RadialBasis(self.grid, (inferred + self._cores)[:, :, None, :])
 
     @property
     def _cores(self) -> FloatArray:
-        # ε (r_c/r − 1)³ below an onset r_c; its splines reach one interval further out, so it begins one earlier
+        """Spline coefficients of the cores ε (r_c/r − 1)³, shape (S, S, K + 3)."""
+        # the splines extend one interval beyond r_c, so it is placed one interval below the onset
         grid = self.grid
         onsets = core_onsets(self.shortest, grid)
         onset = np.array([[grid.below(d) - 1 for d in row] for row in onsets])[..., None] * grid.spacing
@@ -144,7 +145,7 @@ class AgentLosses:
         return np.asarray(self.core_strength[..., None] * grid.coefficients(x**3, curvature))
 
     def index_of(self, species: Sequence[str]) -> IntArray:
-        """Species index of every atom, shape (N,).
+        """Species index of each atom, shape (N,).
 
         Raises
         ------
@@ -155,15 +156,15 @@ class AgentLosses:
         unknown = sorted(set(species) - set(known))
         if unknown:
             raise DualityError(
-                f"the model knows the species {', '.join(self.species)}, and the data hold {', '.join(unknown)} too; "
-                "infer a model from data that have every species, or choose other data"
+                f"the model has the species {', '.join(self.species)}, but the data contain {', '.join(unknown)} too; "
+                "infer a model from data with all species, or choose other data"
             )
         return np.array([known[name] for name in species], dtype=np.int64)
 
     def sha256(self) -> str:
-        """SHA-256 of what the model computes, its one identity.
+        """SHA-256 of everything that determines losses and forces, the identity of a model.
 
-        That is its species, masses, form, gradient, cutoff, bases, coefficients and core; not committee, domain, stored
+        It covers species, masses, form, gradient, cutoff, bases, coefficients and core; not committee, domain, stored
         equations and metadata.
         """
         words = (self.species, self.form, self.gradient, self.cutoff, sorted(self.weights))
@@ -175,7 +176,7 @@ class AgentLosses:
         return digest.hexdigest()
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the model file: one safetensors file of arrays and a JSON header.
+        """Write the model file, a safetensors file of arrays with a JSON header.
 
         Raises
         ------
@@ -211,12 +212,12 @@ class AgentLosses:
 
     @classmethod
     def load(cls, path: str | Path) -> AgentLosses:
-        """Read a model file; nothing in it is run.
+        """Read a model file; no code in it is run.
 
         Raises
         ------
         DualityError
-            If it is not a model file, is cut short, or its arrays do not fit each other.
+            If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
         arrays, header = read_container(path, _KIND, _OUTDATED)
         try:
@@ -250,19 +251,19 @@ class AgentLosses:
 
 
 def _part(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
-    """The arrays of a part of the file, by their names in it."""
+    """Arrays of one part of the file, by their names within it."""
     prefix = name + "/"
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 def _shapes(arrays: Mapping[str, FloatArray], form: Form) -> dict[str, tuple[int, ...]]:
-    """Of the coefficients, by name."""
+    """Shapes of the arrays of coefficients, by name."""
     names = ("pair_coefficients", "couplings", *(f"weights_{rank}" for rank in form.ranks))
     return {name: arrays[name].shape for name in names}
 
 
 def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:
-    """Raise ValueError unless the arrays of a model of `s` species have one set of shapes and hold finite numbers."""
+    """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and finite numbers."""
     sizes = {}
     for name in ("pair_basis", "basis", "coarse"):
         shape = arrays[name].shape
@@ -287,12 +288,12 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) ->
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Where the core of each pair of species begins (nm): the shortest distance seen, half the cutoff if none was."""
+    """Onset of the core of each pair of species (nm): its shortest distance, or half the cutoff if there is none."""
     return np.where(np.isnan(shortest), 0.5 * grid.cutoff, np.minimum(shortest, grid.cutoff))
 
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
-    """The basis with every function constant below the shortest distance seen of its pair of species."""
+    """Make every function of a basis constant below the shortest distance of its pair of species."""
     onsets = core_onsets(shortest, basis.grid)
     coefficients = np.array(
         [

@@ -87,6 +87,6 @@ def benchmark(
     write_json(json_file, costs.to_dict(), overwrite)
     if directory is not None:
         for path in write_benchmark_figures(costs, directory, overwrite=overwrite):
-            click.echo(f"The figure: {path}")
+            click.echo(f"Figure: {path}")
     if not any(row.ms_per_step for row in costs.rows if row.what.startswith("duality:")):
         sys.exit(1)

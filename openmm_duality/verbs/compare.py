@@ -92,7 +92,7 @@ def compare(
             click.echo(f"{column.name}:")
         for sentence in duality.verdict(column):
             click.echo(f"- {sentence}")
-    click.echo(f"The report: {page}")
+    click.echo(f"Report: {page}")
     write_json(json_file, duality.comparison_to_dict(comparison), overwrite)
     if comparison.agrees is False:
         sys.exit(1)

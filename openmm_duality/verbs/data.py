@@ -1,4 +1,4 @@
-"""Verbs about reference data: inspect, evaluate."""
+"""The verbs `inspect` and `evaluate`, which read reference data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 
-_CALIBRATED = 100  # frames at most
+_CALIBRATION_FRAMES = 100
 
 
 @click.command()
@@ -20,7 +20,7 @@ _CALIBRATED = 100  # frames at most
 @json_option
 @overwrite_option
 def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
-    """Print what DATA hold: frames, species, cell, forces, shortest distances, what is missing."""
+    """Summarise DATA: frames, species, cell, forces, shortest distances, missing items."""
     check_outputs(overwrite, json_file)
     summary = duality.summarise(duality.read(data))
     click.echo(str(summary))
@@ -31,7 +31,7 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
-@click.option("--held-out", is_flag=True, help="Use the last 20 % by time only.")
+@click.option("--held-out", is_flag=True, help="Use only the last 20 % by time.")
 @click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
 @json_option
 @overwrite_option
@@ -44,15 +44,15 @@ def evaluate(
     json_file: Path | None,
     overwrite: bool,
 ) -> None:
-    """Errors of MODEL against the forces and energies of DATA, or their accelerations where there are no forces.
+    """Print the errors of MODEL on the forces and energies of DATA, or on accelerations if there are no forces.
 
-    Where the model has a committee, its predicted uncertainty is compared with the errors too, on at most 100 evenly
+    If the model has a committee, its predicted uncertainty is compared with the errors too, on at most 100 evenly
     spaced frames.
     """
     check_outputs(overwrite, json_file, figure)
     losses = duality.AgentLosses.load(model)
     if figure is not None and losses.committee is None:
-        raise DualityError(f"{model} has no committee, so it predicts no errors that a figure could show")
+        raise DualityError(f"{model} has no committee, so there are no predicted errors to plot")
     frames = duality.read(data)
     if held_out:
         frames = frames.split()[1]
@@ -60,11 +60,11 @@ def evaluate(
     click.echo(str(table))
     figures = table.to_dict()
     if losses.committee is not None:
-        judged = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATED, progress=True)
-        click.echo(f"\n{judged}")
-        figures["calibration"] = judged.to_dict()
+        calibration = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATION_FRAMES, progress=True)
+        click.echo(f"\n{calibration}")
+        figures["calibration"] = calibration.to_dict()
         if figure is not None:
-            _draw(judged, figure, overwrite)
+            _draw(calibration, figure, overwrite)
     write_json(json_file, figures, overwrite)
 
 
@@ -74,4 +74,4 @@ def _draw(calibration: Any, path: Path, overwrite: bool) -> None:
 
     with atomic_write(path, overwrite) as temporary:
         temporary.write_bytes(png(calibration_figure(calibration)))
-    click.echo(f"The figure: {path}")
+    click.echo(f"Figure: {path}")

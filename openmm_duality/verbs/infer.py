@@ -1,4 +1,4 @@
-"""The verb infer."""
+"""The verb `infer`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 
-if TYPE_CHECKING:  # the parts of a verb are imported when it runs, so that --help is quick
+if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.inference.configuration import InferenceConfig
 
 
 @click.command()
 @click.argument("config", type=PATH, required=False)
-@click.option("--data", type=PATH, multiple=True, help="Training data, instead of CONFIG; may be given several times.")
-@click.option("--prior", type=PATH, help="Correct this model with the data (Δ-learning) instead of inferring anew.")
-@click.option("--form", help="pair, quadratic (the paper's), moment or coupled.")
-@click.option("--gradient", help="agent (own loss) or collective (the sum; conserves energy and momentum).")
-@click.option("--cutoff", help="For instance 0.6 or '6 angstrom'.")
-@click.option("--ranks", help="Of the contracted moments of moment and coupled, such as 0,1,2,3.")
-@click.option("--energy-weight", help="Let energies join the fit: 1 counts 1 meV per atom like 100 meV/Å.")
-@click.option("--max-coefficients", type=int, help="Largest number of coefficients; those that matter most stay.")
-@click.option("--keep-equations", is_flag=True, default=None, help="Store the equations, to add frames later.")
+@click.option("--data", type=PATH, multiple=True, help="Training data instead of CONFIG; may be given several times.")
+@click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
+@click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment or coupled.")
+@click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
+@click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
+@click.option("--ranks", help="Ranks of the contracted moments (moment and coupled), such as 0,1,2,3.")
+@click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
+@click.option("--max-coefficients", type=int, help="Maximum number of coefficients; the most important are kept.")
+@click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
-@click.option("--check", is_flag=True, help="Choose among models that survive five short runs (2 ps each).")
+@click.option("--check", is_flag=True, help="Choose among models that are stable in five short runs (2 ps each).")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
@@ -49,11 +49,11 @@ def infer(
 ) -> None:
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
-    The last 20 % of every data set by time is held out. Prints the errors and saves the model, with the resolved
-    configuration beside it. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
-    With --check, the regularisation is chosen among models that stay whole in short runs; exit code 1 if none does.
-    With --prior (or the key `prior`), the data are frames of a higher level of theory than those of that model, and the
-    difference is inferred and added to it (Δ-learning); --check then checks the corrected model.
+    The last 20 % by time of every data set is held out. The errors are printed, and the model is saved along with the
+    resolved configuration. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
+    With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
+    With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
+    difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
 
     \b
     CONFIG.yaml:
@@ -72,17 +72,17 @@ def infer(
 
     if model.suffix != ".safetensors":
         raise DualityError(
-            f"the model file {model} must end in .safetensors (its resolved configuration goes beside it, in a .yaml "
-            "file of the same name); give such a name"
+            f"the name of the model file {model} must end in .safetensors (the resolved configuration is written to a "
+            ".yaml file of the same name); choose such a name"
         )
-    beside = model.with_suffix(".yaml")
-    if config is not None and beside.resolve() == config.resolve():
+    resolved_file = model.with_suffix(".yaml")
+    if config is not None and resolved_file.resolve() == config.resolve():
         raise DualityError(
-            f"the resolved configuration would be written to {beside}, which is the configuration itself; choose "
-            "another name for the model"
+            f"the resolved configuration would be written to {resolved_file}, which is the configuration itself; "
+            "choose another name for the model"
         )
     plot = model.with_name(f"{model.stem}-learning-curve.png") if curve else None
-    check_outputs(overwrite, model, beside, json_file, plot)
+    check_outputs(overwrite, model, resolved_file, json_file, plot)
     choices = {name: value for name, value in choices.items() if value is not None}
     if "ranks" in choices:
         choices["ranks"] = _numbers(choices["ranks"], "ranks")
@@ -96,13 +96,13 @@ def infer(
         resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
     sets, held_out = resolved.read()
     begin = time.perf_counter()
-    asked: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
+    arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
     if resolved.prior is not None:
         losses = _corrected(resolved, sets, held_out, check)
     elif check:
-        losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **asked)
+        losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **arguments)
     else:
-        losses = duality.infer(sets, **asked)
+        losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
     errors = losses.metadata["errors"]
     for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
@@ -113,8 +113,8 @@ def infer(
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
-    for lacking in _lacking(losses, resolved.settings.members):
-        click.echo(f"\n{lacking}")
+    for note in _monitor_notes(losses, resolved.settings.members):
+        click.echo(f"\n{note}")
     if losses.metadata["selection"]:
         click.echo(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
@@ -130,10 +130,10 @@ def infer(
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
     losses.save(model, overwrite)
-    with atomic_write(beside, overwrite) as temporary:
-        temporary.write_text(resolved.to_yaml(beside.parent))
+    with atomic_write(resolved_file, overwrite) as temporary:
+        temporary.write_text(resolved.to_yaml(resolved_file.parent))
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
-    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). The model: {model}")
+    click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
     first = next(iter(errors["test"] or errors["train"]), None)
     figures = {
         "seconds": seconds,
@@ -154,28 +154,28 @@ def infer(
         sys.exit(1)
 
 
-def _lacking(losses: duality.AgentLosses, members: int) -> list[str]:
-    """What the monitor of a run will be unable to check."""
-    told = []
+def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:
+    """Notes on what the monitor of a run cannot check with this model."""
+    notes = []
     if losses.committee is None and members:
         reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
-        told.append(f"No uncertainty is predicted: {reason}.")
+        notes.append(f"No uncertainty is predicted: {reason}.")
     if losses.domain is None:
-        told.append("No domain is known (fewer than ten frames), so no foreign local environment will be recognised.")
-    return told
+        notes.append("The model has no domain (fewer than ten frames), so unknown local environments go undetected.")
+    return notes
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise DualityError(f"{name}: expected whole numbers with commas between them, got {text!r}") from None
+        raise DualityError(f"{name}: expected whole numbers separated by commas, got {text!r}") from None
 
 
 def _corrected(
     resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, duality.Frames], check: bool
 ) -> duality.AgentLosses:
-    """The prior model corrected with the data, and checked where that was asked for."""
+    """Correct the prior model with the data, and check its stability if requested."""
     assert resolved.prior is not None
     losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
     if not check:
@@ -185,7 +185,7 @@ def _corrected(
 
 
 def _described(delta: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
-    """What a correction did to the errors, with error bars over which frames it was fitted to."""
+    """Errors before and after Δ-learning as text, with error bars over the blocks of frames."""
     lines = ["Δ-learning (RMSE per component in meV/Å, ± one standard error over blocks of the frames)"]
     if delta["blocks"]:
         before, after = (delta["blocks"][when] for when in ("before", "after"))
@@ -212,16 +212,16 @@ def _learning_curve(
     plot: Path,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Of the first data set's held-out frames."""
+    """Print and plot the learning curve on the held-out frames of the first data set."""
     from openmm_duality.report import learning_curve_figure
     from openmm_duality.report.style import png
 
     test = next(iter(held_out.values()))
-    # a model that --check chose against the preference is not one of this curve
+    # a model that --check preferred for its stability has another regularisation than the curve
     whole = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
     found = duality.learning_curve(sets, test, resolved.settings, whole=whole, prior=prior, progress=True)
-    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nThe figure: {plot}")
+    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))
     return dict(found.to_dict())

@@ -1,4 +1,4 @@
-"""Configurations are read strictly, and settings are checked."""
+"""Strict reading of configurations and checks of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load(tmp_path, text):
     return InferenceConfig.load(tmp_path / "c.yaml")
 
 
-def test_a_configuration_says_what_it_says(tmp_path):
+def test_a_configuration_is_read(tmp_path):
     config = load(
         tmp_path,
         "form: pair\ngradient: agent\ncutoff: 5 angstrom\nridge: 1e-7\n"
@@ -31,7 +31,7 @@ def test_a_configuration_says_what_it_says(tmp_path):
     assert [(d.name, d.weight, d.every, d.gap) for d in config.data] == [("one", 1.0, 1, 0.5), ("2nd", 0.5, 3, 0.02)]
 
 
-def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
+def test_a_resolved_configuration_is_read_back_from_another_folder(tmp_path):
     config = load(
         tmp_path,
         "cutoff: 0.5\nform: coupled\nranks: [0, 1, 3]\ncoupled_ranks: 2\nenergy_weight: 0.1\nfunctions: 2\n"
@@ -89,14 +89,14 @@ def test_what_is_resolved_reads_back_also_from_another_folder(tmp_path):
         ("data: [{path: x, targets: velocities}]\n", "targets: expected auto"),
     ],
 )
-def test_mistakes_are_named_with_the_file(tmp_path, text, message):
+def test_errors_name_the_file(tmp_path, text, message):
     with pytest.raises(DualityError, match=message) as error:
         load(tmp_path, text)
     assert "c.yaml" in str(error.value)
 
 
 def test_accelerations_come_from_every_frame_with_positions(tmp_path):
-    """Forces that were written more rarely do not thin them out."""
+    """Forces that were written less often do not reduce the number of positions."""
     (tmp_path / "w.inp").write_text(INPUT)
     (tmp_path / "w-pos-1.xyz").write_text("".join(block(s, "pos") for s in range(41)))
     (tmp_path / "w-frc-1.xyz").write_text("".join(block(s, "frc") for s in range(0, 41, 10)))
@@ -115,7 +115,7 @@ def test_settings_take_quantities():
     assert Settings().large_force == pytest.approx(30 * ELECTRONVOLT)
 
 
-def test_data_that_do_not_fit_are_refused():
+def test_inconsistent_data_are_refused():
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = labelled(random_frames(4), losses)
     with pytest.raises(DualityError, match="cutoff"):

@@ -1,4 +1,4 @@
-"""Δ-learning: a model of a low level of theory, corrected with the loss of its difference from a high one."""
+"""Δ-learning: a model of a low level of theory, corrected towards a high one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def low():
 
 @pytest.fixture(scope="module")
 def high_frames():
-    """Of losses that no model here can reach exactly."""
+    """Frames labelled by losses that no model here can represent exactly."""
     return labelled(random_frames(12, seed=5, least=0.2), random_losses("coupled", seed=3))
 
 
@@ -69,8 +69,8 @@ def test_forces_of_the_prior_model_itself_change_nothing(gradient):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_a_difference_that_the_form_holds_is_found(gradient):
-    """The high losses are the low ones with others of the same bases added, and the ridge is weak."""
+def test_a_difference_that_the_form_can_represent_is_recovered(gradient):
+    """The high level differs from the low one by losses in the same bases, and the ridge is weak."""
     low = low_level_model(gradient)
     rng = np.random.default_rng(4)
     change = rng.normal(size=low.pair_coefficients.shape)
@@ -84,7 +84,7 @@ def test_a_difference_that_the_form_holds_is_found(gradient):
     assert after < 1e-4 * before
 
 
-def test_the_stronger_the_ridge_the_nearer_the_prior_model(low, high_frames):
+def test_a_stronger_ridge_gives_a_model_closer_to_the_prior(low, high_frames):
     expected = forces(low, high_frames)
     left = rms(expected - high_frames.forces)
     ridges = (1e-9, 1e-2, 1.0, 1e12)
@@ -109,8 +109,8 @@ def test_many_frames_of_the_high_level_approach_the_fit_from_scratch(low):
     assert errors[len(frames)] < errors[4] < evaluate(low, test).force_rmse["all"]
 
 
-def test_the_equations_are_those_of_the_forces_left_over(low, high_frames):
-    """One set of rows with the residual targets, weighted by the whole forces."""
+def test_the_equations_are_those_of_the_residual_forces(low, high_frames):
+    """The targets are residual forces, and the weights depend on the full forces."""
     inference = Inference.of([DataSet(high_frames)], Settings(members=0), low)
     (total,) = inference.totals
     left = high_frames.forces - forces(low, high_frames)
@@ -120,8 +120,8 @@ def test_the_equations_are_those_of_the_forces_left_over(low, high_frames):
     assert total.weight == pytest.approx(3.0 * weights.sum())
 
 
-def test_functions_that_the_frames_of_the_high_level_hardly_touch_keep_their_coefficients(low):
-    """Noise on few frames must not make them anything: there the prior model alone has seen how atoms behave."""
+def test_functions_hardly_sampled_by_the_high_level_keep_their_coefficients(low):
+    """Noise in a few frames must not determine them: only the prior model was fitted to data in that range."""
     truth = random_losses("moment")
     far = labelled(random_frames(6, seed=5, least=0.235), truth)
     rng = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_functions_that_the_frames_of_the_high_level_hardly_touch_keep_their_coe
     assert change < 3.0 * rms(noisy.forces - forces(low, far))
 
 
-def test_selected_coefficients_stay_the_selected_ones(high_frames):
+def test_the_selection_of_coefficients_is_kept(high_frames):
     low = low_level_model(max_coefficients=25)
     corrected = fit_delta(low, high_frames, **FIXED)
     packed = [
@@ -147,7 +147,7 @@ def test_selected_coefficients_stay_the_selected_ones(high_frames):
     assert rms(packed[1] - packed[0]) > 1e-3 * rms(packed[0])
 
 
-def test_what_a_corrected_model_says_of_itself(low, high_frames, tmp_path):
+def test_metadata_of_a_corrected_model(low, high_frames, tmp_path):
     low.save(tmp_path / "low.safetensors")
     test = {"later": labelled(random_frames(4, seed=8, least=0.22), random_losses("coupled", seed=3))}
     corrected = fit_delta(tmp_path / "low.safetensors", [DataSet(high_frames, name="dft")], test=test)
@@ -171,7 +171,7 @@ def test_what_a_corrected_model_says_of_itself(low, high_frames, tmp_path):
     assert twice.metadata["prior"]["prior"]["sha256"] == low.sha256()
 
 
-def test_errors_on_blocks_are_those_of_models_that_have_not_seen_them(low, high_frames):
+def test_block_errors_are_those_of_models_fitted_without_the_block(low, high_frames):
     inference = Inference.of([DataSet(high_frames)], Settings(members=0, blocks=4, **FIXED), low)
     strengths = [preferred[0] for preferred in inference.preferences]
     refits = resampled_fits(inference, strengths)
@@ -184,7 +184,7 @@ def test_errors_on_blocks_are_those_of_models_that_have_not_seen_them(low, high_
             squared = weights[..., None] * (forces(losses, mine) - mine.forces) ** 2
             expected = np.sqrt(squared.sum() / (3.0 * weights.sum())) / MEV_PER_ANGSTROM
             assert found[when]["blocks"][b] == pytest.approx(expected, rel=1e-6)
-    # what a refit has not seen changes it: without a block it is not the fit to all frames
+    # a fit without a block differs from the fit to all frames
     every = inference.solve(inference.totals, strengths)[0]
     assert all(rms(refit[0] - every) > 1e-3 * rms(every) for refit in refits)
 
@@ -195,7 +195,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     assert jackknife(without) == pytest.approx(values.std(ddof=1) / np.sqrt(12))
 
 
-def test_accelerations_correct_too(low):
+def test_accelerations_can_be_the_targets(low):
     high = random_losses("moment", seed=3)
     start = random_frames(1, seed=5, least=0.24)
     trajectory = verlet(high, start, 80, dt=5e-4)
@@ -208,7 +208,7 @@ def test_accelerations_correct_too(low):
 
 
 def test_a_learning_curve_of_corrections_begins_below_one_from_scratch(low):
-    high = random_losses("moment")  # what the low model learnt from
+    high = random_losses("moment")  # the training data of the low-level model
     train, test = (labelled(random_frames(n, seed=seed, least=0.2), high) for n, seed in ((20, 5), (4, 6)))
     settings = Settings(form="quadratic", members=0, **FIXED, **SMALL)
     alone, corrected = (
@@ -218,11 +218,11 @@ def test_a_learning_curve_of_corrections_begins_below_one_from_scratch(low):
     assert corrected.tables[0].force_rmse["all"] < alone.tables[0].force_rmse["all"]
 
 
-def test_what_the_prior_model_does_not_know_is_refused(low, high_frames):
+def test_frames_outside_the_training_data_of_the_prior_are_refused(low, high_frames):
     with pytest.raises(DualityError, match=r"closer than the .* label these frames with the method of the prior model"):
         fit_delta(low, labelled(random_frames(6, seed=3, least=0.12), random_losses()))
     unlike = random_losses("pair", species=SPECIES)
-    with pytest.raises(DualityError, match="the data hold Xe too"):
+    with pytest.raises(DualityError, match="the data contain Xe too"):
         fit_delta(low, labelled(random_frames(2, species=SPECIES, least=0.2), unlike))
     with pytest.raises(DualityError, match="there are no frames to infer from"):
         fit_delta(low, high_frames[:0])
@@ -246,13 +246,13 @@ def test_what_the_prior_model_does_not_know_is_refused(low, high_frames):
         ("ridge: -1\n", "not negative"),
     ],
 )
-def test_a_configuration_with_a_base_takes_what_a_correction_can_choose(tmp_path, text, message):
+def test_a_configuration_with_a_prior_accepts_only_settings_of_delta_learning(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(f"prior: low.safetensors\n{text}data: [x]\n")
     with pytest.raises(DualityError, match=message):
         InferenceConfig.load(tmp_path / "c.yaml")
 
 
-def test_a_configuration_with_a_base_reads_back_from_another_folder(tmp_path):
+def test_a_configuration_with_a_prior_is_read_back_from_another_folder(tmp_path):
     (tmp_path / "c.yaml").write_text("prior: models/low.safetensors\nridge: 1e-2\nblocks: 4\ndata: [x]\n")
     config = InferenceConfig.load(tmp_path / "c.yaml")
     assert config.choices == {"ridge": 0.01, "curvature": None, "blocks": 4, "large_force": Settings.large_force}

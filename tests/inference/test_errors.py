@@ -1,4 +1,4 @@
-"""Error tables against direct NumPy, and what cannot be evaluated."""
+"""Error tables compared with direct NumPy, and errors for data that cannot be evaluated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def losses():
 
 @pytest.fixture(scope="module")
 def spoilt(losses):
-    """Frames whose forces and energies are wrong by known amounts; and the errors of the forces."""
+    """Frames whose forces and energies have known errors, and the force errors."""
     frames = labelled(random_frames(5), losses)
     noise = np.random.default_rng(0).normal(size=frames.forces.shape)
     energies = frames.energies + 1000.0 + np.array([1.0, -1.0, 0.0, 2.0, -2.0])
@@ -42,8 +42,8 @@ def test_table_against_direct_numpy(losses, spoilt):
     assert table.to_dict()["units"] == {"force": "meV/angstrom", "energy": "meV/atom"}
 
 
-def test_without_forces_the_accelerations_are_the_measure():
-    """On a trajectory of these losses they are the forces; a part of the targets is looked at where asked."""
+def test_without_forces_the_reference_is_the_accelerations():
+    """On a trajectory of the same losses they agree with the forces; `at_most` limits the number of targets."""
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = verlet(losses, random_frames(1, n_atoms=20, least=0.2), 100)
     bare = replace(frames, forces=None)
@@ -63,7 +63,7 @@ def test_agent_losses_have_no_energy_error(losses, spoilt):
     assert evaluate(replace(losses, gradient="agent"), spoilt[0]).energy_rmse_per_atom is None
 
 
-def test_evenly_spaced_frames_are_looked_at(losses, spoilt):
+def test_evenly_spaced_frames_are_evaluated(losses, spoilt):
     frames, noise = spoilt
     assert evaluate(losses, frames, at_most=3).force_rmse["all"] == pytest.approx(
         rms(noise[[0, 2, 4]]) / MEV_PER_ANGSTROM
@@ -83,7 +83,7 @@ def test_tables_side_by_side_show_every_species(losses):
     assert "75.0 %" in rows["Kr"]
 
 
-def test_what_cannot_be_evaluated_is_refused(losses, spoilt):
+def test_unsuitable_frames_are_refused(losses, spoilt):
     frames, _ = spoilt
     for wrong, message in (
         (replace(frames, forces=None), "no forces and are not dynamics"),

@@ -1,4 +1,4 @@
-"""Inference recovers the losses that made the data, from forces and from accelerations."""
+"""Inference recovers the losses that generated the data, from forces and from accelerations."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def labelled_by_noise(frames):
 
 
 def known(form, gradient, frames, seed=1):
-    """Losses of the bases that these frames lead to, so that inference from them can represent the losses exactly."""
+    """Random losses in the bases chosen for these frames, which inference can therefore represent exactly."""
     return randomised(infer(labelled_by_noise(frames), form=form, gradient=gradient, **SMALL | {"ridge": 1.0}), seed)
 
 
 def force_errors(found, wanted, frames):
-    """RMS difference of the forces over the RMS force."""
+    """RMS difference of the forces relative to the RMS force."""
     ours, theirs = (labelled(frames, losses).forces for losses in (found, wanted))
     return rms(ours - theirs) / rms(theirs)
 
@@ -62,8 +62,8 @@ def test_losses_of_all_ranks_are_recovered(form):
     assert force_errors(found, losses, random_frames(3, seed=7, least=0.18)) < 1e-6
 
 
-def test_energies_alone_tell_the_losses_where_forces_are_few():
-    """Forces of one frame cannot determine these losses; the energies of many can."""
+def test_energies_determine_the_losses_when_forces_are_few():
+    """The forces of one frame cannot determine these losses, but the energies of many frames can."""
     frames = random_frames(60, n_atoms=12)
     losses = known("pair", "collective", frames)
     data = labelled(frames, losses)
@@ -107,7 +107,7 @@ def test_knots_may_be_given_for_a_pair_of_species():
     assert not np.array_equal(even.basis.coefficients, usual.basis.coefficients)
 
 
-def test_collective_losses_are_found_in_their_gauge():
+def test_collective_losses_are_recovered_in_their_gauge():
     frames = random_frames(12)
     losses = known("quadratic", "collective", frames)
     tilt = np.zeros_like(losses.pair_coefficients)
@@ -116,13 +116,13 @@ def test_collective_losses_are_found_in_their_gauge():
     crooked = losses.pair_coefficients + tilt
     data = labelled(frames, losses)
     tilted = labelled(frames, replace(losses, pair_coefficients=crooked))
-    np.testing.assert_allclose(tilted.forces, data.forces, atol=1e-9 * rms(data.forces))  # what the gauge is
+    np.testing.assert_allclose(tilted.forces, data.forces, atol=1e-9 * rms(data.forces))  # the gauge freedom
     found = infer(tilted, form="quadratic", gradient="collective", **SMALL)
     np.testing.assert_array_equal(found.pair_coefficients, found.pair_coefficients.transpose(1, 0, 2))
     assert "u_AB = u_BA" in found.metadata["gauge"]
 
 
-def test_sets_of_one_law_and_different_composition_are_inferred_together():
+def test_sets_of_different_composition_are_inferred_together():
     few, many = random_frames(8, n_atoms=16), random_frames(8, n_atoms=30, seed=3)
     merged = infer(
         [DataSet(labelled_by_noise(s), name=n) for s, n in ((few, "few"), (many, "many"))], **SMALL | {"ridge": 1.0}
@@ -172,7 +172,7 @@ def test_large_forces_count_less():
 
 @pytest.fixture(scope="module")
 def trajectory():
-    """Velocity Verlet with known losses, every 0.5 fs; and the losses."""
+    """A velocity Verlet trajectory with known losses, every 0.5 fs, and the losses."""
     start = random_frames(1, n_atoms=24, least=0.2)
     spread = random_frames(6, n_atoms=24, least=0.2, seed=4)
     losses = known("quadratic", "collective", spread, seed=5)
@@ -188,7 +188,7 @@ def without_forces(frames):
 
 @pytest.mark.parametrize(("every", "tolerance"), [(1, 1e-8), (2, 3e-4), (4, 5e-3)])
 def test_targets_from_accelerations_are_the_forces(trajectory, every, tolerance):
-    """Exact where every step was written; else the weighted forces are much nearer than that of the middle frame."""
+    """They are exact if every step was written; else the weighted forces are much closer than the central one."""
     frames = trajectory[::every]
     centres = np.arange(1, len(frames) - 1, 20 // every)
     made = list(samples(without_forces(frames)))

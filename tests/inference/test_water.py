@@ -1,4 +1,4 @@
-"""Losses of oxygen and hydrogen from the bundled CP2K water: accuracy held out by time, and the safe short range."""
+"""Losses of the bundled CP2K water: accuracy on frames held out by time, and the repulsive short range."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def test_accuracy_on_frames_held_out_by_time(gradient):
 
 
 def approach(losses, frames, i, j):
-    """Forces on j away from i, sums of losses and whether the pair is the closest contact, from afar to 0.3 Å."""
+    """Forces on j away from i, sums of losses and whether the pair is the closest contact, down to 0.3 Å."""
     start, cell = frames.positions[0], frames.cell(0)
     species_index = losses.index_of(frames.species)
     step = minimum_image(start[j] - start[i], cell)
     direction = step / np.linalg.norm(step)
     seen = losses.shortest[species_index[j], species_index]
-    # the levelled functions join the others within two grid intervals below the shortest distance
+    # the functions become constant within two grid intervals below the shortest distance
     distances = np.arange(seen[i] - 2 * losses.grid.spacing, 0.03 - 1e-9, -0.002)
     others = np.delete(np.arange(len(species_index)), [i, j])
     forces, energies, closest = [], [], []
@@ -45,7 +45,7 @@ def approach(losses, frames, i, j):
 
 
 def pairs_to_bring_together(losses, frames):
-    """Near and far pairs of every pair of species, in frames that took no part in the inference."""
+    """Near and far pairs of every pair of species, in frames that were not used in the inference."""
     rng = np.random.default_rng(0)
     species_index = losses.index_of(frames.species)
     for a in range(2):
@@ -70,13 +70,13 @@ def test_pairs_brought_together_are_repelled_and_the_sum_rises(gradient):
             reached.add(tuple(sorted((frames.species[i], frames.species[j]))))
         assert (forces[closest] > 0.0).all()
         assert np.isfinite(energies).all()
-        # from the last place where another contact was closer, the sum of losses rises to the end
+        # after the last point with another closest contact, the sum of losses increases monotonically
         begin = np.flatnonzero(~closest).max(initial=-1) + 1
         assert (np.diff(energies[begin:]) > 0.0).all()
     assert reached == {("H", "H"), ("H", "O"), ("O", "O")}
 
 
-def test_the_model_says_what_it_was_made_of():
+def test_metadata_of_the_model():
     losses = water_losses("collective")
     metadata = losses.metadata
     assert metadata["data"][0]["frames"] == len(liquid()[0])

@@ -1,4 +1,4 @@
-"""Harmonics against the addition theorem, and their gradients against differences."""
+"""Harmonics compared with the addition theorem, and their gradients with central differences."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_gradient_is_that_of_the_homogeneous_polynomial(rank):
 
 @pytest.mark.parametrize("rank", RANKS)
 def test_derivative_of_a_moment(rank):
-    """∂(f Y_m)/∂q against differences, for f = exp(-r)."""
+    """∂(f Y_m)/∂q agrees with central differences, for f = exp(-r)."""
     q = np.random.default_rng(3).normal(size=(1, 6, 3))
 
     def value(q):
@@ -63,6 +63,6 @@ def test_moments_are_sums_over_neighbours():
     assert (moments(f[:, :0], y[:, :0]) == 0.0).all()
 
 
-def test_a_rank_that_is_not_there_is_named():
+def test_an_unknown_rank_is_refused():
     with pytest.raises(ValueError, match="rank 4"):
         harmonics(4, directions(1, 0))

@@ -1,4 +1,4 @@
-"""Neighbour tables against a search over all images."""
+"""Neighbour tables compared with a search over all images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def positions(cell, spread=1.0):
 
 
 def brute_force(x, cell, b):
-    """{(i, j): displacement} over images up to four cells away."""
+    """Displacements by (i, j), from a search over images up to four cells away."""
     box = np.zeros((3, 3)) if cell is None else cell
     reach = np.arange(-4, 5)
     images = np.stack(np.meshgrid(reach, reach, reach), axis=-1).reshape(-1, 3) @ box

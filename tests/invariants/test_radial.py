@@ -1,4 +1,4 @@
-"""Radial functions against SciPy, their smoothness, and their level short range."""
+"""Radial functions compared with SciPy, their smoothness, and their constant short range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYWHERE = np.linspace(1e-4, 0.7, 3001)
 
 
 def values(coefficients, r):
-    """f and f' of functions of one pair of species, shape (n, len(r))."""
+    """Values f and slopes f' of the functions of one pair of species, shape (n, len(r))."""
     basis = RadialBasis(GRID, coefficients[None, None])
     f, df = basis.evaluate(r[None, :], np.zeros(1, dtype=int), 0)
     return f[0].T, df[0].T
@@ -50,7 +50,7 @@ def test_b_splines_are_linearly_independent_between_the_knots():
     assert np.linalg.cond(f @ f.T) < 1e6
 
 
-def test_inverse_powers_are_what_they_say():
+def test_inverse_powers_agree_with_their_formula():
     powers, scale = np.array([1.0, 2.0, 6.0]), 0.12
     r = np.linspace(0.1, 0.6, 300)
     expected = (scale / r) ** powers[:, None] * (1 - (r / 0.6) ** 2) ** 3

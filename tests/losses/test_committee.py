@@ -1,4 +1,4 @@
-"""The committee: its spread, what that is worth, and its place in the model file."""
+"""The committee: its spread, the uncertainty derived from it, and its storage in the model file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIES = random_species(12)
 
 
 def of(losses, members=4, seed=5, residual=(3.0, 4.0, 5.0), scale=(2.0, 1.0, 0.5), limit=(9.0, 8.0, 7.0)):
-    """A committee whose members have coefficients of their own."""
+    """A committee whose members have random coefficients."""
     rng = np.random.default_rng(seed)
 
     def drawn(array):
@@ -39,7 +39,7 @@ def with_committee(losses, **choices):
 
 def test_the_spread_is_the_variance_over_the_members_averaged_over_components():
     forces = np.zeros((2, 3, 3))
-    forces[0, 0], forces[1, 0] = (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)  # variance 2 of x, none of y and z
+    forces[0, 0], forces[1, 0] = (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)  # variance 2 in x, 0 in y and z
     forces[:, 1] = 7.0  # members that agree
     forces[0, 2], forces[1, 2] = (2.0, 4.0, 0.0), (0.0, 0.0, 0.0)
     np.testing.assert_allclose(variance_of(forces), [2.0 / 3.0, 0.0, (2.0 + 8.0) / 3.0])
@@ -70,7 +70,7 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
     members = losses.members()
     assert len(members) == losses.committee.size == 4
     positions = random_positions(12, CELL)
-    seen = LocalEnvironments.of(losses, positions, SPECIES, CELL)
+    environments = LocalEnvironments.of(losses, positions, SPECIES, CELL)
     for k, member in enumerate(members):
         alone = replace(
             random_losses(form, gradient),
@@ -79,10 +79,10 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
             couplings=losses.committee.couplings[k],
         )
         expected = evaluate_agents(alone, positions, SPECIES, CELL)
-        found = seen.evaluate(member)  # what the losses saw, evaluated by a member
+        found = environments.evaluate(member)
         np.testing.assert_array_equal(found.forces, expected.forces)
         np.testing.assert_array_equal(found.losses, expected.losses)
-    assert variance_of(np.array([seen.evaluate(member).forces for member in members])).min() > 0.0
+    assert variance_of(np.array([environments.evaluate(member).forces for member in members])).min() > 0.0
     assert random_losses(form, gradient).members() == []
 
 

@@ -1,4 +1,4 @@
-"""The domain: what is known is known, and what is not is found; and its place in the model file."""
+"""The domain: configurations inside and outside, and its storage in the model file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERVALS = 8
 
 
 def domain(components=2):
-    """Of two species: φ near (1, 2, 3) with widths 0.1 and 0.5 of the first two; losses near −5 and −1."""
+    """A domain of two species: φ near (1, 2, 3), with widths 0.1 and 0.5 of the first two; losses near −5 and −1."""
     whitening = np.zeros((3, components))
     whitening[0, 0] = 1.0 / 0.1
     whitening[1, 1] = 1.0 / 0.5
@@ -31,13 +31,13 @@ def domain(components=2):
 
 
 def known_configuration():
-    """φ, intervals and losses as the data have them."""
+    """Invariants φ, occupied intervals and losses within the training distribution."""
     present = np.zeros((2, 2, INTERVALS), dtype=bool)
     present[..., 3:5] = True
     return np.tile([1.0, 2.0, 3.0], (5, 1)), present, np.array([-5.0, -5.0, -1.0, -1.0, -1.0])
 
 
-def test_a_known_configuration_is_known():
+def test_a_known_configuration_is_inside():
     found = domain().distances(*known_configuration(), KINDS)
     assert not found.unseen.any()
     np.testing.assert_allclose(found.environments, 0.0)
@@ -45,28 +45,28 @@ def test_a_known_configuration_is_known():
     assert found.losses.shape == (3,)
 
 
-def test_distances_that_the_data_never_held_are_found_where_they_are():
+def test_unobserved_distances_are_located():
     phi, present, losses = known_configuration()
     present[0, 1, 5] = present[1, 0, 5] = True
-    present[1, 1, 5] = True  # known of this pair
+    present[1, 1, 5] = True  # observed for this pair
     found = domain().distances(phi, present, losses, KINDS)
     assert np.argwhere(found.unseen).tolist() == [[0, 1, 5], [1, 0, 5]]
 
 
-def test_surroundings_are_as_far_as_their_farthest_component():
+def test_the_distance_of_an_environment_is_its_largest_component():
     phi, present, losses = known_configuration()
-    phi[1, 0] += 0.1 * 4.0 * 1.5  # half as much again as the limit
+    phi[1, 0] += 0.1 * 4.0 * 1.5  # 1.5 times the limit
     phi[2, 1] -= 0.5 * 4.0 * 0.9  # within it
-    phi[3, 2] += 1e6  # where the data have no width, nothing is known of it
+    phi[3, 2] += 1e6  # a component without a width is ignored
     found = domain().distances(phi, present, losses, KINDS)
     np.testing.assert_allclose(found.environments, [0.0, 1.5, 0.9, 0.0, 0.0], atol=1e-12)
 
 
-def test_mean_losses_that_the_data_do_not_reach_are_found_above_and_below():
+def test_mean_losses_outside_the_training_data_are_detected_above_and_below():
     phi, present, losses = known_configuration()
     for sign in (1.0, -1.0):
         found = domain().distances(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), KINDS)
-        # the mean of the second species moves by 0.4, four deviations of three; that of all by 0.24
+        # the mean of the second species moves by four of three standard deviations, 0.4; that of all agents by 0.24
         np.testing.assert_allclose(found.losses, [0.0, 4.0 / 3.0, 0.24 / 0.6], atol=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_mean_losses_of_fewer_agents_may_fluctuate_more_and_those_of_more_agents
     np.testing.assert_array_equal(more.losses, found.losses)
 
 
-def test_a_species_without_agents_is_no_reason_for_an_alarm():
+def test_a_species_without_agents_has_no_distance():
     phi, present, _ = known_configuration()
     species_index = np.ones(5, dtype=int)
     losses = np.full(5, -1.0)
@@ -93,7 +93,7 @@ def test_a_species_without_agents_is_no_reason_for_an_alarm():
     assert found.losses[2] == pytest.approx(1.6 / 0.6)
 
 
-def test_numbers_that_are_not_finite_are_never_known():
+def test_non_finite_numbers_are_outside():
     phi, present, losses = known_configuration()
     phi[4, 0] = np.nan
     losses[0] = np.nan
@@ -105,7 +105,7 @@ def test_numbers_that_are_not_finite_are_never_known():
 
 
 def model():
-    """Random losses with the domain of their two species, on their grid."""
+    """Random losses with a domain of their two species, on their grid."""
     losses = random_losses("pair", species=("Ar", "Kr"))
     grid = np.ones((2, 2, losses.grid.intervals))
     return replace(losses, domain=replace(domain(), seen=grid))

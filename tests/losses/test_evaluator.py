@@ -1,4 +1,4 @@
-"""Forces against central differences, invariances, conservation: every form and gradient."""
+"""Forces compared with central differences, invariances and conservation laws, for every form and gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model file: what is saved is what is loaded, and nothing else is taken for one."""
+"""The model file: saving and loading are exact, and other files are refused."""
 
 from __future__ import annotations
 

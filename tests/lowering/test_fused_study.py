@@ -85,7 +85,7 @@ def moments_agree(losses, study, positions, species, cell, tolerance):
     species_index = losses.index_of(species)
     tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
     radial = [losses.moment_basis.evaluate(table.distances, species_index, b)[0] for b, table in enumerate(tables)]
-    expected = moments_by_rank(losses.form.seen_ranks, tables, radial)
+    expected = moments_by_rank(losses.form.descriptor_ranks, tables, radial)
     assert list(study.moments) == list(expected)
     for rank, moments in expected.items():
         assert study.moments[rank].shape == moments.shape

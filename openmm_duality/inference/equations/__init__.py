@@ -1,1 +1,1 @@
-"""The equations of an inference: columns, rows, targets, penalties, accumulation, solution."""
+"""The linear equations of an inference: design rows, targets, penalties, accumulation and solution."""

@@ -1,4 +1,4 @@
-"""Normal equations of data sets, streaming over their frames on all cores."""
+"""Accumulation of the normal equations of data sets, frame by frame on all cores."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from openmm_duality.inference.equations.targets import (
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 
-BLOCKS_PER_FOLD = 2  # where a committee is drawn from them
+BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
 _SCALE_FLOOR = 0.1  # of the root mean square of a block of columns
 
 
 @dataclass(frozen=True)
 class BlockedEquations:
-    """Normal equations by group of the layout, then by contiguous block of time of every data set.
+    """Normal equations by group of the layout, then by contiguous block of time (the k-th of all data sets together).
 
     Parameters
     ----------
     blocks : list of lists of NormalEquations
-        Those of blocks without frames are empty.
+        By group, then by block; those of blocks without frames are empty.
     per_fold : int
-        Number of successive blocks that make a fold.
+        Number of successive blocks per fold of the cross-validation.
     largest_force : float
-        On an agent, in kJ/mol/nm.
+        Largest force on an agent, in kJ/mol/nm.
     seconds : dict of str to float
-        Wall time of ``rows`` (as far as the rest waited for them) and of their ``products``.
+        Wall time spent waiting for the design ``rows`` and on their ``products``.
     """
 
     blocks: list[list[NormalEquations]]
@@ -52,12 +52,12 @@ class BlockedEquations:
 
     @cached_property
     def totals(self) -> list[NormalEquations]:
-        """The sum over the blocks, by group."""
+        """Sums over all blocks, by group."""
         return [sum(mine[1:], mine[0]) for mine in self.blocks]
 
     @property
     def folds(self) -> list[list[NormalEquations]]:
-        """The folds of every group, without those that have no rows."""
+        """Folds of the cross-validation by group, without empty ones."""
         result = []
         for mine in self.blocks:
             runs = [mine[k : k + self.per_fold] for k in range(0, len(mine), self.per_fold)]
@@ -67,22 +67,22 @@ class BlockedEquations:
 
     @property
     def filled(self) -> list[int]:
-        """The blocks that hold rows of any group."""
+        """Indices of the blocks that contain rows of any group."""
         return [k for k, same in enumerate(zip(*self.blocks, strict=True)) if any(e.weight > 0.0 for e in same)]
 
     def relative_to(self, coefficients: Sequence[FloatArray], block_sizes: Sequence[Sequence[int]]) -> BlockedEquations:
-        """The equations of the difference from a prior model.
+        """Equations of the differences from the coefficients of a prior model.
 
-        The prior model has seen more than these frames hold, and a function that they hardly touch would have a small
-        column, and so hardly a ridge: noise would make its coefficient as large as it likes. So no column is scaled
-        below a tenth of the root mean square of its block.
+        The prior model was fitted to a wider range of data than these frames. A function that they hardly sample has a
+        small column, so that the ridge hardly acts on its coefficient, which would then fit noise. Therefore the scale
+        of a column is at least a tenth of the root mean square of its block.
 
         Parameters
         ----------
         coefficients : sequence of arrays, shape (P,)
-            Of the prior model, by group.
+            Coefficients of the prior model, by group.
         block_sizes : sequence of sequence of int
-            `Layout.block_sizes` of every group.
+            `Layout.block_sizes` of each group.
         """
         blocks = []
         for mine, start, sizes in zip(self.blocks, coefficients, block_sizes, strict=True):
@@ -92,7 +92,7 @@ class BlockedEquations:
 
 
 def block_of(number: int, count: int, n_blocks: int) -> int:
-    """The block of a sample of a data set, by its number among `count`."""
+    """Index of the block of time that contains sample `number` of `count`."""
     return number * n_blocks // count
 
 
@@ -104,22 +104,22 @@ def accumulate(
     zeros: Mapping[str, float],
     progress: bool,
 ) -> BlockedEquations:
-    """Normal equations of data sets.
+    """Accumulate the normal equations of data sets.
 
-    The order in which frames are added, and so the result, does not depend on the number of cores.
+    The order of summation, and so the result, does not depend on the number of cores.
 
     Parameters
     ----------
     sets : sequence of DataSet
     species : tuple of str
-        In the order of the species index.
+        Names in the order of the species index.
     design : Design
     settings : Settings
     zeros : mapping of str to float
-        From compositions to the energies (kJ/mol) that targets are taken from, in the order of the constants of the
-        layout; empty for a fit without energies.
+        Energy (kJ/mol) subtracted from those of each composition, in the order of the constants of the layout; empty
+        for a fit without energies.
     progress : bool
-        Whether to show a bar.
+        Whether to show a progress bar.
     """
     layout = design.layout
     per_fold = BLOCKS_PER_FOLD if settings.members else 1
@@ -159,7 +159,7 @@ def accumulate(
 def sample_rows(
     design: Design, species_index: IntArray, constant: int | None, sample: Sample
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
-    """The sample, its force rows of every group, averaged over its configurations, and the row of its energy."""
+    """Compute the force rows of a sample by group, averaged over its configurations, and its energy row, if any."""
     total: list[FloatArray] = []
     energy = None
     for share, positions, cell in sample.configurations:

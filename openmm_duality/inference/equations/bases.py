@@ -1,7 +1,7 @@
-"""Radial bases that fit the data: knots close together where pair distances are sharply distributed.
+"""Radial bases adapted to the data, with denser knots where pair distances are sharply distributed.
 
-The O–H bond of water is 0.01 nm wide and its outer shells are smooth; knots are placed at equal shares of a measure
-that grows with the density of pair distances.
+The O–H bond of water is 0.01 nm wide, whereas its outer shells are smooth. The knots divide the integral of a weight
+that increases with the density of pair distances into equal parts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_basis(
     sharpness: float = SHARPNESS,
     knots: Mapping[tuple[int, int], Sequence[float]] | None = None,
 ) -> RadialBasis:
-    """`size` functions for every pair of species, constant below its shortest distance.
+    """Make `size` radial functions for every pair of species, constant below its shortest distance.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def make_basis(
     size : int
     statistics : PairStatistics
     sharpness : float
-        Exponent of the density of pair distances in the measure that knots share evenly.
+        Exponent of the density of pair distances in the weight that determines the knots.
     knots : mapping of (A, B), A ≤ B, to sequence of float, optional
-        Knots in nm, moved to the nearest grid points; others are placed by the density.
+        Knots in nm, moved to the nearest grid points; those of other pairs follow from the density.
 
     Raises
     ------
     DualityError
-        If the family is unknown, the grid too coarse for so many functions, or given knots do not fit.
+        If the family is unknown, the grid is too coarse for `size` functions, or given knots do not fit.
     """
     if family not in FAMILIES:
         raise DualityError(f"radial basis {family!r} is not known; the families are {', '.join(FAMILIES)}")
@@ -70,12 +70,12 @@ def make_basis(
 
 
 def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:
-    """Knots of a user, moved to the nearest grid points, in nm.
+    """User-defined knots, moved to the nearest grid points, in nm.
 
     Raises
     ------
     DualityError
-        If there are not `size` + 1 increasing ones that end at the cutoff.
+        If they are not `size` + 1 increasing knots that end at the cutoff.
     """
     points = np.round(np.asarray(knots, dtype=np.float64) / grid.spacing).astype(np.int64)
     if len(points) != size + 1 or (np.diff(points) < 1).any() or points[0] < 0 or points[-1] != grid.intervals:
@@ -87,7 +87,7 @@ def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:
 
 
 def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpness: float = SHARPNESS) -> FloatArray:
-    """`size` + 1 knots on the grid from the shortest distance to the cutoff, in nm.
+    """Place `size` + 1 knots on the grid between the shortest distance and the cutoff, in nm.
 
     Raises
     ------
@@ -98,8 +98,8 @@ def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpn
     if grid.intervals - first < size:
         raise DualityError(
             f"{size} radial functions need at least as many grid intervals between the shortest distance "
-            f"({onset:.4f} nm) and the cutoff ({grid.cutoff:.4f} nm), and there are {grid.intervals - first}; "
-            "ask for fewer functions or a finer grid"
+            f"({onset:.4f} nm) and the cutoff ({grid.cutoff:.4f} nm), but there are {grid.intervals - first}; "
+            "choose fewer functions or a finer grid"
         )
     measure = density[first:] / max(density.max(), 1e-300)
     smooth = np.convolve(measure, np.ones(3) / 3.0, mode="same") ** sharpness
@@ -110,7 +110,7 @@ def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpn
 
 
 def _distinct(points: FloatArray, last: int) -> FloatArray:
-    """The same increasing integers, moved apart so that none occurs twice, the last one fixed."""
+    """Move non-decreasing integers apart so that all differ, keeping the last one fixed."""
     ramp = np.arange(len(points))
     forward = np.maximum.accumulate(points - ramp) + ramp
     return np.minimum(forward, last - ramp[::-1])

@@ -1,6 +1,6 @@
-"""Design rows: the force on every agent, and the energy of a frame, per unit coefficient, analytically.
+"""Design rows: analytical derivatives of the forces and of the energy with respect to the coefficients.
 
-A loss is linear in its coefficients, and so are forces and energy: one row per agent and component, one per frame.
+The losses are linear in their coefficients, and so are forces and energy: one row per force component, one per energy.
 
 Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment, m component of a rank, x Cartesian.
 """
@@ -23,7 +23,7 @@ from openmm_duality.losses.model import AgentLosses
 
 @dataclass(frozen=True)
 class Design:
-    """Rows of a configuration, by the three bases and the layout of the columns."""
+    """Builder of the design rows of a configuration from the three bases and the layout of the columns."""
 
     layout: Layout
     pair_basis: RadialBasis
@@ -32,26 +32,26 @@ class Design:
 
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
-        """The design of the equations that the losses solve, with so many constants of the energy."""
+        """Design of the equations that the losses solve, with a given number of energy constants."""
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
         layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
 
     def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:
-        """The rows of every group: the force on every agent.
+        """Rows of the forces on all agents, by group.
 
         Parameters
         ----------
         tables : list of NeighbourTable
-            By species of the neighbour, within the cutoff of the bases.
+            Neighbours within the cutoff of the bases, by species of the neighbour.
         species_index : array of int, shape (N,)
             Species of every atom.
 
         Returns
         -------
         list of arrays, shape (M, 3, P)
-            Force in kJ/mol/nm per kJ/mol of coefficient; the M agents of the group's species in order of index (all N
-            of them under `collective`), P its columns.
+            Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index (all
+            N agents under `collective`), for its P columns.
         """
         pair = self._pair_forces(tables, species_index)
         ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
@@ -63,14 +63,14 @@ class Design:
         return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray, constant: int) -> FloatArray:
-        """The sum of all losses per unit coefficient, shape (P,), for the one group of `collective`.
+        """Row of the sum of all losses, shape (P,), for the single group of `collective`.
 
         Parameters
         ----------
         tables, species_index
             As for `force_rows`.
         constant : int
-            Which of the constants the composition has.
+            Index of the energy constant of the composition.
         """
         layout = self.layout
         (group,) = layout.groups
@@ -80,15 +80,15 @@ class Design:
         )
         columns = []
         for a, b in layout.pairs(group):
-            one = sums[species_index == a, b].sum(axis=0)
-            columns.append(one if a == b else one + sums[species_index == b, a].sum(axis=0))
+            column = sums[species_index == a, b].sum(axis=0)
+            columns.append(column if a == b else column + sums[species_index == b, a].sum(axis=0))
 
-        def found(basis: RadialBasis, ranks: tuple[int, ...]) -> dict[int, FloatArray]:
+        def moments_of(basis: RadialBasis, ranks: tuple[int, ...]) -> dict[int, FloatArray]:
             values = [basis.evaluate(t.distances, species_index, b)[0] for b, t in enumerate(tables)] if ranks else []
             return moments_by_rank(ranks, tables, values)
 
-        fine = found(self.basis, layout.form.ranks)
-        coarse = found(self.coarse, layout.form.all_ranks if layout.form.coupled else ())
+        fine = moments_of(self.basis, layout.form.ranks)
+        coarse = moments_of(self.coarse, layout.form.all_ranks if layout.form.coupled else ())
         for a in group:
             of_a = species_index == a
             for m in fine.values():
@@ -111,7 +111,7 @@ class Design:
             block[species_index == a] = pair[species_index == a, b]
             if collective:
                 block[species_index == b] = pair[species_index == b, a]
-                block *= 2.0  # the neighbour's loss holds the same function of the same distance
+                block *= 2.0  # the loss of the neighbour contains the same function of the same distance
             columns.append(block)
         columns += [by_species[a] for a in group for by_species in contracted]
         columns.append(np.zeros((len(species_index), 3, layout.n_constants)))
@@ -119,7 +119,7 @@ class Design:
         return rows if collective else rows[np.isin(species_index, group)]
 
     def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-        """Σ_s f_n' u, shape (N, S, 3, n_p)."""
+        """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
         forces = []
         for b, table in enumerate(tables):
             _, slope = self.pair_basis.evaluate(table.distances, species_index, b)
@@ -129,7 +129,7 @@ class Design:
     def _contraction_forces(
         self, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
     ) -> list[FloatArray]:
-        """Force per unit W^l_Aab for every species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
+        """Forces per unit W^l_Aab by species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
         n, width = self.basis.size, self.layout.n_species * self.basis.size
         m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
         result = []
@@ -152,7 +152,7 @@ class Design:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Moments of every agent and their derivatives, by rank.
+    """Moments of all agents and their derivatives, by rank.
 
     Parameters
     ----------
@@ -181,14 +181,14 @@ class _Moments:
         return cls(values, derivatives)
 
     def own(self, rank: int) -> FloatArray:
-        """−∂M/∂q_i of the agent itself, shape (N, 3, S·n, 2l + 1)."""
+        """Derivatives −∂M/∂q_i with respect to the agent's own position, shape (N, 3, S·n, 2l + 1)."""
         return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
 
 
 def coupling_forces(
     layout: Layout, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
 ) -> list[FloatArray]:
-    """Force per unit C_Apq for every species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
+    """Forces per unit C_Apq by species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
     ranks, n = layout.form.coupled, layout.n_coarse
     phi = invariants(found.values, ranks)
     pairs = np.triu_indices(layout.n_species * n)
@@ -196,7 +196,7 @@ def coupling_forces(
     for rank in ranks:
         t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
         own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
-    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i of the agent itself, (N, 3, Q)
+    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i by the agent's own position, (N, 3, Q)
     result = []
     for a in range(layout.n_species):
         product = np.zeros((len(species_index), 3, phi.shape[1], phi.shape[1]))
@@ -216,7 +216,7 @@ def coupling_forces(
 def _neighbour_slopes(
     layout: Layout, found: _Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
 ) -> FloatArray:
-    """−∂φ_p(j)/∂q_i for agents i of species b and their neighbours j of species a, shape (M, J, 3, Q)."""
+    """Derivatives −∂φ_p(j)/∂q_i for agents i of species b and neighbours j of species a, shape (M, J, 3, Q)."""
     n, width = layout.n_coarse, layout.n_species * layout.n_coarse
     block = slice(b * n, (b + 1) * n)
     pairs = np.triu_indices(width)
@@ -234,7 +234,7 @@ def _neighbour_slopes(
 
 
 def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) -> FloatArray:
-    """Columns of ½ Σ_pq C_pq φ_p φ_q, C symmetric, from products (…, Q, Q) of slopes of φ_p with φ_q."""
+    """Columns of ½ Σ_pq C_pq φ_p φ_q, C symmetric, from products (…, Q, Q) of the derivatives of φ_p with φ_q."""
     diagonal = np.arange(product.shape[-1])
     product += product.swapaxes(-1, -2)
     product[..., diagonal, diagonal] *= 0.5
@@ -244,7 +244,7 @@ def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) 
 def _moment_derivatives(
     rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable, y: FloatArray, dy: FloatArray
 ) -> FloatArray:
-    """K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
+    """Derivatives K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
     g, h = derivative_factors(rank, f, df, table.distances)
     along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
     k = g.transpose(0, 2, 1)[:, None, :, :, None] * along

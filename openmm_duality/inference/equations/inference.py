@@ -1,4 +1,4 @@
-"""An inference with its equations set up, to be solved for any regularisation.
+"""The equations of an inference and their solution for any regularisation strengths.
 
 With a prior model the unknowns are the differences from its coefficients (Δ-learning). Every form is linear in its
 coefficients, so H = H_prior + ΔH has the form, the bases and the cost of H_prior. ΔH is fitted to F − F_prior, and the
@@ -29,7 +29,7 @@ from openmm_duality.inference.equations.pair_statistics import PairStatistics, k
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
-from openmm_duality.inference.equations.solution import NormalEquations, column_scale, ranked, ranked_in_turn, solve
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, coordinate_search, ranked, solve
 from openmm_duality.inference.equations.targets import DataSet, described, energy_constants, energy_zeros
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
@@ -50,7 +50,7 @@ GAUGE = {
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the wall time of a block to an entry."""
+    """Add the wall time of the block of code to ``seconds[name]``."""
     begin = perf_counter()
     yield
     seconds[name] = seconds.get(name, 0.0) + perf_counter() - begin
@@ -58,23 +58,23 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Inference:
-    """Normal equations of data sets, and how their solutions become losses.
+    """Normal equations of data sets, and the conversion of their solutions to agent losses.
 
     Parameters
     ----------
     sets : sequence of DataSet
     settings : Settings
-        With a prior model only those in `DELTA_CHOICES` count; the prior model has the others.
+        With a prior model only those in `DELTA_CHOICES` are used; it fixes the others.
     species : tuple of str, length S
     masses : array, shape (S,)
         In dalton.
     statistics : PairStatistics
-        Of the frames.
+        Pair distances of the frames.
     design : Design
     zeros : dict of str to float
-        Reference energies (kJ/mol) by composition, where energies join the fit.
+        Reference energies (kJ/mol) by composition, if energies are fitted.
     equations : BlockedEquations
-        Of the coefficients, or of their differences from those of the prior model.
+        Equations of the coefficients, or of their differences from those of the prior model.
     seconds : dict of str to float
         Wall time by task.
     prior : AgentLosses, optional
@@ -95,20 +95,20 @@ class Inference:
     def of(
         cls, sets: Sequence[DataSet], settings: Settings, prior: AgentLosses | None = None, progress: bool = False
     ) -> Inference:
-        """Analyse the data, choose the bases (or take those of the prior model) and set up the equations.
+        """Analyse the data, choose the bases (or adopt those of the prior model) and accumulate the equations.
 
         Raises
         ------
         DualityError
-            If the data cannot be used, the cutoff is too long for a cell, or the frames hold a species or a distance
-            that the prior model does not know.
+            If the data cannot be used, the cutoff is too long for a cell, or the frames contain a species or a distance
+            outside the training data of the prior model.
         """
         empty = [s.name for s in sets if not len(s.frames)]
         if not sets or empty:
             raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
         seconds: dict[str, float] = {}
         if prior is not None:
-            remedy = "label these frames with the method of the prior model too, and infer that anew with them"
+            remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, (s.frames for s in sets), remedy)
             species, masses, design, zeros = prior.species, prior.masses, Design.of(prior), dict[str, float]()
@@ -128,24 +128,24 @@ class Inference:
 
     @property
     def totals(self) -> list[NormalEquations]:
-        """The equations of all frames, by group."""
+        """Equations of all frames, by group."""
         return self.equations.totals
 
     @cached_property
     def scales(self) -> list[FloatArray]:
-        """Scales of the columns over all frames, by group."""
+        """Column scales of the equations of all frames, by group."""
         return [column_scale(total) if total.weight > 0.0 else np.ones(len(total.rhs)) for total in self.totals]
 
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
-        """The penalties of every group."""
+        """Penalties of each group."""
         layout, basis = self.design.layout, self.design.pair_basis
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         return [standard_penalties(layout, group, basis, shortest) for group in layout.groups]
 
     @cached_property
     def start(self) -> list[FloatArray]:
-        """The coefficients that the unknowns are differences from, by group: those of the prior model, or zero."""
+        """Coefficients to which the solution is added, by group: those of the prior model, or zeros."""
         layout = self.design.layout
         if self.prior is None:
             return [np.zeros(layout.size(group)) for group in layout.groups]
@@ -153,41 +153,41 @@ class Inference:
 
     @property
     def selectable(self) -> list[BoolArray | None]:
-        """The columns that may have a coefficient, by group: those that the prior model selected; None for all."""
+        """Columns whose coefficients are fitted, by group: those that the prior model selected; None for all."""
         if self.prior is None or not self.prior.metadata.get("selection"):
             return [None] * len(self.start)
         return [start != 0.0 for start in self.start]
 
     @cached_property
     def preferences(self) -> list[list[Strengths]]:
-        """Strengths of the penalties in order of preference on held-out blocks, by group.
+        """Regularisation strengths by group, in order of preference in cross-validation.
 
-        With a prior model only the best is given: the ridge is chosen first, then the curvature.
+        With a prior model only the best are given: the ridge is chosen first, then the curvature.
 
         Raises
         ------
         DualityError
-            If there are too few frames for blocks, or the data do not determine the losses.
+            If there are too few frames for two blocks, or the data do not determine the losses.
         """
         grids = GRIDS if self.prior is None else DELTA_GRIDS
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
-        several = any(len(grid) > 1 for grid in grids.values())
+        undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
         with timed(self.seconds, "regularisation"), determined():
             for folds, penalties, selectable in zip(self.equations.folds, self.penalties, self.selectable, strict=True):
-                if not several or (self.prior is not None and not folds):
+                if not undecided or (self.prior is not None and not folds):
                     result.append([candidates[-1]])
                 elif len(folds) < 2:
                     raise DualityError(
-                        "the regularisation is chosen on at least two blocks of frames, and there are not enough "
-                        "frames for that; add frames, or give ridge and curvature"
+                        "choosing the regularisation by cross-validation needs at least two blocks of frames, and "
+                        "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
                     result.append(ranked(folds, penalties, candidates, n_constants))
                 else:
-                    result.append([ranked_in_turn(folds, penalties, grids, n_constants, selectable)])
+                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable)])
         return result
 
     def solve(
@@ -197,17 +197,17 @@ class Inference:
         selected: Sequence[BoolArray | None] | None = None,
         scales: Sequence[FloatArray | None] | None = None,
     ) -> list[FloatArray]:
-        """The unknowns that solve the equations of every group, those without rows zero.
+        """Solve the equations of each group; the solution of a group without rows is zero.
 
         Parameters
         ----------
         equations : sequence of NormalEquations
-            Those of all frames, or of some of their blocks.
+            Equations of all frames or of some of the blocks, by group.
         strengths : sequence of mapping of str to float
         selected : sequence of arrays of bool or None, optional
-            The columns that may have a coefficient; `selectable` by default.
+            Columns whose coefficients are fitted; `selectable` by default.
         scales : sequence of arrays or None, optional
-            Of the columns; those of the equations by default.
+            Column scales; those of the equations by default.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class Inference:
         Raises
         ------
         LinAlgError
-            If the equations do not determine them.
+            If the equations do not determine the coefficients.
         """
         found = []
         for mine, penalties, strength, mask, scale in zip(
@@ -234,12 +234,12 @@ class Inference:
         return found
 
     def losses(self, strengths: Sequence[Strengths]) -> AgentLosses:
-        """The losses for a regularisation of every group; without core, committee, domain and errors.
+        """Solve for the losses, without core, committee, domain and errors, given the strengths of each group.
 
         Raises
         ------
         DualityError
-            If the data do not determine them.
+            If the data do not determine the losses.
         """
         layout, settings = self.design.layout, self.settings
         selected, selection = list(self.selectable), dict[str, str]()
@@ -294,15 +294,15 @@ class Inference:
     def added_to_prior(
         self, differences: Sequence[FloatArray], prior: AgentLosses, metadata: Mapping[str, Any] | None = None
     ) -> AgentLosses:
-        """The prior model with ΔH added to it, and its core; committee, domain and equations are left out.
+        """Add ΔH to the prior model, keeping its core but not its committee, domain and equations.
 
         Parameters
         ----------
         differences : sequence of arrays, shape (P,)
-            By group.
+            Coefficients of ΔH, by group.
         prior : AgentLosses
         metadata : mapping, optional
-            As of an inference without a prior model; that of the prior model by default.
+            Metadata as of an inference without a prior model; those of the prior model by default.
         """
         coefficients = [c + d for c, d in zip(self.start, differences, strict=True)]
         u, weights, couplings = self.design.layout.unpack(coefficients)
@@ -313,12 +313,7 @@ class Inference:
             n_coefficients = sum(int(np.count_nonzero(c)) for c in coefficients)
             metadata = {
                 **metadata,
-                "settings": {
-                    **known.get("settings", {}),
-                    **chosen,
-                    "energy_weight": 0.0,
-                    "keep_equations": False,
-                },
+                "settings": {**known.get("settings", {}), **chosen, "energy_weight": 0.0, "keep_equations": False},
                 "coefficients": known.get("coefficients", n_coefficients),
                 "selection": known.get("selection", {}),
                 "prior": {"sha256": prior.sha256(), **{name: known[name] for name in inherited if name in known}},
@@ -336,12 +331,12 @@ class Inference:
 
     @property
     def pair_frames(self) -> list[tuple[Frames, set[tuple[str, str]]]]:
-        """`pair_frames` of the data sets."""
+        """Frames in which each pair of species is analysed (see the function `pair_frames`)."""
         return pair_frames(self.sets)
 
 
 def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
-    """The frames in which each pair of species is analysed: those of the first set that has both."""
+    """Frames in which each pair of species is analysed: those of the first data set that contains both."""
     found: set[tuple[str, str]] = set()
     result = []
     for frames in (s.frames for s in sets):
@@ -354,13 +349,12 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
 
 @contextmanager
 def determined() -> Iterator[None]:
-    """Turn a factorisation that fails into an error for the user."""
+    """Turn a failed factorisation into an error for the user."""
     try:
         yield
     except np.linalg.LinAlgError as error:
         raise DualityError(
-            f"the data do not determine the losses ({error}); give a stronger ridge, add frames, or ask for fewer "
-            "functions"
+            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
         ) from None
 
 
@@ -371,7 +365,7 @@ def _packed(layout: Layout, losses: AgentLosses) -> list[FloatArray]:
 def _design(
     settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid, n_constants: int
 ) -> Design:
-    """The bases that suit the data, and the layout of their coefficients."""
+    """Bases adapted to the data, and the layout of their coefficients."""
     form = settings.agent_form
     n_coarse = settings.coarse_functions if form.coupled else 0
     sizes = (len(species), settings.pair_functions, settings.functions, n_coarse)
@@ -398,8 +392,8 @@ def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
         for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
             if not np.isclose(masses.setdefault(name, float(mass)), mass):
                 raise DualityError(
-                    f"{name} has the mass {masses[name]:.4f} in one data set and {mass:.4f} dalton in {s.name!r}; "
-                    "give isotopes labels of their own"
+                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in {s.name!r}; "
+                    "give isotopes different names"
                 )
     species = tuple(sorted(masses))
     return species, np.array([masses[name] for name in species])

@@ -1,10 +1,10 @@
-"""Where each coefficient of the losses stands in the vectors that inference solves for.
+"""Order of the coefficients of the losses in the vectors that inference solves for.
 
-Columns come in blocks: pair columns of a pair of species, and for every species the upper triangle of W of each rank,
-then that of its couplings. Where energies join the fit, the constant of every composition has a last column.
+Columns come in blocks: the pair part of each pair of species, then for each species the upper triangles of W of every
+rank and of the couplings. If energies are fitted, the last columns are the energy constants of the compositions.
 
-Species are collected in groups, and every group is one system of equations. Which species may be solved apart follows
-from the gradient (`separable_groups`), but nothing else here depends on it: any partition of the species is a layout.
+Species form groups, each with its own system of equations. The gradient determines which species can be separated
+(`separable_groups`); apart from that any partition of the species is a valid layout.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Group = tuple[int, ...]
 
 
 def separable_groups(gradient: str, n_species: int) -> tuple[Group, ...]:
-    """The finest partition of the species into systems of equations that share no coefficient.
+    """Finest partition of the species into systems of equations that share no coefficient.
 
-    Under `agent` a force holds the coefficients of the agent's own species alone; under `collective` those of all.
+    Under `agent` a force depends on the coefficients of the agent's species alone; under `collective` on those of all.
     """
-    everyone = tuple(range(n_species))
-    return (everyone,) if gradient == "collective" else tuple((a,) for a in everyone)
+    indices = tuple(range(n_species))
+    return (indices,) if gradient == "collective" else tuple((a,) for a in indices)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of every group.
+    """Columns of each group of species.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class Layout:
     gradient : str
         Under `collective` u_AB and u_BA share their columns (the gauge).
     n_species, n_pair, n, n_coarse : int
-        Species S, functions of the pair part, of the contracted moments, and of the coupled invariants.
+        Numbers of species S and of functions of the pair part, the contracted moments and the coupled invariants.
     n_constants : int
-        Constants of the energy, one for every composition; none under `agent` or without energies.
+        Number of energy constants, one per composition; zero under `agent` or without energies.
     groups : tuple of tuple of int, optional
-        A partition of the species; by default `separable_groups`.
+        Partition of the species; `separable_groups` by default.
     """
 
     form: Form
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def tied(self) -> bool:
-        """Whether u_AB and u_BA are one coefficient."""
+        """Whether u_AB and u_BA are the same coefficient."""
         return self.gradient == "collective"
 
     @cached_property
@@ -77,7 +77,7 @@ class Layout:
         return _triangle(count(self.n_species * self.n_coarse, self.form.coupled))
 
     def pairs(self, group: Group) -> list[tuple[int, int]]:
-        """The pairs of species (A, B) with pair columns of their own, in the order of the columns."""
+        """Pairs of species (A, B) that have pair columns, in the order of the columns."""
         return [(a, b) for a in group for b in range(self.n_species) if not self.tied or a <= b]
 
     def size(self, group: Group) -> int:
@@ -85,27 +85,27 @@ class Layout:
         return sum(self.block_sizes(group))
 
     def block_sizes(self, group: Group) -> list[int]:
-        """Number of columns of every block: pairs, then by species the ranks and the couplings, then the constants."""
+        """Number of columns of each block: pairs, then by species the ranks and the couplings, then the constants."""
         of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
         return [self.n_pair] * len(self.pairs(group)) + of_species * len(group) + [self.n_constants]
 
     def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
-        """A name for every block of columns."""
+        """Names of the blocks of columns."""
         names = [f"pair {species[a]}-{species[b]}" for a, b in self.pairs(group)]
         for a in group:
             names += [f"{species[a]}, rank {rank}" for rank in self.form.ranks]
             names.append(f"{species[a]}, coupled")
         return [*names, "constants of the energy"]
 
-    def shares(self, at_most: int | None) -> list[int]:
-        """Coefficients that each group may have out of a total, in proportion to its size; empty where all may stay."""
+    def shares(self, max_coefficients: int | None) -> list[int]:
+        """Maximum number of coefficients per group, in proportion to its size; empty if all are kept."""
         sizes = [self.size(group) - self.n_constants for group in self.groups]
-        if at_most is None or at_most >= sum(sizes):
+        if max_coefficients is None or max_coefficients >= sum(sizes):
             return []
-        return [max(1, at_most * size // sum(sizes)) for size in sizes]
+        return [max(1, max_coefficients * size // sum(sizes)) for size in sizes]
 
     def unpack(self, solutions: Sequence[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
-        """Coefficients from the solution of every group, without the constants of the energy.
+        """Split the solutions of all groups into coefficients, without the energy constants.
 
         Returns
         -------
@@ -132,7 +132,7 @@ class Layout:
         return u, weights, couplings
 
     def pack(self, u: FloatArray, weights: Mapping[int, FloatArray], couplings: FloatArray) -> list[FloatArray]:
-        """The inverse of `unpack`, for coefficients in the gauge of the layout; the constants are zero."""
+        """Join coefficients into vectors by group, the inverse of `unpack`; the energy constants are zero."""
         solutions = []
         for group in self.groups:
             blocks = [u[a, b] for a, b in self.pairs(group)]

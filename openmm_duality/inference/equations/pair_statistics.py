@@ -1,4 +1,4 @@
-"""Which distances occur in the training frames, and how often."""
+"""Statistics of the pair distances in training frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
-_ONE_PLACE = 1e-3  # nm; nuclei so close are a fault of the data
+_COINCIDENT = 1e-3  # nm; atoms closer than this are an error in the data
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PairStatistics:
     Parameters
     ----------
     shortest : array, shape (S, S)
-        In nm; NaN where the two species never come within the cutoff.
+        Shortest distance in nm; NaN for species that never come within the cutoff of each other.
     density : array, shape (S, S, K)
         Number of pairs per interval of the grid, divided by r², in arbitrary units.
     """
@@ -35,12 +35,12 @@ class PairStatistics:
 
 
 def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> PairStatistics:
-    """Shortest distances and densities of pairs over all frames.
+    """Compute the shortest distances and the densities of pairs over all frames.
 
     Raises
     ------
     DualityError
-        If the cutoff is too long for a cell, or two atoms are at one place.
+        If the cutoff is too long for a cell, or two atoms coincide.
     """
     s = len(species)
     shortest = np.full((s, s), np.inf)
@@ -67,19 +67,19 @@ def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) 
 
 
 def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: str) -> PairStatistics:
-    """Pair statistics of new frames, which must hold no species or distance that a model does not know.
+    """Compute pair statistics of new frames, checking that they stay within the training data of a model.
 
     Parameters
     ----------
     losses : AgentLosses
     data : iterable of Frames
     remedy : str
-        What to do about a distance, for the message.
+        What to do about an unknown distance, for the error message.
 
     Raises
     ------
     DualityError
-        If there is an unknown species or a distance shorter than those of the model's data.
+        If a species is unknown, or a distance is shorter than in the training data of the model.
     """
     frames = list(data)
     for one in frames:
@@ -87,21 +87,21 @@ def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: s
     found = pair_statistics(frames, losses.species, losses.grid)
     for a, b in np.argwhere(np.isfinite(found.shortest) & ~(found.shortest >= losses.shortest)):
         known = losses.shortest[a, b]
-        unlike = "which it has never seen" if np.isnan(known) else f"closer than the {known:.4f} nm it has seen"
+        training = "a pair absent from" if np.isnan(known) else f"closer than the {known:.4f} nm in"
         raise DualityError(
-            f"the new frames hold {losses.species[a]}-{losses.species[b]} at {found.shortest[a, b]:.4f} nm, {unlike}: "
-            f"the functions of the model level off there; {remedy}"
+            f"the new frames contain {losses.species[a]}-{losses.species[b]} at {found.shortest[a, b]:.4f} nm, "
+            f"{training} the training data of the model, whose radial functions are constant there; {remedy}"
         )
     return found
 
 
 def _check_apart(frames: Frames, t: int, i: IntArray, j: IntArray, r: FloatArray) -> None:
-    if r.min(initial=np.inf) >= _ONE_PLACE:
+    if r.min(initial=np.inf) >= _COINCIDENT:
         return
     k = int(r.argmin())
     a, b = (f"{atom + 1} ({frames.species[atom]})" for atom in sorted((int(i[k]), int(j[k]))))
     where = f" of {frames.source[0].split()[0]}" if frames.source else ""
     raise DualityError(
-        f"the frame of step {frames.steps[t]}{where} has the atoms {a} and {b}, counted from 1, at one place "
-        f"({r[k]:.2g} nm apart), and no loss is defined there; leave the frame out, or repair what wrote it"
+        f"the frame of step {frames.steps[t]}{where} has the atoms {a} and {b}, counted from 1, at the same position "
+        f"({r[k]:.2g} nm apart), where no loss is defined; leave the frame out, or correct its source"
     )

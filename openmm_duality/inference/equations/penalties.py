@@ -1,4 +1,4 @@
-"""Regularisation as a list of quadratic penalties on the coefficients, each with a name and a strength of its own."""
+"""Regularisation by quadratic penalties on the coefficients, each with its own name and strength."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Strengths = Mapping[str, float]  # by the name of the penalty
 
 @dataclass(frozen=True)
 class Penalty:
-    """The penalty cᵀAc − 2bᵀc, which a strength multiplies.
+    """Quadratic penalty cᵀAc − 2bᵀc, multiplied by a regularisation strength.
 
     Parameters
     ----------
     name : str
-        By which its strength is chosen and saved.
-    form : array, shape (P, P), or (P,) for a diagonal one
-        A.
+        Name under which the strength is chosen and saved.
+    form : array, shape (P, P), or (P,) if diagonal
+        The matrix A.
     rhs : array, shape (P,), optional
-        b; none for a penalty whose target is zero.
+        The vector b; None for zero.
     relative : bool
-        Whether A and b are those of the coefficients in units in which every column has unit mean square; else they are
-        those of the coefficients themselves.
+        Whether A and b refer to the coefficients of columns scaled to unit mean square instead of to the coefficients
+        themselves.
     normalised : bool
-        Whether A, in those units, is divided by the mean of its diagonal where that is not zero.
+        Whether A, for scaled columns, is divided by the mean of the non-zero entries of its diagonal.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Penalty:
 
     @classmethod
     def of_rows(cls, name: str, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> Penalty:
-        """The penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
+        """Penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
         return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
 
     def add(self, matrix: FloatArray, rhs: FloatArray, scale: FloatArray, strength: float) -> None:
@@ -53,7 +53,7 @@ class Penalty:
         matrix : array, shape (P, P)
         rhs : array, shape (P,)
         scale : array, shape (P,)
-            Of the columns: a coefficient is that of the scaled column divided by it.
+            Column scales: a coefficient is that of the scaled column divided by its scale.
         strength : float
         """
         units = np.ones_like(scale) if self.relative else scale
@@ -74,19 +74,19 @@ class Penalty:
 
 
 def ridge_penalty(size: int, n_unpenalised: int = 0) -> Penalty:
-    """The sum of the squared coefficients of scaled columns, without so many columns at the end."""
+    """Ridge on the coefficients of scaled columns, except for the last `n_unpenalised` columns."""
     return Penalty("ridge", np.append(np.ones(size - n_unpenalised), np.zeros(n_unpenalised)), relative=True)
 
 
 def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
-    """The integral ∫ V″² of the pair part beyond the shortest distances.
+    """Penalty on the curvature ∫ V″² of the pair part beyond the shortest distances.
 
     Parameters
     ----------
     layout : Layout
     group : tuple of int
     basis : RadialBasis
-        Of the pair part.
+        Radial functions of the pair part.
     shortest : array, shape (S, S)
         Shortest distances in the data, in nm.
     """
@@ -95,12 +95,12 @@ def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest
     form = np.zeros((size, size))
     for k, (a, b) in enumerate(layout.pairs(group)):
         first = basis.grid.below(float(onsets[a, b])) + 1
-        bends = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
-        form[k * n : (k + 1) * n, k * n : (k + 1) * n] = bends @ bends.T
+        curvatures = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
+        form[k * n : (k + 1) * n, k * n : (k + 1) * n] = curvatures @ curvatures.T
     return Penalty("curvature", form, normalised=True)
 
 
 def standard_penalties(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> tuple[Penalty, ...]:
-    """The penalties of every inference: the curvature of the pair part, then a ridge on all but the constants."""
+    """Penalties of every inference: the curvature of the pair part, and a ridge on all but the energy constants."""
     ridge = ridge_penalty(layout.size(group), layout.n_constants)
     return curvature_penalty(layout, group, basis, shortest), ridge

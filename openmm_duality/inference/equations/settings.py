@@ -1,4 +1,4 @@
-"""What the user can choose about an inference."""
+"""User settings of an inference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from openmm_duality.units import ELECTRONVOLT
 
 
 def _knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
-    """Lengths in nm by pair of species, each pair named in alphabetical order."""
+    """Read knots in nm by pair of species, each pair named in alphabetical order."""
     lengths = tuple_of(quantity(unit.nanometer, positive=False))
     rows = mapping_of(lengths, "a list of lengths for each pair, as in {H-O: [0.08, 0.1, …]}")(value, name)
     found = {"-".join(sorted(pair.split("-"))): row for pair, row in rows.items()}
@@ -39,12 +39,12 @@ def _knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
 
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
-DELTA_CHOICES = ("ridge", "curvature", "blocks", "large_force")  # that can be chosen beside a prior model
+DELTA_CHOICES = ("ridge", "curvature", "blocks", "large_force")  # settings that can be chosen with a prior model
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of an inference; bare numbers in MD units, or quantities.
+    """Settings of an inference; values are bare numbers in MD units or quantities.
 
     Parameters
     ----------
@@ -53,42 +53,42 @@ class Settings:
     gradient : str
         ``agent`` or ``collective``.
     ranks, coupled_ranks : tuple of int or None
-        Ranks of the contracted and of the coupled moments, out of 0…3; None for those of the form (`form_of`).
+        Ranks (0…3) of the contracted and of the coupled moments; None for the defaults of the form (`form_of`).
     cutoff : float
-        In nm.
+        Cutoff radius in nm.
     basis : str
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
-        Radial functions per pair of species, of the pair part, of the contracted moments and of the coupled invariants.
+        Numbers of radial functions per pair of species: pair part, contracted moments, coupled invariants.
     sharpness : float
-        How far knots gather where pair distances do: the exponent of their density, 0 for even spacing.
+        Exponent of the density of pair distances in the placement of knots; 0 for even spacing.
     knots : mapping of str to tuple of float, or None
         Knots of the contracted moments (nm) by pair of species, as ``{"H-O": (0.08, …)}``: one more than functions, the
-        last at the cutoff. Pairs that are not named have knots placed by the density.
+        last at the cutoff. The knots of other pairs are placed by the density.
     intervals : int
-        Of the grid from 0 to the cutoff on which all radial functions are splines.
+        Number of intervals of the spline grid from 0 to the cutoff, common to all radial functions.
     ridge, curvature : float or None
-        Strengths of the regularisers; None chooses them on contiguous blocks of time.
+        Regularisation strengths; None chooses them by cross-validation over contiguous blocks of time.
     blocks : int
-        Number of those blocks.
+        Number of these blocks.
     members : int
-        Of the committee: refits to resampled blocks, by which the model knows how far to trust a force; 0 for none.
-        With a committee twice as many blocks of equations are kept while inferring, of 8 P² bytes each.
+        Number of committee members, refits to resampled blocks that estimate the uncertainty of forces; 0 for none.
+        With a committee the number of blocks of equations in memory, 8 P² bytes each, is doubled.
     max_coefficients : int or None
-        Largest number of coefficients: those that matter most are selected; None for all.
+        Maximum number of coefficients, of which the most important are selected; None for all.
     keep_equations : bool
-        Whether the model keeps its normal equations, so that new frames can update it.
+        Whether the model stores its normal equations, so that frames can be added later.
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         dominate the fit. The default is 3 eV/Å.
     energy_weight : float
-        Zero leaves energies out of the fit. At one, an error of 1 meV per atom in the energy of a frame counts as much
-        as an error of 100 meV/Å in each of its force components.
+        Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
+        much as an error of 100 meV/Å in each of its force components.
 
     Raises
     ------
     DualityError
-        If a value is not among those known or out of range.
+        If a value is unknown or out of range.
     """
 
     form: str = field(metadata=key(text), default="quadratic")
@@ -116,39 +116,39 @@ class Settings:
 
     @property
     def agent_form(self) -> Form:
-        """The form, with its ranks."""
+        """Form of the losses, with its ranks."""
         return form_of(self.form, self.ranks, self.coupled_ranks)
 
     def __post_init__(self) -> None:
         convert_keys(self)
-        self.agent_form  # noqa: B018  (raises where the ranks do not fit the form)
+        self.agent_form  # noqa: B018  (raises if the ranks do not fit the form)
         check_gradient(self.gradient)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
             raise DualityError(
-                "knots are for the b-splines of contracted moments; leave them out, or take a form with moments and "
+                "knots are for the b-splines of contracted moments; leave them out, or choose a form with moments and "
                 "the basis b-splines"
             )
         if self.energy_weight and self.gradient == "agent":
             raise DualityError(
-                "energies cannot join a fit with the gradient 'agent': the sum of its losses is no potential; leave "
-                "energy_weight at 0, or use the gradient 'collective'"
+                "energies cannot be fitted with the gradient 'agent', because the sum of its losses is no potential; "
+                "leave energy_weight at 0, or use the gradient 'collective'"
             )
         if self.members == 1:
-            raise DualityError("members must be 0, for no committee, or at least 2, got 1")
+            raise DualityError("members must be 0 (no committee) or at least 2, got 1")
 
     @classmethod
     def of(cls, choices: Mapping[str, Any]) -> Settings:
-        """Settings from keyword arguments or a configuration.
+        """Build settings from keyword arguments or a configuration.
 
         Raises
         ------
         DualityError
-            If a name is not a setting, or a value is of another kind.
+            If a name is not a setting, or a value cannot be read.
         """
         return build(cls, choices, noun="setting")
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON and YAML; bare numbers in MD units."""
+        """Convert the settings to plain values for JSON and YAML, with numbers in MD units."""
         return dict(to_plain(self))

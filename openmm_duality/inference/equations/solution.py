@@ -1,4 +1,4 @@
-"""Normal equations, accumulated in double precision, and their regularised solution."""
+"""Normal equations in double precision and their regularised solution."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.linalg import cho_factor, cho_solve
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
-_TOLERANCE = 0.005  # of the RMS error: what a stronger, so steadier, solution may cost
+_TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
 
 @dataclass
 class NormalEquations:
-    """Sums over design rows x with targets y and weights w.
+    """Normal equations: sums over design rows x with targets y and weights w.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ class NormalEquations:
     rhs : array, shape (P,)
         Σ w x y.
     column_squares : array, shape (P,)
-        Σ w x² over the rows that set the scale of the columns, those of forces.
+        Σ w x² over the rows that define the column scales, those of forces.
     target_squares : float
         Σ w y².
     weight : float
-        Σ w over the rows that set the scale.
+        Σ w over the rows that define the column scales.
     """
 
     gram: FloatArray
@@ -40,7 +40,7 @@ class NormalEquations:
 
     @classmethod
     def empty(cls, size: int) -> NormalEquations:
-        """Equations without rows."""
+        """Make equations without rows."""
         return cls(np.zeros((size, size)), np.zeros(size), np.zeros(size))
 
     def add_rows(self, rows: FloatArray, targets: FloatArray, weights: FloatArray, *, set_scale: bool = True) -> None:
@@ -50,10 +50,10 @@ class NormalEquations:
         ----------
         rows, targets, weights : array
         set_scale : bool
-            Whether they count in the scale of the columns and in the sum of weights: forces do, energies do not.
+            Whether they enter the column scales and the sum of weights: forces do, energies do not.
         """
         weighted = rows * np.sqrt(weights)[:, None]
-        gram = weighted.T @ weighted  # one array with itself: BLAS computes half of it
+        gram = weighted.T @ weighted  # product of an array with its own transpose: BLAS computes only half of it
         self.gram += gram
         self.rhs += rows.T @ (weights * targets)
         self.target_squares += float(np.sum(weights * targets**2))
@@ -62,7 +62,7 @@ class NormalEquations:
             self.weight += float(weights.sum())
 
     def add_weighted(self, other: NormalEquations, weight: float) -> None:
-        """Add other equations as if each of their rows occurred `weight` times."""
+        """Add other equations with a weight, as if each of their rows occurred `weight` times."""
         self.gram += other.gram if weight == 1.0 else weight * other.gram
         self.rhs += weight * other.rhs
         self.column_squares += weight * other.column_squares
@@ -88,13 +88,13 @@ class NormalEquations:
         )
 
     def relative_to(self, coefficients: FloatArray, mean_squares: FloatArray) -> NormalEquations:
-        """The equations of the difference from given coefficients, for what those leave over of the targets.
+        """Equations of the differences from given coefficients, with the residuals of those as targets.
 
         Parameters
         ----------
         coefficients : array, shape (P,)
         mean_squares : array, shape (P,)
-            Of the columns, by which they are scaled from here on.
+            Mean squares that define the new column scales.
         """
         rhs = self.rhs - self.gram @ coefficients
         return NormalEquations(
@@ -102,11 +102,11 @@ class NormalEquations:
         )
 
     def squared_error(self, coefficients: FloatArray) -> float:
-        """Weighted sum of squared residuals of a solution over these rows."""
+        """Weighted sum of squared residuals of the coefficients over all rows."""
         return float(self.target_squares - 2.0 * coefficients @ self.rhs + coefficients @ self.gram @ coefficients)
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
-        """Arrays for a model file; of the Gram matrix only the upper triangle."""
+        """Convert to arrays for a model file; of the Gram matrix only the upper triangle is stored."""
         return {
             f"{prefix}gram": self.gram[np.triu_indices(len(self.gram))],
             f"{prefix}rhs": self.rhs,
@@ -117,7 +117,7 @@ class NormalEquations:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray], prefix: str) -> NormalEquations:
-        """From `to_arrays`."""
+        """Read the equations back from `to_arrays`."""
         rhs, squares = (arrays[f"{prefix}{name}"].copy() for name in ("rhs", "column_squares"))
         upper = np.zeros((len(rhs), len(rhs)))
         upper[np.triu_indices(len(rhs))] = arrays[f"{prefix}gram"]
@@ -133,19 +133,19 @@ def solve(
     n_unpenalised: int = 0,
     selected: BoolArray | None = None,
 ) -> FloatArray:
-    """The coefficients that minimise the mean squared error plus the penalties, shape (P,).
+    """Solve for the coefficients that minimise the mean squared error plus the penalties, shape (P,).
 
     Parameters
     ----------
     equations, penalties, strengths, scale, n_unpenalised
         As for `scaled_system`.
     selected : array of bool, shape (P,), optional
-        The columns that may have a coefficient; all by default.
+        Columns whose coefficients are fitted, the others being zero; all by default.
 
     Raises
     ------
     LinAlgError
-        If the equations are not definite.
+        If the equations are not positive definite.
     """
     matrix, rhs, scale = scaled_system(equations, penalties, strengths, scale, n_unpenalised)
     if selected is None:
@@ -166,22 +166,22 @@ def carried_over(
     n_unpenalised: int = 0,
     selected: BoolArray | None = None,
 ) -> FloatArray:
-    """Deviations of refits from the solution after rows are added that all of them share, shape (P, K).
+    """Update the deviations of committee members from the solution when rows common to all are added, shape (P, K).
 
-    A refit c + δ counts as the solution of the old equations for other targets, A (c + δ) in the place of A c; with the
-    new rows in A′, the solution of those targets is c′ + A′⁻¹ A δ. So the deviations shrink where the new rows inform.
+    A member c + δ is regarded as the solution of the old equations with right-hand side A (c + δ) instead of A c. With
+    the new rows in A′ the solution is c′ + A′⁻¹ A δ: deviations shrink where the new rows determine the coefficients.
 
     Parameters
     ----------
     deviations : array, shape (P, K)
-        δ from the solution of the old equations; those of the constants of the energy are found here.
+        δ from the solution of the old equations; the values for the energy constants are computed here.
     old, total : NormalEquations
-        Before, and with the new rows.
+        Equations without and with the new rows.
     penalties, strengths, scale, n_unpenalised, selected
         As for `solve`.
     """
     deviations, p = deviations.copy(), len(deviations) - n_unpenalised
-    for k in range(p, len(deviations)):  # a refit has constants of its own, which leave its energies no mean residual
+    for k in range(p, len(deviations)):  # the energy constants of a member make the mean residual of its energies zero
         deviations[k] = -old.gram[k, :p] @ deviations[:p] / old.gram[k, k] if old.gram[k, k] > 0.0 else 0.0
     before, _, _ = scaled_system(old, penalties, strengths, scale, n_unpenalised)
     after, _, _ = scaled_system(total, penalties, strengths, scale, n_unpenalised)
@@ -200,18 +200,18 @@ def scaled_system(
     scale: FloatArray | None = None,
     n_unpenalised: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The regularised equations A c = b in columns scaled to unit mean square.
+    """Build the regularised equations A c = b for columns scaled to unit mean square.
 
     Parameters
     ----------
     equations : NormalEquations
     penalties : sequence of Penalty
     strengths : mapping of str to float
-        By the name of the penalty.
+        Regularisation strength by the name of the penalty.
     scale : array, shape (P,), optional
         Root mean squares of the columns; those of these equations by default.
     n_unpenalised : int
-        Number of columns at the end that are constants of the energy; one without energies has no equation.
+        Number of energy constants, the last columns; the coefficient of one without energies is set to zero.
 
     Returns
     -------
@@ -232,9 +232,9 @@ def scaled_system(
 
 
 def column_scale(equations: NormalEquations) -> FloatArray:
-    """Root mean square of every column over the rows that set the scale, shape (P,).
+    """Root mean square of every column over the rows that define the scales, shape (P,).
 
-    A column that those rows do not touch is scaled by all rows, and one that no row touches keeps a finite scale, so
+    A column that is zero in those rows is scaled by all rows, and one that is zero in all rows gets a finite scale, so
     that the ridge sets its coefficient to zero.
     """
     squares = equations.column_squares
@@ -243,13 +243,13 @@ def column_scale(equations: NormalEquations) -> FloatArray:
 
 
 def floored_mean_squares(folds: Sequence[NormalEquations], block_sizes: Sequence[int], fraction: float) -> FloatArray:
-    """Mean squares of the columns, shape (P,), none below that fraction of the RMS of its block, squared.
+    """Mean squares of the columns, shape (P,), with a lower bound: the square of a fraction of the RMS of the block.
 
     Parameters
     ----------
     folds : sequence of NormalEquations
     block_sizes : sequence of int
-        Numbers of columns that belong together.
+        Numbers of columns in each block.
     fraction : float
     """
     block = np.repeat(np.arange(len(block_sizes)), block_sizes)
@@ -265,29 +265,29 @@ def ranked(
     n_unpenalised: int = 0,
     selected: BoolArray | None = None,
 ) -> list[Strengths]:
-    """The candidates in order of preference, without those that do not make the equations definite.
+    """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
 
-    First those within half a per cent of the smallest RMS error on folds left out in turn, the strongest first (by the
-    first of their penalties, then by the next); then the others by their error. The folds are contiguous blocks of
-    time, so that a left-out frame has no near copy among those fitted.
+    First come the candidates within half a per cent of the smallest RMS error, the strongest first (by the first
+    penalty, then by the next), then the others by their error. The folds are contiguous blocks of time, so that frames
+    of the fold left out have no nearly identical neighbours among those fitted.
 
     Raises
     ------
     LinAlgError
-        If none makes them definite.
+        If no candidate makes the equations positive definite.
     """
     total = sum(folds[1:], folds[0])
 
     def error(strengths: Strengths) -> float:
         try:
             return sum(_left_out_error(f, total - f, penalties, strengths, n_unpenalised, selected) for f in folds)
-        except np.linalg.LinAlgError:  # too weak to make the equations definite
+        except np.linalg.LinAlgError:  # too weak for positive definite equations
             return np.inf
 
     errors = [error(strengths) for strengths in candidates]
     best = min(errors)
     if not np.isfinite(best):
-        raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations definite")
+        raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
 
     def preference(k: int) -> tuple[bool, list[float]]:
         if errors[k] <= (1.0 + _TOLERANCE) ** 2 * best:
@@ -297,14 +297,14 @@ def ranked(
     return [candidates[k] for k in sorted(range(len(candidates)), key=preference) if np.isfinite(errors[k])]
 
 
-def ranked_in_turn(
+def coordinate_search(
     folds: Sequence[NormalEquations],
     penalties: Sequence[Penalty],
     grids: Mapping[str, Sequence[float]],
     n_unpenalised: int = 0,
     selected: BoolArray | None = None,
 ) -> Strengths:
-    """The strengths preferred on folds left out, of one penalty after the other, each beginning amid its grid.
+    """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def _left_out_error(
     n_unpenalised: int,
     selected: BoolArray | None,
 ) -> float:
-    """Squared error of a fold under the solution of the rest; a constant that the fold alone knows is fitted to it."""
+    """Squared error of a fold under the solution of the rest; an energy constant of this fold alone is fitted to it."""
     first = len(rest.rhs) - n_unpenalised
     alone = [k for k in range(first, len(rest.rhs)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
     for k in alone:

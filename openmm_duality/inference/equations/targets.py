@@ -1,7 +1,7 @@
-"""What the design rows are fitted to: reference forces, or accelerations where there are none, and energies.
+"""Targets of the fit: reference forces, or accelerations if there are none, and energies.
 
-The zero of an energy is arbitrary, and the losses have no constants (the gauge), so the energies of each composition
-have a column of their own that no penalty acts on.
+The zero of energy is arbitrary, and the losses have no constant terms (the gauge), so that every composition has an
+energy constant, a column that is not penalised.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
-# an error of 1 meV per atom counts as one of 100 meV/Å in the forces, at weight one
+# at weight one, an energy error of 1 meV per atom counts as a force error of 100 meV/Å
 _ENERGY_SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
 
-COARSEST = 2e-3  # ps; the second difference of a bond vibration says nothing at longer steps
-_SPACING = 1e-2  # ps between the centres of acceleration targets: closer ones repeat each other
+COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
+_SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Frames to infer from.
+    """A set of training frames.
 
     Parameters
     ----------
     frames : Frames
-        With forces; or every step of a trajectory, from which accelerations are taken.
+        Frames with forces, or successive steps of a trajectory from which accelerations are computed.
     weight : float
         Factor on the squared errors of this set.
     name : str
-        For error tables.
+        Name in error tables.
     """
 
     frames: Frames
@@ -47,7 +47,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Sample:
-    """One set of rows: Σ_k share_k · (rows of configuration k) is to give the target.
+    """One fitting target, for the weighted sum of rows Σ_k share_k · (rows of configuration k).
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Sample:
     target : array, shape (N, 3)
         In kJ/mol/nm.
     energy : float or None
-        Of the one configuration in kJ/mol, where there is one.
+        Energy in kJ/mol, if the sample has a single configuration with an energy.
     """
 
     configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
@@ -64,12 +64,12 @@ class Sample:
 
     @property
     def central(self) -> int:
-        """Number of the configuration whose forces the target is about."""
+        """Index of the configuration at the time of the target."""
         return len(self.configurations) // 2
 
 
 def as_sets(data: Frames | DataSet | Sequence[DataSet]) -> list[DataSet]:
-    """Data sets, from what `infer` takes."""
+    """Convert the data argument of `infer` to a list of data sets."""
     return [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
 
 
@@ -90,23 +90,23 @@ def count_samples(frames: Frames) -> int:
 
 
 def samples(frames: Frames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:
-    """The targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
+    """Yield the targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
 
-    Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory of the time step δ that is the
-    mean of the forces of all steps between q₋ and q₊ with triangular weights, F₀ + (Δt² − δ²)/12 F̈ to fourth order; the
-    rows are weighted in the same way, w F₋ + (1 − 2w) F₀ + w F₊ with w = (1 − δ²/Δt²)/12. Where every step was written,
-    w = 0 is exact; for small δ it is Numerov's formula, w = 1/12.
+    Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory with time step δ this is the
+    mean of the forces at all steps between q₋ and q₊ with triangular weights, F₀ + (Δt² − δ²)/12 F̈ to fourth order; the
+    rows are weighted accordingly, w F₋ + (1 − 2w) F₀ + w F₊ with w = (1 − δ²/Δt²)/12. If every step was written, w = 0
+    is exact; for small δ the formula is that of Numerov, w = 1/12.
 
     Parameters
     ----------
     frames : Frames
     numbers : iterable of int, optional
-        Which of the samples, counted from 0; all by default.
+        Numbers of the samples to yield, counted from 0; all by default.
 
     Raises
     ------
     DualityError
-        If there are no forces and the trajectory is coarser than 2 fs or not equally spaced.
+        If there are no forces and the frames are more than 2 fs apart or not equally spaced.
     """
     if frames.forces is not None:
         for t in range(len(frames)) if numbers is None else numbers:
@@ -128,7 +128,7 @@ def samples(frames: Frames, numbers: Iterable[int] | None = None) -> Iterator[Sa
 
 
 def _shares(frames: Frames, dt: float) -> list[tuple[int, float]]:
-    """Offsets of the frames whose rows make up a target, and their weights."""
+    """Offsets and weights of the frames whose rows are summed for a target."""
     assert frames.timestep is not None
     w = (1.0 - min(1.0, frames.timestep / dt) ** 2) / 12.0
     return [(-1, w), (0, 1.0 - 2.0 * w), (1, w)] if w > 1e-4 else [(0, 1.0)]
@@ -140,18 +140,18 @@ def _centres(frames: Frames) -> range:
 
 
 def _spacing(frames: Frames) -> float:
+    """Time between frames in ps, after checks that accelerations can be computed from them."""
     if len(frames) < 3:
         raise DualityError(
-            "without forces, accelerations are the targets, and they need at least three successive frames of a "
-            "trajectory"
+            "without forces the targets are accelerations, which need at least three successive frames of a trajectory"
         )
     steps = np.diff(frames.times)
     dt = float(np.median(steps))
     if frames.timestep is None:
-        raise DualityError("these frames have no forces and are not dynamics, so they hold nothing to learn from")
+        raise DualityError("these frames have no forces and are not dynamics, so they contain no targets for inference")
     if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
         raise DualityError(
-            f"accelerations need equally spaced frames, and the spacing goes from {steps.min() * 1e3:.3f} to "
+            f"accelerations need equally spaced frames, but the spacing varies from {steps.min() * 1e3:.3f} to "
             f"{steps.max() * 1e3:.3f} fs; choose a part of the trajectory without gaps"
         )
     if dt > COARSEST * (1.0 + 1e-6):
@@ -164,17 +164,17 @@ def _spacing(frames: Frames) -> float:
 
 
 def composition(species: Sequence[str]) -> str:
-    """Formula of a list of atoms, such as ``H128 O64``."""
-    return " ".join(f"{kind}{number}" for kind, number in sorted(Counter(species).items()))
+    """Chemical formula of a list of atoms, such as ``H128 O64``."""
+    return " ".join(f"{name}{number}" for name, number in sorted(Counter(species).items()))
 
 
 def energy_zeros(sets: Sequence[DataSet]) -> dict[str, float]:
-    """The first energy (kJ/mol) of every composition whose frames have energies, which the targets are taken from.
+    """First energy (kJ/mol) of each composition with energies, to be subtracted from the targets.
 
     Raises
     ------
     DualityError
-        If no set has energies beside its forces.
+        If no set has both energies and forces.
     """
     zeros: dict[str, float] = {}
     for s in sets:
@@ -182,26 +182,26 @@ def energy_zeros(sets: Sequence[DataSet]) -> dict[str, float]:
             zeros.setdefault(composition(s.frames.species), float(s.frames.energies[0]))
     if not zeros:
         raise DualityError(
-            "energy_weight asks for energies in the fit, and no data set has energies beside forces; leave it at 0, or "
+            "energy_weight includes energies in the fit, but no data set has energies and forces; leave it at 0, or "
             "add the energies (CP2K's .ener file)"
         )
     return zeros
 
 
 def energy_constants(zeros: Mapping[str, float], solutions: Sequence[FloatArray]) -> dict[str, float]:
-    """The constant of every composition in kJ/mol, from the last columns of the solution."""
+    """Energy constants in kJ/mol by composition, from the last columns of the solution."""
     constants = solutions[0][len(solutions[0]) - len(zeros) :]
     return {name: zero + float(c) for (name, zero), c in zip(zeros.items(), constants, strict=True)}
 
 
 def energy_weight(relative: float, force_weights: FloatArray) -> float:
-    """Weight of the squared energy error of a frame, in (mol/kJ)² beside force errors in units of mol nm/kJ.
+    """Weight of the squared energy error of a frame relative to squared force errors, in 1/nm².
 
     Parameters
     ----------
     relative : float
         `Settings.energy_weight`.
     force_weights : array, shape (N,)
-        Of the squared force errors of the agents; where large forces count less, so does the energy.
+        Weights of the squared force errors of the agents; they reduce the weight of the energy accordingly.
     """
     return float(relative * 3.0 * force_weights.sum() * (_ENERGY_SCALE / len(force_weights)) ** 2)

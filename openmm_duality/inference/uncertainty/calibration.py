@@ -1,4 +1,4 @@
-"""Calibration: whether the errors of forces are as large as their predicted uncertainty."""
+"""Calibration: comparison of force errors with their predicted uncertainty."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ QUANTILES = 5
 
 @dataclass(frozen=True)
 class SpeciesCalibration:
-    """Predicted and found errors of the forces on the agents of one species.
+    """Predicted and actual errors of the forces on the agents of one species.
 
     Parameters
     ----------
     agents : int
         Number of agents, over all frames.
     within : tuple of float
-        Shares of force components whose error is within one and two predicted standard deviations.
+        Fractions of force components whose error is within one and two predicted standard deviations.
     predicted, found : tuple of float
-        Root mean squares of σ and of the error in meV/Å, by quintile of the predicted σ, or by
-        agent where they are fewer.
+        Root mean squares of σ and of the actual error in meV/Å by quintile of σ, or by agent if there are fewer than
+        five.
     """
 
     agents: int
@@ -42,7 +42,7 @@ class SpeciesCalibration:
 
     @classmethod
     def of(cls, errors: FloatArray, sigmas: FloatArray) -> SpeciesCalibration:
-        """From errors (M, 3) and predicted standard deviations (M,) in meV/Å."""
+        """Compute the calibration from errors (M, 3) and predicted standard deviations (M,) in meV/Å."""
         ratios = np.abs(errors) / sigmas[:, None]
         groups = np.array_split(np.argsort(sigmas, kind="stable"), min(QUANTILES, len(sigmas)))
         return cls(
@@ -55,7 +55,7 @@ class SpeciesCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability of the predicted uncertainty of forces, by species.
+    """Calibration of the predicted uncertainty of forces, by species.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Calibration:
     species: Mapping[str, SpeciesCalibration]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert the calibration to plain values for JSON."""
         return {
             "frames": self.frames,
             "species": {name: vars(found) for name, found in self.species.items()},
@@ -76,7 +76,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
-        """From `to_dict`."""
+        """Read the calibration back from `to_dict`."""
         found = {
             name: SpeciesCalibration(s["agents"], *(tuple(s[key]) for key in ("within", "predicted", "found")))
             for name, s in content["species"].items()
@@ -84,47 +84,47 @@ class Calibration:
         return cls(content["frames"], found)
 
     def __str__(self) -> str:
-        titles = "within σ".rjust(10) + "within 2 σ".rjust(12) + "   found / predicted, by fifths of σ"
+        titles = "within σ".rjust(10) + "within 2 σ".rjust(12) + "   actual / predicted, by quintile of σ"
         lines = ["uncertainty".ljust(14) + titles]
         for name, mine in self.species.items():
             shares = f"{100 * mine.within[0]:8.1f} %{100 * mine.within[1]:10.1f} %"
             pairs = ", ".join(f"{f:.0f}/{p:.0f}" for p, f in zip(mine.predicted, mine.found, strict=True))
             lines.append(name.ljust(14) + shares + "   " + pairs)
         expected = " and ".join(f"{100 * share:.1f} %" for share in NOMINAL)
-        lines.append(f"(a normal distribution has {expected} within σ and 2 σ; found and predicted errors in meV/Å)")
+        lines.append(f"(a normal distribution has {expected} within σ and 2 σ; actual and predicted errors in meV/Å)")
         return "\n".join(lines)
 
 
 def assess_calibration(
     losses: AgentLosses, data: Frames | Sequence[Frames], *, at_most: int | None = None, progress: bool = False
 ) -> Calibration:
-    """Compare the predicted uncertainty of forces with their errors in reference frames, all of them together.
+    """Compare the predicted uncertainty of forces with their errors on reference frames, taken together.
 
     Parameters
     ----------
     losses : AgentLosses
-        With a committee.
+        A model with a committee.
     data : Frames or sequence of Frames
-        Frames that neither the fit nor its calibration has seen, if the answer is to mean anything.
+        Frames used neither in the fit nor in the calibration of the model; otherwise the comparison is meaningless.
     at_most : int, optional
-        Number of evenly spaced frames of each to take; all by default.
+        Maximum number of frames of each set, evenly spaced; all by default.
     progress : bool
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Raises
     ------
     DualityError
-        If the model has no committee, or the data hold nothing to compare with.
+        If the model has no committee, or the data contain no forces to compare with.
     """
     if losses.committee is None:
         raise DualityError(
-            "the model has no committee, so it predicts no uncertainty; infer it from ten frames or more, members: 16"
+            "the model has no committee, so it predicts no uncertainty; infer it from ten or more frames, members: 16"
         )
     groups = [data] if isinstance(data, Frames) else list(data)
     counts = [count_samples(frames) if len(frames) else 0 for frames in groups]
     if not sum(counts):
-        raise DualityError("the data hold no frames with forces to compare with")
-    chosen = [calibrated_samples(count, at_most) for count in counts]
+        raise DualityError("the data contain no frames with forces to compare with")
+    chosen = [calibration_samples(count, at_most) for count in counts]
     models = (losses, *losses.members())
     found = []
     for frames, numbers in zip(groups, chosen, strict=True):
@@ -133,13 +133,13 @@ def assess_calibration(
     return calibration_of(losses, found)
 
 
-def calibrated_samples(count: int, at_most: int | None) -> IntArray:
-    """Numbers of at most so many samples out of `count`, evenly spaced."""
-    return evenly_spaced(count, count if at_most is None else min(at_most, count))
+def calibration_samples(count: int, max_samples: int | None) -> IntArray:
+    """Numbers of at most `max_samples` evenly spaced samples out of `count`."""
+    return evenly_spaced(count, count if max_samples is None else min(max_samples, count))
 
 
 def calibration_of(losses: AgentLosses, measurements: Sequence[Measurement]) -> Calibration:
-    """The calibration that measurements by the losses and then the members of their committee show."""
+    """Compute the calibration from measurements by the losses and then the members of their committee."""
     assert losses.committee is not None
     errors = np.concatenate([m.forces[0] - m.target for m in measurements]) / MEV_PER_ANGSTROM
     sigmas = [losses.committee.uncertainty(m.forces[1:], m.species_index) for m in measurements]

@@ -1,10 +1,10 @@
-"""The committee of an inference: refits to resampled blocks of time, calibrated on a block that they have not seen.
+"""The committee of an inference: refits to resampled blocks of time, calibrated on a held-out block.
 
-The inverse of the normal matrix is no posterior here: residuals are a misfit that the form cannot help, correlated in
-time and within molecules. So members are refits to contiguous blocks of the data, drawn with replacement; from the
-equations of the blocks that costs a factorisation each. With a prior model every member of its committee is refitted,
-so that the spread holds both what the prior's data leave open and what the new frames do. To calibrate the members, the
-same is done without the last block, whose frames then show how large the errors of forces are for each spread.
+The inverse of the normal matrix is not a posterior covariance here: residuals are due to the limited form and are
+correlated in time and within molecules. The members are therefore refits to contiguous blocks of the data drawn with
+replacement (a block bootstrap), at the cost of one factorisation each. With a prior model every member of its committee
+is refitted, so that the spread contains the uncertainty of both data sets. For the calibration the same is done without
+the last block, and the force errors on its frames are compared with the spread.
 """
 
 from __future__ import annotations
@@ -29,42 +29,43 @@ from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 
-NOMINAL = (0.6827, 0.9545)  # shares of a normal distribution within one and two standard deviations
-LEAST_BLOCKS = 4
-SEED = 1  # the draws are the same for the same data
-_LEAST_FOR_A_TAIL = 50  # frames, below which no tail can be extrapolated
-_FRAMES = 60  # of the last block of every data set, evenly spaced
+NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
+MIN_BLOCKS = 4
+SEED = 1  # makes the draws reproducible
+_MIN_TAIL_FRAMES = 50  # below which no tail can be extrapolated
+_FRAMES = 60  # evenly spaced frames of the last block of every data set
 
 
 def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
-    """The losses with their committee, and a description of it in their metadata.
+    """Add a committee to the losses, and its description to their metadata.
 
-    There is none where the settings ask for none (or the prior model has none), the data have fewer than four blocks,
-    or blocks that are drawn do not determine the losses, though all together do.
+    There is no committee if the settings exclude it (or the prior model has none), if the data make fewer than four
+    blocks, or if some resampled blocks do not determine the losses.
 
     Parameters
     ----------
     losses : AgentLosses
-        Of the inference; the regularisation in their metadata is that of the members.
+        Losses of the inference; their regularisation, read from their metadata, is used for the members.
     inference : Inference
     """
     prior, used = inference.prior, inference.equations.filled
     if prior is not None:
-        asked, none = prior.committee.size if prior.committee else 0, "the prior model has none"
+        n_members, reason = prior.committee.size if prior.committee else 0, "the prior model has none"
     else:
-        asked, none = inference.settings.members, "none was asked for"
-    if not asked or len(used) < LEAST_BLOCKS:
-        return without_committee(losses, none if not asked else f"the frames make fewer than {LEAST_BLOCKS} blocks")
+        n_members, reason = inference.settings.members, "none was requested"
+    if not n_members:
+        return without_committee(losses, reason)
+    if len(used) < MIN_BLOCKS:
+        return without_committee(losses, f"the frames make fewer than {MIN_BLOCKS} blocks")
     rng = np.random.default_rng(SEED)
     with timed(inference.seconds, "committee"):
         members = Members.of(inference, losses)
         last, rest = used[-1], used[:-1]
         try:
-            left_out, mean = members.drawn(rng, rest, asked), members.solved(dict.fromkeys(rest, 1.0))
-            drawn = members.drawn(rng, used, asked)
+            left_out, mean = members.drawn(rng, rest, n_members), members.solved(dict.fromkeys(rest, 1.0))
+            drawn = members.drawn(rng, used, n_members)
         except np.linalg.LinAlgError:
-            reason = "blocks of the data do not determine the losses; a stronger ridge would"
-            return without_committee(losses, reason)
+            return without_committee(losses, "some resampled blocks do not determine the losses; use a stronger ridge")
         judged = held_out_spreads(inference, mean, left_out, last)
         errors, spreads, species_index = (np.concatenate(column) for column in zip(*judged, strict=True))
         residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
@@ -72,7 +73,7 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
     limit = uncertainty_limits(judged, residual, scale)
     committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit)
     described = {
-        "members": asked,
+        "members": n_members,
         "blocks": len(used),
         "calibrated_on": {"block": last + 1, "agents": len(species_index)},
     }
@@ -80,12 +81,12 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
 
 
 def without_committee(losses: AgentLosses, reason: str) -> AgentLosses:
-    """The losses with the reason why they have no committee in their metadata."""
+    """Record in the metadata of the losses why they have no committee."""
     return replace(losses, metadata={**losses.metadata, "committee": {"members": 0, "reason": reason}})
 
 
 def committee_deviations(losses: AgentLosses, layout: Layout) -> list[FloatArray]:
-    """Deviations of the members from the losses, arrays of shape (P, K) by group; none without a committee."""
+    """Deviations of the committee members from the losses, arrays (P, K) by group; empty without a committee."""
     if losses.committee is None:
         return []
     own = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
@@ -94,7 +95,7 @@ def committee_deviations(losses: AgentLosses, layout: Layout) -> list[FloatArray
 
 
 def with_members(committee: Committee | None, layout: Layout, solutions: Sequence[FloatArray]) -> Committee | None:
-    """The committee with other members, from solutions (P, K) by group; its calibration stays."""
+    """Replace the members of a committee by solutions (P, K) by group, keeping its calibration."""
     if committee is None:
         return None
     unpacked = [layout.unpack([mine[:, k] for mine in solutions]) for k in range(committee.size)]
@@ -102,7 +103,7 @@ def with_members(committee: Committee | None, layout: Layout, solutions: Sequenc
 
 
 def stacked(unpacked: Sequence[tuple[FloatArray, dict[int, FloatArray], FloatArray]]) -> dict[str, Any]:
-    """Coefficients of a committee, from those of each member."""
+    """Stack the coefficients of all members into the arrays of a committee."""
     return {
         "pair_coefficients": np.array([u for u, _, _ in unpacked]),
         "weights": {rank: np.array([w[rank] for _, w, _ in unpacked]) for rank in unpacked[0][1]},
@@ -112,17 +113,17 @@ def stacked(unpacked: Sequence[tuple[FloatArray, dict[int, FloatArray], FloatArr
 
 @dataclass(frozen=True)
 class Members:
-    """Solutions of weighted sums of the blocks of an inference, all with the scales of the columns over all data.
+    """Solver for committee members: weighted sums of the blocks of an inference, with the column scales of all data.
 
     Parameters
     ----------
     inference : Inference
     strengths : list of mapping of str to float
-        Of the penalties, by group.
+        Regularisation strengths, by group.
     selected : list of arrays of bool or None
-        The columns that may have a coefficient, by group.
+        Columns whose coefficients are fitted, by group.
     deviations : list of arrays, shape (P, K)
-        Of the members of the prior model from it, by group; none without a prior model.
+        Deviations of the prior model's committee members from it, by group; empty without a prior model.
     """
 
     inference: Inference
@@ -132,7 +133,7 @@ class Members:
 
     @classmethod
     def of(cls, inference: Inference, losses: AgentLosses) -> Members:
-        """Members with the regularisation and the selected coefficients of losses of the inference."""
+        """Set up the solver with the regularisation and the selected coefficients of the losses."""
         layout, selected = inference.design.layout, inference.selectable
         if inference.prior is None and losses.metadata["selection"]:
             constants = np.ones(layout.n_constants, dtype=bool)
@@ -142,21 +143,21 @@ class Members:
         return cls(inference, losses.metadata["regularisation"], selected, deviations)
 
     def solved(self, weights: Mapping[int, float], member: int | None = None) -> list[FloatArray]:
-        """The coefficients of every group for blocks with weights.
+        """Solve for the coefficients by group, given weights of the blocks.
 
-        Those of species that are in none of them are zero, or those of the prior model.
+        Coefficients of species that none of the blocks contains are zero, or those of the prior model.
 
         Parameters
         ----------
         weights : mapping of int to float
-            By block.
+            Weights by block.
         member : int, optional
-            Of the prior model's committee, from which the differences are counted instead of from the prior itself.
+            Member of the prior model's committee to correct, instead of the prior model itself.
 
         Raises
         ------
         LinAlgError
-            If the blocks do not determine them.
+            If the blocks do not determine the coefficients.
         """
         equations, start = [], list(self.inference.start)
         for k, mine in enumerate(self.inference.equations.blocks):
@@ -173,7 +174,7 @@ class Members:
         return found if self.inference.prior is None else [a + b for a, b in zip(start, found, strict=True)]
 
     def drawn(self, rng: np.random.Generator, blocks: Sequence[int], members: int) -> list[list[FloatArray]]:
-        """Solutions of as many blocks as there are, drawn with replacement, by member."""
+        """Solve for each member with as many blocks as are given, drawn from them with replacement."""
         counts = rng.multinomial(len(blocks), np.full(len(blocks), 1.0 / len(blocks)), size=members)
         starts = range(members) if self.deviations else [None] * members
         return [
@@ -185,16 +186,17 @@ class Members:
 def held_out_spreads(
     inference: Inference, mean: list[FloatArray], members: list[list[FloatArray]], block: int
 ) -> list[tuple[FloatArray, FloatArray, IntArray]]:
-    """Errors (N, 3), spreads s² (N,) and species (N,) in every frame of a block that no solution has seen.
+    """Errors (N, 3), spreads s² (N,) and species indices (N,) for frames of a block that is in no fit.
 
     Parameters
     ----------
     inference : Inference
     mean : list of arrays, shape (P,)
-        The solution whose errors are wanted, by group.
+        Solution whose errors are computed, by group.
     members : list of lists of arrays, shape (P,)
-        By member, then by group.
+        Solutions by member, then by group.
     block : int
+        Index of the held-out block.
     """
     design, n_blocks = inference.design, len(inference.equations.blocks[0])
     groups = design.layout.groups
@@ -216,7 +218,7 @@ def held_out_spreads(
 def uncertainty_limits(
     judged: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatArray, scale: FloatArray
 ) -> FloatArray:
-    """Limits of σ by species, shape (S,); a species that no frame has gets the largest of the others."""
+    """Limits of σ by species, shape (S,); a species without agents gets the largest limit of the others."""
     found = np.zeros(len(residual))
     for a in range(len(residual)):
         largest = [
@@ -224,7 +226,7 @@ def uncertainty_limits(
         ]
         if largest:
             sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.array(largest))
-            enough = len(sigma) >= _LEAST_FOR_A_TAIL
+            enough = len(sigma) >= _MIN_TAIL_FRAMES
             found[a] = tail_limit(sigma, power_law=True) if enough else LARGEST_FACTOR * sigma.max()
     return np.where(found > 0.0, found, found.max())
 
@@ -232,33 +234,33 @@ def uncertainty_limits(
 def calibrate(
     errors: FloatArray, spreads: FloatArray, species_index: IntArray, n_species: int
 ) -> tuple[FloatArray, FloatArray]:
-    """a_A and b_A of σ² = a² + b² s², shape (S,) each.
+    """Fit a_A and b_A of σ² = a² + b² s², shape (S,) each.
 
-    Their ratio is the likeliest for normal errors. Errors have heavier tails than that, so that no σ gives both shares
-    of a normal distribution; the common factor is the one that misses the shares within σ and 2 σ least.
+    Their ratio is that of maximum likelihood for normal errors. Actual errors have heavier tails, so that no σ gives
+    both fractions of a normal distribution; a common factor minimises the larger of the deviations within σ and 2 σ.
 
     Parameters
     ----------
     errors : array, shape (M, 3)
-        Of forces, in kJ/mol/nm.
+        Force errors in kJ/mol/nm.
     spreads : array, shape (M,)
-        s² of the same agents.
+        Variances s² over the members, of the same agents.
     species_index : array of int, shape (M,)
     n_species : int
-        S. A species without agents gets the numbers of all of them.
+        Number S of species. A species without agents gets the values of a fit to all agents.
     """
     residual, scale = np.empty(n_species), np.empty(n_species)
     for a in range(n_species):
         mine = species_index == a if (species_index == a).any() else np.ones(len(species_index), dtype=bool)
         squares, s2 = np.square(errors[mine]), spreads[mine]
-        a2, b2 = _likeliest(squares.mean(axis=1), s2)
-        factor = _balanced(np.sqrt(squares / (a2 + b2 * s2)[:, None]).ravel())
+        a2, b2 = _maximum_likelihood(squares.mean(axis=1), s2)
+        factor = _coverage_factor(np.sqrt(squares / (a2 + b2 * s2)[:, None]).ravel())
         residual[a], scale[a] = factor * np.sqrt(a2), factor * np.sqrt(b2)
     return residual, scale
 
 
-def _likeliest(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
-    """a² and b² of the normal distribution of maximum likelihood for mean squares of errors, by their logarithms."""
+def _maximum_likelihood(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
+    """Maximum-likelihood estimates of a² and b² from mean squared errors, assuming a normal distribution."""
     whole, width = max(float(squares.mean()), 1e-12), max(float(s2.mean()), 1e-12)
 
     def negative_log_likelihood(logs: FloatArray) -> float:
@@ -269,8 +271,8 @@ def _likeliest(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
     return whole * float(np.exp(found[0])), whole / width * float(np.exp(found[1]))
 
 
-def _balanced(ratios: FloatArray) -> float:
-    """The factor on σ that misses the nominal shares of |error| / σ within one and two by the least."""
+def _coverage_factor(ratios: FloatArray) -> float:
+    """Factor on σ that brings the fractions of |error| within σ and 2 σ closest to their nominal values."""
     factors = np.geomspace(0.3, 3.0, 461)
     ordered = np.sort(ratios)
     shares = [np.searchsorted(ordered, k * factors) / len(ordered) for k in (1, 2)]

@@ -1,4 +1,4 @@
-"""The domain of an inference: what its frames held, and limits that held-out blocks of them stay within."""
+"""The domain of an inference: the training distribution, with limits derived from held-out blocks."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 
-AGENTS = 40_000  # at most, whose local environments are described
-LEAST_VARIANCE = 1e-6  # of a principal component, as a share of the largest: below that is rounding
-RANGE = 5.0  # standard deviations; what varies further does so by rare events, and is scaled by its range
-BEYOND = 0.0075  # nm from a distance that occurred, up to which one counts as seen
+MAX_AGENTS = 40_000  # whose local environments are described
+MIN_VARIANCE = 1e-6  # of a principal component relative to the largest; anything below is rounding
+RANGE = 5.0  # standard deviations; a component with rare larger values is scaled by its range instead
+DISTANCE_MARGIN = 0.0075  # nm around an observed distance that also count as observed
 LOSSES_LIMIT = 4.5  # standard deviations of a frame's mean loss
-LEAST_FRAMES = 10  # for a domain
-FALSE_ALARMS = 1e-6  # per frame; checks in a run are more than frames in the data, and its tails longer
-LARGEST_FACTOR = 3.0  # on the largest value there is, up to which a tail is extrapolated
-_TAIL = 0.2  # of the frames, whose values make up the tail
+MIN_FRAMES = 10  # for a domain
+FALSE_ALARMS = 1e-6  # per frame; a run has more checks than there are training frames, and longer tails
+LARGEST_FACTOR = 3.0  # limit of the extrapolation of a tail, relative to the largest value
+_TAIL = 0.2  # fraction of the frames in the tail
 _BLOCKS = 5
-_LEAST = 1e-9  # of what is divided by
-_MARGIN = 1.01  # for rounding, where a limit is put on a frame that is to be known
+_MIN_SCALE = 1e-9  # avoids division by zero
+_MARGIN = 1.01  # for rounding, when a limit is widened to contain a frame
 
 
 @dataclass(frozen=True)
 class Description:
-    """What one frame holds: descriptors φ (N, P), mean losses (K, S + 1) by K models, species (N,), and its block.
+    """Description of a frame: descriptors φ (N, P), mean losses (K, S + 1) of K models, species indices (N,), block.
 
-    Frames are described in `_BLOCKS` contiguous blocks of time.
+    The block is the index among `_BLOCKS` contiguous blocks of time.
     """
 
     phi: FloatArray
@@ -42,7 +42,7 @@ class Description:
 
     @classmethod
     def of(cls, measurement: Measurement, count: int, n_species: int) -> Description:
-        """From a measurement with descriptors, one of `count` samples of a data set."""
+        """Build the description from a measurement with descriptors, one of `count` samples of a data set."""
         assert measurement.descriptors is not None
         index = measurement.species_index
         means = np.array([mean_losses(losses, index, n_species) for losses in measurement.losses])
@@ -50,27 +50,27 @@ class Description:
 
 
 def described_samples(count: int, n_atoms: int, n_sets: int) -> IntArray:
-    """Numbers of the samples to describe, evenly spaced, out of `count` of one of `n_sets` data sets."""
-    most = max(LEAST_FRAMES, AGENTS // (n_sets * n_atoms))
-    return evenly_spaced(count, min(most, count))
+    """Numbers of the evenly spaced samples to describe, out of `count` in one of `n_sets` data sets."""
+    max_frames = max(MIN_FRAMES, MAX_AGENTS // (n_sets * n_atoms))
+    return evenly_spaced(count, min(max_frames, count))
 
 
 def with_domain(losses: AgentLosses, descriptions: Sequence[Description], statistics: PairStatistics) -> AgentLosses:
-    """The losses with the domain of their training frames.
+    """Add the domain of their training frames to the losses.
 
     Parameters
     ----------
     losses : AgentLosses
     descriptions : sequence of Description
-        Of training frames, by the losses.
+        Descriptions of training frames by the losses.
     statistics : PairStatistics
-        Of all training frames.
+        Pair distances of all training frames.
     """
     means = np.array([description.means[0] for description in descriptions])
     domain = Domain(
-        seen=_widened(statistics.density > 0.0, round(BEYOND / losses.grid.spacing)),
-        environments=tuple(_known(descriptions, a) for a in range(len(losses.species))),
-        losses=np.stack([np.nanmean(means, axis=0), np.maximum(np.nanstd(means, axis=0), _LEAST)], axis=1),
+        seen=_with_margin(statistics.density > 0.0, round(DISTANCE_MARGIN / losses.grid.spacing)),
+        environments=tuple(_known_environments(descriptions, a) for a in range(len(losses.species))),
+        losses=np.stack([np.nanmean(means, axis=0), np.maximum(np.nanstd(means, axis=0), _MIN_SCALE)], axis=1),
         limit=LOSSES_LIMIT,
         agents=float(np.mean([len(description.species_index) for description in descriptions])),
     )
@@ -80,20 +80,20 @@ def with_domain(losses: AgentLosses, descriptions: Sequence[Description], statis
 def with_wider_domain(
     losses: AgentLosses, domain: Domain, descriptions: Sequence[Description], statistics: PairStatistics
 ) -> AgentLosses:
-    """The losses with the domain of others they were made from, widened only where new frames lie outside of it.
+    """Give the losses the domain of the model they were refitted from, widened to contain new frames.
 
-    New coefficients may shift the losses of all configurations alike; mean losses are shifted as those of the new
-    frames are.
+    New coefficients may shift the losses of all configurations by a constant; the mean losses of the domain are shifted
+    by the mean difference in the new frames.
 
     Parameters
     ----------
     losses : AgentLosses
     domain : Domain
-        Of the losses before.
+        Domain of the losses before the refit.
     descriptions : sequence of Description
-        Of new frames, by these losses and by those before.
+        Descriptions of the new frames by the losses after and before the refit.
     statistics : PairStatistics
-        Of the new frames.
+        Pair distances of the new frames.
     """
     means, before = (np.array([description.means[k] for description in descriptions]) for k in (0, 1))
     shifts = means - before
@@ -102,22 +102,22 @@ def with_wider_domain(
     levels[present, 0] += np.nanmean(shifts[:, present], axis=0)
     away = np.nan_to_num(np.abs(means - levels[:, 0])).max(axis=0)
     levels[:, 1] = np.maximum(levels[:, 1], _MARGIN * away / domain.limit)
-    seen = np.maximum(domain.seen, _widened(statistics.density > 0.0, round(BEYOND / losses.grid.spacing)))
-    environments = tuple(_wider(known, descriptions, a) for a, known in enumerate(domain.environments))
+    seen = np.maximum(domain.seen, _with_margin(statistics.density > 0.0, round(DISTANCE_MARGIN / losses.grid.spacing)))
+    environments = tuple(_widened_environments(known, descriptions, a) for a, known in enumerate(domain.environments))
     return replace(losses, domain=replace(domain, seen=seen, environments=environments, losses=levels))
 
 
 def tail_limit(largest: FloatArray, rate: float = FALSE_ALARMS, power_law: bool = False) -> float:
-    """The value that a frame of the same distribution exceeds at a rate, by an exponential tail, or that of a power.
+    """Extrapolate the value that a given fraction of frames exceeds, assuming an exponential or power-law tail.
 
     Parameters
     ----------
     largest : array, shape (T,)
-        The largest value in every frame, above zero.
+        Largest value in each frame, positive.
     rate : float
-        Frames above the limit, as a share of all.
+        Fraction of frames above the limit.
     power_law : bool
-        Whether the logarithm has the exponential tail.
+        Whether the tail is a power law, so that the logarithms have an exponential tail.
     """
     values = np.log(largest) if power_law else largest
     begin = float(np.quantile(values, 1.0 - _TAIL))
@@ -127,8 +127,8 @@ def tail_limit(largest: FloatArray, rate: float = FALSE_ALARMS, power_law: bool 
     return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest)
 
 
-def _wider(known: KnownEnvironments, descriptions: Sequence[Description], a: int) -> KnownEnvironments:
-    """The local environments of a species, with components widened to hold the agents of more frames."""
+def _widened_environments(known: KnownEnvironments, descriptions: Sequence[Description], a: int) -> KnownEnvironments:
+    """Widen the known environments of a species to contain the agents of more frames."""
     phi = np.concatenate([one.phi[one.species_index == a] for one in descriptions])
     if not len(phi):
         return known
@@ -136,8 +136,8 @@ def _wider(known: KnownEnvironments, descriptions: Sequence[Description], a: int
     return replace(known, whitening=known.whitening / np.maximum(_MARGIN * reach, 1.0))
 
 
-def _known(descriptions: Sequence[Description], a: int) -> KnownEnvironments:
-    """The local environments of a species, with a limit that frames left out of the components stay within."""
+def _known_environments(descriptions: Sequence[Description], a: int) -> KnownEnvironments:
+    """Known environments of a species, with a limit that held-out blocks of frames stay within."""
     mine = [(d.phi[d.species_index == a], d.block) for d in descriptions if (d.species_index == a).any()]
     largest = []
     for block in range(_BLOCKS):
@@ -151,14 +151,14 @@ def _known(descriptions: Sequence[Description], a: int) -> KnownEnvironments:
 
 
 def _components(phi: FloatArray) -> KnownEnvironments:
-    """Principal components of invariants, shape (M, P); without a limit."""
+    """Principal components of invariants, shape (M, P), without a limit."""
     centre = phi.mean(axis=0)
     z = phi - centre
     scale = _scale(z)
     z /= scale
     values, axes = np.linalg.eigh(z.T @ z / len(z))
-    axes = axes[:, values > LEAST_VARIANCE * values[-1]]
-    if not axes.size:  # one agent in one frame: no width is known
+    axes = axes[:, values > MIN_VARIANCE * values[-1]]
+    if not axes.size:  # a single agent in a single frame has no width
         return KnownEnvironments(centre, np.zeros((len(centre), 1)), np.inf)
     return KnownEnvironments(centre, axes / _scale(z @ axes) / scale[:, None], np.inf)
 
@@ -166,11 +166,11 @@ def _components(phi: FloatArray) -> KnownEnvironments:
 def _scale(z: FloatArray) -> FloatArray:
     """Standard deviation of every column about zero, or its range in units of `RANGE` where that is larger."""
     deviation, reach = np.sqrt(np.mean(z**2, axis=0)), np.abs(z).max(axis=0)
-    return np.asarray(np.maximum(np.maximum(deviation, reach / RANGE), _LEAST))
+    return np.asarray(np.maximum(np.maximum(deviation, reach / RANGE), _MIN_SCALE))
 
 
-def _widened(seen: BoolArray, intervals: int) -> FloatArray:
-    """1 where an interval was seen, or one within so many of it, and 0 elsewhere, in the last axis."""
+def _with_margin(seen: BoolArray, intervals: int) -> FloatArray:
+    """Array with 1 for intervals (last axis) at most `intervals` away from an observed one, and 0 elsewhere."""
     result = seen.copy()
     for k in range(1, intervals + 1):
         result[..., k:] |= seen[..., :-k]

@@ -1,4 +1,4 @@
-"""What losses give in reference frames, beside what the frames hold: one pass, for every statistic made of it.
+"""Evaluation of losses on reference frames: a single pass that serves all statistics.
 
 Index suffixes: k model, i agent, x Cartesian.
 """
@@ -25,23 +25,23 @@ Models = Sequence[AgentLosses]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What some models with the same bases give for one sample of a set of frames.
+    """Results of several models with the same bases for one sample of a set of frames, with its target.
 
     Parameters
     ----------
     number : int
-        Of the sample.
+        Number of the sample.
     species_index : array of int, shape (N,)
     target : array, shape (N, 3)
-        In kJ/mol/nm.
+        Target in kJ/mol/nm.
     forces : array, shape (K, N, 3)
-        In kJ/mol/nm, averaged over the configurations of the sample as the target is.
+        Forces in kJ/mol/nm, averaged over the configurations of the sample like the target.
     energies : array, shape (K,)
-        Sums of losses in kJ/mol, averaged alike.
+        Sums of losses in kJ/mol, averaged in the same way.
     losses : array, shape (K, N)
-        Of the agents in the central configuration, in kJ/mol.
+        Losses of the agents in the central configuration, in kJ/mol.
     descriptors : array, shape (N, P), or None
-        Of the local environments in the central configuration; None where they were not asked for.
+        Descriptors of the local environments in the central configuration; None if not requested.
     """
 
     number: int
@@ -53,30 +53,30 @@ class Measurement:
     descriptors: FloatArray | None
 
     def of_models(self, chosen: Sequence[int]) -> Measurement:
-        """The measurement with some of its models, in a given order."""
+        """Select some of the models, in a given order."""
         return replace(self, forces=self.forces[chosen], energies=self.energies[chosen], losses=self.losses[chosen])
 
 
 def measure(
     frames: Frames, models: Mapping[int, Models], described: Collection[int] = frozenset(), *, title: str = ""
 ) -> list[Measurement]:
-    """Evaluate models at samples of a set of frames; the neighbours of each configuration are found once.
+    """Evaluate models on samples of a set of frames, with one neighbour search per configuration.
 
     Parameters
     ----------
     frames : Frames
     models : mapping of int to sequence of AgentLosses
-        Numbers of the samples (see `samples`) in ascending order, and the models to evaluate there, one or more that
-        share their bases.
+        Models to evaluate, one or more with the same bases, by number of the sample (see `samples`) in ascending
+        order.
     described : collection of int
-        Samples whose local environments are described too.
+        Numbers of the samples whose local environments are described too.
     title : str
-        Of a progress bar; none is shown without it.
+        Title of the progress bar; without a title none is shown.
     """
     wanted = zip(models.items(), samples(frames, models), strict=True)
     measured = on_all_cores(partial(_measure, frames.species, frozenset(described)), wanted)
-    shown = None if title else True
-    return list(tqdm(measured, total=len(models), desc=title, unit="frame", disable=shown, leave=False))
+    hidden = None if title else True  # None: hidden unless the output is a terminal
+    return list(tqdm(measured, total=len(models), desc=title, unit="frame", disable=hidden, leave=False))
 
 
 def _measure(

@@ -51,7 +51,7 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
 def study_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
     """What a study of these losses is written for: the sums of a form without moments are studied too."""
     shape = shape_of(losses, box, precision)
-    ranks = losses.form.seen_ranks if losses.moment_basis.size else ()
+    ranks = losses.form.descriptor_ranks if losses.moment_basis.size else ()
     members = losses.committee.size if losses.committee else 0
     window = int(_windows(losses)[1].max(initial=0))
     return replace(shape, ranks=ranks, members=members, window=0 if window == shape.fine else window)

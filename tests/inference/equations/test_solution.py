@@ -1,4 +1,4 @@
-"""Design rows, layout and normal equations."""
+"""Design rows, layout, normal equations, bases and penalties."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
 
 
 def penalties(size, n_constants=0, form=None):
-    """The penalties of an inference: of curvature, with a form, and the ridge."""
+    """A curvature penalty with a given matrix, and the ridge."""
     curvature = Penalty("curvature", np.zeros((size, size)) if form is None else form, normalised=True)
     return curvature, ridge_penalty(size, n_constants)
 
@@ -102,7 +102,7 @@ def random_equations(coefficients, n_rows, noise, seed):
     return equations, rows, targets
 
 
-def test_solution_is_that_of_least_squares_whatever_the_scale_of_the_columns():
+def test_solution_is_that_of_least_squares_for_any_scale_of_the_columns():
     rng = np.random.default_rng(0)
     scale = 10.0 ** rng.uniform(-6, 6, size=8)
     rows, targets, weights = rng.normal(size=(60, 8)) * scale, rng.normal(size=60), rng.uniform(0.1, 2.0, size=60)
@@ -128,7 +128,7 @@ def test_equations_of_parts_add_up_and_do_not_grow():
     assert rest.weight == pytest.approx(parts[1].weight)
 
 
-def test_energies_join_the_fit_and_leave_the_scales_alone():
+def test_energies_are_fitted_without_changing_the_scales():
     rng = np.random.default_rng(3)
     wanted, constant = np.array([1.0, -2.0, 0.5]), 1e3
     forces = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 1))])
@@ -141,13 +141,13 @@ def test_energies_join_the_fit_and_leave_the_scales_alone():
     assert equations.weight == 30.0
     found = solve(equations, penalties(4, 1), strengths(1e-13), n_unpenalised=1)
     np.testing.assert_allclose(found, [*wanted, constant], rtol=1e-9)
-    # the constant has no ridge: it follows the energies whatever the others do
+    # the constant has no ridge, so it follows the energies
     stiff = solve(equations, penalties(4, 1), strengths(1e12), n_unpenalised=1)
     np.testing.assert_allclose(stiff[:3], 0.0, atol=1e-6)
     assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
 
 
-def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
+def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
     rng = np.random.default_rng(4)
     wanted = np.array([1.0, -2.0, 0.5])
     folds = []
@@ -155,7 +155,7 @@ def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
         rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
         equations = NormalEquations.empty(5)
         equations.add_rows(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
-        composition = int(k == 2)  # the second composition lies in one fold only
+        composition = int(k == 2)  # the second composition occurs in one fold only
         energies = np.hstack([rng.normal(size=(3, 3)), np.tile(np.eye(2)[composition], (3, 1))])
         equations.add_rows(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3), set_scale=False)
         folds.append(equations)
@@ -165,7 +165,7 @@ def test_a_constant_that_one_fold_alone_knows_does_not_stop_the_choice():
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
 
-def test_a_column_that_no_row_touches_gets_no_coefficient():
+def test_a_column_of_zeros_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)
     equations.add_rows(rows, rows @ [1.0, 5.0, 2.0], np.ones(20))
@@ -177,12 +177,12 @@ def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     candidates = [strengths(ridge) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
     assert ranked(clean, penalties(4), candidates)[0]["ridge"] in (1e-4, 1e-6)
-    # targets that have nothing to do with the rows: the stronger the better
+    # for targets unrelated to the rows the strongest is best
     nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
     assert ranked(nothing, penalties(4), candidates)[0]["ridge"] >= 1.0
 
 
-def test_curvature_smooths_what_the_data_do_not_say():
+def test_curvature_smooths_what_the_data_do_not_determine():
     bend = np.diff(np.eye(6), n=2, axis=0)
     rows = np.eye(6)[[0, 1, 4, 5]]
     equations = NormalEquations.empty(6)
@@ -194,8 +194,8 @@ def test_curvature_smooths_what_the_data_do_not_say():
 def test_pair_statistics_find_the_shortest_distances_of_every_pair_of_species():
     frames = random_frames(4)
     grid = Grid(0.5, 100)
-    seen = pair_statistics([frames[:2], frames[2:]], SPECIES, grid)
-    assert np.isnan(seen.shortest[2]).all()  # xenon is not there
+    statistics = pair_statistics([frames[:2], frames[2:]], SPECIES, grid)
+    assert np.isnan(statistics.shortest[2]).all()  # no xenon in these frames
     shortest = {}
     for t in range(4):
         x, species_index = frames.positions[t], np.array([SPECIES.index(s) for s in frames.species])
@@ -207,7 +207,7 @@ def test_pair_statistics_find_the_shortest_distances_of_every_pair_of_species():
                 least = r[np.ix_(species_index == a, species_index == b)].min()
                 shortest[a, b] = min(least, shortest.get((a, b), np.inf))
     for (a, b), r in shortest.items():
-        assert seen.shortest[a, b] == pytest.approx(r)
+        assert statistics.shortest[a, b] == pytest.approx(r)
 
 
 @pytest.mark.parametrize("size", [4, 30, 69])
@@ -223,21 +223,21 @@ def test_knots_are_distinct_grid_points_from_the_shortest_distance_to_the_cutoff
 
 def test_bases_are_level_below_the_shortest_distance_and_impossible_ones_are_refused():
     grid = Grid(0.5, 100)
-    seen = pair_statistics([random_frames(3)], SPECIES[:2], grid)
+    statistics = pair_statistics([random_frames(3)], SPECIES[:2], grid)
     for family in ("b-splines", "inverse-powers"):
-        basis = make_basis(family, grid, 5, seen)
-        r = np.linspace(1e-3, np.nanmin(seen.shortest) - 3 * grid.spacing, 50)
+        basis = make_basis(family, grid, 5, statistics)
+        r = np.linspace(1e-3, np.nanmin(statistics.shortest) - 3 * grid.spacing, 50)
         slopes = basis.evaluate(r[None], np.zeros(1, dtype=int), 1)[1]
         assert np.abs(slopes).max() < 1e-9
     with pytest.raises(DualityError, match="finer grid"):
-        make_basis("b-splines", grid, 90, seen)
+        make_basis("b-splines", grid, 90, statistics)
     with pytest.raises(DualityError, match="families"):
-        make_basis("gaussians", grid, 5, seen)
+        make_basis("gaussians", grid, 5, statistics)
 
 
 @pytest.mark.parametrize("form", [*FORMS])
 def test_the_grouping_of_columns_does_not_change_the_solution(form):
-    """Species that share no coefficient may be solved apart or together."""
+    """Species that share no coefficient may be solved separately or together."""
     losses = random_losses(form, "agent")
     n_species = len(losses.species)
     sizes = (n_species, losses.pair_basis.size, losses.basis.size, losses.coarse.size)
@@ -255,7 +255,7 @@ def test_the_grouping_of_columns_does_not_change_the_solution(form):
             agents = np.isin(species_index, group)
             y = targets[agents].ravel()
             equations.add_rows(x.reshape(len(y), -1), y, np.ones(len(y)))
-            # the ridge is relative to the mean weight of a row, so to the number of rows of the group
+            # the ridge is relative to the total weight, and so to the number of rows of the group
             scale = np.full(layout.size(group), np.sqrt(1.0 / equations.weight))
             solutions.append(solve(equations, penalties(layout.size(group)), strengths(1e-3), scale))
         found.append(layout.unpack(solutions))
@@ -267,7 +267,7 @@ def test_the_grouping_of_columns_does_not_change_the_solution(form):
 
 
 def test_a_penalty_of_rows_pulls_the_solution_to_its_targets():
-    """The solution is that of least squares with the rows of the penalty among those of the data."""
+    """The solution is that of least squares with the rows of the penalty added to those of the data."""
     rng = np.random.default_rng(5)
     equations, rows, targets = random_equations(np.array([1.0, -2.0, 0.5]), 30, 0.1, 1)
     more, wanted, weights = rng.normal(size=(4, 3)), rng.normal(size=4), rng.uniform(0.5, 2.0, size=4)

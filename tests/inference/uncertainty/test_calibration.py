@@ -1,4 +1,4 @@
-"""The predicted uncertainty of forces against the errors that are found."""
+"""The predicted uncertainty of forces compared with actual errors."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def test_errors_are_as_large_as_predicted_on_frames_held_out_by_time(judged):
         assert ratios.min() > 0.75
         assert ratios.max() < 1.35
         assert list(mine.predicted) == sorted(mine.predicted)
-        assert mine.found[-1] > 1.1 * mine.found[0]  # what is predicted to be worse is worse
+        assert mine.found[-1] > 1.1 * mine.found[0]  # larger predictions go with larger errors
 
 
-def test_the_fifths_together_are_the_error_of_the_error_table(judged):
+def test_the_quintiles_together_give_the_error_of_the_error_table(judged):
     table = evaluate(small_water(), liquid()[1]).force_rmse
     for name, mine in judged.species.items():
         assert np.sqrt(np.mean(np.square(mine.found))) == pytest.approx(table[name], rel=0.01)
 
 
-def test_shares_and_fifths_by_hand():
+def test_fractions_and_quintiles_by_hand():
     errors = np.array([[0.5, -1.5, 2.5], [0.0, 0.0, 0.0]] * 5)
     found = SpeciesCalibration.of(errors, np.tile([1.0, 3.0], 5))
     assert found.agents == 10
@@ -53,7 +53,7 @@ def test_shares_and_fifths_by_hand():
 
 
 def test_the_sigmas_are_those_of_the_committee():
-    """Of a model whose members are far apart, so that all errors are within."""
+    """The members are so far apart that all errors are within σ."""
     losses, frames = small_water(), liquid()[1][:2]
     wide = replace(losses, committee=replace(losses.committee, residual=np.full(2, 1e6)))
     found = assess_calibration(wide, frames)
@@ -63,14 +63,14 @@ def test_the_sigmas_are_those_of_the_committee():
     assert assess_calibration(replace(losses, committee=narrow), frames).species["H"].within[1] < 1e-3
 
 
-def test_frames_of_several_sets_are_judged_together_and_thinned_evenly():
+def test_several_sets_are_assessed_together_on_evenly_spaced_frames():
     losses, test = small_water(), liquid()[1]
     together = assess_calibration(losses, [test[:4], test[4:8]])
     assert together == assess_calibration(losses, test[:8])
     assert assess_calibration(losses, [test[:8], test[8:11]], at_most=3).frames == 6
 
 
-def test_the_answer_survives_json_and_prints(judged):
+def test_a_calibration_is_read_back_from_json_and_printed(judged):
     content = json.loads(json.dumps(judged.to_dict()))
     assert Calibration.from_dict(content) == judged
     assert content["units"] == {"force": "meV/angstrom"}
@@ -82,7 +82,7 @@ def test_the_answer_survives_json_and_prints(judged):
         assert f"{mine.found[4]:.0f}/{mine.predicted[4]:.0f}" in line
 
 
-def test_one_molecule_is_enough_to_ask():
+def test_a_single_molecule_is_sufficient():
     losses, frames = small_water(), liquid()[1][:1]
     few = replace(
         frames,
@@ -98,7 +98,7 @@ def test_one_molecule_is_enough_to_ask():
     assert "nan" not in str(found)
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_calibration_without_committee_or_species_is_refused():
     losses, test = small_water(), liquid()[1]
     with pytest.raises(DualityError, match="committee"):
         assess_calibration(replace(losses, committee=None), test)
@@ -108,7 +108,7 @@ def test_what_cannot_be_judged_is_refused():
         assess_calibration(losses, labelled(random_frames(1), random_losses()))
 
 
-def test_an_inference_with_held_out_frames_judges_itself():
+def test_an_inference_with_held_out_frames_includes_a_calibration():
     truth = random_losses("moment")
     train, test = (labelled(random_frames(n, n_atoms=14, seed=n, least=0.2), truth) for n in (20, 5))
     small = {"form": "pair", "cutoff": 0.5, "pair_functions": 5, "functions": 2, "intervals": 60, "ridge": 1e-4}

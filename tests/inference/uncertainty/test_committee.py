@@ -1,4 +1,4 @@
-"""The committee of an inference: refits to resampled blocks, and what makes their spread an uncertainty."""
+"""The committee of an inference: refits to resampled blocks, and the calibration of their spread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIXED = {"ridge": 1e-6, "curvature": 1e-6}
 
 @pytest.fixture(scope="module")
 def frames():
-    """Of losses that no model here can reach exactly."""
+    """Frames labelled by losses that no model here can represent exactly."""
     return labelled(random_frames(20, n_atoms=20), random_losses("moment"))
 
 
@@ -31,7 +31,7 @@ def settings(**choices):
 
 
 def members_of(data, chosen):
-    """An inference, its losses and what its members are made from."""
+    """An inference, its losses and the solver of its members."""
     inference = Inference.of([DataSet(data)] if not isinstance(data, list) else data, chosen)
     strengths = [preferred[0] for preferred in inference.preferences]
     losses = inference.losses(strengths)
@@ -40,7 +40,7 @@ def members_of(data, chosen):
 
 @pytest.mark.parametrize(("gradient", "energy_weight"), [("agent", 0.0), ("collective", 0.0), ("collective", 1.0)])
 def test_members_are_fits_to_the_drawn_blocks_from_scratch(frames, gradient, energy_weight):
-    """With weights 0, 1 and 2, and the scales and regularisation of the fit to all frames."""
+    """Block weights are 0, 1 and 2; scales and regularisation are those of the fit to all frames."""
     chosen = settings(gradient=gradient, energy_weight=energy_weight, ridge=1e-3)
     inference, losses, members = members_of(frames, chosen)
     blocks = len(inference.equations.blocks[0])
@@ -69,7 +69,7 @@ def test_as_many_blocks_are_drawn_as_there_are_and_all_of_them_make_the_model(fr
         np.testing.assert_array_equal(solutions[0], members.solved(dict(enumerate(row.astype(float))))[0])
 
 
-def test_blocks_that_say_the_same_leave_no_spread(frames):
+def test_identical_blocks_give_no_spread(frames):
     same = frames[[0] * 20]
     losses = infer(same, settings=settings(ridge=1e-3))
     assert losses.committee.size == 16
@@ -77,8 +77,8 @@ def test_blocks_that_say_the_same_leave_no_spread(frames):
     assert np.sqrt(variance_of(np.array(forces)).max()) < 1e-8 * rms(same.forces)
 
 
-def test_more_data_leave_less_spread():
-    """Of noise: as the root of the number of frames."""
+def test_more_data_give_a_smaller_spread():
+    """With noisy data the spread decreases as the inverse root of the number of frames."""
     truth = random_losses("pair", shortest=0.16)
     rng = np.random.default_rng(2)
     many = labelled(random_frames(80, n_atoms=20, least=0.17), truth)
@@ -108,7 +108,7 @@ def test_dropped_coefficients_stay_zero_in_all_members(frames, gradient):
         np.testing.assert_array_equal(member.weights[0], member.weights[0].swapaxes(1, 2))
 
 
-def test_the_same_data_make_the_same_committee(frames):
+def test_the_committee_is_reproducible(frames):
     one, other = (infer(frames, settings=settings(form="coupled")).committee.to_arrays() for _ in range(2))
     assert one.keys() == other.keys()
     for name, array in one.items():
@@ -117,10 +117,10 @@ def test_the_same_data_make_the_same_committee(frames):
     assert (one["limit"] > one["residual"]).all()
 
 
-def test_without_members_or_with_too_few_frames_there_is_no_committee_and_the_model_says_so(frames):
+def test_without_members_or_with_too_few_frames_there_is_no_committee_and_a_reason_is_recorded(frames):
     none = infer(frames, settings=settings(members=0))
     assert none.committee is None
-    assert none.metadata["committee"] == {"members": 0, "reason": "none was asked for"}
+    assert none.metadata["committee"] == {"members": 0, "reason": "none was requested"}
     few = infer(frames[:3], settings=settings())
     assert few.committee is None
     assert few.metadata["committee"]["members"] == 0
@@ -133,8 +133,8 @@ def test_without_members_or_with_too_few_frames_there_is_no_committee_and_the_mo
     np.testing.assert_allclose(with_one.pair_coefficients, none.pair_coefficients, rtol=1e-9)
 
 
-def test_a_species_that_few_frames_hold_is_uncertain_and_no_obstacle():
-    """Draws of blocks without it determine none of its own losses."""
+def test_a_species_in_few_frames_is_uncertain_but_no_obstacle():
+    """Resampled blocks without the species do not determine its losses."""
     truth = random_losses("quadratic", "agent")
     common = labelled(random_frames(20, n_atoms=12), truth)
     rare = labelled(random_frames(2, n_atoms=12, species=SPECIES, seed=4), truth)
@@ -159,24 +159,24 @@ def test_blocks_that_do_not_determine_the_losses_leave_a_model_without_a_committ
 
 
 def made(size, seed=0):
-    """Variances of members from small to large, and two species."""
+    """Variances of members from small to large, for two species."""
     rng = np.random.default_rng(seed)
     return rng, np.exp(rng.normal(scale=1.5, size=size)), rng.integers(0, 2, size=size)
 
 
-def test_calibration_finds_what_made_normal_errors():
+def test_calibration_recovers_the_parameters_of_normal_errors():
     rng, s2, species_index = made(40_000)
     a, b = np.array([3.0, 2.0]), np.array([1.0, 4.0])
     sigma = np.sqrt(a[species_index] ** 2 + b[species_index] ** 2 * s2)
     residual, scale = calibrate(sigma[:, None] * rng.normal(size=(len(s2), 3)), s2, species_index, 3)
     np.testing.assert_allclose(residual[:2], a, rtol=0.05)
     np.testing.assert_allclose(scale[:2], b, rtol=0.03)
-    assert a.min() < residual[2] < a.max()  # no agents of its own: the numbers of all of them
+    assert a.min() < residual[2] < a.max()  # without agents of its own it gets the values of all agents
     assert scale[2] > 0.0
 
 
 @pytest.mark.parametrize("law", ["laplace", "student"])
-def test_calibration_gives_heavy_tails_the_shares_of_a_normal_distribution_as_nearly_as_can_be(law):
+def test_calibration_of_heavy_tails_approaches_the_fractions_of_a_normal_distribution(law):
     rng, s2, species_index = made(40_000)
     shape = (len(s2), 3)
     noise = rng.laplace(size=shape) if law == "laplace" else rng.standard_t(3.0, size=shape)
@@ -185,7 +185,7 @@ def test_calibration_gives_heavy_tails_the_shares_of_a_normal_distribution_as_ne
     ratios = np.abs(errors) / np.sqrt(residual[species_index] ** 2 + scale[species_index] ** 2 * s2)[:, None]
     for k, nominal in enumerate(NOMINAL, 1):
         assert (ratios < k).mean() == pytest.approx(nominal, abs=0.04)
-    np.testing.assert_allclose(scale / residual, np.sqrt(2.0 / 4.0), rtol=0.1)  # the ratio does not suffer
+    np.testing.assert_allclose(scale / residual, np.sqrt(2.0 / 4.0), rtol=0.1)  # the ratio is unaffected
 
 
 def test_calibration_with_members_that_agree_leaves_the_residual():
@@ -197,7 +197,7 @@ def test_calibration_with_members_that_agree_leaves_the_residual():
 
 
 def test_frames_too_few_for_a_tail_are_within_the_limit_by_far(frames):
-    """The last block has two frames; that of another is often larger, and no reason for an alarm."""
+    """The last block has two frames; larger spreads in other frames must not exceed the limit."""
     losses = infer(frames, settings=settings())
     species_index = losses.index_of(frames.species)
     for t in range(len(frames)):

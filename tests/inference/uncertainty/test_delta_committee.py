@@ -1,4 +1,4 @@
-"""The committee of a corrected model: members of the prior, each corrected with blocks drawn from the high frames."""
+"""The committee of a corrected model: members of the prior, each corrected with resampled high-level blocks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def high():
 
 
 def spreads(model, frames):
-    """s of every agent in a few frames."""
+    """Spread s of each agent in a few frames."""
     places = [(frames.positions[t], frames.species, frames.cell(t)) for t in range(0, len(frames), 4)]
     members = [[evaluate_agents(member, *place).forces for place in places] for member in model.members()]
     return np.sqrt(variance_of(np.array(members)))
@@ -53,7 +53,7 @@ def test_every_member_is_corrected_and_the_committee_knows_the_new_errors(prior,
 
 
 def test_members_that_agree_with_the_prior_differ_by_the_blocks_of_the_high_level_alone(prior, high):
-    """With a ridge that allows no correction nothing is left of a spread."""
+    """A ridge so strong that it allows no correction leaves no spread."""
     k = prior.committee.size
     agreeing = replace(
         prior,
@@ -80,7 +80,7 @@ def test_the_domain_of_the_prior_holds_the_frames_of_the_high_level_too(prior, h
     corrected = fit_delta(prior, high, ridge=1e-3, curvature=1e-6)
     assert (corrected.domain.seen >= prior.domain.seen).all()
     shift = corrected.domain.losses[:, 0] - prior.domain.losses[:, 0]
-    assert np.abs(shift).max() > 0.0  # ΔH moves the losses of all frames, and the domain follows
+    assert np.abs(shift).max() > 0.0  # ΔH shifts the losses of all frames, and the domain with them
 
 
 def test_sets_of_a_few_frames_each_have_blocks_enough_together(prior, high):
@@ -91,7 +91,7 @@ def test_sets_of_a_few_frames_each_have_blocks_enough_together(prior, high):
 
 
 def test_frames_of_the_high_level_without_a_species_leave_its_agents_as_they_were(high):
-    """Under `agent` every species is a problem of its own."""
+    """Under `agent` every species has its own equations."""
     frames = labelled(random_frames(20, least=0.16), random_losses("moment", "agent"))
     low = infer(frames, form="quadratic", gradient="agent", **SMALL, **FIXED)
     kept = np.flatnonzero(np.array(high.species) == low.species[0])

@@ -1,4 +1,4 @@
-"""The domain of an inference: what was held out of the data is known, and what is like nothing in them is not."""
+"""The domain of an inference: held-out frames are inside, and unphysical configurations outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import DataSet, infer
 from openmm_duality.inference.adding_frames import add_frames
-from openmm_duality.inference.uncertainty.domain import BEYOND
+from openmm_duality.inference.uncertainty.domain import DISTANCE_MARGIN
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses.evaluator import LocalEnvironments
@@ -30,7 +30,7 @@ SMALL = {
 
 
 def visited(losses, positions, species, cell):
-    """The intervals of the grid where a distance occurs, by pair of species."""
+    """Intervals of the grid in which a distance occurs, by pair of species."""
     species_index, grid = losses.index_of(species), losses.grid
     result = np.zeros((len(losses.species), len(losses.species), grid.intervals), dtype=bool)
     for b, table in enumerate(find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)):
@@ -40,10 +40,10 @@ def visited(losses, positions, species, cell):
 
 
 def domain_distances(losses, positions, species, cell):
-    seen = LocalEnvironments.of(losses, positions, species, cell)
-    phi = environment_descriptors(seen.moments, losses.basis.size)
+    environments = LocalEnvironments.of(losses, positions, species, cell)
+    phi = environment_descriptors(environments.moments, losses.basis.size)
     present = visited(losses, positions, species, cell)
-    return losses.domain.distances(phi, present, seen.evaluate(losses).losses, seen.species_index)
+    return losses.domain.distances(phi, present, environments.evaluate(losses).losses, environments.species_index)
 
 
 def known(found):
@@ -56,22 +56,22 @@ def water():
     return small_water(), liquid()[1]
 
 
-def test_held_out_frames_are_known(water):
+def test_held_out_frames_are_inside(water):
     losses, test = water
     found = [known(domain_distances(losses, test.positions[t], test.species, test.cell(t))) for t in range(len(test))]
     assert all(found), found
 
 
 def compressed(frames, t, factor):
-    """Molecules, whole and as they are, nearer to each other; atoms in the order O, H, H."""
+    """Rigid molecules moved closer to each other; atoms are in the order O, H, H."""
     cell = frames.cell(t)
     molecules = frames.positions[t].reshape(-1, 3, 3)
     arms = minimum_image((molecules - molecules[:, :1]).reshape(-1, 3), cell).reshape(-1, 3, 3)
     return (factor * molecules[:, :1] + arms).reshape(-1, 3), factor * cell
 
 
-def test_a_compressed_box_is_not(water):
-    """Edges 7 % shorter in every frame; 5 % shorter in many."""
+def test_a_compressed_box_is_outside(water):
+    """Cells with edges 7 % shorter are outside in every frame, with edges 5 % shorter in many."""
     losses, test = water
     assert test.species[:3] == ("O", "H", "H")
     foreign = {factor: [] for factor in (1.0, 0.95, 0.93)}
@@ -95,21 +95,21 @@ def stretched(frames, t, h, length):
 
 
 @pytest.mark.parametrize("length", [0.07, 0.125, 0.16])
-def test_a_squeezed_or_stretched_bond_is_not(water, length):
+def test_a_compressed_or_stretched_bond_is_outside(water, length):
     losses, test = water
     for t in (0, 7, 14):
         for h in (1, 50, 100):
             found = domain_distances(losses, stretched(test, t, h, length), test.species, test.cell(t))
             assert not known(found)
-            if length < 0.16:  # no distance of covalent or hydrogen bonds
+            if length < 0.16:  # neither a covalent nor a hydrogen bond has this length
                 assert found.unseen[0, 1].any()
                 assert found.unseen[1, 0].any()
                 assert not found.unseen[1, 1].any()
-            else:  # one of hydrogen bonds, but no atom of water is in such an environment
+            else:  # the length of a hydrogen bond, but in an environment unknown in water
                 assert found.environments.max() > 1.0
 
 
-def test_distances_are_known_as_far_as_they_occurred_and_a_little_beyond():
+def test_observed_distances_and_a_margin_around_them_are_inside():
     frames = labelled(random_frames(12, n_atoms=14, least=0.2), random_losses("pair"))
     losses = infer(frames, **SMALL)
     spacing = losses.grid.spacing
@@ -121,9 +121,9 @@ def test_distances_are_known_as_far_as_they_occurred_and_a_little_beyond():
     for a, b, k in np.argwhere(seen):
         near = occurred[a, b, max(0, k - 15) : k + 16]
         away = np.abs(np.flatnonzero(near) + max(0, k - 15) - k).min(initial=99)
-        assert away * spacing <= BEYOND + 0.5 * spacing
+        assert away * spacing <= DISTANCE_MARGIN + 0.5 * spacing
     first = int(np.flatnonzero(occurred[0, 1])[0])
-    reach = round(BEYOND / spacing)
+    reach = round(DISTANCE_MARGIN / spacing)
     assert seen[0, 1, first - reach]
     assert not seen[0, 1, : first - reach].any()
 
@@ -133,7 +133,7 @@ def test_domains_of_few_frames_are_left_out_and_those_of_rare_species_are_no_obs
     frames = labelled(random_frames(12, n_atoms=14), truth)
     assert infer(frames[:9], **SMALL).domain is None
     assert infer(frames[:10], **SMALL).domain is not None
-    # one atom of the third species, in one frame: it has been seen, but no width of its environment
+    # a single atom of the third species in a single frame gives no width of its environments
     rare = labelled(random_frames(1, n_atoms=3, species=SPECIES, seed=3, least=0.2), truth)
     assert rare.species.count("Xe") == 1
     losses = infer([DataSet(frames), DataSet(rare, name="rare")], **SMALL)
@@ -143,7 +143,7 @@ def test_domains_of_few_frames_are_left_out_and_those_of_rare_species_are_no_obs
     assert np.isfinite(found.losses).all()
 
 
-def test_every_training_frame_is_known_by_every_form():
+def test_every_training_frame_is_inside_for_every_form():
     truth = random_losses("moment")
     frames = labelled(random_frames(16, n_atoms=14), truth)
     for form in ("pair", "quadratic", "moment", "coupled"):
@@ -153,7 +153,7 @@ def test_every_training_frame_is_known_by_every_form():
         assert json.dumps(losses.metadata)
 
 
-def test_an_update_knows_its_new_frames_and_still_its_old_ones():
+def test_old_and_added_frames_are_inside():
     truth = random_losses("pair")
     old = labelled(random_frames(16, n_atoms=14, least=0.17), truth)
     new = labelled(random_frames(6, n_atoms=22, seed=7, least=0.2), truth)  # denser

@@ -1,4 +1,4 @@
-"""Limits by an exponential tail."""
+"""Limits extrapolated from exponential tails."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from openmm_duality.inference.uncertainty.domain import tail_limit
 
 
 @pytest.mark.parametrize("rate", [1e-2, 1e-3])
-def test_the_limit_is_passed_at_the_rate_where_tails_are_exponential(rate):
+def test_the_limit_is_exceeded_at_the_given_rate_for_exponential_tails(rate):
     rng = np.random.default_rng(0)
     passed = []
     for _ in range(60):
         found = tail_limit(3.0 + 2.0 * rng.exponential(size=500), rate)
-        passed.append(np.exp(-(found - 3.0) / 2.0))  # the share of all such values above it
+        passed.append(np.exp(-(found - 3.0) / 2.0))  # the fraction of all such values above the limit
     assert np.median(passed) == pytest.approx(rate, rel=0.3)
     assert 0.05 * rate < min(passed) < max(passed) < 20.0 * rate
 
 
-def test_tails_that_fall_faster_pass_it_less():
+def test_tails_that_decay_faster_exceed_it_less_often():
     rng = np.random.default_rng(1)
     normal = rng.normal(size=(200, 400))
     limits = np.array([tail_limit(sample, 1e-3) for sample in normal])
