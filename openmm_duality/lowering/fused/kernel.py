@@ -14,9 +14,9 @@ from functools import partial
 
 from llvmlite import ir
 
+from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image, squared_length
 from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Code, Value, Variable
-from openmm_duality.lowering.fused.harmonics import contracted_gradient, harmonics
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 
@@ -102,7 +102,7 @@ class EnvironmentKernel:
                 code.store(work["unit"], self.capacity * k + p, c)
             for rank in shape.ranks:
                 if rank > 1:
-                    for m, component in enumerate(harmonics(rank, *u), start=shape.first(rank)):
+                    for m, component in enumerate(solid_harmonics(rank, *u), start=shape.first(rank)):
                         code.store(work["solid"], self.capacity * m + p, component)
 
     @staticmethod
@@ -242,7 +242,7 @@ class AgentKernel(EnvironmentKernel):
                 times = product if rank == 1 else product * float(rank)
                 weighted = times if weighted is None else weighted + times
                 parts = contracted_gradient(rank, g, *x)
-                gradient = list(parts) if gradient is None else [a + c for a, c in zip(gradient, parts, strict=True)]
+                gradient = parts if gradient is None else [a + c for a, c in zip(gradient, parts, strict=True)]
             assert along is not None
             four = [df * along]
             if gradient is not None and weighted is not None:

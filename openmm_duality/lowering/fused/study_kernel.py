@@ -13,8 +13,8 @@ from functools import partial
 
 from llvmlite import ir
 
+from openmm_duality.invariants.harmonics import contracted_gradient
 from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Value, Variable
-from openmm_duality.lowering.fused.harmonics import contracted_gradient
 from openmm_duality.lowering.fused.kernel import EnvironmentKernel, spline
 from openmm_duality.lowering.fused.members import MemberPolynomials
 from openmm_duality.lowering.fused.polynomial import Polynomial
@@ -133,7 +133,7 @@ class StudyKernel(EnvironmentKernel):
                     weighted = times if weighted is None else weighted + times
                     sums.append(values)
                 if rank:
-                    parts = list(contracted_gradient(rank, sums, *x))
+                    parts = contracted_gradient(rank, sums, *x)
                     gradient = parts if gradient is None else [a + g for a, g in zip(gradient, parts, strict=True)]
             if gradient is None or weighted is None:
                 force = [along * u for u in x]

@@ -17,11 +17,11 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as team
 from openmm_duality.lowering.fused.arguments import Arguments, aligned
 from openmm_duality.lowering.fused.boxes import packed
+from openmm_duality.lowering.fused.checks import check_precision
 from openmm_duality.lowering.fused.machine import compiled
 from openmm_duality.lowering.fused.neighbours import Candidates, find_candidates
 from openmm_duality.lowering.fused.search import ARRANGE, arrange_module
 from openmm_duality.lowering.fused.shape import BLOCK
-from openmm_duality.lowering.limits import check_precision
 
 Function = Callable[[int], None]
 
