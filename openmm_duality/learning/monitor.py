@@ -19,7 +19,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.study import FusedStudy, Study
+from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
 from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
 
 
@@ -70,7 +70,7 @@ class Monitor:
             raise DualityError("the model has no committee, so there is no uncertainty to write for every atom")
         self.losses, self.action, self.interval, self.per_atom = losses, action, interval, per_atom
         self._species, self._species_index = tuple(species), losses.index_of(species)
-        self._study = FusedStudy(losses, species, threads=threads)
+        self._study = FusedCommittee(losses, species, threads=threads)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
@@ -100,7 +100,7 @@ class Monitor:
                 )
         return Reading(sigma, tuple(alarms))
 
-    def _outside(self, domain: Domain, study: Study) -> list[str]:
+    def _outside(self, domain: Domain, study: CommitteeEvaluation) -> list[str]:
         """Distances, local environments and mean losses outside the training distribution."""
         phi = environment_descriptors(study.moments, self.losses.basis.size)
         found = domain.distances(phi, study.visited >= 0, study.losses, self._species_index)

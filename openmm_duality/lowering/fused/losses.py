@@ -11,22 +11,20 @@ import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.arguments import Arguments, aligned
 from openmm_duality.lowering.fused.boxes import kind_of
-from openmm_duality.lowering.fused.kernel import agents_module, arguments
-from openmm_duality.lowering.fused.machine import compiled
-from openmm_duality.lowering.fused.neighbours import Candidates
-from openmm_duality.lowering.fused.search import COLLECT, collect_module
+from openmm_duality.lowering.fused.kernel import COLLECT, agents_module, arguments, collect_module
+from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
+from openmm_duality.lowering.fused.neighbour_lists import SKIN, Function, NeighbourList, NeighbourListCache
+from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
-from openmm_duality.lowering.fused.trajectories import SKIN, Follower, Function, Trajectory
 
 
-class FusedLosses(Follower["_Trajectory"]):
+class FusedLosses(NeighbourListCache["_List"]):
     """The losses of a list of atoms, compiled for this machine; called with positions and a box.
 
-    The neighbour list is kept from call to call. An object follows a few trajectories in turn, each with a list of its
-    own, and calls from several threads wait for each other.
+    Neighbour lists are kept from call to call, also for a few trajectories that take turns. Calls from several threads
+    wait for each other.
 
     Parameters
     ----------
@@ -72,13 +70,13 @@ class FusedLosses(Follower["_Trajectory"]):
         if not len(positions):
             return 0.0, np.zeros((0, 3))
         with self._lock:
-            return self._trajectory(positions, box).compute(positions)
+            return self._list_for(positions, box).compute(positions)
 
-    def _begin(self, found: Candidates, box: FloatArray | None) -> _Trajectory:
-        return _Trajectory(self, found, box, self._shapes[kind_of(box)], self._tables)
+    def _new_list(self, found: Candidates, box: FloatArray | None) -> _List:
+        return _List(self, found, box, self._shapes[kind_of(box)], self._tables)
 
 
-class _Trajectory(Trajectory):
+class _List(NeighbourList):
     """With losses and forces."""
 
     def __init__(

@@ -195,8 +195,8 @@ class Shape:
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
 
-    def study_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
-        """The same for a study, with the adjoints and slopes of a register of members."""
+    def committee_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
+        """The same for a committee, with the adjoints and slopes of a register of members."""
         adjoints = self.species * self.functions * len(self.components)
         return self.work(capacity) | {
             "member_adjoint": (self.dtype, adjoints * self.member_lanes),
