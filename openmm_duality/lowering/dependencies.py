@@ -127,7 +127,7 @@ def require_torch() -> None:
         )
 
 
-def calm_torch() -> None:
+def use_one_thread() -> None:
     """Let torch use one thread: on few cores its threads and OpenMM's wait for each other, at 30 times the cost.
 
     ``torch.set_num_threads`` after the System is made sets another number.

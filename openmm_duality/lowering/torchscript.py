@@ -56,7 +56,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         order = np.argsort(species_index, kind="stable")
         self.register_buffer("species_index", torch.tensor(species_index[order]))
         self.starts = [int(k) for k in np.cumsum([0, *np.bincount(species_index, minlength=self.n_species)])]
-        indices = check_particles(particles, species)
+        indices = check_particles(particles, n_species=len(species))
         self.every_atom: bool = indices is None
         self.last_atom: int = -1 if indices is None else int(indices.max(initial=-1))
         self.register_buffer("by_species", torch.tensor(order if indices is None else indices[order]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import numpy as np
@@ -193,29 +194,19 @@ def test_a_list_that_is_kept_says_what_a_new_one_says():
     kept = FusedCommittee(losses, SPECIES, "double")
     rng = np.random.default_rng(5)
     positions = random_positions(N, CELL)
-    earlier, trajectories = [], set()
+    earlier, lists = [], set()
     for _ in range(40):
         positions = positions + rng.normal(size=positions.shape) * 0.004
         evaluation, new = kept(positions, CELL), FusedCommittee(losses, SPECIES, "double")(positions, CELL)
         np.testing.assert_allclose(evaluation.forces, new.forces, atol=1e-10 * rms(new.forces))
         np.testing.assert_allclose(evaluation.moments[0], new.moments[0], atol=1e-10)
         np.testing.assert_array_equal(evaluation.visited >= 0, new.visited >= 0)
-        trajectories.add(id(kept._lists[0]._calls))
-        earlier.append(
-            (
-                evaluation,
-                evaluation.forces.copy(),
-                evaluation.moments[0].copy(),
-                evaluation.visited.copy(),
-                evaluation.losses.copy(),
-            )
-        )
-    assert 1 <= len(trajectories) < 20
-    for evaluation, *copies in earlier:  # a evaluation stays what it was when the next one is made
-        for array, copy in zip(
-            (evaluation.forces, evaluation.moments[0], evaluation.visited, evaluation.losses), copies, strict=True
-        ):
-            np.testing.assert_array_equal(array, copy)
+        lists.add(id(kept._lists[0]._calls))
+        earlier.append((evaluation, deepcopy(evaluation)))
+    assert 1 <= len(lists) < 20
+    for pair in earlier:  # an evaluation stays what it was when the next one is made
+        for one, other in zip(*((e.forces, e.moments[0], e.visited, e.losses) for e in pair), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_box_is_followed_and_atoms_outside_it_are_at_home():

@@ -26,17 +26,17 @@ def check_precision(name: str) -> str:
 
 
 def check_particles(
-    particles: Sequence[int] | None, species: Sequence[str], n_atoms: int | None = None
+    particles: Sequence[int] | None, *, n_species: int | None = None, n_atoms: int | None = None
 ) -> IntArray | None:
     """Indices of the atoms that losses act on, checked; None stands for all atoms.
 
     Parameters
     ----------
     particles : sequence of int, or None
-    species : sequence of str
-        Of these atoms, in the same order.
+    n_species : int, optional
+        For how many of them there are species, where that is known.
     n_atoms : int, optional
-        Number of atoms of the System, where it is known.
+        Number of all atoms, where it is known.
 
     Raises
     ------
@@ -48,14 +48,12 @@ def check_particles(
     indices = np.asarray(particles)
     if indices.ndim != 1 or (indices.size and not np.issubdtype(indices.dtype, np.integer)):
         raise DualityError(f"particles: expected a list of whole numbers, the indices of atoms, got {particles!r}")
-    if len(indices) != len(species):
-        raise DualityError(
-            f"particles: {len(indices)} indices were given for {len(species)} species; give one for each"
-        )
+    if n_species is not None and len(indices) != n_species:
+        raise DualityError(f"particles: {len(indices)} indices were given with {n_species} species; give one for each")
     wrong = indices[(indices < 0) | (indices >= (np.inf if n_atoms is None else n_atoms))]
     if len(wrong):
-        there = "" if n_atoms is None else f" and the last is {n_atoms - 1}"
-        raise DualityError(f"particles: there is no atom {wrong[0]}; the first is 0{there}")
+        last = "" if n_atoms is None else f" and the last is {n_atoms - 1}"
+        raise DualityError(f"particles: there is no atom {wrong[0]}; the first is 0{last}")
     distinct, number = np.unique(indices, return_counts=True)
     if len(distinct) != len(indices):
         raise DualityError(f"particles: atom {distinct[number > 1][0]} is there more than once")

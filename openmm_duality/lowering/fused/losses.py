@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.boxes import kind_of
@@ -30,9 +31,11 @@ class FusedLosses(NeighbourListCache["_List"]):
     ----------
     losses : AgentLosses
     species : sequence of str, length N
-        The species of every atom, in the order of the positions.
+        The species of every atom, in the order of the positions or of the particles.
     precision : str
         ``single`` or ``double``: of the arithmetic. Displacements, distances and the energy are always double.
+    particles : sequence of int, length N, optional
+        Indices of these atoms among the positions; by default they are all of them.
     threads : int, optional
         By default OPENMM_DUALITY_THREADS, or as many as the cores that this process may use. Results are the same
         from run to run with one number of threads.
@@ -42,7 +45,7 @@ class FusedLosses(NeighbourListCache["_List"]):
     Raises
     ------
     DualityError
-        If a species is unknown to the model, or the precision is not one of the two.
+        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
     """
 
     def __init__(
@@ -50,10 +53,11 @@ class FusedLosses(NeighbourListCache["_List"]):
         losses: AgentLosses,
         species: Sequence[str],
         precision: str = "single",
+        particles: Sequence[int] | None = None,
         threads: int | None = None,
         skin: float = SKIN,
     ) -> None:
-        super().__init__(losses, species, precision, threads, skin)
+        super().__init__(losses, species, precision, threads, skin, particles)
         self._shapes = {box: shape_of(losses, box, precision) for box in BOXES}
         self._tables = tables(losses, self._shapes["open"])
 
@@ -64,8 +68,17 @@ class FusedLosses(NeighbourListCache["_List"]):
         ------
         DualityError
             If the box is less than twice the cutoff wide, the number of positions is another than that of the
-            species, or a position is not a finite number.
+            species, a position is not a finite number, or there is no position of a particle.
         """
+        if self._particles is None:
+            return self._compute(positions, box)
+        if len(positions) <= self._particles.max(initial=-1):
+            raise DualityError(f"the losses act on atom {self._particles.max()}, and there are {len(positions)} atoms")
+        forces = np.zeros((len(positions), 3))
+        energy, forces[self._particles] = self._compute(positions[self._particles], box)
+        return energy, forces
+
+    def _compute(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
         positions = self._checked(positions)
         if not len(positions):
             return 0.0, np.zeros((0, 3))

@@ -17,7 +17,7 @@ from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as pool
 from openmm_duality.lowering.fused.boxes import packed
-from openmm_duality.lowering.fused.checks import check_precision
+from openmm_duality.lowering.fused.checks import check_particles, check_precision
 from openmm_duality.lowering.fused.code import DOUBLE, I64, Code, Variable
 from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
 from openmm_duality.lowering.fused.search import Candidates, find_candidates
@@ -125,15 +125,23 @@ class NeighbourListCache(ABC, Generic[OwnList]):
         By default OPENMM_DUALITY_THREADS, or as many as the cores that this process may use.
     skin : float
         In nm: a neighbour list holds until an atom has moved half of it.
+    particles : sequence of int, length N, optional
+        Indices of these atoms among others, by which they are named in errors.
 
     Raises
     ------
     DualityError
-        If a species is unknown to the model, or the precision is not one of the two.
+        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
     """
 
     def __init__(
-        self, losses: AgentLosses, species: Sequence[str], precision: str, threads: int | None, skin: float
+        self,
+        losses: AgentLosses,
+        species: Sequence[str],
+        precision: str,
+        threads: int | None,
+        skin: float,
+        particles: Sequence[int] | None = None,
     ) -> None:
         self.species_index = losses.index_of(species)
         self.cutoff = losses.cutoff
@@ -141,6 +149,7 @@ class NeighbourListCache(ABC, Generic[OwnList]):
         self.precision = check_precision(precision)
         self.threads = threads or pool.default_threads()
         self._skin = skin / losses.grid.spacing
+        self._particles = check_particles(particles, n_species=len(species))
         self._species = len(losses.species)
         self._lists: list[OwnList] = []
         self._lock = Lock()
@@ -189,8 +198,10 @@ class NeighbourListCache(ABC, Generic[OwnList]):
     def _check(self, positions: FloatArray, box: FloatArray | None) -> None:
         wrong = ~np.isfinite(positions).all(axis=1)
         if wrong.any():
+            first = int(wrong.argmax())
+            atom = first if self._particles is None else int(self._particles[first])
             raise DualityError(
-                f"the position of atom {int(wrong.argmax())} is not a finite number: the dynamics has blown up; "
+                f"the position of atom {atom} is not a finite number: the dynamics has blown up; "
                 "take a shorter time step, or look at what the losses were inferred from"
             )
         check_cutoff(self.cutoff, box)

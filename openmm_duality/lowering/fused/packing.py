@@ -13,16 +13,17 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.losses import FusedLosses
 
 
-def pack(losses: AgentLosses, species: Sequence[str], precision: str) -> bytes:
+def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:
     """A line of JSON, then the model file with nothing that forces do not need; nothing in it is run.
 
     Raises
     ------
     DualityError
-        If a species is unknown to the model, or the precision is not one of the two.
+        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
     """
-    FusedLosses(losses, species, precision)
-    header = json.dumps({"species": list(species), "precision": precision})
+    FusedLosses(losses, species, precision, particles)
+    indices = None if particles is None else [int(k) for k in particles]
+    header = json.dumps({"species": list(species), "precision": precision, "particles": indices})
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
         replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)
@@ -37,5 +38,4 @@ def unpacked(packed: bytes) -> FusedLosses:
         path = Path(folder) / "losses"
         path.write_bytes(model)
         losses = AgentLosses.load(path)
-    told = json.loads(header)
-    return FusedLosses(losses, told["species"], told["precision"])
+    return FusedLosses(losses, **json.loads(header))
