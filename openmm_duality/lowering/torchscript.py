@@ -58,7 +58,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         self.starts = [int(k) for k in np.cumsum([0, *np.bincount(species_index, minlength=self.n_species)])]
         indices = check_particles(particles, n_species=len(species))
         self.every_atom: bool = indices is None
-        self.last_atom: int = -1 if indices is None else int(indices.max(initial=-1))
+        self.last_atom: int = -1 if indices is None else int(indices.max())
         self.register_buffer("by_species", torch.tensor(order if indices is None else indices[order]))
         self.register_buffer("places", torch.tensor(np.argsort(order)))
 

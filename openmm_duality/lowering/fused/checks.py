@@ -41,13 +41,13 @@ def check_particles(
     Raises
     ------
     DualityError
-        If an index is repeated, negative or beyond the atoms, or their number is not that of the species.
+        If there is none, one is repeated, negative or beyond the atoms, or their number is not that of the species.
     """
     if particles is None:
         return None
     indices = np.asarray(particles)
-    if indices.ndim != 1 or (indices.size and not np.issubdtype(indices.dtype, np.integer)):
-        raise DualityError(f"particles: expected a list of whole numbers, the indices of atoms, got {particles!r}")
+    if indices.ndim != 1 or not indices.size or not np.issubdtype(indices.dtype, np.integer):
+        raise DualityError(f"particles: expected one or more whole numbers, the indices of atoms, got {particles!r}")
     if n_species is not None and len(indices) != n_species:
         raise DualityError(f"particles: {len(indices)} indices were given with {n_species} species; give one for each")
     wrong = indices[(indices < 0) | (indices >= (np.inf if n_atoms is None else n_atoms))]

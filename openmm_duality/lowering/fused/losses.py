@@ -72,7 +72,7 @@ class FusedLosses(NeighbourListCache["_List"]):
         """
         if self._particles is None:
             return self._compute(positions, box)
-        if len(positions) <= self._particles.max(initial=-1):
+        if len(positions) <= self._particles.max():
             raise DualityError(f"the losses act on atom {self._particles.max()}, and there are {len(positions)} atoms")
         forces = np.zeros((len(positions), 3))
         energy, forces[self._particles] = self._compute(positions[self._particles], box)
