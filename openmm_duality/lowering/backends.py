@@ -72,7 +72,7 @@ def lower(
 def select_backend(
     backend: str | None = None, precision: str | None = None, platform: str | None = None
 ) -> tuple[str, str]:
-    """The one of `BACKENDS` that is used, and the precision of its arithmetic.
+    """Select the one of `BACKENDS` that is used, and the precision of its arithmetic.
 
     Parameters
     ----------

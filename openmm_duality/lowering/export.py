@@ -29,7 +29,7 @@ def export_torchscript(
     Raises
     ------
     DualityError
-        If the file exists and `overwrite` is not set, a species is unknown, the particles cannot be meant, or torch is
+        If the file exists and `overwrite` is not set, a species is unknown, the particles are wrong, or torch is
         not installed.
     """
     require_torch()

@@ -138,7 +138,7 @@ def compile_losses(
     Raises
     ------
     DualityError
-        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
     module = LearningDynamics(losses, species, precision, particles).eval()
     return torch.jit.script(module)

@@ -118,7 +118,7 @@ def test_a_file_of_the_module_acts_on_the_particles(tmp_path):
         ((), "one or more"),
     ],
 )
-def test_particles_that_cannot_be_meant_are_refused(particles, word, backend):
+def test_wrong_particles_are_refused(particles, word, backend):
     with pytest.raises(DualityError, match=word):
         lower(random_losses("pair"), SPECIES[:3], particles=particles, backend=backend)
 

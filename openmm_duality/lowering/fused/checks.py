@@ -1,4 +1,4 @@
-"""What every back end refuses: precisions that are not there, and particles that cannot be meant."""
+"""Checks that every back end makes: of the precision, and of the particles that losses act on."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class FusedCommittee(NeighbourListCache["_List"]):
 
 
 class _List(NeighbourList):
-    """With forces of members, moments and intervals."""
+    """A neighbour list with the kernel of a committee, and its forces, moments and intervals."""
 
     def __init__(
         self,

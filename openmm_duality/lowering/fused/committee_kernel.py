@@ -54,7 +54,7 @@ class CommitteeKernel(EnvironmentKernel):
         self.polynomials = MemberPolynomials(code, shape, self.work)
 
     def write(self) -> None:
-        """The function."""
+        """Write the whole function."""
         code, shape, lanes = self.code, self.shape, self.shape.member_lanes
         zero = code.constant(ir.VectorType(shape.real, lanes), 0.0)
         with code.loop(0, code.argument("atoms") * (3 * shape.padded_members), lanes) as k:
@@ -70,7 +70,7 @@ class CommitteeKernel(EnvironmentKernel):
                 bounds[b + 1].set(count.get())
                 self.geometry(species * shape.species + b, bounds[b].get(), count.get())
                 self.sum_moments(b, bounds[b].get(), count.get(), partial(self.visit, atom, own))
-            self.keep_moments(atom)
+            self.copy_moments(atom)
             if shape.ranks:
                 own.add(self.polynomial.write(species))
             losses[atom] = own.get().to(DOUBLE)
@@ -85,16 +85,16 @@ class CommitteeKernel(EnvironmentKernel):
             self.polynomials.write(species, group)
             totals = self.polynomials.nothing(3)
             for b in range(shape.species):
-                self.descend_together(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
+                self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
             self.push(i, group, [total.get() for total in totals], 1)
 
     def visit(self, atom: Value, own: Variable, p: Value, row: Array, x: Value) -> None:
-        """The pair part of the loss, and that the agent has a neighbour in this interval."""
+        """Add the pair part of the loss, and note that the agent has a neighbour in this interval."""
         own.add(spline([row[4 * self.shape.padded + k] for k in range(4)], x)[0])
         self.visited[self.work["intervals"][p]] = atom
 
-    def keep_moments(self, atom: Value) -> None:
-        """The moments to where the result has them: by rank, then atom, species, function and component."""
+    def copy_moments(self, atom: Value) -> None:
+        """Copy the moments to where the result has them: by rank, then atom, species, function and component."""
         code, shape = self.code, self.shape
         found, moments = code.array("found", DOUBLE), self.work["moments"]
         size = shape.species * shape.functions
@@ -104,7 +104,7 @@ class CommitteeKernel(EnvironmentKernel):
                 at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
                 found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
 
-    def descend_together(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
+    def descend_members(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
         """Forces of the agent's loss by every member, on the agent and, where they take part, its neighbours."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
         rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * group
@@ -157,7 +157,7 @@ class CommitteeKernel(EnvironmentKernel):
         return sums[0], sums[1]
 
     def push(self, at: Value, group: Value, force: list[Value], sign: int) -> None:
-        """Forces of a register of members on an atom, or the reaction to them."""
+        """Add forces of a register of members to an atom, or the reaction to them."""
         lanes, padded = self.shape.member_lanes, self.shape.padded_members
         for k, one in enumerate(force):
             place = (at * 3 + k) * padded + group * lanes

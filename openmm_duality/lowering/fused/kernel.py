@@ -3,6 +3,8 @@
 As `losses.evaluator`, with a list of candidates for neighbours. Lengths are in units of the grid spacing, so that the
 interval of a distance is its whole part. Displacements and distances are in double precision.
 
+Neighbours come from lists of candidates (`search`, `neighbour_lists`); nothing here knows how they were found.
+
 Index suffixes: i agent, j neighbour, p pair of the agent, b species of the neighbour, n radial function (the lanes of
 registers), m component of all ranks, x Cartesian.
 """
@@ -41,7 +43,7 @@ def arguments(shape: Shape) -> tuple[str, ...]:
 
 
 class EnvironmentKernel:
-    """Writes what an agent sees: its neighbours, their geometry and its moments.
+    """Writes the local environment of an agent: its neighbours, their geometry and its moments.
 
     Parameters
     ----------
@@ -129,7 +131,8 @@ class EnvironmentKernel:
         begin, end : Value
             Of the pairs.
         pair_part : callable
-            Writes what else is done with a pair, given its index, its row of the table and its place in the interval.
+            Writes what is done with a pair beside its moments, given its index, its row of the table and its place in
+            the interval.
         """
         code, shape, work = self.code, self.shape, self.work
         kind = ir.VectorType(shape.real, shape.lanes)
@@ -163,7 +166,7 @@ class AgentKernel(EnvironmentKernel):
         self.polynomial = Polynomial(self.code, shape, self.work)
 
     def write(self) -> None:
-        """The function."""
+        """Write the whole function."""
         code, shape = self.code, self.shape
         zero = code.constant(ir.VectorType(shape.real, 4), 0.0)
         with code.loop(0, code.argument("atoms")) as i:

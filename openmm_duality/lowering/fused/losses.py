@@ -45,7 +45,7 @@ class FusedLosses(NeighbourListCache["_List"]):
     Raises
     ------
     DualityError
-        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class FusedLosses(NeighbourListCache["_List"]):
 
 
 class _List(NeighbourList):
-    """With losses and forces."""
+    """A neighbour list with the kernel of the losses, and its energies and forces."""
 
     def __init__(
         self,

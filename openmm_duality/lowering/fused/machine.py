@@ -35,7 +35,7 @@ def _optimised(module: ir.Module, machine: Any) -> Any:
 
 
 def compiled(module: ir.Module, *names: str) -> tuple[Callable[[int], None], ...]:
-    """Functions of a module; each takes the address of its arguments and lets go of the interpreter while it runs."""
+    """Functions of a module; each takes the address of its arguments and releases the interpreter while it runs."""
     machine = _target_machine()
     engine = binding.create_mcjit_compiler(_optimised(module, machine), machine)
     engine.finalize_object()
@@ -75,7 +75,7 @@ class Arguments:
         self.address = self._values.ctypes.data
 
     def set(self, **values: int | npt.NDArray[Any]) -> None:
-        """Give some of them; arrays have to be contiguous and of the kind that the kernel reads."""
+        """Set some of them; arrays have to be contiguous and of the kind that the kernel reads."""
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:

@@ -131,7 +131,7 @@ class NeighbourListCache(ABC, Generic[OwnList]):
     Raises
     ------
     DualityError
-        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from openmm_duality.lowering.fused.losses import FusedLosses
 
 
 def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:
-    """A line of JSON, then the model file with nothing that forces do not need; nothing in it is run.
+    """Pack losses and atoms: a line of JSON, then the model file without what forces do not need; nothing in it is run.
 
     Raises
     ------
     DualityError
-        If a species is unknown to the model, the precision is not one of the two, or the particles cannot be meant.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
     FusedLosses(losses, species, precision, particles)
     indices = None if particles is None else [int(k) for k in particles]
@@ -32,7 +32,7 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles:
 
 @lru_cache(maxsize=16)
 def unpacked(packed: bytes) -> FusedLosses:
-    """What `pack` packed, ready to be called; the same object for the same bytes."""
+    """The losses that `pack` packed, ready to be called; the same object for the same bytes."""
     header, model = packed.split(b"\n", 1)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"

@@ -50,7 +50,7 @@ class Polynomial:
         return own.get()
 
     def clear(self, rank: int) -> None:
-        """No adjoint of a rank that is not contracted."""
+        """Set the adjoints of a rank that is not contracted to zero."""
         code, shape = self.code, self.shape
         nothing = code.constant(ir.VectorType(shape.real, shape.lanes), 0.0)
         size = shape.species * shape.padded
@@ -59,7 +59,7 @@ class Polynomial:
             code.store(self.work["adjoint"], k, nothing)
 
     def contract(self, rank: int, species: Value, own: Variable) -> None:
-        """½ w·(M·M) of one rank."""
+        """Add ½ w·(M·M) of one rank."""
         code, shape = self.code, self.shape
         moments, adjoint = self.work["moments"], self.work["adjoint"]
         size = shape.species * shape.padded
@@ -82,7 +82,7 @@ class Polynomial:
         own.add(0.5 * energy.get().sum())
 
     def couple(self, species: Value, own: Variable) -> None:
-        """½ φᵀCφ."""
+        """Add ½ φᵀCφ."""
         self.copy_coarse("moments", "coarse")
         self.invariants()
         self.coupling(species)
@@ -95,7 +95,7 @@ class Polynomial:
         return [m for m, (rank, _) in enumerate(self.shape.components) if rank == 0 or rank in self.shape.coupled]
 
     def copy_coarse(self, source: str, target: str) -> None:
-        """The coarse moments of all species next to each other."""
+        """Copy the coarse moments of all species next to each other."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
             for m in self.coupled_components():
@@ -173,7 +173,7 @@ class Polynomial:
                     code.store(self.work["coarse_adjoint"], k + m * wide, total.get())
 
     def add_coarse_adjoint(self) -> None:
-        """The adjoints of the coarse moments to where the functions have them."""
+        """Copy the adjoints of the coarse moments to where the functions have them."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
             for m in self.coupled_components():
@@ -220,7 +220,7 @@ class MemberPolynomials:
         return (at * len(shape.components) + m) * shape.member_lanes
 
     def nothing(self, number: int) -> list[Variable]:
-        """Sums that begin."""
+        """Variables for sums, at zero."""
         return [Variable(self.code, self.code.constant(self.vector, 0.0)) for _ in range(number)]
 
     def contract(self, rank: int, species: Value, group: Value) -> None:

@@ -111,7 +111,7 @@ class Shape:
 
     @property
     def padded_width(self) -> int:
-        """The same, filled up to whole registers."""
+        """The coarse moments, filled up to whole registers."""
         return _up(self.width, 8)
 
     @property
@@ -196,7 +196,7 @@ class Shape:
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
 
     def committee_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
-        """The same for a committee, with the adjoints and slopes of a register of members."""
+        """Type and length of these arrays for a committee, with adjoints and slopes of a register of members."""
         adjoints = self.species * self.functions * len(self.components)
         return self.work(capacity) | {
             "member_adjoint": (self.dtype, adjoints * self.member_lanes),

@@ -38,12 +38,12 @@ def default_threads() -> int:
 
 
 def parts_of(atoms: int, threads: int) -> int:
-    """Into how many parts the agents are divided."""
+    """Number of parts that the agents are divided into."""
     return 1 if threads == 1 else max(1, min(PARTS * threads, atoms // LEAST))
 
 
 class _Task:
-    """Parts that whoever is free takes, one after the other."""
+    """Parts that free threads take, one after the other."""
 
     def __init__(self, function: Callable[[int], None], addresses: Sequence[int]) -> None:
         self._function, self._addresses = function, addresses
@@ -54,7 +54,7 @@ class _Task:
             self._function(self._addresses[part])
 
     def drop(self) -> None:
-        """Let nobody begin a part any more."""
+        """Let no thread begin another part."""
         while next(self._next) < len(self._addresses):
             pass
 
@@ -75,7 +75,7 @@ class _Worker:
                 self._call.release()
 
     def wait(self) -> BaseException | None:
-        """Until it has no part under way; an interruption waits too, and is given back."""
+        """Wait until it has no part under way; an interruption waits too, and is returned."""
         interruption = None
         while True:
             try:
@@ -93,7 +93,7 @@ class _Worker:
 
 
 class _Pool:
-    """Workers that join whichever thread calls, if they wake in time; nobody waits for one that does not."""
+    """Workers that join whichever thread calls, if they wake in time; no call waits for one that does not."""
 
     def __init__(self) -> None:
         self.task: _Task | None = None
