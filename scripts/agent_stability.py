@@ -17,7 +17,6 @@ from run_log import columns
 
 import openmm_duality as duality
 from openmm_duality.inference.configuration import InferenceConfig
-from openmm_duality.lowering.backends import default_backend
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
@@ -54,7 +53,7 @@ def main() -> None:
         topology = duality.create_topology(start.species, None, start.cell)
         directory = arguments.output / f"ridge-{ridge}"
         result = duality.simulate(
-            duality.create_system(losses, topology, backend=default_backend("CPU")),
+            duality.create_system(losses, topology, platform="CPU"),
             topology,
             start.positions,
             duality.NoseHooverLearningIntegrator(300.0, 10.0, TIMESTEP),

@@ -20,7 +20,7 @@ from openmm_duality.benchmark.interleaved import time_interleaved
 from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.worker import save_start
 from openmm_duality.files import atomic_write
-from openmm_duality.lowering.backends import default_backend
+from openmm_duality.lowering.backends import select_backend
 from openmm_duality.report.benchmarks import cost_figure
 from openmm_duality.report.figures import png
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/error-vs-cost"), help="without .png and .json")
-    parser.add_argument("--backend", default=default_backend("CPU"))
+    parser.add_argument("--backend", default=select_backend(platform="CPU")[0])
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     machine, start = describe_machine(), water_box(MOLECULES)

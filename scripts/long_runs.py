@@ -16,7 +16,6 @@ from pathlib import Path
 from run_log import drift
 
 import openmm_duality as duality
-from openmm_duality.lowering.backends import default_backend
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/long"))
     parser.add_argument("--time", type=float, default=100.0, help="ps of 64 H2O")
     parser.add_argument("--large", type=float, default=10.0, help="ps of 512 H2O")
-    parser.add_argument("--backend", default=default_backend("CPU"), help="fused where it can be by default")
+    parser.add_argument("--backend", help="fused where it can be by default")
     arguments = parser.parse_args()
     losses = duality.AgentLosses.load(arguments.model)
     start = duality.read_start(duality.read(EXAMPLES / "water64-cnnp"))
@@ -42,7 +41,7 @@ def main() -> None:
         topology = duality.create_topology(begin.species, None, begin.cell)
         directory = arguments.output / f"{atoms // 3}-h2o"
         result = duality.simulate(
-            duality.create_system(losses, topology, backend=arguments.backend),
+            duality.create_system(losses, topology, backend=arguments.backend, platform="CPU"),
             topology,
             begin.positions,
             duality.NoseHooverLearningIntegrator(300.0, 10.0, TIMESTEP),

@@ -13,7 +13,6 @@ import numpy as np
 from run_log import columns, drift
 
 import openmm_duality as duality
-from openmm_duality.lowering.backends import default_backend
 from openmm_duality.units import BOLTZMANN
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -38,9 +37,7 @@ def main() -> None:
     for name, integrator in integrators.items():
         directory = arguments.output / name
         duality.simulate(
-            duality.create_system(
-                losses, topology, backend=default_backend(arguments.platform), precision=arguments.precision
-            ),
+            duality.create_system(losses, topology, precision=arguments.precision, platform=arguments.platform),
             topology,
             start.positions,
             integrator,

@@ -21,7 +21,7 @@ from openmm_duality.dynamics import NoseHooverLearningIntegrator, Start, create_
 from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import AgentLosses
-from openmm_duality.lowering.backends import resolve
+from openmm_duality.lowering.force_identity import identify_forces
 from openmm_duality.units import BOLTZMANN
 
 TEMPERATURE, FRICTION = 300.0, 10.0  # K, 1/ps
@@ -177,13 +177,13 @@ def prepare(case: Case, start: Start) -> TimedContext:
 def _learned(case: Case, start: Start) -> tuple[mm.System, dict[str, Any]]:
     losses = AgentLosses.load(case.model)
     topology = create_topology(start.species, None, start.cell)
-    backend, precision = resolve(case.backend, case.precision)
-    system = create_system(losses, topology, backend=backend, precision=precision)
+    system = create_system(losses, topology, backend=case.backend, precision=case.precision)
+    used = identify_forces(system)
     facts = {
         "gradient": losses.gradient,
         "cutoff": losses.cutoff,
-        "precision": precision,
-        "resolved_backend": backend,
+        "precision": used["loss_precision"],
+        "resolved_backend": used["loss_backend"],
     }
     return system, facts
 

@@ -24,7 +24,6 @@ import openmm as mm
 from openmm import app, unit
 
 from openmm_duality.dynamics import record
-from openmm_duality.dynamics.force_identity import acting, require_potential
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.monitoring import RunMonitor
@@ -32,6 +31,7 @@ from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.lowering.force_identity import identify_forces, require_potential
 from openmm_duality.units import BOLTZMANN, bare
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
@@ -207,7 +207,7 @@ def simulate(
             "cell_nm": None if cell is None else cell.tolist(),
             "molecules": integrity.molecules,
             "forces": [type(system.getForce(i)).__name__ for i in range(system.getNumForces())],
-            **acting(system),
+            **identify_forces(system),
             "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
             "limits": {
                 "bond_lengths_nm": {"-".join(pair): r for pair, r in integrity.bond_lengths.items()},

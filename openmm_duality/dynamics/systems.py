@@ -10,12 +10,13 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
-from openmm_duality.dynamics.force_identity import mark, require_potential
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cutoff, require_openmm_form
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.backends import default_backend, lower, resolve
+from openmm_duality.lowering.backends import lower
+from openmm_duality.lowering.force_identity import require_potential
+from openmm_duality.lowering.fused.checks import check_particles
 from openmm_duality.units import bare
 
 # The PDB format names this molecule otherwise, and its readers know it by that name alone.
@@ -70,8 +71,10 @@ def create_system(
     losses: AgentLosses,
     topology: app.Topology,
     *,
+    particles: Sequence[int] | None = None,
     backend: str | None = None,
     precision: str | None = None,
+    platform: str | None = None,
     removeCMMotion: bool = True,
 ) -> mm.System:
     """A System whose only interaction is that of the agent losses.
@@ -84,33 +87,48 @@ def create_system(
     losses : AgentLosses
     topology : openmm.app.Topology
         Elements give the species; its box vectors decide whether the System is periodic.
-    backend, precision : str, optional
-        As for `lower`: by default ``fused`` in single precision where OpenMM's fastest platform is on the CPU, and
-        ``torchscript`` in double precision beside a GPU.
+    particles : sequence of int, optional
+        Indices of the atoms that the losses act on, by default all. The others have the masses of their elements, and
+        no force acts on them.
+    backend, precision, platform : str, optional
+        As for `select_backend`: by default ``fused`` in single precision where the platform, OpenMM's fastest if it is
+        not given, is on the CPU, and ``torchscript`` in double precision beside a GPU.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 
     Raises
     ------
     DualityError
-        If a species is unknown, the box too small for the cutoff, the back end cannot run, or centre-of-mass motion
-        is to stay under `agent`, which does not conserve momentum.
+        If a species is unknown, the box too small for the cutoff, the back end cannot run, centre-of-mass motion is to
+        stay under `agent`, which does not conserve momentum, an index of a particle is repeated or that of no atom, or
+        another atom has no element.
     """
     if losses.gradient == "agent" and not removeCMMotion:
         raise DualityError("agent losses do not conserve momentum, so their centre-of-mass motion must be removed")
     species = species_of(topology)
+    indices = check_particles(particles, n_atoms=len(species))
+    if indices is not None:
+        species = tuple(species[k] for k in indices)
     masses = losses.masses[losses.index_of(species)]
     system = mm.System()
-    for mass in masses:
+    for mass in masses if indices is None else _with_others(masses, indices, topology):
         system.addParticle(float(mass))
     box = topology.getPeriodicBoxVectors()
     if box is not None:
         check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
         system.setDefaultPeriodicBoxVectors(*box)
-    backend, precision = resolve(backend or default_backend(), precision)
-    force = lower(losses, species, periodic=box is not None, backend=backend, precision=precision)
-    mark(force, losses, species, precision, backend)
-    system.addForce(force)
+    periodic = box is not None
+    system.addForce(
+        lower(
+            losses,
+            species,
+            particles=particles,
+            periodic=periodic,
+            backend=backend,
+            precision=precision,
+            platform=platform,
+        )
+    )
     if removeCMMotion:
         system.addForce(mm.CMMotionRemover(1))
     return system
@@ -153,6 +171,18 @@ def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: 
     barostat.setFrequency(frequency)
     system.addForce(barostat)
     return barostat
+
+
+def _with_others(masses: FloatArray, particles: IntArray, topology: app.Topology) -> FloatArray:
+    """Masses (dalton) of all atoms of a topology: those given for the particles, of their elements for the others."""
+    every = np.full(topology.getNumAtoms(), np.nan)
+    every[particles] = masses
+    for k, atom in enumerate(topology.atoms()):
+        if np.isnan(every[k]):
+            if atom.element is None:
+                raise DualityError(f"atom {k} ({atom.name}) has no element, so it has no mass; give it one")
+            every[k] = atom.element.mass.value_in_unit(unit.dalton)
+    return every
 
 
 def _residue_name(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Moments M^l = Σ_j f_n(r) Y^l(u) of each agent, and the solid harmonics Y^l in them.
+"""Moments M^l = Σ_j f_n(r) Y^l(u) of each agent, in NumPy.
 
 Index suffixes: i agent, s neighbour slot, n radial function, m component of rank l (2l + 1 of them), x Cartesian.
 """
@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
 from openmm_duality.invariants.neighbours import NeighbourTable
-
-HIGHEST_RANK = 3
 
 
 def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Real solid harmonics of a unit vector, scaled so that Σ_m Y_m(u) Y_m(v) = P_l(u·v), and their gradients.
+    """Harmonics of unit vectors, and the gradients of their homogeneous polynomials there.
 
     Parameters
     ----------
@@ -29,47 +28,17 @@ def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
     -------
     y : array, shape (…, 2l + 1)
     dy : array, shape (…, 2l + 1, 3)
-        Gradient of the homogeneous polynomial of degree l, taken at u.
     """
-    x, y, z = u[..., 0], u[..., 1], u[..., 2]
-    one, zero = np.ones_like(x), np.zeros_like(x)
+    y = _values(rank, u)
     if rank == 0:
-        return one[..., None], np.zeros((*u.shape[:-1], 1, 3))
-    if rank == 1:
-        return u, np.broadcast_to(np.eye(3), (*u.shape, 3))
-    if rank == 2:
-        s = np.sqrt(3.0)
-        values = [s * x * y, s * y * z, s * z * x, 0.5 * s * (x * x - y * y), 0.5 * (2 * z * z - x * x - y * y)]
-        gradients = [
-            [s * y, s * x, zero],
-            [zero, s * z, s * y],
-            [s * z, zero, s * x],
-            [s * x, -s * y, zero],
-            [-x, -y, 2 * z],
-        ]
-    elif rank == 3:
-        a, b, c = np.sqrt(5 / 8), np.sqrt(15.0), np.sqrt(3 / 8)
-        values = [
-            a * y * (3 * x * x - y * y),
-            b * x * y * z,
-            c * y * (4 * z * z - x * x - y * y),
-            0.5 * z * (2 * z * z - 3 * x * x - 3 * y * y),
-            c * x * (4 * z * z - x * x - y * y),
-            0.5 * b * z * (x * x - y * y),
-            a * x * (x * x - 3 * y * y),
-        ]
-        gradients = [
-            [6 * a * x * y, 3 * a * (x * x - y * y), zero],
-            [b * y * z, b * x * z, b * x * y],
-            [-2 * c * x * y, c * (4 * z * z - x * x - 3 * y * y), 8 * c * y * z],
-            [-3 * x * z, -3 * y * z, 0.5 * (6 * z * z - 3 * x * x - 3 * y * y)],
-            [c * (4 * z * z - 3 * x * x - y * y), -2 * c * x * y, 8 * c * x * z],
-            [b * x * z, -b * y * z, 0.5 * b * (x * x - y * y)],
-            [3 * a * (x * x - y * y), -6 * a * x * y, zero],
-        ]
-    else:
-        raise ValueError(f"rank {rank}: harmonics are implemented for ranks 0 to {HIGHEST_RANK}")
-    return np.stack(values, axis=-1), np.stack([np.stack(g, axis=-1) for g in gradients], axis=-2)
+        return y, np.zeros((*u.shape[:-1], 1, 3))
+    matrix = gradient_matrix(rank).transpose(2, 0, 1)  # [k, m, x]
+    return y, (_values(rank - 1, u) @ matrix.reshape(len(matrix), -1)).reshape(*y.shape, 3)
+
+
+def _values(rank: int, u: FloatArray) -> FloatArray:
+    components = np.broadcast_arrays(u[..., 0], *solid_harmonics(rank, u[..., 0], u[..., 1], u[..., 2]))[1:]
+    return np.stack(components, axis=-1)
 
 
 def moments(f: FloatArray, y: FloatArray) -> FloatArray:
@@ -91,7 +60,7 @@ def moments_by_rank(
     """
     return {
         rank: np.stack(
-            [moments(f, harmonics(rank, table.directions)[0]) for table, f in zip(tables, values, strict=True)], axis=1
+            [moments(f, _values(rank, table.directions)) for table, f in zip(tables, values, strict=True)], axis=1
         )
         for rank in ranks
     }

@@ -19,7 +19,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.study import FusedStudy, Study
+from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
 from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
 
 
@@ -70,7 +70,7 @@ class Monitor:
             raise DualityError("the model has no committee, so there is no uncertainty to write for every atom")
         self.losses, self.action, self.interval, self.per_atom = losses, action, interval, per_atom
         self._species, self._species_index = tuple(species), losses.index_of(species)
-        self._study = FusedStudy(losses, species, threads=threads)
+        self._committee = FusedCommittee(losses, species, threads=threads)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
@@ -84,11 +84,11 @@ class Monitor:
         DualityError
             If a position is not a finite number, or the cell is too small for the cutoff.
         """
-        study = self._study(positions, cell)
-        alarms = self._outside(self.losses.domain, study) if self.losses.domain is not None else []
+        evaluation = self._committee(positions, cell)
+        alarms = self._outside(self.losses.domain, evaluation) if self.losses.domain is not None else []
         committee, sigma = self.losses.committee, None
         if committee is not None:
-            sigma = committee.uncertainty(study.forces, self._species_index)
+            sigma = committee.uncertainty(evaluation.forces, self._species_index)
             ratio = sigma / committee.limit[self._species_index]
             i = int(ratio.argmax())
             if not np.isfinite(ratio[i]):
@@ -100,16 +100,16 @@ class Monitor:
                 )
         return Reading(sigma, tuple(alarms))
 
-    def _outside(self, domain: Domain, study: Study) -> list[str]:
+    def _outside(self, domain: Domain, evaluation: CommitteeEvaluation) -> list[str]:
         """Distances, local environments and mean losses outside the training distribution."""
-        phi = environment_descriptors(study.moments, self.losses.basis.size)
-        found = domain.distances(phi, study.visited >= 0, study.losses, self._species_index)
+        phi = environment_descriptors(evaluation.moments, self.losses.basis.size)
+        found = domain.distances(phi, evaluation.visited >= 0, evaluation.losses, self._species_index)
         names, alarms = self.losses.species, []
         for a, b in np.argwhere(found.unseen.any(axis=-1)):
             if a <= b:  # every pair of atoms occurs twice
                 k = int(np.flatnonzero(found.unseen[a, b])[0])
                 length = (k + 0.5) * self.losses.grid.spacing / ANGSTROM
-                atom = self._named(int(study.visited[a, b, k]))
+                atom = self._named(int(evaluation.visited[a, b, k]))
                 alarms.append(
                     f"{names[a]}–{names[b]} at {length:.2f} Å ({atom}): no such distance in the training data"
                 )

@@ -33,7 +33,6 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.backends import default_backend
 from openmm_duality.units import BOLTZMANN
 
 HOT = 1.2  # times the temperature
@@ -123,7 +122,7 @@ def check_stability(
             limits = replace(Limits.of(losses, allow_broken=moved), max_temperature=hottest)
             try:
                 result = simulate(
-                    create_system(losses, topology, backend=default_backend(platform)),
+                    create_system(losses, topology, platform=platform),
                     topology,
                     begin.positions,
                     integrator,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.errors import DualityError
-from openmm_duality.invariants.moments import HIGHEST_RANK
+from openmm_duality.invariants.harmonics import HIGHEST_RANK
 
 GRADIENTS = ("agent", "collective")
 _CHOOSE_RANKS = ("moment", "coupled")

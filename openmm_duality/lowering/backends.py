@@ -17,10 +17,11 @@ from openmm_duality.lowering.dependencies import (
     pythonforce_problem,
     torchforce_problem,
 )
+from openmm_duality.lowering.force_identity import tag_force
 from openmm_duality.lowering.pythonforce import fused_pythonforce, pythonforce
 from openmm_duality.lowering.torchforce import fused_torchforce, torchforce
 
-Lowering = Callable[[AgentLosses, Sequence[str], bool, str], mm.Force]
+Lowering = Callable[[AgentLosses, Sequence[str], Sequence[int] | None, bool, str], mm.Force]
 
 BACKENDS: dict[str, Lowering] = {
     "torchforce": torchforce,
@@ -35,72 +36,84 @@ def lower(
     losses: AgentLosses,
     species: Sequence[str],
     *,
+    particles: Sequence[int] | None = None,
     periodic: bool = True,
     backend: str | None = None,
     precision: str | None = None,
+    platform: str | None = None,
 ) -> mm.Force:
-    """The losses of a list of atoms as one OpenMM force.
+    """The losses of a list of atoms as one OpenMM force, named after them (see `force_identity`).
 
     Parameters
     ----------
     losses : AgentLosses
     species : sequence of str, length N
-        The species of every particle of the System.
+        The species of every particle of the System, or of `particles`.
+    particles : sequence of int, length N, optional
+        Indices of the particles that the losses act on, which then are neighbours of each other alone; no force acts
+        on the others. By default they are all particles.
     periodic : bool
         Whether distances are taken to nearest images.
-    backend : str, optional
-        ``fused``: compiled for this processor; ``torchscript``: a portable module, on GPUs too. Both go through
-        `TorchForce`, or `PythonForce` where only that can be had; ``torchforce``, ``pythonforce``,
-        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default that of `default_backend`.
-    precision : str, optional
-        Of the arithmetic: ``double`` or ``single``; by default ``single`` where it is fused and ``double`` elsewhere.
+    backend, precision, platform : str, optional
+        As for `select_backend`.
 
     Raises
     ------
     DualityError
-        If the back end is unknown or cannot run with what is installed, or a species is unknown.
+        If the back end is unknown or cannot run with what is installed, a species is unknown, or an index of a
+        particle is negative or repeated or their number is not N.
     """
-    backend, precision = resolve(backend or default_backend(), precision)
-    return BACKENDS[backend](losses, species, periodic, precision)
+    backend, precision = select_backend(backend, precision, platform)
+    force = BACKENDS[backend](losses, species, particles, periodic, precision)
+    tag_force(force, losses, species, particles, backend, precision)
+    return force
 
 
-def resolve(backend: str, precision: str | None = None) -> tuple[str, str]:
-    """The one of `BACKENDS` that a name stands for here, and its precision.
+def select_backend(
+    backend: str | None = None, precision: str | None = None, platform: str | None = None
+) -> tuple[str, str]:
+    """Select the one of `BACKENDS` that is used, and the precision of its arithmetic.
+
+    Parameters
+    ----------
+    backend : str, optional
+        ``fused``: compiled for this processor; ``torchscript``: a portable module, on GPUs too. Both go through
+        `TorchForce`, or `PythonForce` where only that can be had; ``torchforce``, ``pythonforce``,
+        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused`` where it can run and OpenMM
+        computes on the CPU, ``torchscript`` elsewhere.
+    precision : str, optional
+        ``double`` or ``single``; by default ``single`` where it is fused and ``double`` elsewhere.
+    platform : str, optional
+        On which OpenMM will compute; by default its fastest here.
 
     Raises
     ------
     DualityError
         If the back end is unknown, or cannot run with what is installed.
     """
+    backend = backend or _default_backend(platform)
     if backend in ("torchscript", "fused"):
-        backend = _home(backend)
+        backend = _through_openmm(backend)
     if backend not in BACKENDS:
         raise DualityError(f"back end {backend!r} is not known; there are torchscript, fused, {', '.join(BACKENDS)}")
     return backend, precision or ("single" if backend.startswith("fused") else "double")
 
 
-def default_backend(platform: str | None = None) -> str:
-    """``fused`` where it can run and OpenMM computes on the CPU, ``torchscript`` elsewhere.
-
-    Parameters
-    ----------
-    platform : str, optional
-        Of OpenMM; by default its fastest here.
-    """
+def _default_backend(platform: str | None) -> str:
     if platform is None:
-        names = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
-        platform = max(names, key=lambda p: p.getSpeed()).getName()
+        platforms = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
+        platform = max(platforms, key=lambda p: p.getSpeed()).getName()
     in_openmm = torchforce_problem() is None or pythonforce_problem() is None
     return "fused" if platform not in _DEVICES and fused_problem() is None and in_openmm else "torchscript"
 
 
-def _home(what: str) -> str:
-    """Through which force of OpenMM a computation goes."""
+def _through_openmm(backend: str) -> str:
+    """The back end of ``torchscript`` or ``fused`` with the force of OpenMM that can be used here."""
     torch_problem, python_problem = torchforce_problem(), pythonforce_problem()
-    prefix, name = ("fused-", "the fused kernel") if what == "fused" else ("", "TorchScript")
-    if what == "fused" and fused_problem() is not None:
+    prefix, name = ("fused-", "the fused kernel") if backend == "fused" else ("", "TorchScript")
+    if backend == "fused" and fused_problem() is not None:
         raise DualityError(f"{name} cannot be used here: {fused_problem()}. This installs it: {FUSED_PIP}")
-    if what == "torchscript" and installed("torch") is None:
+    if backend == "torchscript" and installed("torch") is None:
         python_problem = python_problem or "torch is not installed"
     if torch_problem is None:
         return f"{prefix}torchforce"

@@ -71,7 +71,7 @@ def fused_problem() -> str | None:
 
 
 def require_torchforce() -> None:
-    """See to it that `openmmtorch` can be used: versions, import order and plug-ins.
+    """Make sure that `openmmtorch` can be used: versions, import order and plug-ins.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def require_torchforce() -> None:
 
 
 def require_pythonforce() -> None:
-    """See to it that `PythonForce` can be used.
+    """Make sure that `PythonForce` can be used.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def require_pythonforce() -> None:
 
 
 def require_fused() -> None:
-    """See to it that the fused kernel can be compiled.
+    """Make sure that the fused kernel can be compiled.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def require_fused() -> None:
 
 
 def require_torch() -> None:
-    """See to it that torch can be imported.
+    """Make sure that torch can be imported.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def require_torch() -> None:
         )
 
 
-def calm_torch() -> None:
+def use_one_thread() -> None:
     """Let torch use one thread: on few cores its threads and OpenMM's wait for each other, at 30 times the cost.
 
     ``torch.set_num_threads`` after the System is made sets another number.

@@ -13,24 +13,31 @@ from openmm_duality.lowering.dependencies import require_torch
 
 
 def export_torchscript(
-    losses: AgentLosses, species: Sequence[str], path: str | Path, *, precision: str = "double", overwrite: bool = False
+    losses: AgentLosses,
+    species: Sequence[str],
+    path: str | Path,
+    *,
+    particles: Sequence[int] | None = None,
+    precision: str = "double",
+    overwrite: bool = False,
 ) -> None:
     """Write the TorchScript file of the losses of a list of atoms (``torch.jit.load`` or ``TorchForce(path)``).
 
     Its forward takes positions (N, 3) and, for a periodic System, the box (3, 3) in nm, and returns the sum of losses
-    in kJ/mol and the forces in kJ/mol/nm; so call ``setOutputsForces(True)``.
+    in kJ/mol and the forces in kJ/mol/nm; so call ``setOutputsForces(True)``. The particles are as for `lower`.
 
     Raises
     ------
     DualityError
-        If the file exists and `overwrite` is not set, a species is unknown, or torch is not installed.
+        If the file exists and `overwrite` is not set, a species is unknown, the particles are wrong, or torch is
+        not installed.
     """
     require_torch()
     import torch
 
     from openmm_duality.lowering.torchscript import compile_losses
 
-    module = compile_losses(losses, species, precision)
+    module = compile_losses(losses, species, precision, particles)
     with atomic_write(path, overwrite) as temporary:
         torch.jit.save(module, str(temporary))
 

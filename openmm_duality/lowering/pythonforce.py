@@ -13,14 +13,16 @@ from openmm import unit
 
 from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import calm_torch, require_fused, require_pythonforce, require_torch
+from openmm_duality.lowering.dependencies import require_fused, require_pythonforce, require_torch, use_one_thread
 
 
-def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+def pythonforce(
+    losses: AgentLosses, species: Sequence[str], particles: Sequence[int] | None, periodic: bool, precision: str
+) -> mm.Force:
     """A `PythonForce` of the losses of a list of atoms.
 
     Its computation is pickled into a System's XML; whoever reads that needs this package and torch.
-    Sets torch to one thread (see `calm_torch`).
+    Sets torch to one thread (see `use_one_thread`).
 
     Raises
     ------
@@ -29,19 +31,21 @@ def pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, pre
     """
     require_pythonforce()
     require_torch()
-    calm_torch()
+    use_one_thread()
     import torch
 
     from openmm_duality.lowering.torchscript import compile_losses
 
     buffer = io.BytesIO()
-    torch.jit.save(compile_losses(losses, species, precision), buffer)
+    torch.jit.save(compile_losses(losses, species, precision, particles), buffer)
     force = mm.PythonForce(partial(compute, buffer.getvalue(), losses.cutoff if periodic else None))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 
 
-def fused_pythonforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+def fused_pythonforce(
+    losses: AgentLosses, species: Sequence[str], particles: Sequence[int] | None, periodic: bool, precision: str
+) -> mm.Force:
     """A `PythonForce` around the fused kernel; no torch is needed.
 
     Its computation is pickled into a System's XML; whoever reads that needs this package.
@@ -55,7 +59,7 @@ def fused_pythonforce(losses: AgentLosses, species: Sequence[str], periodic: boo
     require_pythonforce()
     from openmm_duality.lowering.fused.packing import pack
 
-    force = mm.PythonForce(partial(compute_fused, pack(losses, species, precision), periodic))
+    force = mm.PythonForce(partial(compute_fused, pack(losses, species, precision, particles), periodic))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 

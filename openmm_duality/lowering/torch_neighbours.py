@@ -153,3 +153,40 @@ def pairs_from_cells(
         seconds.append(torch.gather(j, 0, chosen))
         vectors.append(torch.gather(displacement, 1, chosen.expand(3, -1)))
     return torch.cat(firsts), torch.cat(seconds), torch.cat(vectors, dim=1)
+
+
+def neighbour_slots(
+    begin: int,
+    end: int,
+    i: torch.Tensor,
+    j: torch.Tensor,
+    displacement: torch.Tensor,
+    species_index: torch.Tensor,
+    n_species: int,
+    cutoff: float,
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Neighbours in a row of J slots for agents begin…end − 1: those of the first species, then of the second, ….
+
+    From their pairs, sorted by i and then by the species of j. Returns the index of the neighbour, shape (N·J,),
+    the displacement to it, shape (3, N, J), and where the slots of every species begin, with J at the end. An empty
+    slot sits at the cutoff, where the row of every function is zero.
+    """
+    n_atoms = end - begin
+    # pairs of one agent with one species follow each other
+    block = (i - begin) * n_species + torch.gather(species_index, 0, j)
+    counts = torch.bincount(block, minlength=n_atoms * n_species)
+    widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
+    ends: list[int] = [0]
+    for b in range(n_species):
+        ends.append(ends[b] + widths[b])
+    width = ends[n_species]
+    agents = torch.arange(n_atoms, device=i.device).unsqueeze(1) * width
+    slots = (agents + torch.tensor(ends[:-1], device=i.device)).flatten()
+    shift = slots - (torch.cumsum(counts, 0) - counts)
+    flat = torch.arange(i.shape[0], device=i.device) + torch.gather(shift, 0, block)
+    neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
+    neighbour.scatter_(0, flat, j)
+    d = torch.zeros((3, n_atoms * width), dtype=displacement.dtype, device=i.device)
+    d[0] = cutoff
+    d.scatter_(1, flat.expand(3, -1), displacement)
+    return neighbour, d.reshape(3, n_atoms, width), ends

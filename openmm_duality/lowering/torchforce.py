@@ -10,13 +10,15 @@ from typing import Any
 import openmm as mm
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import calm_torch, require_fused, require_torchforce
+from openmm_duality.lowering.dependencies import require_fused, require_torchforce, use_one_thread
 
 
-def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+def torchforce(
+    losses: AgentLosses, species: Sequence[str], particles: Sequence[int] | None, periodic: bool, precision: str
+) -> mm.Force:
     """A `TorchForce` of the losses of a list of atoms.
 
-    Sets torch to one thread (see `calm_torch`).
+    Sets torch to one thread (see `use_one_thread`).
 
     Raises
     ------
@@ -24,17 +26,19 @@ def torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, prec
         If openmm-torch cannot be used with what is installed, or a species is unknown.
     """
     require_torchforce()
-    calm_torch()
+    use_one_thread()
     from openmm_duality.lowering.torchscript import compile_losses
 
-    return _force(compile_losses(losses, species, precision), periodic)
+    return _force(compile_losses(losses, species, precision, particles), periodic)
 
 
-def fused_torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool, precision: str) -> mm.Force:
+def fused_torchforce(
+    losses: AgentLosses, species: Sequence[str], particles: Sequence[int] | None, periodic: bool, precision: str
+) -> mm.Force:
     """A `TorchForce` whose module calls the fused kernel.
 
     The computation is on the CPU, wherever OpenMM has the positions. Whoever reads it from a System's XML has to import
-    `openmm_duality.lowering.fused.operator` first. Sets torch to one thread (see `calm_torch`).
+    `openmm_duality.lowering.fused.operator` first. Sets torch to one thread (see `use_one_thread`).
 
     Raises
     ------
@@ -43,13 +47,13 @@ def fused_torchforce(losses: AgentLosses, species: Sequence[str], periodic: bool
     """
     require_fused()
     require_torchforce()
-    calm_torch()
+    use_one_thread()
     import torch
 
     from openmm_duality.lowering.fused.operator import FusedDynamics
     from openmm_duality.lowering.fused.packing import pack
 
-    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision)).eval()), periodic)
+    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision, particles)).eval()), periodic)
 
 
 def _force(module: Any, periodic: bool) -> mm.Force:

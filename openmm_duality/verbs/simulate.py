@@ -78,7 +78,6 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     predicted error of forces.
     """
     from openmm_duality.dynamics.integrators import positive
-    from openmm_duality.lowering.backends import default_backend
 
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
@@ -88,8 +87,13 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
     topology = topology_of(losses, start)
-    backend = options["backend"] or default_backend(options["platform"])
-    system = duality.create_system(losses, topology, backend=backend, precision=options["loss_precision"])
+    system = duality.create_system(
+        losses,
+        topology,
+        backend=options["backend"],
+        precision=options["loss_precision"],
+        platform=options["platform"],
+    )
     result = duality.simulate(
         system,
         topology,

@@ -9,10 +9,10 @@ import openmm as mm
 import pytest
 
 from openmm_duality.dynamics import LangevinLearningIntegrator, create_system, create_topology, simulate
-from openmm_duality.dynamics.force_identity import acting, hash_of
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.forms import form_of
-from openmm_duality.lowering import default_backend, lower, resolve
+from openmm_duality.lowering import lower, select_backend
+from openmm_duality.lowering.force_identity import identify_forces
 from tests.systems import CELL, random_losses, random_positions, random_species, with_gradient
 
 SPECIES = random_species(12)
@@ -41,7 +41,7 @@ def run(directory, losses=LOSSES, species=SPECIES, precision="double", steps=4, 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("acting") / "run").directory
+    return run(tmp_path_factory.mktemp("identity") / "run").directory
 
 
 def other_weight(losses):
@@ -52,9 +52,9 @@ def other_weight(losses):
 
 def test_the_record_says_what_acts(begun):
     record = json.loads((begun / "run.json").read_text())
-    assert record["losses"] == {"sha256": hash_of(LOSSES, SPECIES)}
+    assert record["losses"] == {"sha256": LOSSES.sha256()}
     assert (record["loss_gradient"], record["loss_precision"]) == ("collective", "double")
-    assert record["loss_backend"] == resolve(default_backend())[0]
+    assert record["loss_backend"] == select_backend()[0]
     assert record["forces_not_hashed"] == []
     assert run(begun, steps=6).resumed_from == 4
     renamed = replace(LOSSES, metadata={"name": "the same numbers"}, bond_lengths={("Ar", "Kr"): 0.1})
@@ -80,10 +80,26 @@ def test_a_run_is_not_resumed_with_another_model(begun, change, word):
     assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
 
 
-def test_who_is_who_belongs_to_the_losses():
+def test_who_is_who_belongs_to_the_force():
+    """Which atom has which species, and which atoms there are, beside the identity of the losses themselves."""
     swapped = tuple(reversed(SPECIES))
     assert swapped != SPECIES
-    assert hash_of(LOSSES, swapped) != hash_of(LOSSES, SPECIES)
+    topology = create_topology(SPECIES, cell=CELL)
+    every, turned = range(len(SPECIES)), list(reversed(range(len(SPECIES))))
+    records = [
+        identify_forces(system)
+        for system in (
+            create_system(LOSSES, topology),
+            create_system(LOSSES, create_topology(swapped, cell=CELL)),
+            create_system(LOSSES, topology, particles=every[:-1]),
+            create_system(LOSSES, topology, particles=turned),
+            create_system(LOSSES, topology, particles=every),
+        )
+    ]
+    assert {record["losses"]["sha256"] for record in records} == {LOSSES.sha256()}
+    atoms = [record["loss_atoms"]["sha256"] for record in records]
+    assert atoms[0] == atoms[-1]
+    assert len(set(atoms)) == len(atoms) - 1
 
 
 def test_forces_of_openmm_are_known_by_their_parameters():
@@ -94,7 +110,7 @@ def test_forces_of_openmm_are_known_by_their_parameters():
         force = mm.HarmonicBondForce()
         force.addBond(0, 1, 0.1, stiffness)
         system.addForce(force)
-        return acting(system)
+        return identify_forces(system)
 
     assert harmonic(1000.0) == harmonic(1000.0)
     assert harmonic(1000.0) != harmonic(1001.0)
@@ -105,7 +121,7 @@ def test_the_ranks_are_a_part_of_the_hash():
     """Equal numbers on other ranks give other forces."""
     one, other = (replace(random_losses("moment, rank 1"), form=form_of("moment", [rank])) for rank in (1, 2))
     other = replace(other, weights={2: one.weights[1]})
-    assert hash_of(one, SPECIES) != hash_of(other, SPECIES)
+    assert one.sha256() != other.sha256()
 
 
 def test_a_force_that_cannot_be_compared_is_named():
@@ -114,7 +130,7 @@ def test_a_force_that_cannot_be_compared_is_named():
     stranger.setName("a stranger")
     backend = type(stranger).__name__
     system.addForce(stranger)
-    assert acting(system)["forces_not_hashed"] == (["a stranger"] if backend == "TorchForce" else [])
+    assert identify_forces(system)["forces_not_hashed"] == (["a stranger"] if backend == "TorchForce" else [])
 
 
 @pytest.mark.parametrize("barostat", [mm.MonteCarloBarostat, mm.MonteCarloAnisotropicBarostat])

@@ -18,9 +18,9 @@ from openmm_duality.dynamics import (
 )
 from openmm_duality.dynamics.systems import species_of
 from openmm_duality.errors import DualityError
-from openmm_duality.losses import GRADIENTS
+from openmm_duality.losses import GRADIENTS, evaluate_agents
 from tests.dynamics.systems import make_context, masses_of, positions_of, thermal
-from tests.systems import CELL, random_losses, random_positions, random_species
+from tests.systems import CELL, random_losses, random_positions, random_species, rms
 from tests.water import liquid, water_losses
 
 SPECIES = random_species(20)
@@ -85,6 +85,34 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(DualityError, match="do not conserve momentum"):
         system_of("agent", removeCMMotion=False)
     system_of("collective", removeCMMotion=False)
+
+
+def test_losses_act_on_chosen_particles_of_a_topology():
+    losses = random_losses("moment")
+    particles = np.array([19, 3, 4, 7, 11])
+    names = ["He"] * len(SPECIES)
+    for k in particles:
+        names[k] = SPECIES[k]
+    topology = create_topology(names, cell=CELL)
+    system = create_system(losses, topology, particles=particles, precision="double")
+    masses = np.full(len(SPECIES), 4.003)
+    masses[particles] = losses.masses[losses.index_of([SPECIES[k] for k in particles])]
+    np.testing.assert_allclose(masses_of(system), masses, atol=1e-3)
+    assert [type(force) is mm.CMMotionRemover for force in system.getForces()] == [False, True]
+    start = random_positions(len(SPECIES), CELL)
+    context = make_context(system, VerletLearningIntegrator(1e-3), start)
+    forces = context.getState(forces=True).getForces(asNumpy=True)._value
+    expected = evaluate_agents(losses, start[particles], [SPECIES[k] for k in particles], CELL).forces
+    np.testing.assert_allclose(forces[particles], expected, atol=1e-9 * rms(expected))
+    assert (np.delete(forces, particles, axis=0) == 0.0).all()
+    with pytest.raises(DualityError, match="He"):
+        create_system(losses, topology)
+    with pytest.raises(DualityError, match="no atom 20; the first is 0 and the last is 19"):
+        create_system(losses, topology, particles=[3, 20])
+    with pytest.raises(DualityError, match="atom 3 is there more than once"):
+        create_system(losses, topology, particles=[3, 3])
+    with pytest.raises(DualityError, match=r"atom 0 \(site\) has no element"):
+        create_system(losses, create_topology(["site", *names[1:]], cell=CELL), particles=particles)
 
 
 def test_the_centre_of_mass_rests_under_agent():

@@ -53,6 +53,27 @@ def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path)
     np.testing.assert_array_equal(one.losses, other.losses)
 
 
+def test_the_identity_of_a_model_is_what_it_computes(saved):
+    losses = random_losses("moment")
+    same = replace(losses, bond_lengths={("Ar", "Kr"): 0.2}, equations={"gram": np.eye(2)}, metadata={"name": "other"})
+    assert AgentLosses.load(saved).sha256() == same.sha256() == losses.sha256()
+    weights = {rank: w.copy() for rank, w in losses.weights.items()}
+    weights[1][0, 1, 1] *= 1 + 1e-15
+    changes = [
+        {"species": ("Ar", "Kr", "Ne")},
+        {"masses": 2 * losses.masses},
+        {"form": form_of("moment", [0, 1, 3])},
+        {"gradient": "agent"},
+        {"pair_basis": replace(losses.pair_basis, grid=replace(losses.grid, cutoff=0.6))},
+        {"basis": replace(losses.basis, coefficients=2 * losses.basis.coefficients)},
+        {"pair_coefficients": 2 * losses.pair_coefficients},
+        {"weights": weights},
+        {"shortest": 1.1 * losses.shortest},
+        {"core_strength": 1.1 * losses.core_strength},
+    ]
+    assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.999])
 def test_a_file_cut_short_is_refused(saved, part):
     content = saved.read_bytes()

@@ -16,7 +16,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.invariants import contractions
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.forms import Form
-from openmm_duality.lowering.fused import trajectories as module
+from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.lowering.fused.packing import pack, unpacked
 from openmm_duality.lowering.fused.threads import VARIABLE, run
@@ -145,8 +145,8 @@ def test_a_list_that_is_kept_says_what_a_new_one_says(name):
         new_energy, new_forces = FusedLosses(losses, SPECIES, "double")(positions, cell)
         np.testing.assert_allclose(forces, new_forces, atol=1e-10 * rms(new_forces))
         assert energy == pytest.approx(new_energy, rel=1e-10)
-        assert len(kept._followed) == 1
-        lists.add(id(kept._followed[0]._calls))
+        assert len(kept._lists) == 1
+        lists.add(id(kept._lists[0]._calls))
     assert 1 <= len(lists) < 30
 
 
@@ -284,24 +284,24 @@ def test_trajectories_in_turn_keep_their_lists():
     starts = [random_positions(N, CELL, seed=k) for k in range(3)]
     for start in starts:
         fused(start, CELL)
-    lists = {id(followed) for followed in fused._followed}
+    lists = {id(one) for one in fused._lists}
     for k in range(5):
         for start in starts:
             fused(start + 0.002 * k, CELL)
-    assert {id(followed) for followed in fused._followed} == lists
+    assert {id(one) for one in fused._lists} == lists
     # two that differ by one atom do not take each other's list either
     fused, other = FusedLosses(losses, SPECIES, "double"), starts[0].copy()
     other[3] += 0.06
     for start in (starts[0], other):
         fused(start, CELL)
-    lists = {id(followed) for followed in fused._followed}
+    lists = {id(one) for one in fused._lists}
     assert len(lists) == 2
     for start in (starts[0], other, starts[0] + 0.01, other + 0.01):
         fused(start, CELL)
-    assert {id(followed) for followed in fused._followed} == lists
+    assert {id(one) for one in fused._lists} == lists
     for seed in range(3, 20):
         fused(random_positions(N, CELL, seed=seed), CELL)
-    assert len(fused._followed) == module.TRAJECTORIES
+    assert len(fused._lists) == neighbour_lists.LISTS
 
 
 def test_mistakes_are_named(monkeypatch):

@@ -15,7 +15,7 @@ from openmm_duality.dynamics import VerletLearningIntegrator, create_system, cre
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import GRADIENTS, evaluate_agents
 from openmm_duality.lowering import dependencies, lower
-from openmm_duality.lowering.backends import default_backend, resolve
+from openmm_duality.lowering.backends import select_backend
 from openmm_duality.lowering.dependencies import torchforce_problem
 from tests.lowering.platforms import DOUBLE, SINGLE, context_of, energy_and_forces, through_openmm
 from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms
@@ -26,12 +26,12 @@ HOME = "fused-torchforce" if torchforce_problem() is None else "fused-pythonforc
 
 
 def test_fused_runs_here_and_is_the_default():
-    assert resolve("fused") == (HOME, "single")
-    assert resolve("fused", "double") == (HOME, "double")
-    assert resolve("torchscript")[1] == "double"
-    assert default_backend("CPU") == default_backend("OpenCL") == "fused"
-    assert default_backend("CUDA") == "torchscript"
-    assert default_backend() in ("fused", "torchscript")
+    assert select_backend("fused") == (HOME, "single")
+    assert select_backend("fused", "double") == (HOME, "double")
+    assert select_backend("torchscript")[1] == "double"
+    assert select_backend(platform="CPU") == select_backend(platform="OpenCL") == (HOME, "single")
+    assert select_backend(platform="CUDA") == select_backend("torchscript")
+    assert select_backend() in (select_backend("fused"), select_backend("torchscript"))
 
 
 @pytest.mark.parametrize(("platform", "precision"), DOUBLE)
@@ -166,5 +166,5 @@ def test_without_llvmlite_it_says_why(monkeypatch, version, named):
             lower(random_losses("pair"), SPECIES, backend=backend)
         assert named in str(error.value)
         assert dependencies.FUSED_PIP in str(error.value)
-    assert default_backend("CPU") == "torchscript"
+    assert select_backend(platform="CPU") == select_backend("torchscript")
     lower(random_losses("pair"), SPECIES, backend="torchscript")

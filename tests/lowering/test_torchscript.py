@@ -11,8 +11,9 @@ import torch
 from openmm_duality.errors import DualityError
 from openmm_duality.invariants.moments import harmonics
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
-from openmm_duality.lowering import export_torchscript, torch_harmonics, torch_neighbours, torchscript
-from openmm_duality.lowering.torch_neighbours import find_pairs, pairs_from_cells
+from openmm_duality.lowering import export_torchscript, torch_neighbours, torchscript
+from openmm_duality.lowering.torch_losses import DTYPES, NeighbourLosses, traced_harmonics
+from openmm_duality.lowering.torch_neighbours import find_pairs, neighbour_slots, pairs_from_cells
 from openmm_duality.lowering.torchscript import compile_losses
 from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms
 
@@ -67,7 +68,7 @@ def test_nothing_is_recorded_of_positions_that_require_a_gradient(gradient):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("precision", torchscript.DTYPES)
+@pytest.mark.parametrize("precision", DTYPES)
 def test_agents_evaluated_a_few_at_a_time_have_the_same_forces(form, precision, monkeypatch):
     losses, positions = random_losses(form), random_positions(N, CELL)
     energy, forces = forward(losses, positions, SPECIES, CELL, precision)
@@ -86,18 +87,39 @@ def test_harmonics_and_their_gradients_are_those_of_the_evaluator(rank):
     w = rng.normal(size=(4, 5, 2 * rank + 1))
     y, dy = harmonics(rank, u)
     unit = torch.tensor(np.moveaxis(u, -1, 0).copy())
-    found = torch.empty((2 * rank + 1, 4, 5), dtype=torch.float64)
-    torch_harmonics.harmonics(rank, unit, found)
-    np.testing.assert_allclose(np.moveaxis(found.numpy(), 0, -1), y, atol=1e-14)
+    np.testing.assert_allclose(np.moveaxis(traced_harmonics([rank])(unit).numpy(), 0, -1), y, atol=1e-14)
     before = rng.normal(size=(3, 4, 5))
     gradient = torch.tensor(before)
-    torch_harmonics.add_harmonic_gradients(rank, torch.tensor(np.moveaxis(w, -1, 0).copy()), unit, gradient)
-
-    def tangential(g):
-        return g - (g * u).sum(-1, keepdims=True) * u
-
+    module = torch.jit.script(NeighbourLosses(random_losses("moment, ranks 0 to 3"), "double"))
+    module.add_harmonic_gradients(rank, torch.tensor(np.moveaxis(w, -1, 0).copy()), unit, gradient)
     added = np.moveaxis(gradient.numpy() - before, 0, -1)
-    np.testing.assert_allclose(tangential(added), tangential(np.einsum("ijm,ijmx->ijx", w, dy)), atol=1e-13)
+    np.testing.assert_allclose(added, np.einsum("ijm,ijmx->ijx", w, dy), atol=1e-13)
+
+
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_gradients_by_displacements_are_those_of_the_losses(form):
+    """The module of losses alone, without search and sums over neighbours, by central differences."""
+    losses, h = random_losses(form), 1e-6
+    species_index = losses.index_of(sorted(SPECIES))
+    index, s = torch.tensor(species_index), len(losses.species)
+    pairs = find_pairs(tensor(random_positions(N, CELL)), tensor(CELL), losses.cutoff, index, s)
+    _, displacement, neighbour_ends = neighbour_slots(0, N, *pairs, index, s, losses.cutoff)
+    agent_ends = [0, *np.cumsum(np.bincount(species_index)).tolist()]
+    module = torch.jit.script(NeighbourLosses(losses, "double"))
+
+    def evaluated(d):
+        return [x.numpy() for x in module(d, neighbour_ends, index, agent_ends)]
+
+    own, gradient = evaluated(displacement)
+    assert own.shape == (N,)
+    for axis, slot in ((0, 0), (1, neighbour_ends[1]), (2, neighbour_ends[2])):
+        ends = []
+        for sign in (1, -1):
+            moved = displacement.clone()
+            moved[axis, :, slot] += sign * h
+            ends.append(evaluated(moved)[0])
+        numerical = (ends[0] - ends[1]) / (2 * h)
+        np.testing.assert_allclose(gradient[axis, :, slot], numerical, atol=1e-6 * rms(gradient))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-9), ("single", 1e-3)])

@@ -14,7 +14,7 @@ from openmm_duality.lowering.fused.code import DOUBLE, Code, Value
 
 
 def kind_of(box: FloatArray | None) -> str:
-    """``open``, ``orthorhombic`` (vectors along the axes) or ``triclinic``."""
+    """Kind of a box: ``open``, ``orthorhombic`` (vectors along the axes) or ``triclinic``."""
     if box is None:
         return "open"
     return "orthorhombic" if np.count_nonzero(box - np.diag(np.diag(box))) == 0 else "triclinic"
@@ -51,7 +51,7 @@ def nearest_image(code: Code, kind: str) -> Callable[[Value], Value]:
 
 
 def nearest_images(code: Code, kind: str, lanes: int) -> Callable[[list[Value]], list[Value]]:
-    """The same for many displacements, their x, y and z in one vector each."""
+    """Writes the nearest images of many displacements, their x, y and z in one vector each."""
     if kind == "open":
         return lambda d: d
     box = code.array("box", DOUBLE)
@@ -70,6 +70,6 @@ def nearest_images(code: Code, kind: str, lanes: int) -> Callable[[list[Value]],
 
 
 def squared_length(d: Value) -> Value:
-    """Of a displacement (x, y, z, 0)."""
+    """Squared length of a displacement (x, y, z, 0)."""
     square = d * d
     return square.lane(0) + square.lane(1) + square.lane(2)

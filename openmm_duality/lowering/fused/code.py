@@ -140,11 +140,11 @@ class Variable:
         self.set(initial)
 
     def get(self) -> Value:
-        """What it is now."""
+        """Its present value."""
         return Value(self.code, self.code.builder.load(self.slot, typ=self.kind))
 
     def set(self, value: Value) -> None:
-        """Make it another."""
+        """Give it another value."""
         self.code.builder.store(value.ir, self.slot)
 
     def add(self, value: Any) -> None:

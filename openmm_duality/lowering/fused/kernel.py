@@ -3,6 +3,8 @@
 As `losses.evaluator`, with a list of candidates for neighbours. Lengths are in units of the grid spacing, so that the
 interval of a distance is its whole part. Displacements and distances are in double precision.
 
+Neighbours come from lists of candidates (`search`, `neighbour_lists`); nothing here knows how they were found.
+
 Index suffixes: i agent, j neighbour, p pair of the agent, b species of the neighbour, n radial function (the lanes of
 registers), m component of all ranks, x Cartesian.
 """
@@ -14,9 +16,9 @@ from functools import partial
 
 from llvmlite import ir
 
+from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image, squared_length
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Code, Value, Variable
-from openmm_duality.lowering.fused.harmonics import contracted_gradient, harmonics
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, SINGLE, Array, Code, Value, Variable
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 
@@ -24,6 +26,8 @@ INPUTS = (
     *("begin", "end", "atoms", "positions", "species_index", "box", "list", "offsets", "capacity", "intervals_of_grid"),
     *("table", "weights", "couplings", "places", "mirrors", "factors", "forces", "energy"),
 )
+
+COLLECT = ("begin", "end", "atoms", "parts", "source", "order", "scale", "target")
 
 
 def agents_module(shape: Shape) -> ir.Module:
@@ -39,7 +43,7 @@ def arguments(shape: Shape) -> tuple[str, ...]:
 
 
 class EnvironmentKernel:
-    """Writes what an agent sees: its neighbours, their geometry and its moments.
+    """Writes the local environment of an agent: its neighbours, their geometry and its moments.
 
     Parameters
     ----------
@@ -102,7 +106,7 @@ class EnvironmentKernel:
                 code.store(work["unit"], self.capacity * k + p, c)
             for rank in shape.ranks:
                 if rank > 1:
-                    for m, component in enumerate(harmonics(rank, *u), start=shape.first(rank)):
+                    for m, component in enumerate(solid_harmonics(rank, *u), start=shape.first(rank)):
                         code.store(work["solid"], self.capacity * m + p, component)
 
     @staticmethod
@@ -127,7 +131,8 @@ class EnvironmentKernel:
         begin, end : Value
             Of the pairs.
         pair_part : callable
-            Writes what else is done with a pair, given its index, its row of the table and its place in the interval.
+            Writes what is done with a pair beside its moments, given its index, its row of the table and its place in
+            the interval.
         """
         code, shape, work = self.code, self.shape, self.work
         kind = ir.VectorType(shape.real, shape.lanes)
@@ -161,7 +166,7 @@ class AgentKernel(EnvironmentKernel):
         self.polynomial = Polynomial(self.code, shape, self.work)
 
     def write(self) -> None:
-        """The function."""
+        """Write the whole function."""
         code, shape = self.code, self.shape
         zero = code.constant(ir.VectorType(shape.real, 4), 0.0)
         with code.loop(0, code.argument("atoms")) as i:
@@ -169,17 +174,17 @@ class AgentKernel(EnvironmentKernel):
         energy = Variable(code, code.constant(DOUBLE, 0.0))
         begin = code.argument("begin")
         with code.loop(begin, code.argument("end")) as i:
-            kind = self.species_index[i].to(I64)
+            species = self.species_index[i].to(I64)
             own = Variable(code, code.constant(shape.real, 0.0))
             bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
             count = Variable(code, code.integer(0))
             for b in range(shape.species):
                 self.gather(i, (i - begin) * shape.species + b, count)
                 bounds[b + 1].set(count.get())
-                self.geometry(kind * shape.species + b, bounds[b].get(), count.get())
+                self.geometry(species * shape.species + b, bounds[b].get(), count.get())
                 self.sum_moments(b, bounds[b].get(), count.get(), partial(self.pair_part, own))
             if shape.ranks:
-                own.add(self.polynomial.write(kind))
+                own.add(self.polynomial.write(species))
             total = Variable(code, zero)
             for b in range(shape.species):
                 self.descend(b, bounds[b].get(), bounds[b + 1].get(), total)
@@ -241,8 +246,8 @@ class AgentKernel(EnvironmentKernel):
                 along = product if along is None else along + product
                 times = product if rank == 1 else product * float(rank)
                 weighted = times if weighted is None else weighted + times
-                parts = contracted_gradient(rank, g, *x)
-                gradient = list(parts) if gradient is None else [a + c for a, c in zip(gradient, parts, strict=True)]
+                added = contracted_gradient(rank, g, *x)
+                gradient = added if gradient is None else [a + c for a, c in zip(gradient, added, strict=True)]
             assert along is not None
             four = [df * along]
             if gradient is not None and weighted is not None:
@@ -252,6 +257,25 @@ class AgentKernel(EnvironmentKernel):
                 four = [nothing, nothing, nothing, four[0]]
             sums = four if not sums else [a + c for a, c in zip(sums, four, strict=True)]
         return four_sums(*sums)
+
+
+def collect_module(precision: str) -> ir.Module:
+    """A module with the function ``collect``: the forces of all threads added up, scaled and put back as (N, 3)."""
+    module = ir.Module(name="collect")
+    real = SINGLE if precision == "single" else DOUBLE
+    code = Code(module, "collect", COLLECT)
+    source, target, order = code.array("source", real), code.array("target", DOUBLE), code.array("order", I64)
+    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
+    kind = ir.VectorType(DOUBLE, 4)
+    with code.loop(code.argument("begin"), code.argument("end")) as i:
+        total = Variable(code, code.constant(kind, 0.0))
+        with code.loop(0, code.argument("parts")) as part:
+            total.add(source.vector((part * atoms + i) * 4, 4).to(DOUBLE))
+        force = total.get() * scale
+        for c in range(3):
+            target[order[i] * 3 + c] = force.lane(c)
+    code.finish()
+    return module
 
 
 def spline(c: list[Value], x: Value) -> tuple[Value, Value]:

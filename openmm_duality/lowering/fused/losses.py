@@ -9,32 +9,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.arguments import Arguments, aligned
 from openmm_duality.lowering.fused.boxes import kind_of
-from openmm_duality.lowering.fused.kernel import agents_module, arguments
-from openmm_duality.lowering.fused.machine import compiled
-from openmm_duality.lowering.fused.neighbours import Candidates
-from openmm_duality.lowering.fused.search import COLLECT, collect_module
+from openmm_duality.lowering.fused.kernel import COLLECT, agents_module, arguments, collect_module
+from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
+from openmm_duality.lowering.fused.neighbour_lists import SKIN, Function, NeighbourList, NeighbourListCache
+from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
-from openmm_duality.lowering.fused.trajectories import SKIN, Follower, Function, Trajectory
 
 
-class FusedLosses(Follower["_Trajectory"]):
+class FusedLosses(NeighbourListCache["_List"]):
     """The losses of a list of atoms, compiled for this machine; called with positions and a box.
 
-    The neighbour list is kept from call to call. An object follows a few trajectories in turn, each with a list of its
-    own, and calls from several threads wait for each other.
+    Neighbour lists are kept from call to call, also for a few trajectories that take turns. Calls from several threads
+    wait for each other.
 
     Parameters
     ----------
     losses : AgentLosses
     species : sequence of str, length N
-        The species of every atom, in the order of the positions.
+        The species of every atom, in the order of the positions or of the particles.
     precision : str
         ``single`` or ``double``: of the arithmetic. Displacements, distances and the energy are always double.
+    particles : sequence of int, length N, optional
+        Indices of these atoms among the positions; by default they are all of them.
     threads : int, optional
         By default OPENMM_DUALITY_THREADS, or as many as the cores that this process may use. Results are the same
         from run to run with one number of threads.
@@ -44,7 +45,7 @@ class FusedLosses(Follower["_Trajectory"]):
     Raises
     ------
     DualityError
-        If a species is unknown to the model, or the precision is not one of the two.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class FusedLosses(Follower["_Trajectory"]):
         losses: AgentLosses,
         species: Sequence[str],
         precision: str = "single",
+        particles: Sequence[int] | None = None,
         threads: int | None = None,
         skin: float = SKIN,
     ) -> None:
-        super().__init__(losses, species, precision, threads, skin)
+        super().__init__(losses, species, precision, threads, skin, particles)
         self._shapes = {box: shape_of(losses, box, precision) for box in BOXES}
         self._tables = tables(losses, self._shapes["open"])
 
@@ -66,20 +68,29 @@ class FusedLosses(Follower["_Trajectory"]):
         ------
         DualityError
             If the box is less than twice the cutoff wide, the number of positions is another than that of the
-            species, or a position is not a finite number.
+            species, a position is not a finite number, or there is no position of a particle.
         """
+        if self._particles is None:
+            return self._compute(positions, box)
+        if len(positions) <= self._particles.max():
+            raise DualityError(f"the losses act on atom {self._particles.max()}, and there are {len(positions)} atoms")
+        forces = np.zeros((len(positions), 3))
+        energy, forces[self._particles] = self._compute(positions[self._particles], box)
+        return energy, forces
+
+    def _compute(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
         positions = self._checked(positions)
         if not len(positions):
             return 0.0, np.zeros((0, 3))
         with self._lock:
-            return self._trajectory(positions, box).compute(positions)
+            return self._list_for(positions, box).compute(positions)
 
-    def _begin(self, found: Candidates, box: FloatArray | None) -> _Trajectory:
-        return _Trajectory(self, found, box, self._shapes[kind_of(box)], self._tables)
+    def _new_list(self, found: Candidates, box: FloatArray | None) -> _List:
+        return _List(self, found, box, self._shapes[kind_of(box)], self._tables)
 
 
-class _Trajectory(Trajectory):
-    """With losses and forces."""
+class _List(NeighbourList):
+    """A neighbour list with the kernel of the losses, and its energies and forces."""
 
     def __init__(
         self,

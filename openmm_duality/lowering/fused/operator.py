@@ -12,8 +12,8 @@ import torch
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.lowering.fused.packing import unpacked
 
-_KEPT = 16  # systems whose losses are kept unpacked
-_known: dict[str, FusedLosses] = {}
+_CACHE_SIZE = 16  # systems whose losses stay unpacked
+_unpacked: dict[str, FusedLosses] = {}
 
 _library = torch.library.Library("openmm_duality", "DEF")
 _library.define("fused(Tensor positions, Tensor? box, Tensor packed, str key) -> (Tensor, Tensor)")
@@ -33,12 +33,12 @@ def fused(
     key : str
         The SHA-256 of it.
     """
-    losses = _known.get(key)
+    losses = _unpacked.get(key)
     if losses is None:
         losses = unpacked(packed.cpu().numpy().tobytes())
-        while len(_known) >= _KEPT:
-            _known.pop(next(iter(_known)))
-        _known[key] = losses
+        while len(_unpacked) >= _CACHE_SIZE:
+            _unpacked.pop(next(iter(_unpacked)))
+        _unpacked[key] = losses
     energy, forces = losses(_array(positions), None if box is None else _array(box))
     return torch.tensor(energy, dtype=torch.float64, device=positions.device), torch.from_numpy(forces).to(positions)
 

@@ -13,16 +13,17 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.losses import FusedLosses
 
 
-def pack(losses: AgentLosses, species: Sequence[str], precision: str) -> bytes:
-    """A line of JSON, then the model file with nothing that forces do not need; nothing in it is run.
+def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:
+    """Pack losses and atoms: a line of JSON, then the model file without what forces do not need; nothing in it is run.
 
     Raises
     ------
     DualityError
-        If a species is unknown to the model, or the precision is not one of the two.
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
-    FusedLosses(losses, species, precision)
-    header = json.dumps({"species": list(species), "precision": precision})
+    FusedLosses(losses, species, precision, particles)
+    indices = None if particles is None else [int(k) for k in particles]
+    header = json.dumps({"species": list(species), "precision": precision, "particles": indices})
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
         replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)
@@ -31,11 +32,10 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def unpacked(packed: bytes) -> FusedLosses:
-    """What `pack` packed, ready to be called; the same object for the same bytes."""
+    """The losses that `pack` packed, ready to be called; the same object for the same bytes."""
     header, model = packed.split(b"\n", 1)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
         path.write_bytes(model)
         losses = AgentLosses.load(path)
-    told = json.loads(header)
-    return FusedLosses(losses, told["species"], told["precision"])
+    return FusedLosses(losses, **json.loads(header))

@@ -1,7 +1,9 @@
 """The polynomial H(M) of one agent and its adjoint G = ∂H/∂M in code, as `losses.evaluator.polynomial`.
 
+For the losses themselves the lanes of registers are functions; for a committee they are members.
+
 Index suffixes: m component of all ranks, b species of the neighbour, n radial function, a = (b, n) coarse moment,
-q coupled invariant.
+q coupled invariant, k member.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Mapping
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.code import I32, Array, Code, Value, Variable
-from openmm_duality.lowering.fused.shape import GROUP, TURN, Shape
+from openmm_duality.lowering.fused.code import I32, I64, Array, Code, Value, Variable
+from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
 
 
 class Polynomial:
@@ -34,21 +36,21 @@ class Polynomial:
         self.mirrors = code.array("mirrors", I32)
         self.factors = code.array("factors", shape.real)
 
-    def write(self, kind: Value) -> Value:
+    def write(self, species: Value) -> Value:
         """Code for an agent of a species; its value is H."""
         shape = self.shape
         own = Variable(self.code, self.code.constant(shape.real, 0.0))
         for rank in shape.ranks:
             if rank in shape.contracted:
-                self.contract(rank, kind, own)
+                self.contract(rank, species, own)
             else:
                 self.clear(rank)
         if shape.coupled:
-            self.couple(kind, own)
+            self.couple(species, own)
         return own.get()
 
     def clear(self, rank: int) -> None:
-        """No adjoint of a rank that is not contracted."""
+        """Set the adjoints of a rank that is not contracted to zero."""
         code, shape = self.code, self.shape
         nothing = code.constant(ir.VectorType(shape.real, shape.lanes), 0.0)
         size = shape.species * shape.padded
@@ -56,8 +58,8 @@ class Polynomial:
         with code.loop(first, first + (2 * rank + 1) * size, shape.lanes) as k:
             code.store(self.work["adjoint"], k, nothing)
 
-    def contract(self, rank: int, kind: Value, own: Variable) -> None:
-        """½ w·(M·M) of one rank."""
+    def contract(self, rank: int, species: Value, own: Variable) -> None:
+        """Add ½ w·(M·M) of one rank."""
         code, shape = self.code, self.shape
         moments, adjoint = self.work["moments"], self.work["adjoint"]
         size = shape.species * shape.padded
@@ -65,7 +67,7 @@ class Polynomial:
         vector = ir.VectorType(shape.real, shape.lanes)
         number = shape.contracted.index(rank)
         weights = self.weights.from_index(
-            (kind + number * shape.species) * (shape.species * shape.fine * shape.species * shape.padded)
+            (species + number * shape.species) * (shape.species * shape.fine * shape.species * shape.padded)
         )
         energy = Variable(code, code.constant(vector, 0.0))
         with code.loop(0, size, shape.lanes) as out:
@@ -79,11 +81,11 @@ class Polynomial:
                 code.store(adjoint, first + m * size + out, total.get())
         own.add(0.5 * energy.get().sum())
 
-    def couple(self, kind: Value, own: Variable) -> None:
-        """½ φᵀCφ."""
+    def couple(self, species: Value, own: Variable) -> None:
+        """Add ½ φᵀCφ."""
         self.copy_coarse("moments", "coarse")
         self.invariants()
-        self.coupling(kind)
+        self.coupling(species)
         own.add(0.5 * self.spread_slopes())
         self.coarse_adjoint()
         self.add_coarse_adjoint()
@@ -93,7 +95,7 @@ class Polynomial:
         return [m for m, (rank, _) in enumerate(self.shape.components) if rank == 0 or rank in self.shape.coupled]
 
     def copy_coarse(self, source: str, target: str) -> None:
-        """The coarse moments of all species next to each other."""
+        """Copy the coarse moments of all species next to each other."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
             for m in self.coupled_components():
@@ -121,12 +123,12 @@ class Polynomial:
                     assert total is not None
                     code.store(phi, a * wide + k + start, total)
 
-    def coupling(self, kind: Value) -> None:
+    def coupling(self, species: Value) -> None:
         """Cφ, over the Q different invariants."""
         code, shape = self.code, self.shape
         size = shape.padded_invariants
         vector = ir.VectorType(shape.real, GROUP)
-        couplings = self.couplings.from_index(kind * size * size)
+        couplings = self.couplings.from_index(species * size * size)
         with code.loop(0, size, GROUP) as out:
             sums = [Variable(code, code.constant(vector, 0.0)) for _ in range(TURN)]
             with code.loop(0, size, TURN) as q:
@@ -171,7 +173,7 @@ class Polynomial:
                     code.store(self.work["coarse_adjoint"], k + m * wide, total.get())
 
     def add_coarse_adjoint(self) -> None:
-        """The adjoints of the coarse moments to where the functions have them."""
+        """Copy the adjoints of the coarse moments to where the functions have them."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
             for m in self.coupled_components():
@@ -179,3 +181,99 @@ class Polynomial:
                     at = (b + m * shape.species) * shape.padded + (shape.fine + n)
                     value = self.work["coarse_adjoint"][b * shape.coarse + (m * shape.padded_width + n)]
                     self.work["adjoint"][at] = value
+
+
+class MemberPolynomials:
+    """Writes the adjoints of a register of members of a committee, by species, function and component.
+
+    The coupled invariants are those that `Polynomial` left.
+
+    Parameters
+    ----------
+    code : Code
+        The function.
+    shape : Shape
+    work : mapping of str to Array
+        The arrays that a thread works in; moments and coupled invariants are read, adjoints of the members written.
+    """
+
+    def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
+        self.code, self.shape, self.work = code, shape, work
+        self.weights = code.array("member_weights", shape.real)
+        self.couplings = code.array("member_couplings", shape.real)
+        self.places = code.array("places", I32)
+        self.matches = code.array("matches", I32)
+        self.vector = ir.VectorType(shape.real, shape.member_lanes)
+
+    def write(self, species: Value, group: Value) -> None:
+        """Code for an agent of a species and a register of members."""
+        for rank in self.shape.contracted:
+            self.contract(rank, species, group)
+        if self.shape.coupled:
+            self.couple(species, group)
+            self.coarse_adjoints()
+
+    def adjoint(self, b: int | Value, n: int | Value, m: int) -> Value:
+        """Where the adjoint of a moment is."""
+        shape = self.shape
+        at = self.code.integer(b) * shape.functions + n
+        return (at * len(shape.components) + m) * shape.member_lanes
+
+    def nothing(self, number: int) -> list[Variable]:
+        """Variables for sums, at zero."""
+        return [Variable(self.code, self.code.constant(self.vector, 0.0)) for _ in range(number)]
+
+    def contract(self, rank: int, species: Value, group: Value) -> None:
+        """W^l M^l of one rank, some functions in one turn."""
+        code, shape, lanes = self.code, self.shape, self.shape.member_lanes
+        moments, turn = self.work["moments"], shape.turn(rank)
+        width = shape.species * shape.fine
+        number = (group * len(shape.contracted) + shape.contracted.index(rank)) * shape.species + species
+        of_species = self.weights.from_index(number * (width * width * lanes))
+        with code.loop(0, shape.species) as b, code.loop(0, shape.fine, turn) as n:
+            block = of_species.from_index((b * shape.fine + n) * (width * lanes))
+            sums = [self.nothing(turn) for _ in shape.of(rank)]
+            with code.loop(0, shape.species) as other, code.loop(0, shape.fine) as function:
+                row = block.from_index((other * shape.fine + function) * (turn * lanes))
+                w = [row.vector(k * lanes, lanes) for k in range(turn)]
+                for m, totals in zip(shape.of(rank), sums, strict=True):
+                    moment = moments[(other + m * shape.species) * shape.padded + function]
+                    for total, one in zip(totals, w, strict=True):
+                        total.add(one * moment)
+            for m, totals in zip(shape.of(rank), sums, strict=True):
+                for k, total in enumerate(totals):
+                    code.store(self.work["member_adjoint"], self.adjoint(b, n + k, m), total.get())
+
+    def couple(self, species: Value, group: Value) -> None:
+        """Cφ: ∂H/∂φ, doubled for the contraction of a moment with itself."""
+        code, shape, lanes = self.code, self.shape, self.shape.member_lanes
+        size = shape.member_invariants
+        of_species = self.couplings.from_index((group * shape.species + species) * (size * shape.invariants * lanes))
+        with code.loop(0, size, MEMBER_TURN) as out:
+            block = of_species.from_index(out * (shape.invariants * lanes))
+            sums = self.nothing(MEMBER_TURN)
+            with code.loop(0, shape.invariants) as q:
+                phi = self.work["phi"][self.places[q]]
+                for k, total in enumerate(sums):
+                    total.add(block.vector((q * MEMBER_TURN + k) * lanes, lanes) * phi)
+            for k, total in enumerate(sums):
+                code.store(self.work["member_slopes"], (out + k) * lanes, total.get())
+
+    def coarse_adjoints(self) -> None:
+        """∂H/∂M of the coarse moments."""
+        code, shape, lanes = self.code, self.shape, self.shape.member_lanes
+        slopes, coarse = self.work["member_slopes"], self.work["coarse"]
+        with code.loop(0, shape.species) as b, code.loop(0, shape.coarse) as n:
+            a = b * shape.coarse + n
+            for rank in sorted({0, *shape.coupled}):
+                sums = self.nothing(2 * rank + 1)
+                if rank == 0:
+                    sums[0].set(slopes.vector(a * lanes, lanes))
+                if rank in shape.coupled:
+                    first = shape.coupled.index(rank) * shape.pairs
+                    with code.loop(0, shape.width) as other:
+                        slope = slopes.vector((self.matches[a * shape.width + other].to(I64) + first) * lanes, lanes)
+                        for m, total in zip(shape.of(rank), sums, strict=True):
+                            total.add(slope * coarse[other + m * shape.padded_width])
+                for m, total in zip(shape.of(rank), sums, strict=True):
+                    code.store(self.work["member_adjoint"], self.adjoint(b, n + shape.fine, m), total.get())

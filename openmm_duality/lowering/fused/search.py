@@ -1,22 +1,194 @@
-"""The smaller kernels: candidates from cells, atoms into the order of the cells, forces out of it.
+"""The search for neighbours: candidates from cells, in time proportional to the number of atoms.
 
-Index suffixes: i agent, j candidate, b species of the candidate.
+Lengths are in units of the grid spacing. A candidate is nearer than a reach, which is the cutoff and a skin; the list
+holds until an atom has moved half the skin. In an orthorhombic box the nearest image is found at any distance, so the
+reach may be beyond half the box; in a triclinic one it may not, and a small system then takes every pair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import pairwise, product
+
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.boxes import nearest_images
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, SINGLE, Code, Variable
-from openmm_duality.lowering.fused.shape import BLOCK, Shape
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import volume, widths
+from openmm_duality.lowering.fused import threads
+from openmm_duality.lowering.fused.boxes import kind_of, nearest_images, packed
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Variable
+from openmm_duality.lowering.fused.machine import Arguments, compiled
+from openmm_duality.lowering.fused.shape import BLOCK
 
 SEARCH = (
     *("begin", "end", "positions", "stride", "box", "cells", "around", "shells", "species", "bins"),
     *("reach", "list", "room", "offsets", "found"),
 )
-ARRANGE = ("begin", "end", "source", "order", "scale", "target", "reference", "limit", "moved")
-COLLECT = ("begin", "end", "atoms", "parts", "source", "order", "scale", "target")
+EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate
+CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """The candidates of some agents.
+
+    Parameters
+    ----------
+    begin, end : int
+        Those agents, in the order of the cells.
+    offsets : array of int64, shape ((end − begin)·S + 1,)
+        Where the candidates of an agent and species begin.
+    candidates : array of int32
+        In the order of the cells.
+    """
+
+    begin: int
+    end: int
+    offsets: IntArray
+    candidates: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of all agents.
+
+    Parameters
+    ----------
+    order : array of int64, shape (N,)
+        The atoms in the order of the cells.
+    positions : array, shape (N, 4)
+        Where they were, (x, y, z, 0), in this order.
+    box : array, shape (3, 3), or None
+        What it was.
+    skin : float
+        By how much the reach exceeds the cutoff.
+    parts : tuple of Part
+    most : int
+        The most candidates of an agent.
+    """
+
+    order: IntArray
+    positions: FloatArray
+    box: FloatArray | None
+    skin: float
+    parts: tuple[Part, ...]
+    most: int
+
+
+def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -> float:
+    """How far candidates are looked for: the cutoff and the skin, or what the box allows."""
+    if kind_of(box) != "triclinic" or box is None:
+        return cutoff + skin
+    half = 0.5 * float(widths(box).min())
+    if cutoff + skin <= half:
+        return cutoff + skin
+    return np.inf if n_atoms <= EVERY_PAIR else max(cutoff, half * (1.0 - 1e-9))
+
+
+def find_candidates(
+    positions: FloatArray,
+    box: FloatArray | None,
+    species_index: IntArray,
+    n_species: int,
+    cutoff: float,
+    skin: float,
+    n_threads: int,
+) -> Candidates:
+    """Candidates within the cutoff and a skin, divided into parts for some threads.
+
+    Parameters
+    ----------
+    positions : array, shape (N, 3)
+        Finite, wrapped or not.
+    box : array, shape (3, 3), or None
+    species_index : array of int64, shape (N,)
+        Species of every atom.
+    n_species : int
+    cutoff, skin : float
+    n_threads : int
+    """
+    reach = reach_of(box, len(positions), cutoff, skin)
+    cell, around = cells(positions, box, reach)
+    key = cell * n_species + species_index
+    order = np.argsort(key, kind="stable")
+    bins = np.zeros(len(around) * n_species + 1, dtype=np.int32)
+    np.cumsum(np.bincount(key, minlength=len(around) * n_species), out=bins[1:])
+    ordered = np.zeros((len(positions), 4))
+    ordered[:, :3] = positions[order]
+    stride = len(positions) + BLOCK
+    axes = np.zeros((3, stride))
+    axes[:, : len(positions)] = ordered[:, :3].T
+    bounds = np.linspace(0, len(positions), threads.parts_of(len(positions), n_threads) + 1).astype(np.int64)
+    calls = []
+    for begin, end in pairwise(bounds):
+        call = Arguments(SEARCH)
+        call.set(begin=int(begin), end=int(end), positions=axes, stride=stride, box=packed(box))
+        call.set(around=around, bins=bins)
+        call.set(cells=cell[order].astype(np.int32), shells=around.shape[1], species=n_species)
+        call.set(reach=np.array([reach]), offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64))
+        calls.append(call)
+    search = _search(kind_of(box))
+    expected = _expected(len(positions), box, reach)
+    room = [expected * int(end - begin) for begin, end in pairwise(bounds)]
+    while True:
+        for call, size in zip(calls, room, strict=True):
+            call.set(list=np.empty(size + 2 * BLOCK, dtype=np.int32), room=size, found=np.zeros(1, dtype=np.int64))
+        threads.run(search, [call.address for call in calls], n_threads)
+        found = [int(call["found"][0]) for call in calls]
+        if all(number <= size for number, size in zip(found, room, strict=True)):
+            break
+        room = found
+    parts = tuple(
+        Part(int(begin), int(end), call["offsets"], call["list"])
+        for begin, end, call in zip(bounds[:-1], bounds[1:], calls, strict=True)
+    )
+    most = max((int(np.diff(part.offsets[::n_species]).max(initial=0)) for part in parts), default=0)
+    return Candidates(order, ordered, None if box is None else box.copy(), reach - cutoff, parts, most)
+
+
+def _expected(n_atoms: int, box: FloatArray | None, reach: float) -> int:
+    """Somewhat more candidates than an agent has in a homogeneous system; a list that needs more room gets it."""
+    density = 0.0 if box is None else n_atoms / volume(box)
+    return int(min(n_atoms, 32 + 1.15 * density * 4.2 * reach**3))
+
+
+def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[IntArray, npt.NDArray[np.int32]]:
+    """The cell of every atom, and the cells around every cell, itself among them, each of them once."""
+    if not np.isfinite(reach):
+        return np.zeros(len(positions), dtype=np.int64), np.zeros((1, 1), dtype=np.int32)
+    if box is None:
+        # a box around the atoms, so wide that no image is within reach
+        lowest = positions.min(axis=0)
+        edges = positions.max(axis=0) - lowest + 2.0 * reach
+        fractional, across = (positions - lowest) / edges, edges
+    else:
+        fractional, across = positions @ np.linalg.inv(box), widths(box)
+    fractional -= np.floor(fractional)
+    number = np.clip(np.floor(across / reach * (1.0 - 1e-9)), 1, None)
+    most = max(27.0, CELLS_PER_ATOM * len(positions))
+    while number.prod() > most:
+        longest = int(number.argmax())
+        number[longest] = max(1.0, number[longest] // 2)
+    shape = number.astype(np.int64)
+    triple = np.minimum((fractional * shape).astype(np.int64), shape - 1)
+    return np.ravel_multi_index(tuple(triple.T), tuple(shape)), _around(tuple(int(k) for k in shape))
+
+
+@cache
+def _search(kind: str) -> Callable[[int], None]:
+    return compiled(search_module(kind), "search")[0]
+
+
+@lru_cache(maxsize=8)
+def _around(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+    steps = [range(-1, 2) if length > 2 else range(length) for length in shape]
+    triples = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1)
+    columns = [np.ravel_multi_index(tuple(((triples + step) % np.array(shape)).T), shape) for step in product(*steps)]
+    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)
 
 
 def search_module(box: str) -> ir.Module:
@@ -58,68 +230,5 @@ def search_module(box: str) -> ir.Module:
                     count.set(at)
     offsets[(code.argument("end") - begin) * species] = count.get()
     code.array("found", I64)[0] = count.get()
-    code.finish()
-    return module
-
-
-def arrange_module() -> ir.Module:
-    """A module with the function ``arrange``: positions (N, 3) scaled and in order as (x, y, z, 0).
-
-    It counts those further than a limit from where they were.
-    """
-    module = ir.Module(name="arrange")
-    code = Code(module, "arrange", ARRANGE)
-    source, target, reference = (code.array(name, DOUBLE) for name in ("source", "target", "reference"))
-    order, scale, limit = code.array("order", I64), code.array("scale", DOUBLE)[0], code.array("limit", DOUBLE)[0]
-    moved = Variable(code, code.integer(0))
-    with code.loop(code.argument("begin"), code.argument("end")) as i:
-        atom, square = order[i] * 3, code.constant(DOUBLE, 0.0)
-        for c in range(3):
-            value = source[atom + c] * scale
-            target[i * 4 + c] = value
-            change = value - reference[i * 4 + c]
-            square = square + change * change
-        # a comparison that NaN fails counts as a move
-        moved.set(moved.get() + 1 - square.compare("<=", limit).to(I64))
-    code.array("moved", I64)[0] = moved.get()
-    code.finish()
-    return module
-
-
-def collect_module(precision: str) -> ir.Module:
-    """A module with the function ``collect``: the forces of all threads added up, scaled and put back as (N, 3)."""
-    module = ir.Module(name="collect")
-    real = SINGLE if precision == "single" else DOUBLE
-    code = Code(module, "collect", COLLECT)
-    source, target, order = code.array("source", real), code.array("target", DOUBLE), code.array("order", I64)
-    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
-    kind = ir.VectorType(DOUBLE, 4)
-    with code.loop(code.argument("begin"), code.argument("end")) as i:
-        total = Variable(code, code.constant(kind, 0.0))
-        with code.loop(0, code.argument("parts")) as part:
-            total.add(source.vector((part * atoms + i) * 4, 4).to(DOUBLE))
-        force = total.get() * scale
-        for c in range(3):
-            target[order[i] * 3 + c] = force.lane(c)
-    code.finish()
-    return module
-
-
-def collect_members_module(shape: Shape) -> ir.Module:
-    """A module with ``collect_members``: the forces of the members, put back as (K, N, 3), of the agents of a part."""
-    module = ir.Module(name="collect_members")
-    code = Code(module, "collect_members", COLLECT)
-    source, target, order = code.array("source", shape.real), code.array("target", DOUBLE), code.array("order", I64)
-    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
-    lanes, padded = shape.member_lanes, shape.padded_members
-    nothing = code.constant(ir.VectorType(DOUBLE, lanes), 0.0)
-    with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
-        for c in range(3):
-            total = Variable(code, nothing)
-            with code.loop(0, code.argument("parts")) as part:
-                total.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
-            force = total.get() * scale
-            for lane in range(lanes):
-                target[((k + lane) * atoms + order[i]) * 3 + c] = force.lane(lane)
     code.finish()
     return module

@@ -111,7 +111,7 @@ class Shape:
 
     @property
     def padded_width(self) -> int:
-        """The same, filled up to whole registers."""
+        """The coarse moments, filled up to whole registers."""
         return _up(self.width, 8)
 
     @property
@@ -195,8 +195,8 @@ class Shape:
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
 
-    def study_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
-        """The same for a study, with the adjoints and slopes of a register of members."""
+    def committee_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
+        """Type and length of these arrays for a committee, with adjoints and slopes of a register of members."""
         adjoints = self.species * self.functions * len(self.components)
         return self.work(capacity) | {
             "member_adjoint": (self.dtype, adjoints * self.member_lanes),

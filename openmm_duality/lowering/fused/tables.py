@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.arguments import to_aligned
+from openmm_duality.lowering.fused.machine import to_aligned
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
 
 _NOTHING = 1e-14  # of the largest, below which a function is taken for zero
@@ -48,8 +48,8 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def study_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
-    """What a study of these losses is written for: the sums of a form without moments are studied too."""
+def committee_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
+    """What a kernel of the committee is written for: it gives the sums of a form without moments too."""
     shape = shape_of(losses, box, precision)
     ranks = losses.form.descriptor_ranks if losses.moment_basis.size else ()
     members = losses.committee.size if losses.committee else 0
@@ -57,8 +57,8 @@ def study_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
     return replace(shape, ranks=ranks, members=members, window=0 if window == shape.fine else window)
 
 
-def study_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
-    """The arrays that a study reads, by the names of its arguments; members are the last axis, a register at a time."""
+def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that the kernel of a committee reads; members are the last axis, a register at a time."""
     members = losses.members()
     own = tables(losses, shape)
     w, rows, columns = shape.width, *np.triu_indices(shape.width)

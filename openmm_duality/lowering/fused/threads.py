@@ -38,12 +38,12 @@ def default_threads() -> int:
 
 
 def parts_of(atoms: int, threads: int) -> int:
-    """Into how many parts the agents are divided."""
+    """Number of parts that the agents are divided into."""
     return 1 if threads == 1 else max(1, min(PARTS * threads, atoms // LEAST))
 
 
 class _Task:
-    """Parts that whoever is free takes, one after the other."""
+    """Parts that free threads take, one after the other."""
 
     def __init__(self, function: Callable[[int], None], addresses: Sequence[int]) -> None:
         self._function, self._addresses = function, addresses
@@ -54,19 +54,19 @@ class _Task:
             self._function(self._addresses[part])
 
     def drop(self) -> None:
-        """Let nobody begin a part any more."""
+        """Let no thread begin another part."""
         while next(self._next) < len(self._addresses):
             pass
 
 
-class _Helper:
+class _Worker:
     """A thread that joins a task when it is called, and is busy while it has a part of one."""
 
-    def __init__(self, team: _Team) -> None:
-        self._team = team
+    def __init__(self, team: _Pool) -> None:
+        self._pool = team
         self._call, self._busy = Lock(), Lock()
         self._call.acquire()
-        Thread(target=self._help, name="openmm_duality", daemon=True).start()
+        Thread(target=self._serve, name="openmm_duality", daemon=True).start()
 
     def call(self) -> None:
         # one that is not locked has been called before, and will find this task when it wakes
@@ -75,7 +75,7 @@ class _Helper:
                 self._call.release()
 
     def wait(self) -> BaseException | None:
-        """Until it has no part under way; an interruption waits too, and is given back."""
+        """Wait until it has no part under way; an interruption waits too, and is returned."""
         interruption = None
         while True:
             try:
@@ -84,34 +84,34 @@ class _Helper:
             except BaseException as error:  # whatever a handler of signals raises
                 interruption = error
 
-    def _help(self) -> None:
+    def _serve(self) -> None:
         while True:
             self._call.acquire()
             with self._busy:
-                if self._team.task is not None:
-                    self._team.task.work()
+                if self._pool.task is not None:
+                    self._pool.task.work()
 
 
-class _Team:
-    """Helpers that join whichever thread calls, if they wake in time; nobody waits for one that does not."""
+class _Pool:
+    """Workers that join whichever thread calls, if they wake in time; no call waits for one that does not."""
 
     def __init__(self) -> None:
         self.task: _Task | None = None
-        self._helpers: list[_Helper] = []
+        self._workers: list[_Worker] = []
 
-    def run(self, function: Callable[[int], None], addresses: Sequence[int], helpers: int) -> None:
+    def run(self, function: Callable[[int], None], addresses: Sequence[int], workers: int) -> None:
         task = _Task(function, addresses)
         self.task = task
-        while len(self._helpers) < helpers:
-            self._helpers.append(_Helper(self))
+        while len(self._workers) < workers:
+            self._workers.append(_Worker(self))
         interruption = None
         try:
-            for helper in self._helpers[:helpers]:
-                helper.call()
+            for worker in self._workers[:workers]:
+                worker.call()
             task.work()
         except BaseException as error:
             interruption = error
-        # helpers write into memory of whoever called, so nothing ends before them; a part that an interruption took
+        # workers write into memory of whoever called, so nothing ends before them; a part that an interruption took
         # from this thread is lost, and so is the result
         while True:
             try:
@@ -119,22 +119,22 @@ class _Team:
                 break
             except BaseException as error:
                 interruption = error
-        for helper in self._helpers:
-            interruption = helper.wait() or interruption
+        for worker in self._workers:
+            interruption = worker.wait() or interruption
         if interruption is not None:
             raise interruption
 
 
-_team = _Team()
+_pool = _Pool()
 
 
-def _anew() -> None:
-    global _team
-    _team = _Team()
+def _new_pool() -> None:
+    global _pool
+    _pool = _Pool()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_anew)  # the threads of a parent are not there in its child
+    os.register_at_fork(after_in_child=_new_pool)  # the threads of a parent are not there in its child
 
 
 def run(function: Callable[[int], None], addresses: Sequence[int], threads: int) -> None:
@@ -143,4 +143,4 @@ def run(function: Callable[[int], None], addresses: Sequence[int], threads: int)
         for address in addresses:
             function(address)
     else:
-        _team.run(function, addresses, min(threads, len(addresses)) - 1)
+        _pool.run(function, addresses, min(threads, len(addresses)) - 1)

@@ -1,4 +1,4 @@
-"""The kernel of a study: the moments and loss of every agent once, then the forces of all members of a committee.
+"""The kernel of a committee: the moments and loss of every agent once, then the forces of all members.
 
 As `kernel` up to the moments. In the polynomials and forces of the members the lanes of registers are members, so that
 nothing is summed over lanes, and what the members have in common is read once for all of them.
@@ -13,11 +13,10 @@ from functools import partial
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Value, Variable
-from openmm_duality.lowering.fused.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.kernel import EnvironmentKernel, spline
-from openmm_duality.lowering.fused.members import MemberPolynomials
-from openmm_duality.lowering.fused.polynomial import Polynomial
+from openmm_duality.invariants.harmonics import contracted_gradient
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Code, Value, Variable
+from openmm_duality.lowering.fused.kernel import COLLECT, EnvironmentKernel, spline
+from openmm_duality.lowering.fused.polynomial import MemberPolynomials, Polynomial
 from openmm_duality.lowering.fused.shape import Shape
 
 INPUTS = (
@@ -28,23 +27,23 @@ INPUTS = (
 )
 
 
-def study_module(shape: Shape) -> ir.Module:
-    """A module with the function ``study``: moments, distances and members of the agents `begin` to `end`."""
-    module = ir.Module(name="study")
-    StudyKernel(module, shape).write()
+def committee_module(shape: Shape) -> ir.Module:
+    """A module with the function ``evaluate``: moments, distances and members of the agents `begin` to `end`."""
+    module = ir.Module(name="evaluate")
+    CommitteeKernel(module, shape).write()
     return module
 
 
 def arguments(shape: Shape) -> tuple[str, ...]:
-    """Names of the arguments of ``study``, in their order."""
-    return (*INPUTS, *shape.study_work(1))
+    """Names of the arguments of ``evaluate``, in their order."""
+    return (*INPUTS, *shape.committee_work(1))
 
 
-class StudyKernel(EnvironmentKernel):
-    """Writes ``study`` for one shape."""
+class CommitteeKernel(EnvironmentKernel):
+    """Writes ``evaluate`` for one shape."""
 
     def __init__(self, module: ir.Module, shape: Shape) -> None:
-        super().__init__(module, "study", arguments(shape), shape)
+        super().__init__(module, "evaluate", arguments(shape), shape)
         code, names = self.code, ("member_adjoint", "member_slopes")
         self.work |= {name: code.array(name, shape.real) for name in names}
         self.member_table = code.array("member_table", shape.real)
@@ -55,47 +54,47 @@ class StudyKernel(EnvironmentKernel):
         self.polynomials = MemberPolynomials(code, shape, self.work)
 
     def write(self) -> None:
-        """The function."""
+        """Write the whole function."""
         code, shape, lanes = self.code, self.shape, self.shape.member_lanes
         zero = code.constant(ir.VectorType(shape.real, lanes), 0.0)
         with code.loop(0, code.argument("atoms") * (3 * shape.padded_members), lanes) as k:
             code.store(self.forces, k, zero)
         begin, losses = code.argument("begin"), code.array("losses", DOUBLE)
         with code.loop(begin, code.argument("end")) as i:
-            kind, atom = self.species_index[i].to(I64), self.order[i]
+            species, atom = self.species_index[i].to(I64), self.order[i]
             own = Variable(code, code.constant(shape.real, 0.0))
             bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
             count = Variable(code, code.integer(0))
             for b in range(shape.species):
                 self.gather(i, (i - begin) * shape.species + b, count)
                 bounds[b + 1].set(count.get())
-                self.geometry(kind * shape.species + b, bounds[b].get(), count.get())
+                self.geometry(species * shape.species + b, bounds[b].get(), count.get())
                 self.sum_moments(b, bounds[b].get(), count.get(), partial(self.visit, atom, own))
-            self.keep_moments(atom)
+            self.copy_moments(atom)
             if shape.ranks:
-                own.add(self.polynomial.write(kind))
+                own.add(self.polynomial.write(species))
             losses[atom] = own.get().to(DOUBLE)
             if shape.members:
-                self.follow_members(i, kind, bounds)
+                self.member_forces(i, species, bounds)
         code.finish()
 
-    def follow_members(self, i: Value, kind: Value, bounds: list[Variable]) -> None:
+    def member_forces(self, i: Value, species: Value, bounds: list[Variable]) -> None:
         """Forces of the agent's loss by every member."""
         shape = self.shape
         with self.code.loop(0, shape.registers) as group:
-            self.polynomials.write(kind, group)
+            self.polynomials.write(species, group)
             totals = self.polynomials.nothing(3)
             for b in range(shape.species):
-                self.descend_together(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
+                self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
             self.push(i, group, [total.get() for total in totals], 1)
 
     def visit(self, atom: Value, own: Variable, p: Value, row: Array, x: Value) -> None:
-        """The pair part of the loss, and that the agent has a neighbour in this interval."""
+        """Add the pair part of the loss, and note that the agent has a neighbour in this interval."""
         own.add(spline([row[4 * self.shape.padded + k] for k in range(4)], x)[0])
         self.visited[self.work["intervals"][p]] = atom
 
-    def keep_moments(self, atom: Value) -> None:
-        """The moments to where the result has them: by rank, then atom, species, function and component."""
+    def copy_moments(self, atom: Value) -> None:
+        """Copy the moments to where the result has them: by rank, then atom, species, function and component."""
         code, shape = self.code, self.shape
         found, moments = code.array("found", DOUBLE), self.work["moments"]
         size = shape.species * shape.functions
@@ -105,7 +104,7 @@ class StudyKernel(EnvironmentKernel):
                 at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
                 found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
 
-    def descend_together(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
+    def descend_members(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
         """Forces of the agent's loss by every member, on the agent and, where they take part, its neighbours."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
         rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * group
@@ -133,8 +132,8 @@ class StudyKernel(EnvironmentKernel):
                     weighted = times if weighted is None else weighted + times
                     sums.append(values)
                 if rank:
-                    parts = list(contracted_gradient(rank, sums, *x))
-                    gradient = parts if gradient is None else [a + g for a, g in zip(gradient, parts, strict=True)]
+                    added = contracted_gradient(rank, sums, *x)
+                    gradient = added if gradient is None else [a + g for a, g in zip(gradient, added, strict=True)]
             if gradient is None or weighted is None:
                 force = [along * u for u in x]
             else:
@@ -158,9 +157,29 @@ class StudyKernel(EnvironmentKernel):
         return sums[0], sums[1]
 
     def push(self, at: Value, group: Value, force: list[Value], sign: int) -> None:
-        """Forces of a register of members on an atom, or the reaction to them."""
+        """Add forces of a register of members to an atom, or the reaction to them."""
         lanes, padded = self.shape.member_lanes, self.shape.padded_members
         for k, one in enumerate(force):
             place = (at * 3 + k) * padded + group * lanes
             before = self.forces.vector(place, lanes)
             self.code.store(self.forces, place, before + one if sign > 0 else before - one)
+
+
+def collect_members_module(shape: Shape) -> ir.Module:
+    """A module with ``collect_members``: the forces of the members, put back as (K, N, 3), of the agents of a part."""
+    module = ir.Module(name="collect_members")
+    code = Code(module, "collect_members", COLLECT)
+    source, target, order = code.array("source", shape.real), code.array("target", DOUBLE), code.array("order", I64)
+    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
+    lanes, padded = shape.member_lanes, shape.padded_members
+    nothing = code.constant(ir.VectorType(DOUBLE, lanes), 0.0)
+    with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
+        for c in range(3):
+            total = Variable(code, nothing)
+            with code.loop(0, code.argument("parts")) as part:
+                total.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
+            force = total.get() * scale
+            for lane in range(lanes):
+                target[((k + lane) * atoms + order[i]) * 3 + c] = force.lane(lane)
+    code.finish()
+    return module

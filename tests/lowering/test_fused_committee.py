@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import numpy as np
@@ -14,10 +15,10 @@ from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis, b_splines
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.committee import Committee, variance_of
+from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.lowering.fused.packing import pack
-from openmm_duality.lowering.fused.study import FusedStudy
-from openmm_duality.lowering.fused.tables import study_shape
+from openmm_duality.lowering.fused.tables import committee_shape
 from openmm_duality.reference import read
 from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms
 from tests.water import EXAMPLES
@@ -47,7 +48,7 @@ def with_committee(losses, members=5, seed=7):
     return replace(losses, committee=committee)
 
 
-def studied(form, gradient="collective", members=5):
+def committee_losses(form, gradient="collective", members=5):
     """Random losses with a committee, without the core, whose forces would drown the others."""
     losses = random_losses(form, gradient)
     return with_committee(replace(losses, core_strength=np.zeros((3, 3))), members)
@@ -70,30 +71,30 @@ def of_many_functions(local):
     )
 
 
-def members_agree(losses, study, positions, species, cell, tolerance):
+def members_agree(losses, evaluation, positions, species, cell, tolerance):
     """Whether the forces of the members, and the losses themselves, are those of the evaluator."""
     own = evaluate_agents(losses, positions, species, cell).losses
-    assert np.abs(study.losses - own).max() < 20 * tolerance * rms(own)
+    assert np.abs(evaluation.losses - own).max() < 20 * tolerance * rms(own)
     expected = np.array([evaluate_agents(member, positions, species, cell).forces for member in losses.members()])
-    assert study.forces.shape == expected.shape
-    assert np.abs(study.forces - expected).max() < 20 * tolerance * rms(expected)
+    assert evaluation.forces.shape == expected.shape
+    assert np.abs(evaluation.forces - expected).max() < 20 * tolerance * rms(expected)
     return True
 
 
-def moments_agree(losses, study, positions, species, cell, tolerance):
+def moments_agree(losses, evaluation, positions, species, cell, tolerance):
     """Whether the moments are those of NumPy."""
     species_index = losses.index_of(species)
     tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
     radial = [losses.moment_basis.evaluate(table.distances, species_index, b)[0] for b, table in enumerate(tables)]
     expected = moments_by_rank(losses.form.descriptor_ranks, tables, radial)
-    assert list(study.moments) == list(expected)
+    assert list(evaluation.moments) == list(expected)
     for rank, moments in expected.items():
-        assert study.moments[rank].shape == moments.shape
-        assert np.abs(study.moments[rank] - moments).max() < 20 * tolerance * rms(moments)
+        assert evaluation.moments[rank].shape == moments.shape
+        assert np.abs(evaluation.moments[rank] - moments).max() < 20 * tolerance * rms(moments)
     return True
 
 
-def visits_agree(losses, study, positions, species, cell):
+def visits_agree(losses, evaluation, positions, species, cell):
     """Whether an atom is named for every distance between two species, and no other."""
     species_index, grid = losses.index_of(species), losses.grid
     expected = np.zeros((len(species_index), len(losses.species), grid.intervals), dtype=bool)
@@ -102,14 +103,14 @@ def visits_agree(losses, study, positions, species, cell):
         agents = np.broadcast_to(np.arange(len(species_index))[:, None], interval.shape)
         there = table.indices != agents
         expected[agents[there], b, interval[there]] = True
-    assert study.visited.shape == (len(losses.species), *expected.shape[1:])
-    for a, of_a in enumerate(study.visited):
+    assert evaluation.visited.shape == (len(losses.species), *expected.shape[1:])
+    for a, of_a in enumerate(evaluation.visited):
         np.testing.assert_array_equal(of_a >= 0, expected[species_index == a].any(axis=0))
         for b, interval in zip(*np.nonzero(of_a >= 0), strict=True):
             atom = of_a[b, interval]
             assert species_index[atom] == a
             assert expected[atom, b, interval]
-    assert study.visited.min() == -1
+    assert evaluation.visited.min() == -1
     return True
 
 
@@ -117,135 +118,136 @@ def visits_agree(losses, study, positions, species, cell):
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("form", FORMS)
 def test_forces_of_members_moments_and_distances(form, gradient, precision):
-    losses, tolerance = studied(form, gradient), TOLERANCE[precision]
+    losses, tolerance = committee_losses(form, gradient), TOLERANCE[precision]
     for cell in CELLS.values() if precision == "single" else [TRICLINIC]:
         positions = random_positions(N, CELL if cell is None else cell)
-        study = FusedStudy(losses, SPECIES, precision)(positions, cell)
-        assert members_agree(losses, study, positions, SPECIES, cell, tolerance)
-        assert moments_agree(losses, study, positions, SPECIES, cell, tolerance)
-        assert visits_agree(losses, study, positions, SPECIES, cell)
+        evaluation = FusedCommittee(losses, SPECIES, precision)(positions, cell)
+        assert members_agree(losses, evaluation, positions, SPECIES, cell, tolerance)
+        assert moments_agree(losses, evaluation, positions, SPECIES, cell, tolerance)
+        assert visits_agree(losses, evaluation, positions, SPECIES, cell)
 
 
 @pytest.mark.parametrize("form", RANKED)
 def test_any_choice_of_ranks(form):
     positions = random_positions(N, CELL)
-    losses = studied(form)
-    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
-    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
-    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    losses = committee_losses(form)
+    evaluation = FusedCommittee(losses, SPECIES, "double")(positions, CELL)
+    assert members_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert moments_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
 
 
 @pytest.mark.parametrize("members", [1, 9, 35])
 def test_any_number_of_members(members):
     positions = random_positions(N, CELL)
-    losses = studied("quadratic", members=members)
+    losses = committee_losses("quadratic", members=members)
     for precision, tolerance in TOLERANCE.items():
-        study = FusedStudy(losses, SPECIES, precision)(positions, CELL)
-        assert members_agree(losses, study, positions, SPECIES, CELL, tolerance)
+        evaluation = FusedCommittee(losses, SPECIES, precision)(positions, CELL)
+        assert members_agree(losses, evaluation, positions, SPECIES, CELL, tolerance)
 
 
 @pytest.mark.parametrize("local", [True, False])
 def test_many_functions_of_which_few_or_all_are_there_at_a_distance(local):
     positions = random_positions(N, CELL)
     losses = with_committee(of_many_functions(local))
-    assert (study_shape(losses, "open", "single").window == 0) == (not local)
-    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
-    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
-    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert (committee_shape(losses, "open", "single").window == 0) == (not local)
+    evaluation = FusedCommittee(losses, SPECIES, "double")(positions, CELL)
+    assert members_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert moments_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_a_committee_there_are_moments_and_distances(form):
     losses = random_losses(form)
     positions = random_positions(N, CELL)
-    study = FusedStudy(losses, SPECIES, "double")(positions, CELL)
-    assert study.forces.shape == (0, N, 3)
-    np.testing.assert_allclose(study.losses, evaluate_agents(losses, positions, SPECIES, CELL).losses)
-    assert moments_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
-    assert visits_agree(losses, study, positions, SPECIES, CELL)
+    evaluation = FusedCommittee(losses, SPECIES, "double")(positions, CELL)
+    assert evaluation.forces.shape == (0, N, 3)
+    np.testing.assert_allclose(evaluation.losses, evaluate_agents(losses, positions, SPECIES, CELL).losses)
+    assert moments_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert visits_agree(losses, evaluation, positions, SPECIES, CELL)
 
 
 def test_pairs_alone_have_no_moments():
-    losses = studied("pair")
+    losses = committee_losses("pair")
     nothing = RadialBasis(losses.grid, losses.basis.coefficients[:, :, :0])
     positions = random_positions(N, CELL)
-    study = FusedStudy(replace(losses, basis=nothing), SPECIES, "double")(positions, CELL)
-    assert study.moments == {}
-    assert members_agree(losses, study, positions, SPECIES, CELL, TOLERANCE["double"])
-    assert visits_agree(losses, study, positions, SPECIES, CELL)
+    evaluation = FusedCommittee(replace(losses, basis=nothing), SPECIES, "double")(positions, CELL)
+    assert evaluation.moments == {}
+    assert members_agree(losses, evaluation, positions, SPECIES, CELL, TOLERANCE["double"])
+    assert visits_agree(losses, evaluation, positions, SPECIES, CELL)
 
 
 @pytest.mark.parametrize("form", ["pair", "coupled"])
 def test_spread_in_single_precision_on_water_is_within_a_hundredth(form):
     frames = read(EXAMPLES / "water64-cnnp")[::1000]
     losses = with_committee(random_losses(form, species=("H", "O"), cutoff=0.6, shortest=0.08), 16)
-    single, double = (FusedStudy(losses, frames.species, precision) for precision in ("single", "double"))
+    single, double = (FusedCommittee(losses, frames.species, precision) for precision in ("single", "double"))
     for t in range(len(frames)):
         s, expected = (
-            np.sqrt(variance_of(study(frames.positions[t], frames.cell(t)).forces)) for study in (single, double)
+            np.sqrt(variance_of(evaluation(frames.positions[t], frames.cell(t)).forces))
+            for evaluation in (single, double)
         )
         np.testing.assert_allclose(s, expected, rtol=0.01)
 
 
 def test_a_list_that_is_kept_says_what_a_new_one_says():
-    losses = studied("quadratic")
-    kept = FusedStudy(losses, SPECIES, "double")
+    losses = committee_losses("quadratic")
+    kept = FusedCommittee(losses, SPECIES, "double")
     rng = np.random.default_rng(5)
     positions = random_positions(N, CELL)
-    earlier, trajectories = [], set()
+    earlier, lists = [], set()
     for _ in range(40):
         positions = positions + rng.normal(size=positions.shape) * 0.004
-        study, new = kept(positions, CELL), FusedStudy(losses, SPECIES, "double")(positions, CELL)
-        np.testing.assert_allclose(study.forces, new.forces, atol=1e-10 * rms(new.forces))
-        np.testing.assert_allclose(study.moments[0], new.moments[0], atol=1e-10)
-        np.testing.assert_array_equal(study.visited >= 0, new.visited >= 0)
-        trajectories.add(id(kept._followed[0]._calls))
-        earlier.append((study, study.forces.copy(), study.moments[0].copy(), study.visited.copy(), study.losses.copy()))
-    assert 1 <= len(trajectories) < 20
-    for study, *copies in earlier:  # a study stays what it was when the next one is made
-        for array, copy in zip((study.forces, study.moments[0], study.visited, study.losses), copies, strict=True):
-            np.testing.assert_array_equal(array, copy)
+        evaluation, new = kept(positions, CELL), FusedCommittee(losses, SPECIES, "double")(positions, CELL)
+        np.testing.assert_allclose(evaluation.forces, new.forces, atol=1e-10 * rms(new.forces))
+        np.testing.assert_allclose(evaluation.moments[0], new.moments[0], atol=1e-10)
+        np.testing.assert_array_equal(evaluation.visited >= 0, new.visited >= 0)
+        lists.add(id(kept._lists[0]._calls))
+        earlier.append((evaluation, deepcopy(evaluation)))
+    assert 1 <= len(lists) < 20
+    for pair in earlier:  # an evaluation stays what it was when the next one is made
+        for one, other in zip(*((e.forces, e.moments[0], e.visited, e.losses) for e in pair), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
-    losses = studied("moment")
-    study = FusedStudy(losses, SPECIES, "double")
+    losses = committee_losses("moment")
+    evaluation = FusedCommittee(losses, SPECIES, "double")
     positions = random_positions(N, CELL)
     for factor in (1.0, 1.1, 1.0):
         for box in (factor * CELL, factor * TRICLINIC):
             outside = factor * positions + np.random.default_rng(0).integers(-40, 40, size=(N, 3)) @ box
-            assert members_agree(losses, study(outside, box), factor * positions, SPECIES, box, 1e-10)
+            assert members_agree(losses, evaluation(outside, box), factor * positions, SPECIES, box, 1e-10)
 
 
 def test_the_number_of_threads_changes_nothing_but_rounding_and_results_repeat():
-    losses = studied("coupled")
+    losses = committee_losses("coupled")
     shifts = np.stack(np.meshgrid(*3 * [np.arange(2)], indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
     positions = (random_positions(N, CELL) + shifts[:, None]).reshape(-1, 3)
     results = {}
     for threads in (1, 2, 3):
-        first, second = (FusedStudy(losses, MANY, threads=threads)(positions, 2 * CELL) for _ in range(2))
+        first, second = (FusedCommittee(losses, MANY, threads=threads)(positions, 2 * CELL) for _ in range(2))
         np.testing.assert_array_equal(first.forces, second.forces)
         np.testing.assert_array_equal(first.visited, second.visited)
         results[threads] = first
         assert members_agree(losses, first, positions, MANY, 2 * CELL, TOLERANCE["single"])
         assert moments_agree(losses, first, positions, MANY, 2 * CELL, TOLERANCE["single"])
         assert visits_agree(losses, first, positions, MANY, 2 * CELL)
-    shared = FusedStudy(losses, MANY, threads=2)
+    shared = FusedCommittee(losses, MANY, threads=2)
     with ThreadPoolExecutor(3) as pool:
-        for study in pool.map(lambda _: shared(positions, 2 * CELL), range(12)):
-            np.testing.assert_array_equal(study.forces, results[2].forces)
+        for evaluation in pool.map(lambda _: shared(positions, 2 * CELL), range(12)):
+            np.testing.assert_array_equal(evaluation.forces, results[2].forces)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_atoms_without_neighbours_of_a_species_or_of_any(form):
-    losses = studied(form)
+    losses = committee_losses(form)
     for species in (("Xe",), ("Ar", "Kr", "Ar")):
         positions = np.arange(len(species))[:, None] * np.array([0.31, 0.0, 0.0])
-        study = FusedStudy(losses, species, "double")(positions)
+        evaluation = FusedCommittee(losses, species, "double")(positions)
         expected = np.array([evaluate_agents(member, positions, species).forces for member in losses.members()])
-        np.testing.assert_allclose(study.forces, expected, atol=1e-9)
-        assert (study.visited >= 0).sum() == 2 * (len(species) > 1)
-    nobody = FusedStudy(losses, ())(np.zeros((0, 3)))
+        np.testing.assert_allclose(evaluation.forces, expected, atol=1e-9)
+        assert (evaluation.visited >= 0).sum() == 2 * (len(species) > 1)
+    nobody = FusedCommittee(losses, ())(np.zeros((0, 3)))
     assert nobody.forces.shape == (5, 0, 3)
     assert all(len(moments) == 0 for moments in nobody.moments.values())
     assert (nobody.visited == -1).all()
@@ -261,18 +263,18 @@ def test_the_losses_themselves_know_nothing_of_their_committee():
 
 
 def test_mistakes_are_named():
-    losses = studied("pair")
-    study = FusedStudy(losses, SPECIES)
+    losses = committee_losses("pair")
+    evaluation = FusedCommittee(losses, SPECIES)
     positions = random_positions(N, CELL)
-    study(positions, CELL)
+    evaluation(positions, CELL)
     with pytest.raises(DualityError, match="less than twice the cutoff"):
-        study(positions, 0.7 * CELL)
+        evaluation(positions, 0.7 * CELL)
     with pytest.raises(DualityError, match="30 atoms"):
-        study(positions[:4], CELL)
+        evaluation(positions[:4], CELL)
     positions[7, 1] = np.nan
     with pytest.raises(DualityError, match="atom 7"):
-        study(positions, CELL)
+        evaluation(positions, CELL)
     with pytest.raises(DualityError, match="Ne"):
-        FusedStudy(losses, ("Ne",))
+        FusedCommittee(losses, ("Ne",))
     with pytest.raises(DualityError, match="half"):
-        FusedStudy(losses, SPECIES, "half")
+        FusedCommittee(losses, SPECIES, "half")

@@ -1,4 +1,4 @@
-"""What losses see in a configuration: forces of every member of a committee, moments, distances, losses of agents.
+"""Forces of every member of a committee in a configuration; its moments, distances and losses of agents.
 
 Beside a run on any platform: the positions are those of a State.
 """
@@ -15,21 +15,20 @@ import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused import threads as team
-from openmm_duality.lowering.fused.arguments import Arguments, aligned
+from openmm_duality.lowering.fused import threads as pool
 from openmm_duality.lowering.fused.boxes import kind_of
-from openmm_duality.lowering.fused.machine import compiled
-from openmm_duality.lowering.fused.neighbours import Candidates
-from openmm_duality.lowering.fused.search import COLLECT, collect_members_module
+from openmm_duality.lowering.fused.committee_kernel import arguments, collect_members_module, committee_module
+from openmm_duality.lowering.fused.kernel import COLLECT
+from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
+from openmm_duality.lowering.fused.neighbour_lists import SKIN, Function, NeighbourList, NeighbourListCache
+from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import BOXES, Shape
-from openmm_duality.lowering.fused.study_kernel import arguments, study_module
-from openmm_duality.lowering.fused.tables import study_shape, study_tables
-from openmm_duality.lowering.fused.trajectories import SKIN, Follower, Function, Trajectory
+from openmm_duality.lowering.fused.tables import committee_shape, committee_tables
 
 
 @dataclass(frozen=True)
-class Study:
-    """What one configuration says.
+class CommitteeEvaluation:
+    """What a committee and its losses say of one configuration.
 
     Parameters
     ----------
@@ -51,8 +50,8 @@ class Study:
     losses: FloatArray
 
 
-class FusedStudy(Follower["_Trajectory"]):
-    """A list of atoms under study, compiled for this machine; called with positions and a box.
+class FusedCommittee(NeighbourListCache["_List"]):
+    """The evaluation of a committee over a list of atoms, compiled for this machine; called with positions and a box.
 
     The members of the committee share neighbours, moments and invariants, so that the forces of all of them cost little
     more than those of the losses. Neighbour lists and threads are those of `FusedLosses`.
@@ -85,11 +84,11 @@ class FusedStudy(Follower["_Trajectory"]):
         skin: float = SKIN,
     ) -> None:
         super().__init__(losses, species, precision, threads, skin)
-        self._shapes = {box: study_shape(losses, box, precision) for box in BOXES}
-        self._tables = study_tables(losses, self._shapes["open"])
+        self._shapes = {box: committee_shape(losses, box, precision) for box in BOXES}
+        self._tables = committee_tables(losses, self._shapes["open"])
 
-    def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> Study:
-        """Study positions (N, 3) in a box (3, 3), both in nm.
+    def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> CommitteeEvaluation:
+        """Evaluate positions (N, 3) in a box (3, 3), both in nm.
 
         Raises
         ------
@@ -101,26 +100,26 @@ class FusedStudy(Follower["_Trajectory"]):
         if not len(positions):
             return _empty(self._shapes["open"], self.grid.intervals)
         with self._lock:
-            return self._trajectory(positions, box).study(positions)
+            return self._list_for(positions, box).evaluate(positions)
 
-    def _begin(self, found: Candidates, box: FloatArray | None) -> _Trajectory:
-        return _Trajectory(self, found, box, self._shapes[kind_of(box)], self._tables)
+    def _new_list(self, found: Candidates, box: FloatArray | None) -> _List:
+        return _List(self, found, box, self._shapes[kind_of(box)], self._tables)
 
 
-class _Trajectory(Trajectory):
-    """With forces of members, moments and intervals."""
+class _List(NeighbourList):
+    """A neighbour list with the kernel of a committee, and its forces, moments and intervals."""
 
     def __init__(
         self,
-        owner: FusedStudy,
+        owner: FusedCommittee,
         found: Candidates,
         box: FloatArray | None,
         shape: Shape,
         tables: Mapping[str, npt.NDArray[Any]],
     ) -> None:
-        super().__init__(owner, found, box, arguments(shape), shape.study_work)
+        super().__init__(owner, found, box, arguments(shape), shape.committee_work)
         self._shape = shape
-        self._kernel, self._collect = _study(shape), _collect(shape)
+        self._kernel, self._collect = _evaluate(shape), _collect(shape)
         atoms, parts = len(found.order), len(found.parts)
         size = atoms * 3 * shape.padded_members
         forces = aligned(parts * size, shape.dtype)
@@ -133,8 +132,8 @@ class _Trajectory(Trajectory):
             collect.set(scale=np.array([1.0 / owner.grid.spacing]))
             self._collecting.append(collect)
 
-    def study(self, positions: FloatArray) -> Study:
-        """Study the positions that the list holds for."""
+    def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
+        """Evaluate the positions that the list holds for."""
         shape = self._shape
         components = shape.species * shape.functions * len(shape.components)
         found = np.empty(len(positions) * components)
@@ -146,9 +145,9 @@ class _Trajectory(Trajectory):
             collect.set(target=forces)
         self.run(self._kernel, positions)
         if shape.members:
-            team.run(self._collect, [collect.address for collect in self._collecting], self._threads)
+            pool.run(self._collect, [collect.address for collect in self._collecting], self._threads)
         visited = self._visited.max(axis=0)[..., :-1]
-        return Study(forces[: shape.members], _by_rank(found, shape, len(positions)), visited, losses)
+        return CommitteeEvaluation(forces[: shape.members], _by_rank(found, shape, len(positions)), visited, losses)
 
 
 def _by_rank(found: FloatArray, shape: Shape, atoms: int) -> dict[int, FloatArray]:
@@ -159,14 +158,14 @@ def _by_rank(found: FloatArray, shape: Shape, atoms: int) -> dict[int, FloatArra
     return moments
 
 
-def _empty(shape: Shape, intervals: int) -> Study:
+def _empty(shape: Shape, intervals: int) -> CommitteeEvaluation:
     visited = np.full((shape.species, shape.species, intervals), -1)
-    return Study(np.zeros((shape.members, 0, 3)), _by_rank(np.zeros(0), shape, 0), visited, np.zeros(0))
+    return CommitteeEvaluation(np.zeros((shape.members, 0, 3)), _by_rank(np.zeros(0), shape, 0), visited, np.zeros(0))
 
 
 @cache
-def _study(shape: Shape) -> Function:
-    return compiled(study_module(shape), "study")[0]
+def _evaluate(shape: Shape) -> Function:
+    return compiled(committee_module(shape), "evaluate")[0]
 
 
 @cache

@@ -1,6 +1,6 @@
-"""What acts in a System, known by hashes, so that a run is never resumed with other losses or other forces.
+"""Forces of a System identified by hashes, so that a run is never resumed with other losses or other forces.
 
-The force of the losses carries their hash in its name: a name stays with the force in the System, and a compiled
+The force of the losses has their hash in its name: a name stays with the force in the System, and a compiled
 module has no bytes of its own to compare, since TorchScript writes one module in two ways on two days.
 """
 
@@ -18,51 +18,39 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
 
-_NAME = "learning dynamics, {} gradient, {} precision, {}, sha256 {}"
-_PATTERN = re.compile(r"learning dynamics, (\w+) gradient, (\w+) precision, ([\w-]+), sha256 ([0-9a-f]{64})")
+_NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
+_PATTERN = re.compile(_NAME.format(r"(\w+)", r"(\w+)", r"([\w-]+)", "([0-9a-f]{64})", "([0-9a-f]{64})"))
 
 
-def mark(force: mm.Force, losses: AgentLosses, species: Sequence[str], precision: str, backend: str) -> None:
-    """Name a force after the losses that act through it.
+def tag_force(
+    force: mm.Force,
+    losses: AgentLosses,
+    species: Sequence[str],
+    particles: Sequence[int] | None,
+    backend: str,
+    precision: str,
+) -> None:
+    """Name a force after the losses that act through it, and the atoms they act on.
 
     Parameters
     ----------
     force : openmm.Force
-        As `lower` gives it.
     losses : AgentLosses
     species : sequence of str, length N
-        The species of every particle.
-    precision : str
-        Of the arithmetic.
-    backend : str
-        As `resolve` names it.
+        The species of these atoms.
+    particles : sequence of int, length N, or None
+        Their indices; None for all.
+    backend, precision : str
+        As `select_backend` gives them.
     """
-    force.setName(_NAME.format(losses.gradient, precision, backend, hash_of(losses, species)))
+    indices = range(len(species)) if particles is None else particles
+    atoms = [f"{k} {name}" for k, name in zip(indices, species, strict=True)]
+    of_atoms = hashlib.sha256("\n".join(atoms).encode()).hexdigest()
+    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms))
 
 
-def hash_of(losses: AgentLosses, species: Sequence[str]) -> str:
-    """SHA-256 of all that gives the forces of a list of atoms; bond lengths and metadata give none.
-
-    Parameters
-    ----------
-    losses : AgentLosses
-    species : sequence of str, length N
-        The species of every atom.
-    """
-    arrays = [losses.masses, losses.shortest, losses.core_strength, losses.pair_coefficients, losses.couplings]
-    arrays += [basis.coefficients for basis in (losses.pair_basis, losses.basis, losses.coarse)]
-    arrays += [losses.weights[rank] for rank in sorted(losses.weights)]
-    form = losses.form
-    words = [form.name, f"{form.ranks} {form.coupled}", losses.gradient, *losses.species, repr(losses.cutoff), *species]
-    digest = hashlib.sha256("\n".join(words).encode())
-    for array in arrays:
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    return digest.hexdigest()
-
-
-def acting(system: mm.System) -> dict[str, Any]:
-    """What acts in a System, as entries of the record of a run.
+def identify_forces(system: mm.System) -> dict[str, Any]:
+    """The forces of a System, as entries of the record of a run.
 
     Parameters
     ----------
@@ -71,8 +59,9 @@ def acting(system: mm.System) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``losses`` with the ``sha256`` of the losses, and ``loss_gradient``, ``loss_precision`` and ``loss_backend``,
-        all None in a System that `create_system` did not make; ``other_forces`` with the ``sha256`` of the masses and
+        ``losses`` with the ``sha256`` of the losses (`AgentLosses.sha256`), ``loss_atoms`` with that of the indices and
+        species of the atoms they act on, ``loss_gradient``, ``loss_precision`` and ``loss_backend``, all None in a
+        System without such a force; ``other_forces`` with the ``sha256`` of the masses and
         of the XML of every other force, and ``forces_not_hashed``, the names of those without an XML that could be
         compared (a `TorchForce` that was made elsewhere, a `PythonForce` of a function that cannot be pickled).
     """
@@ -83,8 +72,8 @@ def acting(system: mm.System) -> dict[str, Any]:
             others.append(force)
         else:
             learned.append(found.groups())
-    gradients, precisions, backends, hashes = (
-        ", ".join(column) or None for column in (zip(*learned, strict=True) if learned else ((), (), (), ()))
+    gradients, precisions, backends, hashes, atoms = (
+        ", ".join(column) or None for column in (zip(*learned, strict=True) if learned else [()] * 5)
     )
     masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
     digest, unknown = hashlib.sha256(np.array(masses, dtype="<f8").tobytes()), []
@@ -96,6 +85,7 @@ def acting(system: mm.System) -> dict[str, Any]:
             digest.update(text.encode())
     return {
         "losses": {"sha256": hashes},
+        "loss_atoms": {"sha256": atoms},
         "loss_gradient": gradients,
         "loss_precision": precisions,
         "loss_backend": backends,
@@ -112,7 +102,7 @@ def require_potential(system: mm.System, what: str) -> None:
     DualityError
         If the System holds `agent` losses.
     """
-    if "agent" in (acting(system)["loss_gradient"] or ""):
+    if "agent" in (identify_forces(system)["loss_gradient"] or ""):
         raise DualityError(
             f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its "
             "own loss, and their sum is only information. Infer with gradient='collective', or relax the structure "
