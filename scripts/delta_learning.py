@@ -26,7 +26,7 @@ from openmm_duality.files import atomic_write
 from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.inference.equations.inference import DELTA_GRIDS, Inference
 from openmm_duality.inference.equations.solution import coordinate_search
-from openmm_duality.inference.fitting import with_stable_core
+from openmm_duality.inference.fitting import solve_with_core
 from openmm_duality.report.learning import delta_learning_figure
 from openmm_duality.report.style import png
 
@@ -148,7 +148,7 @@ def measured(what: str, form: str, low: Any, frames: Any, test: Any) -> dict[str
         settings = duality.Settings(**SMALL.get(form, {"form": form}), cutoff=CUTOFF, members=0)
         inference = Inference.of([duality.DataSet(frames)], settings)
         (folds,), (penalties,) = inference.equations.folds, inference.penalties
-        losses = with_stable_core(inference, [coordinate_search(folds, penalties, DELTA_GRIDS)])
+        losses = solve_with_core(inference, [coordinate_search(folds, penalties, DELTA_GRIDS)])
         extra = {}
     table = duality.evaluate(losses, test)
     return {"force_rmse": table.force_rmse, "regularisation": losses.metadata["regularisation"], **extra}

@@ -12,22 +12,22 @@ from dataclasses import replace
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.inference import pair_frames
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
 from openmm_duality.inference.equations.penalties import standard_penalties
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import NormalEquations, carried_over, solve
+from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.equations.targets import (
     DataSet,
     as_sets,
     composition,
     count_samples,
-    described,
+    data_set_metadata,
     energy_constants,
+    pair_frames,
 )
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.committee import committee_deviations, with_members
-from openmm_duality.inference.uncertainty.domain import Description, described_samples, with_wider_domain
+from openmm_duality.inference.uncertainty.domain import FrameDescriptors, described_samples, with_wider_domain
 from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
@@ -39,8 +39,8 @@ def add_frames(
     """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
     Coefficients that `max_coefficients` dropped stay zero. The repulsive core is tested in the new frames and
-    strengthened where necessary. The committee members are refitted too (`carried_over`; their calibration is kept),
-    and the domain is widened to contain the new frames.
+    strengthened where necessary. The committee members are refitted too (`propagate_deviations`) with their calibration
+    kept, and the domain is widened to contain the new frames.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def add_frames(
         equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
         solutions.append(solve(total, penalties, strengths, scale, len(zeros), mask))
         if deviations:
-            moved = carried_over(deviations[k], old, total, penalties, strengths, scale, len(zeros), mask)
+            moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, len(zeros), mask)
             members.append(solutions[k][:, None] + moved)
     u, weights, couplings = design.layout.unpack(solutions)
     outdated = ("calibration", "stability", "failed_candidates")
@@ -101,7 +101,7 @@ def add_frames(
         equations=equations,
         metadata={
             **{name: entry for name, entry in losses.metadata.items() if name not in outdated},
-            "data": [*losses.metadata["data"], *map(described, sets)],
+            "data": [*losses.metadata["data"], *map(data_set_metadata, sets)],
             "energy_constants": energy_constants(zeros, solutions),
             "errors": {"train": {}, "test": {}},
             "seconds": {},
@@ -115,5 +115,5 @@ def add_frames(
         count = count_samples(s.frames)
         numbers = described_samples(count, s.frames.n_atoms, len(sets)).tolist()
         for m in measure(s.frames, dict.fromkeys(numbers, (grown, losses)), frozenset(numbers)):
-            descriptions.append(Description.of(m, count, len(losses.species)))
+            descriptions.append(FrameDescriptors.of(m, count, len(losses.species)))
     return with_wider_domain(grown, losses.domain, descriptions, statistics)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.inference.equations.inference import Inference, determined
+from openmm_duality.inference.equations.inference import Inference, raise_if_undetermined
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.targets import count_samples
 from openmm_duality.inference.errors import error_table
@@ -33,7 +33,7 @@ def resampled_fits(inference: Inference, strengths: Sequence[Strengths]) -> Fits
     if len(used) < 2:
         return []
     pairs = list(zip(inference.equations.blocks, inference.totals, strict=True))
-    with determined():
+    with raise_if_undetermined():
         return [inference.solve([total - mine[b] for mine, total in pairs], strengths) for b in used]
 
 

@@ -12,7 +12,7 @@ from openmm_duality.inference.cross_validation import block_errors, error_bars, 
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
-from openmm_duality.inference.fitting import completed, measurable, with_stable_core
+from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 
@@ -66,18 +66,18 @@ def fit_delta(
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
     settings = Settings(ridge=ridge, curvature=curvature, blocks=blocks, large_force=large_force, members=0)
-    held_out = measurable(test)
+    held_out = sets_with_targets(test)
     inference = Inference.of(as_sets(data), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]
-    losses = completed(with_stable_core(inference, strengths), inference, held_out, progress)
+    losses = with_uncertainty_and_errors(solve_with_core(inference, strengths), inference, held_out, progress)
     metadata = dict(losses.metadata)
     seconds = metadata["seconds"]
     with timed(seconds, "error bars"):
-        refits = resampled_fits(inference, strengths)
+        fits = resampled_fits(inference, strengths)
         metadata["delta"] = {
-            "blocks": block_errors(inference, refits),
+            "blocks": block_errors(inference, fits),
             "before": metadata.pop("prior_errors"),
-            "error": error_bars(held_out, inference, refits, losses),
+            "error": error_bars(held_out, inference, fits, losses),
         }
     if not isinstance(prior, AgentLosses):
         metadata["prior"] = {"file": provenance(prior), **metadata["prior"]}

@@ -9,14 +9,14 @@ from typing import Any
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples
+from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, pair_frames
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
 from openmm_duality.inference.uncertainty.domain import (
     MIN_FRAMES,
-    Description,
+    FrameDescriptors,
     described_samples,
     with_domain,
     with_wider_domain,
@@ -62,13 +62,13 @@ def infer(
         If the data cannot be used, a setting is unknown, or the cutoff is too long for a cell.
     """
     chosen = settings if settings is not None else Settings.of(choices)
-    test_sets = measurable(test)
+    test_sets = sets_with_targets(test)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
-    losses = with_stable_core(inference, [preferred[0] for preferred in inference.preferences])
-    return completed(losses, inference, test_sets, progress)
+    losses = solve_with_core(inference, [preferred[0] for preferred in inference.preferences])
+    return with_uncertainty_and_errors(losses, inference, test_sets, progress)
 
 
-def with_stable_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
+def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
     """Solve an inference for given regularisation strengths of each group and add the repulsive core.
 
     Raises
@@ -79,16 +79,16 @@ def with_stable_core(inference: Inference, strengths: Sequence[Strengths]) -> Ag
     losses = inference.losses(strengths)
     weakest = None if inference.prior is None else inference.prior.core_strength
     with timed(inference.seconds, "core"):
-        return with_core(losses, inference.pair_frames, inference.equations.largest_force, weakest)
+        return with_core(losses, pair_frames(inference.sets), inference.equations.largest_force, weakest)
 
 
-def completed(
+def with_uncertainty_and_errors(
     losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
 ) -> AgentLosses:
     """Add the committee, the domain, the errors and the timings to the losses of an inference.
 
-    All of them come from a single pass over the training and test frames. With a prior model its errors on the same
-    frames are stored in the metadata as ``prior_errors``.
+    The domain, the errors and the calibration of the committee come from one pass over the training and test frames.
+    With a prior model its errors on the same frames are stored in the metadata as ``prior_errors``.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def completed(
     n_sets, n_species = len(inference.sets), len(losses.species)
     domain_wanted = sum(len(s.frames) for s in inference.sets) >= MIN_FRAMES if prior is None else bool(prior.domain)
     errors: list[dict[str, dict[str, Any]]] = [{"train": {}, "test": {}} for _ in compared]
-    descriptions: list[Description] = []
+    descriptions: list[FrameDescriptors] = []
     calibrating: list[Measurement] = []
     with timed(inference.seconds, "measurement"):
         for name, frames in ((s.name, s.frames) for s in inference.sets):
@@ -111,10 +111,10 @@ def completed(
             numbers = described_samples(count, frames.n_atoms, n_sets) if domain_wanted else ()
             found = _measured(frames, compared, {}, frozenset(map(int, numbers)), f"errors, {name}" if progress else "")
             _add_errors(errors, "train", name, frames, compared, found)
-            descriptions += [Description.of(m, count, n_species) for m in found if m.descriptors is not None]
+            descriptions += [FrameDescriptors.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
             numbers = calibration_samples(count_samples(frames), _CALIBRATION_FRAMES)
-            members = {int(number): losses.members() for number in numbers}
+            members = dict.fromkeys(map(int, numbers), losses.members())
             found = _measured(frames, compared, members, frozenset(), f"errors, {name}" if progress else "")
             _add_errors(errors, "test", name, frames, compared, found)
             for m in found:
@@ -132,7 +132,7 @@ def completed(
     return replace(losses, metadata=metadata)
 
 
-def measurable(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
+def sets_with_targets(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
     """Held-out frames with targets, by name; accelerations need at least three frames.
 
     Raises

@@ -49,7 +49,7 @@ def learning_curve(
     test: Frames,
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
-    whole: AgentLosses | None = None,
+    full_model: AgentLosses | None = None,
     prior: AgentLosses | None = None,
     progress: bool = False,
 ) -> LearningCurve:
@@ -63,7 +63,7 @@ def learning_curve(
     settings : Settings
     fractions : sequence of float
         Fractions of each data set; at least ten frames of each are used, if available.
-    whole : AgentLosses, optional
+    full_model : AgentLosses, optional
         The model inferred from all frames with these settings, if it exists already.
     prior : AgentLosses, optional
         Prior model: the frames are used to correct it (Δ-learning) instead of inferring from scratch.
@@ -78,8 +78,8 @@ def learning_curve(
         if count in counts:  # the minimum number of frames, reached before
             continue
         is_whole = count == sum(len(s.frames) for s in sets)
-        if is_whole and whole is not None:
-            losses = whole
+        if is_whole and full_model is not None:
+            losses = full_model
         elif prior is not None:
             chosen = {name: getattr(settings, name) for name in DELTA_CHOICES}
             losses = fit_delta(prior, part, progress=progress, **chosen)

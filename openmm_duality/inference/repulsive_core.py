@@ -1,6 +1,6 @@
 """The repulsive pair core below the shortest distances in the training data.
 
-Below those distances the radial functions are constant, so that only the core ε (r_c/r − 1)³ acts along a pair. Its
+Below those distances the radial functions are constant, so that only the core ε (r_0/r − 1)³ acts along a pair. Its
 strength starts from the largest force in the data and is doubled until, in training frames, every two atoms moved
 towards each other repel wherever they are the closest contact.
 """
@@ -28,7 +28,7 @@ _DOUBLINGS = 12
 _QUANTILES = (0.0, 0.02, 0.1, 0.3)  # of the pair distances, at which an approach starts
 _FRAMES = 3
 _DEPTH = 0.01  # nm, where the core of the widest pair of species reaches the largest force in the data
-_CLOSEST_BY = 0.8  # a pair is the closest contact if its r/r_c is below this fraction of every other's
+_CLOSEST_BY = 0.8  # a pair is the closest contact if its r/r_0 is below this fraction of every other's
 
 
 def with_core(
@@ -46,7 +46,7 @@ def with_core(
         Training frames, and the pairs of species (each in alphabetical order) to test in them.
     largest_force : float
         Largest force on an agent in the data, in kJ/mol/nm. The core of the pair of species with the largest r_c
-        reaches it at r_c − 0.01 nm; the others have the same force at the same r/r_c.
+        reaches it at r_c − 0.01 nm; the others have the same force at the same r/r_0.
     weakest : array, shape (S, S), optional
         Lower bounds of the strengths in kJ/mol.
 

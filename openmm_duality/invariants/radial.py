@@ -1,7 +1,7 @@
 """Radial functions, all represented as cubic splines on one uniform grid from 0 to the cutoff.
 
 Families of functions (B-splines, inverse powers) only differ in their spline coefficients, so that all implementations
-of the evaluator use the same table; the constant short range is set by the coefficients too.
+of the evaluator use the same table; that they are constant below the shortest distances is set by the coefficients too.
 
 Index suffixes: a, b species, n radial function, k grid interval.
 """
@@ -53,13 +53,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class RadialBasis:
-    """Basis of n radial functions for each unordered pair of S species.
+    """Table of n radial functions as cubic splines for each pair of S species, ordered or not.
 
     Parameters
     ----------
     grid : Grid
     coefficients : array, shape (S, S, n, K + 3)
-        Spline coefficients, symmetric in the species.
+        Spline coefficients; those of a basis are symmetric in the species, those of pair potentials need not be.
     """
 
     grid: Grid
@@ -87,11 +87,13 @@ class RadialBasis:
             Distances in nm; at and beyond the cutoff the functions are zero.
         a : array of int, shape (N,)
             Species of the agents.
+        b : int
+            Species of all neighbours.
 
         Returns
         -------
         f, df : arrays, shape (N, J, n)
-            Values (dimensionless) and slopes (1/nm).
+            Values (dimensionless, or kJ/mol for pair potentials) and slopes (the same per nm).
         """
         grid = self.grid
         scaled = np.minimum(distances / grid.spacing, grid.intervals)

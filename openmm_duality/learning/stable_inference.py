@@ -16,7 +16,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
-from openmm_duality.inference.fitting import completed, measurable, with_stable_core
+from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
@@ -39,7 +39,7 @@ def infer_stable(
 ) -> AgentLosses:
     """Infer losses with the preferred regularisation whose model passes `check_stability`.
 
-    Candidates are tried in the order that held-out blocks give them (`ranked`), then with stronger ridges. A
+    Candidates are tried in the order that held-out blocks give them (`rank_strengths`), then with stronger ridges. A
     strength that the settings give is the only candidate. If no model passes, the preferred one is returned:
     ``losses.metadata["stability"]`` says which checks it failed.
 
@@ -61,7 +61,7 @@ def infer_stable(
     DualityError
         As for `infer`; or if none of the short runs can be made.
     """
-    measured = measurable(test)
+    measured = sets_with_targets(test)
     chosen = settings if settings is not None else Settings.of(choices)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
@@ -70,7 +70,7 @@ def infer_stable(
     for strengths in _candidates(inference):
         described = [dict(strength) for strength in strengths]
         try:
-            losses = with_stable_core(inference, strengths)
+            losses = solve_with_core(inference, strengths)
         except DualityError as refused:
             error = refused
             failed.append({"regularisation": described, "reasons": {"core": str(refused)}})
@@ -90,7 +90,7 @@ def infer_stable(
             assert error is not None
             raise error
         losses, checks = preferred
-    losses = completed(losses, inference, measured, progress)
+    losses = with_uncertainty_and_errors(losses, inference, measured, progress)
     found = {"stability": [check.to_dict() for check in checks], "failed_candidates": failed}
     return replace(losses, metadata={**losses.metadata, **found})
 

@@ -19,7 +19,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class KnownEnvironments:
-    """Training distribution of the invariants φ of one species.
+    """Training distribution of the local environments of one species.
 
     Principal components of small variance count as much as those of large variance: what hardly varies in the training
     data (two hydrogens near every oxygen) is what differs in unknown environments.
@@ -27,20 +27,20 @@ class KnownEnvironments:
     Parameters
     ----------
     centre : array, shape (P,)
-        Mean of the invariants in the training data.
+        Mean of the descriptors (`invariants.contractions.environment_descriptors`) in the training data.
     whitening : array, shape (P, C)
-        Matrix that transforms invariants to principal components in units of their widths.
+        Matrix that transforms descriptors to principal components in units of their widths.
     limit : float
-        Limit of the largest component.
+        Limit of the largest component, in units of its width.
     """
 
     centre: FloatArray
     whitening: FloatArray
     limit: float
 
-    def distances(self, phi: FloatArray) -> FloatArray:
-        """Magnitude of the largest principal component, shape (…,), of invariants, shape (…, P)."""
-        return np.asarray(np.abs((phi - self.centre) @ self.whitening).max(axis=-1))
+    def distances(self, descriptors: FloatArray) -> FloatArray:
+        """Magnitude of the largest principal component, shape (…,), of descriptors, shape (…, P)."""
+        return np.asarray(np.abs((descriptors - self.centre) @ self.whitening).max(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DomainDistances:
     unseen : array of bool, shape (S, S, K)
         Distances absent from the training data, by species of the agent and of the neighbour and grid interval.
     environments : array, shape (N,)
-        Distance of each agent's invariants from those in the training data, in units of the limit.
+        Distance of each agent's descriptors from those in the training data, in units of the limit.
     losses : array, shape (S + 1,)
         Distance of the mean loss of each species, then of all agents, from the training data, in units of the limit.
     """
@@ -126,13 +126,13 @@ class Domain:
         return cls(seen, tuple(environments), losses, _limit(arrays["limit"]), _limit(arrays["agents"]))
 
     def distances(
-        self, phi: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, species_index: IntArray
+        self, descriptors: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, species_index: IntArray
     ) -> DomainDistances:
         """Distances of one configuration from the training distribution.
 
         Parameters
         ----------
-        phi : array, shape (N, P)
+        descriptors : array, shape (N, P)
             Descriptors of the agents (`invariants.contractions.environment_descriptors`).
         present : array of bool, shape (S, S, K)
             Intervals of the grid in which a distance occurs.
@@ -144,7 +144,7 @@ class Domain:
         for a, known in enumerate(self.environments):
             mine = species_index == a
             if mine.any():
-                around[mine] = known.distances(phi[mine]) / known.limit
+                around[mine] = known.distances(descriptors[mine]) / known.limit
         away = np.abs(mean_losses(losses, species_index, len(self.environments)) - self.losses[:, 0])
         absent = np.append(np.bincount(species_index, minlength=len(self.environments)) == 0, False)
         reach = self.limit * self.losses[:, 1] * max(1.0, (self.agents / len(species_index)) ** 0.5)

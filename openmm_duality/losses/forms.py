@@ -1,7 +1,7 @@
 """Functional forms of an agent loss: the ranks of moments to contract and of invariants to couple.
 
-Every form has the pair part u·ρ and adds ½ Σ_l w^l·φ^l over its ranks l, with the contractions φ^l_ab = M^l_a · M^l_b;
-since M^0 = ρ, the quadratic loss of the paper has rank 0 alone. A coupled form adds ½ φᵀWφ over the sums and
+Every form has the pair part u·ρ and adds ½ Σ_l W^l·φ^l over its ranks l, with the contractions φ^l_ab = M^l_a · M^l_b;
+since M^0 = ρ, the quadratic loss of the paper has rank 0 alone. A coupled form adds ½ φᵀCφ over the sums and
 contractions φ of a few coarse radial functions.
 """
 
@@ -19,7 +19,7 @@ _CHOOSE_RANKS = ("moment", "coupled")
 
 @dataclass(frozen=True)
 class Form:
-    """Family of losses, linear in their coefficients: u·ρ + ½ Σ_l w^l·φ^l + ½ φᵀWφ.
+    """Family of losses, linear in their coefficients: u·ρ + ½ Σ_l W^l·φ^l + ½ φᵀCφ.
 
     Parameters
     ----------

@@ -134,14 +134,14 @@ class AgentLosses:
 
     @property
     def _cores(self) -> FloatArray:
-        """Spline coefficients of the cores ε (r_c/r − 1)³, shape (S, S, K + 3)."""
-        # the splines extend one interval beyond r_c, so it is placed one interval below the onset
+        """Spline coefficients of the cores ε (r_0/r − 1)³, shape (S, S, K + 3)."""
+        # the splines extend one interval beyond r_0, so it is placed one interval below the shortest distance
         grid = self.grid
-        onsets = core_onsets(self.shortest, grid)
-        onset = np.array([[grid.below(d) - 1 for d in row] for row in onsets])[..., None] * grid.spacing
+        intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(self.shortest, grid)]
+        r_0 = np.array(intervals)[..., None] * grid.spacing
         r = np.maximum(grid.centres, _CORE_FLOOR)
-        x = np.clip(onset / r - 1.0, 0.0, None)
-        curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (onset / r**2) ** 2 + 6.0 * x**2 * onset / r**3, 0.0)
+        x = np.clip(r_0 / r - 1.0, 0.0, None)
+        curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
         return np.asarray(self.core_strength[..., None] * grid.coefficients(x**3, curvature))
 
     def index_of(self, species: Sequence[str]) -> IntArray:

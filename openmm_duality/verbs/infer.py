@@ -218,9 +218,9 @@ def _learning_curve(
 
     test = next(iter(held_out.values()))
     # a model that --check preferred for its stability has another regularisation than the curve
-    whole = None if losses.metadata.get("failed_candidates") else losses
+    full_model = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
-    found = duality.learning_curve(sets, test, resolved.settings, whole=whole, prior=prior, progress=True)
+    found = duality.learning_curve(sets, test, resolved.settings, full_model=full_model, prior=prior, progress=True)
     click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

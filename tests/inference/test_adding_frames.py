@@ -14,7 +14,7 @@ from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.penalties import ridge_penalty, standard_penalties
 from openmm_duality.inference.equations.selection import select
-from openmm_duality.inference.equations.solution import NormalEquations, carried_over, solve
+from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.learning_curves import learning_curve
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
@@ -201,6 +201,6 @@ def test_members_carried_over_are_the_refits_with_the_new_rows_added():
     scale = np.sqrt(np.diag(whole[0].gram) / whole[0].weight)
     solved = [solve(e, penalties, strengths, scale) for e in old]
     deviations = np.stack([c - solved[0] for c in solved[1:]], axis=1)
-    moved = carried_over(deviations, old[0], whole[0], penalties, strengths, scale)
+    moved = propagate_deviations(deviations, old[0], whole[0], penalties, strengths, scale)
     expected = [solve(e, penalties, strengths, scale) for e in whole]
     np.testing.assert_allclose(expected[0][:, None] + moved, np.stack(expected[1:], axis=1), atol=1e-12)

@@ -174,19 +174,19 @@ def test_metadata_of_a_corrected_model(low, high_frames, tmp_path):
 def test_block_errors_are_those_of_models_fitted_without_the_block(low, high_frames):
     inference = Inference.of([DataSet(high_frames)], Settings(members=0, blocks=4, **FIXED), low)
     strengths = [preferred[0] for preferred in inference.preferences]
-    refits = resampled_fits(inference, strengths)
-    found = block_errors(inference, refits)
-    assert len(refits) == 4
-    for b, refit in enumerate(refits):
+    fits = resampled_fits(inference, strengths)
+    found = block_errors(inference, fits)
+    assert len(fits) == 4
+    for b, fit in enumerate(fits):
         mine = high_frames[3 * b : 3 * b + 3]
         weights = 1.0 / (1.0 + np.sum(mine.forces**2, axis=2) / Settings.large_force**2)
-        for losses, when in ((low, "before"), (inference.added_to_prior(refit, low), "after")):
+        for losses, when in ((low, "before"), (inference.added_to_prior(fit, low), "after")):
             squared = weights[..., None] * (forces(losses, mine) - mine.forces) ** 2
             expected = np.sqrt(squared.sum() / (3.0 * weights.sum())) / MEV_PER_ANGSTROM
             assert found[when]["blocks"][b] == pytest.approx(expected, rel=1e-6)
     # a fit without a block differs from the fit to all frames
     every = inference.solve(inference.totals, strengths)[0]
-    assert all(rms(refit[0] - every) > 1e-3 * rms(every) for refit in refits)
+    assert all(rms(fit[0] - every) > 1e-3 * rms(every) for fit in fits)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():

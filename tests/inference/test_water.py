@@ -1,4 +1,4 @@
-"""Losses of the bundled CP2K water: accuracy on frames held out by time, and the repulsive short range."""
+"""Losses of the bundled CP2K water: accuracy on frames held out by time, and the repulsive core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Radial functions compared with SciPy, their smoothness, and their constant short range."""
+"""Radial functions compared with SciPy, their smoothness, and their constant values at short distances."""
 
 from __future__ import annotations
 

@@ -133,22 +133,22 @@ def accumulate(
             species_index = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
             name = composition(data.frames.species)
             constant = list(zeros).index(name) if name in zeros else None
-            found = on_all_cores(partial(sample_rows, design, species_index, constant), samples(data.frames))
+            computed = on_all_cores(partial(sample_rows, design, species_index, constant), samples(data.frames))
             begin = time.perf_counter()
-            for number, (sample, rows, energy) in enumerate(found):
+            for number, (sample, force_rows, energy_row) in enumerate(computed):
                 ready = time.perf_counter()
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
                 block = block_of(number, count, n_blocks)
-                for mine, group, x in zip(blocks, layout.groups, rows, strict=True):
+                for group_blocks, group, rows in zip(blocks, layout.groups, force_rows, strict=True):
                     agents = np.isin(species_index, group)
-                    x = x.reshape(-1, layout.size(group))
-                    mine[block].add_rows(x, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
-                if energy is not None and sample.energy is not None:
+                    rows = rows.reshape(-1, layout.size(group))
+                    group_blocks[block].add_rows(rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                if energy_row is not None and sample.energy is not None:
                     target = np.array([sample.energy - zeros[name]])
                     weight = np.array([energy_weight(settings.energy_weight, weights)])
-                    blocks[0][block].add_rows(energy[None], target, weight, set_scale=False)
+                    blocks[0][block].add_rows(energy_row[None], target, weight, set_scale=False)
                 bar.update()
                 waiting += ready - begin
                 begin = time.perf_counter()
@@ -161,12 +161,12 @@ def sample_rows(
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
     """Compute the force rows of a sample by group, averaged over its configurations, and its energy row, if any."""
     total: list[FloatArray] = []
-    energy = None
+    energy_row = None
     for share, positions, cell in sample.configurations:
         cutoff = design.pair_basis.grid.cutoff
         tables = find_neighbours(positions, cell, species_index, design.layout.n_species, cutoff)
         rows = [share * x for x in design.force_rows(tables, species_index)]
         total = [a + b for a, b in zip(total, rows, strict=True)] if total else rows
         if constant is not None and sample.energy is not None:
-            energy = design.energy_row(tables, species_index, constant)
-    return sample, total, energy
+            energy_row = design.energy_row(tables, species_index, constant)
+    return sample, total, energy_row

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import combinations_with_replacement, product
+from itertools import product
 from time import perf_counter
 from typing import Any
 
@@ -29,11 +29,23 @@ from openmm_duality.inference.equations.pair_statistics import PairStatistics, k
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
-from openmm_duality.inference.equations.solution import NormalEquations, column_scale, coordinate_search, ranked, solve
-from openmm_duality.inference.equations.targets import DataSet, described, energy_constants, energy_zeros
+from openmm_duality.inference.equations.solution import (
+    NormalEquations,
+    column_scale,
+    coordinate_search,
+    rank_strengths,
+    solve,
+)
+from openmm_duality.inference.equations.targets import (
+    DataSet,
+    data_set_metadata,
+    energy_constants,
+    energy_zeros,
+    pair_frames,
+    species_and_masses,
+)
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 
 GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
@@ -113,7 +125,7 @@ class Inference:
                 statistics = known_pair_statistics(prior, (s.frames for s in sets), remedy)
             species, masses, design, zeros = prior.species, prior.masses, Design.of(prior), dict[str, float]()
         else:
-            species, masses = _species(sets)
+            species, masses = species_and_masses(sets)
             grid = Grid(settings.cutoff, settings.intervals)
             with timed(seconds, "pair_statistics"):
                 statistics = pair_statistics((s.frames for s in sets), species, grid)
@@ -175,7 +187,7 @@ class Inference:
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
-        with timed(self.seconds, "regularisation"), determined():
+        with timed(self.seconds, "regularisation"), raise_if_undetermined():
             for folds, penalties, selectable in zip(self.equations.folds, self.penalties, self.selectable, strict=True):
                 if not undecided or (self.prior is not None and not folds):
                     result.append([candidates[-1]])
@@ -185,7 +197,7 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(ranked(folds, penalties, candidates, n_constants))
+                    result.append(rank_strengths(folds, penalties, candidates, n_constants))
                 else:
                     result.append([coordinate_search(folds, penalties, grids, n_constants, selectable)])
         return result
@@ -244,7 +256,7 @@ class Inference:
         layout, settings = self.design.layout, self.settings
         selected, selection = list(self.selectable), dict[str, str]()
         shares = [] if self.prior is not None else layout.shares(settings.max_coefficients)
-        with timed(self.seconds, "solution"), determined():
+        with timed(self.seconds, "solution"), raise_if_undetermined():
             for k, (group, share) in enumerate(zip(layout.groups, shares, strict=False)):
                 mask = select(self.totals[k], self.penalties[k], strengths[k], share, layout.n_constants)
                 selection |= describe_selection(layout, group, mask, self.species)
@@ -257,7 +269,7 @@ class Inference:
             "gauge": GAUGE[layout.gradient],
             "regularisation": [dict(strength) for strength in strengths],
             "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
-            "data": [described(s) for s in self.sets],
+            "data": [data_set_metadata(s) for s in self.sets],
             "energy_zeros": self.zeros,
             "energy_constants": energy_constants(self.zeros, solutions),
             "selection": selection,
@@ -266,7 +278,10 @@ class Inference:
             return self.added_to_prior(solutions, self.prior, metadata)
         u, weights, couplings = layout.unpack(solutions)
         bonds = {
-            pair: r for frames, pairs in self.pair_frames for pair, r in bond_lengths(frames).items() if pair in pairs
+            pair: r
+            for frames, pairs in pair_frames(self.sets)
+            for pair, r in bond_lengths(frames).items()
+            if pair in pairs
         }
         equations: dict[str, FloatArray] = {}
         for k, total in enumerate(self.totals if settings.keep_equations else ()):
@@ -329,26 +344,9 @@ class Inference:
             metadata=known if metadata is None else metadata,
         )
 
-    @property
-    def pair_frames(self) -> list[tuple[Frames, set[tuple[str, str]]]]:
-        """Frames in which each pair of species is analysed (see the function `pair_frames`)."""
-        return pair_frames(self.sets)
-
-
-def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
-    """Frames in which each pair of species is analysed: those of the first data set that contains both."""
-    found: set[tuple[str, str]] = set()
-    result = []
-    for frames in (s.frames for s in sets):
-        pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - found
-        if pairs:
-            result.append((frames, pairs))
-            found |= pairs
-    return result
-
 
 @contextmanager
-def determined() -> Iterator[None]:
+def raise_if_undetermined() -> Iterator[None]:
     """Turn a failed factorisation into an error for the user."""
     try:
         yield
@@ -384,16 +382,3 @@ def _pair(name: str, species: tuple[str, ...]) -> tuple[int, int]:
         raise DualityError(f"knots: {name!r} is not a pair of the species {', '.join(species)}, such as H-O")
     a, b = sorted(species.index(one) for one in names)
     return a, b
-
-
-def _species(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
-    masses: dict[str, float] = {}
-    for s in sets:
-        for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
-            if not np.isclose(masses.setdefault(name, float(mass)), mass):
-                raise DualityError(
-                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in {s.name!r}; "
-                    "give isotopes different names"
-                )
-    species = tuple(sorted(masses))
-    return species, np.array([masses[name] for name in species])

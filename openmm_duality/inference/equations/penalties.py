@@ -23,7 +23,7 @@ class Penalty:
     ----------
     name : str
         Name under which the strength is chosen and saved.
-    form : array, shape (P, P), or (P,) if diagonal
+    matrix : array, shape (P, P), or (P,) if diagonal
         The matrix A.
     rhs : array, shape (P,), optional
         The vector b; None for zero.
@@ -35,7 +35,7 @@ class Penalty:
     """
 
     name: str
-    form: FloatArray
+    matrix: FloatArray
     rhs: FloatArray | None = None
     relative: bool = False
     normalised: bool = False
@@ -57,29 +57,31 @@ class Penalty:
         strength : float
         """
         units = np.ones_like(scale) if self.relative else scale
-        diagonal = self.form.ndim == 1
-        form = self.form / units**2 if diagonal else self.form / np.outer(units, units)
+        diagonal = self.matrix.ndim == 1
+        scaled = self.matrix / units**2 if diagonal else self.matrix / np.outer(units, units)
         if self.normalised:
-            entries = form if diagonal else np.diag(form)
+            entries = scaled if diagonal else np.diag(scaled)
             penalised = entries > 0.0
             if not penalised.any():
                 return
             strength = strength / entries[penalised].mean()
         if diagonal:
-            matrix[np.diag_indices(len(matrix))] += strength * form
+            matrix[np.diag_indices(len(matrix))] += strength * scaled
         else:
-            matrix += strength * form
+            matrix += strength * scaled
         if self.rhs is not None:
             rhs += strength * (self.rhs / units)
 
 
-def ridge_penalty(size: int, n_unpenalised: int = 0) -> Penalty:
-    """Ridge on the coefficients of scaled columns, except for the last `n_unpenalised` columns."""
-    return Penalty("ridge", np.append(np.ones(size - n_unpenalised), np.zeros(n_unpenalised)), relative=True)
+def ridge_penalty(size: int, n_constants: int = 0) -> Penalty:
+    """Ridge on the coefficients of scaled columns, except for the last `n_constants` columns."""
+    return Penalty("ridge", np.append(np.ones(size - n_constants), np.zeros(n_constants)), relative=True)
 
 
 def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
-    """Penalty on the curvature ∫ V″² of the pair part beyond the shortest distances.
+    """Penalty on the curvature of the pair part: squared second differences of its spline coefficients (P-splines).
+
+    Coefficients below the shortest distances do not count.
 
     Parameters
     ----------
@@ -92,12 +94,12 @@ def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest
     """
     size, n = layout.size(group), layout.n_pair
     onsets = core_onsets(shortest, basis.grid)
-    form = np.zeros((size, size))
+    matrix = np.zeros((size, size))
     for k, (a, b) in enumerate(layout.pairs(group)):
         first = basis.grid.below(float(onsets[a, b])) + 1
         curvatures = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
-        form[k * n : (k + 1) * n, k * n : (k + 1) * n] = curvatures @ curvatures.T
-    return Penalty("curvature", form, normalised=True)
+        matrix[k * n : (k + 1) * n, k * n : (k + 1) * n] = curvatures @ curvatures.T
+    return Penalty("curvature", matrix, normalised=True)
 
 
 def standard_penalties(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> tuple[Penalty, ...]:

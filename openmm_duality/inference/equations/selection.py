@@ -25,7 +25,7 @@ def select(
     penalties: Sequence[Penalty],
     strengths: Strengths,
     n_coefficients: int,
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
 ) -> BoolArray:
     """Select the columns of the best solution found with a given number of coefficients.
 
@@ -37,19 +37,19 @@ def select(
     strengths : mapping of str to float
     n_coefficients : int
         Maximum number of non-zero coefficients.
-    n_unpenalised : int
+    n_constants : int
         Number of columns at the end that are always kept and not counted: the energy constants.
 
     Returns
     -------
     selected : array of bool, shape (P,)
     """
-    matrix, rhs, _ = scaled_system(equations, penalties, strengths, n_unpenalised=n_unpenalised)
+    matrix, rhs, _ = scaled_system(equations, penalties, strengths, n_constants=n_constants)
     remaining = np.arange(len(rhs))
-    while (excess := len(remaining) - n_unpenalised - n_coefficients) > 0:
+    while (excess := len(remaining) - n_constants - n_coefficients) > 0:
         factor = cho_factor(matrix[np.ix_(remaining, remaining)], lower=True)
         rise = cho_solve(factor, rhs[remaining]) ** 2 / np.diag(cho_solve(factor, np.eye(len(remaining))))
-        rise[len(remaining) - n_unpenalised :] = np.inf
+        rise[len(remaining) - n_constants :] = np.inf
         remaining = np.sort(remaining[np.argsort(rise)[max(1, int(_SHARE * excess)) :]])
     selected = np.zeros(len(rhs), dtype=bool)
     selected[remaining] = True

@@ -70,10 +70,10 @@ class Settings:
     ridge, curvature : float or None
         Regularisation strengths; None chooses them by cross-validation over contiguous blocks of time.
     blocks : int
-        Number of these blocks.
+        Number of these blocks, the folds of the cross-validation.
     members : int
         Number of committee members, refits to resampled blocks that estimate the uncertainty of forces; 0 for none.
-        With a committee the number of blocks of equations in memory, 8 P² bytes each, is doubled.
+        With a committee each fold is kept as two blocks of equations in memory, 8 P² bytes each.
     max_coefficients : int or None
         Maximum number of coefficients, of which the most important are selected; None for all.
     keep_equations : bool

@@ -130,14 +130,14 @@ def solve(
     penalties: Sequence[Penalty],
     strengths: Strengths,
     scale: FloatArray | None = None,
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
     selected: BoolArray | None = None,
 ) -> FloatArray:
     """Solve for the coefficients that minimise the mean squared error plus the penalties, shape (P,).
 
     Parameters
     ----------
-    equations, penalties, strengths, scale, n_unpenalised
+    equations, penalties, strengths, scale, n_constants
         As for `scaled_system`.
     selected : array of bool, shape (P,), optional
         Columns whose coefficients are fitted, the others being zero; all by default.
@@ -147,7 +147,7 @@ def solve(
     LinAlgError
         If the equations are not positive definite.
     """
-    matrix, rhs, scale = scaled_system(equations, penalties, strengths, scale, n_unpenalised)
+    matrix, rhs, scale = scaled_system(equations, penalties, strengths, scale, n_constants)
     if selected is None:
         return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True), rhs) / scale)
     coefficients = np.zeros(len(rhs))
@@ -156,14 +156,14 @@ def solve(
     return coefficients
 
 
-def carried_over(
+def propagate_deviations(
     deviations: FloatArray,
     old: NormalEquations,
     total: NormalEquations,
     penalties: Sequence[Penalty],
     strengths: Strengths,
     scale: FloatArray,
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
     selected: BoolArray | None = None,
 ) -> FloatArray:
     """Update the deviations of committee members from the solution when rows common to all are added, shape (P, K).
@@ -177,14 +177,14 @@ def carried_over(
         δ from the solution of the old equations; the values for the energy constants are computed here.
     old, total : NormalEquations
         Equations without and with the new rows.
-    penalties, strengths, scale, n_unpenalised, selected
+    penalties, strengths, scale, n_constants, selected
         As for `solve`.
     """
-    deviations, p = deviations.copy(), len(deviations) - n_unpenalised
+    deviations, p = deviations.copy(), len(deviations) - n_constants
     for k in range(p, len(deviations)):  # the energy constants of a member make the mean residual of its energies zero
         deviations[k] = -old.gram[k, :p] @ deviations[:p] / old.gram[k, k] if old.gram[k, k] > 0.0 else 0.0
-    before, _, _ = scaled_system(old, penalties, strengths, scale, n_unpenalised)
-    after, _, _ = scaled_system(total, penalties, strengths, scale, n_unpenalised)
+    before, _, _ = scaled_system(old, penalties, strengths, scale, n_constants)
+    after, _, _ = scaled_system(total, penalties, strengths, scale, n_constants)
     mine = np.ones(len(scale), dtype=bool) if selected is None else selected
     square = np.ix_(mine, mine)
     rhs = old.weight / total.weight * before[square] @ (scale[mine, None] * deviations[mine])
@@ -198,7 +198,7 @@ def scaled_system(
     penalties: Sequence[Penalty],
     strengths: Strengths,
     scale: FloatArray | None = None,
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Build the regularised equations A c = b for columns scaled to unit mean square.
 
@@ -210,7 +210,7 @@ def scaled_system(
         Regularisation strength by the name of the penalty.
     scale : array, shape (P,), optional
         Root mean squares of the columns; those of these equations by default.
-    n_unpenalised : int
+    n_constants : int
         Number of energy constants, the last columns; the coefficient of one without energies is set to zero.
 
     Returns
@@ -225,7 +225,7 @@ def scaled_system(
     rhs = equations.rhs / equations.weight / scale
     for penalty in penalties:
         penalty.add(matrix, rhs, scale, strengths[penalty.name])
-    for k in range(len(matrix) - n_unpenalised, len(matrix)):
+    for k in range(len(matrix) - n_constants, len(matrix)):
         if equations.gram[k, k] <= 0.0:
             matrix[k, k] = 1.0
     return matrix, rhs, scale
@@ -258,11 +258,11 @@ def floored_mean_squares(folds: Sequence[NormalEquations], block_sizes: Sequence
     return np.asarray(np.maximum(own, fraction**2 * means[block]))
 
 
-def ranked(
+def rank_strengths(
     folds: Sequence[NormalEquations],
     penalties: Sequence[Penalty],
     candidates: Sequence[Strengths],
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
     selected: BoolArray | None = None,
 ) -> list[Strengths]:
     """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
@@ -280,7 +280,7 @@ def ranked(
 
     def error(strengths: Strengths) -> float:
         try:
-            return sum(_left_out_error(f, total - f, penalties, strengths, n_unpenalised, selected) for f in folds)
+            return sum(_held_out_error(f, total - f, penalties, strengths, n_constants, selected) for f in folds)
         except np.linalg.LinAlgError:  # too weak for positive definite equations
             return np.inf
 
@@ -301,7 +301,7 @@ def coordinate_search(
     folds: Sequence[NormalEquations],
     penalties: Sequence[Penalty],
     grids: Mapping[str, Sequence[float]],
-    n_unpenalised: int = 0,
+    n_constants: int = 0,
     selected: BoolArray | None = None,
 ) -> Strengths:
     """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
@@ -309,30 +309,30 @@ def coordinate_search(
     Raises
     ------
     LinAlgError
-        As for `ranked`.
+        As for `rank_strengths`.
     """
     best: Strengths = {name: grid[len(grid) // 2] for name, grid in grids.items()}
     for name, grid in grids.items():
         if len(grid) > 1:
             candidates = [{**best, name: strength} for strength in grid]
-            best = ranked(folds, penalties, candidates, n_unpenalised, selected)[0]
+            best = rank_strengths(folds, penalties, candidates, n_constants, selected)[0]
     return best
 
 
-def _left_out_error(
+def _held_out_error(
     fold: NormalEquations,
     rest: NormalEquations,
     penalties: Sequence[Penalty],
     strengths: Strengths,
-    n_unpenalised: int,
+    n_constants: int,
     selected: BoolArray | None,
 ) -> float:
     """Squared error of a fold under the solution of the rest; an energy constant of this fold alone is fitted to it."""
-    first = len(rest.rhs) - n_unpenalised
+    first = len(rest.rhs) - n_constants
     alone = [k for k in range(first, len(rest.rhs)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
     for k in alone:
         rest.gram[k] = rest.gram[:, k] = rest.rhs[k] = 0.0
-    solution = solve(rest, penalties, strengths, n_unpenalised=n_unpenalised, selected=selected)
+    solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
     for k in alone:
         if fold.gram[k, k] > 0.0:
             solution[k] += (fold.rhs[k] - fold.gram[k] @ solution) / fold.gram[k, k]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,8 @@ def as_sets(data: Frames | DataSet | Sequence[DataSet]) -> list[DataSet]:
     return [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
 
 
-def described(data: DataSet) -> dict[str, Any]:
-    """Description of a data set for the metadata of a model."""
+def data_set_metadata(data: DataSet) -> dict[str, Any]:
+    """Entry of a data set in the metadata of a model."""
     return {
         "name": data.name,
         "weight": data.weight,
@@ -82,6 +83,38 @@ def described(data: DataSet) -> dict[str, Any]:
         "targets": "forces" if data.frames.forces is not None else "accelerations",
         "source": list(data.frames.source),
     }
+
+
+def species_and_masses(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatArray]:
+    """Collect the names of the species, in alphabetical order, and their masses in dalton.
+
+    Raises
+    ------
+    DualityError
+        If a species has different masses in different data sets.
+    """
+    masses: dict[str, float] = {}
+    for s in sets:
+        for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
+            if not np.isclose(masses.setdefault(name, float(mass)), mass):
+                raise DualityError(
+                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in {s.name!r}; "
+                    "give isotopes different names"
+                )
+    species = tuple(sorted(masses))
+    return species, np.array([masses[name] for name in species])
+
+
+def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
+    """Frames in which each pair of species is analysed: those of the first data set that contains both."""
+    found: set[tuple[str, str]] = set()
+    result = []
+    for frames in (s.frames for s in sets):
+        pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - found
+        if pairs:
+            result.append((frames, pairs))
+            found |= pairs
+    return result
 
 
 def count_samples(frames: Frames) -> int:

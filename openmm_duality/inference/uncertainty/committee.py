@@ -62,22 +62,22 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
         members = Members.of(inference, losses)
         last, rest = used[-1], used[:-1]
         try:
-            left_out, mean = members.drawn(rng, rest, n_members), members.solved(dict.fromkeys(rest, 1.0))
+            without_last, mean = members.drawn(rng, rest, n_members), members.solved(dict.fromkeys(rest, 1.0))
             drawn = members.drawn(rng, used, n_members)
         except np.linalg.LinAlgError:
             return without_committee(losses, "some resampled blocks do not determine the losses; use a stronger ridge")
-        judged = held_out_spreads(inference, mean, left_out, last)
+        judged = held_out_spreads(inference, mean, without_last, last)
         errors, spreads, species_index = (np.concatenate(column) for column in zip(*judged, strict=True))
         residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
         unpacked = [inference.design.layout.unpack(solutions) for solutions in drawn]
     limit = uncertainty_limits(judged, residual, scale)
     committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit)
-    described = {
+    committee_metadata = {
         "members": n_members,
         "blocks": len(used),
         "calibrated_on": {"block": last + 1, "agents": len(species_index)},
     }
-    return replace(losses, committee=committee, metadata={**losses.metadata, "committee": described})
+    return replace(losses, committee=committee, metadata={**losses.metadata, "committee": committee_metadata})
 
 
 def without_committee(losses: AgentLosses, reason: str) -> AgentLosses:
@@ -261,14 +261,14 @@ def calibrate(
 
 def _maximum_likelihood(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
     """Maximum-likelihood estimates of a² and b² from mean squared errors, assuming a normal distribution."""
-    whole, width = max(float(squares.mean()), 1e-12), max(float(s2.mean()), 1e-12)
+    mean_square, width = max(float(squares.mean()), 1e-12), max(float(s2.mean()), 1e-12)
 
     def negative_log_likelihood(logs: FloatArray) -> float:
-        variance = whole * np.exp(logs[0]) + whole / width * np.exp(logs[1]) * s2
-        return float(np.mean(np.log(variance / whole) + squares / variance))
+        variance = mean_square * np.exp(logs[0]) + mean_square / width * np.exp(logs[1]) * s2
+        return float(np.mean(np.log(variance / mean_square) + squares / variance))
 
     found = minimize(negative_log_likelihood, np.log([0.5, 0.5]), method="L-BFGS-B", bounds=[(-20.0, 5.0)] * 2).x
-    return whole * float(np.exp(found[0])), whole / width * float(np.exp(found[1]))
+    return mean_square * float(np.exp(found[0])), mean_square / width * float(np.exp(found[1]))
 
 
 def _coverage_factor(ratios: FloatArray) -> float:

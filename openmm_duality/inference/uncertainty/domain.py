@@ -29,19 +29,19 @@ _MARGIN = 1.01  # for rounding, when a limit is widened to contain a frame
 
 
 @dataclass(frozen=True)
-class Description:
-    """Description of a frame: descriptors φ (N, P), mean losses (K, S + 1) of K models, species indices (N,), block.
+class FrameDescriptors:
+    """Description of a frame: descriptors (N, P), mean losses (K, S + 1) of K models, species indices (N,), block.
 
     The block is the index among `_BLOCKS` contiguous blocks of time.
     """
 
-    phi: FloatArray
+    descriptors: FloatArray
     means: FloatArray
     species_index: IntArray
     block: int
 
     @classmethod
-    def of(cls, measurement: Measurement, count: int, n_species: int) -> Description:
+    def of(cls, measurement: Measurement, count: int, n_species: int) -> FrameDescriptors:
         """Build the description from a measurement with descriptors, one of `count` samples of a data set."""
         assert measurement.descriptors is not None
         index = measurement.species_index
@@ -55,13 +55,15 @@ def described_samples(count: int, n_atoms: int, n_sets: int) -> IntArray:
     return evenly_spaced(count, min(max_frames, count))
 
 
-def with_domain(losses: AgentLosses, descriptions: Sequence[Description], statistics: PairStatistics) -> AgentLosses:
+def with_domain(
+    losses: AgentLosses, descriptions: Sequence[FrameDescriptors], statistics: PairStatistics
+) -> AgentLosses:
     """Add the domain of their training frames to the losses.
 
     Parameters
     ----------
     losses : AgentLosses
-    descriptions : sequence of Description
+    descriptions : sequence of FrameDescriptors
         Descriptions of training frames by the losses.
     statistics : PairStatistics
         Pair distances of all training frames.
@@ -78,7 +80,7 @@ def with_domain(losses: AgentLosses, descriptions: Sequence[Description], statis
 
 
 def with_wider_domain(
-    losses: AgentLosses, domain: Domain, descriptions: Sequence[Description], statistics: PairStatistics
+    losses: AgentLosses, domain: Domain, descriptions: Sequence[FrameDescriptors], statistics: PairStatistics
 ) -> AgentLosses:
     """Give the losses the domain of the model they were refitted from, widened to contain new frames.
 
@@ -90,7 +92,7 @@ def with_wider_domain(
     losses : AgentLosses
     domain : Domain
         Domain of the losses before the refit.
-    descriptions : sequence of Description
+    descriptions : sequence of FrameDescriptors
         Descriptions of the new frames by the losses after and before the refit.
     statistics : PairStatistics
         Pair distances of the new frames.
@@ -127,33 +129,35 @@ def tail_limit(largest: FloatArray, rate: float = FALSE_ALARMS, power_law: bool 
     return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest)
 
 
-def _widened_environments(known: KnownEnvironments, descriptions: Sequence[Description], a: int) -> KnownEnvironments:
+def _widened_environments(
+    known: KnownEnvironments, descriptions: Sequence[FrameDescriptors], a: int
+) -> KnownEnvironments:
     """Widen the known environments of a species to contain the agents of more frames."""
-    phi = np.concatenate([one.phi[one.species_index == a] for one in descriptions])
-    if not len(phi):
+    descriptors = np.concatenate([one.descriptors[one.species_index == a] for one in descriptions])
+    if not len(descriptors):
         return known
-    reach = np.abs((phi - known.centre) @ known.whitening).max(axis=0) / known.limit
+    reach = np.abs((descriptors - known.centre) @ known.whitening).max(axis=0) / known.limit
     return replace(known, whitening=known.whitening / np.maximum(_MARGIN * reach, 1.0))
 
 
-def _known_environments(descriptions: Sequence[Description], a: int) -> KnownEnvironments:
+def _known_environments(descriptions: Sequence[FrameDescriptors], a: int) -> KnownEnvironments:
     """Known environments of a species, with a limit that held-out blocks of frames stay within."""
-    mine = [(d.phi[d.species_index == a], d.block) for d in descriptions if (d.species_index == a).any()]
+    of_species = [(d.descriptors[d.species_index == a], d.block) for d in descriptions if (d.species_index == a).any()]
     largest = []
     for block in range(_BLOCKS):
-        rest = [phi for phi, other in mine if other != block]
-        left_out = [phi for phi, other in mine if other == block]
-        if rest and left_out:
+        rest = [descriptors for descriptors, other in of_species if other != block]
+        held_out = [descriptors for descriptors, other in of_species if other == block]
+        if rest and held_out:
             known = _components(np.concatenate(rest))
-            largest += [known.distances(phi).max() for phi in left_out]
-    found = _components(np.concatenate([phi for phi, _ in mine]))
+            largest += [known.distances(descriptors).max() for descriptors in held_out]
+    found = _components(np.concatenate([descriptors for descriptors, _ in of_species]))
     return replace(found, limit=max(tail_limit(np.array(largest)), RANGE) if largest else RANGE)
 
 
-def _components(phi: FloatArray) -> KnownEnvironments:
+def _components(descriptors: FloatArray) -> KnownEnvironments:
     """Principal components of invariants, shape (M, P), without a limit."""
-    centre = phi.mean(axis=0)
-    z = phi - centre
+    centre = descriptors.mean(axis=0)
+    z = descriptors - centre
     scale = _scale(z)
     z /= scale
     values, axes = np.linalg.eigh(z.T @ z / len(z))

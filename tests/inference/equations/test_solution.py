@@ -13,7 +13,7 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.pair_statistics import pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
-from openmm_duality.inference.equations.solution import NormalEquations, column_scale, ranked, solve
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from tests.systems import (
@@ -139,10 +139,10 @@ def test_energies_are_fitted_without_changing_the_scales():
     equations.add_rows(energies, energies[:, :3] @ wanted + constant, np.ones(5), set_scale=False)
     np.testing.assert_array_equal(column_scale(equations)[:3], scale[:3])
     assert equations.weight == 30.0
-    found = solve(equations, penalties(4, 1), strengths(1e-13), n_unpenalised=1)
+    found = solve(equations, penalties(4, 1), strengths(1e-13), n_constants=1)
     np.testing.assert_allclose(found, [*wanted, constant], rtol=1e-9)
     # the constant has no ridge, so it follows the energies
-    stiff = solve(equations, penalties(4, 1), strengths(1e12), n_unpenalised=1)
+    stiff = solve(equations, penalties(4, 1), strengths(1e12), n_constants=1)
     np.testing.assert_allclose(stiff[:3], 0.0, atol=1e-6)
     assert stiff[3] == pytest.approx(np.mean(energies[:, :3] @ wanted + constant), rel=1e-6)
 
@@ -160,8 +160,8 @@ def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
         equations.add_rows(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3), set_scale=False)
         folds.append(equations)
     candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
-    assert [c["ridge"] for c in ranked(folds, penalties(5, 2), candidates, n_unpenalised=2)] == [1e-9, 1.0, 1e3]
-    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_unpenalised=2)
+    assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
 
@@ -176,10 +176,10 @@ def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     wanted = np.array([1.0, -2.0, 0.5, 3.0])
     candidates = [strengths(ridge) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
-    assert ranked(clean, penalties(4), candidates)[0]["ridge"] in (1e-4, 1e-6)
+    assert rank_strengths(clean, penalties(4), candidates)[0]["ridge"] in (1e-4, 1e-6)
     # for targets unrelated to the rows the strongest is best
     nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
-    assert ranked(nothing, penalties(4), candidates)[0]["ridge"] >= 1.0
+    assert rank_strengths(nothing, penalties(4), candidates)[0]["ridge"] >= 1.0
 
 
 def test_curvature_smooths_what_the_data_do_not_determine():
