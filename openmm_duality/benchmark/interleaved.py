@@ -62,22 +62,9 @@ class _Timing:
     def row(self, molecules: int, atoms: int) -> Row:
         case = self.case
         facts = {"precision": None, **self.facts}
-        model = Path(case.model).name
         blocks = () if self.error else tuple(self.blocks)
-        return Row(
-            case.what,
-            case.platform,
-            case.backend,
-            molecules,
-            atoms,
-            model,
-            blocks,
-            self.steps,
-            facts,
-            None,
-            self.memory,
-            self.error,
-        )
+        timed = (case.what, case.platform, case.backend, molecules, atoms, Path(case.model).name)
+        return Row(*timed, blocks, self.steps, facts, memory=self.memory, error=self.error)
 
 
 def time_interleaved(

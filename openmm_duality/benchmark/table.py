@@ -39,8 +39,7 @@ def sentences(costs: Costs) -> list[str]:
                 method = other.what.removeprefix("cp2k-").upper()
                 parts.append(f"{three_digits(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
         if parts:
-            model = f" {row.model}" if len({r.model for r in costs.rows if r.what == row.what}) > 1 else ""
-            found.append(f"{row.name}{model}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
+            found.append(f"{_name(row, costs.rows)}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
     load, cores = costs.machine["load"], costs.machine["cores"]
     if load is not None and load > _BUSY * cores:
         found.append(

@@ -156,25 +156,17 @@ def _carry_out(
 ) -> tuple[int, list[str]]:
     """Carry out one task; its number of frames, and those refused."""
     place = folder / task.name
-    job = Job(
-        task.name,
-        place,
-        task.method or campaign.method,
-        campaign.seed,
-        campaign.processes,
-        campaign.threads,
-        progress,
-    )
+    method = task.method or campaign.method
+    job = Job(task.name, place, method, campaign.seed, campaign.processes, campaign.threads, progress)
 
-    def data(name: str) -> Path:
-        return folder / name if name in earlier else beside / name
+    def holder(name: str | None) -> Path:
+        return folder if name in earlier else beside
 
     if task.md is not None:
-        where = task.md.start.path
-        start = task.md.start.frames(folder if where in earlier else beside, campaign.seed)
+        start = task.md.start.frames(holder(task.md.start.path), campaign.seed)
         _check_inputs(task.name, place, start)
     elif task.label is not None:
-        source = read(data(task.label.data), forces=False)
+        source = read(holder(task.label.data) / task.label.data, forces=False)
         start, asked = source[:1], task.label.frames or len(source)
         if asked > len(source):
             raise DualityError(f"task {task.name}: {asked} frames are wanted, and {task.label.data} has {len(source)}")

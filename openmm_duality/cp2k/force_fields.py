@@ -143,11 +143,12 @@ class Classical:
         unknown = [name for name in distinct if self.charges and name not in self.charges]
         if unknown:
             raise DualityError(f"method classical: charges are given, but not of {', '.join(unknown)}")
-        total = sum(self.charges.get(name, 0.0) for name in species)
+        charges = {name: self.charges.get(name, 0.0) for name in distinct}
+        total = sum(charges[name] for name in species)
         if abs(total) > 1e-6:
             raise DualityError(f"method classical: the charges of the cell sum to {total:.6g}, not to zero")
         lines = [
-            *(line for name in distinct for line in section("CHARGE", f"ATOM {name}", f"CHARGE {self._charge(name)}")),
+            *(line for name in distinct for line in section("CHARGE", f"ATOM {name}", f"CHARGE {charges[name]}")),
             *(line for bond in self.bonds for line in bond.lines()),
             *(line for angle in self.angles for line in angle.lines()),
             *section("NONBONDED", *(line for pair in self.pairs for line in pair.lines(self.cutoff))),
@@ -163,9 +164,6 @@ class Classical:
     def kind(self, species: str) -> list[str]:
         """The lines of the ``&KIND`` of a species."""
         return [f"ELEMENT {species}"]
-
-    def _charge(self, name: str) -> float:
-        return self.charges.get(name, 0.0)
 
     def _ewald(self, cell: FloatArray) -> list[str]:
         if not any(self.charges.values()):

@@ -27,20 +27,23 @@ class Method(Protocol):
     @property
     def iterates(self) -> bool:
         """Whether every evaluation is a self-consistent iteration, which may fail."""
+        return False
+
+    @property
+    def bonded(self) -> bool:
+        """Whether CP2K has to know which atoms are bonded."""
+        return False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
 
     def kind(self, species: str) -> list[str]:
         """The lines of the ``&KIND`` of a species."""
-
-    @property
-    def bonded(self) -> bool:
-        """Whether CP2K has to know which atoms are bonded."""
+        return [f"ELEMENT {species}"]
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Method):
     """A committee of neural networks in the format of n2p2 (``&NNP``).
 
     Parameters
@@ -54,8 +57,6 @@ class Network:
 
     model: str = field(metadata=key(text), default="NNP/bulkH2O-jcp2020-cnnp")
     members: int = field(metadata=key(integer(1)), default=8)
-    iterates = False
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -68,13 +69,9 @@ class Network:
         ]
         return ["METHOD NNP", *section("NNP", *files, *members)]
 
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
-
 
 @dataclass(frozen=True)
-class Dft:
+class Dft(Method):
     """Density functional theory with Gaussians and plane waves (Quickstep), orbital transformation.
 
     Parameters
@@ -105,7 +102,6 @@ class Dft:
     charge: int = field(metadata=key(integer()), default=0)
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -143,7 +139,7 @@ class Dft:
 
 
 @dataclass(frozen=True)
-class Xtb:
+class Xtb(Method):
     """Extended tight binding, GFN1-xTB (S. Grimme, C. Bannwarth and P. Shushkov, JCTC 13, 1989 (2017)).
 
     Parameters
@@ -157,7 +153,6 @@ class Xtb:
     charge: int = field(metadata=key(integer()), default=0)
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -171,10 +166,6 @@ class Xtb:
                 *_scf(self.eps_scf, self.max_scf, "MOPAC", "FULL_SINGLE_INVERSE"),
             ),
         ]
-
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
 
 
 METHODS: dict[str, type[Network] | type[Dft] | type[Xtb] | type[Classical]] = {

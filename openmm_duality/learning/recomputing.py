@@ -139,7 +139,7 @@ def _label(frames: Frames, content: dict[str, Any], folder: Path, progress: bool
     """Frames with CP2K's forces, and what was refused; a folder belongs to one set of frames and one method."""
     folder.mkdir(parents=True, exist_ok=True)
     data, config = folder / "frames.safetensors", folder / "method.yaml"
-    if data.is_file() and not _same(Frames.load(data), frames):
+    if data.is_file() and not np.array_equal(Frames.load(data).positions, frames.positions):
         raise DualityError(
             f"{folder} holds other frames than are wanted now; remove it, or give another folder for the report"
         )
@@ -150,10 +150,6 @@ def _label(frames: Frames, content: dict[str, Any], folder: Path, progress: bool
         temporary.write_text(yaml.safe_dump({**content, "tasks": [label]}), encoding="utf-8")
     done = run_reference(config, folder / "cp2k", progress=progress)[_TASK]
     return read(done.folder), list(done.refused)
-
-
-def _same(first: Frames, second: Frames) -> bool:
-    return first.positions.shape == second.positions.shape and bool((first.positions == second.positions).all())
 
 
 def _name(method: Any) -> str:
