@@ -62,6 +62,12 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
+    """Write a text file in UTF-8 as `atomic_write` does."""
+    with atomic_write(path, overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def open_text(path: str | Path) -> IO[str]:
     """Open a text file for reading: xz or gzip by its suffix (``.xz``, ``.gz``), else plain."""
     path = Path(path)

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from openmm_duality.benchmark.cases import TEMPERATURE, TIMESTEP
 from openmm_duality.benchmark.results import Row
 from openmm_duality.cp2k.engine import run_cp2k
-from openmm_duality.cp2k.methods import Dft, Method, Network
-from openmm_duality.cp2k.writing import cell_section, femtoseconds, section
+from openmm_duality.cp2k.inputs import Method, cell_section, femtoseconds, section
+from openmm_duality.cp2k.methods import Dft, Network
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray

@@ -15,12 +15,12 @@ from typing import Any
 
 from openmm_duality.cp2k.distorting import Distortion, distort
 from openmm_duality.cp2k.engine import find_cp2k
-from openmm_duality.cp2k.inputs import Job
+from openmm_duality.cp2k.inputs import Job, Method
 from openmm_duality.cp2k.labelling import label
-from openmm_duality.cp2k.methods import Method, read_method
+from openmm_duality.cp2k.methods import read_method
 from openmm_duality.cp2k.sampling import Sampling, sample
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, lock
+from openmm_duality.files import lock, write_text
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
@@ -184,8 +184,7 @@ def _carry_out(
             source, origins = distort(source, task.label.distort, campaign.seed)
         refused = label(job, source, start, origins)
     frames = len(read(place, forces=True))
-    with atomic_write(done) as temporary:
-        temporary.write_text(json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
+    write_text(done, json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
     return frames, refused
 
 
@@ -218,8 +217,7 @@ def _claim(folder: Path, content: Mapping[str, Any]) -> None:
     others = [name for name in os.listdir(folder) if name != _LOCK]
     if others:
         raise DualityError(f"{folder} holds other files ({others[0]} …) and no campaign; give an empty or a new folder")
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps({"configuration": wanted}, indent=1) + "\n")
+    write_text(record, json.dumps({"configuration": wanted}, indent=1) + "\n")
 
 
 def _check_inputs(name: str, place: Path, frames: Frames) -> None:
@@ -231,8 +229,7 @@ def _check_inputs(name: str, place: Path, frames: Frames) -> None:
     record = place / "input.json"
     found = {"sha256": digest.hexdigest(), "source": list(frames.source)}
     if not record.is_file():
-        with atomic_write(record) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+        write_text(record, json.dumps(found, indent=1) + "\n")
     elif json.loads(record.read_text())["sha256"] != found["sha256"]:
         raise DualityError(
             f"{place}: the frames this task began with have changed since; take another folder, or the old data again"

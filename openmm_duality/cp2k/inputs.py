@@ -1,19 +1,71 @@
-"""A task of CP2K, and what the inputs of its two runs, dynamics and single points, have in common."""
+"""Text of CP2K inputs and coordinate files: sections, the interface of a method, a task and the input of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from openmm_duality.cp2k.methods import Method
-from openmm_duality.cp2k.writing import cell_section, section
+import numpy as np
+
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.units import ANGSTROM, FEMTOSECOND
 
 START = "start.xyz"
 
-# Without molecules CP2K generates no bonds at all.
-_BONDS = ["CONNECTIVITY GENERATE", *section("GENERATE", "CREATE_MOLECULES T")]
+
+def section(head: str, *body: str) -> list[str]:
+    """The lines of one section; `head` is its name and, behind a space, its parameter."""
+    return [f"&{head}", *(f"  {line}" for line in body), f"&END {head.split()[0]}"]
+
+
+def cell_section(cell: FloatArray) -> list[str]:
+    """A ``&CELL`` from rows a, b, c in nm."""
+    rows = [" ".join(f"{x:.10f}" for x in row) for row in cell / ANGSTROM]
+    return section("CELL", *(f"{name} {row}" for name, row in zip("ABC", rows, strict=True)))
+
+
+def xyz_block(labels: Sequence[str], values: FloatArray, comment: str) -> str:
+    """One block of an XYZ file, with ten decimals as CP2K writes them."""
+    rows = [f"{name:>3} {x:19.10f} {y:19.10f} {z:19.10f}\n" for name, (x, y, z) in zip(labels, values, strict=True)]
+    return f"{len(labels):8d}\n{comment}\n" + "".join(rows)
+
+
+def cell_file(cells: FloatArray) -> str:
+    """A ``.cell`` file of cells in nm, with steps from 1 on; their times are their steps, in fs."""
+    columns = "   ".join(f"{a}{x} [Angstrom]" for a in "ABC" for x in "xyz")
+    rows = [f"#   Step   Time [fs]   {columns}   Volume\n"]
+    for step, cell in enumerate(cells / ANGSTROM, start=1):
+        numbers = " ".join(f"{x:19.10f}" for x in cell.ravel())
+        rows.append(f"{step:8d} {float(step):12.3f} {numbers} {abs(np.linalg.det(cell)):24.10f}\n")
+    return "".join(rows)
+
+
+def femtoseconds(picoseconds: float) -> str:
+    """A time in ps as an input has it, in fs."""
+    return f"{picoseconds / FEMTOSECOND:.10g}"
+
+
+class Method(Protocol):
+    """The interface of a method."""
+
+    @property
+    def iterates(self) -> bool:
+        """Whether every evaluation is a self-consistent iteration, which may fail."""
+        return False
+
+    @property
+    def bonded(self) -> bool:
+        """Whether CP2K has to know which atoms are bonded."""
+        return False
+
+    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+        """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
+
+    def kind(self, species: str) -> list[str]:
+        """The lines of the ``&KIND`` of a species."""
+        return [f"ELEMENT {species}"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +111,8 @@ def project_input(
     dynamics: bool,
 ) -> str:
     """The input of a run, from the lines of its ``&MOTION`` and, where it is resumed, its ``&EXT_RESTART``."""
+    # Without molecules CP2K generates no bonds at all.
+    bonds = ["CONNECTIVITY GENERATE", *section("GENERATE", "CREATE_MOLECULES T")]
     subsystem = section(
         "SUBSYS",
         *cell_section(cell),
@@ -66,7 +120,7 @@ def project_input(
             "TOPOLOGY",
             f"COORD_FILE_NAME {START}",
             "COORD_FILE_FORMAT XYZ",
-            *(_BONDS if job.method.bonded else ["CONNECTIVITY OFF"]),
+            *(bonds if job.method.bonded else ["CONNECTIVITY OFF"]),
         ),
         *(line for name in sorted(set(species)) for line in section(f"KIND {name}", *job.method.kind(name))),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.cp2k.engine import aborted, complaint, converged
-from openmm_duality.cp2k.inputs import START, Job, project_input
+from openmm_duality.cp2k.inputs import START, Job, cell_file, project_input, section, xyz_block
 from openmm_duality.cp2k.parts import (
     Part,
     close_part,
@@ -23,7 +23,6 @@ from openmm_duality.cp2k.parts import (
     progress_bar,
     run_part,
 )
-from openmm_duality.cp2k.writing import CELL_HEAD, cell_rows, section, xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.reference.cp2k_xyz import blocks
@@ -92,7 +91,7 @@ def _files(job: Job, frames: Frames, start: Frames, todo: list[int]) -> dict[str
     return {
         START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
         _TRAJECTORY: "".join(xyz_block(frames.species, p, head) for p, head in zip(positions, heads, strict=True)),
-        _CELLS: CELL_HEAD + cell_rows(range(1, len(todo) + 1), cells),
+        _CELLS: cell_file(cells),
         job.input: _input(job, frames.species, start.cells[0], len(todo)),
         "todo.txt": "".join(f"{t}\n" for t in todo),
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from openmm_duality.cp2k.force_fields import Classical
-from openmm_duality.cp2k.writing import section
+from openmm_duality.cp2k.inputs import Method, section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.schema import build, integer, key, one_of, quantity, text
@@ -19,27 +19,6 @@ _FUNCTIONALS: dict[str, tuple[list[str], str, str]] = {
     "BLYP": ([*section("BECKE88"), *section("LYP")], "BLYP", "GTH-BLYP"),
 }
 _DISPERSION = {"D3": "DFTD3", "D3BJ": "DFTD3(BJ)"}
-
-
-class Method(Protocol):
-    """The interface of a method."""
-
-    @property
-    def iterates(self) -> bool:
-        """Whether every evaluation is a self-consistent iteration, which may fail."""
-        return False
-
-    @property
-    def bonded(self) -> bool:
-        """Whether CP2K has to know which atoms are bonded."""
-        return False
-
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
-
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from openmm_duality.cp2k.engine import run_cp2k
-from openmm_duality.cp2k.inputs import START, Job
-from openmm_duality.cp2k.writing import xyz_block
+from openmm_duality.cp2k.inputs import START, Job, xyz_block
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import atomic_write, write_text
 from openmm_duality.reference.cp2k_xyz import Block, blocks
 
 _RECORD = "part.json"
@@ -74,8 +73,7 @@ def close_part(task: Path, record: Callable[[Path], dict[str, Any] | None], drop
     folder = open_part(task)
     found = None if folder is None else record(folder)
     if folder is not None and found is not None:
-        with atomic_write(folder / _RECORD) as temporary:
-            temporary.write_text(json.dumps(found) + "\n")
+        write_text(folder / _RECORD, json.dumps(found) + "\n")
     elif folder is not None and drop:
         gone = folder.with_name(".old")
         shutil.rmtree(gone, ignore_errors=True)
@@ -182,8 +180,7 @@ def collect(job: Job, selection: Selection, input_text: str, tables: Mapping[str
                         out.write(f"{step:10d}" + row.lstrip()[len(first) :])
     with atomic_write(task / START, overwrite=True) as temporary:
         shutil.copyfile(parts[0].folder / START, temporary)
-    with atomic_write(task / f"{name}.inp", overwrite=True) as temporary:
-        temporary.write_text(input_text)
+    write_text(task / f"{name}.inp", input_text, overwrite=True)
 
 
 def _folders(task: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 from openmm import unit
 
 from openmm_duality.cp2k.engine import converged
-from openmm_duality.cp2k.inputs import START, Job, project_input
+from openmm_duality.cp2k.inputs import START, Job, femtoseconds, project_input, section, xyz_block
 from openmm_duality.cp2k.parts import (
     Part,
     close_part,
@@ -24,7 +24,6 @@ from openmm_duality.cp2k.parts import (
     run_part,
 )
 from openmm_duality.cp2k.structures import Structure, read_structure
-from openmm_duality.cp2k.writing import femtoseconds, section, xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.cp2k_input import read_input
 from openmm_duality.reference.frames import Frames

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, lock
+from openmm_duality.files import lock, write_text
 
 RECORD = "run.json"
 LOCK = ".lock"
@@ -97,8 +97,7 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a run, replacing the previous one."""
-    with atomic_write(directory / RECORD, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(directory / RECORD, json.dumps(record, indent=2) + "\n", overwrite=True)
 
 
 def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -131,10 +131,9 @@ class RunLoop:
         """Run until `steps` are done in all, or the run stops itself; gives the final record."""
         report = self.settings["report_interval"]
         self._update_record(status="running")
-        bar = tqdm(
+        with tqdm(
             total=steps, initial=min(self.step, steps), unit="step", disable=None if progress else True, mininterval=0.5
-        )
-        try:
+        ) as bar:
             snapshot, reason = self._peek()
             if not reason and self.step == 0:
                 reason = self._check_monitor()
@@ -160,8 +159,6 @@ class RunLoop:
                 bar.set_postfix_str(self._postfix(snapshot), refresh=False)
                 if not reason and self.step % self.settings["checkpoint_interval"] == 0:
                     self._save()
-        finally:
-            bar.close()
         if reason:
             self._stop(snapshot, reason)
         else:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import PropertyNotImplementedError
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
@@ -117,12 +116,7 @@ def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:
 
 
 def _results(path: Path, images: list[Atoms], name: str) -> FloatArray | None:
-    values = []
-    for atoms in images:
-        try:
-            values.append(None if atoms.calc is None else atoms.calc.get_property(name, atoms, allow_calculation=False))
-        except PropertyNotImplementedError:
-            values.append(None)
+    values = [None if atoms.calc is None else atoms.calc.results.get(name) for atoms in images]
     missing = [t for t, value in enumerate(values) if value is None]
     if len(missing) == len(values):
         return None

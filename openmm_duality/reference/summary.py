@@ -156,10 +156,8 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
 
     Parameters
     ----------
-    frames : Frames
-        At least one frame.
-    progress : bool
-        Whether to show a bar when it takes more than a few seconds.
+    frames, progress
+        As for `summarise`.
 
     Returns
     -------
