@@ -92,17 +92,23 @@ def provenance(path: str | Path) -> str:
     return f"{Path(path).name} sha256:{sha256(path)}"
 
 
-def lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; False if another process holds the lock.
+@contextmanager
+def locked(path: str | Path, busy: str) -> Iterator[None]:
+    """Lock a file, made if it is missing, while the block lasts.
 
     On Windows nothing is locked, but files that another process has open cannot be replaced anyway.
-    """
-    if sys.platform == "win32":
-        return True
-    import fcntl
 
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    Raises
+    ------
+    DualityError
+        With the message `busy`, if another process holds the lock.
+    """
+    with open(path, "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DualityError(busy) from None
+        yield

@@ -7,8 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from openmm_duality.cp2k.labelling import label
 from openmm_duality.cp2k.methods import read_method
 from openmm_duality.cp2k.sampling import Sampling, sample
 from openmm_duality.errors import DualityError
-from openmm_duality.files import lock, write_text
+from openmm_duality.files import locked, write_text
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
@@ -141,7 +140,11 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
     except DualityError as error:
         raise DualityError(f"{config}: {error}") from None
     find_cp2k()
-    with _locked(folder):
+    if folder.is_file():
+        raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
+    folder.mkdir(parents=True, exist_ok=True)
+    # two processes on one campaign would remove each other's parts
+    with locked(folder / _LOCK, f"{folder}: another process is running this campaign; wait for it"):
         _claim(folder, content)
         finished: dict[str, Finished] = {}
         for task in campaign.tasks:
@@ -186,18 +189,6 @@ def _carry_out(
     frames = len(read(place, forces=True))
     write_text(done, json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
     return frames, refused
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder: two processes on one campaign would remove each other's parts."""
-    if folder.is_file():
-        raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "w") as file:
-        if not lock(file.fileno()):
-            raise DualityError(f"{folder}: another process is running this campaign; wait for it")
-        yield
 
 
 def _claim(folder: Path, content: Mapping[str, Any]) -> None:

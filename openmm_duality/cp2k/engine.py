@@ -184,10 +184,7 @@ def _ends_with_its_parent(ending: signal.Signals) -> Callable[[], None] | None:
 
 def _ended(output: Path) -> bool:
     """Whether the output has CP2K's last line."""
-    size = output.stat().st_size
-    with open(output, "rb") as handle:
-        handle.seek(max(0, size - 20_000))
-        return b"PROGRAM ENDED AT" in handle.read()
+    return b"PROGRAM ENDED AT" in output.read_bytes()[-20_000:]
 
 
 def _failure(input_file: Path, output: Path, errors: Path, code: int) -> str:
