@@ -11,42 +11,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 _ROOMS = {
-    "errors": ("DualityError",),
-    "geometry": ("supercell",),
-    "reference": ("Frames", "read", "read_cp2k", "read_extxyz", "summarise"),
-    "cp2k": ("run_reference",),
-    "losses": ("AgentLosses", "evaluate_agents"),
-    "inference": (
-        "DataSet",
-        "ErrorTable",
-        "Settings",
-        "add_frames",
-        "assess_calibration",
-        "evaluate",
-        "fit_delta",
-        "infer",
-        "learning_curve",
-    ),
-    "lowering": ("export_system", "export_torchscript", "lower"),
-    "dynamics": (
-        "DescentLearningIntegrator",
-        "LangevinLearningIntegrator",
-        "Limits",
-        "NoseHooverLearningIntegrator",
-        "VerletLearningIntegrator",
-        "add_barostat",
-        "create_system",
-        "create_topology",
-        "minimize",
-        "read_start",
-        "simulate",
-    ),
-    "learning": ("Monitor", "check_stability", "find_model", "infer_stable", "recompute_forces"),
-    "observables": ("compare", "read_dynamics", "sample_runs"),
-    "benchmark": ("format_costs", "measure_cost"),
-    "report": ("comparison_to_dict", "verdict", "write_report"),
+    "errors": "DualityError",
+    "geometry": "supercell",
+    "reference": "Frames read read_cp2k read_extxyz summarise",
+    "cp2k": "run_reference",
+    "losses": "AgentLosses evaluate_agents",
+    "inference": "DataSet ErrorTable Settings add_frames assess_calibration evaluate fit_delta infer learning_curve",
+    "lowering": "export_system export_torchscript lower",
+    "dynamics": "DescentLearningIntegrator LangevinLearningIntegrator Limits NoseHooverLearningIntegrator "
+    "VerletLearningIntegrator add_barostat create_system create_topology minimize read_start simulate",
+    "learning": "Monitor check_stability find_model infer_stable recompute_forces",
+    "observables": "compare read_dynamics sample_runs",
+    "benchmark": "format_costs measure_cost",
+    "report": "comparison_to_dict verdict write_report",
 }
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = sorted(_HOME)
 

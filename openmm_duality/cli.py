@@ -8,9 +8,8 @@ import openmm_duality as duality
 from openmm_duality.console import Group
 from openmm_duality.verbs.benchmark import benchmark
 from openmm_duality.verbs.compare import compare
-from openmm_duality.verbs.data import evaluate, inspect
+from openmm_duality.verbs.data import evaluate, inspect, reference
 from openmm_duality.verbs.infer import infer
-from openmm_duality.verbs.reference import reference
 from openmm_duality.verbs.simulate import export, simulate
 
 

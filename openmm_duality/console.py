@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import write_text
 
 PATH = click.Path(path_type=Path)
 
@@ -76,5 +76,4 @@ def check_outputs(overwrite: bool, *paths: Path | None) -> None:
 def write_json(path: Path | None, content: dict[str, Any], overwrite: bool) -> None:
     """Write the results of a verb to the file given by ``--json``, if any."""
     if path is not None:
-        with atomic_write(path, overwrite) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        write_text(path, json.dumps(content, indent=1) + "\n", overwrite)

@@ -62,6 +62,12 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
+    """Write a text file in UTF-8 as `atomic_write` does."""
+    with atomic_write(path, overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def open_text(path: str | Path) -> IO[str]:
     """Open a text file for reading: xz or gzip by its suffix (``.xz``, ``.gz``), else plain."""
     path = Path(path)
@@ -86,17 +92,23 @@ def provenance(path: str | Path) -> str:
     return f"{Path(path).name} sha256:{sha256(path)}"
 
 
-def lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; False if another process holds the lock.
+@contextmanager
+def locked(path: str | Path, busy: str) -> Iterator[None]:
+    """Lock a file, made if it is missing, while the block lasts.
 
     On Windows nothing is locked, but files that another process has open cannot be replaced anyway.
-    """
-    if sys.platform == "win32":
-        return True
-    import fcntl
 
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    Raises
+    ------
+    DualityError
+        With the message `busy`, if another process holds the lock.
+    """
+    with open(path, "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DualityError(busy) from None
+        yield

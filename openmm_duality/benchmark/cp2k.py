@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,8 +14,8 @@ from tqdm import tqdm
 from openmm_duality.benchmark.cases import TEMPERATURE, TIMESTEP
 from openmm_duality.benchmark.results import Row
 from openmm_duality.cp2k.engine import run_cp2k
-from openmm_duality.cp2k.methods import Dft, Method, Network
-from openmm_duality.cp2k.writing import cell_section, femtoseconds, section
+from openmm_duality.cp2k.inputs import Method, cell_section, femtoseconds, section
+from openmm_duality.cp2k.methods import Dft, Network
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
@@ -66,7 +67,8 @@ def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False)
 
         try:
             output = run_cp2k(directory, f"{_PROJECT}.inp", processes=ranks, threads=threads, watch=watch)
-            facts["version"] = _version(output)
+            versions = re.findall(r"CP2K\| version string:(.*)", output.read_text(errors="replace"))
+            facts["version"] = versions[0].strip() if versions else None
             times = _step_times(energies)[1:][begin:]  # the first line is the start, before any step
         except DualityError as failure:
             error = str(failure)
@@ -80,13 +82,6 @@ def _step_times(energies: Path) -> FloatArray:
         return np.empty(0)
     lines = [line.split() for line in energies.read_text().splitlines() if not line.lstrip().startswith("#")]
     return np.array([float(line[-1]) for line in lines if len(line) == 7])
-
-
-def _version(output: Path) -> str | None:
-    for line in output.read_text(errors="replace").splitlines():
-        if "CP2K| version string:" in line:
-            return line.partition(":")[2].strip()
-    return None
 
 
 def _input(method: str, start: Start, steps: int) -> str:

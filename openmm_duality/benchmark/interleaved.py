@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,25 +59,21 @@ class _Timing:
     memory: float | None = None
     error: str = ""
 
+    @contextmanager
+    def ended_by_error(self) -> Iterator[None]:
+        """Keep an error in a `with` statement as the reason why there are no times, and end the process."""
+        try:
+            yield
+        except DualityError as error:
+            self.error = str(error)
+            self.worker.close()  # so that its memory is free for the others
+
     def row(self, molecules: int, atoms: int) -> Row:
         case = self.case
         facts = {"precision": None, **self.facts}
-        model = Path(case.model).name
         blocks = () if self.error else tuple(self.blocks)
-        return Row(
-            case.what,
-            case.platform,
-            case.backend,
-            molecules,
-            atoms,
-            model,
-            blocks,
-            self.steps,
-            facts,
-            None,
-            self.memory,
-            self.error,
-        )
+        timed = (case.what, case.platform, case.backend, molecules, atoms, Path(case.model).name)
+        return Row(*timed, blocks, self.steps, facts, memory=self.memory, error=self.error)
 
 
 def time_interleaved(
@@ -116,40 +112,22 @@ def time_interleaved(
         timings = []
         for case in cases:
             timing = _Timing(case, stack.enter_context(Worker()))
-            _attempt(_begin, timing, start, effort)
             timings.append(timing)
+            with timing.ended_by_error():
+                timing.facts = timing.worker.call("prepare", case=asdict(case), start=str(start))
+                warm = timing.worker.call("warm_up", steps=effort.warm_up, seconds=effort.budget / 3)
+                timing.steps = effort.block(warm["seconds"])
             bar.update()
         for _ in range(effort.repeats):
             for timing in timings:
                 if not timing.error and timing.spent < effort.budget:
-                    _attempt(_block, timing)
+                    with timing.ended_by_error():
+                        seconds = timing.worker.call("block", steps=timing.steps)["seconds"]
+                        timing.blocks.append(1e3 * seconds / timing.steps)
+                        timing.spent += seconds
                 bar.update()
         for timing in timings:
             if not timing.error:
-                _attempt(_finish, timing)
+                with timing.ended_by_error():
+                    timing.memory = timing.worker.call("finish")["memory"]
     return [timing.row(molecules, atoms) for timing in timings]
-
-
-def _attempt(action: Callable[..., None], timing: _Timing, *arguments: Any) -> None:
-    """Make one part of a timing; an error ends the timing and its process."""
-    try:
-        action(timing, *arguments)
-    except DualityError as error:
-        timing.error = str(error)
-        timing.worker.close()  # so that its memory is free for the others
-
-
-def _begin(timing: _Timing, start: str | Path, effort: Effort) -> None:
-    timing.facts = timing.worker.call("prepare", case=asdict(timing.case), start=str(start))
-    warm = timing.worker.call("warm_up", steps=effort.warm_up, seconds=effort.budget / 3)
-    timing.steps = effort.block(warm["seconds"])
-
-
-def _block(timing: _Timing) -> None:
-    seconds = timing.worker.call("block", steps=timing.steps)["seconds"]
-    timing.blocks.append(1e3 * seconds / timing.steps)
-    timing.spent += seconds
-
-
-def _finish(timing: _Timing) -> None:
-    timing.memory = timing.worker.call("finish")["memory"]

@@ -27,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": usable_cores(),
         "memory_gib": _memory(),
-        "load": _load(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {package: found for package in _PACKAGES if (found := _version(package))},
@@ -84,10 +84,6 @@ def _memory() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _load() -> float | None:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _version(package: str) -> str | None:

@@ -39,8 +39,7 @@ def sentences(costs: Costs) -> list[str]:
                 method = other.what.removeprefix("cp2k-").upper()
                 parts.append(f"{three_digits(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
         if parts:
-            model = f" {row.model}" if len({r.model for r in costs.rows if r.what == row.what}) > 1 else ""
-            found.append(f"{row.name}{model}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
+            found.append(f"{_name(row, costs.rows)}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
     load, cores = costs.machine["load"], costs.machine["cores"]
     if load is not None and load > _BUSY * cores:
         found.append(
@@ -60,16 +59,12 @@ def three_digits(value: float | None) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     first = rows[0]
-    names = [_name(row, rows) for row in rows]
-    cells = [list(_HEAD)] + [[name, *_cells(row)] for name, row in zip(names, rows, strict=True)]
+    cells = [list(_HEAD)] + [[_name(row, rows), *_cells(row)] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(_HEAD))]
     lines = [f"{first.platform}, {first.molecules:,} molecules, {first.atoms:,} atoms"]
-    for line, row in zip(cells, [None, *rows], strict=True):
-        if row is not None and row.error:
-            lines.append(f"{line[0]:<{widths[0]}}  not timed: {row.error}")
-        else:
-            numbers = "  ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-            lines.append(f"{line[0]:<{widths[0]}}  {numbers}".rstrip())
+    for line, error in zip(cells, ["", *(row.error for row in rows)], strict=True):
+        numbers = "  ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+        lines.append(f"{line[0]:<{widths[0]}}  {f'not timed: {error}' if error else numbers}".rstrip())
     return "\n".join(lines)
 
 

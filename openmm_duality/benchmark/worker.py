@@ -28,7 +28,7 @@ from openmm_duality.errors import DualityError
 _IN_MEMORY = ("Reference", "CPU")  # drivers of other platforms reserve address space that they never use
 
 
-class Worker:
+class Worker(contextlib.AbstractContextManager["Worker"]):
     """A worker process, as a context manager that ends it."""
 
     def __init__(self) -> None:
@@ -40,9 +40,6 @@ class Worker:
             stderr=self._errors,
             text=True,
         )
-
-    def __enter__(self) -> Worker:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -7,20 +7,19 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from openmm_duality.cp2k.distorting import Distortion, distort
 from openmm_duality.cp2k.engine import find_cp2k
-from openmm_duality.cp2k.inputs import Job
+from openmm_duality.cp2k.inputs import Job, Method
 from openmm_duality.cp2k.labelling import label
-from openmm_duality.cp2k.methods import Method, read_method
+from openmm_duality.cp2k.methods import read_method
 from openmm_duality.cp2k.sampling import Sampling, sample
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, lock
+from openmm_duality.files import locked, write_text
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
@@ -141,7 +140,11 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
     except DualityError as error:
         raise DualityError(f"{config}: {error}") from None
     find_cp2k()
-    with _locked(folder):
+    if folder.is_file():
+        raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
+    folder.mkdir(parents=True, exist_ok=True)
+    # two processes on one campaign would remove each other's parts
+    with locked(folder / _LOCK, f"{folder}: another process is running this campaign; wait for it"):
         _claim(folder, content)
         finished: dict[str, Finished] = {}
         for task in campaign.tasks:
@@ -156,25 +159,17 @@ def _carry_out(
 ) -> tuple[int, list[str]]:
     """Carry out one task; its number of frames, and those refused."""
     place = folder / task.name
-    job = Job(
-        task.name,
-        place,
-        task.method or campaign.method,
-        campaign.seed,
-        campaign.processes,
-        campaign.threads,
-        progress,
-    )
+    method = task.method or campaign.method
+    job = Job(task.name, place, method, campaign.seed, campaign.processes, campaign.threads, progress)
 
-    def data(name: str) -> Path:
-        return folder / name if name in earlier else beside / name
+    def holder(name: str | None) -> Path:
+        return folder if name in earlier else beside
 
     if task.md is not None:
-        where = task.md.start.path
-        start = task.md.start.frames(folder if where in earlier else beside, campaign.seed)
+        start = task.md.start.frames(holder(task.md.start.path), campaign.seed)
         _check_inputs(task.name, place, start)
     elif task.label is not None:
-        source = read(data(task.label.data), forces=False)
+        source = read(holder(task.label.data) / task.label.data, forces=False)
         start, asked = source[:1], task.label.frames or len(source)
         if asked > len(source):
             raise DualityError(f"task {task.name}: {asked} frames are wanted, and {task.label.data} has {len(source)}")
@@ -192,21 +187,8 @@ def _carry_out(
             source, origins = distort(source, task.label.distort, campaign.seed)
         refused = label(job, source, start, origins)
     frames = len(read(place, forces=True))
-    with atomic_write(done) as temporary:
-        temporary.write_text(json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
+    write_text(done, json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")
     return frames, refused
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder: two processes on one campaign would remove each other's parts."""
-    if folder.is_file():
-        raise DualityError(f"{folder} is a file; give the name of a folder for the campaign")
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "w") as file:
-        if not lock(file.fileno()):
-            raise DualityError(f"{folder}: another process is running this campaign; wait for it")
-        yield
 
 
 def _claim(folder: Path, content: Mapping[str, Any]) -> None:
@@ -226,8 +208,7 @@ def _claim(folder: Path, content: Mapping[str, Any]) -> None:
     others = [name for name in os.listdir(folder) if name != _LOCK]
     if others:
         raise DualityError(f"{folder} holds other files ({others[0]} …) and no campaign; give an empty or a new folder")
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps({"configuration": wanted}, indent=1) + "\n")
+    write_text(record, json.dumps({"configuration": wanted}, indent=1) + "\n")
 
 
 def _check_inputs(name: str, place: Path, frames: Frames) -> None:
@@ -239,8 +220,7 @@ def _check_inputs(name: str, place: Path, frames: Frames) -> None:
     record = place / "input.json"
     found = {"sha256": digest.hexdigest(), "source": list(frames.source)}
     if not record.is_file():
-        with atomic_write(record) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+        write_text(record, json.dumps(found, indent=1) + "\n")
     elif json.loads(record.read_text())["sha256"] != found["sha256"]:
         raise DualityError(
             f"{place}: the frames this task began with have changed since; take another folder, or the old data again"

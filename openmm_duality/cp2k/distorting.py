@@ -248,20 +248,17 @@ def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Fr
     lengths = bond_lengths(frames)
     wanted = [entry for entry in recipe for _ in range(entry.frames)]
     pool = np.concatenate([rng.permutation(len(frames)) for _ in range(len(wanted) // len(frames) + 1)])
-    made, origins, sources = [], [], []
-    for n in rng.permutation(len(wanted)):
-        made.append(_distorted(frames, int(pool[n]), wanted[n], lengths, rng))
-        origins.append("+".join(name for name, _ in wanted[n].moves))
-        sources.append(int(pool[n]))
+    order = rng.permutation(len(wanted))
+    made = [_distorted(frames, int(pool[n]), wanted[n], lengths, rng) for n in order]
     return Frames(
         species=frames.species,
         masses=frames.masses,
         positions=np.array([body.positions for body in made]),
         times=np.zeros(len(made)),
-        steps=np.asarray(sources, dtype=np.int64),
+        steps=pool[order],
         cells=np.array([body.cell for body in made]),
         source=frames.source,
-    ), origins
+    ), ["+".join(name for name, _ in wanted[n].moves) for n in order]
 
 
 def _distorted(frames: Frames, t: int, entry: Distortion, lengths: BondLengths, rng: np.random.Generator) -> _Body:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from openmm_duality.errors import DualityError
@@ -103,12 +104,8 @@ def complaint(output: Path) -> str:
     aborted = [n for n, line in enumerate(lines) if "[ABORT]" in line]
     if not aborted:
         return " | ".join([line.strip() for line in lines if line.strip(" *-")][-_LAST_LINES:])
-    said = []
-    for line in lines[aborted[-1] :]:
-        if line.startswith(" ***"):
-            break
-        said.append(line[_ART].strip())
-    return " ".join(word for word in said if word)
+    message = takewhile(lambda line: not line.startswith(" ***"), lines[aborted[-1] :])
+    return " ".join(filter(None, (line[_ART].strip() for line in message)))
 
 
 def converged(output: Path) -> list[bool]:
@@ -187,10 +184,7 @@ def _ends_with_its_parent(ending: signal.Signals) -> Callable[[], None] | None:
 
 def _ended(output: Path) -> bool:
     """Whether the output has CP2K's last line."""
-    size = output.stat().st_size
-    with open(output, "rb") as handle:
-        handle.seek(max(0, size - 20_000))
-        return b"PROGRAM ENDED AT" in handle.read()
+    return b"PROGRAM ENDED AT" in output.read_bytes()[-20_000:]
 
 
 def _failure(input_file: Path, output: Path, errors: Path, code: int) -> str:

@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 from openmm import unit
 
-from openmm_duality.cp2k.writing import section
+from openmm_duality.cp2k.inputs import Method, section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.schema import key, mapping_of, nested, quantity, text, tuple_of
@@ -103,7 +103,7 @@ class Angle:
 
 
 @dataclass(frozen=True)
-class Classical:
+class Classical(Method):
     """Pair potentials, with Ewald sums where there are charges (FIST).
 
     Parameters
@@ -123,7 +123,6 @@ class Classical:
     bonds: tuple[Bond, ...] = field(metadata=key(tuple_of(nested(Bond))), default=())
     angles: tuple[Angle, ...] = field(metadata=key(tuple_of(nested(Angle))), default=())
     cutoff: float = field(metadata=key(quantity(unit.nanometer)), default=0.9)
-    iterates = False
 
     @property
     def bonded(self) -> bool:
@@ -131,7 +130,7 @@ class Classical:
         return bool(self.bonds)
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """The lines of the ``&FORCE_EVAL``, as `methods.Method` defines them."""
+        """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         distinct = sorted(set(species))
         given = {tuple(sorted(pair.species)) for pair in self.pairs}
         missing = ["-".join(p) for p in combinations_with_replacement(distinct, 2) if p not in given]
@@ -143,11 +142,12 @@ class Classical:
         unknown = [name for name in distinct if self.charges and name not in self.charges]
         if unknown:
             raise DualityError(f"method classical: charges are given, but not of {', '.join(unknown)}")
-        total = sum(self.charges.get(name, 0.0) for name in species)
+        charges = {name: self.charges.get(name, 0.0) for name in distinct}
+        total = sum(charges[name] for name in species)
         if abs(total) > 1e-6:
             raise DualityError(f"method classical: the charges of the cell sum to {total:.6g}, not to zero")
         lines = [
-            *(line for name in distinct for line in section("CHARGE", f"ATOM {name}", f"CHARGE {self._charge(name)}")),
+            *(line for name in distinct for line in section("CHARGE", f"ATOM {name}", f"CHARGE {charges[name]}")),
             *(line for bond in self.bonds for line in bond.lines()),
             *(line for angle in self.angles for line in angle.lines()),
             *section("NONBONDED", *(line for pair in self.pairs for line in pair.lines(self.cutoff))),
@@ -159,13 +159,6 @@ class Classical:
             "METHOD FIST",
             *section("MM", *section("FORCEFIELD", *lines), *section("POISSON", *section("EWALD", *self._ewald(cell)))),
         ]
-
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
-
-    def _charge(self, name: str) -> float:
-        return self.charges.get(name, 0.0)
 
     def _ewald(self, cell: FloatArray) -> list[str]:
         if not any(self.charges.values()):

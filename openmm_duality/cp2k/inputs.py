@@ -1,19 +1,71 @@
-"""Inputs of the two CP2K runs: dynamics that samples, and single points along given frames."""
+"""Text of CP2K inputs and coordinate files: sections, the interface of a method, a task and the input of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from openmm_duality.cp2k.methods import Method
-from openmm_duality.cp2k.writing import cell_section, femtoseconds, section
+import numpy as np
+
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.units import ANGSTROM, FEMTOSECOND
 
-START, TRAJECTORY, CELLS, RESTART = "start.xyz", "frames.xyz", "frames.cell", "start.restart"
+START = "start.xyz"
 
-# Without molecules CP2K generates no bonds at all.
-_BONDS = ["CONNECTIVITY GENERATE", *section("GENERATE", "CREATE_MOLECULES T")]
+
+def section(head: str, *body: str) -> list[str]:
+    """The lines of one section; `head` is its name and, behind a space, its parameter."""
+    return [f"&{head}", *(f"  {line}" for line in body), f"&END {head.split()[0]}"]
+
+
+def cell_section(cell: FloatArray) -> list[str]:
+    """A ``&CELL`` from rows a, b, c in nm."""
+    rows = [" ".join(f"{x:.10f}" for x in row) for row in cell / ANGSTROM]
+    return section("CELL", *(f"{name} {row}" for name, row in zip("ABC", rows, strict=True)))
+
+
+def xyz_block(labels: Sequence[str], values: FloatArray, comment: str) -> str:
+    """One block of an XYZ file, with ten decimals as CP2K writes them."""
+    rows = [f"{name:>3} {x:19.10f} {y:19.10f} {z:19.10f}\n" for name, (x, y, z) in zip(labels, values, strict=True)]
+    return f"{len(labels):8d}\n{comment}\n" + "".join(rows)
+
+
+def cell_file(cells: FloatArray) -> str:
+    """A ``.cell`` file of cells in nm, with steps from 1 on; their times are their steps, in fs."""
+    columns = "   ".join(f"{a}{x} [Angstrom]" for a in "ABC" for x in "xyz")
+    rows = [f"#   Step   Time [fs]   {columns}   Volume\n"]
+    for step, cell in enumerate(cells / ANGSTROM, start=1):
+        numbers = " ".join(f"{x:19.10f}" for x in cell.ravel())
+        rows.append(f"{step:8d} {float(step):12.3f} {numbers} {abs(np.linalg.det(cell)):24.10f}\n")
+    return "".join(rows)
+
+
+def femtoseconds(picoseconds: float) -> str:
+    """A time in ps as an input has it, in fs."""
+    return f"{picoseconds / FEMTOSECOND:.10g}"
+
+
+class Method(Protocol):
+    """The interface of a method."""
+
+    @property
+    def iterates(self) -> bool:
+        """Whether every evaluation is a self-consistent iteration, which may fail."""
+        return False
+
+    @property
+    def bonded(self) -> bool:
+        """Whether CP2K has to know which atoms are bonded."""
+        return False
+
+    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+        """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
+
+    def kind(self, species: str) -> list[str]:
+        """The lines of the ``&KIND`` of a species."""
+        return [f"ELEMENT {species}"]
 
 
 @dataclass(frozen=True)
@@ -49,77 +101,18 @@ class Job:
         return f"{self.name}.inp"
 
 
-def md_input(
+def project_input(
     job: Job,
     species: Sequence[str],
     cell: FloatArray,
+    motion: list[str],
+    restart: Sequence[str] = (),
     *,
-    ensemble: str,
-    temperature: float,
-    timestep: float,
-    time_constant: float,
-    massive: bool,
-    steps: int,
-    write_every: int,
-    velocities: bool,
-    resumed: bool,
+    dynamics: bool,
 ) -> str:
-    """The input of dynamics; times in ps, `steps` counted from the restart file where it is resumed."""
-    bath = section(
-        "THERMOSTAT",
-        f"REGION {'MASSIVE' if massive else 'GLOBAL'}",
-        "TYPE CSVR",
-        *section("CSVR", f"TIMECON {femtoseconds(time_constant)}"),
-    )
-    dynamics = section(
-        "MD",
-        f"ENSEMBLE {ensemble}",
-        f"STEPS {steps}",
-        f"TIMESTEP {femtoseconds(timestep)}",
-        f"TEMPERATURE {temperature}",
-        *(bath if ensemble == "NVT" else []),
-    )
-    each = section("EACH", f"MD {write_every}")
-    printed = [
-        *section("TRAJECTORY", "FORMAT XYZ", *each),
-        *section("FORCES", "FORMAT XYZ", *each),
-        *(section("VELOCITIES", "FORMAT XYZ", *each) if velocities else section("VELOCITIES OFF")),
-        *section("RESTART", "BACKUP_COPIES 1", *each),
-        *section("RESTART_HISTORY OFF"),
-    ]
-    restart = section("EXT_RESTART", f"RESTART_FILE_NAME {RESTART}") if resumed else []
-    return _input(job, species, cell, [*dynamics, *section("PRINT", *printed)], restart, dynamics=True)
-
-
-def single_points_input(job: Job, species: Sequence[str], cell: FloatArray, count: int) -> str:
-    """The input of single points along the frames in the same folder, all in one CP2K process."""
-    trajectory = section(
-        "REFTRAJ",
-        f"TRAJ_FILE_NAME {TRAJECTORY}",
-        f"CELL_FILE_NAME {CELLS}",
-        "VARIABLE_VOLUME T",
-        "EVAL_ENERGY_FORCES T",
-        "EVAL_FORCES T",
-        "FIRST_SNAPSHOT 1",
-        f"LAST_SNAPSHOT {count}",
-        "STRIDE 1",
-    )
-    md = section("MD", "ENSEMBLE REFTRAJ", f"STEPS {count}", "TIMESTEP 1.0", *trajectory)
-    each = section("EACH", "MD 1")
-    printed = [
-        *section("TRAJECTORY", "FORMAT XYZ", *each),
-        *section("FORCES", "FORMAT XYZ", *each),
-        *section("CELL", *each),
-        *section("VELOCITIES OFF"),
-        *section("RESTART OFF"),
-        *section("RESTART_HISTORY OFF"),
-    ]
-    return _input(job, species, cell, [*md, *section("PRINT", *printed)], [], dynamics=False)
-
-
-def _input(
-    job: Job, species: Sequence[str], cell: FloatArray, motion: list[str], restart: list[str], *, dynamics: bool
-) -> str:
+    """The input of a run, from the lines of its ``&MOTION`` and, where it is resumed, its ``&EXT_RESTART``."""
+    # Without molecules CP2K generates no bonds at all.
+    bonds = ["CONNECTIVITY GENERATE", *section("GENERATE", "CREATE_MOLECULES T")]
     subsystem = section(
         "SUBSYS",
         *cell_section(cell),
@@ -127,7 +120,7 @@ def _input(
             "TOPOLOGY",
             f"COORD_FILE_NAME {START}",
             "COORD_FILE_FORMAT XYZ",
-            *(_BONDS if job.method.bonded else ["CONNECTIVITY OFF"]),
+            *(bonds if job.method.bonded else ["CONNECTIVITY OFF"]),
         ),
         *(line for name in sorted(set(species)) for line in section(f"KIND {name}", *job.method.kind(name))),
     )

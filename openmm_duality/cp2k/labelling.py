@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from openmm_duality.cp2k.engine import aborted, complaint, converged, run_cp2k
-from openmm_duality.cp2k.inputs import CELLS, START, TRAJECTORY, Job, single_points_input
+from openmm_duality.cp2k.engine import aborted, complaint, converged
+from openmm_duality.cp2k.inputs import START, Job, cell_file, project_input, section, xyz_block
 from openmm_duality.cp2k.parts import (
     Part,
-    Selection,
     close_part,
     closed_parts,
     collect,
@@ -20,16 +19,17 @@ from openmm_duality.cp2k.parts import (
     complete_rows,
     count,
     counter,
-    drop_part,
     new_part,
-    open_part,
+    progress_bar,
+    run_part,
 )
-from openmm_duality.cp2k.writing import CELL_HEAD, cell_rows, xyz_block
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.reference.cp2k_xyz import blocks
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
 
+_TRAJECTORY, _CELLS = "frames.xyz", "frames.cell"
 _TABLES = {"-1.ener": 7, "-1.cell": 12}
 _ROUNDING = 1e-6  # Å
 
@@ -43,7 +43,7 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     frames : Frames
         To be labelled, of shape (T, N); cells may differ.
     start : Frames
-        One undistorted frame, in which CP2K may find bonds.
+        One undistorted frame, with a cell, in which CP2K may find bonds.
     origins : sequence of str, length T
         The origin of each frame, for messages.
 
@@ -60,20 +60,12 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     if frames.cells is None:
         raise DualityError(f"{job.name}: the frames have no cell, and CP2K is run with one")
     _close(job)
-    with tqdm(
-        total=len(frames), desc=job.name, unit="frame", delay=1.0, disable=None if job.progress else True, leave=False
-    ) as bar:
+    with progress_bar(job, len(frames), "frame") as bar:
         while todo := _missing(job, len(frames)):
-            done = len(frames) - len(todo)
             folder = new_part(job.folder, _files(job, frames, start, todo))
             written = counter(folder / f"{job.name}-frc-1.xyz", b"i =")
-            bar.n = done
-
-            def watch(written: Any = written, done: int = done) -> None:
-                bar.update(done + written() - bar.n)
-
             try:
-                run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
+                run_part(job, folder, bar, len(frames) - len(todo), written)
             except DualityError:
                 # A frame that CP2K cannot do is refused, but a first one may stand for all of them.
                 if aborted(folder / f"{job.name}.out") and _close(job, drop=False):
@@ -93,26 +85,50 @@ def _missing(job: Job, total: int) -> list[int]:
 
 def _files(job: Job, frames: Frames, start: Frames, todo: list[int]) -> dict[str, Any]:
     assert frames.cells is not None
+    assert start.cells is not None
     positions, cells = frames.positions[todo] / ANGSTROM, frames.cells[todo]
     heads = [f" i = {n:8d}, time = {n:12.3f}, E = {0.0:20.10f}" for n in range(1, len(todo) + 1)]
-    first = start.cells[0] if start.cells is not None else cells[0]
     return {
         START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
-        TRAJECTORY: "".join(xyz_block(frames.species, p, head) for p, head in zip(positions, heads, strict=True)),
-        CELLS: CELL_HEAD + cell_rows(range(1, len(todo) + 1), cells),
-        job.input: single_points_input(job, frames.species, first, len(todo)),
+        _TRAJECTORY: "".join(xyz_block(frames.species, p, head) for p, head in zip(positions, heads, strict=True)),
+        _CELLS: cell_file(cells),
+        job.input: _input(job, frames.species, start.cells[0], len(todo)),
         "todo.txt": "".join(f"{t}\n" for t in todo),
     }
 
 
-def _close(job: Job, drop: bool = True) -> bool:
-    """Close the open part with the frames that are complete in every file; False if none is.
+def _input(job: Job, species: Sequence[str], cell: FloatArray, count: int) -> str:
+    """The input of single points along the frames in the same folder, all in one CP2K process."""
+    trajectory = section(
+        "REFTRAJ",
+        f"TRAJ_FILE_NAME {_TRAJECTORY}",
+        f"CELL_FILE_NAME {_CELLS}",
+        "VARIABLE_VOLUME T",
+        "EVAL_ENERGY_FORCES T",
+        "EVAL_FORCES T",
+        "FIRST_SNAPSHOT 1",
+        f"LAST_SNAPSHOT {count}",
+        "STRIDE 1",
+    )
+    md = section("MD", "ENSEMBLE REFTRAJ", f"STEPS {count}", "TIMESTEP 1.0", *trajectory)
+    each = section("EACH", "MD 1")
+    printed = [
+        *section("TRAJECTORY", "FORMAT XYZ", *each),
+        *section("FORCES", "FORMAT XYZ", *each),
+        *section("CELL", *each),
+        *section("VELOCITIES OFF"),
+        *section("RESTART OFF"),
+        *section("RESTART_HISTORY OFF"),
+    ]
+    return project_input(job, species, cell, [*md, *section("PRINT", *printed)], dynamics=False)
 
-    Such a part is dropped, or left for the user to inspect until the next call.
-    """
-    folder = open_part(job.folder)
-    if folder is None:
-        return False
+
+def _close(job: Job, drop: bool = True) -> bool:
+    return close_part(job.folder, lambda folder: _record(job, folder), drop)
+
+
+def _record(job: Job, folder: Path) -> dict[str, Any] | None:
+    """What counts in a part: the frames that are complete in every file, and one that CP2K gave up on; None if none."""
     output = folder / f"{job.name}.out"
     todo = [int(line) for line in (folder / "todo.txt").read_text().split()]
     scf = converged(output)
@@ -126,32 +142,23 @@ def _close(job: Job, drop: bool = True) -> bool:
     # a second process in a row that finishes nothing fails for another reason than its first frame
     if complete < len(todo) and aborted(output) and (complete or (earlier and earlier[-1].record["order"])):
         refused[str(todo[complete])] = f"CP2K gave up ({complaint(output)})"
-    if labelled or refused:
-        close_part(folder, {"labelled": labelled, "refused": refused, "order": todo[:complete]})
-        return True
-    if drop:
-        drop_part(folder)
-    return False
+    if not labelled and not refused:
+        return None
+    return {"labelled": labelled, "refused": refused, "order": todo[:complete]}
 
 
 def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
-    parts = closed_parts(job.folder)
-    refused = {int(t): why for part in parts for t, why in part.record["refused"].items()}
+    refused = {int(t): why for part in closed_parts(job.folder) for t, why in part.record["refused"].items()}
     if len(refused) == len(frames):
         raise DualityError(f"{job.name}: all {len(frames)} frames were refused, the first as {refused[0]}")
 
-    def selection(part: Part) -> Selection:
+    def selection(part: Part, n: int, _: int) -> int | None:
         order = part.record["order"]
-
-        def chosen(n: int, _: int) -> int | None:
-            return order[n] + 1 if n < len(order) and order[n] not in refused else None
-
-        return chosen
+        return order[n] + 1 if n < len(order) and order[n] not in refused else None
 
     assert frames.cells is not None
-    text = single_points_input(job, frames.species, np.asarray(frames.cells[0]), len(frames))
-    tables = dict(_TABLES)
-    collect(job.folder, job.name, [(part, selection(part)) for part in parts], input_text=text, tables=tables)
+    text = _input(job, frames.species, frames.cells[0], len(frames))
+    collect(job, selection, text, _TABLES)
     _compare(job, frames)
     return [f"{job.name}: frame {t + 1} ({origins[t]}), {why}" for t, why in sorted(refused.items())]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from openmm_duality.cp2k.force_fields import Classical
-from openmm_duality.cp2k.writing import section
+from openmm_duality.cp2k.inputs import Method, section
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.schema import build, integer, key, one_of, quantity, text
@@ -21,26 +21,8 @@ _FUNCTIONALS: dict[str, tuple[list[str], str, str]] = {
 _DISPERSION = {"D3": "DFTD3", "D3BJ": "DFTD3(BJ)"}
 
 
-class Method(Protocol):
-    """The interface of a method."""
-
-    @property
-    def iterates(self) -> bool:
-        """Whether every evaluation is a self-consistent iteration, which may fail."""
-
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
-        """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
-
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-
-    @property
-    def bonded(self) -> bool:
-        """Whether CP2K has to know which atoms are bonded."""
-
-
 @dataclass(frozen=True)
-class Network:
+class Network(Method):
     """A committee of neural networks in the format of n2p2 (``&NNP``).
 
     Parameters
@@ -54,8 +36,6 @@ class Network:
 
     model: str = field(metadata=key(text), default="NNP/bulkH2O-jcp2020-cnnp")
     members: int = field(metadata=key(integer(1)), default=8)
-    iterates = False
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -68,13 +48,9 @@ class Network:
         ]
         return ["METHOD NNP", *section("NNP", *files, *members)]
 
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
-
 
 @dataclass(frozen=True)
-class Dft:
+class Dft(Method):
     """Density functional theory with Gaussians and plane waves (Quickstep), orbital transformation.
 
     Parameters
@@ -105,7 +81,6 @@ class Dft:
     charge: int = field(metadata=key(integer()), default=0)
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -143,7 +118,7 @@ class Dft:
 
 
 @dataclass(frozen=True)
-class Xtb:
+class Xtb(Method):
     """Extended tight binding, GFN1-xTB (S. Grimme, C. Bannwarth and P. Shushkov, JCTC 13, 1989 (2017)).
 
     Parameters
@@ -157,7 +132,6 @@ class Xtb:
     charge: int = field(metadata=key(integer()), default=0)
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
-    bonded = False
 
     def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
@@ -171,10 +145,6 @@ class Xtb:
                 *_scf(self.eps_scf, self.max_scf, "MOPAC", "FULL_SINGLE_INVERSE"),
             ),
         ]
-
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
 
 
 METHODS: dict[str, type[Network] | type[Dft] | type[Xtb] | type[Classical]] = {

@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from openmm_duality.cp2k.inputs import START
-from openmm_duality.cp2k.writing import xyz_block
+from tqdm import tqdm
+
+from openmm_duality.cp2k.engine import run_cp2k
+from openmm_duality.cp2k.inputs import START, Job, xyz_block
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import atomic_write, write_text
 from openmm_duality.reference.cp2k_xyz import Block, blocks
 
 _RECORD = "part.json"
-
-Selection = Callable[[int, int], int | None]
-"""From the number of a block (or row) in its file, and its step, to its step in the project; None leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,10 @@ class Part:
 
     folder: Path
     record: dict[str, Any]
+
+
+Selection = Callable[[Part, int, int], int | None]
+"""Step in the project of a block (or row) of a part, from its number in the file and its step; None leaves it out."""
 
 
 def closed_parts(task: Path) -> list[Part]:
@@ -62,18 +65,37 @@ def new_part(task: Path, files: Mapping[str, str | Path]) -> Path:
     return folder
 
 
-def close_part(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record of an open part."""
-    with atomic_write(folder / _RECORD) as temporary:
-        temporary.write_text(json.dumps(record) + "\n")
+def close_part(task: Path, record: Callable[[Path], dict[str, Any] | None], drop: bool = True) -> bool:
+    """Write the record of the open part: what counts in its folder; False if there is no part, or nothing in it counts.
+
+    A part in which nothing counts is dropped, or left for the user to inspect until the next call.
+    """
+    folder = open_part(task)
+    found = None if folder is None else record(folder)
+    if folder is not None and found is not None:
+        write_text(folder / _RECORD, json.dumps(found) + "\n")
+    elif folder is not None and drop:
+        gone = folder.with_name(".old")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(folder, gone)
+        shutil.rmtree(gone)
+    return found is not None
 
 
-def drop_part(folder: Path) -> None:
-    """Remove an open part of which nothing counts."""
-    gone = folder.with_name(".old")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.replace(folder, gone)
-    shutil.rmtree(gone)
+def progress_bar(job: Job, total: int, unit: str) -> tqdm[NoReturn]:
+    """The progress bar of a task."""
+    hidden = None if job.progress else True
+    return tqdm(total=total, desc=job.name, unit=unit, delay=1.0, disable=hidden, leave=False)
+
+
+def run_part(job: Job, folder: Path, bar: tqdm[NoReturn], done: int, written: Callable[[], int]) -> None:
+    """Run CP2K in an open part; the bar shows what earlier parts have done and what this one has written."""
+    bar.n = done
+
+    def watch() -> None:
+        bar.update(done + written() - bar.n)
+
+    run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
 
 
 def complete_blocks(path: Path) -> Iterator[Block]:
@@ -105,9 +127,9 @@ def count(items: Iterator[Any], most: int) -> int:
     return sum(1 for _ in islice(items, most))
 
 
-def counter(path: Path, pattern: bytes) -> Callable[[], int]:
-    """A function that counts a pattern in a growing file, reading only what is new; for progress bars."""
-    seen = [0, 0]
+def counter(path: Path, pattern: bytes, skip: int = 0) -> Callable[[], int]:
+    """A function that counts a pattern in a growing file, less `skip`, reading only what is new; for progress bars."""
+    seen = [0, -skip]
 
     def count_new() -> int:
         if path.is_file():
@@ -116,53 +138,49 @@ def counter(path: Path, pattern: bytes) -> Callable[[], int]:
                 new = handle.read()
             seen[0] += len(new)
             seen[1] += new.count(pattern)
-        return seen[1]
+        return max(seen[1], 0)
 
     return count_new
 
 
-def collect(
-    task: Path, name: str, parts: Sequence[tuple[Part, Selection]], *, input_text: str, tables: dict[str, int]
-) -> None:
-    """Write the files of a CP2K project from those of its parts.
+def collect(job: Job, selection: Selection, input_text: str, tables: Mapping[str, int]) -> None:
+    """Write the files of a CP2K project from those of its closed parts, into the folder of the task.
 
     Parameters
     ----------
-    task : Path
-        Folder of the task; the files are written into it.
-    name : str
-        Of the project.
-    parts : sequence of (Part, callable)
-        The parts, and what of each counts.
+    job : Job
+    selection : callable
+        What counts, as `Selection` says.
     input_text : str
         The input of the project.
-    tables : dict
+    tables : mapping
         From the ending of a table's name (``-1.ener``) to its number of columns.
     """
+    task, name = job.folder, job.name
+    parts = closed_parts(task)
     for kind in ("vel", "frc", "pos"):
         file = f"{name}-{kind}-1.xyz"
-        if not any((part.folder / file).is_file() for part, _ in parts):
+        if not any((part.folder / file).is_file() for part in parts):
             continue
         with atomic_write(task / file, overwrite=True) as temporary, open(temporary, "w") as out:
-            for part, selection in parts:
+            for part in parts:
                 for n, block in enumerate(complete_blocks(part.folder / file)):
-                    step = selection(n, block.step)
+                    step = selection(part, n, block.step)
                     if step is not None:
                         out.write(_block(block, step))
     for ending, columns in tables.items():
         file = f"{name}{ending}"
         with atomic_write(task / file, overwrite=True) as temporary, open(temporary, "w") as out:
-            out.write(_head(parts[0][0].folder / file))
-            for part, selection in parts:
+            out.write(_head(parts[0].folder / file))
+            for part in parts:
                 for n, row in enumerate(complete_rows(part.folder / file, columns)):
                     first = row.split()[0]
-                    step = selection(n, int(first))
+                    step = selection(part, n, int(first))
                     if step is not None:
                         out.write(f"{step:10d}" + row.lstrip()[len(first) :])
     with atomic_write(task / START, overwrite=True) as temporary:
-        shutil.copyfile(parts[0][0].folder / START, temporary)
-    with atomic_write(task / f"{name}.inp", overwrite=True) as temporary:
-        temporary.write_text(input_text)
+        shutil.copyfile(parts[0].folder / START, temporary)
+    write_text(task / f"{name}.inp", input_text, overwrite=True)
 
 
 def _folders(task: Path) -> list[Path]:

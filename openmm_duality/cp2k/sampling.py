@@ -7,34 +7,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from openmm import unit
-from tqdm import tqdm
 
-from openmm_duality.cp2k.engine import converged, run_cp2k
-from openmm_duality.cp2k.inputs import RESTART, START, Job, md_input
+from openmm_duality.cp2k.engine import converged
+from openmm_duality.cp2k.inputs import START, Job, femtoseconds, project_input, section, xyz_block
 from openmm_duality.cp2k.parts import (
     Part,
-    Selection,
     close_part,
     closed_parts,
     collect,
     complete_blocks,
     complete_rows,
     counter,
-    drop_part,
     new_part,
-    open_part,
+    progress_bar,
+    run_part,
 )
 from openmm_duality.cp2k.structures import Structure, read_structure
-from openmm_duality.cp2k.writing import xyz_block
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.reference.cp2k_input import read_input
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import boolean, integer, key, one_of, quantity
 from openmm_duality.units import ANGSTROM
 
+_RESTART = "start.restart"
 _ENERGY_COLUMNS = 7
 
 
@@ -93,7 +89,7 @@ def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
     job : Job
     task : Sampling
     start : Frames
-        One frame.
+        One frame, with a cell.
 
     Returns
     -------
@@ -105,23 +101,14 @@ def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
     DualityError
         If CP2K fails.
     """
-    cell = start.cells[0] if start.cells is not None else np.eye(3)
     _close(job, task)
-    with tqdm(
-        total=task.steps, desc=job.name, unit="step", delay=1.0, disable=None if job.progress else True, leave=False
-    ) as bar:
+    with progress_bar(job, task.steps, "step") as bar:
         while (done := _reached(job)) < task.steps:
-            folder = new_part(job.folder, _files(job, task, start, cell, done))
-            rows = counter(folder / f"{job.name}-1.ener", b"\n")
-            bar.n = done
-
-            def watch(rows: Any = rows, done: int = done) -> None:
-                bar.update(done + max(rows() - 2, 0) - bar.n)
-
-            run_cp2k(folder, job.input, processes=job.processes, threads=job.threads, watch=watch)
+            folder = new_part(job.folder, _files(job, task, start, done))
+            run_part(job, folder, bar, done, counter(folder / f"{job.name}-1.ener", b"\n", skip=2))
             if not _close(job, task, drop=False):
                 raise DualityError(f"{folder}: CP2K ran to its end and left no restart file; see {job.name}.out there")
-    return _collect(job, task, start, cell)
+    return _collect(job, task, start)
 
 
 def _reached(job: Job) -> int:
@@ -129,42 +116,53 @@ def _reached(job: Job) -> int:
     return int(parts[-1].record["last"]) if parts else 0
 
 
-def _files(job: Job, task: Sampling, start: Frames, cell: FloatArray, done: int) -> dict[str, str | Path]:
+def _files(job: Job, task: Sampling, start: Frames, done: int) -> dict[str, str | Path]:
     files: dict[str, str | Path] = {
         START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
-        job.input: _input(job, task, start, cell, done),
+        job.input: _input(job, task, start, done),
     }
     if done:
         last = closed_parts(job.folder)[-1]
-        files[RESTART] = last.folder / last.record["restart"]
+        files[_RESTART] = last.folder / last.record["restart"]
     return files
 
 
-def _input(job: Job, task: Sampling, start: Frames, cell: FloatArray, done: int) -> str:
-    return md_input(
-        job,
-        start.species,
-        cell,
-        ensemble=task.ensemble,
-        temperature=task.temperature,
-        timestep=task.timestep,
-        time_constant=task.time_constant,
-        massive=task.bath == "massive",
-        steps=task.steps - done,
-        write_every=task.write_every,
-        velocities=task.velocities,
-        resumed=done > 0,
+def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
+    """The input of the steps that are not done yet, from the restart file where some are."""
+    assert start.cells is not None
+    bath = section(
+        "THERMOSTAT",
+        f"REGION {task.bath.upper()}",
+        "TYPE CSVR",
+        *section("CSVR", f"TIMECON {femtoseconds(task.time_constant)}"),
     )
+    dynamics = section(
+        "MD",
+        f"ENSEMBLE {task.ensemble}",
+        f"STEPS {task.steps - done}",
+        f"TIMESTEP {femtoseconds(task.timestep)}",
+        f"TEMPERATURE {task.temperature}",
+        *(bath if task.ensemble == "NVT" else []),
+    )
+    each = section("EACH", f"MD {task.write_every}")
+    printed = [
+        *section("TRAJECTORY", "FORMAT XYZ", *each),
+        *section("FORCES", "FORMAT XYZ", *each),
+        *(section("VELOCITIES", "FORMAT XYZ", *each) if task.velocities else section("VELOCITIES OFF")),
+        *section("RESTART", "BACKUP_COPIES 1", *each),
+        *section("RESTART_HISTORY OFF"),
+    ]
+    restart = section("EXT_RESTART", f"RESTART_FILE_NAME {_RESTART}") if done else []
+    motion = [*dynamics, *section("PRINT", *printed)]
+    return project_input(job, start.species, start.cells[0], motion, restart, dynamics=True)
 
 
 def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
-    """Close the open part at its newest restart file before which every file is complete.
+    return close_part(job.folder, lambda folder: _record(job, task, folder), drop)
 
-    False if there is none; such a part is dropped, or left for the user to inspect until the next call.
-    """
-    folder = open_part(job.folder)
-    if folder is None:
-        return False
+
+def _record(job: Job, task: Sampling, folder: Path) -> dict[str, Any] | None:
+    """What counts in a part: all up to its newest restart file before which every file is complete, if there is one."""
     first = _reached(job)
     names = ["pos", "frc", *(["vel"] if task.velocities else [])]
     written = [{block.step for block in complete_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]
@@ -179,11 +177,8 @@ def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
         if complete and (not job.method.iterates or len(scf) > last - first):
             # the first evaluation of a part is that of the step it starts from
             failed = [first + n for n, good in enumerate(scf[: last - first + 1]) if not good]
-            close_part(folder, {"first": first, "last": last, "restart": name, "unconverged": failed})
-            return True
-    if drop:
-        drop_part(folder)
-    return False
+            return {"first": first, "last": last, "restart": name, "unconverged": failed}
+    return None
 
 
 def _step_of(restart: Path) -> int | None:
@@ -196,27 +191,16 @@ def _step_of(restart: Path) -> int | None:
         return None
 
 
-def _collect(job: Job, task: Sampling, start: Frames, cell: FloatArray) -> list[str]:
+def _collect(job: Job, task: Sampling, start: Frames) -> list[str]:
     skipped = round(task.discard / task.timestep)
-    parts = closed_parts(job.folder)
-    failed = {step for part in parts for step in part.record["unconverged"]}
+    failed = {step for part in closed_parts(job.folder) for step in part.record["unconverged"]}
 
-    def selection(part: Part) -> Selection:
-        first, last = part.record["first"], part.record["last"]
-        after = first if first else -1
+    def selection(part: Part, _: int, step: int) -> int | None:
+        after = part.record["first"] or -1
+        counts = after < step <= part.record["last"] and step >= skipped and step not in failed
+        return step if counts else None
 
-        def chosen(_: int, step: int) -> int | None:
-            return step if after < step <= last and step >= skipped and step not in failed else None
-
-        return chosen
-
-    collect(
-        job.folder,
-        job.name,
-        [(part, selection(part)) for part in parts],
-        input_text=_input(job, task, start, cell, 0),
-        tables={"-1.ener": _ENERGY_COLUMNS},
-    )
+    collect(job, selection, _input(job, task, start, 0), {"-1.ener": _ENERGY_COLUMNS})
     frames = [step for step in sorted(failed) if step % task.write_every == 0 and step >= skipped]
     others = len(failed) - len(frames)
     if others:

@@ -12,7 +12,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
 from openmm_duality.geometry.cells import minimum_image, supercell
-from openmm_duality.reference.formats import read
+from openmm_duality.reference.formats import frames_of_atoms, read
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import build, integer, key, one_of, quantity, text, tuple_of
 from openmm_duality.units import ANGSTROM
@@ -86,10 +86,8 @@ class Structure:
         if self.path is not None:
             found = self._from_file(folder / self.path)
         else:
-            import ase.build
-
             try:
-                found = _of_atoms(self._built(ase.build, seed))
+                found = frames_of_atoms([self._built(seed)])
             except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
                 raise DualityError(f"start: {self.formula or self.molecule} cannot be built ({error})") from None
         if self.cell is not None:
@@ -112,13 +110,15 @@ class Structure:
             atoms = ase.io.read(path, index=self.frame)
         except Exception as error:  # whatever the library raises means that the file is not of the format of its name
             raise DualityError(f"start: {path} cannot be read ({error})") from None
-        return replace(_of_atoms(atoms), source=(provenance(path),))
+        return frames_of_atoms([atoms], provenance(path))
 
-    def _built(self, library: Any, seed: int) -> Any:
+    def _built(self, seed: int) -> Any:
+        import ase.build
+
         if self.crystal is not None:
             edge = (self.constant or 0.0) / ANGSTROM
-            return library.bulk(self.formula, self.crystal, a=edge, cubic=True)
-        one = library.molecule(self.molecule)
+            return ase.build.bulk(self.formula, self.crystal, a=edge, cubic=True)
+        one = ase.build.molecule(self.molecule)
         number = self.number or 0
         edge = (number * one.get_masses().sum() / (self.density or 1.0)) ** (1 / 3) / ANGSTROM
         return _in_a_box(one, number, edge, seed)
@@ -146,17 +146,6 @@ def _in_a_box(one: Any, number: int, edge: float, seed: int) -> Any:
         nearest = np.linalg.norm(apart, axis=-1).min(axis=(1, 2), initial=np.inf)
         placed = np.concatenate([placed, rotated[int(np.argmax(nearest))]])
     return Atoms(list(one.symbols) * number, placed, cell=[edge] * 3, pbc=True)
-
-
-def _of_atoms(atoms: Any) -> Frames:
-    return Frames(
-        species=tuple(atoms.get_chemical_symbols()),
-        masses=np.array(atoms.get_masses(), dtype=np.float64),
-        positions=np.array(atoms.positions, dtype=np.float64)[None] * ANGSTROM,
-        times=np.zeros(1),
-        steps=np.zeros(1, dtype=np.int64),
-        cells=np.array(atoms.cell.array, dtype=np.float64)[None] * ANGSTROM if atoms.pbc.all() else None,
-    )
 
 
 def _repeated(frame: Frames, copies: tuple[int, ...]) -> Frames:

@@ -12,6 +12,8 @@ quantities are conserved only by forces that derive from the potential energy; t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import openmm as mm
@@ -41,6 +43,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
     """What the integrators of learning dynamics have in common."""
 
     ensemble = "none"
+    recorded: Mapping[str, str] = MappingProxyType({})  # global variables by the names they have in a run record
 
     def conservedQuantity(self, context: mm.Context) -> float | None:
         """The quantity that exact dynamics would conserve, in kJ/mol; None if there is none.
@@ -50,7 +53,9 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
         context : openmm.Context
             The context that this integrator drives.
         """
-        return self.conservedFrom(total_energy(context))
+        state = context.getState(energy=True)
+        energy = state.getPotentialEnergy() + state.getKineticEnergy()
+        return self.conservedFrom(float(energy.value_in_unit(unit.kilojoule_per_mole)))
 
     def conservedFrom(self, totalEnergy: float) -> float | None:
         """The conserved quantity in kJ/mol, from the total energy of the same state, in kJ/mol."""
@@ -71,7 +76,12 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
 
     def parameters(self) -> dict[str, float]:
         """The numbers that define the dynamics, in MD units, by name."""
-        return {"timestep": float(self.getStepSize().value_in_unit(unit.picosecond))}
+        temperature = self.getTemperature()
+        return {
+            "timestep": float(self.getStepSize().value_in_unit(unit.picosecond)),
+            **({} if temperature is None else {"temperature": temperature}),
+            **{name: float(self.getGlobalVariableByName(variable)) for name, variable in self.recorded.items()},
+        }
 
 
 class HeatBathIntegrator(LearningIntegrator):
@@ -92,10 +102,6 @@ class HeatBathIntegrator(LearningIntegrator):
             In K.
         """
         self.setGlobalVariableByName("kT", BOLTZMANN * positive(temperature, unit.kelvin, "temperature"))
-
-    def parameters(self) -> dict[str, float]:
-        """The numbers that define the dynamics, in MD units, by name."""
-        return {**super().parameters(), "temperature": self.getTemperature()}
 
 
 class VerletLearningIntegrator(LearningIntegrator):
@@ -152,6 +158,8 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         The time step in ps.
     """
 
+    recorded = MappingProxyType({"friction": "friction"})
+
     def __init__(self, temperature: Any, frictionCoeff: Any, stepSize: Any) -> None:
         super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
         self.addGlobalVariable("kT", BOLTZMANN * positive(temperature, unit.kelvin, "temperature"))
@@ -165,10 +173,6 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         self.addComputePerDof("x", "x + 0.5*dt*v")
         self.addComputePerDof("v", "decay*v + noise*gaussian/sqrt(m)")
         self.addComputePerDof("x", "x + 0.5*dt*v")
-
-    def parameters(self) -> dict[str, float]:
-        """The numbers that define the dynamics, in MD units, by name."""
-        return {**super().parameters(), "friction": float(self.getGlobalVariableByName("friction"))}
 
 
 class NoseHooverLearningIntegrator(HeatBathIntegrator):
@@ -200,6 +204,8 @@ class NoseHooverLearningIntegrator(HeatBathIntegrator):
     removedDegreesOfFreedom : int
         N_f is three for every massive particle less this number; the default takes out the centre of mass.
     """
+
+    recorded = MappingProxyType({"collision_frequency": "frequency", "chain_length": "chain"})
 
     def __init__(
         self,
@@ -279,11 +285,6 @@ class NoseHooverLearningIntegrator(HeatBathIntegrator):
         """The number given at construction."""
         return int(self.getGlobalVariableByName("removed"))
 
-    def parameters(self) -> dict[str, float]:
-        """The numbers that define the dynamics, in MD units, by name."""
-        names = {"collision_frequency": "frequency", "chain_length": "chain"}
-        return {**super().parameters(), **{k: float(self.getGlobalVariableByName(v)) for k, v in names.items()}}
-
 
 class DescentLearningIntegrator(LearningIntegrator):
     """Damped descent: learning with friction, which relaxes a structure into a minimum of the loss.
@@ -309,6 +310,7 @@ class DescentLearningIntegrator(LearningIntegrator):
     """
 
     ensemble = "descent"
+    recorded = MappingProxyType({"momentum_time": "tau", "maximum_displacement": "limit"})
 
     def __init__(self, stepSize: Any, momentumTime: Any, maximumDisplacement: Any = 0.002) -> None:
         super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
@@ -321,15 +323,3 @@ class DescentLearningIntegrator(LearningIntegrator):
         self.addComputePerDof("v", "decay*v + (1 - decay)*tau*f/m")
         self.addComputePerDof("v", "v*min(1, limit/(dt*max(speed, 1e-20))); speed=sqrt(dot(v, v))")
         self.addComputePerDof("x", "x + dt*v")
-
-    def parameters(self) -> dict[str, float]:
-        """The numbers that define the dynamics, in MD units, by name."""
-        names = {"momentum_time": "tau", "maximum_displacement": "limit"}
-        return {**super().parameters(), **{k: float(self.getGlobalVariableByName(v)) for k, v in names.items()}}
-
-
-def total_energy(context: mm.Context) -> float:
-    """Potential and kinetic energy of a context, in kJ/mol."""
-    state = context.getState(energy=True)
-    energy = state.getPotentialEnergy() + state.getKineticEnergy()
-    return float(energy.value_in_unit(unit.kilojoule_per_mole))

@@ -106,13 +106,8 @@ class Integrity:
         The start in nm: the molecules are those found here.
     cell : array, shape (3, 3), or None
         In nm.
-    bond_lengths : mapping
-        From pairs of bonded species (alphabetical) to the longest bond in nm; empty where nothing is bonded.
-    shortest_seen : mapping, optional
-        From pairs of species to the shortest distance in the data of the model, in nm. Without it nothing counts as
-        collapsed.
-    collapse_fraction : float
-        A pair closer than this fraction of the shortest distance seen counts as collapsed.
+    bond_lengths, shortest_seen, collapse_fraction
+        As for `Limits`; `bond_lengths` are empty where nothing is bonded.
     reach : float
         Radius of the neighbour search, in nm.
 
@@ -184,10 +179,10 @@ class Integrity:
         n = len(self._distinct)
         first, second = self._species_index[i], self._species_index[j]
         a, b = np.minimum(first, second), np.maximum(first, second)
-        shortest = np.full(n * n, np.inf)
-        np.minimum.at(shortest, a * n + b, d)
-        table = np.where(np.isfinite(shortest), shortest, np.nan).reshape(n, n)
-        return {pair: float(table[self._distinct.index(pair[0]), self._distinct.index(pair[1])]) for pair in self.pairs}
+        shortest = np.full((n, n), np.inf)
+        np.minimum.at(shortest, (a, b), d)
+        found = shortest[np.triu_indices(n)]  # in the order of the pairs
+        return dict(zip(self.pairs, np.where(np.isfinite(found), found, np.nan).tolist(), strict=True))
 
     def _count_left(self, positions: FloatArray, cell: FloatArray | None) -> int:
         if not len(self._bonds):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, lock
+from openmm_duality.files import locked, write_text
 
 RECORD = "run.json"
 LOCK = ".lock"
@@ -58,9 +58,7 @@ def locked_folder(directory: Path) -> Iterator[dict[str, Any] | None]:
             f"{directory} holds {others[0]}{' and other files' if len(others) > 1 else ''} but no {RECORD}, so it is "
             "not the folder of a run; choose a new or an empty one"
         )
-    with open(directory / LOCK, "w") as handle:
-        if not lock(handle.fileno()):
-            raise DualityError(f"another process is running in {directory}; wait for it, or choose a new folder")
+    with locked(directory / LOCK, f"another process is running in {directory}; wait for it, or choose a new folder"):
         for path in filter(_is_temporary, directory.iterdir()):
             path.unlink()
         try:
@@ -97,8 +95,7 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a run, replacing the previous one."""
-    with atomic_write(directory / RECORD, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(directory / RECORD, json.dumps(record, indent=2) + "\n", overwrite=True)
 
 
 def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -104,8 +104,7 @@ class RunLoop:
         context = self._simulation.context
         context.setPositions(positions)
         context.setVelocities(velocities)
-        with atomic_write(self._directory / "topology.pdb", overwrite=True) as temporary:
-            self._write_pdb(temporary, context.getState(positions=True))
+        self._write_pdb("topology.pdb", context.getState(positions=True))
         self._open(fresh=True)
 
     def resume(self) -> None:
@@ -132,10 +131,9 @@ class RunLoop:
         """Run until `steps` are done in all, or the run stops itself; gives the final record."""
         report = self.settings["report_interval"]
         self._update_record(status="running")
-        bar = tqdm(
+        with tqdm(
             total=steps, initial=min(self.step, steps), unit="step", disable=None if progress else True, mininterval=0.5
-        )
-        try:
+        ) as bar:
             snapshot, reason = self._peek()
             if not reason and self.step == 0:
                 reason = self._check_monitor()
@@ -161,14 +159,11 @@ class RunLoop:
                 bar.set_postfix_str(self._postfix(snapshot), refresh=False)
                 if not reason and self.step % self.settings["checkpoint_interval"] == 0:
                     self._save()
-        finally:
-            bar.close()
         if reason:
             self._stop(snapshot, reason)
         else:
             self._save()
-            with atomic_write(self._directory / "final.pdb", overwrite=True) as temporary:
-                self._write_pdb(temporary, snapshot.state)
+            self._write_pdb("final.pdb", snapshot.state)
             for name in STOP_FILES:  # of an earlier call, with other limits
                 (self._directory / name).unlink(missing_ok=True)
             self._update_record(status="finished")
@@ -177,10 +172,9 @@ class RunLoop:
 
     def _next_stop(self, step: int, last: int) -> int:
         """The next step with a report or a check."""
-        intervals: list[int] = [
-            self.settings["report_interval"],
-            *([] if self._monitor is None else [self._monitor.interval]),
-        ]
+        intervals: list[int] = [self.settings["report_interval"]]
+        if self._monitor is not None:
+            intervals.append(self._monitor.interval)
         return min(last, *((step // interval + 1) * interval for interval in intervals))
 
     def _check_monitor(self) -> str:
@@ -257,34 +251,25 @@ class RunLoop:
     def _report(self, snapshot: Snapshot) -> None:
         for reporter in self._reporters:
             reporter.report(self._simulation, snapshot.state)
+        total = snapshot.potential + snapshot.kinetic
         self._log.write(
             self.step,
             self._time(),
-            (
-                snapshot.potential,
-                snapshot.kinetic,
-                self._simulation.integrator.conservedFrom(snapshot.potential + snapshot.kinetic),
-            ),
+            (snapshot.potential, snapshot.kinetic, self._simulation.integrator.conservedFrom(total)),
             snapshot.temperature,
             None if snapshot.cell is None else volume(snapshot.cell),
             snapshot.integrity,
-            self._uncertainty(),
+            self._reading[1].uncertainty if self._reading and self._reading[0] == self.step else None,
         )
-
-    def _uncertainty(self) -> FloatArray | None:
-        """Predicted errors of the forces at this step, if the monitor checked it."""
-        return self._reading[1].uncertainty if self._reading and self._reading[0] == self.step else None
 
     def _stop(self, snapshot: Snapshot, reason: str) -> None:
         if self._last_good is not None:
             checkpoint, state = self._last_good
             write_checkpoint(self._directory / "last_good.chk", checkpoint)
-            with atomic_write(self._directory / "last_good.pdb", overwrite=True) as temporary:
-                self._write_pdb(temporary, state)
+            self._write_pdb("last_good.pdb", state)
             reason += f" (last good state: step {checkpoint.step}, last_good.pdb)"
         if snapshot.integrity.finite:
-            with atomic_write(self._directory / "stopped.pdb", overwrite=True) as temporary:
-                self._write_pdb(temporary, snapshot.state)
+            self._write_pdb("stopped.pdb", snapshot.state)
         self._update_record(status="stopped", reason=reason)
 
     def _save(self) -> None:
@@ -299,10 +284,8 @@ class RunLoop:
     def _update_record(self, status: str, reason: str = "") -> None:
         done = self.step
         ms_per_step = 1e3 * self._seconds / done if done else 0.0
-        self.settings["alarms"] = count_alarms(self._directory)
-        self.settings.update(
-            status=status, reason=reason, steps_done=done, time_ps=self._time(), ms_per_step=ms_per_step
-        )
+        self.settings.update(status=status, reason=reason, steps_done=done, time_ps=self._time())
+        self.settings.update(ms_per_step=ms_per_step, alarms=count_alarms(self._directory))
         write_record(self._directory, self.settings)
 
     def _postfix(self, snapshot: Snapshot) -> str:
@@ -324,12 +307,12 @@ class RunLoop:
         if self._monitor is not None:
             self._monitor_log = MonitorLog(self._directory, self._integrity.species, self._monitor)
 
-    def _write_pdb(self, path: Path, state: mm.State) -> None:
+    def _write_pdb(self, name: str, state: mm.State) -> None:
         box = self._simulation.topology.getPeriodicBoxVectors()
         try:
             if box is not None:
                 self._simulation.topology.setPeriodicBoxVectors(state.getPeriodicBoxVectors())
-            with open(path, "w") as handle:
+            with atomic_write(self._directory / name, overwrite=True) as path, open(path, "w") as handle:
                 app.PDBFile.writeFile(self._simulation.topology, state.getPositions(), handle, keepIds=True)
         finally:
             self._simulation.topology.setPeriodicBoxVectors(box)

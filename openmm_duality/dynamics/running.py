@@ -358,12 +358,6 @@ def _platform_precision(simulation: app.Simulation) -> str:
 
 
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
-    return RunResult(
-        directory,
-        settings["status"],
-        settings["reason"],
-        settings["steps_done"],
-        min(resumed_from, settings["steps_done"]),
-        settings["ms_per_step"],
-        settings.get("alarms", 0),
-    )
+    done, recorded = settings["steps_done"], {name: settings[name] for name in ("status", "reason", "ms_per_step")}
+    alarms = settings.get("alarms", 0)
+    return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), alarms=alarms, **recorded)

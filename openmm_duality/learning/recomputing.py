@@ -12,7 +12,7 @@ import yaml
 from openmm_duality.cp2k.campaign import run_reference
 from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import write_text
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.frames import Frames
@@ -139,21 +139,16 @@ def _label(frames: Frames, content: dict[str, Any], folder: Path, progress: bool
     """Frames with CP2K's forces, and what was refused; a folder belongs to one set of frames and one method."""
     folder.mkdir(parents=True, exist_ok=True)
     data, config = folder / "frames.safetensors", folder / "method.yaml"
-    if data.is_file() and not _same(Frames.load(data), frames):
+    if data.is_file() and not np.array_equal(Frames.load(data).positions, frames.positions):
         raise DualityError(
             f"{folder} holds other frames than are wanted now; remove it, or give another folder for the report"
         )
     if not data.is_file():
         frames.save(data)
     label = {"name": _TASK, "label": {"data": str(data.resolve())}}
-    with atomic_write(config, overwrite=True) as temporary:
-        temporary.write_text(yaml.safe_dump({**content, "tasks": [label]}), encoding="utf-8")
+    write_text(config, yaml.safe_dump({**content, "tasks": [label]}), overwrite=True)
     done = run_reference(config, folder / "cp2k", progress=progress)[_TASK]
     return read(done.folder), list(done.refused)
-
-
-def _same(first: Frames, second: Frames) -> bool:
-    return first.positions.shape == second.positions.shape and bool((first.positions == second.positions).all())
 
 
 def _name(method: Any) -> str:

@@ -29,8 +29,7 @@ from openmm_duality.dynamics.running import simulate
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.dynamics.systems import create_system, create_topology
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole
+from openmm_duality.geometry.molecules import bonded_pairs, components, make_whole
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.units import BOLTZMANN
@@ -186,9 +185,8 @@ def displaced(start: Start, distance: float, seed: int) -> Start:
 def compressed(losses: AgentLosses, start: Start, factor: float) -> Start:
     """The cell with its edges scaled by a factor: molecules move with it and keep their shape."""
     assert start.cell is not None
-    lengths = dict(losses.bond_lengths)
-    bonds = bonded_pairs(start.positions, start.species, start.cell, lengths)
-    positions: FloatArray = make_whole(start.positions, bonds, start.cell)
-    for atoms in find_molecules(start.positions, start.species, start.cell, lengths):
+    bonds = bonded_pairs(start.positions, start.species, start.cell, dict(losses.bond_lengths))
+    positions = make_whole(start.positions, bonds, start.cell)
+    for atoms in components(bonds, len(start.species)):
         positions[atoms] += (factor - 1.0) * positions[atoms].mean(axis=0)
     return replace(start, positions=positions, cell=factor * start.cell)

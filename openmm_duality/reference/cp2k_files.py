@@ -66,20 +66,16 @@ def find_project(
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     prefix, number, found = _choose(path, folder, positions is not None)
-
-    def companion(name: str) -> Path | None:
-        return _one(folder, name)
-
     return Project(
         prefix=prefix,
         number=number,
         input=_input(folder, prefix, input_file),
         positions=found if positions is None else _named(folder, positions),
-        forces=companion(f"{prefix}-frc-{number}.xyz"),
-        velocities=companion(f"{prefix}-vel-{number}.xyz"),
-        energies=companion(f"{prefix}-{number}.ener"),
-        cells=companion(f"{prefix}-{number}.cell"),
-        labels=companion(f"{prefix}-pos-{number}.xyz"),
+        forces=_one(folder, f"{prefix}-frc-{number}.xyz"),
+        velocities=_one(folder, f"{prefix}-vel-{number}.xyz"),
+        energies=_one(folder, f"{prefix}-{number}.ener"),
+        cells=_one(folder, f"{prefix}-{number}.cell"),
+        labels=_one(folder, f"{prefix}-pos-{number}.xyz"),
     )
 
 

@@ -203,9 +203,9 @@ def _column(column: list[float | None], factor: float) -> FloatArray | None:
 
 
 def _series_dcd(path: Path, inputs: Cp2kInput, first_step: int | None, stride: int | None) -> _Series:
-    header, values = read_dcd(path)
-    first = header.first_step if first_step is None else first_step
-    step = header.stride if stride is None else stride
+    first, step, values = read_dcd(path)
+    first = first if first_step is None else first_step
+    step = step if stride is None else stride
     if step < 1:
         raise DualityError(
             f"{path}: the header gives no number of steps between frames; in Python, pass stride and first_step to "
@@ -230,6 +230,12 @@ def _keys(steps: IntArray) -> IntArray:
         occurrence[k] = seen[step]
         seen[step] += 1
     return steps + (occurrence << 40)
+
+
+def _rows(steps: IntArray, keys: IntArray) -> list[int] | None:
+    """Rows of the keys in a table, or None unless all are in it."""
+    where = {int(key): row for row, key in enumerate(_keys(steps))}
+    return [where[int(key)] for key in keys] if all(int(key) in where for key in keys) else None
 
 
 def _common(position: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
@@ -293,18 +299,17 @@ def _times(
 ) -> FloatArray:
     if position.times is not None:
         return position.times[chosen]
-    if table is not None:
-        where = {int(key): row for row, key in enumerate(_keys(table.steps))}
-        if all(int(key) in where for key in keys):
-            return table.times[[where[int(key)] for key in keys]]
+    rows = None if table is None else _rows(table.steps, keys)
+    if table is not None and rows is not None:
+        return table.times[rows]
     return np.asarray(position.steps[chosen] * (inputs.timestep or 0.0), dtype=np.float64)
 
 
 def _energies(position: _Series, force: _Series | None, table: EnergyTable | None, keys: IntArray) -> FloatArray | None:
     if table is not None:
-        where = {int(key): row for row, key in enumerate(_keys(table.steps))}
-        if all(int(key) in where for key in keys):
-            return table.potential[[where[int(key)] for key in keys]]
+        rows = _rows(table.steps, keys)
+        if rows is not None:
+            return table.potential[rows]
         _warn("the .ener file lacks some of the frames; energies are taken from the coordinate files where they can be")
     for series in (position, force):
         if series is not None and series.energies is not None:
@@ -319,10 +324,9 @@ def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | 
         table = _table(project.cells, 11)
         steps = table[:, 0].astype(np.int64)
         selected = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
-        where = {int(key): row for row, key in enumerate(_keys(steps[selected]))}
-        if all(int(key) in where for key in keys):
-            rows = selected[[where[int(key)] for key in keys]]
-            return table[rows, 2:11].reshape(-1, 3, 3) * ANGSTROM
+        rows = _rows(steps[selected], keys)
+        if rows is not None:
+            return table[selected[rows], 2:11].reshape(-1, 3, 3) * ANGSTROM
         if inputs.variable_cell:
             raise DualityError(
                 f"{project.cells}: the cell changes in this run and is not given for every frame; write "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,8 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 
 
-@dataclass(frozen=True)
-class DcdHeader:
-    """The numbers of a DCD header: step of the first frame, steps between frames, number of atoms."""
-
-    first_step: int
-    stride: int
-    n_atoms: int
-
-
-def read_dcd(path: Path) -> tuple[DcdHeader, FloatArray]:
-    """Header and positions of a DCD file.
+def read_dcd(path: Path) -> tuple[int, int, FloatArray]:
+    """Step numbers and positions of a DCD file.
 
     Parameters
     ----------
@@ -32,7 +22,7 @@ def read_dcd(path: Path) -> tuple[DcdHeader, FloatArray]:
     Returns
     -------
     tuple
-        The header, and positions of shape (T, N, 3) in Å.
+        Step of the first frame, steps between frames, and positions of shape (T, N, 3) in Å.
 
     Raises
     ------
@@ -41,16 +31,17 @@ def read_dcd(path: Path) -> tuple[DcdHeader, FloatArray]:
     """
     import mdtraj  # here, because it is slow to import and few need it
 
-    header = _header(path)
+    first_step, stride = _steps(path)
     with mdtraj.formats.DCDTrajectoryFile(str(path)) as file:
         positions = np.asarray(file.read()[0], dtype=np.float64)
     if not np.isfinite(positions).all():
         frame = int(np.argwhere(~np.isfinite(positions))[0, 0])
         raise DualityError(f"{path}: frame {frame} (counted from 0) holds a position that is not a finite number")
-    return header, positions
+    return first_step, stride, positions
 
 
-def _header(path: Path) -> DcdHeader:
+def _steps(path: Path) -> tuple[int, int]:
+    """Step of the first frame and steps between frames, from the header of a file that is found to be complete."""
     with open(path, "rb") as file:
         head = file.read(96)
         if len(head) < 96 or head[:8] != b"T\0\0\0CORD":
@@ -70,4 +61,4 @@ def _header(path: Path) -> DcdHeader:
             f"{path}: the DCD file is cut short: {complete} complete frames of {n_atoms} atoms and {rest} bytes of the "
             "next; copy the file again"
         )
-    return DcdHeader(int(control[1]), int(control[2]), n_atoms)
+    return int(control[1]), int(control[2])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import ase.units
 import numpy as np
-from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase import Atoms, units
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
@@ -91,28 +90,33 @@ def read_extxyz(path: str | Path) -> Frames:
         raise DualityError(f"{path}: pbc {first.pbc} is not supported; all three directions are periodic, or none")
     forces = _results(path, images, "forces")
     energies = _results(path, images, "energy")
-    moving = [atoms.has("momenta") for atoms in images]
+    velocities = None
+    if all(atoms.has("momenta") for atoms in images):
+        velocities = np.array([atoms.get_velocities() for atoms in images]) * units.fs * ANGSTROM / FEMTOSECOND
+    return replace(
+        frames_of_atoms(images, provenance(path)),
+        forces=None if forces is None else forces * ELECTRONVOLT / ANGSTROM,
+        velocities=velocities,
+        energies=None if energies is None else energies * ELECTRONVOLT,
+    )
+
+
+def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:
+    """The structures of ASE objects as single points, periodic where the first is in all directions."""
+    first = images[0]
     return Frames(
-        species=symbols,
+        species=tuple(first.get_chemical_symbols()),
         masses=np.array(first.get_masses(), dtype=np.float64),
-        positions=np.array([atoms.positions for atoms in images]) * ANGSTROM,
+        positions=np.array([atoms.positions for atoms in images], dtype=np.float64) * ANGSTROM,
         times=np.zeros(len(images)),
         steps=np.arange(len(images), dtype=np.int64),
         cells=np.array([atoms.cell.array for atoms in images]) * ANGSTROM if first.pbc.all() else None,
-        forces=None if forces is None else forces * ELECTRONVOLT / ANGSTROM,
-        velocities=_velocities(images) if all(moving) else None,
-        energies=None if energies is None else energies * ELECTRONVOLT,
-        source=(provenance(path),),
+        source=source,
     )
 
 
 def _results(path: Path, images: list[Atoms], name: str) -> FloatArray | None:
-    values = []
-    for atoms in images:
-        try:
-            values.append(None if atoms.calc is None else atoms.calc.get_property(name, atoms, allow_calculation=False))
-        except PropertyNotImplementedError:
-            values.append(None)
+    values = [None if atoms.calc is None else atoms.calc.results.get(name) for atoms in images]
     missing = [t for t, value in enumerate(values) if value is None]
     if len(missing) == len(values):
         return None
@@ -122,8 +126,3 @@ def _results(path: Path, images: list[Atoms], name: str) -> FloatArray | None:
             "from 0); all frames of one file must have it or none"
         )
     return np.array(values, dtype=np.float64)
-
-
-def _velocities(images: list[Atoms]) -> FloatArray:
-    per_femtosecond = np.array([atoms.get_velocities() for atoms in images]) * ase.units.fs
-    return np.asarray(per_femtosecond * ANGSTROM / FEMTOSECOND, dtype=np.float64)

@@ -15,7 +15,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, components, find_molecules
+from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, component_labels, components
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
@@ -146,9 +146,8 @@ def _implied(frames: Frames, shorter: BondLengths, pair: tuple[str, str], length
         return False
     same = total = 0
     for t in range(len(frames)):
-        label = np.empty(frames.n_atoms, dtype=np.int64)
-        for m, atoms in enumerate(find_molecules(frames.positions[t], frames.species, frames.cell(t), shorter)):
-            label[atoms] = m
+        bonds = bonded_pairs(frames.positions[t], frames.species, frames.cell(t), shorter)
+        label = component_labels(bonds, frames.n_atoms)
         pairs = bonded_pairs(frames.positions[t], frames.species, frames.cell(t), {pair: length})
         same += int((label[pairs[:, 0]] == label[pairs[:, 1]]).sum())
         total += len(pairs)

@@ -129,6 +129,9 @@ def summarise(frames: Frames, progress: bool = True) -> Summary:
         "time step": frames.timestep,
     }
     shortest = shortest_distances(frames, progress)
+    density = None
+    if frames.cells is not None:
+        density = float(np.mean([frames.masses.sum() / volume(cell) for cell in frames.cells]) * _DENSITY)
     return Summary(
         frames=len(frames),
         atoms=frames.n_atoms,
@@ -137,7 +140,7 @@ def summarise(frames: Frames, progress: bool = True) -> Summary:
         spacing=float(np.median(np.diff(frames.times))) if dynamics else None,
         timestep=None if frames.timestep is None else frames.timestep / FEMTOSECOND,
         cell=None if frames.cells is None else _cell_parameters(frames.cells),
-        density=None if frames.cells is None else _density(frames),
+        density=density,
         force_rms=_force_rms(frames, molecules),
         net_force_rms=None if frames.forces is None else component_rms(frames.forces.sum(axis=1)),
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},
@@ -153,10 +156,8 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
 
     Parameters
     ----------
-    frames : Frames
-        At least one frame.
-    progress : bool
-        Whether to show a bar when it takes more than a few seconds.
+    frames, progress
+        As for `summarise`.
 
     Returns
     -------
@@ -207,11 +208,6 @@ def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
     products = [lengths[:, i] * lengths[:, j] for i, j in ((1, 2), (0, 2), (0, 1))]
     angles = [np.degrees(np.arccos(c / p)).mean() for c, p in zip(cosines, products, strict=True)]
     return (*(float(x) / ANGSTROM for x in lengths.mean(axis=0)), *(float(x) for x in angles))
-
-
-def _density(frames: Frames) -> float:
-    assert frames.cells is not None
-    return float(np.mean([frames.masses.sum() / volume(cell) for cell in frames.cells]) * _DENSITY)
 
 
 def _temperature(frames: Frames) -> float | None:

@@ -1,7 +1,8 @@
-"""The verbs `inspect` and `evaluate`, which read reference data."""
+"""The verbs `reference`, `inspect` and `evaluate`, which compute, summarise and use reference data."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,37 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 
 _CALIBRATION_FRAMES = 100
+
+
+@click.command()
+@click.argument("config", type=PATH)
+@click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder of the campaign; resumes one.")
+@json_option
+@click.option("--overwrite", is_flag=True, help="Replace the file of --json; the campaign itself is never replaced.")
+def reference(config: Path, directory: Path, json_file: Path | None, overwrite: bool) -> None:
+    """Run CP2K: sample by dynamics, label frames by single points, distort them, as CONFIG.yaml says.
+
+    Every task writes a CP2K project into a folder of its name, which is DATA for the other verbs. The same command
+    again resumes a killed campaign. Exit code 1 if frames were refused, because CP2K could not converge them.
+
+    \b
+    CONFIG.yaml:
+      method: nnp                      # or dft, xtb, classical, with keys: {name: dft, functional: revPBE}
+      tasks:
+        - name: liquid
+          md: {start: start.pdb, temperature: 300 K, timestep: 0.5 fs, steps: 4000, write_every: 40}
+        - name: distorted
+          label: {data: liquid, distort: [{frames: 40, displaced: {size: 0.05 angstrom}}]}
+    """
+    check_outputs(overwrite, json_file)
+    finished = duality.run_reference(config, directory, progress=True)
+    for result in finished.values():
+        click.echo(f"{result.folder}: {result.frames} frames")
+        for what in result.refused:
+            click.echo(f"refused: {what}")
+    write_json(json_file, {name: result.to_dict() for name, result in finished.items()}, overwrite)
+    if any(result.refused for result in finished.values()):
+        sys.exit(1)
 
 
 @click.command()

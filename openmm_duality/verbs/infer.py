@@ -14,7 +14,7 @@ import click
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import atomic_write, write_text
 
 if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.inference.configuration import InferenceConfig
@@ -130,8 +130,7 @@ def infer(
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
     losses.save(model, overwrite)
-    with atomic_write(resolved_file, overwrite) as temporary:
-        temporary.write_text(resolved.to_yaml(resolved_file.parent))
+    write_text(resolved_file, resolved.to_yaml(resolved_file.parent), overwrite)
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
     first = next(iter(errors["test"] or errors["train"]), None)

@@ -19,14 +19,11 @@ if TYPE_CHECKING:
 
 def structure_options(command: Any) -> Any:
     """Add --cell A B C and --supercell A B C."""
-    for option in (
-        click.option(
-            "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
-        ),
-        click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ)."),
-    ):
-        command = option(command)
-    return command
+    edges = click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ).")
+    copies = click.option(
+        "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
+    )
+    return edges(copies(command))
 
 
 def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Start:
