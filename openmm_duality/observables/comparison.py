@@ -22,12 +22,11 @@ from openmm_duality.observables.energetics import measure_energetics
 from openmm_duality.observables.findings import Measured, Observable
 from openmm_duality.observables.force_errors import measure_force_errors
 from openmm_duality.observables.integrity import read_integrity
-from openmm_duality.observables.motion import Motion, Sampled, Scales, measure_motion
+from openmm_duality.observables.motion import Motion, Scales, measure_motion
 from openmm_duality.observables.notes import Note, Remark
 from openmm_duality.observables.results import Comparison, Quantity, Window
 from openmm_duality.observables.spectra import Band, band_centroids, band_shares, find_bands
 from openmm_duality.observables.statistics import (
-    MeanDifference,
     compare_estimates,
     compare_means,
     estimate,
@@ -45,7 +44,7 @@ from openmm_duality.observables.subjects import (
     reach,
     same_composition,
 )
-from openmm_duality.observables.time_correlations import PASCAL_SECOND, finite_size
+from openmm_duality.observables.time_correlations import PASCAL_SECOND, LaggedFit, finite_size
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.units import bare
@@ -224,8 +223,8 @@ def _side_by_side(
         hydrogen_bonds=hydrogen_bonds,
         motion=motions[0],
         reference_motion=motions[1],
-        diffusion=_numbers(*(m.sampled_diffusion for m in motions)),
-        reorientation=_numbers(*(m.sampled_reorientation for m in motions)),
+        diffusion=_fitted(*(m.diffusion for m in motions)),
+        reorientation=_fitted(*(m.reorientation for m in motions)),
         bands={band: _band(motions, band, band_centroids) for band in bands},
         band_shares={band: _band(motions, band, band_shares) for band in bands},
         energetics=None if subject.run is None else measure_energetics(subject.run, _log_rows(subject), n_blocks),
@@ -249,23 +248,22 @@ def _window(
     )
 
 
-def _numbers(run: dict[str, Sampled], reference: dict[str, Sampled]) -> dict[str, Quantity]:
+def _fitted(run: dict[str, LaggedFit], reference: dict[str, LaggedFit]) -> dict[str, Quantity]:
     """Numbers side by side with their own errors, tested with the larger noise of both."""
     found = {}
     for name in sorted({*run, *reference}):
-        one, other = (part.get(name, (None, 0.0)) for part in (run, reference))
-        if one[0] is not None or other[0] is not None:
-            found[name] = Quantity(one[0], other[0], _difference(one, other))
+        one, other = run.get(name), reference.get(name)
+        first, second = (None if fit is None else fit.value for fit in (one, other))
+        difference = None
+        if one is not None and other is not None and first is not None and second is not None:
+            sampling = one.curve.sampling, other.curve.sampling
+            difference = compare_estimates(*with_common_noise(first, second, sampling))
+            noises = first.error**2 * sampling[0], second.error**2 * sampling[1]
+            if noisier(noises, (first.n_blocks, second.n_blocks)):
+                difference = without_test(difference)
+        if first is not None or second is not None:
+            found[name] = Quantity(first, second, difference)
     return found
-
-
-def _difference(run: Sampled, reference: Sampled) -> MeanDifference | None:
-    (first, one), (second, other) = run, reference
-    if first is None or second is None:
-        return None
-    difference = compare_estimates(*with_common_noise(first, second, (one, other)))
-    noises = first.error**2 * one, second.error**2 * other
-    return without_test(difference) if noisier(noises, (first.n_blocks, second.n_blocks)) else difference
 
 
 def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:

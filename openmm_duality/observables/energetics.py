@@ -19,15 +19,12 @@ from openmm_duality.units import BOLTZMANN
 
 
 class Conserved(Enum):
-    """What the dynamics should conserve, or why nothing is known of it."""
+    """What the dynamics should conserve, or why nothing is known of it; in the words of the report."""
 
-    TOTAL_ENERGY = "total_energy"
-    EXTENDED_ENERGY = "extended_energy"
-    """That of the system with its thermostat, as the integrator reports it."""
-    NO_COMMON_ENERGY = "no_common_energy"
-    """The agent gradient descends no common energy."""
-    NOT_RECORDED = "not_recorded"
-    """The integrator reports no conserved quantity."""
+    TOTAL_ENERGY = "total energy"
+    EXTENDED_ENERGY = "conserved quantity"  # of the system with its thermostat, as the integrator reports it
+    NO_COMMON_ENERGY = "nothing is conserved: the agent gradient descends no common energy"
+    NOT_RECORDED = "{integrator} has no conserved quantity"
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,23 @@ class Energetics:
     conserved: Conserved
     integrator: str
 
+    @property
+    def drift_of(self) -> str:
+        """The energy whose drift is given, or why there is none."""
+        return self.conserved.value.format(integrator=self.integrator)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers with their units in the names."""
+        """The numbers with their units in the names."""
         return {
             "target_K": self.target,
-            "temperature_K": self.temperature.to_dict(),
-            "temperature_slope_K_per_ps": self.temperature_slope.to_dict(),
-            "kinetic_mean_kJ_per_mol": self.kinetic_mean.to_dict(),
-            "kinetic_variance_kJ2_per_mol2": self.kinetic_variance.to_dict(),
+            "temperature_K": self.temperature,
+            "temperature_slope_K_per_ps": self.temperature_slope,
+            "kinetic_mean_kJ_per_mol": self.kinetic_mean,
+            "kinetic_variance_kJ2_per_mol2": self.kinetic_variance,
             "canonical_mean_kJ_per_mol": self.canonical_mean,
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
-            "drift_kJ_per_mol_per_atom_per_ps": None if self.drift is None else self.drift.to_dict(),
+            "drift_kJ_per_mol_per_atom_per_ps": self.drift,
+            "drift_of": self.drift_of,
         }
 
 

@@ -18,7 +18,7 @@ from openmm_duality.benchmark.table import three_digits
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.report.figures import MUTED, REFERENCE, RULE, RUN, house_style, png
+from openmm_duality.report.style import MUTED, REFERENCE, RULE, RUN, house_style, png
 
 _LABELS = {
     FLEXIBLE_PME: "flexible TIP3P, PME",
@@ -125,14 +125,16 @@ def cost_figure(points: Sequence[tuple[str, float, float, int]]) -> Figure:
                 fontsize=7.5,
                 **_offset(8, -8),
             )
-        axes.set_xlim(0.7 * ordered[0][2], 4.5 * ordered[-1][2])
         errors = [point[1] for point in ordered]
-        axes.set_ylim(0.7 * min(errors), 1.5 * max(errors))
+        axes.set(
+            xlim=(0.7 * ordered[0][2], 4.5 * ordered[-1][2]),
+            ylim=(0.7 * min(errors), 1.5 * max(errors)),
+            xlabel="cost of a step / ms",
+            ylabel="force RMSE / meV Å⁻¹",
+            title="Error against cost",
+        )
         _label_decades(axes)
         axes.grid(color=RULE, linewidth=0.6)
-        axes.set_xlabel("cost of a step / ms")
-        axes.set_ylabel("force RMSE / meV Å⁻¹")
-        axes.set_title("Error against cost")
     return figure
 
 
@@ -151,9 +153,7 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
             ends.append((atoms[-1], cost[-1], name, colour))
         else:
             axes.annotate(name, (atoms[-1], cost[-1]), color=colour, fontsize=8, va="center", **_offset(8))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(0.75 * sizes[0], 1.3 * sizes[-1])
+    axes.set(xscale="log", yscale="log", xlim=(0.75 * sizes[0], 1.3 * sizes[-1]))
     if len(sizes) > 1:
         _linear_scaling(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
     low, high = axes.get_ylim()
@@ -181,9 +181,7 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.set_xlabel("atoms")
-    axes.set_ylabel("ms per step")
-    axes.set_title(f"Cost of a step, {platform} platform")
+    axes.set(xlabel="atoms", ylabel="ms per step", title=f"Cost of a step, {platform} platform")
     return figure
 
 
@@ -207,8 +205,7 @@ def _relative(platform: str, rows: Sequence[Row]) -> Figure:
     for place, value in enumerate(values):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         axes.annotate(three_digits(value), (value, place), va="center", bbox=box, **_offset(4))
-    axes.set_xscale("log")
-    axes.set_xlim(base, 3 * max(values))
+    axes.set(xscale="log", xlim=(base, 3 * max(values)))
     axes.set_yticks(range(len(ordered)), [_label(row, rows) for row in ordered])
     axes.tick_params(axis="y", length=0)
     axes.axvline(1.0, color=MUTED, linewidth=0.8, zorder=0)
