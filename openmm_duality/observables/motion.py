@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.paths import follow_molecules
 from openmm_duality.observables.spectra import SEGMENT, Spectra, measure_spectra, obstacle
 from openmm_duality.observables.statistics import FEWEST_BLOCKS

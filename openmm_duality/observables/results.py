@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from openmm_duality.observables.curves import Curve, Distribution
-from openmm_duality.observables.energetics import Energetics
-from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Observable, Outcome
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Note, Observable, Outcome
 from openmm_duality.observables.force_errors import ForceErrors
-from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
-from openmm_duality.observables.notes import Note
+from openmm_duality.observables.run_log import Energetics, IntegrityRecord
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.spectra import Band
 from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason

@@ -154,7 +154,6 @@ class _Histograms:
             self.pairs.add(b, frame)
 
     def structure(self, group: IntArray, frames_in: IntArray) -> Structure:
-        order, neighbour_angle = self.order.distributions(group)
         pairs, bonded = self.pairs, self.hydrogen_bonds
         return Structure(
             rdf={} if pairs is None else pairs.rdf("between", group, frames_in),
@@ -163,8 +162,8 @@ class _Histograms:
             shortest={} if pairs is None else pairs.shortest(),
             bond_length=self.lengths.distributions(group),
             angle=self.angles.distributions(group),
-            tetrahedral_order=order,
-            neighbour_angle=neighbour_angle,
+            tetrahedral_order=self.order.order.distributions(group),
+            neighbour_angle=self.order.angles.distributions(group),
             hydrogen_bonds=merged(bonded.sums, group) / frames_in if bonded.possible else None,
         )
 

@@ -133,7 +133,10 @@ def cost_figure(points: Sequence[tuple[str, float, float, int]]) -> Figure:
             ylabel="force RMSE / meV Å⁻¹",
             title="Error against cost",
         )
-        _label_decades(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(color=RULE, linewidth=0.6)
     return figure
 
@@ -158,6 +161,7 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
         _linear_scaling(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
     low, high = axes.get_ylim()
     places = _spread([np.log10(end[1]) for end in ends], 0.052 * np.log10(high / low))
+    line = {"arrowstyle": "-", "linewidth": 0.4, "alpha": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
     for place, (x, y, name, colour) in zip(places, ends, strict=True):
         axes.annotate(
             name,
@@ -168,14 +172,7 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
             fontsize=8,
             va="center",
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.4,
-                "alpha": 0.6,
-                "shrinkB": 4,
-                "relpos": (0, 0.5),
-            },
+            arrowprops={**line, "color": colour},
         )
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -245,11 +242,3 @@ def _spread(places: Sequence[float], minimum: float) -> list[float]:
 def _offset(right: float, up: float = 0.0) -> dict[str, Any]:
     """Offset of a label in points from the point it names."""
     return {"xytext": (right, up), "textcoords": "offset points"}
-
-
-def _label_decades(axes: Axes) -> None:
-    """Label 1, 2 and 5 of every decade on both logarithmic axes."""
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())

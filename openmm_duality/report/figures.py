@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from openmm_duality.observables.energetics import conserved_energy
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.run_log import conserved_energy
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
 from openmm_duality.report.formatting import dash, subscripts

@@ -9,16 +9,7 @@ from openmm_duality.observables.correlation_times import SHORT
 from openmm_duality.observables.findings import Conclusion, Finding, Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, SIGNIFICANCE, Estimate, Reason
-from openmm_duality.report.formatting import (
-    SHOWN,
-    UNTESTED,
-    dash,
-    half_width,
-    listed,
-    printed,
-    signed,
-    subscripts,
-)
+from openmm_duality.report.formatting import SHOWN, UNTESTED, dash, half_width, listed, printed, signed, subscripts
 
 _HEADLINES = {
     Conclusion.AGREES: "The run agrees with the reference",

@@ -68,10 +68,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
     """What was run, as names and values; what the run does not say is left out."""
     window = c.run_window
     if c.run is None:
-        found = [
-            ("System", formula(c.species)),
-            ("Data", " · ".join(source.split(" sha256")[0] for source in c.source)),
-        ]
+        found = [("System", formula(c.species)), ("Data", _files(c.source))]
     else:
         settings, model = c.run.settings, c.run.model
         form = ", ".join(f"{model[k]}{tail}" for k, tail in (("form", ""), ("gradient", " gradient")) if model.get(k))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from openmm_duality.observables.findings import Conclusion, Finding, Measured, Observable, Outcome
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
 from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
 from openmm_duality.report import formatting, sentences
 
