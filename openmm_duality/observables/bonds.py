@@ -37,21 +37,6 @@ class Bonds:
     molecule: IntArray
 
     @staticmethod
-    def of(n_atoms: int, pairs: IntArray, molecules: list[IntArray]) -> Bonds:
-        """The triples and molecule numbers that follow from bonded pairs and the atoms of every molecule."""
-        neighbours: dict[int, list[int]] = {}
-        for i, j in pairs.tolist():
-            neighbours.setdefault(i, []).append(j)
-            neighbours.setdefault(j, []).append(i)
-        triples = [(a, centre, b) for centre, around in neighbours.items() for a, b in combinations(sorted(around), 2)]
-        molecule = np.arange(n_atoms, dtype=np.int64)
-        for atoms in molecules:
-            if len(atoms) <= _SMALL or len(atoms) <= _NETWORK * n_atoms:
-                molecule[atoms] = atoms[0]
-        molecule = np.unique(molecule, return_inverse=True)[1].astype(np.int64)
-        return Bonds(pairs, np.array(triples, dtype=np.int64).reshape(-1, 3), molecule)
-
-    @staticmethod
     def found(trajectory: Trajectory, lengths: BondLengths) -> Bonds:
         """Those of the first frame of a trajectory.
 
@@ -62,9 +47,20 @@ class Bonds:
             The longest bond per pair of species, in nm.
         """
         first = trajectory.first()
-        positions, species, cell = first.positions[0], trajectory.species, first.cell(0)
-        pairs = bonded_pairs(positions, species, cell, lengths)
-        return Bonds.of(len(species), pairs, find_molecules(positions, species, cell, lengths))
+        frame = first.positions[0], trajectory.species, first.cell(0), lengths
+        pairs = bonded_pairs(*frame)
+        neighbours: dict[int, list[int]] = {}
+        for i, j in pairs.tolist():
+            neighbours.setdefault(i, []).append(j)
+            neighbours.setdefault(j, []).append(i)
+        triples = [(a, centre, b) for centre, around in neighbours.items() for a, b in combinations(sorted(around), 2)]
+        n_atoms = len(trajectory.species)
+        molecule = np.arange(n_atoms, dtype=np.int64)
+        for atoms in find_molecules(*frame):
+            if len(atoms) <= _SMALL or len(atoms) <= _NETWORK * n_atoms:
+                molecule[atoms] = atoms[0]
+        molecule = np.unique(molecule, return_inverse=True)[1].astype(np.int64)
+        return Bonds(pairs, np.array(triples, dtype=np.int64).reshape(-1, 3), molecule)
 
     @property
     def n_molecules(self) -> int:

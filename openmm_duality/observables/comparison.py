@@ -18,16 +18,13 @@ from openmm_duality.learning.recomputing import RecomputedFrames
 from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.decisions import judge
-from openmm_duality.observables.energetics import measure_energetics
-from openmm_duality.observables.findings import Measured, Observable
+from openmm_duality.observables.findings import Note, Observable, Remark
 from openmm_duality.observables.force_errors import measure_force_errors
-from openmm_duality.observables.integrity import read_integrity
-from openmm_duality.observables.motion import Motion, Sampled, Scales, measure_motion
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.motion import Motion, Scales, measure_motion
 from openmm_duality.observables.results import Comparison, Quantity, Window
+from openmm_duality.observables.run_log import measure_energetics, read_integrity
 from openmm_duality.observables.spectra import Band, band_centroids, band_shares, find_bands
 from openmm_duality.observables.statistics import (
-    MeanDifference,
     compare_estimates,
     compare_means,
     estimate,
@@ -37,20 +34,14 @@ from openmm_duality.observables.statistics import (
 )
 from openmm_duality.observables.structure import BlockedHistograms, collect_histograms
 from openmm_duality.observables.structure_comparison import Sample, StructureComparison
-from openmm_duality.observables.subjects import (
-    Subject,
-    differences_in_kind,
-    distinct,
-    known_cell,
-    reach,
-    same_composition,
-)
-from openmm_duality.observables.time_correlations import PASCAL_SECOND, finite_size
+from openmm_duality.observables.subjects import Subject, differences_in_kind, distinct, reach, same_composition
+from openmm_duality.observables.time_correlations import PASCAL_SECOND, LaggedFit, finite_size
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
+_DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE)
 
 
 def compare(
@@ -119,58 +110,45 @@ def compare(
     forces = recomputed or {}
     if unknown := set(forces) - {subject.name for subject in runs if subject.run is not None}:
         raise DualityError(f"recomputed: {', '.join(sorted(unknown))} is not the name of a run that is compared")
-    correction = _Correction(viscosity, runs[0])
-    first = _measured(known, r_reach, progress)
-    first_motion = reduce(
-        Motion.joined,
-        (measure_motion(s.used, s.bonds, scales, correction=correction(s), progress=progress) for s in moved),
-    )
+    eta = _viscosity(viscosity)
+
+    def structure(s: Subject) -> BlockedHistograms:
+        return collect_histograms(s.thinned, s.bonds, r_reach, progress=progress)
+
+    def motion(s: Subject) -> Motion:
+        run = s.run or runs[0].run
+        correction = None
+        if eta is not None and run is not None:
+            correction = finite_size(float(run.settings["temperature"]), eta, s.whole.first().cell(0))
+        return measure_motion(s.used, s.bonds, scales, correction=correction, progress=progress)
+
+    first = structure(known)
+    first_motion = reduce(Motion.joined, map(motion, moved))
     chosen = _bands(bands, first_motion)
     compared = []
     for subject in runs:
-        found = measure_motion(subject.used, subject.bonds, scales, correction=correction(subject), progress=progress)
-        measured = (_measured(subject, r_reach, progress), first)
-        part = _side_by_side(subject, known, measured, (found, first_motion), chosen, least)
-        part = _with_forces(part, forces.get(subject.name))
+        found = motion(subject)
+        part = _side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
+        labelled = forces.get(subject.name)
+        if isinstance(labelled, RecomputedFrames):
+            part = replace(part, force_errors=measure_force_errors(labelled))
+        elif labelled is not None:
+            part = replace(part, notes=(*part.notes, Note(Remark.NOT_RECOMPUTED, part.name, (labelled,))))
         compared.append(judge(replace(part, dynamics_source=dynamics.source if dynamics is not None else ())))
     return replace(compared[0], more=tuple(compared[1:]))
 
 
-def _with_forces(comparison: Comparison, recomputed: RecomputedFrames | str | None) -> Comparison:
-    """The comparison with the errors of forces along the run, or a note on why there are none."""
-    if isinstance(recomputed, RecomputedFrames):
-        return replace(comparison, force_errors=measure_force_errors(recomputed))
-    if recomputed is None:
-        return comparison
-    note = Note(Remark.NOT_RECOMPUTED, comparison.name, (recomputed,))
-    return replace(comparison, notes=(*comparison.notes, note))
-
-
-class _Correction:
-    """Correction of a diffusion coefficient for the finite cell, where a viscosity was given."""
-
-    def __init__(self, viscosity: Any, run: Subject) -> None:
-        self.viscosity = None if viscosity is None else _viscosity(viscosity)
-        if self.viscosity is not None and not self.viscosity > 0:
-            raise DualityError(f"viscosity: expected a number above zero, got {viscosity}")
-        self.temperature = float(run.run.settings["temperature"]) if run.run is not None else float("nan")
-
-    def __call__(self, subject: Subject) -> float | None:
-        if self.viscosity is None:
-            return None
-        own = self.temperature if subject.run is None else float(subject.run.settings["temperature"])
-        return finite_size(own, self.viscosity, known_cell(subject.whole))
-
-
-def _viscosity(value: Any) -> float:
+def _viscosity(value: Any) -> float | None:
     """In dalton/nm/ps, which OpenMM's units do not convert to: pascals are kilograms to them, and daltons moles."""
+    if value is None:
+        return None
     if unit.is_quantity(value):
-        return bare(value, unit.pascal * unit.second, "viscosity") / PASCAL_SECOND
-    return bare(value, unit.dimensionless, "viscosity")
-
-
-def _measured(subject: Subject, r_reach: float | None, progress: bool) -> BlockedHistograms:
-    return collect_histograms(subject.thinned, subject.bonds, r_reach, progress=progress)
+        viscosity = bare(value, unit.pascal * unit.second, "viscosity") / PASCAL_SECOND
+    else:
+        viscosity = bare(value, unit.dimensionless, "viscosity")
+    if not viscosity > 0:
+        raise DualityError(f"viscosity: expected a number above zero, got {value}")
+    return viscosity
 
 
 def _side_by_side(
@@ -185,20 +163,23 @@ def _side_by_side(
     both = list(zip((subject, known), histograms, strict=True))
     samples = [Sample(h, s.used.duration, len(s.used.species)) for s, h in both]
     structure = StructureComparison(samples[0], samples[1], BLOCK_TIME if least is None else least)
-    rdf, rdf_whole = (structure.curves(observable) for observable in (Observable.RDF, Observable.RDF_WHOLE))
-    bond_length, angle, tetrahedral_order, neighbour_angle = (
-        structure.distributions(observable)
-        for observable in (
-            Observable.BOND_LENGTH,
-            Observable.ANGLE,
-            Observable.TETRAHEDRAL_ORDER,
-            Observable.NEIGHBOUR_ANGLE,
-        )
-    )
-    coordination, shells = structure.curves(Observable.COORDINATION), structure.shells()
-    hydrogen_bonds = structure.hydrogen_bonds()
+    parts: dict[str, Any] = {  # by the names of their observables, which are those of the fields
+        observable.value: structure.distributions(observable)
+        if observable in _DISTRIBUTIONS
+        else structure.curves(observable)
+        for observable in (Observable.RDF, Observable.RDF_WHOLE, *_DISTRIBUTIONS, Observable.COORDINATION)
+    }
+    shells, hydrogen_bonds = structure.shells(), structure.hydrogen_bonds()
     windows = [
-        _window(s, h, {what: times[k].time for what, times in structure.correlation_times.items()}, structure.least)
+        Window(
+            atoms=len(s.used.species),
+            frames=len(s.used),
+            structure_frames=h.n_frames,
+            duration=s.used.duration,
+            discarded=s.discarded,
+            enough=UNCORRELATED.allows_test(h.n_blocks, s.used.duration, structure.least),
+            correlation_times={what: times[k].time for what, times in structure.correlation_times.items()},
+        )
         for k, (s, h) in enumerate(both)
     ]
     n_blocks = UNCORRELATED.blocks_in(len(subject.used), subject.used.duration, structure.least)
@@ -213,19 +194,13 @@ def _side_by_side(
         run_window=windows[0],
         reference_window=windows[1],
         block_time=structure.least,
-        rdf=rdf,
-        rdf_whole=rdf_whole,
-        coordination=coordination,
+        **parts,
         shells=shells,
-        bond_length=bond_length,
-        angle=angle,
-        tetrahedral_order=tetrahedral_order,
-        neighbour_angle=neighbour_angle,
         hydrogen_bonds=hydrogen_bonds,
         motion=motions[0],
         reference_motion=motions[1],
-        diffusion=_numbers(*(m.sampled_diffusion for m in motions)),
-        reorientation=_numbers(*(m.sampled_reorientation for m in motions)),
+        diffusion=_fitted(*(m.diffusion for m in motions)),
+        reorientation=_fitted(*(m.reorientation for m in motions)),
         bands={band: _band(motions, band, band_centroids) for band in bands},
         band_shares={band: _band(motions, band, band_shares) for band in bands},
         energetics=None if subject.run is None else measure_energetics(subject.run, _log_rows(subject), n_blocks),
@@ -234,38 +209,22 @@ def _side_by_side(
     )
 
 
-def _window(
-    subject: Subject, histograms: BlockedHistograms, correlation_times: dict[Measured, float], least: float
-) -> Window:
-    used = subject.used
-    return Window(
-        atoms=len(used.species),
-        frames=len(used),
-        structure_frames=histograms.n_frames,
-        duration=used.duration,
-        discarded=subject.discarded,
-        enough=UNCORRELATED.allows_test(histograms.n_blocks, used.duration, least),
-        correlation_times=correlation_times,
-    )
-
-
-def _numbers(run: dict[str, Sampled], reference: dict[str, Sampled]) -> dict[str, Quantity]:
+def _fitted(run: dict[str, LaggedFit], reference: dict[str, LaggedFit]) -> dict[str, Quantity]:
     """Numbers side by side with their own errors, tested with the larger noise of both."""
     found = {}
     for name in sorted({*run, *reference}):
-        one, other = (part.get(name, (None, 0.0)) for part in (run, reference))
-        if one[0] is not None or other[0] is not None:
-            found[name] = Quantity(one[0], other[0], _difference(one, other))
+        one, other = run.get(name), reference.get(name)
+        first, second = (None if fit is None else fit.value for fit in (one, other))
+        difference = None
+        if one is not None and other is not None and first is not None and second is not None:
+            sampling = one.curve.sampling, other.curve.sampling
+            difference = compare_estimates(*with_common_noise(first, second, sampling))
+            noises = first.error**2 * sampling[0], second.error**2 * sampling[1]
+            if noisier(noises, (first.n_blocks, second.n_blocks)):
+                difference = without_test(difference)
+        if first is not None or second is not None:
+            found[name] = Quantity(first, second, difference)
     return found
-
-
-def _difference(run: Sampled, reference: Sampled) -> MeanDifference | None:
-    (first, one), (second, other) = run, reference
-    if first is None or second is None:
-        return None
-    difference = compare_estimates(*with_common_noise(first, second, (one, other)))
-    noises = first.error**2 * one, second.error**2 * other
-    return without_test(difference) if noisier(noises, (first.n_blocks, second.n_blocks)) else difference
 
 
 def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:

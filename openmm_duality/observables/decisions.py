@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable, Outcome
-from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
+from openmm_duality.observables.results import Comparison, Quantity
 from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference, Reason
 
-LENGTH_TOLERANCE = 2e-4  # nm; a smaller difference of mean lengths is reported and is no failure
-ANGLE_TOLERANCE = 0.3  # degrees
-ORDER_TOLERANCE = 0.01
-HYDROGEN_BOND_TOLERANCE = 0.05  # per molecule
-BAND_TOLERANCE = 20.0  # cm⁻¹
-SHARE_TOLERANCE = 0.03  # of the whole density in a band, which in a few ps is not yet what equipartition makes it
+TOLERANCES = {  # a smaller difference is reported and is no failure
+    Observable.BOND_LENGTH: 2e-4,  # nm
+    Observable.ANGLE: 0.3,  # degrees
+    Observable.TETRAHEDRAL_ORDER: 0.01,
+    Observable.HYDROGEN_BONDS: 0.05,  # per molecule
+    Observable.BAND_CENTROID: 20.0,  # cm⁻¹
+    Observable.BAND_SHARE: 0.03,  # of the whole density, which in a few ps is not yet what equipartition makes it
+}
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
 COLLAPSE_FRACTION = 0.8  # of the shortest distance in the reference
 
-_STRUCTURE = (
-    Observable.RDF,
-    Observable.BOND_LENGTH,
-    Observable.ANGLE,
-    Observable.TETRAHEDRAL_ORDER,
-    Observable.HYDROGEN_BONDS,
-)
+_STRUCTURE = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.HYDROGEN_BONDS)
+_MOTION = (Observable.DIFFUSION, Observable.REORIENTATION)
 
 
 def judge(comparison: Comparison) -> Comparison:
@@ -43,7 +40,7 @@ def judge(comparison: Comparison) -> Comparison:
     """
     windows = comparison.run_window, comparison.reference_window
     findings = []
-    for part in (_integrity, _curves, _distributions, _quantities, _energetics, _forces):
+    for part in (_integrity, _curves, _quantities, _energetics, _forces):
         for finding in part(comparison):
             measured = Measured(finding.observable, finding.subject)
             time = max(window.correlation_times.get(measured, 0.0) for window in windows)
@@ -74,36 +71,21 @@ def _curves(comparison: Comparison) -> Iterator[Finding]:
     for pair, c in comparison.rdf.items():
         d = c.difference
         difference = MeanDifference(d.max_difference, d.band_half_width, d.p_value, d.reason)
-        yield _tested(Observable.RDF, pair, None, None, difference, 0.0)
-
-
-def _distributions(comparison: Comparison) -> Iterator[Finding]:
-    parts: tuple[tuple[Observable, dict[str, DistributionComparison], float], ...] = (
-        (Observable.BOND_LENGTH, comparison.bond_length, LENGTH_TOLERANCE),
-        (Observable.ANGLE, comparison.angle, ANGLE_TOLERANCE),
-        (Observable.TETRAHEDRAL_ORDER, comparison.tetrahedral_order, ORDER_TOLERANCE),
-    )
-    for observable, compared, tolerance in parts:
-        for name, c in compared.items():
-            yield _tested(observable, name, c.run.average, c.reference.average, c.mean, tolerance)
+        yield _tested(Observable.RDF, pair, Quantity(None, None, difference), difference)
 
 
 def _quantities(comparison: Comparison) -> Iterator[Finding]:
-    if comparison.hydrogen_bonds is not None:
-        yield from _numbers(Observable.HYDROGEN_BONDS, {"": comparison.hydrogen_bonds}, HYDROGEN_BOND_TOLERANCE)
-    for band, centroid in comparison.bands.items():
-        yield from _numbers(Observable.BAND_SHARE, {band: comparison.band_shares[band]}, SHARE_TOLERANCE)
-        yield from _numbers(Observable.BAND_CENTROID, {band: centroid}, BAND_TOLERANCE)
-    yield from _numbers(Observable.DIFFUSION, comparison.diffusion, 0.0)
-    yield from _numbers(Observable.REORIENTATION, comparison.reorientation, 0.0)
-
-
-def _numbers(
-    observable: Observable, found: Mapping[str, Quantity] | Mapping[tuple[float, float], Quantity], tolerance: float
-) -> Iterator[Finding]:
-    for name, q in found.items():
-        if q.run is not None and q.reference is not None and q.difference is not None:
-            yield _tested(observable, name, q.run, q.reference, q.difference, tolerance)
+    compared: list[tuple[Observable, Name]] = [
+        (what, name) for what in _STRUCTURE for name in comparison.quantities(what)
+    ]
+    compared += [
+        (what, band) for band in comparison.bands for what in (Observable.BAND_SHARE, Observable.BAND_CENTROID)
+    ]
+    compared += [(what, name) for what in _MOTION for name in comparison.quantities(what)]
+    for observable, name in compared:
+        quantity = comparison.quantities(observable)[name]
+        if quantity.difference is not None:
+            yield _tested(observable, name, quantity, quantity.difference)
 
 
 def _energetics(comparison: Comparison) -> Iterator[Finding]:
@@ -144,24 +126,17 @@ def _forces(comparison: Comparison) -> Iterator[Finding]:
         )
 
 
-def _tested(
-    observable: Observable,
-    subject: Name,
-    run: Estimate | None,
-    reference: Estimate | None,
-    d: MeanDifference,
-    tolerance: float,
-) -> Finding:
+def _tested(observable: Observable, subject: Name, quantity: Quantity, d: MeanDifference) -> Finding:
     """A finding that stands on the p value of a difference, and on its tolerance."""
+    tolerance = TOLERANCES.get(observable, 0.0)
     if d.p_value is not None:
         outcome = _passed(not (d.p_value < SIGNIFICANCE and abs(d.difference) > tolerance))
-    elif observable in _STRUCTURE or d.reason is Reason.NOT_STATIONARY:
+    elif observable in (Observable.RDF, *_STRUCTURE) or d.reason is Reason.NOT_STATIONARY:
         outcome = Outcome.UNTESTED
     else:
         outcome = Outcome.REPORTED
-    return Finding(
-        observable, subject, outcome, run, reference, d.difference, d.interval, d.p_value, tolerance, d.reason
-    )
+    numbers = quantity.run, quantity.reference, d.difference, d.interval, d.p_value
+    return Finding(observable, subject, outcome, *numbers, tolerance, d.reason)
 
 
 def _prescribed(observable: Observable, run: Estimate, expected: float | None, enough: bool) -> Finding:

@@ -19,7 +19,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.pairs import pair_vectors_within
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.curves import Distribution, Histogram
+from openmm_duality.observables.curves import Histogram
 from openmm_duality.observables.trajectory import counts, species_codes
 
 NEIGHBOURS = 4
@@ -98,10 +98,6 @@ class TetrahedralOrder:
             self.order.add(b, q, np.full(len(q), s))
             degrees = np.degrees(np.arccos(np.clip(cosines.ravel(), -1, 1)))
             self.angles.add(b, degrees, np.full(len(degrees), s))
-
-    def distributions(self, group: IntArray) -> tuple[dict[str, Distribution], dict[str, Distribution]]:
-        """Order by species and angles by triple of species, in coarser blocks."""
-        return self.order.distributions(group), self.angles.distributions(group)
 
 
 def nearest_cosines(i: IntArray, j: IntArray, r: FloatArray, vectors: FloatArray) -> FloatArray:

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.paths import follow_molecules
 from openmm_duality.observables.spectra import SEGMENT, Spectra, measure_spectra, obstacle
-from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate
+from openmm_duality.observables.statistics import FEWEST_BLOCKS
 from openmm_duality.observables.time_correlations import (
     ONSET,
     SHARE,
-    Diffusion,
-    Reorientation,
+    LaggedFit,
     diffusion_coefficients,
     longest_lag,
     reorientation_times,
 )
 from openmm_duality.observables.trajectory import Trajectory, even_steps
-
-Sampled = tuple[Estimate | None, float]  # an estimate, and what its variance is inversely proportional to
 
 _SHORTEST_SEGMENT = 0.25  # ps: resolves 133 cm⁻¹
 _LEAST_LAG = 2 * ONSET  # ps
@@ -56,9 +53,9 @@ class Motion:
 
     Parameters
     ----------
-    diffusion : dict of str to Diffusion
+    diffusion : dict of str to LaggedFit
         By the formula of the molecules.
-    reorientation : dict of str to Reorientation
+    reorientation : dict of str to LaggedFit
         By the species of the bonds.
     spectra : Spectra or None
         None where the frames do not allow any.
@@ -66,21 +63,11 @@ class Motion:
         Why diffusion and reorientation, or the spectra, are missing.
     """
 
-    diffusion: dict[str, Diffusion]
-    reorientation: dict[str, Reorientation]
+    diffusion: dict[str, LaggedFit]
+    reorientation: dict[str, LaggedFit]
     spectra: Spectra | None
     slow_notes: tuple[Note, ...]
     fast_notes: tuple[Note, ...]
-
-    @property
-    def sampled_diffusion(self) -> dict[str, Sampled]:
-        """Diffusion coefficients, each with its sampling."""
-        return {name: (d.coefficient, d.displacement.sampling) for name, d in self.diffusion.items()}
-
-    @property
-    def sampled_reorientation(self) -> dict[str, Sampled]:
-        """Reorientation times, each with its sampling."""
-        return {name: (r.time, r.correlation.sampling) for name, r in self.reorientation.items()}
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -115,8 +102,8 @@ def measure_motion(
     slow: list[Note] = []
     fast: list[Note] = []
     name, duration, spacing = trajectory.name, trajectory.duration, trajectory.spacing
-    moved: dict[str, Diffusion] = {}
-    turned: dict[str, Reorientation] = {}
+    moved: dict[str, LaggedFit] = {}
+    turned: dict[str, LaggedFit] = {}
     if not even_steps(trajectory.times):
         slow.append(Note(Remark.DIFFUSION_UNEVEN, name))
     elif longest_lag(duration) < scales.longest_lag * (1 - 1e-3):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from openmm_duality.observables.curves import Curve, Distribution
-from openmm_duality.observables.energetics import Energetics
-from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Observable, Outcome
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Note, Observable, Outcome
 from openmm_duality.observables.force_errors import ForceErrors
-from openmm_duality.observables.integrity import IntegrityRecord
 from openmm_duality.observables.motion import Motion
-from openmm_duality.observables.notes import Note
+from openmm_duality.observables.run_log import Energetics, IntegrityRecord
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.spectra import Band
 from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
 
+# fields of a comparison that do not bear the name of their observable
+_PLACES = {
+    Observable.FIRST_SHELL: "shells",
+    Observable.BAND_CENTROID: "bands",
+    Observable.BAND_SHARE: "band_shares",
+}
 # without a test of these, run and reference may agree all the same
 _MINOR = (Observable.TETRAHEDRAL_ORDER, Observable.HYDROGEN_BONDS, Observable.DIFFUSION, Observable.REORIENTATION)
 
@@ -37,6 +41,11 @@ class DistributionComparison:
     reference: Distribution
     mean: MeanDifference
     spread: MeanDifference
+
+    @property
+    def number(self) -> Quantity:
+        """The means side by side."""
+        return Quantity(self.run.average, self.reference.average, self.mean)
 
 
 @dataclass(frozen=True)
@@ -233,6 +242,13 @@ class Comparison:
             if finding.observable in (Observable.BOND_LENGTH, Observable.ANGLE)
         )
         return Conclusion.AGREES_WHERE_TESTED if self.enough and tested and not hidden else Conclusion.TOO_SHORT
+
+    def quantities(self, observable: Observable) -> dict[Name, Quantity]:
+        """The numbers that are compared of an observable, by subject: of distributions their means."""
+        found = getattr(self, _PLACES.get(observable, observable.value))
+        if isinstance(found, Quantity):
+            return {"": found}
+        return {name: c if isinstance(c, Quantity) else c.number for name, c in (found or {}).items()}
 
     @property
     def columns(self) -> tuple[Comparison, ...]:

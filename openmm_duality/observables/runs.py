@@ -18,8 +18,8 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.observables.notes import Note, Remark
-from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.observables.findings import Note, Remark
+from openmm_duality.observables.trajectory import Trajectory, whole_frames
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
 _COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")
@@ -80,26 +80,26 @@ def read_run(directory: str | Path) -> Run:
     settings = _settings(directory)
     log, log_notes = _log(directory / "log.csv")
     species, masses = _atoms(directory / "topology.pdb", settings)
-    times = _report_times(log["time_ps"])
+    times = log["time_ps"]
+    times = times[1:] if len(times) and times[0] == 0 else times  # no frame is written of step 0
     if not len(times):
         ended = f"it is {settings.get('status', 'unfinished')}: {settings.get('reason') or 'no reason given'}"
         raise DualityError(f"{directory}: the run has not reported once ({ended}), so there is nothing to compare")
     path = directory / "trajectory.dcd"
     if not path.exists():
         raise DualityError(f"{directory}: no trajectory.dcd; compare needs the positions that the run wrote")
-    announced: list[int] = []
-
-    def times_of(n_frames: int) -> FloatArray:
-        announced.append(n_frames)
-        return times[: min(n_frames, len(times))]
-
-    trajectory = Trajectory.from_dcd(path, species, masses, times_of)
+    trajectory = Trajectory.from_dcd(path, species, masses, times)
     notes = [*log_notes, *trajectory.notes]
-    if announced[0] != len(times):
-        notes.append(Note(Remark.REPORTS_AND_FRAMES, directory.name, (len(times), announced[0], len(trajectory))))
-    if (directory / "velocities.dcd").exists():
-        trajectory, velocity_notes = _with_velocities(trajectory, directory / "velocities.dcd")
-        notes += velocity_notes
+    n_frames = whole_frames(path, len(species))[0]
+    if n_frames != len(times):
+        notes.append(Note(Remark.REPORTS_AND_FRAMES, directory.name, (len(times), n_frames, len(trajectory))))
+    path = directory / "velocities.dcd"
+    if path.exists():
+        velocities = Trajectory.from_dcd(path, species, masses, trajectory.times)
+        if len(velocities) < len(trajectory):
+            notes.append(Note(Remark.VELOCITIES_SHORT, path.name, (len(velocities), len(trajectory))))
+        else:
+            trajectory = replace(trajectory, velocity_reader=velocities.reader)
     return Run(directory, settings, log, trajectory, tuple(notes))
 
 
@@ -144,19 +144,6 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
             ) from None
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
     return dict(zip(names, table.T, strict=True)), notes
-
-
-def _report_times(times: FloatArray) -> FloatArray:
-    """Times without the row of step 0, of which no frame is written."""
-    return times[1:] if len(times) and times[0] == 0 else times
-
-
-def _with_velocities(trajectory: Trajectory, path: Path) -> tuple[Trajectory, list[Note]]:
-    """The trajectory with its velocities, and what was noticed of them."""
-    found = Trajectory.from_dcd(path, trajectory.species, trajectory.masses, lambda n: trajectory.times[:n])
-    if len(found) < len(trajectory):
-        return trajectory, [Note(Remark.VELOCITIES_SHORT, path.name, (len(found), len(trajectory)))]
-    return replace(trajectory, velocity_reader=found.reader), []
 
 
 def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], FloatArray]:

@@ -22,7 +22,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.curves import Curve
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
 
@@ -118,16 +118,18 @@ def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, pro
     block = block_of(n_segments, min(n_segments, int(np.clip(n_all / n, FEWEST_BLOCKS, MOST_BLOCKS))))
     chosen = _followed(bonds, n)
     code, masses = species_codes(trajectory.species)[chosen], trajectory.masses[chosen]
+    names = trajectory.distinct_species
     lags = min(hop, round(_REACH / trajectory.spacing)) + 1
-    power = np.zeros((block[-1] + 1, len(trajectory.distinct_species), n // 2 + 1))
-    correlation = np.zeros((block[-1] + 1, len(trajectory.distinct_species), lags))
-    source = _velocities(trajectory) if moving else _differences(trajectory)
+    power = np.zeros((block[-1] + 1, len(names), n // 2 + 1))
+    correlation = np.zeros((block[-1] + 1, len(names), lags))
+    source = _differences(trajectory)
+    if moving and trajectory.velocity_reader is not None:
+        source = (chunk.positions for chunk in trajectory.velocity_reader(0))
     centre = _Centre(trajectory.masses)
     hidden = None if progress else True
-    bar = tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1)
-    with bar:
+    with tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1) as bar:
         for b, part in zip(block, _segments(source, centre, chosen, n, hop), strict=False):
-            for s in range(len(trajectory.distinct_species)):
+            for s in range(len(names)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)
                 power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
                 correlation[b, s] += _autocorrelation(columns, lags)
@@ -138,14 +140,10 @@ def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, pro
     width = wavenumbers[1] - wavenumbers[0]
     delays = np.asarray(np.arange(lags) * trajectory.spacing, dtype=np.float64)
     return Spectra(
-        density={
-            kind: Curve(wavenumbers, _unit_area(power[:, s], width))
-            for s, kind in enumerate(trajectory.distinct_species)
-        },
+        density={kind: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, kind in enumerate(names)},
         total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
         autocorrelation={
-            kind: Curve(delays, correlation[:, s] / correlation[:, s, :1])
-            for s, kind in enumerate(trajectory.distinct_species)
+            kind: Curve(delays, correlation[:, s] / correlation[:, s, :1]) for s, kind in enumerate(names)
         },
         source="velocities" if moving else "positions",
         spacing=trajectory.spacing,
@@ -187,16 +185,6 @@ def _segments(
                 yield buffer
                 buffer[: n - hop] = buffer[hop:].copy()
                 filled = n - hop
-
-
-def _velocities(trajectory: Trajectory) -> Iterator[FloatArray]:
-    assert trajectory.velocity_reader is not None
-    left = len(trajectory)
-    for chunk in trajectory.velocity_reader(0):
-        yield chunk.positions[:left]
-        left -= len(chunk)
-        if left <= 0:
-            return
 
 
 def _differences(trajectory: Trajectory) -> Iterator[FloatArray]:

@@ -222,25 +222,22 @@ def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
     return Estimate(float(fit.slope), float(fit.stderr) * widening, n_blocks)
 
 
-def compare_means(first: FloatArray, second: FloatArray, *, enough: bool = True) -> MeanDifference:
-    """Welch's t-test of the means of two sets of blocks, shapes (n,) and (m,).
-
-    `enough` is False where the blocks are known to be too few or too short; the difference then stands without test.
-    """
+def compare_means(first: FloatArray, second: FloatArray) -> MeanDifference:
+    """Welch's t-test of the means of two sets of blocks, shapes (n,) and (m,); no test of fewer than five blocks."""
     difference = float(np.mean(first) - np.mean(second))
-    if not enough or min(len(first), len(second)) < FEWEST_BLOCKS:
+    if min(len(first), len(second)) < FEWEST_BLOCKS:
         return MeanDifference(difference, None, None)
     result = stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
     return MeanDifference(difference, float(interval.high - interval.low) / 2, float(result.pvalue))
 
 
-def compare_estimates(first: Estimate, second: Estimate, *, enough: bool = True) -> MeanDifference:
+def compare_estimates(first: Estimate, second: Estimate) -> MeanDifference:
     """Welch's t-test of two means with their errors, where those do not come from the scatter of blocks alone."""
     difference = first.mean - second.mean
     squares = np.array([first.error, second.error]) ** 2
     blocks = np.array([first.n_blocks, second.n_blocks])
-    if not enough or blocks.min() < FEWEST_BLOCKS or not np.isfinite(difference) or not squares.sum() > 0:
+    if blocks.min() < FEWEST_BLOCKS or not np.isfinite(difference) or not squares.sum() > 0:
         return MeanDifference(difference, None, None)
     freedom = squares.sum() ** 2 / (squares**2 / (blocks - 1)).sum()
     error = float(np.sqrt(squares.sum()))

@@ -84,15 +84,8 @@ class BlockedHistograms:
     joined: Callable[[int], Structure]
 
 
-def measure_structure(
-    trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None, *, progress: bool
-) -> Structure:
-    """Structure of a trajectory in a known number of blocks. Parameters as for `collect_histograms`."""
-    return collect_histograms(trajectory, bonds, r_max, n_blocks=n_blocks, progress=progress).joined(n_blocks)
-
-
 def collect_histograms(
-    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, n_blocks: int | None = None, progress: bool
+    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, progress: bool
 ) -> BlockedHistograms:
     """Pass over a trajectory once, streamed: memory does not grow with the number of frames.
 
@@ -104,12 +97,10 @@ def collect_histograms(
         Whose lengths and angles to follow.
     r_max : float or None
         Up to where g(r) is counted in nm, at most half the shortest width of the cell; None for no g(r).
-    n_blocks : int, optional
-        Number of short blocks; by default one per 0.1 ps, within limits.
     progress : bool
         Whether to show a progress bar.
     """
-    n_short = min(_short_blocks(trajectory, r_max) if n_blocks is None else n_blocks, len(trajectory))
+    n_short = min(_short_blocks(trajectory, r_max), len(trajectory))
     histograms = _Histograms(trajectory, bonds, n_short, r_max)
     block = block_of(len(trajectory), n_short)
     done = 0
@@ -163,7 +154,6 @@ class _Histograms:
             self.pairs.add(b, frame)
 
     def structure(self, group: IntArray, frames_in: IntArray) -> Structure:
-        order, neighbour_angle = self.order.distributions(group)
         pairs, bonded = self.pairs, self.hydrogen_bonds
         return Structure(
             rdf={} if pairs is None else pairs.rdf("between", group, frames_in),
@@ -172,8 +162,8 @@ class _Histograms:
             shortest={} if pairs is None else pairs.shortest(),
             bond_length=self.lengths.distributions(group),
             angle=self.angles.distributions(group),
-            tetrahedral_order=order,
-            neighbour_angle=neighbour_angle,
+            tetrahedral_order=self.order.order.distributions(group),
+            neighbour_angle=self.order.angles.distributions(group),
             hydrogen_bonds=merged(bonded.sums, group) / frames_in if bonded.possible else None,
         )
 

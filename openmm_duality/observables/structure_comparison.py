@@ -62,25 +62,19 @@ class Sample:
             return None
         return correlation_time(series, self.duration / self.histograms.n_blocks)
 
-    def allows_test(self, slowest: CorrelationTime, least: float) -> bool:
-        """Whether there is time for a test of what has this correlation time."""
-        return slowest.allows_test(self.histograms.n_blocks, self.duration, least)
-
     def blocks(self, pick: Pick, slowest: CorrelationTime, least: float) -> FloatArray:
         """The observable in blocks whose scatter gives the error of its mean.
 
         They are fewer and longer where one of them lacks it.
         """
-        blocks = self._joined(pick, slowest.blocks_in(self.histograms.n_blocks, self.duration, least))
-        return widened(blocks, slowest.widening(self.duration, len(blocks)))
-
-    def _joined(self, pick: Pick, n_blocks: int) -> FloatArray:
-        for fewer in range(n_blocks, 1, -1):
+        blocks = pick(self.whole)
+        for n_blocks in range(slowest.blocks_in(self.histograms.n_blocks, self.duration, least), 1, -1):
             try:
-                return pick(self.histograms.joined(fewer))
+                blocks = pick(self.histograms.joined(n_blocks))
+                break
             except KeyError:
                 continue
-        return pick(self.whole)
+        return widened(blocks, slowest.widening(self.duration, len(blocks)))
 
     def noise(self, blocks: FloatArray) -> float:
         """The variance of the mean in one ps of one atom, all bins together; 0 from a single block."""
@@ -119,9 +113,9 @@ class StructureComparison:
         found: dict[str, DistributionComparison] = {}
         for name in self._names(observable):
             centres = _part(self.reference.whole, observable)[name].centres
-            density = self._pair(Measured(observable, name, "distribution"), _Picked(observable, name, "blocks"))
-            means = self._pair(Measured(observable, name), _Picked(observable, name, "block_means"))
-            spreads = self._pair(Measured(observable, name, "spread"), _Picked(observable, name, "block_spreads"))
+            density = self._pair(Measured(observable, name, "distribution"), _picked(observable, name))
+            means = self._pair(Measured(observable, name), _picked(observable, name, "block_means"))
+            spreads = self._pair(Measured(observable, name, "spread"), _picked(observable, name, "block_spreads"))
             run = Distribution(centres, density.run, means.run, spreads.run)
             reference = Distribution(centres, density.reference, means.reference, spreads.reference)
             found[name] = DistributionComparison(run, reference, self._means(means), self._means(spreads))
@@ -136,15 +130,14 @@ class StructureComparison:
             edge = None if g is None else first_minimum(g.centres, g.mean)
             if edge is not None and name in runs.coordination:
                 at = int(np.searchsorted(curve.centres, edge))
-                pick = _Picked(Observable.COORDINATION, name, "blocks", at)
-                found[name] = Shell(edge, self._number(Measured(Observable.FIRST_SHELL, name), pick))
+                found[name] = Shell(edge, self._number(Measured(Observable.FIRST_SHELL, name), _neighbours(name, at)))
         return found
 
     def hydrogen_bonds(self) -> Quantity | None:
         """The number of hydrogen bonds."""
         if any(sample.whole.hydrogen_bonds is None for sample in (self.run, self.reference)):
             return None
-        return self._number(Measured(Observable.HYDROGEN_BONDS), _hydrogen_bonds)
+        return self._number(Measured(Observable.HYDROGEN_BONDS), lambda structure: np.asarray(structure.hydrogen_bonds))
 
     def _names(self, observable: Observable) -> list[str]:
         known = _part(self.reference.whole, observable)
@@ -160,7 +153,7 @@ class StructureComparison:
         one, other = (UNCORRELATED if time is None else time for time in found)
         slowest = slower(one, other)
         self.correlation_times[measured] = one, other
-        enough = all(sample.allows_test(slowest, self.least) for sample in samples)
+        enough = all(slowest.allows_test(s.histograms.n_blocks, s.duration, self.least) for s in samples)
         run, reference = (sample.blocks(pick, slowest, self.least) for sample in samples)
         return _Both(run, reference, Reason.TOO_RARE if None in found else None if enough else Reason.TOO_SHORT)
 
@@ -187,7 +180,7 @@ class StructureComparison:
         return self._checked(both, compare_means(*self._with_common_noise(both)))
 
     def _curve(self, observable: Observable, name: str) -> CurveComparison:
-        pick = _Picked(observable, name, "blocks")
+        pick = _picked(observable, name)
         both = self._pair(Measured(observable, name), pick)
         halves = CurveDifference(np.nan, 0, np.nan, None, None)
         if self.reference.histograms.n_blocks > 1:
@@ -199,28 +192,20 @@ class StructureComparison:
         return CurveComparison(run, reference, self._checked(both, difference), halves)
 
 
-@dataclass(frozen=True)
-class _Picked:
-    """An observable of a structure: by name, its blocks, or one bin of them."""
+def _picked(observable: Observable, name: str, what: str = "blocks") -> Pick:
+    """From a structure to the blocks of an observable, or to the means or spreads of its distributions."""
+    return lambda structure: np.asarray(getattr(_part(structure, observable)[name], what))
 
-    observable: Observable
-    name: str
-    what: str
-    at: int | None = None
 
-    def __call__(self, structure: Structure) -> FloatArray:
-        blocks = getattr(_part(structure, self.observable)[self.name], self.what)
-        return np.asarray(blocks if self.at is None else blocks[:, self.at])
+def _neighbours(name: str, at: int) -> Pick:
+    """From a structure to the coordination numbers of one bin."""
+    return lambda structure: np.asarray(structure.coordination[name].blocks[:, at])
 
 
 def _part(structure: Structure, observable: Observable) -> dict[str, Any]:
     """The curves or distributions of an observable, which bear its name."""
     found: dict[str, Any] = getattr(structure, observable.value)
     return found
-
-
-def _hydrogen_bonds(structure: Structure) -> FloatArray:
-    return np.asarray(structure.hydrogen_bonds)
 
 
 def widened(blocks: FloatArray, factor: float) -> FloatArray:

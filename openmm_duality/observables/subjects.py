@@ -18,7 +18,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
 from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before, quiet
@@ -219,7 +219,7 @@ def differences_in_kind(subject: Subject, reference: Subject) -> list[Note]:
     per_atom = [len(s.bonds.pairs) / len(s.whole.species) for s in (subject, reference)]
     if abs(per_atom[0] - per_atom[1]) > 1e-9:
         notes.append(Note(Remark.BROKEN_AT_START, subject.name, tuple(per_atom)))
-    cells = [cell for s in (subject, reference) if (cell := known_cell(s.whole)) is not None]
+    cells = [cell for s in (subject, reference) if (cell := s.whole.first().cell(0)) is not None]
     if len(cells) < 2:
         return [*notes, Note(Remark.NO_CELL, subject.name)]
     densities = [len(s.whole.species) / volume(cell) for s, cell in zip((subject, reference), cells, strict=True)]
@@ -266,12 +266,6 @@ def _dropped(trajectory: Trajectory, discard: Any) -> int:
             "discard less"
         )
     return dropped
-
-
-def known_cell(trajectory: Trajectory) -> FloatArray | None:
-    """The cell of the first frame, rows in nm, or None."""
-    cell = trajectory.first().cell(0)
-    return None if cell is None else np.asarray(cell)
 
 
 def read_dynamics(path: str | Path, every: Any = None) -> Frames:

@@ -20,6 +20,7 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.cells import volume
+from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.paths import Paths
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, Estimate, block_of, jackknife
 from openmm_duality.units import BOLTZMANN
@@ -40,30 +41,19 @@ _NOTHING = 1e-6  # what a part of the data may sink to below zero counts as
 
 
 @dataclass(frozen=True)
-class Lagged:
-    """The mean of a function of two times as it depends on their lag.
+class Lagged(Curve):
+    """The mean of a function of two times against their lag in ps, from 0; every block has its own origins of time.
 
     Parameters
     ----------
-    lags : array, shape (K,)
-        In ps, from 0.
-    blocks : array, shape (n_blocks, K)
-        Means over origins in contiguous blocks of time.
     groups : array, shape (n_groups, K)
         Means over groups of items.
     sampling : float
         Time in ps, times number of owners: the variance of what is made of the curve is inversely proportional to it.
     """
 
-    lags: FloatArray
-    blocks: FloatArray
     groups: FloatArray
     sampling: float
-
-    @property
-    def mean(self) -> FloatArray:
-        """Mean over everything, shape (K,)."""
-        return np.asarray(self.blocks.mean(axis=0))
 
     def estimate(self, function: Callable[[FloatArray], float]) -> Estimate:
         """A number made of the curve, with the larger of two errors: from blocks of time, and from groups of items.
@@ -119,28 +109,28 @@ def lagged_mean(
 
 
 @dataclass(frozen=True)
-class Diffusion:
-    """The motion of the molecules of one formula.
+class LaggedFit:
+    """A curve against the lag, and the number fitted to it behind the first rattle.
 
     Parameters
     ----------
-    displacement : Lagged
-        Mean squared displacement in nm².
-    window : tuple of float
-        First and last lag of the fitted line, in ps.
-    coefficient : Estimate
-        In nm²/ps, for this cell.
+    curve : Lagged
+        Mean squared displacement of the molecules of one formula in nm², or C₂ of the bonds of one pair of species.
+    window : tuple of float or None
+        First and last lag of the fit, in ps; None where C₂ has decayed before.
+    value : Estimate or None
+        Diffusion coefficient in nm²/ps, for this cell, or τ₂ in ps; None where the fit gives none.
     correction : float or None
-        What the finite cell takes away, in nm²/ps; None where no viscosity was given.
+        What the finite cell takes away from a diffusion coefficient, in nm²/ps; None where no viscosity was given.
     """
 
-    displacement: Lagged
-    window: tuple[float, float]
-    coefficient: Estimate
-    correction: float | None
+    curve: Lagged
+    window: tuple[float, float] | None
+    value: Estimate | None
+    correction: float | None = None
 
 
-def diffusion_coefficients(paths: Paths, longest: float, correction: float | None = None) -> dict[str, Diffusion]:
+def diffusion_coefficients(paths: Paths, longest: float, correction: float | None = None) -> dict[str, LaggedFit]:
     """Diffusion of the molecules of every formula.
 
     Parameters
@@ -155,13 +145,7 @@ def diffusion_coefficients(paths: Paths, longest: float, correction: float | Non
     found = {}
     for name, centres in paths.centres.items():
         curve = lagged_mean(centres, paths.spacing, longest, np.arange(centres.shape[1]), _squared_distance)
-        window = curve.lags >= ONSET - 1e-9
-        found[name] = Diffusion(
-            displacement=curve,
-            window=(float(curve.lags[window][0]), float(curve.lags[-1])),
-            coefficient=curve.estimate(_Slope(curve.lags, window)),
-            correction=correction,
-        )
+        found[name] = _fit(curve, curve.centres >= ONSET - 1e-9, _diffusion_coefficient, correction)
     return found
 
 
@@ -185,42 +169,36 @@ def finite_size(temperature: float, viscosity: float, cell: FloatArray | None) -
     return float(YEH_HUMMER * BOLTZMANN * temperature / (6 * math.pi * viscosity * edge))
 
 
-@dataclass(frozen=True)
-class _Slope:
-    """A sixth of the slope of the straight line through a part of a curve."""
+def _fit(
+    curve: Lagged,
+    part: BoolArray,
+    function: Callable[[FloatArray, FloatArray], float],
+    correction: float | None = None,
+) -> LaggedFit:
+    """The fit of a function of lags and values to a part of a curve."""
+    lags = curve.centres[part]
+    value = curve.estimate(lambda values: function(lags, values[part]))
+    return LaggedFit(curve, (float(lags[0]), float(lags[-1])), value if np.isfinite(value.mean) else None, correction)
 
-    lags: FloatArray
-    window: BoolArray
 
-    def __call__(self, curve: FloatArray) -> float:
-        t = self.lags[self.window] - self.lags[self.window].mean()
-        return float(t @ curve[self.window] / (t @ t) / 6)
+def _diffusion_coefficient(lags: FloatArray, displacement: FloatArray) -> float:
+    """A sixth of the slope of a straight line."""
+    t = lags - lags.mean()
+    return float(t @ displacement / (t @ t) / 6)
+
+
+def _decay_time(lags: FloatArray, correlation: FloatArray) -> float:
+    """The time of an exponential."""
+    heights = np.log(np.maximum(correlation, _NOTHING))
+    slope = np.polynomial.polynomial.polyfit(lags, heights, 1)[1]
+    return float(-1 / slope) if slope < 0 else float("nan")
 
 
 def _squared_distance(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.asarray(((b - a) ** 2).sum(axis=2))
 
 
-@dataclass(frozen=True)
-class Reorientation:
-    """The reorientation of the bonds of one pair of species.
-
-    Parameters
-    ----------
-    correlation : Lagged
-        C₂.
-    window : tuple of float or None
-        First and last lag of the fit, in ps; None where C₂ has decayed before.
-    time : Estimate or None
-        τ₂ in ps.
-    """
-
-    correlation: Lagged
-    window: tuple[float, float] | None
-    time: Estimate | None
-
-
-def reorientation_times(paths: Paths, longest: float) -> dict[str, Reorientation]:
+def reorientation_times(paths: Paths, longest: float) -> dict[str, LaggedFit]:
     """Reorientation of the bonds of every pair of species.
 
     Parameters
@@ -233,28 +211,10 @@ def reorientation_times(paths: Paths, longest: float) -> dict[str, Reorientation
     found = {}
     for name, along in paths.directions.items():
         curve = lagged_mean(along, paths.spacing, longest, paths.owners[name], _second_legendre)
-        fitted = (curve.lags >= ONSET - 1e-9) & (np.minimum.accumulate(curve.mean) > _FAINT)
-        if fitted.sum() < _FEWEST:
-            found[name] = Reorientation(curve, None, None)
-            continue
-        lags = curve.lags[fitted]
-        time = curve.estimate(_Decay(lags, fitted))
-        window = float(lags[0]), float(lags[-1])
-        found[name] = Reorientation(curve, window, time if np.isfinite(time.mean) else None)
+        fitted = (curve.centres >= ONSET - 1e-9) & (np.minimum.accumulate(curve.mean) > _FAINT)
+        enough = fitted.sum() >= _FEWEST
+        found[name] = _fit(curve, fitted, _decay_time) if enough else LaggedFit(curve, None, None)
     return found
-
-
-@dataclass(frozen=True)
-class _Decay:
-    """The time of the exponential through a part of a curve."""
-
-    lags: FloatArray
-    part: BoolArray
-
-    def __call__(self, curve: FloatArray) -> float:
-        heights = np.log(np.maximum(curve[self.part], _NOTHING))
-        slope = np.polynomial.polynomial.polyfit(self.lags, heights, 1)[1]
-        return float(-1 / slope) if slope < 0 else float("nan")
 
 
 def _second_legendre(a: FloatArray, b: FloatArray) -> FloatArray:

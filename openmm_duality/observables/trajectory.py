@@ -19,7 +19,7 @@ from mdtraj.formats import DCDTrajectoryFile
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.reference.frames import Frames
 
 _COORDINATES_PER_CHUNK = 3_000_000  # 24 MB of doubles
@@ -42,6 +42,9 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __getitem__(self, part: slice) -> Chunk:
+        return Chunk(self.positions[part], None if self.cells is None else self.cells[part])
 
     def cell(self, t: int) -> FloatArray | None:
         """The cell of frame t of this chunk, or None."""
@@ -120,8 +123,7 @@ class Trajectory:
 
     def first(self) -> Chunk:
         """The first frame."""
-        chunk = next(iter(self))
-        return Chunk(chunk.positions[:1], None if chunk.cells is None else chunk.cells[:1])
+        return next(iter(self))[:1]
 
     def after(self, n_frames: int) -> Trajectory:
         """The same without its first `n_frames` frames."""
@@ -142,10 +144,10 @@ class Trajectory:
         def reader(skip: int) -> Iterator[Chunk]:
             ahead = 0  # frames of the next chunk that come before the next one wanted
             for chunk in self.reader(skip * stride):
-                part = slice(ahead, None, stride)
+                part = chunk[ahead::stride]
                 ahead = (ahead - len(chunk)) % stride
-                if len(chunk.positions[part]):
-                    yield Chunk(chunk.positions[part], None if chunk.cells is None else chunk.cells[part])
+                if len(part):
+                    yield part
 
         return replace(self, times=self.times[::stride], reader=reader, velocity_reader=None)
 
@@ -157,8 +159,7 @@ class Trajectory:
             def reader(skip: int) -> Iterator[Chunk]:
                 step = _frames_per_chunk(frames.n_atoms)
                 for start in range(skip, len(frames), step):
-                    part = slice(start, start + step)
-                    yield Chunk(values[part], None if frames.cells is None else frames.cells[part])
+                    yield Chunk(values, frames.cells)[start : start + step]
 
             return reader
 
@@ -166,9 +167,7 @@ class Trajectory:
         return Trajectory(name, frames.species, frames.masses, frames.times, reader_of(frames.positions), velocities)
 
     @staticmethod
-    def from_dcd(
-        path: Path, species: tuple[str, ...], masses: FloatArray, times: Callable[[int], FloatArray]
-    ) -> Trajectory:
+    def from_dcd(path: Path, species: tuple[str, ...], masses: FloatArray, times: FloatArray) -> Trajectory:
         """A DCD file in Å, as OpenMM writes it.
 
         Parameters
@@ -179,17 +178,16 @@ class Trajectory:
             The species of every atom.
         masses : array, shape (N,)
             In dalton.
-        times : callable
-            Given the number of whole frames in the file, the time of each in ps, shape (T,). It may be shorter: the
-            frames beyond are left out.
+        times : array, shape (T,)
+            Of the frames, in ps. Where there are more frames, or more times, those beyond are left out.
 
         Raises
         ------
         DualityError
             If the file cannot be read or holds another number of atoms.
         """
-        n_frames, claimed = _whole_frames(path, len(species))
-        known = times(n_frames)
+        n_frames, claimed = whole_frames(path, len(species))
+        known = times[:n_frames]
         notes = (Note(Remark.FRAMES_CUT, path.name, (claimed, n_frames)),) if claimed > n_frames else ()
 
         def reader(skip: int) -> Iterator[Chunk]:
@@ -251,7 +249,7 @@ def _frames_per_chunk(n_atoms: int) -> int:
     return max(1, _COORDINATES_PER_CHUNK // (3 * n_atoms))
 
 
-def _whole_frames(path: Path, n_atoms: int) -> tuple[int, int]:
+def whole_frames(path: Path, n_atoms: int) -> tuple[int, int]:
     """The number of whole frames in a DCD file, and the number its header announces."""
     try:
         with path.open("rb") as raw:

@@ -18,7 +18,7 @@ from openmm_duality.benchmark.table import three_digits
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.report.figures import MUTED, REFERENCE, RULE, RUN, house_style, png
+from openmm_duality.report.style import MUTED, REFERENCE, RULE, RUN, house_style, png
 
 _LABELS = {
     FLEXIBLE_PME: "flexible TIP3P, PME",
@@ -125,14 +125,19 @@ def cost_figure(points: Sequence[tuple[str, float, float, int]]) -> Figure:
                 fontsize=7.5,
                 **_offset(8, -8),
             )
-        axes.set_xlim(0.7 * ordered[0][2], 4.5 * ordered[-1][2])
         errors = [point[1] for point in ordered]
-        axes.set_ylim(0.7 * min(errors), 1.5 * max(errors))
-        _label_decades(axes)
+        axes.set(
+            xlim=(0.7 * ordered[0][2], 4.5 * ordered[-1][2]),
+            ylim=(0.7 * min(errors), 1.5 * max(errors)),
+            xlabel="cost of a step / ms",
+            ylabel="force RMSE / meV Å⁻¹",
+            title="Error against cost",
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(color=RULE, linewidth=0.6)
-        axes.set_xlabel("cost of a step / ms")
-        axes.set_ylabel("force RMSE / meV Å⁻¹")
-        axes.set_title("Error against cost")
     return figure
 
 
@@ -151,13 +156,12 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
             ends.append((atoms[-1], cost[-1], name, colour))
         else:
             axes.annotate(name, (atoms[-1], cost[-1]), color=colour, fontsize=8, va="center", **_offset(8))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(0.75 * sizes[0], 1.3 * sizes[-1])
+    axes.set(xscale="log", yscale="log", xlim=(0.75 * sizes[0], 1.3 * sizes[-1]))
     if len(sizes) > 1:
         _linear_scaling(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
     low, high = axes.get_ylim()
     places = _spread([np.log10(end[1]) for end in ends], 0.052 * np.log10(high / low))
+    line = {"arrowstyle": "-", "linewidth": 0.4, "alpha": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
     for place, (x, y, name, colour) in zip(places, ends, strict=True):
         axes.annotate(
             name,
@@ -168,22 +172,13 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
             fontsize=8,
             va="center",
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.4,
-                "alpha": 0.6,
-                "shrinkB": 4,
-                "relpos": (0, 0.5),
-            },
+            arrowprops={**line, "color": colour},
         )
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.set_xlabel("atoms")
-    axes.set_ylabel("ms per step")
-    axes.set_title(f"Cost of a step, {platform} platform")
+    axes.set(xlabel="atoms", ylabel="ms per step", title=f"Cost of a step, {platform} platform")
     return figure
 
 
@@ -207,8 +202,7 @@ def _relative(platform: str, rows: Sequence[Row]) -> Figure:
     for place, value in enumerate(values):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         axes.annotate(three_digits(value), (value, place), va="center", bbox=box, **_offset(4))
-    axes.set_xscale("log")
-    axes.set_xlim(base, 3 * max(values))
+    axes.set(xscale="log", xlim=(base, 3 * max(values)))
     axes.set_yticks(range(len(ordered)), [_label(row, rows) for row in ordered])
     axes.tick_params(axis="y", length=0)
     axes.axvline(1.0, color=MUTED, linewidth=0.8, zorder=0)
@@ -248,11 +242,3 @@ def _spread(places: Sequence[float], minimum: float) -> list[float]:
 def _offset(right: float, up: float = 0.0) -> dict[str, Any]:
     """Offset of a label in points from the point it names."""
     return {"xytext": (right, up), "textcoords": "offset points"}
-
-
-def _label_decades(axes: Axes) -> None:
-    """Label 1, 2 and 5 of every decade on both logarithmic axes."""
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())

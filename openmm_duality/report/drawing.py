@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,11 +51,18 @@ def lines(comparison: Comparison, observable: Observable, name: str, scale: floa
     return found
 
 
-def moving_lines(comparison: Comparison, curves: list[Curve | None]) -> list[Line]:
-    """Curves of the reference's motion and of every run's, where they are known: `curves` holds them in that order."""
+def moving_lines(comparison: Comparison, curves: Sequence[Mapping[str, Curve]]) -> dict[str, list[Line]]:
+    """Curves of the motion of the reference and of every run, which `curves` holds in that order, by name."""
     names = ["reference", *(c.name for c in comparison.columns)]
     colours = [REFERENCE, *(colour(column) for column in range(len(comparison.columns)))]
-    return [(n, k, c.centres, c.blocks) for n, k, c in zip(names, colours, curves, strict=True) if c is not None]
+    return {
+        name: [
+            (owner, shade, own[name].centres, own[name].blocks)
+            for owner, shade, own in zip(names, colours, curves, strict=True)
+            if name in own
+        ]
+        for name in sorted({name for own in curves for name in own})
+    }
 
 
 def draw(axes: Axes, drawn: list[Line], scale: float = 1.0) -> None:

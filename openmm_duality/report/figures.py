@@ -7,30 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from openmm_duality.observables.curves import Curve
-from openmm_duality.observables.energetics import conserved_energy
 from openmm_duality.observables.findings import Observable
-from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.run_log import conserved_energy
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
 from openmm_duality.report.formatting import dash, subscripts
-from openmm_duality.report.notes import CONSERVED
-from openmm_duality.report.style import (
-    INK,
-    MUTED,
-    REFERENCE,
-    RULE,
-    RUN,
-    WIDTH,
-    colour,
-    house_style,
-    inline,
-    png,
-    svg,
-)
+from openmm_duality.report.style import MUTED, REFERENCE, RULE, WIDTH, colour, house_style, png
 
-__all__ = ["INK", "MUTED", "REFERENCE", "RULE", "RUN", "figures", "house_style", "inline", "png", "svg"]
+__all__ = ["figures", "png"]
 
 _MOST_PEAKS = 1.12  # of the highest peak between molecules: those inside a molecule run off the top
 _SEEN = 1e-3  # of the highest density: the tails beyond are not shown
@@ -61,13 +46,10 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
                 curves = lines(comparison, observable, name, scale)
                 drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)
         drawn |= _motions(comparison)
-        if any(c.force_errors is not None for c in comparison.columns):
-            kinds_of_force = {
-                kind for c in comparison.columns if c.force_errors is not None for kind in c.force_errors.rmse
-            }
-            for kind in ("all", "molecular"):
-                if kind in kinds_of_force:
-                    drawn[f"forces-{kind}"] = _forces(comparison, kind)
+        recomputed = {kind for c in comparison.columns if c.force_errors is not None for kind in c.force_errors.rmse}
+        for kind in ("all", "molecular"):
+            if kind in recomputed:
+                drawn[f"forces-{kind}"] = _forces(comparison, kind)
         if any(c.run is not None for c in comparison.columns):
             drawn["temperature"], drawn["energy"] = _temperature(comparison), _energy(comparison)
         for figure in drawn.values():  # laid out once, or every file it is written to would do it anew
@@ -84,8 +66,7 @@ def _rdf(comparison: Comparison, pair: str) -> Figure:
     draw(top, whole)
     top.axhline(1, color=RULE, linewidth=0.7, zorder=0)
     top.set_ylim(0, max(1.2, _MOST_PEAKS * max(float(blocks.mean(axis=0).max()) for *_, blocks in between)))
-    top.set_ylabel("g(r)")
-    top.set_title(dash(pair))
+    top.set(ylabel="g(r)", title=dash(pair))
     key(figure, top, whole)
     reference = between[0][3].mean(axis=0)
     for zorder, (_, shade, r, blocks) in enumerate(between[1:], start=2):
@@ -95,10 +76,8 @@ def _rdf(comparison: Comparison, pair: str) -> Figure:
         below.axhspan(-half, half, color=REFERENCE, alpha=0.12, linewidth=0, zorder=0)
     below.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
     reach = 1.25 * max([half or 0.0, *(c.rdf[pair].difference.max_difference for c in comparison.columns)])
-    below.set_ylim(-reach or -1, reach or 1)
+    below.set(ylim=(-reach or -1, reach or 1), ylabel="difference", xlabel="r / Å")
     below.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
-    below.set_ylabel("difference")
-    below.set_xlabel("r / Å")
     r = whole[0][2]
     seen = np.flatnonzero(np.max([blocks.mean(axis=0) for *_, blocks in whole], axis=0))
     below.set_xlim(max(0.0, r[seen[0]] - 0.4) if len(seen) else 0.0, r[-1])
@@ -122,11 +101,13 @@ def _coordination(comparison: Comparison, pair: str) -> Figure:
     inside = [blocks.mean(axis=0)[x <= last].max(initial=0.0) for _, _, x, blocks in drawn]
     top = max(inside) or 1.0
     first = min((x[np.argmax(blocks.mean(axis=0) > 0.01 * top)] for _, _, x, blocks in drawn), default=0.0)
-    axes.set_xlim(max(0.0, first - 0.2), last)
-    axes.set_ylim(0, 1.05 * top)
-    axes.set_title(f"{other} around {centre}")
-    axes.set_xlabel("r / Å")
-    axes.set_ylabel("neighbours within r")
+    axes.set(
+        xlim=(max(0.0, first - 0.2), last),
+        ylim=(0, 1.05 * top),
+        title=f"{other} around {centre}",
+        xlabel="r / Å",
+        ylabel="neighbours within r",
+    )
     key(figure, axes, drawn)
     return figure
 
@@ -139,61 +120,43 @@ def _distribution(title: str, drawn: list[Line], scale: float, x_label: str, y_l
     seen = np.flatnonzero(np.max(means, axis=0) > _SEEN * means[0].max())
     margin = 0.06 * (x[seen[-1]] - x[seen[0]])
     axes.set_xlim(x[seen[0]] - margin, x[seen[-1]] + margin)
-    axes.set_ylim(bottom=0)
-    axes.set_title(title)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(ylim=(0, None), title=title, xlabel=x_label, ylabel=y_label)
     key(figure, axes, drawn)
     return figure
 
 
 def _motions(comparison: Comparison) -> dict[str, Figure]:
     motions = [comparison.reference_motion, *(c.motion for c in comparison.columns)]
+    spectra = [motion.spectra for motion in motions]
+    displacements = [{name: fit.curve for name, fit in motion.diffusion.items()} for motion in motions]
+    correlations = [{name: fit.curve for name, fit in motion.reorientation.items()} for motion in motions]
+    densities = [{} if s is None else s.density for s in spectra]
+    autocorrelations = [{} if s is None else s.autocorrelation for s in spectra]
     drawn: dict[str, Figure] = {}
-    for name in sorted({name for m in motions for name in m.diffusion}):
-        curves = [_lagged(m, "diffusion", "displacement", name) for m in motions]
-        figure, axes = _against_lag(comparison, curves, f"Displacement of {subscripts(name)}", 100.0)
-        axes.set_ylabel("mean square / Å²")
-        drawn[f"displacement-{name}"] = figure
-    for name in sorted({name for m in motions for name in m.reorientation}):
-        curves = [_lagged(m, "reorientation", "correlation", name) for m in motions]
-        figure, axes = _against_lag(comparison, curves, f"Reorientation of {dash(name)}", 1.0)
-        axes.set_ylabel("C₂")
+    for name, curves in moving_lines(comparison, displacements).items():
+        title = f"Displacement of {subscripts(name)}"
+        drawn[f"displacement-{name}"], _ = _against_lag(curves, title, "mean square / Å²", 100.0)
+    for name, curves in moving_lines(comparison, correlations).items():
+        drawn[f"reorientation-{name}"], axes = _against_lag(curves, f"Reorientation of {dash(name)}", "C₂")
         axes.set_ylim(0, 1)
-        drawn[f"reorientation-{name}"] = figure
-    found = [m.spectra for m in motions]
-    for kind in sorted({kind for s in found if s is not None for kind in s.density}):
-        drawn[f"spectrum-{kind}"] = _spectrum(
-            comparison, kind, moving_lines(comparison, [None if s is None else s.density.get(kind) for s in found])
-        )
-    for kind in sorted({kind for s in found if s is not None for kind in s.autocorrelation}):
-        curves = [None if s is None else s.autocorrelation.get(kind) for s in found]
-        figure, axes = _against_lag(comparison, curves, f"Velocity autocorrelation of {kind}", 1.0)
+    for kind, curves in moving_lines(comparison, densities).items():
+        drawn[f"spectrum-{kind}"] = _spectrum(comparison, kind, curves)
+    for kind, curves in moving_lines(comparison, autocorrelations).items():
+        title, curves = f"Velocity autocorrelation of {kind}", [(n, k, 1e3 * x, blocks) for n, k, x, blocks in curves]
+        drawn[f"autocorrelation-{kind}"], axes = _against_lag(curves, title, "", bottom=None)
         axes.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
-        axes.set_xlabel("t / fs")
-        axes.set_xlim(0, 300)
+        axes.set(xlabel="t / fs", xlim=(0, 300))
         axes.xaxis.set_major_formatter(lambda t, _: f"{t:g}")
-        drawn[f"autocorrelation-{kind}"] = figure
     return drawn
 
 
-def _lagged(motion: Motion, part: str, curve: str, name: str) -> Curve | None:
-    found = getattr(motion, part).get(name)
-    if found is None:
-        return None
-    measured = getattr(found, curve)
-    return Curve(measured.lags, measured.blocks)
-
-
-def _against_lag(comparison: Comparison, curves: list[Curve | None], title: str, scale: float) -> tuple[Figure, Axes]:
+def _against_lag(
+    drawn: list[Line], title: str, y_label: str, scale: float = 1.0, bottom: float | None = 0
+) -> tuple[Figure, Axes]:
     figure, axes = panel(2.5)
-    femtoseconds = title.startswith("Velocity")
-    drawn = [(n, k, (1e3 if femtoseconds else 1.0) * x, blocks) for n, k, x, blocks in moving_lines(comparison, curves)]
     draw(axes, drawn, scale)
-    axes.set_xlim(0, max(x[-1] for _, _, x, _ in drawn))
-    axes.set_ylim(bottom=None if femtoseconds else 0)
-    axes.set_title(title)
-    axes.set_xlabel("t / ps")
+    last = max(x[-1] for _, _, x, _ in drawn)
+    axes.set(xlim=(0, last), ylim=(bottom, None), title=title, xlabel="t / ps", ylabel=y_label)
     key(figure, axes, drawn)
     return figure, axes
 
@@ -204,11 +167,13 @@ def _spectrum(comparison: Comparison, kind: str, drawn: list[Line]) -> Figure:
     for band in comparison.bands:
         axes.axvspan(*band, color=REFERENCE, alpha=0.06, linewidth=0, zorder=0)
     last = max(x[np.flatnonzero(b.mean(axis=0) > _SHOWN * b.mean(axis=0).max())[-1]] for _, _, x, b in drawn)
-    axes.set_xlim(0, 1.05 * last)
-    axes.set_ylim(bottom=0)
-    axes.set_title(f"Vibrations of {kind}")
-    axes.set_xlabel("wavenumber / cm⁻¹")
-    axes.set_ylabel("density / 10⁻³ cm")
+    axes.set(
+        xlim=(0, 1.05 * last),
+        ylim=(0, None),
+        title=f"Vibrations of {kind}",
+        xlabel="wavenumber / cm⁻¹",
+        ylabel="density / 10⁻³ cm",
+    )
     key(figure, axes, drawn)
     return figure
 
@@ -226,13 +191,11 @@ def _forces(comparison: Comparison, kind: str) -> Figure:
         if held_out is not None:
             axes.axhline(held_out, color=shade, linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
         drawn.append((c.name, shade, found.times, found.rmse[kind][None]))
-    axes.set_title("Force error" if kind == "all" else "Error of the net force on molecules")
-    axes.set_ylabel("RMSE / meV Å⁻¹")
-    axes.set_ylim(0, 1.15 * max(float(values.max()) for *_, values in drawn))
-    _time_axis(axes, comparison, drawn)
+    highest = max(float(values.max()) for *_, values in drawn)
+    title = "Force error" if kind == "all" else "Error of the net force on molecules"
+    axes.set(title=title, ylabel="RMSE / meV Å⁻¹", ylim=(0, 1.15 * highest))
+    _time_axis(figure, axes, comparison, drawn)
     axes.set_ylim(bottom=0)
-    if comparison.more:
-        key(figure, axes, drawn)
     return figure
 
 
@@ -249,11 +212,8 @@ def _temperature(comparison: Comparison) -> Figure:
         if c.energetics.canonical_mean is not None:
             axes.axhline(c.energetics.target, color=REFERENCE, linewidth=0.8, linestyle=(0, (4, 2)))
         drawn.append((c.name, shade, times, (smooth(values) if comparison.more else values)[None]))
-    axes.set_title("Temperature" if not comparison.more else "Temperature, smoothed")
-    axes.set_ylabel("T / K")
-    _time_axis(axes, comparison, drawn)
-    if comparison.more:
-        key(figure, axes, drawn)
+    axes.set(title="Temperature, smoothed" if comparison.more else "Temperature", ylabel="T / K")
+    _time_axis(figure, axes, comparison, drawn)
     return figure
 
 
@@ -267,29 +227,27 @@ def _energy(comparison: Comparison) -> Figure:
         if run is None:
             continue
         conserved, energy = conserved_energy(run, run.log)
-        losses = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
-        values, title = (
-            (run.log["potential_energy"], losses) if energy is None else (energy, CONSERVED[conserved].capitalize())
-        )
+        width = 0.5 if energy is None else 0.9
+        title = conserved.value.capitalize()
+        if energy is None:
+            energy = run.log["potential_energy"]
+            title = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
         titles.append(title)
         times, shade = run.log["time_ps"], colour(column)
-        per_atom = 1e3 * (values - np.median(values)) / len(c.species)
+        per_atom = 1e3 * (energy - np.median(energy)) / len(c.species)
         if comparison.more:
             per_atom = smooth(per_atom)
-        axes.plot(times, per_atom, color=shade, linewidth=0.5 if energy is None else 0.9, zorder=10 - column)
+        axes.plot(times, per_atom, color=shade, linewidth=width, zorder=10 - column)
         drawn.append((c.name, shade, times, per_atom[None]))
-    axes.set_title(f"{titles[0] if len(set(titles)) == 1 else 'Energy'}, less its median")
-    axes.set_ylabel("J/mol per atom")
-    _time_axis(axes, comparison, drawn)
-    if comparison.more:
-        key(figure, axes, drawn)
+    title = f"{titles[0] if len(set(titles)) == 1 else 'Energy'}, less its median"
+    axes.set(title=title, ylabel="J/mol per atom")
+    _time_axis(figure, axes, comparison, drawn)
     return figure
 
 
-def _time_axis(axes: Axes, comparison: Comparison, drawn: list[Line]) -> None:
-    """The whole run in ps, with the discarded beginning shaded."""
-    axes.set_xlim(0, max(times[-1] for _, _, times, _ in drawn))
-    axes.set_xlabel("time / ps")
+def _time_axis(figure: Figure, axes: Axes, comparison: Comparison, drawn: list[Line]) -> None:
+    """The whole run in ps, with the discarded beginning shaded, and the names of several runs."""
+    axes.set(xlim=(0, max(times[-1] for _, _, times, _ in drawn)), xlabel="time / ps")
     sound = {c.name for c in comparison.columns if c.integrity is not None and c.integrity.status != "stopped"}
     shown = [values for name, _, _, values in drawn if name in sound]
     if shown and len(shown) < len(drawn):  # a run that broke down would press the others flat
@@ -297,3 +255,5 @@ def _time_axis(axes: Axes, comparison: Comparison, drawn: list[Line]) -> None:
         axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     if comparison.run_window.discarded > 0:
         axes.axvspan(0, comparison.run_window.discarded, color=REFERENCE, alpha=0.10, linewidth=0, zorder=0)
+    if comparison.more:
+        key(figure, axes, drawn)

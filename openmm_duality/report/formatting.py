@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import NamedTuple
 
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable
 from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
@@ -15,24 +16,53 @@ UNTESTED = {
     Reason.TOO_RARE: "too rare to test",
     Reason.TOO_SHORT: "too short to test",
 }
-_LABELS = {
-    Observable.RDF: "g(r) {}",
-    Observable.RDF_WHOLE: "g(r) {}, bonds too",
-    Observable.COORDINATION: "neighbours {}",
-    Observable.FIRST_SHELL: "first shell of {}",
-    Observable.BOND_LENGTH: "{} length",
-    Observable.ANGLE: "{} angle",
-    Observable.TETRAHEDRAL_ORDER: "tetrahedral order of {}",
-    Observable.NEIGHBOUR_ANGLE: "{} angle",
-    Observable.HYDROGEN_BONDS: "hydrogen bonds",
-    Observable.DIFFUSION: "diffusion of {}",
-    Observable.REORIENTATION: "turning of {} bonds",
+
+
+class Shown(NamedTuple):
+    """How an observable is printed.
+
+    Parameters
+    ----------
+    label, title : str
+        Its name in plain letters and in tables, with the place of the subject.
+    unit : str
+    scale : float
+        From the unit that a comparison gives the observable.
+    digits : int
+    """
+
+    label: str
+    title: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 2
+
+    @property
+    def sign(self) -> str:
+        """The unit behind its number."""
+        return self.unit if self.unit in ("", "°") else f" {self.unit}"
+
+
+SHOWN = {
+    Observable.RDF: Shown("g(r) {}", "g(r) {}, largest difference"),
+    Observable.RDF_WHOLE: Shown("g(r) {}, bonds too"),
+    Observable.COORDINATION: Shown("neighbours {}"),
+    Observable.FIRST_SHELL: Shown("first shell of {}"),
+    Observable.BOND_LENGTH: Shown("{} length", "{} length", "Å", 10, 4),
+    Observable.ANGLE: Shown("{} angle", "{} angle", "°", 1, 2),
+    Observable.TETRAHEDRAL_ORDER: Shown("tetrahedral order of {}", "Tetrahedral order of {}", "", 1, 3),
+    Observable.NEIGHBOUR_ANGLE: Shown("{} angle", "{} angle, four nearest", "°", 1, 2),
+    Observable.HYDROGEN_BONDS: Shown("hydrogen bonds", "Hydrogen bonds per molecule", "", 1, 2),
+    Observable.BAND_CENTROID: Shown("centroid of the band {}", "Band {}, centroid", "cm⁻¹", 1, 0),
+    Observable.BAND_SHARE: Shown("share of the band {}", "its share of the spectrum", "%", 100, 1),
+    Observable.DIFFUSION: Shown("diffusion of {}", "Diffusion of {}", "Å²/ps", 100, 2),
+    Observable.REORIENTATION: Shown("turning of {} bonds", "τ₂ of {}", "ps", 1, 2),
 }
 
 
 def label(measured: Measured | Finding) -> str:
     """The name of what was measured, in plain letters: "H-O length, spread"."""
-    name = _LABELS[measured.observable].format(measured.subject)
+    name = SHOWN[measured.observable].label.format(measured.subject)
     statistic = measured.statistic if isinstance(measured, Measured) else "mean"
     return name if statistic == "mean" else f"{name}, {statistic}"
 
@@ -43,8 +73,8 @@ def printed(measured: Measured | Finding) -> str:
 
 
 def dash(name: Name) -> str:
-    """A pair or triple of species as printed, with en dashes."""
-    return str(name).replace("-", "–")
+    """A pair or triple of species, or the limits of a band, as printed, with en dashes."""
+    return f"{name[0]:,.0f}–{name[1]:,.0f}" if isinstance(name, tuple) else name.replace("-", "–")
 
 
 def subscripts(formula: Name) -> str:

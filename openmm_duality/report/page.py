@@ -13,11 +13,11 @@ from openmm_duality.files import atomic_write
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import SIGNIFICANCE
-from openmm_duality.report.figures import figures, inline, png, svg
+from openmm_duality.report.figures import figures
 from openmm_duality.report.formatting import dash, formula, number, p_value, plus_minus, tied
-from openmm_duality.report.notes import drift_of, note_sentences
 from openmm_duality.report.plain import comparison_to_dict
 from openmm_duality.report.sentences import headline, limits, recomputed_frames, standing, verdict
+from openmm_duality.report.style import inline, png, svg
 from openmm_duality.report.tables import facts, force_errors, glance, reference_facts
 
 
@@ -82,7 +82,6 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         headline=headline(comparison),
         standing=standing,
         verdict=verdict,
-        drift_of=drift_of,
         observable=Observable,
         substance=formula(comparison.species),
         groups=glance(comparison),
@@ -93,7 +92,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         recomputed=recomputed_frames(comparison),
         significance=SIGNIFICANCE,
         limits=limits(comparison),
-        notes=list(dict.fromkeys(note for column in comparison.columns for note in note_sentences(column.notes))),
+        notes=list(dict.fromkeys(note.sentence for column in comparison.columns for note in column.notes)),
     )
 
 

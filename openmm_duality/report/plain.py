@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison, Quantity, Window
-from openmm_duality.observables.statistics import curve_error
+from openmm_duality.observables.statistics import Estimate, curve_error
+from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.report.formatting import label
-from openmm_duality.report.notes import drift_of, note_sentences
 from openmm_duality.report.sentences import INTEGRITY, verdict
 
 
@@ -25,15 +25,12 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
     """
     plain: dict[str, Any] = {
         "name": c.name,
-        "verdict": list(verdict(c)),
+        "verdict": verdict(c),
         "agrees": c.agrees,
-        "rdf": {
-            pair: {**_curves(d, "r_nm"), "with_intramolecular": _curves(c.rdf_whole[pair], "r_nm")}
-            for pair, d in c.rdf.items()
-        },
+        "rdf": {pair: {**_curves(d), "with_intramolecular": _curves(c.rdf_whole[pair])} for pair, d in c.rdf.items()},
         "coordination": {
             pair: {
-                **_curves(d, "r_nm"),
+                **_curves(d),
                 "first_shell": {"edge_nm": c.shells[pair].edge, **_quantity(c.shells[pair].number)}
                 if pair in c.shells
                 else None,
@@ -45,24 +42,8 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
         "tetrahedral_order": {name: _distributions(d) for name, d in c.tetrahedral_order.items()},
         "neighbour_angle": {name: _distributions(d) for name, d in c.neighbour_angle.items()},
         "hydrogen_bonds": None if c.hydrogen_bonds is None else _quantity(c.hydrogen_bonds),
-        "diffusion": {
-            name: {
-                "unit": "nm^2/ps",
-                **_quantity(q),
-                "run_curve": _displacement(c.motion, name),
-                "reference_curve": _displacement(c.reference_motion, name),
-            }
-            for name, q in c.diffusion.items()
-        },
-        "reorientation": {
-            name: {
-                "unit": "ps",
-                **_quantity(q),
-                "run_curve": _turning(c.motion, name),
-                "reference_curve": _turning(c.reference_motion, name),
-            }
-            for name, q in c.reorientation.items()
-        },
+        "diffusion": _fits(c, Observable.DIFFUSION, "nm^2/ps", "squared_displacement_nm2"),
+        "reorientation": _fits(c, Observable.REORIENTATION, "ps", "p2"),
         "spectrum": {
             "unit": "1/cm",
             "bands": [
@@ -72,14 +53,14 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "run": _spectra(c.motion),
             "reference": _spectra(c.reference_motion),
         },
-        "energetics": None if c.energetics is None else {**c.energetics.to_dict(), "drift_of": drift_of(c.energetics)},
+        "energetics": None if c.energetics is None else c.energetics.to_dict(),
         "forces_along_run": None if c.force_errors is None else c.force_errors.to_dict(),
         "integrity": _integrity(c),
-        "run": {**_window(c.run_window), "source": list(c.source), "settings": c.run.settings if c.run else None},
+        "run": {**_window(c.run_window), "source": c.source, "settings": c.run.settings if c.run else None},
         "reference": {
             **_window(c.reference_window),
-            "source": list(c.reference_source),
-            "source_of_motion": list(c.dynamics_source or c.reference_source),
+            "source": c.reference_source,
+            "source_of_motion": c.dynamics_source or c.reference_source,
         },
         "least_block_time_ps": c.block_time,
         "untested": {
@@ -89,17 +70,17 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             }
             for finding in c.untested
         },
-        "notes": note_sentences(c.notes),
+        "notes": [note.sentence for note in c.notes],
         "more": [comparison_to_dict(other) for other in c.more],
     }
     return dict(_plain(plain))
 
 
-def _curves(c: CurveComparison, axis: str) -> dict[str, Any]:
+def _curves(c: CurveComparison) -> dict[str, Any]:
     return {
         "p_value": c.difference.p_value,
         "max_difference": c.difference.max_difference,
-        "max_difference_at_nm": float(c.run.centres[c.difference.at]),
+        "max_difference_at_nm": c.run.centres[c.difference.at],
         "band_half_width": c.difference.band_half_width,
         "mean_absolute_difference": c.difference.mean_absolute_difference,
         "reference_halves": {
@@ -107,7 +88,7 @@ def _curves(c: CurveComparison, axis: str) -> dict[str, Any]:
             "mean_absolute_difference": c.halves.mean_absolute_difference,
         },
         "blocks": {"run": len(c.run.blocks), "reference": len(c.reference.blocks)},
-        axis: c.run.centres,
+        "r_nm": c.run.centres,
         "run": c.run.mean,
         "run_interval_95": curve_error(c.run.blocks),
         "reference": c.reference.mean,
@@ -116,12 +97,13 @@ def _curves(c: CurveComparison, axis: str) -> dict[str, Any]:
 
 
 def _distributions(c: DistributionComparison) -> dict[str, Any]:
+    def moments(d: Distribution) -> dict[str, Estimate]:
+        return {"mean": d.average, "standard_deviation": d.spread}
+
     return {
-        "run": {"mean": c.run.average.to_dict(), "standard_deviation": c.run.spread.to_dict()},
-        "reference": {"mean": c.reference.average.to_dict(), "standard_deviation": c.reference.spread.to_dict()},
-        "difference": c.mean.difference,
-        "difference_interval_95": c.mean.interval,
-        "p_value": c.mean.p_value,
+        **_quantity(c.number),
+        "run": moments(c.run),
+        "reference": moments(c.reference),
         "standard_deviation_difference": c.spread.difference,
         "standard_deviation_p_value": c.spread.p_value,
     }
@@ -130,8 +112,8 @@ def _distributions(c: DistributionComparison) -> dict[str, Any]:
 def _quantity(q: Quantity) -> dict[str, Any]:
     d = q.difference
     return {
-        "run": None if q.run is None else q.run.to_dict(),
-        "reference": None if q.reference is None else q.reference.to_dict(),
+        "run": q.run,
+        "reference": q.reference,
         "difference": None if d is None else d.difference,
         "difference_interval_95": None if d is None else d.interval,
         "p_value": None if d is None else d.p_value,
@@ -173,28 +155,23 @@ def _window(w: Window) -> dict[str, Any]:
     }
 
 
-def _displacement(motion: Motion, name: str) -> dict[str, Any] | None:
-    found = motion.diffusion.get(name)
-    if found is None:
-        return None
-    return {
-        "fitted_ps": list(found.window),
-        "finite_size_correction": found.correction,
-        "lag_ps": found.displacement.lags,
-        "squared_displacement_nm2": found.displacement.mean,
-        "interval_95": curve_error(found.displacement.blocks),
-    }
+def _fits(c: Comparison, observable: Observable, unit: str, name: str) -> dict[str, Any]:
+    def plain(fit: LaggedFit | None) -> dict[str, Any] | None:
+        if fit is None:
+            return None
+        correction = {"finite_size_correction": fit.correction} if observable is Observable.DIFFUSION else {}
+        curve = {"lag_ps": fit.curve.centres, name: fit.curve.mean, "interval_95": curve_error(fit.curve.blocks)}
+        return {"fitted_ps": fit.window, **correction, **curve}
 
-
-def _turning(motion: Motion, name: str) -> dict[str, Any] | None:
-    found = motion.reorientation.get(name)
-    if found is None:
-        return None
+    run, reference = (getattr(motion, observable.value) for motion in (c.motion, c.reference_motion))
     return {
-        "fitted_ps": None if found.window is None else list(found.window),
-        "lag_ps": found.correlation.lags,
-        "p2": found.correlation.mean,
-        "interval_95": curve_error(found.correlation.blocks),
+        subject: {
+            "unit": unit,
+            **_quantity(q),
+            "run_curve": plain(run.get(subject)),
+            "reference_curve": plain(reference.get(subject)),
+        }
+        for subject, q in getattr(c, observable.value).items()
     }
 
 
@@ -209,17 +186,17 @@ def _spectra(motion: Motion) -> dict[str, Any] | None:
         "atoms": s.atoms,
         "largest_speed_of_centre_of_mass_nm_per_ps": s.drift,
         "wavenumber": s.total.centres,
-        "density_of_states": {"all": _curve(s.total), **{kind: _curve(curve) for kind, curve in s.density.items()}},
+        "density_of_states": {"all": s.total, **s.density},
         "lag_ps": next(iter(s.autocorrelation.values())).centres,
-        "velocity_autocorrelation": {kind: _curve(curve) for kind, curve in s.autocorrelation.items()},
+        "velocity_autocorrelation": s.autocorrelation,
     }
 
 
-def _curve(curve: Curve) -> dict[str, Any]:
-    return {"mean": curve.mean, "interval_95": curve_error(curve.blocks)}
-
-
 def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return _plain(value.to_dict())
+    if isinstance(value, Curve):
+        return _plain({"mean": value.mean, "interval_95": curve_error(value.blocks)})
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

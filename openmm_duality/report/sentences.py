@@ -9,8 +9,7 @@ from openmm_duality.observables.correlation_times import SHORT
 from openmm_duality.observables.findings import Conclusion, Finding, Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, SIGNIFICANCE, Estimate, Reason
-from openmm_duality.report.formatting import UNTESTED, dash, half_width, listed, printed, signed, subscripts
-from openmm_duality.report.notes import drift_of
+from openmm_duality.report.formatting import SHOWN, UNTESTED, dash, half_width, listed, printed, signed, subscripts
 
 _HEADLINES = {
     Conclusion.AGREES: "The run agrees with the reference",
@@ -175,51 +174,28 @@ def _alike(comparison: Comparison) -> list[str]:
     ]
 
 
-def _mean(word: str, scale: int, sign: str, digits: int) -> Callable[[Comparison, Finding], str]:
-    def sentence(comparison: Comparison, finding: Finding) -> str:
-        assert finding.run is not None
-        assert finding.reference is not None
-        assert finding.difference is not None
-        width = None if finding.interval is None else scale * finding.interval
-        return (
-            f"The mean {dash(finding.subject)} {word} is {scale * finding.run.mean:.{digits}f}{sign}, in the "
-            f"reference {scale * finding.reference.mean:.{digits}f}{sign} (difference "
-            f"{signed(scale * finding.difference, digits)}{half_width(width, digits)}{sign})."
-        )
-
-    return sentence
-
-
-def _order(comparison: Comparison, finding: Finding) -> str:
-    return f"The tetrahedral order of {finding.subject} is {_numbers(finding, 3)}."
-
-
-def _hydrogen_bonds(comparison: Comparison, finding: Finding) -> str:
-    return f"Hydrogen bonds per molecule: {_numbers(finding, 2)}."
-
-
-def _band_share(comparison: Comparison, finding: Finding) -> str:
-    return f"The {_band(finding)} holds {_numbers(finding, 1, ' %', 100)} of the spectrum."
-
-
-def _band_centroid(comparison: Comparison, finding: Finding) -> str:
-    return f"The centroid of the {_band(finding)} is {_numbers(finding, 0, ' cm⁻¹')}."
-
-
-def _band(finding: Finding) -> str:
-    assert isinstance(finding.subject, tuple)
-    low, high = finding.subject
-    return f"band at {low:,.0f}–{high:,.0f} cm⁻¹"
+def _mean(comparison: Comparison, finding: Finding) -> str:
+    assert finding.run is not None
+    assert finding.reference is not None
+    assert finding.difference is not None
+    shown = SHOWN[finding.observable]
+    scale, digits, sign = shown.scale, shown.digits, shown.sign
+    width = None if finding.interval is None else scale * finding.interval
+    return (
+        f"The mean {printed(finding)} is {scale * finding.run.mean:.{digits}f}{sign}, in the reference "
+        f"{scale * finding.reference.mean:.{digits}f}{sign} (difference "
+        f"{signed(scale * finding.difference, digits)}{half_width(width, digits)}{sign})."
+    )
 
 
 def _diffusion(comparison: Comparison, finding: Finding) -> str:
     whose = f" of {subscripts(finding.subject)}" if len(comparison.diffusion) > 1 else ""
-    return f"The diffusion coefficient{whose} is {_numbers(finding, 2, ' Å²/ps', 100)}{_sensitivity(finding)}."
+    return f"The diffusion coefficient{whose} is {_numbers(finding)}{_sensitivity(finding)}."
 
 
 def _reorientation(comparison: Comparison, finding: Finding) -> str:
     bonds = dash(finding.subject)
-    return f"The reorientation time τ₂ of {bonds} bonds is {_numbers(finding, 2, ' ps')}{_sensitivity(finding)}."
+    return f"The reorientation time τ₂ of {bonds} bonds is {_numbers(finding)}{_sensitivity(finding)}."
 
 
 def _sensitivity(finding: Finding) -> str:
@@ -230,12 +206,14 @@ def _sensitivity(finding: Finding) -> str:
     return f"; differences below {100 * share:.0f} % would not be detected" if share > 0.1 else ""
 
 
-def _numbers(finding: Finding, digits: int, sign: str = "", scale: float = 1.0) -> str:
+def _numbers(finding: Finding) -> str:
     """One number beside the other, each with its error."""
+    shown = SHOWN[finding.observable]
 
     def text(e: Estimate | None) -> str:
         assert e is not None
-        return f"{scale * e.mean:,.{digits}f}{half_width(scale * e.interval, digits)}{sign}"
+        width = half_width(shown.scale * e.interval, shown.digits)
+        return f"{shown.scale * e.mean:,.{shown.digits}f}{width}{shown.sign}"
 
     return f"{text(finding.run)}, in the reference {text(finding.reference)}"
 
@@ -257,7 +235,7 @@ def _kinetic_variance(comparison: Comparison, finding: Finding) -> str:
 
 def _drift(comparison: Comparison, finding: Finding) -> str:
     assert comparison.energetics is not None
-    energy = drift_of(comparison.energetics)
+    energy = comparison.energetics.drift_of
     if finding.run is None:
         return f"No drift of an energy can be given: {energy}."
     if math.isnan(finding.run.mean):
@@ -319,12 +297,12 @@ _SENTENCES: dict[Observable, Callable[[Comparison, Finding], str]] = {
     Observable.WHOLE_MOLECULES: _broken,
     Observable.SHORTEST_DISTANCE: _collapsed,
     Observable.RDF: _rdf,
-    Observable.BOND_LENGTH: _mean("length", 10, " Å", 4),
-    Observable.ANGLE: _mean("angle", 1, "°", 2),
-    Observable.TETRAHEDRAL_ORDER: _order,
-    Observable.HYDROGEN_BONDS: _hydrogen_bonds,
-    Observable.BAND_SHARE: _band_share,
-    Observable.BAND_CENTROID: _band_centroid,
+    Observable.BOND_LENGTH: _mean,
+    Observable.ANGLE: _mean,
+    Observable.TETRAHEDRAL_ORDER: lambda _, f: f"The tetrahedral order of {f.subject} is {_numbers(f)}.",
+    Observable.HYDROGEN_BONDS: lambda _, f: f"Hydrogen bonds per molecule: {_numbers(f)}.",
+    Observable.BAND_SHARE: lambda _, f: f"The band at {dash(f.subject)} cm⁻¹ holds {_numbers(f)} of the spectrum.",
+    Observable.BAND_CENTROID: lambda _, f: f"The centroid of the band at {dash(f.subject)} cm⁻¹ is {_numbers(f)}.",
     Observable.DIFFUSION: _diffusion,
     Observable.REORIENTATION: _reorientation,
     Observable.TEMPERATURE: _temperature,

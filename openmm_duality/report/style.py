@@ -62,11 +62,9 @@ def inline(text: str) -> str:
     """A figure in SVG so that it can stand inside a page: colours as variables, no identifiers but its own, no size."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r'\bid="((?:figure|axes|patch|line2d|text|xtick|ytick|legend|matplotlib|FillBetween)[\w.]*)"', "", text
-    )
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(rf'\bid="((?:{_UNUSED})[\w.]*)"', "", text)
+    for size in ("width", "height"):
+        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([\d.]+px|[a-z\d ]+ [\d.]+px) '[^;\"]*", r"font: \1 var(--sans)", text)
     for plain, variable in _VARIABLES.items():
         text = text.replace(plain, f"var({variable})")

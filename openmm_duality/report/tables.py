@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from openmm_duality.observables.findings import Measured, Name, Observable
-from openmm_duality.observables.results import Comparison, DistributionComparison, Quantity
-from openmm_duality.observables.time_correlations import Diffusion
+from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.observables.trajectory import counts
-from openmm_duality.report.formatting import NOTHING, dash, formula, plus_minus, printed, subscripts
+from openmm_duality.report.formatting import NOTHING, SHOWN, dash, formula, plus_minus, printed, subscripts
 
 _INTEGRATORS = {
     "VerletLearningIntegrator": "velocity Verlet",
@@ -53,8 +52,9 @@ def glance(comparison: Comparison) -> list[Group]:
     ----------
     comparison : Comparison
     """
+    order = Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE, Observable.HYDROGEN_BONDS
     groups = [
-        Group("Liquid structure", [*_rdf(comparison), *_shells(comparison), *_order(comparison)]),
+        Group("Liquid structure", [*_rdf(comparison), *_shells(comparison), *_means(comparison, *order)]),
         Group("Molecules", _molecules(comparison)),
         Group("Vibrations", _bands(comparison)),
         Group("Motion", _motion(comparison)),
@@ -68,10 +68,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
     """What was run, as names and values; what the run does not say is left out."""
     window = c.run_window
     if c.run is None:
-        found = [
-            ("System", formula(c.species)),
-            ("Data", " · ".join(source.split(" sha256")[0] for source in c.source)),
-        ]
+        found = [("System", formula(c.species)), ("Data", _files(c.source))]
     else:
         settings, model = c.run.settings, c.run.model
         form = ", ".join(f"{model[k]}{tail}" for k, tail in (("form", ""), ("gradient", " gradient")) if model.get(k))
@@ -167,86 +164,53 @@ def _shells(comparison: Comparison) -> list[Row]:
     rows = []
     for name, shell in comparison.shells.items():
         a, b = name.split("-")
-        if (number[a], a) > (number[b], b):
-            continue
-        quantities = [c.shells[name].number if name in c.shells else None for c in comparison.columns]
-        cells = [Cell(plus_minus(None if q is None else q.run)) for q in quantities]
-        title = f"{b} around {a}, within {10 * shell.edge:.2f} Å"
-        rows.append(Row(title, "", plus_minus(shell.number.reference), cells))
+        if (number[a], a) <= (number[b], b):
+            title = f"{b} around {a}, within {10 * shell.edge:.2f} Å"
+            rows.append(_quantity(comparison, Observable.FIRST_SHELL, name, title))
     return rows
 
 
-def _order(comparison: Comparison) -> list[Row]:
-    rows = _distributions(comparison, Observable.TETRAHEDRAL_ORDER, "Tetrahedral order of {}", "", 1, 3)
-    rows += _distributions(comparison, Observable.NEIGHBOUR_ANGLE, "{} angle, four nearest", "°", 1, 2)
-    if comparison.hydrogen_bonds is not None:
-        quantities = [c.hydrogen_bonds for c in comparison.columns]
-        rows.append(
-            _quantities(comparison, Observable.HYDROGEN_BONDS, "", "Hydrogen bonds per molecule", "", quantities, 1, 2)
-        )
-    return rows
-
-
-def _molecules(comparison: Comparison) -> list[Row]:
+def _means(comparison: Comparison, *observables: Observable) -> list[Row]:
     return [
-        *_distributions(comparison, Observable.BOND_LENGTH, "{} length", "Å", 10, 4, spreads=True),
-        *_distributions(comparison, Observable.ANGLE, "{} angle", "°", 1, 2, spreads=True),
+        _quantity(comparison, observable, name)
+        for observable in observables
+        for name in comparison.quantities(observable)
     ]
 
 
-def _distributions(
-    comparison: Comparison,
-    observable: Observable,
-    title: str,
-    unit: str,
-    scale: float,
-    digits: int,
-    *,
-    spreads: bool = False,
-) -> list[Row]:
+def _molecules(comparison: Comparison) -> list[Row]:
     rows = []
-    for name, known in getattr(comparison, observable.value).items():
-        found: list[DistributionComparison | None] = [
-            getattr(c, observable.value).get(name) for c in comparison.columns
-        ]
-        cells = [
-            Cell(NOTHING) if d is None else Cell(plus_minus(d.run.average, scale, digits), c.failed(observable, name))
-            for c, d in zip(comparison.columns, found, strict=True)
-        ]
-        rows.append(Row(title.format(dash(name)), unit, plus_minus(known.reference.average, scale, digits), cells))
-        if spreads:
-            cells = [Cell(NOTHING if d is None else plus_minus(d.run.spread, scale, digits)) for d in found]
-            rows.append(Row("standard deviation", unit, plus_minus(known.reference.spread, scale, digits), cells))
+    for observable in (Observable.BOND_LENGTH, Observable.ANGLE):
+        shown = SHOWN[observable]
+        for name, known in getattr(comparison, observable.value).items():
+            found = [getattr(c, observable.value).get(name) for c in comparison.columns]
+            spreads = [known.reference.spread, *(None if d is None else d.run.spread for d in found)]
+            reference, *runs = (plus_minus(spread, shown.scale, shown.digits) for spread in spreads)
+            rows.append(_quantity(comparison, observable, name))
+            rows.append(Row("standard deviation", shown.unit, reference, [Cell(text) for text in runs]))
     return rows
 
 
 def _bands(comparison: Comparison) -> list[Row]:
-    rows = []
-    for band in comparison.bands:
-        centres = [c.bands.get(band) for c in comparison.columns]
-        shares = [c.band_shares.get(band) for c in comparison.columns]
-        title = f"Band {band[0]:,.0f}–{band[1]:,.0f}, centroid"
-        rows.append(_quantities(comparison, Observable.BAND_CENTROID, band, title, "cm⁻¹", centres, 1, 0))
-        title = "its share of the spectrum"
-        rows.append(_quantities(comparison, Observable.BAND_SHARE, band, title, "%", shares, 100, 1))
-    return rows
+    return [
+        _quantity(comparison, observable, band)
+        for band in comparison.bands
+        for observable in (Observable.BAND_CENTROID, Observable.BAND_SHARE)
+    ]
 
 
 def _motion(comparison: Comparison) -> list[Row]:
     rows = []
-    for name in sorted({name for c in comparison.columns for name in c.diffusion}):
-        quantities = [c.diffusion.get(name) for c in comparison.columns]
-        title = f"Diffusion of {subscripts(name)}"
-        rows.append(_quantities(comparison, Observable.DIFFUSION, name, title, "Å²/ps", quantities, 100, 2))
-        found = [c.motion.diffusion.get(name) for c in comparison.columns]
-        known = comparison.reference_motion.diffusion.get(name)
-        if any(d is not None and d.correction is not None for d in (known, *found)):
-            cells = [Cell(_corrected(d)) for d in found]
-            rows.append(Row("for an infinite cell", "Å²/ps", _corrected(known), cells))
-    for name in sorted({name for c in comparison.columns for name in c.reorientation}):
-        quantities = [c.reorientation.get(name) for c in comparison.columns]
-        title = f"τ₂ of {dash(name)}"
-        rows.append(_quantities(comparison, Observable.REORIENTATION, name, title, "ps", quantities, 1, 2))
+    for observable in (Observable.DIFFUSION, Observable.REORIENTATION):
+        motions = [
+            getattr(m, observable.value) for m in (comparison.reference_motion, *(c.motion for c in comparison.columns))
+        ]
+        for name in sorted({name for c in comparison.columns for name in getattr(c, observable.value)}):
+            rows.append(_quantity(comparison, observable, name))
+            fits = [motion.get(name) for motion in motions]
+            if any(fit is not None and fit.correction is not None for fit in fits):
+                known, *runs = map(_corrected, fits)
+                rows.append(Row("for an infinite cell", "Å²/ps", known, [Cell(text) for text in runs]))
     return rows
 
 
@@ -267,73 +231,55 @@ def _forces(comparison: Comparison) -> list[Row]:
     ]
 
 
-def _corrected(d: Diffusion | None) -> str:
-    return NOTHING if d is None or d.correction is None else f"{100 * (d.coefficient.mean + d.correction):.2f}"
+def _corrected(fit: LaggedFit | None) -> str:
+    if fit is None or fit.value is None or fit.correction is None:
+        return NOTHING
+    return f"{100 * (fit.value.mean + fit.correction):.2f}"
 
 
-def _quantities(
-    comparison: Comparison,
-    observable: Observable,
-    subject: Name,
-    title: str,
-    unit: str,
-    quantities: list[Quantity | None],
-    scale: float,
-    digits: int,
-) -> Row:
+def _quantity(comparison: Comparison, observable: Observable, subject: Name, title: str = "") -> Row:
+    """A number of the reference and of every run that has it, as its observable is printed."""
+    shown = SHOWN[observable]
+    quantities = [c.quantities(observable).get(subject) for c in comparison.columns]
     known = next((q.reference for q in quantities if q is not None and q.reference is not None), None)
     cells = [
-        Cell(NOTHING) if q is None else Cell(plus_minus(q.run, scale, digits), c.failed(observable, subject))
+        Cell(plus_minus(None if q is None else q.run, shown.scale, shown.digits), c.failed(observable, subject))
         for c, q in zip(comparison.columns, quantities, strict=True)
     ]
-    return Row(title, unit, plus_minus(known, scale, digits), cells)
+    name = (subscripts if observable is Observable.DIFFUSION else dash)(subject)
+    return Row(title or shown.title.format(name), shown.unit, plus_minus(known, shown.scale, shown.digits), cells)
 
 
 def _run(comparison: Comparison) -> list[Row]:
-    def cells(of: Callable[[Comparison], Cell]) -> list[Cell]:
-        return [Cell(NOTHING) if c.run is None else of(c) for c in comparison.columns]
-
-    def cost(c: Comparison) -> Cell:
-        value = None if c.run is None else c.run.settings.get("ms_per_step")
-        return Cell(NOTHING if value is None else f"{float(value):.3g}")
-
-    def temperature(c: Comparison) -> Cell:
-        return Cell(NOTHING if c.energetics is None else plus_minus(c.energetics.temperature, 1, 1))
-
-    def fluctuation(c: Comparison) -> Cell:
-        e = c.energetics
-        if e is None or not e.canonical_variance:
-            return Cell(NOTHING)
-        return Cell(plus_minus(e.kinetic_variance, 1 / e.canonical_variance, 2))
-
-    def drift(c: Comparison) -> Cell:
-        e = c.energetics
-        return Cell(NOTHING if e is None or e.drift is None else plus_minus(e.drift, 1000, 3))
-
-    def momentum(c: Comparison) -> Cell:
-        if c.motion.spectra is None:
-            return Cell(NOTHING)
-        speed = 1000 * c.motion.spectra.drift  # 1 nm/ps is 1,000 m/s
-        return Cell("< 0.001" if speed < 1e-3 else f"{speed:.2g}")
-
-    def broken(c: Comparison) -> Cell:
-        left = 0 if c.integrity is None else c.integrity.most_left
-        return Cell(str(left), c.failed(Observable.WHOLE_MOLECULES))
-
-    def came(c: Comparison) -> Cell:
-        record = c.integrity
-        if record is None:
-            return Cell(NOTHING)
-        return Cell(f"{record.time:.4g}, {record.status}", c.failed(Observable.COMPLETION))
-
     if all(c.run is None for c in comparison.columns):
         return []
+    titles = (
+        ("Came to", "ps", ""),
+        ("Atoms away from their molecule", "", ""),
+        ("Temperature", "K", ""),
+        ("Variance of the kinetic energy / canonical", "", "1"),
+        ("Drift of what is conserved", "J/mol per atom and ps", "0"),
+        ("Speed of the centre of mass, at most", "m/s", "0"),
+        ("Cost of a step", "ms", ""),
+    )
+    columns = [_run_cells(c) for c in comparison.columns]
+    return [Row(*title, list(cells)) for title, cells in zip(titles, zip(*columns, strict=True), strict=True)]
+
+
+def _run_cells(c: Comparison) -> list[Cell]:
+    """How far a run came, and what it conserved."""
+    e, record, spectra = c.energetics, c.integrity, c.motion.spectra
+    if c.run is None or e is None or record is None:
+        return 7 * [Cell(NOTHING)]
+    variance = plus_minus(e.kinetic_variance, 1 / e.canonical_variance, 2) if e.canonical_variance else NOTHING
+    speed = None if spectra is None else 1000 * spectra.drift  # 1 nm/ps is 1,000 m/s
+    cost = c.run.settings.get("ms_per_step")
     return [
-        Row("Came to", "ps", "", cells(came)),
-        Row("Atoms away from their molecule", "", "", cells(broken)),
-        Row("Temperature", "K", "", cells(temperature)),
-        Row("Variance of the kinetic energy / canonical", "", "1", cells(fluctuation)),
-        Row("Drift of what is conserved", "J/mol per atom and ps", "0", cells(drift)),
-        Row("Speed of the centre of mass, at most", "m/s", "0", cells(momentum)),
-        Row("Cost of a step", "ms", "", cells(cost)),
+        Cell(f"{record.time:.4g}, {record.status}", c.failed(Observable.COMPLETION)),
+        Cell(str(record.most_left), c.failed(Observable.WHOLE_MOLECULES)),
+        Cell(plus_minus(e.temperature, 1, 1)),
+        Cell(variance),
+        Cell(plus_minus(e.drift, 1000, 3)),
+        Cell(NOTHING if speed is None else "< 0.001" if speed < 1e-3 else f"{speed:.2g}"),
+        Cell(NOTHING if cost is None else f"{float(cost):.3g}"),
     ]

@@ -16,7 +16,6 @@ from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from openmm_duality.report import comparison_to_dict, verdict
 from openmm_duality.report.formatting import label
-from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 
@@ -50,7 +49,7 @@ def test_other_bonds_and_another_density_are_failures_and_come_first(tmp_path, r
     first = " ".join(verdict(found)[: len(failed)])
     assert "O–O g(r) is not the reference's" in first
     assert "H–O length is 1.04" in first
-    assert any("atoms per nm³" in note for note in note_sentences(found.notes))
+    assert any("atoms per nm³" in note.sentence for note in found.notes)
 
 
 def test_broken_molecules_and_a_stop_come_before_all_else(tmp_path, reference):
@@ -120,7 +119,7 @@ def test_a_dcd_cut_in_a_frame_is_used_up_to_there(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     found = read_run(run)
     assert len(found.trajectory) == 19
-    assert any("cut short" in note and "19" in note for note in note_sentences(found.notes))
+    assert any("cut short" in note.sentence and "19" in note.sentence for note in found.notes)
 
 
 def test_a_half_written_log_line_is_left_out_with_a_note(tmp_path):
@@ -129,7 +128,7 @@ def test_a_half_written_log_line_is_left_out_with_a_note(tmp_path):
     path.write_text(path.read_text()[:-30])
     found = read_run(run)
     assert len(found.log["step"]) == 19
-    assert any("half-written" in note for note in note_sentences(found.notes))
+    assert any("half-written" in note.sentence for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -328,10 +327,10 @@ def test_one_reference_has_one_error_of_its_motion(tmp_path):
     ]
     runs = [made.write_run(tmp_path / f"run{k}", walk) for k, walk in enumerate(walks[:2])]
     found = compare(runs[0], walks[2], more=[runs[1]], r_max=0.5, progress=False)
-    own = found.reference_motion.diffusion["Ar"].coefficient
+    own = found.reference_motion.diffusion["Ar"].value
     assert [column.diffusion["Ar"].reference for column in found.columns] == [own, own]
     for column in found.columns:
-        assert column.diffusion["Ar"].run == column.motion.diffusion["Ar"].coefficient
+        assert column.diffusion["Ar"].run == column.motion.diffusion["Ar"].value
         shown = np.hypot(column.diffusion["Ar"].run.error, own.error)
         assert column.diffusion["Ar"].difference.interval > 1.96 * shown * (1 - 1e-9)
 
@@ -386,7 +385,7 @@ def test_velocities_cut_short_are_left_out_with_a_note(tmp_path):
     path.write_bytes(path.read_bytes()[:-5000])
     found = read_run(run)
     assert found.trajectory.velocity_reader is None
-    assert any("velocities were not used" in note for note in note_sentences(found.notes))
+    assert any("velocities were not used" in note.sentence for note in found.notes)
 
 
 def test_thinned_frames_are_the_ones_asked_for(tmp_path, monkeypatch):

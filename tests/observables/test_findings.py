@@ -9,8 +9,8 @@ from openmm_duality.observables import Comparison, Conclusion, Observable, Outco
 from openmm_duality.observables import decisions as d
 from openmm_duality.observables.decisions import judge
 from openmm_duality.observables.force_errors import ForceErrors
-from openmm_duality.observables.integrity import Closest
 from openmm_duality.observables.results import Quantity
+from openmm_duality.observables.run_log import Closest
 from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference, Reason
 from openmm_duality.report import verdict
 from tests.observables import made
@@ -18,10 +18,10 @@ from tests.observables import made
 SURE, UNSURE = SIGNIFICANCE / 2, SIGNIFICANCE * 2
 NUMBER = Estimate(1.0, 0.1, 6)
 MEANS = [
-    (Observable.BOND_LENGTH, "H-O", d.LENGTH_TOLERANCE),
-    (Observable.ANGLE, "H-O-H", d.ANGLE_TOLERANCE),
-    (Observable.TETRAHEDRAL_ORDER, "O", d.ORDER_TOLERANCE),
-    (Observable.HYDROGEN_BONDS, "", d.HYDROGEN_BOND_TOLERANCE),
+    (Observable.BOND_LENGTH, "H-O", d.TOLERANCES[Observable.BOND_LENGTH]),
+    (Observable.ANGLE, "H-O-H", d.TOLERANCES[Observable.ANGLE]),
+    (Observable.TETRAHEDRAL_ORDER, "O", d.TOLERANCES[Observable.TETRAHEDRAL_ORDER]),
+    (Observable.HYDROGEN_BONDS, "", d.TOLERANCES[Observable.HYDROGEN_BONDS]),
 ]
 BAND = (1000.0, 1500.0)
 
@@ -65,7 +65,7 @@ def test_a_finding_holds_the_numbers_of_the_comparison(same):
     found, c = same.finding(Observable.BOND_LENGTH, "H-O"), same.bond_length["H-O"]
     assert (found.run, found.reference) == (c.run.average, c.reference.average)
     assert (found.difference, found.interval, found.p_value) == (c.mean.difference, c.mean.interval, c.mean.p_value)
-    assert found.tolerance == d.LENGTH_TOLERANCE
+    assert found.tolerance == d.TOLERANCES[Observable.BOND_LENGTH]
     times = [window.correlation_times for window in (same.run_window, same.reference_window)]
     for observable, subject, _ in MEANS[:3]:
         expected = max(one[observable, subject, "mean"] for one in times)
@@ -115,7 +115,7 @@ def test_motion_without_a_test_is_reported_unless_it_changes_along_the_run(same,
 
 
 def test_bands_fail_by_their_centroid_or_their_share(same):
-    tolerances = {"bands": d.BAND_TOLERANCE, "band_shares": d.SHARE_TOLERANCE}
+    tolerances = {"bands": d.TOLERANCES[Observable.BAND_CENTROID], "band_shares": d.TOLERANCES[Observable.BAND_SHARE]}
     for size, p_value, expected in (
         (1.1, SURE, Outcome.FAILED),
         (0.9, SURE, Outcome.PASSED),

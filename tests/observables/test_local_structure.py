@@ -8,7 +8,7 @@ import pytest
 
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.local_structure import Frame, HydrogenBonds
-from openmm_duality.observables.structure import measure_structure
+from openmm_duality.observables.structure import collect_histograms
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from tests.observables import made
@@ -18,7 +18,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 
 def of(frames: Frames, lengths=None):
     trajectory = Trajectory.from_frames(frames)
-    return measure_structure(trajectory, Bonds.found(trajectory, lengths or {}), 1, 0.55, progress=False)
+    return collect_histograms(trajectory, Bonds.found(trajectory, lengths or {}), 0.55, progress=False).joined(1)
 
 
 def diamond(cells: int = 3, edge: float = 0.3567) -> Frames:

@@ -15,7 +15,6 @@ from openmm_duality.observables.time_correlations import (
 )
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
-from openmm_duality.report.notes import note_sentences
 from tests.observables import made
 
 EDGE, SPACING, D = 2.0, 0.05, 2.3e-3  # nm, ps, nm²/ps
@@ -52,7 +51,7 @@ def paths(frames: Frames, lengths=None):
 
 
 def test_brownian_diffusion_is_known_and_covered_by_its_error():
-    found = [diffusion_coefficients(paths(walkers(30, 400, seed)), 4.0)["Ar"].coefficient for seed in range(40)]
+    found = [diffusion_coefficients(paths(walkers(30, 400, seed)), 4.0)["Ar"].value for seed in range(40)]
     exact = D * (1 - 1 / 30)  # the drift of the centre of mass is taken out of thirty equal atoms
     means = np.array([e.mean for e in found])
     assert means.mean() == pytest.approx(exact, rel=3 * means.std() / np.sqrt(40) / exact + 1e-9)
@@ -63,9 +62,7 @@ def test_brownian_diffusion_is_known_and_covered_by_its_error():
 
 def test_drift_and_images_do_not_matter():
     still, drifting = walkers(20, 300, 1), walkers(20, 300, 1, drift=0.02)
-    a, b, c = (
-        diffusion_coefficients(paths(f), 3.0)["Ar"].coefficient.mean for f in (still, drifting, made.imaged(still))
-    )
+    a, b, c = (diffusion_coefficients(paths(f), 3.0)["Ar"].value.mean for f in (still, drifting, made.imaged(still)))
     assert b == pytest.approx(a, rel=1e-9)
     assert c == pytest.approx(a, rel=1e-9)
 
@@ -73,7 +70,7 @@ def test_drift_and_images_do_not_matter():
 def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
     source = rods(40, 300, 2, 0.3)
     turning = paths(source, {("H", "O"): 0.12})
-    assert diffusion_coefficients(turning, 3.0)["HO"].displacement.mean.max() < 1e-20
+    assert diffusion_coefficients(turning, 3.0)["HO"].curve.mean.max() < 1e-20
     bond = (source.positions[:, 1::2] - source.positions[:, ::2]) / 0.1
     assert np.abs(np.einsum("tmx,tmx->tm", turning.directions["H-O"], bond)).min() == pytest.approx(1)
 
@@ -81,7 +78,7 @@ def test_a_molecule_that_turns_on_the_spot_does_not_diffuse():
 def test_rotational_diffusion_is_known_and_covered_by_its_error():
     d_rot = 0.05
     found = [
-        reorientation_times(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].time
+        reorientation_times(paths(rods(40, 400, seed, d_rot), {("H", "O"): 0.12}), 4.0)["H-O"].value
         for seed in range(20)
     ]
     means = np.array([e.mean for e in found])
@@ -92,8 +89,8 @@ def test_rotational_diffusion_is_known_and_covered_by_its_error():
 
 def test_fast_rotors_have_no_slow_time():
     found = reorientation_times(paths(rods(40, 300, 4, 2.0), {("H", "O"): 0.12}), 3.0)["H-O"]
-    assert found.time is None
-    assert found.correlation.mean[0] == pytest.approx(1)
+    assert found.value is None
+    assert found.curve.mean[0] == pytest.approx(1)
 
 
 def test_the_finite_size_of_the_cell_is_yeh_and_hummers():
@@ -113,7 +110,7 @@ def analysed(frames: Frames, scales: Scales = Scales(2.0, 0.5)):  # noqa: B008
 
 
 def said(motion: Motion) -> str:
-    return " ".join(note_sentences(motion.notes))
+    return " ".join(note.sentence for note in motion.notes)
 
 
 def test_what_cannot_be_measured_is_said_in_words():

@@ -7,7 +7,7 @@ import pytest
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.rdf import first_minimum
 from openmm_duality.observables.statistics import curve_error
-from openmm_duality.observables.structure import Structure, measure_structure
+from openmm_duality.observables.structure import Structure, collect_histograms
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from tests.observables import made
@@ -18,7 +18,7 @@ TRICLINIC = np.array([[1.4, 0.0, 0.0], [0.3, 1.3, 0.0], [-0.2, 0.25, 1.35]])
 def structure(frames: Frames, n_blocks: int = 5, r_max: float | None = 0.55, bond: float = 0.12) -> Structure:
     trajectory = Trajectory.from_frames(frames)
     lengths = {("H", "O"): bond} if "O" in frames.distinct_species else {}
-    return measure_structure(trajectory, Bonds.found(trajectory, lengths), n_blocks, r_max, progress=False)
+    return collect_histograms(trajectory, Bonds.found(trajectory, lengths), r_max, progress=False).joined(n_blocks)
 
 
 @pytest.mark.parametrize("cell", [1.3 * np.eye(3), TRICLINIC])

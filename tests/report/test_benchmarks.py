@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from openmm_duality.errors import DualityError
 from openmm_duality.report.benchmarks import benchmark_figures, cost_figure, write_benchmark_figures
-from openmm_duality.report.figures import png
+from openmm_duality.report.style import png
 from tests.benchmark.synthetic import synthetic_costs
 
 

@@ -14,9 +14,9 @@ from openmm_duality.observables.decisions import judge
 from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.statistics import Reason
 from openmm_duality.report import comparison_to_dict, verdict, write_report
-from openmm_duality.report.figures import figures, inline, svg
+from openmm_duality.report.figures import figures
 from openmm_duality.report.page import render
-from openmm_duality.report.style import colour
+from openmm_duality.report.style import colour, inline, svg
 from tests.observables import made
 
 ERRORS = {

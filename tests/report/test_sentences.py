@@ -2,11 +2,9 @@
 
 import pytest
 
-from openmm_duality.observables.energetics import Conserved
-from openmm_duality.observables.findings import Conclusion, Finding, Measured, Observable, Outcome
-from openmm_duality.observables.notes import Note, Remark
+from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
 from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
-from openmm_duality.report import formatting, notes, sentences
+from openmm_duality.report import formatting, sentences
 
 MEASURED = list(Observable)[: list(Observable).index(Observable.BAND_CENTROID)]
 VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
@@ -15,21 +13,20 @@ VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
 def test_every_observable_has_a_label_or_a_sentence():
     without = {Observable.RDF_WHOLE, Observable.COORDINATION, Observable.FIRST_SHELL, Observable.NEIGHBOUR_ANGLE}
     assert set(sentences._SENTENCES) == set(Observable) - without
-    assert set(MEASURED) <= set(formatting._LABELS)
+    assert set(MEASURED) <= set(formatting.SHOWN)
 
 
 @pytest.mark.parametrize("remark", Remark)
 def test_every_note_is_a_sentence_that_names_its_subject(remark):
-    (sentence,) = notes.note_sentences((Note(remark, "NAME", VALUES),))
+    sentence = Note(remark, "NAME", VALUES).sentence
     assert sentence.endswith(".")
     assert "{" not in sentence
     assert "NAME" in sentence or remark is Remark.REPORTS_AND_FRAMES
 
 
-def test_every_conclusion_reason_and_energy_has_words():
+def test_every_conclusion_and_reason_has_words():
     assert set(sentences._HEADLINES) == set(Conclusion)
     assert set(formatting.UNTESTED) == set(Reason)
-    assert set(notes.CONSERVED) == set(Conserved)
     assert len(set(sentences._HEADLINES.values())) == len(Conclusion)
 
 

@@ -1,4 +1,4 @@
-"""Temperature, kinetic energy and drift of a run, from its log.
+"""What the log of a run says: temperature, energies, shortest distances, whole molecules, and how it ended.
 
 In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma distribution with mean f kT/2 and
 variance f (kT)²/2: the mean shows the thermostat's target, the variance whether it samples the ensemble at all.
@@ -19,15 +19,12 @@ from openmm_duality.units import BOLTZMANN
 
 
 class Conserved(Enum):
-    """What the dynamics should conserve, or why nothing is known of it."""
+    """What the dynamics should conserve, or why nothing is known of it; in the words of the report."""
 
-    TOTAL_ENERGY = "total_energy"
-    EXTENDED_ENERGY = "extended_energy"
-    """That of the system with its thermostat, as the integrator reports it."""
-    NO_COMMON_ENERGY = "no_common_energy"
-    """The agent gradient descends no common energy."""
-    NOT_RECORDED = "not_recorded"
-    """The integrator reports no conserved quantity."""
+    TOTAL_ENERGY = "total energy"
+    EXTENDED_ENERGY = "conserved quantity"  # of the system with its thermostat, as the integrator reports it
+    NO_COMMON_ENERGY = "nothing is conserved: the agent gradient descends no common energy"
+    NOT_RECORDED = "{integrator} has no conserved quantity"
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,23 @@ class Energetics:
     conserved: Conserved
     integrator: str
 
+    @property
+    def drift_of(self) -> str:
+        """The energy whose drift is given, or why there is none."""
+        return self.conserved.value.format(integrator=self.integrator)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers with their units in the names."""
+        """The numbers with their units in the names."""
         return {
             "target_K": self.target,
-            "temperature_K": self.temperature.to_dict(),
-            "temperature_slope_K_per_ps": self.temperature_slope.to_dict(),
-            "kinetic_mean_kJ_per_mol": self.kinetic_mean.to_dict(),
-            "kinetic_variance_kJ2_per_mol2": self.kinetic_variance.to_dict(),
+            "temperature_K": self.temperature,
+            "temperature_slope_K_per_ps": self.temperature_slope,
+            "kinetic_mean_kJ_per_mol": self.kinetic_mean,
+            "kinetic_variance_kJ2_per_mol2": self.kinetic_variance,
             "canonical_mean_kJ_per_mol": self.canonical_mean,
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
-            "drift_kJ_per_mol_per_atom_per_ps": None if self.drift is None else self.drift.to_dict(),
+            "drift_kJ_per_mol_per_atom_per_ps": self.drift,
+            "drift_of": self.drift_of,
         }
 
 
@@ -122,3 +125,66 @@ def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, F
     if column is None or not np.isfinite(column).all():
         return Conserved.NOT_RECORDED, None
     return Conserved.EXTENDED_ENERGY, column
+
+
+@dataclass(frozen=True)
+class Closest:
+    """The shortest distance of one pair of species in nm: in the run, when (ps), and in the reference (or None)."""
+
+    run: float
+    time: float
+    reference: float | None
+
+
+@dataclass(frozen=True)
+class IntegrityRecord:
+    """The integrity of a whole run, its discarded beginning included.
+
+    Parameters
+    ----------
+    status, reason : str
+        How it ended, in the run's own words.
+    time : float
+        How far it came, in ps.
+    shortest : dict of str to Closest
+        By pair of species.
+    most_left : int
+        The largest number of atoms away from their molecule at once.
+    first_left : float or None
+        When the first one was seen to have left, in ps.
+    """
+
+    status: str
+    reason: str
+    time: float
+    shortest: dict[str, Closest]
+    most_left: int
+    first_left: float | None
+
+
+def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityRecord:
+    """Read the integrity columns of the log.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    reference_shortest : dict of str to float
+        The shortest distance per pair of species in the reference, in nm.
+    """
+    times, shortest = run.log["time_ps"], {}
+    for name, column in run.log.items():
+        if name.startswith("shortest_") and name.endswith("_nm") and np.isfinite(column).any():
+            pair = name.removeprefix("shortest_").removesuffix("_nm")
+            at = int(np.nanargmin(column))
+            shortest[pair] = Closest(float(column[at]), float(times[at]), reference_shortest.get(pair))
+    left = np.nan_to_num(run.log["atoms_left_molecule"])
+    away = np.flatnonzero(left > 0)
+    return IntegrityRecord(
+        status=str(run.settings.get("status", "unknown")),
+        reason=str(run.settings.get("reason") or ""),
+        time=float(run.settings.get("time_ps") or times[-1]),
+        shortest=dict(sorted(shortest.items())),
+        most_left=int(left.max()),
+        first_left=float(times[away[0]]) if len(away) else None,
+    )
