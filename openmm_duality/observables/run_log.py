@@ -19,12 +19,12 @@ from openmm_duality.units import BOLTZMANN
 
 
 class Conserved(Enum):
-    """What the dynamics should conserve, or why nothing is known of it; in the words of the report."""
+    """What the dynamics should conserve, or why nothing is known of it."""
 
-    TOTAL_ENERGY = "total energy"
-    EXTENDED_ENERGY = "conserved quantity"  # of the system with its thermostat, as the integrator reports it
-    NO_COMMON_ENERGY = "nothing is conserved: the agent gradient descends no common energy"
-    NOT_RECORDED = "{integrator} has no conserved quantity"
+    TOTAL_ENERGY = "total_energy"
+    EXTENDED_ENERGY = "extended_energy"
+    NO_COMMON_ENERGY = "no_common_energy"
+    NOT_RECORDED = "not_recorded"
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,6 @@ class Energetics:
     conserved: Conserved
     integrator: str
 
-    @property
-    def drift_of(self) -> str:
-        """The energy whose drift is given, or why there is none."""
-        return self.conserved.value.format(integrator=self.integrator)
-
     def to_dict(self) -> dict[str, Any]:
         """The numbers with their units in the names."""
         return {
@@ -78,7 +73,6 @@ class Energetics:
             "canonical_mean_kJ_per_mol": self.canonical_mean,
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
             "drift_kJ_per_mol_per_atom_per_ps": self.drift,
-            "drift_of": self.drift_of,
         }
 
 

@@ -15,6 +15,7 @@ from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import SIGNIFICANCE
 from openmm_duality.report.figures import figures
 from openmm_duality.report.formatting import dash, formula, number, p_value, plus_minus, tied
+from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.plain import comparison_to_dict
 from openmm_duality.report.sentences import headline, limits, recomputed_frames, standing, verdict
 from openmm_duality.report.style import inline, png, svg
@@ -77,6 +78,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         loader=PackageLoader("openmm_duality.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"dash": dash, "pm": plus_minus, "p": p_value, "number": number, "tie": tied}
+    environment.filters["drift_of"] = drift_of
     return environment.get_template("page.html").render(
         c=comparison,
         headline=headline(comparison),
@@ -92,7 +94,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         recomputed=recomputed_frames(comparison),
         significance=SIGNIFICANCE,
         limits=limits(comparison),
-        notes=list(dict.fromkeys(note.sentence for column in comparison.columns for note in column.notes)),
+        notes=list(dict.fromkeys(note_sentence(note) for column in comparison.columns for note in column.notes)),
     )
 
 

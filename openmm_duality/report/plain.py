@@ -13,6 +13,7 @@ from openmm_duality.observables.results import Comparison, CurveComparison, Dist
 from openmm_duality.observables.statistics import Estimate, curve_error
 from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.report.formatting import label
+from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.sentences import INTEGRITY, verdict
 
 
@@ -53,7 +54,7 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             "run": _spectra(c.motion),
             "reference": _spectra(c.reference_motion),
         },
-        "energetics": None if c.energetics is None else c.energetics.to_dict(),
+        "energetics": None if c.energetics is None else {**c.energetics.to_dict(), "drift_of": drift_of(c.energetics)},
         "forces_along_run": None if c.force_errors is None else c.force_errors.to_dict(),
         "integrity": _integrity(c),
         "run": {**_window(c.run_window), "source": c.source, "settings": c.run.settings if c.run else None},
@@ -70,7 +71,7 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
             }
             for finding in c.untested
         },
-        "notes": [note.sentence for note in c.notes],
+        "notes": [note_sentence(note) for note in c.notes],
         "more": [comparison_to_dict(other) for other in c.more],
     }
     return dict(_plain(plain))

@@ -10,6 +10,7 @@ from openmm_duality.observables.findings import Conclusion, Finding, Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, SIGNIFICANCE, Estimate, Reason
 from openmm_duality.report.formatting import SHOWN, UNTESTED, dash, half_width, listed, printed, signed, subscripts
+from openmm_duality.report.notes import drift_of
 
 _HEADLINES = {
     Conclusion.AGREES: "The run agrees with the reference",
@@ -235,7 +236,7 @@ def _kinetic_variance(comparison: Comparison, finding: Finding) -> str:
 
 def _drift(comparison: Comparison, finding: Finding) -> str:
     assert comparison.energetics is not None
-    energy = comparison.energetics.drift_of
+    energy = drift_of(comparison.energetics)
     if finding.run is None:
         return f"No drift of an energy can be given: {energy}."
     if math.isnan(finding.run.mean):

@@ -16,6 +16,7 @@ from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
 from openmm_duality.report import comparison_to_dict, verdict
 from openmm_duality.report.formatting import label
+from openmm_duality.report.notes import note_sentence
 from tests.observables import made
 
 
@@ -49,7 +50,7 @@ def test_other_bonds_and_another_density_are_failures_and_come_first(tmp_path, r
     first = " ".join(verdict(found)[: len(failed)])
     assert "O–O g(r) is not the reference's" in first
     assert "H–O length is 1.04" in first
-    assert any("atoms per nm³" in note.sentence for note in found.notes)
+    assert any("atoms per nm³" in note_sentence(note) for note in found.notes)
 
 
 def test_broken_molecules_and_a_stop_come_before_all_else(tmp_path, reference):
@@ -119,7 +120,7 @@ def test_a_dcd_cut_in_a_frame_is_used_up_to_there(tmp_path):
     path.write_bytes(path.read_bytes()[:-500])
     found = read_run(run)
     assert len(found.trajectory) == 19
-    assert any("cut short" in note.sentence and "19" in note.sentence for note in found.notes)
+    assert any("cut short" in note_sentence(note) and "19" in note_sentence(note) for note in found.notes)
 
 
 def test_a_half_written_log_line_is_left_out_with_a_note(tmp_path):
@@ -128,7 +129,7 @@ def test_a_half_written_log_line_is_left_out_with_a_note(tmp_path):
     path.write_text(path.read_text()[:-30])
     found = read_run(run)
     assert len(found.log["step"]) == 19
-    assert any("half-written" in note.sentence for note in found.notes)
+    assert any("half-written" in note_sentence(note) for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_velocities_cut_short_are_left_out_with_a_note(tmp_path):
     path.write_bytes(path.read_bytes()[:-5000])
     found = read_run(run)
     assert found.trajectory.velocity_reader is None
-    assert any("velocities were not used" in note.sentence for note in found.notes)
+    assert any("velocities were not used" in note_sentence(note) for note in found.notes)
 
 
 def test_thinned_frames_are_the_ones_asked_for(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from openmm_duality.observables.time_correlations import (
 )
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report.notes import note_sentence
 from tests.observables import made
 
 EDGE, SPACING, D = 2.0, 0.05, 2.3e-3  # nm, ps, nm²/ps
@@ -110,7 +111,7 @@ def analysed(frames: Frames, scales: Scales = Scales(2.0, 0.5)):  # noqa: B008
 
 
 def said(motion: Motion) -> str:
-    return " ".join(note.sentence for note in motion.notes)
+    return " ".join(note_sentence(note) for note in motion.notes)
 
 
 def test_what_cannot_be_measured_is_said_in_words():

@@ -17,6 +17,7 @@ from openmm_duality.observables.spectra import (
 )
 from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
+from openmm_duality.report.notes import note_sentence
 from tests.observables import made
 
 SPACING = 0.002
@@ -104,7 +105,7 @@ def test_coarse_frames_are_refused(spacing, velocities, allowed):
     why = obstacle(Trajectory.from_frames(frames if velocities else replace(frames, velocities=None)))
     assert (why is None) == allowed
     if why is not None:
-        sentence = why.sentence
+        sentence = note_sentence(why)
         assert f"every {1e3 * spacing:.3g} fs" in sentence
 
 

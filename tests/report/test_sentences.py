@@ -5,6 +5,7 @@ import pytest
 from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
 from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
 from openmm_duality.report import formatting, sentences
+from openmm_duality.report.notes import note_sentence
 
 MEASURED = list(Observable)[: list(Observable).index(Observable.BAND_CENTROID)]
 VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
@@ -18,7 +19,7 @@ def test_every_observable_has_a_label_or_a_sentence():
 
 @pytest.mark.parametrize("remark", Remark)
 def test_every_note_is_a_sentence_that_names_its_subject(remark):
-    sentence = Note(remark, "NAME", VALUES).sentence
+    sentence = note_sentence(Note(remark, "NAME", VALUES))
     assert sentence.endswith(".")
     assert "{" not in sentence
     assert "NAME" in sentence or remark is Remark.REPORTS_AND_FRAMES

@@ -1,0 +1,61 @@
+"""Notes on a comparison, and the energy whose drift is given, in words."""
+
+from __future__ import annotations
+
+from openmm_duality.observables.findings import Note, Remark
+from openmm_duality.observables.run_log import Conserved, Energetics
+
+_SENTENCES = {  # with the name and the values of a `Note`
+    Remark.LOG_CUT: "{name} ends in a half-written line, which was left out.",
+    Remark.FRAMES_CUT: "{name} is cut short: of {0} frames announced, the {1} whole ones were used.",
+    Remark.REPORTS_AND_FRAMES: (
+        "log.csv has {0} reports and trajectory.dcd {1} whole frames; the first {2} of both were used."
+    ),
+    Remark.VELOCITIES_SHORT: "{name} has {0} of {1} frames; velocities were not used.",
+    Remark.UNEVEN_FRAMES: "The frames of {name} are not evenly spaced; blocks hold equal numbers of them.",
+    Remark.BROKEN_AT_START: (
+        "The first frame of {name} has {0:.4g} bonds per atom, that of the reference {1:.4g}: some molecules were "
+        "broken from the start."
+    ),
+    Remark.NO_CELL: "Without a periodic cell in both {name} and reference there is no g(r) to compare.",
+    Remark.OTHER_DENSITY: (
+        "{name} starts at {0:.2f} atoms per nm³ and the reference at {1:.2f}: a difference in structure is to be "
+        "expected from the density alone."
+    ),
+    Remark.DIFFUSION_UNEVEN: "Diffusion of {name} is not given: its frames are not evenly spaced.",
+    Remark.MOTION_SHORT: (
+        "Diffusion and reorientation of {name} are not given: {0:.3g} ps are too short, {1:g} ps are the least."
+    ),
+    Remark.MOTION_COARSE: (
+        "Diffusion and reorientation of {name} are not given: frames every {0:.3g} ps are too coarse, {1:g} ps is the "
+        "most."
+    ),
+    Remark.PATHS_LOST: (
+        "Diffusion of {name} is not given: between frames, atoms move so far that their path through the periodic cell "
+        "is lost."
+    ),
+    Remark.SPECTRUM_UNEVEN: "No vibrational spectrum of {name}: its frames are too few or not evenly spaced.",
+    Remark.SPECTRUM_COARSE: (
+        "No vibrational spectrum of {name}: it was written every {0:.3g} fs, and a spectrum needs positions every "
+        "{1:g} fs or velocities every {2:g} fs at the most."
+    ),
+    Remark.SPECTRUM_SHORT: "No vibrational spectrum of {name}: {0:.3g} ps are too short, {1:g} ps are the least.",
+    Remark.SPECTRUM_OF_SOME: "The spectrum of {name} follows {0} of its {1} atoms.",
+    Remark.NOT_RECOMPUTED: "Forces along {name} were not recomputed: {0}.",
+}
+_CONSERVED = {
+    Conserved.TOTAL_ENERGY: "total energy",
+    Conserved.EXTENDED_ENERGY: "conserved quantity",  # of the system with its thermostat
+    Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agent gradient descends no common energy",
+    Conserved.NOT_RECORDED: "{integrator} has no conserved quantity",
+}
+
+
+def note_sentence(note: Note) -> str:
+    """Put a note into words."""
+    return _SENTENCES[note.remark].format(*note.values, name=note.name)
+
+
+def drift_of(e: Energetics) -> str:
+    """Name the energy whose drift is given, or say why there is none."""
+    return _CONSERVED[e.conserved].format(integrator=e.integrator)
