@@ -32,7 +32,7 @@ run() {
 }
 
 water="$here/examples/water.yaml"
-# the paper's law heats up; this ridge is the weakest that kept molecules whole, and the bath has to be strong
+# the agent gradient heats up: this ridge is the weakest with intact molecules, and the thermostat has to be strong
 regularised="$folder/regularised.yaml"
 { sed "s#path: #path: $here/examples/#" "$water"; echo "ridge: 2.0e-2"; } > "$regularised"
 

@@ -111,7 +111,7 @@ def random_frames(
     positions = np.array([random_positions(n_atoms, CELL, seed=1000 * seed + t, least=least) for t in range(n_frames)])
     return Frames(
         species=names,
-        masses=np.array([20.0 * (1 + SPECIES.index(kind)) for kind in names]),
+        masses=np.array([20.0 * (1 + SPECIES.index(name)) for name in names]),
         positions=positions,
         times=np.zeros(n_frames),
         steps=np.arange(n_frames),

@@ -15,14 +15,14 @@ _BUSY = 0.5  # of the cores
 
 def format_costs(costs: Costs) -> str:
     """The tables, the sentences and the machine."""
-    parts = []
+    sections = []
     for atoms in dict.fromkeys(row.atoms for row in costs.rows):
         rows = [row for row in costs.rows if row.atoms == atoms]
         cp2k_rows = [row for row in rows if row.backend == "cp2k"]
         for platform in dict.fromkeys(row.platform for row in rows if row.backend != "cp2k"):
-            parts.append(_table([*(row for row in rows if row.platform == platform), *cp2k_rows]))
+            sections.append(_table([*(row for row in rows if row.platform == platform), *cp2k_rows]))
             cp2k_rows = []
-    return "\n\n".join([*parts, *filter(None, ["\n".join(sentences(costs))]), _machine(costs)])
+    return "\n\n".join([*sections, *filter(None, ["\n".join(sentences(costs))]), _machine(costs)])
 
 
 def sentences(costs: Costs) -> list[str]:
@@ -31,15 +31,15 @@ def sentences(costs: Costs) -> list[str]:
     for row in costs.rows:
         if not row.what.startswith("duality:") or row.ms_per_step is None:
             continue
-        parts = []
+        ratios = []
         if row.relative is not None:
-            parts.append(f"{three_digits(row.relative)} times the cost of flexible TIP3P with PME")
+            ratios.append(f"{three_digits(row.relative)} times the cost of flexible TIP3P with PME")
         for other in costs.rows:
             if other.backend == "cp2k" and other.atoms == row.atoms and other.ms_per_step is not None:
                 method = other.what.removeprefix("cp2k-").upper()
-                parts.append(f"{three_digits(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
-        if parts:
-            found.append(f"{_name(row, costs.rows)}, {row.platform}, {row.molecules:,} molecules: {', '.join(parts)}")
+                ratios.append(f"{three_digits(other.ms_per_step / row.ms_per_step)} times faster than CP2K's {method}")
+        if ratios:
+            found.append(f"{_name(row, costs.rows)}, {row.platform}, {row.molecules:,} molecules: {', '.join(ratios)}")
     load, cores = costs.machine["load"], costs.machine["cores"]
     if load is not None and load > _BUSY * cores:
         found.append(

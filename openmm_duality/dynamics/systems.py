@@ -190,9 +190,9 @@ def _residue_name(names: Sequence[str]) -> str:
     number = Counter(names)
     if len(names) == 1:
         return names[0]
-    first = [kind for kind in ("C", "H") if "C" in number and kind in number]
+    first = [symbol for symbol in ("C", "H") if "C" in number and symbol in number]
     order = first + sorted(set(number) - set(first))
-    formula = "".join(f"{kind}{number[kind] if number[kind] > 1 else ''}" for kind in order)
+    formula = "".join(f"{symbol}{number[symbol] if number[symbol] > 1 else ''}" for symbol in order)
     return _OF_THE_FORMAT.get(formula, formula[:3])
 
 

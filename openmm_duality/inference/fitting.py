@@ -165,7 +165,7 @@ def _measured(
 
 def _add_errors(
     errors: Sequence[dict[str, dict[str, Any]]],
-    part: str,
+    split: str,
     name: str,
     frames: Frames,
     models: Models,
@@ -175,4 +175,4 @@ def _add_errors(
     numbers = frozenset(_error_samples(frames))
     chosen = [m for m in measurements if m.number in numbers]
     for k, (tables, model) in enumerate(zip(errors, models, strict=True)):
-        tables[part][name] = error_table(model, frames, chosen, k).to_dict()
+        tables[split][name] = error_table(model, frames, chosen, k).to_dict()

@@ -73,8 +73,8 @@ def learning_curve(
     counts: list[int] = []
     tables = []
     for fraction in fractions:
-        part = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
-        count = sum(len(s.frames) for s in part)
+        subsets = [replace(s, frames=_spread(s.frames, fraction)) for s in sets]
+        count = sum(len(s.frames) for s in subsets)
         if count in counts:  # the minimum number of frames, reached before
             continue
         is_whole = count == sum(len(s.frames) for s in sets)
@@ -82,9 +82,9 @@ def learning_curve(
             losses = full_model
         elif prior is not None:
             chosen = {name: getattr(settings, name) for name in DELTA_CHOICES}
-            losses = fit_delta(prior, part, progress=progress, **chosen)
+            losses = fit_delta(prior, subsets, progress=progress, **chosen)
         else:
-            losses = infer(part, settings=replace(settings, members=0), progress=progress)
+            losses = infer(subsets, settings=replace(settings, members=0), progress=progress)
         counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))

@@ -20,11 +20,11 @@ def count(width: int, ranks: Sequence[int]) -> int:
 def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> FloatArray:
     """Invariants φ of each agent, shape (N, Q), from moments (N, a, 2l + 1) by rank."""
     rows, columns = np.triu_indices(moments[0].shape[1])
-    parts = [moments[0][..., 0]]
+    blocks = [moments[0][..., 0]]
     for rank in ranks:
         m = moments[rank]
-        parts.append((m @ m.swapaxes(1, 2))[:, rows, columns])
-    return np.concatenate(parts, axis=1)
+        blocks.append((m @ m.swapaxes(1, 2))[:, rows, columns])
+    return np.concatenate(blocks, axis=1)
 
 
 def environment_descriptors(moments: Mapping[int, FloatArray], functions: int) -> FloatArray:
@@ -39,15 +39,15 @@ def environment_descriptors(moments: Mapping[int, FloatArray], functions: int) -
     functions : int
         Number of radial functions to use, from the first.
     """
-    parts = []
+    blocks = []
     for rank, m in moments.items():
         flat = m[:, :, :functions].reshape(len(m), -1, 2 * rank + 1)
         if rank == 0:
-            parts.append(flat[..., 0])
+            blocks.append(flat[..., 0])
         else:
             rows, columns = np.triu_indices(flat.shape[1])
-            parts.append((flat @ flat.swapaxes(1, 2))[:, rows, columns])
-    return np.concatenate(parts, axis=1)
+            blocks.append((flat @ flat.swapaxes(1, 2))[:, rows, columns])
+    return np.concatenate(blocks, axis=1)
 
 
 def adjoints(moments: Mapping[int, FloatArray], ranks: Sequence[int], g: FloatArray) -> dict[int, FloatArray]:

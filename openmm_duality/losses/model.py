@@ -194,10 +194,10 @@ class AgentLosses:
             "core_strength": self.core_strength,
         }
         arrays |= {f"weights_{rank}": w for rank, w in self.weights.items()}
-        parts = {"equations": self.equations}
-        parts["committee"] = {} if self.committee is None else self.committee.to_arrays()
-        parts["domain"] = {} if self.domain is None else self.domain.to_arrays()
-        arrays |= {f"{part}/{name}": array for part, of_part in parts.items() for name, array in of_part.items()}
+        sections = {"equations": self.equations}
+        sections["committee"] = {} if self.committee is None else self.committee.to_arrays()
+        sections["domain"] = {} if self.domain is None else self.domain.to_arrays()
+        arrays |= {f"{section}/{name}": array for section, named in sections.items() for name, array in named.items()}
         header = {
             "species": self.species,
             "form": self.form.name,
@@ -224,7 +224,7 @@ class AgentLosses:
             form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
             _check_arrays(arrays, len(tuple(header["species"])), form)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
-            equations, committee, domain = (_part(arrays, name) for name in ("equations", "committee", "domain"))
+            equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
             return cls(
                 species=tuple(header["species"]),
                 masses=arrays["masses"],
@@ -250,8 +250,8 @@ class AgentLosses:
             raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
 
 
-def _part(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
-    """Arrays of one part of the file, by their names within it."""
+def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
+    """Arrays of one section of the file, by their names within it."""
     prefix = name + "/"
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 

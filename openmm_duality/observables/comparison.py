@@ -128,13 +128,13 @@ def compare(
     compared = []
     for subject in runs:
         found = motion(subject)
-        part = _side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
+        column = _side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
         labelled = forces.get(subject.name)
         if isinstance(labelled, RecomputedFrames):
-            part = replace(part, force_errors=measure_force_errors(labelled))
+            column = replace(column, force_errors=measure_force_errors(labelled))
         elif labelled is not None:
-            part = replace(part, notes=(*part.notes, Note(Remark.NOT_RECOMPUTED, part.name, (labelled,))))
-        compared.append(judge(replace(part, dynamics_source=dynamics.source if dynamics is not None else ())))
+            column = replace(column, notes=(*column.notes, Note(Remark.NOT_RECOMPUTED, column.name, (labelled,))))
+        compared.append(judge(replace(column, dynamics_source=dynamics.source if dynamics is not None else ())))
     return replace(compared[0], more=tuple(compared[1:]))
 
 
@@ -163,7 +163,7 @@ def _side_by_side(
     both = list(zip((subject, known), histograms, strict=True))
     samples = [Sample(h, s.used.duration, len(s.used.species)) for s, h in both]
     structure = StructureComparison(samples[0], samples[1], BLOCK_TIME if least is None else least)
-    parts: dict[str, Any] = {  # by the names of their observables, which are those of the fields
+    quantities: dict[str, Any] = {  # by the names of their observables, which are those of the fields
         observable.value: structure.distributions(observable)
         if observable in _DISTRIBUTIONS
         else structure.curves(observable)
@@ -194,7 +194,7 @@ def _side_by_side(
         run_window=windows[0],
         reference_window=windows[1],
         block_time=structure.least,
-        **parts,
+        **quantities,
         shells=shells,
         hydrogen_bonds=hydrogen_bonds,
         motion=motions[0],

@@ -40,8 +40,8 @@ def judge(comparison: Comparison) -> Comparison:
     """
     windows = comparison.run_window, comparison.reference_window
     findings = []
-    for part in (_integrity, _curves, _quantities, _energetics, _forces):
-        for finding in part(comparison):
+    for findings_of in (_integrity, _curves, _quantities, _energetics, _forces):
+        for finding in findings_of(comparison):
             measured = Measured(finding.observable, finding.subject)
             time = max(window.correlation_times.get(measured, 0.0) for window in windows)
             findings.append(replace(finding, correlation_time=time))

@@ -89,10 +89,10 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
 
 def _by_frame(forces: FloatArray, frames: Frames, molecules: list[IntArray]) -> dict[str, FloatArray]:
     species = np.array(frames.species)
-    parts = {"all": forces} | {kind: forces[:, species == kind] for kind in frames.distinct_species}
+    selected = {"all": forces} | {name: forces[:, species == name] for name in frames.distinct_species}
     if any(len(molecule) > 1 for molecule in molecules):
-        parts["molecular"] = molecular_forces(forces, molecules)
-    return {key: np.array([component_rms(frame) for frame in part]) for key, part in parts.items()}
+        selected["molecular"] = molecular_forces(forces, molecules)
+    return {key: np.array([component_rms(frame) for frame in forces_of]) for key, forces_of in selected.items()}
 
 
 @dataclass(frozen=True)

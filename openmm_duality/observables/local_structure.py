@@ -81,11 +81,11 @@ class TetrahedralOrder:
 
     def __init__(self, species: tuple[str, ...], n_blocks: int) -> None:
         number = counts(species)
-        self.names = [kind for kind in number if kind != "H" and number[kind] > NEIGHBOURS]
-        self._codes = [list(number).index(kind) for kind in self.names]
+        self.names = [name for name in number if name != "H" and number[name] > NEIGHBOURS]
+        self._codes = [list(number).index(name) for name in self.names]
         self._code = species_codes(species)
         self.order = Histogram(self.names, ORDER_BINS, n_blocks)
-        self.angles = Histogram([f"{kind}-{kind}-{kind}" for kind in self.names], ANGLE_BINS, n_blocks)
+        self.angles = Histogram([f"{name}-{name}-{name}" for name in self.names], ANGLE_BINS, n_blocks)
 
     def add(self, b: int, frame: Frame) -> None:
         """Count one frame."""

@@ -41,9 +41,10 @@ class Scales:
     def common(slow: Sequence[Trajectory], fast: Sequence[Trajectory]) -> Scales:
         """Those that suit all trajectories long enough for any: `slow` for the lag, `fast` for the segment."""
         lags = [longest_lag(t.duration) for t in slow if longest_lag(t.duration) >= _LEAST_LAG * (1 - 1e-3)]
-        parts = [t.duration / FEWEST_BLOCKS for t in fast if obstacle(t) is None]
+        segments = [t.duration / FEWEST_BLOCKS for t in fast if obstacle(t) is None]
         return Scales(
-            min(lags, default=_LEAST_LAG), min([SEGMENT, *(part for part in parts if part >= _SHORTEST_SEGMENT)])
+            min(lags, default=_LEAST_LAG),
+            min([SEGMENT, *(segment for segment in segments if segment >= _SHORTEST_SEGMENT)]),
         )
 
 

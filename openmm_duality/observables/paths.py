@@ -31,7 +31,7 @@ class Paths:
     spacing : float
         Of the points in time, in ps.
     centres : dict of str to array, shape (T, M, 3)
-        Centres of mass of the molecules of every kind (by formula) in nm, continuous in time.
+        Centres of mass of the molecules by formula in nm, continuous in time.
     directions : dict of str to array, shape (T, P, 3)
         Unit vectors along the bonds of every pair of species.
     owners : dict of str to array of int, shape (P,)
@@ -103,7 +103,8 @@ def formulas(species: tuple[str, ...], molecule: IntArray) -> np.ndarray[tuple[i
     np.add.at(number, (molecule, code), 1)
     different, which = np.unique(number, axis=0, return_inverse=True)
     names = [
-        "".join(f"{kind}{n if n > 1 else ''}" for kind, n in zip(distinct, row, strict=True) if n) for row in different
+        "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in zip(distinct, row, strict=True) if n)
+        for row in different
     ]
     return np.array(names)[which.ravel()]
 

@@ -51,7 +51,7 @@ class PairCounts:
         self.n_bins = max(1, int(r_max / BIN + 1e-9))
         self.edges = np.asarray(np.arange(self.n_bins + 1) * BIN, dtype=np.float64)
         shape = (n_blocks, len(self.names), self.n_bins)
-        self.counts = {part: np.zeros(shape) for part in ("whole", "between", "plain")}
+        self.counts = {selection: np.zeros(shape) for selection in ("whole", "between", "plain")}
         self.closest = np.full(len(self.names), np.inf)
 
     def add(self, b: int, frame: Frame) -> None:
@@ -75,12 +75,12 @@ class PairCounts:
         """The shortest distance of every pair of species, in nm."""
         return {name: float(r) for name, r in zip(self.names, self.closest, strict=True) if np.isfinite(r)}
 
-    def rdf(self, part: str, group: IntArray, frames_in: IntArray) -> dict[str, Curve]:
+    def rdf(self, selection: str, group: IntArray, frames_in: IntArray) -> dict[str, Curve]:
         """g(r) in coarser blocks.
 
         Parameters
         ----------
-        part : str
+        selection : str
             ``"between"`` molecules or the ``"whole"``.
         group : array of int
             The coarse block of every block.
@@ -89,7 +89,7 @@ class PairCounts:
         """
         shells = 4 / 3 * np.pi * np.diff(self.edges**3)
         centres = 0.5 * (self.edges[1:] + self.edges[:-1])
-        totals = merged(self.counts[part], group)
+        totals = merged(self.counts[selection], group)
         return {
             name: Curve(centres, totals[:, s] / (frames_in[:, None] * self.pairs_of[s] * shells))
             for s, name in enumerate(self.names)

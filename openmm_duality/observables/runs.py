@@ -156,7 +156,7 @@ def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], Float
     symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
     same_names = isinstance(listed, list) and set(listed) == set(symbols)
     if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
-        species = tuple(str(kind) for kind in listed)
+        species = tuple(str(name) for name in listed)
     elif None in symbols:
         raise DualityError(
             f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "
@@ -168,13 +168,13 @@ def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], Float
 
 
 def _masses(path: Path, species: tuple[str, ...], recorded: Any) -> FloatArray:
-    known = {kind: values[0] for kind, values in (recorded or {}).items() if len(values) == 1}
-    for kind in sorted(set(species) - set(known)):
+    known = {name: values[0] for name, values in (recorded or {}).items() if len(values) == 1}
+    for name in sorted(set(species) - set(known)):
         try:
-            known[kind] = app.element.get_by_symbol(kind).mass.value_in_unit(unit.dalton)
+            known[name] = app.element.get_by_symbol(name).mass.value_in_unit(unit.dalton)
         except KeyError:
             raise DualityError(
-                f"{path.parent}: run.json does not give one mass for {kind}, which is no element; write it there as "
-                f'"masses": {{"{kind}": [dalton]}}'
+                f"{path.parent}: run.json does not give one mass for {name}, which is no element; write it there as "
+                f'"masses": {{"{name}": [dalton]}}'
             ) from None
-    return np.array([known[kind] for kind in species], dtype=np.float64)
+    return np.array([known[name] for name in species], dtype=np.float64)

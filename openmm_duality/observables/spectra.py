@@ -140,10 +140,10 @@ def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, pro
     width = wavenumbers[1] - wavenumbers[0]
     delays = np.asarray(np.arange(lags) * trajectory.spacing, dtype=np.float64)
     return Spectra(
-        density={kind: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, kind in enumerate(names)},
+        density={name: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, name in enumerate(names)},
         total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
         autocorrelation={
-            kind: Curve(delays, correlation[:, s] / correlation[:, s, :1]) for s, kind in enumerate(names)
+            name: Curve(delays, correlation[:, s] / correlation[:, s, :1]) for s, name in enumerate(names)
         },
         source="velocities" if moving else "positions",
         spacing=trajectory.spacing,

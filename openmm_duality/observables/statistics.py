@@ -293,23 +293,23 @@ def without_test(difference: Difference) -> Difference:
     return difference if p_value is None or p_value < SIGNIFICANCE else difference.untested(Reason.NOT_STATIONARY)
 
 
-def jackknife(parts: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
-    """A number made of the mean of several equal parts, with the error that leaving out one at a time gives.
+def jackknife(groups: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
+    """A number made of the mean of several equal groups of data, with the error that leaving out one at a time gives.
 
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 11.
 
     Parameters
     ----------
-    parts : array, shape (n, ...)
-        Independent parts.
+    groups : array, shape (n, ...)
+        Independent groups.
     function : callable
-        From the mean of parts to the number.
+        From the mean of groups to the number.
     """
-    count = len(parts)
-    value = function(parts.mean(axis=0))
+    count = len(groups)
+    value = function(groups.mean(axis=0))
     if count < 2:
         return Estimate(value, float("nan"), count)
-    without = np.array([function((parts.sum(axis=0) - part) / (count - 1)) for part in parts])
+    without = np.array([function((groups.sum(axis=0) - group) / (count - 1)) for group in groups])
     error = np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
     return Estimate(value, float(error), count)
 

@@ -76,7 +76,7 @@ class BlockedHistograms:
     n_blocks : int
         Number of short blocks, the most that `joined` can give.
     joined : callable
-        From a number of blocks to the `Structure` in so many.
+        From a number of blocks to the `Structure` in that number of blocks.
     """
 
     n_frames: int

@@ -104,7 +104,7 @@ def same_composition(trajectories: Sequence[Trajectory], reference: Trajectory) 
     """
     for trajectory in trajectories:
         if _shares(trajectory) != _shares(reference):
-            written = [" ".join(f"{kind}{n}" for kind, n in counts(t.species).items()) for t in (trajectory, reference)]
+            written = [" ".join(f"{name}{n}" for name, n in counts(t.species).items()) for t in (trajectory, reference)]
             raise DualityError(
                 f"{trajectory.name} holds {written[0]} and the reference {written[1]}, which is another composition; "
                 "compare with a reference of the same substance"
@@ -252,7 +252,7 @@ def _read_used(directory: str | Path, discard: Any) -> tuple[Run, Trajectory, Tr
 def _shares(trajectory: Trajectory) -> dict[str, int]:
     number = counts(trajectory.species)
     share = reduce(gcd, number.values())
-    return {kind: n // share for kind, n in number.items()}
+    return {name: n // share for name, n in number.items()}
 
 
 def _dropped(trajectory: Trajectory, discard: Any) -> int:

@@ -61,7 +61,7 @@ class Lagged(Curve):
         The few blocks of a short run scatter little by chance now and then; the items share the same time, so their
         scatter alone would miss what moves them all.
         """
-        found = [jackknife(parts, function) for parts in (self.blocks, self.groups)]
+        found = [jackknife(groups, function) for groups in (self.blocks, self.groups)]
         return replace(found[0], error=float(np.nanmax([estimate.error for estimate in found])))
 
 

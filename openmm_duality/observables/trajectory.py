@@ -218,7 +218,7 @@ def frames_before(times: FloatArray, time: float) -> int:
 def counts(species: tuple[str, ...]) -> dict[str, int]:
     """How many atoms there are of each species, alphabetically."""
     distinct, numbers = np.unique(np.array(species), return_counts=True)
-    return {str(kind): int(number) for kind, number in zip(distinct, numbers, strict=True)}
+    return {str(name): int(number) for name, number in zip(distinct, numbers, strict=True)}
 
 
 def species_codes(species: tuple[str, ...]) -> IntArray:

@@ -88,7 +88,7 @@ def _rdf(comparison: Comparison, pair: str) -> Figure:
 def _coordination(comparison: Comparison, pair: str) -> Figure:
     """Of the two ways to count a pair, the one around the rarer species, which has the larger numbers."""
     number = counts(comparison.species)
-    centre, other = sorted(pair.split("-"), key=lambda kind: number[kind])
+    centre, other = sorted(pair.split("-"), key=lambda name: number[name])
     name = f"{centre}-{other}"
     figure, axes = panel(2.3)
     drawn = lines(comparison, Observable.COORDINATION, name, 10.0)
@@ -139,11 +139,11 @@ def _motions(comparison: Comparison) -> dict[str, Figure]:
     for name, curves in moving_lines(comparison, correlations).items():
         drawn[f"reorientation-{name}"], axes = _against_lag(curves, f"Reorientation of {dash(name)}", "C₂")
         axes.set_ylim(0, 1)
-    for kind, curves in moving_lines(comparison, densities).items():
-        drawn[f"spectrum-{kind}"] = _spectrum(comparison, kind, curves)
-    for kind, curves in moving_lines(comparison, autocorrelations).items():
-        title, curves = f"Velocity autocorrelation of {kind}", [(n, k, 1e3 * x, blocks) for n, k, x, blocks in curves]
-        drawn[f"autocorrelation-{kind}"], axes = _against_lag(curves, title, "", bottom=None)
+    for name, curves in moving_lines(comparison, densities).items():
+        drawn[f"spectrum-{name}"] = _spectrum(comparison, name, curves)
+    for name, curves in moving_lines(comparison, autocorrelations).items():
+        title, curves = f"Velocity autocorrelation of {name}", [(n, k, 1e3 * x, blocks) for n, k, x, blocks in curves]
+        drawn[f"autocorrelation-{name}"], axes = _against_lag(curves, title, "", bottom=None)
         axes.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
         axes.set(xlabel="t / fs", xlim=(0, 300))
         axes.xaxis.set_major_formatter(lambda t, _: f"{t:g}")
@@ -161,7 +161,7 @@ def _against_lag(
     return figure, axes
 
 
-def _spectrum(comparison: Comparison, kind: str, drawn: list[Line]) -> Figure:
+def _spectrum(comparison: Comparison, name: str, drawn: list[Line]) -> Figure:
     figure, axes = panel(2.5)
     draw(axes, drawn, 1e3)
     for band in comparison.bands:
@@ -170,7 +170,7 @@ def _spectrum(comparison: Comparison, kind: str, drawn: list[Line]) -> Figure:
     axes.set(
         xlim=(0, 1.05 * last),
         ylim=(0, None),
-        title=f"Vibrations of {kind}",
+        title=f"Vibrations of {name}",
         xlabel="wavenumber / cm⁻¹",
         ylabel="density / 10⁻³ cm",
     )

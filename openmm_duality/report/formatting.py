@@ -84,7 +84,7 @@ def subscripts(formula: Name) -> str:
 
 def formula(species: tuple[str, ...]) -> str:
     """How many atoms of each species, as `128 H, 64 O`."""
-    return ", ".join(f"{number} {kind}" for kind, number in counts(species).items())
+    return ", ".join(f"{number} {name}" for name, number in counts(species).items())
 
 
 def listed(items: list[str]) -> str:

@@ -17,7 +17,7 @@ from openmm_duality.report.figures import figures
 from openmm_duality.report.formatting import dash, formula, number, p_value, plus_minus, tied
 from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.plain import comparison_to_dict
-from openmm_duality.report.sentences import headline, limits, recomputed_frames, standing, verdict
+from openmm_duality.report.sentences import headline, limitations, recomputed_frames, standing, verdict
 from openmm_duality.report.style import inline, png, svg
 from openmm_duality.report.tables import facts, force_errors, glance, reference_facts
 
@@ -93,7 +93,7 @@ def render(comparison: Comparison, drawn: dict[str, str]) -> str:
         sections=_sections({name: Markup(text) for name, text in drawn.items()}),
         recomputed=recomputed_frames(comparison),
         significance=SIGNIFICANCE,
-        limits=limits(comparison),
+        limitations=limitations(comparison),
         notes=list(dict.fromkeys(note_sentence(note) for column in comparison.columns for note in column.notes)),
     )
 

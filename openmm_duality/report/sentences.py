@@ -75,7 +75,7 @@ def recomputed_frames(comparison: Comparison) -> str:
     return f"Recomputed by CP2K ({methods}): {which}."
 
 
-def limits(comparison: Comparison) -> list[str]:
+def limitations(comparison: Comparison) -> list[str]:
     """What this comparison cannot say."""
     found = []
     bands = [

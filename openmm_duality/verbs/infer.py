@@ -105,8 +105,8 @@ def infer(
         losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
     errors = losses.metadata["errors"]
-    for kind, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
-        tables = {name: ErrorTable.from_dict(table) for name, table in errors[kind].items()}
+    for split, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
+        tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
     if "delta" in losses.metadata:
@@ -194,12 +194,12 @@ def _described(delta: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
         )
     for name, table in test.items():
         before, bars = delta["before"]["test"][name]["force_rmse"], delta["error"].get(name, {})
-        parts = [
+        changes = [
             f"{'molecules' if key == 'molecular' else key} {before[key]:.1f} → {rmse:.1f}"
             + (f" ± {bars[key]:.1f}" if key in bars else "")
             for key, rmse in table["force_rmse"].items()
         ]
-        lines.append(f"  {name}, held out: {', '.join(parts)}")
+        lines.append(f"  {name}, held out: {', '.join(changes)}")
     return lines
 
 

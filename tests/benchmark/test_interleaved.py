@@ -117,7 +117,7 @@ import numpy as np
 from openmm_duality.benchmark.machine import limit_memory, peak_memory
 limit_memory(200)
 before = peak_memory()
-kept = np.ones(100 * 2**17)
+allocated = np.ones(100 * 2**17)
 assert 80 < peak_memory() - before < 140, (before, peak_memory())
 try:
     np.ones(200 * 2**17)

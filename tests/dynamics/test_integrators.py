@@ -54,7 +54,7 @@ DETERMINISTIC = [verlet, nose_hoover, descent]
 
 
 def sampled(integrator: mm.Integrator, context: mm.Context, n: int, every: int) -> NDArray[np.float64]:
-    """Kinetic energies every so many steps."""
+    """Kinetic energies at regular intervals of steps."""
     energies = []
     for _ in range(n):
         integrator.step(every)

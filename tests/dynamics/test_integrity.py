@@ -53,7 +53,7 @@ def test_atoms_that_leave_are_counted(liquid):
     species, positions, cell, _ = liquid
     integrity = integrity_of(liquid)
     moved = positions.copy()
-    hydrogens = [i for i, kind in enumerate(species) if kind == "H"]
+    hydrogens = [i for i, symbol in enumerate(species) if symbol == "H"]
     moved[hydrogens[0]] += 0.2
     assert integrity.check(moved, cell).atoms_left_molecule == 1
     moved[hydrogens[5]] += 0.2
@@ -72,7 +72,7 @@ def test_collapse_is_judged_by_the_distances_seen(liquid):
     species, positions, cell, _ = liquid
     integrity = integrity_of(liquid, shortest_seen={("O", "O"): 0.24}, collapse_fraction=0.8)
     assert integrity.check(positions, cell).failures() == ()
-    first, second = [i for i, kind in enumerate(species) if kind == "O"][:2]
+    first, second = [i for i, symbol in enumerate(species) if symbol == "O"][:2]
     for distance, fails in ((0.19, True), (0.195, False)):
         moved = positions.copy()
         moved[[first, first + 1, first + 2]] += positions[second] + np.array([distance, 0, 0]) - positions[first]

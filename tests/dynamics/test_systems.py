@@ -43,9 +43,9 @@ def test_a_system_has_the_masses_the_box_and_the_species_of_the_losses():
     box = [row.value_in_unit(unit.nanometer) for row in system.getDefaultPeriodicBoxVectors()]
     np.testing.assert_allclose(np.array(box), CELL)
     assert system.usesPeriodicBoundaryConditions()
-    free = create_system(losses, create_topology(SPECIES))
-    assert not free.usesPeriodicBoundaryConditions()
-    assert free.getNumConstraints() == 0
+    without_cell = create_system(losses, create_topology(SPECIES))
+    assert not without_cell.usesPeriodicBoundaryConditions()
+    assert without_cell.getNumConstraints() == 0
 
 
 def test_a_topology_keeps_the_species_also_where_they_are_no_elements():
@@ -125,11 +125,11 @@ def test_the_centre_of_mass_rests_under_agent():
         masses = masses_of(system)
         return np.linalg.norm(masses @ (positions_of(context) - start)) / masses.sum()
 
-    held, free = system_of("agent"), system_of("agent")
-    removers = [k for k, force in enumerate(held.getForces()) if isinstance(force, mm.CMMotionRemover)]
-    assert [held.getForce(k).getFrequency() for k in removers] == [1]
-    free.removeForce(removers[0])
-    assert drift(held) < 0.1 * drift(free)
+    with_remover, without_remover = system_of("agent"), system_of("agent")
+    removers = [k for k, force in enumerate(with_remover.getForces()) if isinstance(force, mm.CMMotionRemover)]
+    assert [with_remover.getForce(k).getFrequency() for k in removers] == [1]
+    without_remover.removeForce(removers[0])
+    assert drift(with_remover) < 0.1 * drift(without_remover)
 
 
 def test_what_needs_a_potential_refuses_agent_and_serves_collective():

@@ -94,8 +94,8 @@ def test_a_left_handed_cell_of_cp2k_runs_from_the_command_line(tmp_path):
     frames = liquid()[1][:1]
     cell = (frames.cells[0] @ TURN)[[1, 0, 2]]
     rows = [
-        f"{kind} {x:.10f} {y:.10f} {z:.10f}"
-        for kind, (x, y, z) in zip(frames.species, 10 * frames.positions[0] @ TURN, strict=True)
+        f"{symbol} {x:.10f} {y:.10f} {z:.10f}"
+        for symbol, (x, y, z) in zip(frames.species, 10 * frames.positions[0] @ TURN, strict=True)
     ]
     head = f"{len(rows)}\n i =        0, time =        0.000, E =       -17.0\n"
     (tmp_path / "w-pos-1.xyz").write_text(head + "\n".join(rows) + "\n")

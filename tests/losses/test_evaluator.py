@@ -81,8 +81,8 @@ def test_collective_conserves_momentum_and_angular_momentum(form):
     positions = random_positions(N, CELL)
     periodic = evaluate_agents(losses, positions, SPECIES, CELL).forces
     assert np.abs(periodic.sum(axis=0)).max() < 1e-11 * np.abs(periodic).sum()
-    free = evaluate_agents(losses, positions, SPECIES).forces
-    assert np.abs(np.cross(positions, free).sum(axis=0)).max() < 1e-11 * np.abs(free).sum()
+    forces_in_vacuum = evaluate_agents(losses, positions, SPECIES).forces
+    assert np.abs(np.cross(positions, forces_in_vacuum).sum(axis=0)).max() < 1e-11 * np.abs(forces_in_vacuum).sum()
 
 
 def test_agent_gradient_of_a_many_body_loss_does_not_conserve_momentum():

@@ -43,7 +43,7 @@ def frames(species: tuple[str, ...], positions: FloatArray, cell: FloatArray | N
     count = len(positions)
     return Frames(
         species=species,
-        masses=np.array([MASSES[kind] for kind in species]),
+        masses=np.array([MASSES[symbol] for symbol in species]),
         positions=positions,
         times=spacing * np.arange(1, count + 1),
         steps=np.arange(count),
@@ -59,8 +59,8 @@ def write_run(directory: Path, source: Frames, *, left: int = 0, seed: int = 0, 
     count, freedom = len(source), 3 * source.n_atoms - 3
     topology = app.Topology()
     chain = topology.addChain()
-    for kind in source.species:
-        topology.addAtom(kind, app.element.get_by_symbol(kind), topology.addResidue("ATM", chain))
+    for symbol in source.species:
+        topology.addAtom(symbol, app.element.get_by_symbol(symbol), topology.addResidue("ATM", chain))
     app.PDBFile.writeFile(topology, source.positions[0] * 10, str(directory / "topology.pdb"))
     write_dcd(directory / "trajectory.dcd", source.positions, source.cells)
     if source.velocities is not None:

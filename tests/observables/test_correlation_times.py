@@ -16,7 +16,7 @@ SPACING = 0.1  # ps
 
 
 def mixed(rng: np.random.Generator, steps: int, time: float, white: float, bins: int = 1) -> np.ndarray:
-    """Series with a correlation time in ps, with white noise of so many times their variance, shape (T, bins)."""
+    """Series with a correlation time in ps, with white noise of a multiple of their variance, shape (T, bins)."""
     slow = autoregressive(rng, (steps, bins), np.exp(-SPACING / time))
     return slow + np.sqrt(white) * rng.normal(size=slow.shape)
 

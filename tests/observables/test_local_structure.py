@@ -89,8 +89,8 @@ def test_hydrogen_bonds_are_those_of_mdtrajs_distances_and_angles():
     meter = HydrogenBonds(source.species, bonds, 1)
     topology = mdtraj.Topology()
     chain = topology.add_chain()
-    for kind in source.species:
-        topology.add_atom(kind, mdtraj.element.get_by_symbol(kind), topology.add_residue("MOL", chain))
+    for symbol in source.species:
+        topology.add_atom(symbol, mdtraj.element.get_by_symbol(symbol), topology.add_residue("MOL", chain))
     other = mdtraj.Trajectory(source.positions, topology)
     other.unitcell_vectors = source.cells
     triples = np.array([(3 * a, 3 * a + h, 3 * b) for a, b in product(range(24), repeat=2) for h in (1, 2) if a != b])

@@ -29,8 +29,8 @@ def oscillators(steps: int = 3000, n: int = 6, seed: int = 1, spacing: float = S
     """H and O that swing at one wavenumber each, in random phases, with exact velocities."""
     rng = np.random.default_rng(seed)
     species = ("H", "O") * n
-    omega = np.array([2 * np.pi * LINES[kind] / PER_CM for kind in species])[:, None]
-    amplitude = np.array([AMPLITUDES[kind] for kind in species])[:, None]
+    omega = np.array([2 * np.pi * LINES[symbol] / PER_CM for symbol in species])[:, None]
+    amplitude = np.array([AMPLITUDES[symbol] for symbol in species])[:, None]
     phase, home = rng.uniform(0, 2 * np.pi, (2 * n, 3)), rng.uniform(0, 1, (2 * n, 3))
     t = spacing * np.arange(1, steps + 1)[:, None, None]
     frames = made.frames(species, home + amplitude * np.sin(omega * t + phase), np.eye(3), spacing)
@@ -47,8 +47,8 @@ def test_oscillators_have_their_frequency(source):
     frames = oscillators()
     found = of(frames if source == "velocities" else replace(frames, velocities=None))
     assert found.source == source
-    for kind, line in LINES.items():
-        density = found.density[kind]
+    for symbol, line in LINES.items():
+        density = found.density[symbol]
         assert density.centres[np.argmax(density.mean)] == pytest.approx(line, abs=found.resolution)
         assert band_centroids(density, (line - 200, line + 200)) == pytest.approx(line, abs=2)
         assert np.trapezoid(density.mean, density.centres) == pytest.approx(1, abs=0.01)

@@ -76,12 +76,12 @@ def test_mdtraj_gives_the_same(cell):
     found = structure(source, 3, 0.5, bond=0.16)
     topology = mdtraj.Topology()
     residue = topology.add_residue("MOL", topology.add_chain())
-    for kind in source.species:
-        topology.add_atom(kind, mdtraj.element.get_by_symbol(kind), residue)
+    for symbol in source.species:
+        topology.add_atom(symbol, mdtraj.element.get_by_symbol(symbol), residue)
     other = mdtraj.Trajectory(source.positions, topology)
     other.unitcell_vectors = source.cells
     for name, curve in found.rdf_whole.items():
-        pairs = topology.select_pairs(*(f"name {kind}" for kind in name.split("-")))
+        pairs = topology.select_pairs(*(f"name {symbol}" for symbol in name.split("-")))
         r, g = mdtraj.compute_rdf(other, pairs, r_range=(0, 0.5), bin_width=0.002)
         running = np.cumsum((curve.mean - g) * r**2) / np.cumsum(g * r**2).max()
         assert r == pytest.approx(curve.centres, abs=1e-6)

@@ -22,8 +22,8 @@ def project(folder: Path) -> Path:
     blocks = [
         f"{source.n_atoms}\n i = {4 * t}, time = {2.0 * t:.3f}, E = 0.0\n"
         + "".join(
-            f"{kind} {x:.8f} {y:.8f} {z:.8f}\n"
-            for kind, (x, y, z) in zip(source.species, 10 * source.positions[t], strict=True)
+            f"{symbol} {x:.8f} {y:.8f} {z:.8f}\n"
+            for symbol, (x, y, z) in zip(source.species, 10 * source.positions[t], strict=True)
         )
         for t in range(len(source))
     ]

@@ -223,14 +223,14 @@ def _neighbour_slopes(
     shape = (*indices.shape, 3)
     sums = np.zeros((*shape, width))
     sums[..., block] = found.derivatives[0][a][of_b][..., 0].transpose(0, 3, 1, 2)
-    parts = [sums]
+    blocks = [sums]
     for rank in layout.form.coupled:
         k = found.derivatives[rank][a][of_b].transpose(0, 3, 1, 2, 4)  # (M, J, 3, n, 2l + 1)
         m = found.values[rank][indices][:, :, None].swapaxes(-1, -2)
         t = np.zeros((*shape, width, width))
         t[..., block, :] = (-1) ** rank * (k @ m)
-        parts.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
-    return np.concatenate(parts, axis=-1)
+        blocks.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+    return np.concatenate(blocks, axis=-1)
 
 
 def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) -> FloatArray:

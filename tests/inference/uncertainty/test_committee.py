@@ -175,11 +175,11 @@ def test_calibration_recovers_the_parameters_of_normal_errors():
     assert scale[2] > 0.0
 
 
-@pytest.mark.parametrize("law", ["laplace", "student"])
-def test_calibration_of_heavy_tails_approaches_the_fractions_of_a_normal_distribution(law):
+@pytest.mark.parametrize("distribution", ["laplace", "student"])
+def test_calibration_of_heavy_tails_approaches_the_fractions_of_a_normal_distribution(distribution):
     rng, s2, species_index = made(40_000)
     shape = (len(s2), 3)
-    noise = rng.laplace(size=shape) if law == "laplace" else rng.standard_t(3.0, size=shape)
+    noise = rng.laplace(size=shape) if distribution == "laplace" else rng.standard_t(3.0, size=shape)
     errors = np.sqrt(4.0 + 2.0 * s2)[:, None] * noise
     residual, scale = calibrate(errors, s2, species_index, 2)
     ratios = np.abs(errors) / np.sqrt(residual[species_index] ** 2 + scale[species_index] ** 2 * s2)[:, None]

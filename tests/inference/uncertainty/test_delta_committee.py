@@ -94,13 +94,13 @@ def test_frames_of_the_high_level_without_a_species_leave_its_agents_as_they_wer
     """Under `agent` every species has its own equations."""
     frames = labelled(random_frames(20, least=0.16), random_losses("moment", "agent"))
     low = infer(frames, form="quadratic", gradient="agent", **SMALL, **FIXED)
-    kept = np.flatnonzero(np.array(high.species) == low.species[0])
+    selected = np.flatnonzero(np.array(high.species) == low.species[0])
     alone = Frames(
-        positions=high.positions[:, kept],
-        species=tuple(high.species[i] for i in kept),
-        masses=high.masses[kept],
+        positions=high.positions[:, selected],
+        species=tuple(high.species[i] for i in selected),
+        masses=high.masses[selected],
         cells=high.cells,
-        forces=high.forces[:, kept],
+        forces=high.forces[:, selected],
         steps=high.steps,
         times=high.times,
     )
