@@ -1,4 +1,4 @@
-"""Inference of agent losses from reference frames in closed form, with uncertainty estimates."""
+"""Inference: the least-squares fit of agent losses to reference frames, in closed form, with uncertainty estimates."""
 
 from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.delta_learning import fit_delta

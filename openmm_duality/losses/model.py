@@ -36,6 +36,8 @@ _CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays fini
 class AgentLosses:
     """Agent losses H_A(φ) of all species A, with the gradient that gives the forces.
 
+    Agents are nuclei; the loss of an agent is what it minimises, its energy if all descend the sum (`collective`).
+
     H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, with a repulsive core below
     the shortest distances in the training data. φ are the invariants of the coarse functions (see `contractions`).
 
