@@ -55,14 +55,14 @@ def fused_pythonforce(
     """
     require("fused")
     require("pythonforce")
-    from openmm_duality.lowering.fused.packing import pack
+    from openmm_duality.lowering.fused.losses import pack
 
     return mm.PythonForce(partial(compute_fused, pack(losses, species, precision, particles), periodic))
 
 
 def compute_fused(packed: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
     """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from packed losses."""
-    from openmm_duality.lowering.fused.packing import unpacked
+    from openmm_duality.lowering.fused.losses import unpacked
 
     box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) if periodic else None
     return unpacked(packed)(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box)

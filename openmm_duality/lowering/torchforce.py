@@ -49,7 +49,7 @@ def fused_torchforce(
     use_one_thread()
     import torch
 
-    from openmm_duality.lowering.fused.packing import pack
+    from openmm_duality.lowering.fused.losses import pack
     from openmm_duality.lowering.fused.operator import FusedDynamics
 
     return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision, particles)).eval()))
