@@ -9,12 +9,12 @@ import openmm as mm
 from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.dependencies import (
-    FUSED_PIP,
     PYTHONFORCE_PIP,
     TORCHFORCE_PIP,
     fused_problem,
     installed,
     pythonforce_problem,
+    require,
     torchforce_problem,
 )
 from openmm_duality.lowering.force_identity import tag_force
@@ -65,6 +65,7 @@ def lower(
     """
     backend, precision = select_backend(backend, precision, platform)
     force = BACKENDS[backend](losses, species, particles, periodic, precision)
+    force.setUsesPeriodicBoundaryConditions(periodic)
     tag_force(force, losses, species, particles, backend, precision)
     return force
 
@@ -111,9 +112,9 @@ def _through_openmm(backend: str) -> str:
     """The back end of ``torchscript`` or ``fused`` with the force of OpenMM that can be used here."""
     torch_problem, python_problem = torchforce_problem(), pythonforce_problem()
     prefix, name = ("fused-", "the fused kernel") if backend == "fused" else ("", "TorchScript")
-    if backend == "fused" and fused_problem() is not None:
-        raise DualityError(f"{name} cannot be used here: {fused_problem()}. This installs it: {FUSED_PIP}")
-    if backend == "torchscript" and installed("torch") is None:
+    if backend == "fused":
+        require("fused")
+    elif installed("torch") is None:
         python_problem = python_problem or "torch is not installed"
     if torch_problem is None:
         return f"{prefix}torchforce"

@@ -10,6 +10,7 @@ import logging
 from functools import cache
 from glob import glob
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import openmm as mm
@@ -19,7 +20,6 @@ from openmm_duality.errors import DualityError
 
 TORCHFORCE_PIP = 'pip install "openmm>=8.4,<8.5" "openmmtorch==1.5" "torch>=2.9,<2.10"'
 PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9,<2.14"'
-
 FUSED_PIP = 'pip install "llvmlite>=0.45"'
 
 _LLVMLITE = (0, 45)  # the lowest that was tried
@@ -33,12 +33,7 @@ def installed(package: str) -> tuple[int, ...] | None:
         text = metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-    numbers = []
-    for part in text.split("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+    return tuple(int(part) for part in takewhile(str.isdigit, text.split("+")[0].split(".")))
 
 
 def torchforce_problem() -> str | None:
@@ -78,39 +73,26 @@ def require_torchforce() -> None:
     DualityError
         If the installed versions do not work together, with the one pip command that mends it.
     """
-    problem = torchforce_problem()
-    if problem is not None:
-        raise DualityError(
-            f"openmm-torch cannot be used here: {problem}. These versions work together: {TORCHFORCE_PIP}"
-        )
+    require("torchforce")
     _load_torch_plugins()
     _import_openmmtorch()
 
 
-def require_pythonforce() -> None:
-    """Make sure that `PythonForce` can be used.
+def require(what: str) -> None:
+    """Check what is installed for openmm-torch (``torchforce``), ``pythonforce`` or the ``fused`` kernel.
 
     Raises
     ------
     DualityError
-        If it cannot, with the pip command that mends it.
+        If it cannot be used, with the pip command that mends it.
     """
-    problem = pythonforce_problem()
+    name, problem, remedy = {
+        "torchforce": ("openmm-torch", torchforce_problem(), f"These versions work together: {TORCHFORCE_PIP}"),
+        "pythonforce": ("PythonForce", pythonforce_problem(), f"This installs it: {PYTHONFORCE_PIP}"),
+        "fused": ("the fused kernel", fused_problem(), f"This installs it: {FUSED_PIP}"),
+    }[what]
     if problem is not None:
-        raise DualityError(f"PythonForce cannot be used here: {problem}. This installs it: {PYTHONFORCE_PIP}")
-
-
-def require_fused() -> None:
-    """Make sure that the fused kernel can be compiled.
-
-    Raises
-    ------
-    DualityError
-        If it cannot, with the pip command that mends it.
-    """
-    problem = fused_problem()
-    if problem is not None:
-        raise DualityError(f"the fused kernel cannot be used here: {problem}. This installs it: {FUSED_PIP}")
+        raise DualityError(f"{name} cannot be used here: {problem}. {remedy}")
 
 
 def require_torch() -> None:

@@ -65,24 +65,20 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
         of the XML of every other force, and ``forces_not_hashed``, the names of those without an XML that could be
         compared (a `TorchForce` that was made elsewhere, a `PythonForce` of a function that cannot be pickled).
     """
-    learned, others = [], []
+    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
+    digest = hashlib.sha256(np.array(masses, dtype="<f8").tobytes())
+    learned, unknown = [], []
     for force in system.getForces():
         found = _PATTERN.fullmatch(force.getName())
-        if found is None:
-            others.append(force)
-        else:
+        if found is not None:
             learned.append(found.groups())
+        elif (text := _xml(force)) is not None:
+            digest.update(text.encode())
+        else:
+            unknown.append(force.getName())
     gradients, precisions, backends, hashes, atoms = (
         ", ".join(column) or None for column in (zip(*learned, strict=True) if learned else [()] * 5)
     )
-    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
-    digest, unknown = hashlib.sha256(np.array(masses, dtype="<f8").tobytes()), []
-    for force in others:
-        text = _xml(force)
-        if text is None:
-            unknown.append(force.getName())
-        else:
-            digest.update(text.encode())
     return {
         "losses": {"sha256": hashes},
         "loss_atoms": {"sha256": atoms},

@@ -13,7 +13,7 @@ from openmm import unit
 
 from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require_fused, require_pythonforce, require_torch, use_one_thread
+from openmm_duality.lowering.dependencies import require, require_torch, use_one_thread
 
 
 def pythonforce(
@@ -29,7 +29,7 @@ def pythonforce(
     DualityError
         If OpenMM has no `PythonForce`, torch is missing, or a species is unknown.
     """
-    require_pythonforce()
+    require("pythonforce")
     require_torch()
     use_one_thread()
     import torch
@@ -38,9 +38,7 @@ def pythonforce(
 
     buffer = io.BytesIO()
     torch.jit.save(compile_losses(losses, species, precision, particles), buffer)
-    force = mm.PythonForce(partial(compute, buffer.getvalue(), losses.cutoff if periodic else None))
-    force.setUsesPeriodicBoundaryConditions(periodic)
-    return force
+    return mm.PythonForce(partial(compute, buffer.getvalue(), losses.cutoff if periodic else None))
 
 
 def fused_pythonforce(
@@ -55,18 +53,16 @@ def fused_pythonforce(
     DualityError
         If OpenMM has no `PythonForce`, the fused kernel cannot be used with what is installed, or a species is unknown.
     """
-    require_fused()
-    require_pythonforce()
-    from openmm_duality.lowering.fused.packing import pack
+    require("fused")
+    require("pythonforce")
+    from openmm_duality.lowering.fused.losses import pack
 
-    force = mm.PythonForce(partial(compute_fused, pack(losses, species, precision, particles), periodic))
-    force.setUsesPeriodicBoundaryConditions(periodic)
-    return force
+    return mm.PythonForce(partial(compute_fused, pack(losses, species, precision, particles), periodic))
 
 
 def compute_fused(packed: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
     """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from packed losses."""
-    from openmm_duality.lowering.fused.packing import unpacked
+    from openmm_duality.lowering.fused.losses import unpacked
 
     box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) if periodic else None
     return unpacked(packed)(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box)

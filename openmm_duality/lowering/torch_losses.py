@@ -33,6 +33,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
     # TorchScript reads these, so this module must not postpone its annotations
     ranks: list[int]
     coupled: list[int]
+    bounds: list[int]
     gradient_terms: list[list[tuple[int, int, int, float]]]
 
     def __init__(self, losses: AgentLosses, precision: str) -> None:
@@ -46,6 +47,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         self.n_fine: int = losses.basis.size
         self.ranks = list(losses.form.all_ranks)
         self.coupled = list(losses.form.coupled)
+        # where the components of a rank begin among those of all ranks, and where they end
+        self.bounds = [sum(2 * rank + 1 for rank in self.ranks if rank < next_rank) for next_rank in range(5)]
         self.only_sums: bool = self.ranks == [0]
         self.harmonics = traced_harmonics(self.ranks or [0])
         self.second_harmonics = traced_harmonics([2])
@@ -101,8 +104,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             if not self.only_sums:
                 weight = self.over_functions(adjoint, f, ends).transpose(0, 1)
                 for rank in self.ranks:
-                    here = slice(self.first(rank), self.first(rank) + 2 * rank + 1)
-                    self.add_harmonic_gradients(rank, weight[here], u, across)
+                    self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
                 across *= inverse
         # ∂H/∂r, less the part along u that the gradients of the harmonics have and a direction does not feel
         along = along * (1.0 / self.spacing) - (across * u).sum(0)
@@ -181,7 +183,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         triangle = self.triangle.expand(n_atoms, -1)
         phi = [coarse[:, 0]]
         for rank in self.coupled:
-            m = coarse[:, self.first(rank) : self.first(rank) + 2 * rank + 1]
+            m = coarse[:, self.bounds[rank] : self.bounds[rank + 1]]
             phi.append(torch.gather(torch.bmm(m.transpose(1, 2), m).flatten(1), 1, triangle))
         invariants = torch.cat(phi, dim=1)
         g = torch.matmul(invariants, couplings)
@@ -189,21 +191,13 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         adjoint[:, 0] = g[:, :width]
         begin = width
         for rank in self.coupled:
-            here = slice(self.first(rank), self.first(rank) + 2 * rank + 1)
+            here = slice(self.bounds[rank], self.bounds[rank + 1])
             matrix = torch.zeros((n_atoms, width * width), dtype=coarse.dtype, device=coarse.device)
             matrix.scatter_(1, triangle, g[:, begin : begin + triangle.shape[1]])
             matrix = matrix.reshape(n_atoms, width, width)
             adjoint[:, here] += torch.bmm(coarse[:, here], matrix + matrix.transpose(1, 2))
             begin += triangle.shape[1]
         return 0.5 * (invariants * g).sum(1), adjoint
-
-    def first(self, rank: int) -> int:
-        """Where the components of a rank begin among those of all ranks."""
-        first = 0
-        for other in self.ranks:
-            if other < rank:
-                first += 2 * other + 1
-        return first
 
 
 def traced_harmonics(ranks: list[int]) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import openmm as mm
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require_fused, require_torchforce, use_one_thread
+from openmm_duality.lowering.dependencies import require, require_torchforce, use_one_thread
 
 
 def torchforce(
@@ -29,7 +28,7 @@ def torchforce(
     use_one_thread()
     from openmm_duality.lowering.torchscript import compile_losses
 
-    return _force(compile_losses(losses, species, precision, particles), periodic)
+    return _force(compile_losses(losses, species, precision, particles))
 
 
 def fused_torchforce(
@@ -45,28 +44,24 @@ def fused_torchforce(
     DualityError
         If openmm-torch or the fused kernel cannot be used with what is installed, or a species is unknown.
     """
-    require_fused()
+    require("fused")
     require_torchforce()
     use_one_thread()
     import torch
 
+    from openmm_duality.lowering.fused.losses import pack
     from openmm_duality.lowering.fused.operator import FusedDynamics
-    from openmm_duality.lowering.fused.packing import pack
 
-    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision, particles)).eval()), periodic)
+    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision, particles)).eval()))
 
 
-def _force(module: Any, periodic: bool) -> mm.Force:
+def _force(module: Any) -> mm.Force:
     import torch
     from openmmtorch import TorchForce
 
-    handle, path = tempfile.mkstemp(suffix=".pt")
-    os.close(handle)
-    try:
-        torch.jit.save(module, path)
-        force = TorchForce(torch.jit.load(path))
-    finally:
-        os.unlink(path)
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    buffer.seek(0)
+    force = TorchForce(torch.jit.load(buffer))
     force.setOutputsForces(True)
-    force.setUsesPeriodicBoundaryConditions(periodic)
     return force

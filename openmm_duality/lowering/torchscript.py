@@ -140,5 +140,4 @@ def compile_losses(
     DualityError
         If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
-    module = LearningDynamics(losses, species, precision, particles).eval()
-    return torch.jit.script(module)
+    return torch.jit.script(LearningDynamics(losses, species, precision, particles).eval())

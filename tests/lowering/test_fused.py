@@ -17,8 +17,7 @@ from openmm_duality.invariants import contractions
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.forms import Form
 from openmm_duality.lowering.fused import neighbour_lists
-from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.lowering.fused.packing import pack, unpacked
+from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
 from openmm_duality.lowering.fused.threads import VARIABLE, run
 from openmm_duality.reference import read
 from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms

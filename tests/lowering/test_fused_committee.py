@@ -16,8 +16,7 @@ from openmm_duality.invariants.radial import RadialBasis, b_splines
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.lowering.fused.committee import FusedCommittee
-from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.lowering.fused.packing import pack
+from openmm_duality.lowering.fused.losses import FusedLosses, pack
 from openmm_duality.lowering.fused.tables import committee_shape
 from openmm_duality.reference import read
 from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms

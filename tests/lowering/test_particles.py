@@ -10,8 +10,7 @@ import torch
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import GRADIENTS, evaluate_agents
 from openmm_duality.lowering import export_torchscript, lower
-from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.lowering.fused.packing import pack, unpacked
+from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
 from openmm_duality.lowering.torchscript import compile_losses
 from tests.lowering.platforms import BACKENDS, DOUBLE, context_of, energy_and_forces
 from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms

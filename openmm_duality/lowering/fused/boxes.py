@@ -35,9 +35,9 @@ def packed(box: FloatArray | None) -> FloatArray:
 
 def nearest_image(code: Code, kind: str) -> Callable[[Value], Value]:
     """Writes the nearest image of a displacement (x, y, z, 0); exact below half the shortest width of the box."""
+    box = code.array("box", DOUBLE)
     if kind == "open":
         return lambda d: d
-    box = code.array("box", DOUBLE)
     rows = [box.vector(4 * k, 4) for k in range(6)]
     if kind == "orthorhombic":
         return lambda d: d - code.intrinsic("rint", d * rows[1]) * rows[0]
@@ -52,9 +52,9 @@ def nearest_image(code: Code, kind: str) -> Callable[[Value], Value]:
 
 def nearest_images(code: Code, kind: str, lanes: int) -> Callable[[list[Value]], list[Value]]:
     """Writes the nearest images of many displacements, their x, y and z in one vector each."""
+    box = code.array("box", DOUBLE)
     if kind == "open":
         return lambda d: d
-    box = code.array("box", DOUBLE)
     if kind == "orthorhombic":
         edges, inverse = ([code.spread(box[4 * row + c], lanes) for c in range(3)] for row in range(2))
         return lambda d: [x - code.intrinsic("rint", x * i) * e for x, e, i in zip(d, edges, inverse, strict=True)]
@@ -67,9 +67,3 @@ def nearest_images(code: Code, kind: str, lanes: int) -> Callable[[list[Value]],
         return [d[c] - shift[0] * rows[0][c] - shift[1] * rows[1][c] - shift[2] * rows[2][c] for c in range(3)]
 
     return nearest
-
-
-def squared_length(d: Value) -> Value:
-    """Squared length of a displacement (x, y, z, 0)."""
-    square = d * d
-    return square.lane(0) + square.lane(1) + square.lane(2)

@@ -1,16 +1,21 @@
 """Machine code written from Python: a thin layer of operators, arrays and loops over llvmlite's IR.
 
-A kernel is a function ``void f(int64 *arguments)``; the arguments are addresses and integers in a fixed order.
+A kernel is a function ``void f(int64 *arguments)``; the arguments are addresses and integers, in the order in which
+the code first names them.
 Vectors are explicit, so nothing hangs on what a compiler recognises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
 from typing import Any
 
 from llvmlite import ir
+
+from openmm_duality.lowering.fused.machine import Function, compiled
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 SINGLE, DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -18,7 +23,7 @@ POINTER = ir.PointerType()
 BYTES = {I32: 4, I64: 8, SINGLE: 4, DOUBLE: 8}
 
 _FLAGS = ("contract", "nsz")  # products and sums may be fused; nothing is reordered, and NaN stays NaN
-_SUFFIX = {I32: "i32", I64: "i64", SINGLE: "f32", DOUBLE: "f64"}
+_Operator = Callable[["Value", Any], "Value"]
 
 
 def element(kind: Any) -> Any:
@@ -31,6 +36,14 @@ def lanes(kind: Any) -> int:
     return int(kind.count) if isinstance(kind, ir.VectorType) else 1
 
 
+def _operators(operation: str) -> tuple[_Operator, _Operator]:
+    """A method for an operator of values, and one for values on its right-hand side."""
+    return (
+        lambda value, other: value.code.binary(operation, value, other),
+        lambda value, other: value.code.binary(operation, other, value),
+    )
+
+
 class Value:
     """A number or vector of the code being written; numbers of Python join in, scalars spread over lanes."""
 
@@ -40,37 +53,16 @@ class Value:
         self.code = code
         self.ir = value
 
-    def __add__(self, other: Any) -> Value:
-        return self.code.binary("add", self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return self.code.binary("add", other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return self.code.binary("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return self.code.binary("sub", other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return self.code.binary("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Value:
-        return self.code.binary("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Value:
-        return self.code.binary("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return self.code.binary("div", other, self)
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("sub")
+    __mul__, __rmul__ = _operators("mul")
+    __truediv__, __rtruediv__ = _operators("div")
 
     def compare(self, operator: str, other: Any) -> Value:
         """A truth value; false where a number is NaN."""
         a, b = self.code.matched(self, other)
-        builder = self.code.builder
-        if element(a.ir.type) in (SINGLE, DOUBLE):
-            return Value(self.code, builder.fcmp_ordered(operator, a.ir, b.ir))
-        return Value(self.code, builder.icmp_signed(operator, a.ir, b.ir))
+        real, builder = element(a.ir.type) in (SINGLE, DOUBLE), self.code.builder
+        return Value(self.code, (builder.fcmp_ordered if real else builder.icmp_signed)(operator, a.ir, b.ir))
 
     def both(self, other: Value) -> Value:
         """Whether this truth value and another are true."""
@@ -94,19 +86,16 @@ class Value:
         target = ir.VectorType(kind, lanes(here)) if isinstance(here, ir.VectorType) else kind
         if here == target:
             return self
-        real = element(here) in (SINGLE, DOUBLE)
-        if kind in (SINGLE, DOUBLE):
-            if not real:
-                return Value(self.code, builder.sitofp(self.ir, target))
+        was_real, is_real = element(here) in (SINGLE, DOUBLE), kind in (SINGLE, DOUBLE)
+        if was_real and is_real:
             operation = builder.fptrunc if kind == SINGLE else builder.fpext
-            return Value(self.code, operation(self.ir, target))
-        if real:
-            return Value(self.code, builder.fptosi(self.ir, target))
-        if element(here) == ir.IntType(1):
-            return Value(self.code, builder.zext(self.ir, target))
-        return Value(
-            self.code, (builder.trunc if BYTES[kind] < BYTES[element(here)] else builder.sext)(self.ir, target)
-        )
+        elif was_real or is_real:
+            operation = builder.fptosi if was_real else builder.sitofp
+        elif element(here) == ir.IntType(1):
+            operation = builder.zext
+        else:
+            operation = builder.trunc if BYTES[kind] < BYTES[element(here)] else builder.sext
+        return Value(self.code, operation(self.ir, target))
 
     def lane(self, k: int) -> Value:
         """One lane of a vector."""
@@ -117,27 +106,29 @@ class Value:
         mask = ir.Constant(ir.VectorType(I32, len(order)), [ir.Constant(I32, k) for k in order])
         return Value(self.code, self.code.builder.shuffle_vector(self.ir, other.ir, mask))
 
-    def sum(self) -> Value:
-        """The sum over lanes, by halves."""
-        value = self
-        while lanes(value.ir.type) > 1:
-            half = lanes(value.ir.type) // 2
-            low, high = value.shuffle(value, range(half)), value.shuffle(value, range(half, 2 * half))
-            value = low + high
-            if half == 1:
-                return value.lane(0)
+    def folded(self, count: int) -> Value:
+        """The sum of halves of a vector, and of their halves, until there are `count` lanes."""
+        value, half = self, lanes(self.ir.type) // 2
+        while half >= count:
+            value = value.shuffle(value, range(half)) + value.shuffle(value, range(half, 2 * half))
+            half //= 2
         return value
 
 
-class Variable:
-    """A value that changes from one turn of a loop to the next."""
+def total(values: Iterable[Value]) -> Value:
+    """The sum of one or more values, from the first on."""
+    return reduce(add, values)
 
-    def __init__(self, code: Code, initial: Value) -> None:
+
+class Variable:
+    """A value of some type that changes from one turn of a loop to the next; zero at first."""
+
+    def __init__(self, code: Code, kind: Any) -> None:
         self.code = code
-        self.kind = initial.ir.type
+        self.kind = kind
         with code.builder.goto_entry_block():
-            self.slot = code.builder.alloca(self.kind)
-        self.set(initial)
+            self.slot = code.builder.alloca(kind)
+        self.set(code.constant(kind, 0))
 
     def get(self) -> Value:
         """Its present value."""
@@ -168,6 +159,7 @@ class Array:
         return Value(self.code, self.code.builder.load(self._at(index), typ=self.kind, align=BYTES[self.kind]))
 
     def __setitem__(self, index: Any, value: Value) -> None:
+        # of a vector all lanes, from the index on
         self.code.builder.store(value.ir, self._at(index), align=BYTES[self.kind])
 
     def vector(self, index: Any, count: int) -> Value:
@@ -181,30 +173,27 @@ class Array:
 
 
 class Code:
-    """A function being written into a module.
+    """A function being written.
 
     Parameters
     ----------
-    module : llvmlite.ir.Module
     name : str
-    arguments : sequence of str
-        Names of the arguments, in their order.
     """
 
-    def __init__(self, module: ir.Module, name: str, arguments: Sequence[str]) -> None:
-        self.module = module
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+    def __init__(self, name: str) -> None:
+        self.module = ir.Module(name=name)
+        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         # what goes into the entry block later on, such as room for variables, goes before this branch
         body = function.append_basic_block("body")
         self.builder.branch(body)
         self.builder.position_at_end(body)
         self._arguments = Array(self, function.args[0], I64)
-        self._names = list(arguments)
+        self._places: dict[str, int] = {}
 
     def argument(self, name: str) -> Value:
         """An integer argument."""
-        return self._arguments[self._names.index(name)]
+        return self._arguments[self._places.setdefault(name, len(self._places))]
 
     def array(self, name: str, kind: Any) -> Array:
         """An argument that is the address of numbers."""
@@ -256,16 +245,15 @@ class Code:
     def intrinsic(self, name: str, value: Value) -> Value:
         """A function of the processor, such as ``sqrt`` or ``rint``, lane by lane."""
         kind = value.ir.type
-        suffix = (f"v{lanes(kind)}" if isinstance(kind, ir.VectorType) else "") + _SUFFIX[element(kind)]
-        full = f"llvm.{name}.{suffix}"
-        function = self.module.globals.get(full)
-        if function is None:
-            function = ir.Function(self.module, ir.FunctionType(kind, [kind]), full)
+        prefix = f"v{lanes(kind)}" if isinstance(kind, ir.VectorType) else ""
+        full = f"llvm.{name}.{prefix}{element(kind).intrinsic_name}"
+        function = self.module.declare_intrinsic(full, fnty=ir.FunctionType(kind, [kind]))
         return Value(self, self.builder.call(function, [value.ir]))
 
-    def store(self, array: Array, index: Any, value: Value) -> None:
-        """Numbers into an array, from an index on."""
-        array[index] = value
+    def clear(self, array: Array, start: Any, stop: Any, count: int) -> None:
+        """Set an array to zero from one index until another, `count` numbers at a time."""
+        with self.loop(start, stop, count) as k:
+            array[k] = self.constant(ir.VectorType(array.kind, count), 0.0)
 
     @contextmanager
     def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Value]:
@@ -284,6 +272,7 @@ class Code:
         self.builder.branch(head)
         self.builder.position_at_end(after)
 
-    def finish(self) -> None:
-        """The end of the function."""
+    def compiled(self) -> Function:
+        """The function as it is written, compiled for this machine."""
         self.builder.ret_void()
+        return compiled(self.module, tuple(self._places))

@@ -5,24 +5,16 @@ Beside a run on any platform: the positions are those of a State.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused import threads as pool
-from openmm_duality.lowering.fused.boxes import kind_of
-from openmm_duality.lowering.fused.committee_kernel import arguments, collect_members_module, committee_module
-from openmm_duality.lowering.fused.kernel import COLLECT
-from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
-from openmm_duality.lowering.fused.neighbour_lists import SKIN, Function, NeighbourList, NeighbourListCache
+from openmm_duality.lowering.fused.committee_kernel import collect_members, evaluate
+from openmm_duality.lowering.fused.neighbour_lists import NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
-from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.tables import committee_shape, committee_tables
 
 
@@ -50,7 +42,39 @@ class CommitteeEvaluation:
     losses: FloatArray
 
 
-class FusedCommittee(NeighbourListCache["_List"]):
+class _List(NeighbourList[CommitteeEvaluation]):
+    """A neighbour list with the kernel of a committee, and its forces, moments and intervals."""
+
+    kernel_of = staticmethod(evaluate)
+
+    def __init__(self, owner: NeighbourListCache[Any], found: Candidates, box: FloatArray | None) -> None:
+        super().__init__(owner, found, box)
+        species, parts = self._shape.species, found.parts
+        self._visited = np.empty((len(parts), species, species, owner.grid.intervals + 1), dtype=np.int64)
+        for call, visited in zip(self._calls, self._visited, strict=True):
+            call.set(order=found.order, visited=visited)
+        ranges = [(part.begin, part.end) for part in parts]
+        self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, ranges)
+
+    def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
+        shape = self._shape
+        size = len(positions) * shape.species * shape.functions
+        found = np.empty(size * len(shape.components))
+        losses = np.empty(len(positions))
+        self._visited.fill(-1)
+        for call in self._calls:
+            call.set(found=found, losses=losses)
+        self.run(positions)
+        forces = self.sum_forces(np.empty((shape.padded_members, len(positions), 3)))
+        moments = {}
+        for rank in shape.ranks:
+            of_rank = found[size * shape.of(rank).start : size * shape.of(rank).stop]
+            moments[rank] = of_rank.reshape(len(positions), shape.species, shape.functions, 2 * rank + 1)
+        visited = self._visited.max(axis=0)[..., :-1]
+        return CommitteeEvaluation(forces[: shape.members], moments, visited, losses)
+
+
+class FusedCommittee(NeighbourListCache[CommitteeEvaluation]):
     """The evaluation of a committee over a list of atoms, compiled for this machine; called with positions and a box.
 
     The members of the committee share neighbours, moments and invariants, so that the forces of all of them cost little
@@ -75,17 +99,7 @@ class FusedCommittee(NeighbourListCache["_List"]):
         If a species is unknown to the model, or the precision is not one of the two.
     """
 
-    def __init__(
-        self,
-        losses: AgentLosses,
-        species: Sequence[str],
-        precision: str = "single",
-        threads: int | None = None,
-        skin: float = SKIN,
-    ) -> None:
-        super().__init__(losses, species, precision, threads, skin)
-        self._shapes = {box: committee_shape(losses, box, precision) for box in BOXES}
-        self._tables = committee_tables(losses, self._shapes["open"])
+    shape_of, tables_of, list_type = staticmethod(committee_shape), staticmethod(committee_tables), _List
 
     def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> CommitteeEvaluation:
         """Evaluate positions (N, 3) in a box (3, 3), both in nm.
@@ -96,78 +110,4 @@ class FusedCommittee(NeighbourListCache["_List"]):
             If the box is less than twice the cutoff wide, the number of positions is another than that of the
             species, or a position is not a finite number.
         """
-        positions = self._checked(positions)
-        if not len(positions):
-            return _empty(self._shapes["open"], self.grid.intervals)
-        with self._lock:
-            return self._list_for(positions, box).evaluate(positions)
-
-    def _new_list(self, found: Candidates, box: FloatArray | None) -> _List:
-        return _List(self, found, box, self._shapes[kind_of(box)], self._tables)
-
-
-class _List(NeighbourList):
-    """A neighbour list with the kernel of a committee, and its forces, moments and intervals."""
-
-    def __init__(
-        self,
-        owner: FusedCommittee,
-        found: Candidates,
-        box: FloatArray | None,
-        shape: Shape,
-        tables: Mapping[str, npt.NDArray[Any]],
-    ) -> None:
-        super().__init__(owner, found, box, arguments(shape), shape.committee_work)
-        self._shape = shape
-        self._kernel, self._collect = _evaluate(shape), _collect(shape)
-        atoms, parts = len(found.order), len(found.parts)
-        size = atoms * 3 * shape.padded_members
-        forces = aligned(parts * size, shape.dtype)
-        self._visited = np.empty((parts, shape.species, shape.species, owner.grid.intervals + 1), dtype=np.int64)
-        self._collecting = []
-        for number, (part, call) in enumerate(zip(found.parts, self._calls, strict=True)):
-            call.set(order=found.order, forces=forces[number * size :], visited=self._visited[number], **tables)
-            collect = Arguments(COLLECT)
-            collect.set(begin=part.begin, end=part.end, atoms=atoms, parts=parts, source=forces, order=found.order)
-            collect.set(scale=np.array([1.0 / owner.grid.spacing]))
-            self._collecting.append(collect)
-
-    def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
-        """Evaluate the positions that the list holds for."""
-        shape = self._shape
-        components = shape.species * shape.functions * len(shape.components)
-        found = np.empty(len(positions) * components)
-        forces = np.empty((shape.padded_members, len(positions), 3))
-        losses = np.empty(len(positions))
-        self._visited.fill(-1)
-        for call, collect in zip(self._calls, self._collecting, strict=True):
-            call.set(found=found, losses=losses)
-            collect.set(target=forces)
-        self.run(self._kernel, positions)
-        if shape.members:
-            pool.run(self._collect, [collect.address for collect in self._collecting], self._threads)
-        visited = self._visited.max(axis=0)[..., :-1]
-        return CommitteeEvaluation(forces[: shape.members], _by_rank(found, shape, len(positions)), visited, losses)
-
-
-def _by_rank(found: FloatArray, shape: Shape, atoms: int) -> dict[int, FloatArray]:
-    moments, size = {}, atoms * shape.species * shape.functions
-    for rank in shape.ranks:
-        of_rank = found[size * shape.first(rank) : size * (shape.first(rank) + 2 * rank + 1)]
-        moments[rank] = of_rank.reshape(atoms, shape.species, shape.functions, 2 * rank + 1)
-    return moments
-
-
-def _empty(shape: Shape, intervals: int) -> CommitteeEvaluation:
-    visited = np.full((shape.species, shape.species, intervals), -1)
-    return CommitteeEvaluation(np.zeros((shape.members, 0, 3)), _by_rank(np.zeros(0), shape, 0), visited, np.zeros(0))
-
-
-@cache
-def _evaluate(shape: Shape) -> Function:
-    return compiled(committee_module(shape), "evaluate")[0]
-
-
-@cache
-def _collect(shape: Shape) -> Function:
-    return compiled(collect_members_module(shape), "collect_members")[0]
+        return self._evaluate(positions, box)

@@ -9,89 +9,53 @@ of all ranks, x Cartesian, k member.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache
 
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Array, Code, Value, Variable
-from openmm_duality.lowering.fused.kernel import COLLECT, EnvironmentKernel, spline
-from openmm_duality.lowering.fused.polynomial import MemberPolynomials, Polynomial
+from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Value, Variable
+from openmm_duality.lowering.fused.kernel import EnvironmentKernel
+from openmm_duality.lowering.fused.machine import Function
+from openmm_duality.lowering.fused.polynomial import MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
-
-INPUTS = (
-    *("begin", "end", "atoms", "positions", "species_index", "box", "list", "offsets", "capacity", "intervals_of_grid"),
-    *("table", "weights", "couplings", "places", "mirrors", "factors", "order"),
-    *("member_table", "member_weights", "member_couplings", "matches", "starts"),
-    *("forces", "losses", "found", "visited"),
-)
-
-
-def committee_module(shape: Shape) -> ir.Module:
-    """A module with the function ``evaluate``: moments, distances and members of the agents `begin` to `end`."""
-    module = ir.Module(name="evaluate")
-    CommitteeKernel(module, shape).write()
-    return module
-
-
-def arguments(shape: Shape) -> tuple[str, ...]:
-    """Names of the arguments of ``evaluate``, in their order."""
-    return (*INPUTS, *shape.committee_work(1))
 
 
 class CommitteeKernel(EnvironmentKernel):
     """Writes ``evaluate`` for one shape."""
 
-    def __init__(self, module: ir.Module, shape: Shape) -> None:
-        super().__init__(module, "evaluate", arguments(shape), shape)
-        code, names = self.code, ("member_adjoint", "member_slopes")
-        self.work |= {name: code.array(name, shape.real) for name in names}
+    def __init__(self, name: str, shape: Shape) -> None:
+        super().__init__(name, shape)
+        code = self.code
         self.member_table = code.array("member_table", shape.real)
         self.starts = code.array("starts", I32)
         self.order = code.array("order", I64)
         self.visited = code.array("visited", I64)
-        self.polynomial = Polynomial(code, shape, self.work)
         self.polynomials = MemberPolynomials(code, shape, self.work)
 
-    def write(self) -> None:
+    def write(self) -> Function:
         """Write the whole function."""
-        code, shape, lanes = self.code, self.shape, self.shape.member_lanes
-        zero = code.constant(ir.VectorType(shape.real, lanes), 0.0)
-        with code.loop(0, code.argument("atoms") * (3 * shape.padded_members), lanes) as k:
-            code.store(self.forces, k, zero)
-        begin, losses = code.argument("begin"), code.array("losses", DOUBLE)
-        with code.loop(begin, code.argument("end")) as i:
-            species, atom = self.species_index[i].to(I64), self.order[i]
-            own = Variable(code, code.constant(shape.real, 0.0))
-            bounds = [Variable(code, code.integer(0)) for _ in range(shape.species + 1)]
-            count = Variable(code, code.integer(0))
-            for b in range(shape.species):
-                self.gather(i, (i - begin) * shape.species + b, count)
-                bounds[b + 1].set(count.get())
-                self.geometry(species * shape.species + b, bounds[b].get(), count.get())
-                self.sum_moments(b, bounds[b].get(), count.get(), partial(self.visit, atom, own))
+        code, shape = self.code, self.shape
+        code.clear(self.forces, 0, code.argument("atoms") * (3 * shape.padded_members), shape.member_lanes)
+        losses = code.array("losses", DOUBLE)
+        with code.loop(code.argument("begin"), code.argument("end")) as i:
+            atom = self.order[i]
+
+            def visit(p: Value, _: Value) -> None:
+                self.visited[self.work["intervals"][p]] = atom
+
+            loss, bounds = self.loss(i, visit)
             self.copy_moments(atom)
-            if shape.ranks:
-                own.add(self.polynomial.write(species))
-            losses[atom] = own.get().to(DOUBLE)
+            losses[atom] = loss.to(DOUBLE)
             if shape.members:
-                self.member_forces(i, species, bounds)
-        code.finish()
-
-    def member_forces(self, i: Value, species: Value, bounds: list[Variable]) -> None:
-        """Forces of the agent's loss by every member."""
-        shape = self.shape
-        with self.code.loop(0, shape.registers) as group:
-            self.polynomials.write(species, group)
-            totals = self.polynomials.nothing(3)
-            for b in range(shape.species):
-                self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, totals)
-            self.push(i, group, [total.get() for total in totals], 1)
-
-    def visit(self, atom: Value, own: Variable, p: Value, row: Array, x: Value) -> None:
-        """Add the pair part of the loss, and note that the agent has a neighbour in this interval."""
-        own.add(spline([row[4 * self.shape.padded + k] for k in range(4)], x)[0])
-        self.visited[self.work["intervals"][p]] = atom
+                species = self.species_index[i].to(I64)
+                with code.loop(0, shape.registers) as group:
+                    self.polynomials.write(species, group)
+                    own = self.polynomials.nothing(3)
+                    for b in range(shape.species):
+                        self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, own)
+                    self.push(i, group, [force.get() for force in own], 1)
+        return code.compiled()
 
     def copy_moments(self, atom: Value) -> None:
         """Copy the moments to where the result has them: by rank, then atom, species, function and component."""
@@ -104,7 +68,7 @@ class CommitteeKernel(EnvironmentKernel):
                 at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
                 found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
 
-    def descend_members(self, b: int, begin: Value, end: Value, group: Value, totals: list[Variable]) -> None:
+    def descend_members(self, b: int, begin: Value, end: Value, group: Value, own: list[Variable]) -> None:
         """Forces of the agent's loss by every member, on the agent and, where they take part, its neighbours."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
         rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * group
@@ -139,21 +103,21 @@ class CommitteeKernel(EnvironmentKernel):
             else:
                 along = along - weighted * inverse
                 force = [along * u + g * inverse for u, g in zip(x, gradient, strict=True)]
-            for total, one in zip(totals, force, strict=True):
-                total.add(one)
+            for component, one in zip(own, force, strict=True):
+                component.add(one)
             if shape.collective:
                 self.push(work["neighbours"][p].to(I64), group, force, -1)
 
     def over_functions(self, b: int, m: int, p: Value, start: Value) -> tuple[Value, Value]:
         """Σ_n G f' and Σ_n G f of one component at a pair, with the fine functions from a first one on."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
-        sums = [code.constant(self.polynomials.vector, 0.0)] * 2
+        sums = [code.constant(shape.member_vector, 0.0)] * 2
         for first, functions in zip((start, code.integer(0)), shape.descending(shape.components[m][0]), strict=True):
             adjoint = work["member_adjoint"].from_index(self.polynomials.adjoint(b, first, m))
             radial = [work[name].from_index(p * shape.padded + first) for name in ("df", "f")]
             for n in functions:
                 g = adjoint.vector(self.polynomials.adjoint(0, n, 0), lanes)
-                sums = [total + g * values[n] for total, values in zip(sums, radial, strict=True)]
+                sums = [before + g * values[n] for before, values in zip(sums, radial, strict=True)]
         return sums[0], sums[1]
 
     def push(self, at: Value, group: Value, force: list[Value], sign: int) -> None:
@@ -162,24 +126,28 @@ class CommitteeKernel(EnvironmentKernel):
         for k, one in enumerate(force):
             place = (at * 3 + k) * padded + group * lanes
             before = self.forces.vector(place, lanes)
-            self.code.store(self.forces, place, before + one if sign > 0 else before - one)
+            self.forces[place] = before + one if sign > 0 else before - one
 
 
-def collect_members_module(shape: Shape) -> ir.Module:
-    """A module with ``collect_members``: the forces of the members, put back as (K, N, 3), of the agents of a part."""
-    module = ir.Module(name="collect_members")
-    code = Code(module, "collect_members", COLLECT)
+@cache
+def evaluate(shape: Shape) -> Function:
+    """The function ``evaluate``: moments, distances and members of the agents `begin` to `end`."""
+    return CommitteeKernel("evaluate", shape).write()
+
+
+@cache
+def collect_members(shape: Shape) -> Function:
+    """The function ``collect_members``: the forces of the members of all parts added up, as (K, N, 3)."""
+    code = Code("collect_members")
     source, target, order = code.array("source", shape.real), code.array("target", DOUBLE), code.array("order", I64)
     scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
     lanes, padded = shape.member_lanes, shape.padded_members
-    nothing = code.constant(ir.VectorType(DOUBLE, lanes), 0.0)
     with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
         for c in range(3):
-            total = Variable(code, nothing)
+            force = Variable(code, ir.VectorType(DOUBLE, lanes))
             with code.loop(0, code.argument("parts")) as part:
-                total.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
-            force = total.get() * scale
+                force.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
+            scaled = force.get() * scale
             for lane in range(lanes):
-                target[((k + lane) * atoms + order[i]) * 3 + c] = force.lane(lane)
-    code.finish()
-    return module
+                target[((k + lane) * atoms + order[i]) * 3 + c] = scaled.lane(lane)
+    return code.compiled()

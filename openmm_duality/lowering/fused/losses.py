@@ -1,27 +1,48 @@
-"""Sum of losses and forces by the fused kernel, with neither OpenMM nor torch."""
+"""Sum of losses and forces by the fused kernel, with neither OpenMM nor torch.
+
+Losses and atoms are packed as one string of bytes for what has to travel inside a force or a file.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.boxes import kind_of
-from openmm_duality.lowering.fused.kernel import COLLECT, agents_module, arguments, collect_module
-from openmm_duality.lowering.fused.machine import Arguments, aligned, compiled
-from openmm_duality.lowering.fused.neighbour_lists import SKIN, Function, NeighbourList, NeighbourListCache
+from openmm_duality.lowering.fused.checks import check_particles
+from openmm_duality.lowering.fused.kernel import agents, collect
+from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
-from openmm_duality.lowering.fused.shape import BOXES, Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
 
 
-class FusedLosses(NeighbourListCache["_List"]):
+class _List(NeighbourList[tuple[float, FloatArray]]):
+    """A neighbour list with the kernel of the losses, and its energies and forces."""
+
+    kernel_of = staticmethod(agents)
+
+    def __init__(self, owner: NeighbourListCache[Any], found: Candidates, box: FloatArray | None) -> None:
+        super().__init__(owner, found, box)
+        self._energies = np.zeros(len(found.parts))
+        for number, call in enumerate(self._calls):
+            call.set(energy=self._energies[number : number + 1])
+        self.share_forces(collect(self._shape.real), 4, [(0, len(found.order))])
+
+    def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
+        self.run(positions)
+        return float(self._energies.sum()), self.sum_forces(np.empty_like(positions))
+
+
+class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
     """The losses of a list of atoms, compiled for this machine; called with positions and a box.
 
     Neighbour lists are kept from call to call, also for a few trajectories that take turns. Calls from several threads
@@ -48,6 +69,8 @@ class FusedLosses(NeighbourListCache["_List"]):
         If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
 
+    shape_of, tables_of, list_type = staticmethod(shape_of), staticmethod(tables), _List
+
     def __init__(
         self,
         losses: AgentLosses,
@@ -57,9 +80,8 @@ class FusedLosses(NeighbourListCache["_List"]):
         threads: int | None = None,
         skin: float = SKIN,
     ) -> None:
-        super().__init__(losses, species, precision, threads, skin, particles)
-        self._shapes = {box: shape_of(losses, box, precision) for box in BOXES}
-        self._tables = tables(losses, self._shapes["open"])
+        super().__init__(losses, species, precision, threads, skin)
+        self._particles = check_particles(particles, n_species=len(species))
 
     def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> tuple[float, FloatArray]:
         """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm.
@@ -71,61 +93,37 @@ class FusedLosses(NeighbourListCache["_List"]):
             species, a position is not a finite number, or there is no position of a particle.
         """
         if self._particles is None:
-            return self._compute(positions, box)
+            return self._evaluate(positions, box)
         if len(positions) <= self._particles.max():
             raise DualityError(f"the losses act on atom {self._particles.max()}, and there are {len(positions)} atoms")
         forces = np.zeros((len(positions), 3))
-        energy, forces[self._particles] = self._compute(positions[self._particles], box)
+        energy, forces[self._particles] = self._evaluate(positions[self._particles], box)
         return energy, forces
 
-    def _compute(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
-        positions = self._checked(positions)
-        if not len(positions):
-            return 0.0, np.zeros((0, 3))
-        with self._lock:
-            return self._list_for(positions, box).compute(positions)
 
-    def _new_list(self, found: Candidates, box: FloatArray | None) -> _List:
-        return _List(self, found, box, self._shapes[kind_of(box)], self._tables)
+def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:
+    """Pack losses and atoms: a line of JSON, then the model file without what forces do not need; nothing in it is run.
 
-
-class _List(NeighbourList):
-    """A neighbour list with the kernel of the losses, and its energies and forces."""
-
-    def __init__(
-        self,
-        losses: FusedLosses,
-        found: Candidates,
-        box: FloatArray | None,
-        shape: Shape,
-        tables: dict[str, npt.NDArray[Any]],
-    ) -> None:
-        super().__init__(losses, found, box, arguments(shape), shape.work)
-        self._agents, self._collect = _agents(shape), _collect(shape.precision)
-        atoms, parts = len(found.order), len(found.parts)
-        forces = aligned(parts * 4 * atoms, shape.dtype)
-        self._energies = np.zeros(parts)
-        for number, call in enumerate(self._calls):
-            call.set(energy=self._energies[number : number + 1], **tables)
-            call.set(forces=forces[number * 4 * atoms : (number + 1) * 4 * atoms])
-        self._collecting = Arguments(COLLECT)
-        self._collecting.set(begin=0, end=atoms, atoms=atoms, parts=parts, source=forces, order=found.order)
-        self._collecting.set(scale=np.array([1.0 / losses.grid.spacing]))
-
-    def compute(self, positions: FloatArray) -> tuple[float, FloatArray]:
-        """Sum of losses and forces of the positions that the list holds for."""
-        self.run(self._agents, positions)
-        result = np.empty_like(positions)
-        self._collecting.set(target=result)
-        self._collect(self._collecting.address)
-        return float(self._energies.sum()), result
+    Raises
+    ------
+    DualityError
+        If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
+    """
+    FusedLosses(losses, species, precision, particles)
+    indices = None if particles is None else [int(k) for k in particles]
+    header = json.dumps({"species": list(species), "precision": precision, "particles": indices})
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "losses"
+        replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)
+        return header.encode() + b"\n" + path.read_bytes()
 
 
-@cache
-def _agents(shape: Shape) -> Function:
-    return compiled(agents_module(shape), "agents")[0]
-
-
-@cache
-def _collect(precision: str) -> Function:
-    return compiled(collect_module(precision), "collect")[0]
+@lru_cache(maxsize=16)
+def unpacked(packed: bytes) -> FusedLosses:
+    """The losses that `pack` packed, ready to be called; the same object for the same bytes."""
+    header, model = packed.split(b"\n", 1)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "losses"
+        path.write_bytes(model)
+        losses = AgentLosses.load(path)
+    return FusedLosses(losses, **json.loads(header))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,28 @@ _LINE = 64  # bytes of a line of the cache
 _ENGINES: list[Any] = []  # the functions live as long as the engines that hold them
 
 
-def _target_machine() -> Any:
+@dataclass(frozen=True)
+class Function:
+    """A compiled function, which takes the address of its arguments and releases the interpreter while it runs.
+
+    Parameters
+    ----------
+    call : callable
+    names : tuple of str
+        Names of the arguments, in their order.
+    """
+
+    call: Callable[[int], None]
+    names: tuple[str, ...]
+
+
+def compiled(module: ir.Module, names: tuple[str, ...]) -> Function:
+    """The function that has the name of its module, compiled for this machine; its arguments have these names."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    return binding.Target.from_triple(binding.get_process_triple()).create_target_machine(
+    machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine(
         cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3, jit=True
     )
-
-
-def _optimised(module: ir.Module, machine: Any) -> Any:
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     parsed = binding.parse_assembly(str(module))
@@ -31,17 +45,10 @@ def _optimised(module: ir.Module, machine: Any) -> Any:
     options.loop_vectorization = options.slp_vectorization = False  # vectors are written out
     passes = binding.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
-    return parsed
-
-
-def compiled(module: ir.Module, *names: str) -> tuple[Callable[[int], None], ...]:
-    """Functions of a module; each takes the address of its arguments and releases the interpreter while it runs."""
-    machine = _target_machine()
-    engine = binding.create_mcjit_compiler(_optimised(module, machine), machine)
+    engine = binding.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
     _ENGINES.append(engine)
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    return tuple(prototype(engine.get_function_address(name)) for name in names)
+    return Function(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(module.name)), names)
 
 
 def aligned(length: int, kind: Any) -> npt.NDArray[Any]:
@@ -59,23 +66,29 @@ def to_aligned(array: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
     return copy
 
 
-class Arguments:
-    """The arguments of one call: integers, and the addresses of arrays, which are kept alive.
+class Call:
+    """A function with its arguments: integers, and the addresses of arrays, which are kept alive.
 
     Parameters
     ----------
-    names : sequence of str
-        In the order in which the kernel reads them.
+    function : Function
+    **values : int or array
+        Some of its arguments, as for `set`.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._index = {name: k for k, name in enumerate(names)}
-        self._values = np.zeros(len(names), dtype=np.int64)
+    def __init__(self, function: Function, **values: int | npt.NDArray[Any]) -> None:
+        self._call = function.call
+        self._index = {name: k for k, name in enumerate(function.names)}
+        self._values = np.zeros(len(function.names), dtype=np.int64)
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self.address = self._values.ctypes.data
+        self.set(**values)
+
+    def __call__(self) -> None:
+        self._call(self.address)
 
     def set(self, **values: int | npt.NDArray[Any]) -> None:
-        """Set some of them; arrays have to be contiguous and of the kind that the kernel reads."""
+        """Set some of the arguments; arrays have to be contiguous and of the kind that the kernel reads."""
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous:

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.lowering.fused.packing import unpacked
+from openmm_duality.lowering.fused.losses import FusedLosses, unpacked
 
 _CACHE_SIZE = 16  # systems whose losses stay unpacked
 _unpacked: dict[str, FusedLosses] = {}
@@ -29,7 +28,7 @@ def fused(
     positions, box : tensors
         On any device; the computation is on the CPU.
     packed : tensor of uint8
-        What `packing.pack` gives; read once for each key.
+        What `losses.pack` gives; read once for each key.
     key : str
         The SHA-256 of it.
     """
@@ -56,7 +55,7 @@ class FusedDynamics(torch.nn.Module):  # type: ignore[misc]
     Parameters
     ----------
     packed : bytes
-        What `packing.pack` gives.
+        What `losses.pack` gives.
     """
 
     key: str

@@ -8,11 +8,11 @@ q coupled invariant, k member.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.code import I32, I64, Array, Code, Value, Variable
+from openmm_duality.lowering.fused.code import I32, I64, Array, Code, Value, Variable, total
 from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
 
 
@@ -39,24 +39,17 @@ class Polynomial:
     def write(self, species: Value) -> Value:
         """Code for an agent of a species; its value is H."""
         shape = self.shape
-        own = Variable(self.code, self.code.constant(shape.real, 0.0))
+        own = Variable(self.code, shape.real)
         for rank in shape.ranks:
             if rank in shape.contracted:
                 self.contract(rank, species, own)
             else:
-                self.clear(rank)
+                size = shape.species * shape.padded
+                first, count = shape.first(rank) * size, (2 * rank + 1) * size
+                self.code.clear(self.work["adjoint"], first, first + count, shape.lanes)
         if shape.coupled:
             self.couple(species, own)
         return own.get()
-
-    def clear(self, rank: int) -> None:
-        """Set the adjoints of a rank that is not contracted to zero."""
-        code, shape = self.code, self.shape
-        nothing = code.constant(ir.VectorType(shape.real, shape.lanes), 0.0)
-        size = shape.species * shape.padded
-        first = shape.first(rank) * size
-        with code.loop(first, first + (2 * rank + 1) * size, shape.lanes) as k:
-            code.store(self.work["adjoint"], k, nothing)
 
     def contract(self, rank: int, species: Value, own: Variable) -> None:
         """Add ½ w·(M·M) of one rank."""
@@ -64,44 +57,41 @@ class Polynomial:
         moments, adjoint = self.work["moments"], self.work["adjoint"]
         size = shape.species * shape.padded
         first, count = shape.first(rank) * size, 2 * rank + 1
-        vector = ir.VectorType(shape.real, shape.lanes)
         number = shape.contracted.index(rank)
         weights = self.weights.from_index(
             (species + number * shape.species) * (shape.species * shape.fine * shape.species * shape.padded)
         )
-        energy = Variable(code, code.constant(vector, 0.0))
+        energy = Variable(code, shape.vector)
         with code.loop(0, size, shape.lanes) as out:
-            sums = [Variable(code, code.constant(vector, 0.0)) for _ in range(count)]
+            sums = [Variable(code, shape.vector) for _ in range(count)]
             with code.loop(0, shape.species) as b, code.loop(0, shape.fine) as n:
                 row = weights.vector((b * shape.fine + n) * size + out, shape.lanes)
-                for m, total in enumerate(sums):
-                    total.add(row * moments[first + m * size + b * shape.padded + n])
-            for m, total in enumerate(sums):
-                energy.add(total.get() * moments.vector(first + m * size + out, shape.lanes))
-                code.store(adjoint, first + m * size + out, total.get())
-        own.add(0.5 * energy.get().sum())
+                for m, one in enumerate(sums):
+                    one.add(row * moments[first + m * size + b * shape.padded + n])
+            for m, one in enumerate(sums):
+                energy.add(one.get() * moments.vector(first + m * size + out, shape.lanes))
+                adjoint[first + m * size + out] = one.get()
+        own.add(0.5 * energy.get().folded(1).lane(0))
 
     def couple(self, species: Value, own: Variable) -> None:
         """Add ½ φᵀCφ."""
-        self.copy_coarse("moments", "coarse")
+        for place, at in self.coarse_places():
+            self.work["coarse"][at] = self.work["moments"][place]
         self.invariants()
         self.coupling(species)
         own.add(0.5 * self.spread_slopes())
         self.coarse_adjoint()
-        self.add_coarse_adjoint()
+        for place, at in self.coarse_places():
+            self.work["adjoint"][place] = self.work["coarse_adjoint"][at]
 
-    def coupled_components(self) -> list[int]:
-        """Components of the sums and of every coupled rank."""
-        return [m for m, (rank, _) in enumerate(self.shape.components) if rank == 0 or rank in self.shape.coupled]
-
-    def copy_coarse(self, source: str, target: str) -> None:
-        """Copy the coarse moments of all species next to each other."""
+    def coarse_places(self) -> Iterator[tuple[Value, Value]]:
+        """Where every coarse moment is among all moments, and where those of all species are next to each other."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
-            for m in self.coupled_components():
+            for m in (m for rank in shape.with_coarse for m in shape.of(rank)):
                 for n in range(shape.coarse):
-                    at = (b + m * shape.species) * shape.padded + (shape.fine + n)
-                    self.work[target][b * shape.coarse + (m * shape.padded_width + n)] = self.work[source][at]
+                    place = (b + m * shape.species) * shape.padded + (shape.fine + n)
+                    yield place, b * shape.coarse + (m * shape.padded_width + n)
 
     def invariants(self) -> None:
         """φ: the sums, then for every coupled rank the contractions of all a with all b."""
@@ -110,40 +100,32 @@ class Polynomial:
         wide = shape.padded_width
         zero = shape.first(0) * wide
         with code.loop(0, wide, 8) as k:
-            code.store(phi, k, coarse.vector(k + zero, 8))
+            phi[k] = coarse.vector(k + zero, 8)
         for number, rank in enumerate(shape.coupled):
             start = wide * (1 + number * shape.width)
             with code.loop(0, wide, 8) as k:
                 rows = [coarse.vector(k + m * wide, 8) for m in shape.of(rank)]
                 with code.loop(0, shape.width) as a:
-                    total: Value | None = None
-                    for m, row in zip(shape.of(rank), rows, strict=True):
-                        product = row * coarse[a + m * wide]
-                        total = product if total is None else total + product
-                    assert total is not None
-                    code.store(phi, a * wide + k + start, total)
+                    products = (row * coarse[a + m * wide] for m, row in zip(shape.of(rank), rows, strict=True))
+                    phi[a * wide + k + start] = total(products)
 
     def coupling(self, species: Value) -> None:
         """Cφ, over the Q different invariants."""
         code, shape = self.code, self.shape
         size = shape.padded_invariants
-        vector = ir.VectorType(shape.real, GROUP)
         couplings = self.couplings.from_index(species * size * size)
         with code.loop(0, size, GROUP) as out:
-            sums = [Variable(code, code.constant(vector, 0.0)) for _ in range(TURN)]
+            sums = [Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)]
             with code.loop(0, size, TURN) as q:
-                for k, total in enumerate(sums):
+                for k, one in enumerate(sums):
                     phi = self.work["phi"][self.places[q + k]]
-                    total.add(couplings.vector((q + k) * size + out, GROUP) * phi)
-            result = sums[0].get()
-            for total in sums[1:]:
-                result = result + total.get()
-            code.store(self.work["slopes_of_phi"], out, result)
+                    one.add(couplings.vector((q + k) * size + out, GROUP) * phi)
+            self.work["slopes_of_phi"][out] = total(one.get() for one in sums)
 
     def spread_slopes(self) -> Value:
         """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; φ·∂H/∂φ."""
         code, shape = self.code, self.shape
-        energy = Variable(code, code.constant(shape.real, 0.0))
+        energy = Variable(code, shape.real)
         with code.loop(0, shape.invariants) as q:
             slope = self.work["slopes_of_phi"][q]
             place = self.places[q]
@@ -157,30 +139,19 @@ class Polynomial:
         """∂H/∂M of the coarse moments."""
         code, shape = self.code, self.shape
         coarse, matrix, wide = self.work["coarse"], self.work["matrix"], shape.padded_width
-        vector = ir.VectorType(shape.real, 8)
         with code.loop(0, wide, 8) as k:
-            for rank in sorted({0, *shape.coupled}):
-                sums = [Variable(code, code.constant(vector, 0.0)) for _ in shape.of(rank)]
+            for rank in shape.with_coarse:
+                sums = [Variable(code, ir.VectorType(shape.real, 8)) for _ in shape.of(rank)]
                 if rank == 0:
                     sums[0].set(matrix.vector(k, 8))
                 if rank in shape.coupled:
                     start = wide * (1 + shape.coupled.index(rank) * shape.width)
                     with code.loop(0, shape.width) as b:
                         row = matrix.vector(b * wide + k + start, 8)
-                        for m, total in zip(shape.of(rank), sums, strict=True):
-                            total.add(row * coarse[b + m * wide])
-                for m, total in zip(shape.of(rank), sums, strict=True):
-                    code.store(self.work["coarse_adjoint"], k + m * wide, total.get())
-
-    def add_coarse_adjoint(self) -> None:
-        """Copy the adjoints of the coarse moments to where the functions have them."""
-        shape = self.shape
-        with self.code.loop(0, shape.species) as b:
-            for m in self.coupled_components():
-                for n in range(shape.coarse):
-                    at = (b + m * shape.species) * shape.padded + (shape.fine + n)
-                    value = self.work["coarse_adjoint"][b * shape.coarse + (m * shape.padded_width + n)]
-                    self.work["adjoint"][at] = value
+                        for m, one in zip(shape.of(rank), sums, strict=True):
+                            one.add(row * coarse[b + m * wide])
+                for m, one in zip(shape.of(rank), sums, strict=True):
+                    self.work["coarse_adjoint"][k + m * wide] = one.get()
 
 
 class MemberPolynomials:
@@ -203,7 +174,6 @@ class MemberPolynomials:
         self.couplings = code.array("member_couplings", shape.real)
         self.places = code.array("places", I32)
         self.matches = code.array("matches", I32)
-        self.vector = ir.VectorType(shape.real, shape.member_lanes)
 
     def write(self, species: Value, group: Value) -> None:
         """Code for an agent of a species and a register of members."""
@@ -221,7 +191,7 @@ class MemberPolynomials:
 
     def nothing(self, number: int) -> list[Variable]:
         """Variables for sums, at zero."""
-        return [Variable(self.code, self.code.constant(self.vector, 0.0)) for _ in range(number)]
+        return [Variable(self.code, self.shape.member_vector) for _ in range(number)]
 
     def contract(self, rank: int, species: Value, group: Value) -> None:
         """W^l M^l of one rank, some functions in one turn."""
@@ -238,11 +208,11 @@ class MemberPolynomials:
                 w = [row.vector(k * lanes, lanes) for k in range(turn)]
                 for m, totals in zip(shape.of(rank), sums, strict=True):
                     moment = moments[(other + m * shape.species) * shape.padded + function]
-                    for total, one in zip(totals, w, strict=True):
-                        total.add(one * moment)
+                    for one, weight in zip(totals, w, strict=True):
+                        one.add(weight * moment)
             for m, totals in zip(shape.of(rank), sums, strict=True):
-                for k, total in enumerate(totals):
-                    code.store(self.work["member_adjoint"], self.adjoint(b, n + k, m), total.get())
+                for k, one in enumerate(totals):
+                    self.work["member_adjoint"][self.adjoint(b, n + k, m)] = one.get()
 
     def couple(self, species: Value, group: Value) -> None:
         """Cφ: ∂H/∂φ, doubled for the contraction of a moment with itself."""
@@ -254,10 +224,10 @@ class MemberPolynomials:
             sums = self.nothing(MEMBER_TURN)
             with code.loop(0, shape.invariants) as q:
                 phi = self.work["phi"][self.places[q]]
-                for k, total in enumerate(sums):
-                    total.add(block.vector((q * MEMBER_TURN + k) * lanes, lanes) * phi)
-            for k, total in enumerate(sums):
-                code.store(self.work["member_slopes"], (out + k) * lanes, total.get())
+                for k, one in enumerate(sums):
+                    one.add(block.vector((q * MEMBER_TURN + k) * lanes, lanes) * phi)
+            for k, one in enumerate(sums):
+                self.work["member_slopes"][(out + k) * lanes] = one.get()
 
     def coarse_adjoints(self) -> None:
         """∂H/∂M of the coarse moments."""
@@ -265,7 +235,7 @@ class MemberPolynomials:
         slopes, coarse = self.work["member_slopes"], self.work["coarse"]
         with code.loop(0, shape.species) as b, code.loop(0, shape.coarse) as n:
             a = b * shape.coarse + n
-            for rank in sorted({0, *shape.coupled}):
+            for rank in shape.with_coarse:
                 sums = self.nothing(2 * rank + 1)
                 if rank == 0:
                     sums[0].set(slopes.vector(a * lanes, lanes))
@@ -273,7 +243,7 @@ class MemberPolynomials:
                     first = shape.coupled.index(rank) * shape.pairs
                     with code.loop(0, shape.width) as other:
                         slope = slopes.vector((self.matches[a * shape.width + other].to(I64) + first) * lanes, lanes)
-                        for m, total in zip(shape.of(rank), sums, strict=True):
-                            total.add(slope * coarse[other + m * shape.padded_width])
-                for m, total in zip(shape.of(rank), sums, strict=True):
-                    code.store(self.work["member_adjoint"], self.adjoint(b, n + shape.fine, m), total.get())
+                        for m, one in zip(shape.of(rank), sums, strict=True):
+                            one.add(slope * coarse[other + m * shape.padded_width])
+                for m, one in zip(shape.of(rank), sums, strict=True):
+                    self.work["member_adjoint"][self.adjoint(b, n + shape.fine, m)] = one.get()

@@ -7,27 +7,21 @@ reach may be beyond half the box; in a triclinic one it may not, and a small sys
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.lowering.fused import threads
 from openmm_duality.lowering.fused.boxes import kind_of, nearest_images, packed
 from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Variable
-from openmm_duality.lowering.fused.machine import Arguments, compiled
+from openmm_duality.lowering.fused.machine import Call, Function
 from openmm_duality.lowering.fused.shape import BLOCK
 
-SEARCH = (
-    *("begin", "end", "positions", "stride", "box", "cells", "around", "shells", "species", "bins"),
-    *("reach", "list", "room", "offsets", "found"),
-)
 EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate
 CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory
 
@@ -81,9 +75,7 @@ class Candidates:
 
 def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -> float:
     """How far candidates are looked for: the cutoff and the skin, or what the box allows."""
-    if kind_of(box) != "triclinic" or box is None:
-        return cutoff + skin
-    half = 0.5 * float(widths(box).min())
+    half = np.inf if box is None or kind_of(box) != "triclinic" else 0.5 * float(widths(box).min())
     if cutoff + skin <= half:
         return cutoff + skin
     return np.inf if n_atoms <= EVERY_PAIR else max(cutoff, half * (1.0 - 1e-9))
@@ -117,34 +109,44 @@ def find_candidates(
     order = np.argsort(key, kind="stable")
     bins = np.zeros(len(around) * n_species + 1, dtype=np.int32)
     np.cumsum(np.bincount(key, minlength=len(around) * n_species), out=bins[1:])
-    ordered = np.zeros((len(positions), 4))
+    n_atoms = len(positions)
+    ordered = np.zeros((n_atoms, 4))
     ordered[:, :3] = positions[order]
-    stride = len(positions) + BLOCK
-    axes = np.zeros((3, stride))
-    axes[:, : len(positions)] = ordered[:, :3].T
-    bounds = np.linspace(0, len(positions), threads.parts_of(len(positions), n_threads) + 1).astype(np.int64)
-    calls = []
-    for begin, end in pairwise(bounds):
-        call = Arguments(SEARCH)
-        call.set(begin=int(begin), end=int(end), positions=axes, stride=stride, box=packed(box))
-        call.set(around=around, bins=bins)
-        call.set(cells=cell[order].astype(np.int32), shells=around.shape[1], species=n_species)
-        call.set(reach=np.array([reach]), offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64))
-        calls.append(call)
-    search = _search(kind_of(box))
-    expected = _expected(len(positions), box, reach)
-    room = [expected * int(end - begin) for begin, end in pairwise(bounds)]
+    axes = np.zeros((3, n_atoms + BLOCK))
+    axes[:, :n_atoms] = ordered[:, :3].T
+    bounds = np.linspace(0, n_atoms, threads.parts_of(n_atoms, n_threads) + 1).astype(np.int64).tolist()
+    search = search_function(kind_of(box))
+    calls = [
+        Call(
+            search,
+            begin=begin,
+            end=end,
+            positions=axes,
+            stride=n_atoms + BLOCK,
+            box=packed(box),
+            cells=cell[order].astype(np.int32),
+            around=around,
+            shells=around.shape[1],
+            species=n_species,
+            bins=bins,
+            reach=np.array([reach]),
+            offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64),
+        )
+        for begin, end in pairwise(bounds)
+    ]
+    expected = _expected(n_atoms, box, reach)
+    room = [expected * (end - begin) for begin, end in pairwise(bounds)]
     while True:
         for call, size in zip(calls, room, strict=True):
             call.set(list=np.empty(size + 2 * BLOCK, dtype=np.int32), room=size, found=np.zeros(1, dtype=np.int64))
-        threads.run(search, [call.address for call in calls], n_threads)
+        threads.run(search.call, [call.address for call in calls], n_threads)
         found = [int(call["found"][0]) for call in calls]
         if all(number <= size for number, size in zip(found, room, strict=True)):
             break
         room = found
     parts = tuple(
-        Part(int(begin), int(end), call["offsets"], call["list"])
-        for begin, end, call in zip(bounds[:-1], bounds[1:], calls, strict=True)
+        Part(begin, end, call["offsets"], call["list"])
+        for (begin, end), call in zip(pairwise(bounds), calls, strict=True)
     )
     most = max((int(np.diff(part.offsets[::n_species]).max(initial=0)) for part in parts), default=0)
     return Candidates(order, ordered, None if box is None else box.copy(), reach - cutoff, parts, most)
@@ -158,7 +160,7 @@ def _expected(n_atoms: int, box: FloatArray | None, reach: float) -> int:
 
 def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[IntArray, npt.NDArray[np.int32]]:
     """The cell of every atom, and the cells around every cell, itself among them, each of them once."""
-    if not np.isfinite(reach):
+    if not np.isfinite(reach) or not len(positions):
         return np.zeros(len(positions), dtype=np.int64), np.zeros((1, 1), dtype=np.int32)
     if box is None:
         # a box around the atoms, so wide that no image is within reach
@@ -178,11 +180,6 @@ def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[
     return np.ravel_multi_index(tuple(triple.T), tuple(shape)), _around(tuple(int(k) for k in shape))
 
 
-@cache
-def _search(kind: str) -> Callable[[int], None]:
-    return compiled(search_module(kind), "search")[0]
-
-
 @lru_cache(maxsize=8)
 def _around(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
     steps = [range(-1, 2) if length > 2 else range(length) for length in shape]
@@ -191,14 +188,14 @@ def _around(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)
 
 
-def search_module(box: str) -> ir.Module:
-    """A module with the function ``search``: the candidates of the agents `begin` to `end`, species by species.
+@cache
+def search_function(box: str) -> Function:
+    """The function ``search`` of a kind of box: the candidates of the agents `begin` to `end`, species by species.
 
     Positions are all x, then all y, then all z, with room for a block behind each. Candidates beyond the room of the
     list are counted and not kept; the list has room for two more blocks.
     """
-    module = ir.Module(name="search")
-    code = Code(module, "search", SEARCH)
+    code = Code("search")
     cells, bins, around = (code.array(name, I32) for name in ("cells", "bins", "around"))
     listed, offsets = code.array("list", I32), code.array("offsets", I64)
     stride, positions = code.argument("stride"), code.array("positions", DOUBLE)
@@ -207,7 +204,7 @@ def search_module(box: str) -> ir.Module:
     reach = code.array("reach", DOUBLE)[0]
     limit = reach * reach
     nearest = nearest_images(code, box, BLOCK)
-    count = Variable(code, code.integer(0))
+    count = Variable(code, I64)
     begin = code.argument("begin")
     with code.loop(begin, code.argument("end")) as i:
         here = [axis[i] for axis in axes]
@@ -230,5 +227,4 @@ def search_module(box: str) -> ir.Module:
                     count.set(at)
     offsets[(code.argument("end") - begin) * species] = count.get()
     code.array("found", I64)[0] = count.get()
-    code.finish()
-    return module
+    return code.compiled()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from llvmlite import ir
+
 from openmm_duality.lowering.fused.code import DOUBLE, SINGLE
 
 BLOCK = 8  # neighbours whose geometry is taken together
@@ -77,6 +79,11 @@ class Shape:
         return 16 if self.precision == "single" and self.functions > 8 else 8
 
     @property
+    def vector(self) -> Any:
+        """A register of functions."""
+        return ir.VectorType(self.real, self.lanes)
+
+    @property
     def padded(self) -> int:
         """The functions, filled up to whole registers."""
         return _up(self.functions, self.lanes)
@@ -103,6 +110,11 @@ class Shape:
     def of(self, rank: int) -> range:
         """The components of a rank."""
         return range(self.first(rank), self.first(rank) + 2 * rank + 1)
+
+    @property
+    def with_coarse(self) -> list[int]:
+        """The ranks whose coarse moments take part in the invariants: that of the sums, and the coupled ones."""
+        return sorted({0, *self.coupled})
 
     @property
     def width(self) -> int:
@@ -140,6 +152,11 @@ class Shape:
         return 16 if self.precision == "single" and self.members > 8 else 8
 
     @property
+    def member_vector(self) -> Any:
+        """A register of members."""
+        return ir.VectorType(self.real, self.member_lanes)
+
+    @property
     def registers(self) -> int:
         """How many registers hold all members."""
         return -(-self.members // self.member_lanes)
@@ -168,7 +185,7 @@ class Shape:
         return max(k for k in range(1, (8, 4, 2, 2)[rank] + 1) if self.fine % k == 0)
 
     def work(self, capacity: int) -> dict[str, tuple[Any, int]]:
-        """Type and length of the arrays that one thread works in.
+        """Type and length of the arrays that one thread works in; for a committee also those of a register of members.
 
         Parameters
         ----------
@@ -191,14 +208,9 @@ class Shape:
             "matrix": self.phi_size,
             "slopes_of_phi": self.padded_invariants,
         }
+        if self.members:
+            reals["member_adjoint"] = self.species * self.functions * len(self.components) * self.member_lanes
+            reals["member_slopes"] = self.member_invariants * self.member_lanes
         arrays: dict[str, tuple[Any, int]] = {"displacements": ("<f8", 4 * capacity)}
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
-
-    def committee_work(self, capacity: int) -> dict[str, tuple[Any, int]]:
-        """Type and length of these arrays for a committee, with adjoints and slopes of a register of members."""
-        adjoints = self.species * self.functions * len(self.components)
-        return self.work(capacity) | {
-            "member_adjoint": (self.dtype, adjoints * self.member_lanes),
-            "member_slopes": (self.dtype, self.member_invariants * self.member_lanes),
-        }

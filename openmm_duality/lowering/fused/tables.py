@@ -34,15 +34,15 @@ def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
 
 def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     """The arrays of the losses that the kernel reads, by the names of its arguments."""
-    real = np.float32 if shape.precision == "single" else np.float64
     places, mirrors, factors = _places(shape)
+    padding = (0, shape.padded_invariants - shape.invariants)
     arrays = {
         "table": _table(losses, shape),
         "weights": _weights(losses, shape),
-        "couplings": _couplings(losses, shape),
+        "couplings": np.pad(losses.couplings, [(0, 0), padding, padding]),
         "factors": factors,
     }
-    return {name: np.ascontiguousarray(array, dtype=real) for name, array in arrays.items()} | {
+    return {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()} | {
         "places": places.astype(np.int32),
         "mirrors": mirrors.astype(np.int32),
     }
@@ -65,15 +65,12 @@ def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray
     matches = np.zeros((w, w), dtype=np.int32)
     matches[rows, columns] = matches[columns, rows] = w + np.arange(len(rows))
     arrays = {
-        "member_table": _member_table(members, losses, shape),
-        "member_weights": _member_weights(members, shape),
-        "member_couplings": _member_couplings(members, shape, own["factors"]),
+        "member_table": [_member_table(member) for member in members],
+        "member_weights": [_member_weights(member, shape) for member in members],
+        "member_couplings": [_member_couplings(member, shape, own["factors"]) for member in members],
     }
-    return (
-        own
-        | {name: to_aligned(array, shape.dtype) for name, array in arrays.items()}
-        | {"matches": matches, "starts": _starts(losses, shape)}
-    )
+    of_members = {name: to_aligned(_registers(array, shape), shape.dtype) for name, array in arrays.items()}
+    return own | of_members | {"matches": matches, "starts": _starts(losses, shape)}
 
 
 def _windows(losses: AgentLosses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -113,13 +110,6 @@ def _weights(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
     return weights
 
 
-def _couplings(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
-    q, padded = shape.invariants, shape.padded_invariants
-    couplings = np.zeros((shape.species, padded, padded))
-    couplings[:, :q, :q] = losses.couplings
-    return couplings
-
-
 def _places(shape: Shape) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Where the invariants are: at (a, b) and (b, a) among all contractions, and how often their slope counts there."""
     w, wide = shape.width, shape.padded_width
@@ -146,38 +136,25 @@ def _registers(arrays: Sequence[npt.NDArray[np.float64]], shape: Shape) -> npt.N
     return np.moveaxis(padded.reshape(shape.registers, shape.member_lanes, *arrays[0].shape), 1, -1)
 
 
-def _member_table(members: Sequence[AgentLosses], losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
+def _member_table(member: AgentLosses) -> npt.NDArray[np.float64]:
     """Slopes of the pair part by pair of species and interval, as powers; a row of zeros at the cutoff."""
-    tables = []
-    for member in members:
-        table = np.zeros((shape.species, shape.species, losses.grid.intervals + 1, 3))
-        table[:, :, :-1] = member.pair_potentials.powers[..., 1:, 0] * np.array([1.0, 2.0, 3.0])
-        tables.append(table)
-    return _registers(tables, shape)
+    slopes = member.pair_potentials.powers[..., 1:, 0] * np.array([1.0, 2.0, 3.0])
+    return np.pad(slopes, [(0, 0), (0, 0), (0, 1), (0, 0)])
 
 
-def _member_weights(members: Sequence[AgentLosses], shape: Shape) -> npt.NDArray[np.float64]:
+def _member_weights(member: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
     """W^l_A by rank and species; of each turn the rows of all moments, in a row the functions of the turn."""
     s, width = shape.species, shape.species * shape.fine
-    turned = []
-    for member in members:
-        weights = np.zeros((len(shape.contracted), s, width * width))
-        for number, rank in enumerate(shape.contracted):
-            turn = shape.turn(rank)
-            by_turn = member.weights[rank].reshape(s, width // turn, turn, width).swapaxes(2, 3)
-            weights[number] = by_turn.reshape(s, -1)
-        turned.append(weights)
-    return _registers(turned, shape)
+    weights = np.zeros((len(shape.contracted), s, width * width))
+    for number, rank in enumerate(shape.contracted):
+        turn = shape.turn(rank)
+        by_turn = member.weights[rank].reshape(s, width // turn, turn, width).swapaxes(2, 3)
+        weights[number] = by_turn.reshape(s, -1)
+    return weights
 
 
-def _member_couplings(
-    members: Sequence[AgentLosses], shape: Shape, factors: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _member_couplings(member: AgentLosses, shape: Shape, factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """C_A by species, and by turn; with the factors of the slopes."""
     s, q, padded = shape.species, shape.invariants, shape.member_invariants
-    turned = []
-    for member in members:
-        couplings = np.zeros((s, q, padded))
-        couplings[..., :q] = member.couplings * factors[:q]
-        turned.append(couplings.reshape(s, q, padded // MEMBER_TURN, MEMBER_TURN).swapaxes(1, 2))
-    return _registers(turned, shape)
+    couplings = np.pad(member.couplings * factors[:q], [(0, 0), (0, 0), (0, padded - q)])
+    return couplings.reshape(s, q, padded // MEMBER_TURN, MEMBER_TURN).swapaxes(1, 2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import count
 from threading import Lock, Thread
 
 from openmm_duality.errors import DualityError
@@ -46,16 +45,15 @@ class _Task:
     """Parts that free threads take, one after the other."""
 
     def __init__(self, function: Callable[[int], None], addresses: Sequence[int]) -> None:
-        self._function, self._addresses = function, addresses
-        self._next = count()
+        self._function, self._addresses = function, iter(addresses)
 
     def work(self) -> None:
-        while (part := next(self._next)) < len(self._addresses):
-            self._function(self._addresses[part])
+        for address in self._addresses:
+            self._function(address)
 
     def drop(self) -> None:
         """Let no thread begin another part."""
-        while next(self._next) < len(self._addresses):
+        for _ in self._addresses:
             pass
 
 
