@@ -84,7 +84,7 @@ class Row:
         return float(1e-3 * timestep * _DAY / (1e-3 * self.ms_per_step))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to plain values for JSON."""
         content = asdict(self)
         blocks, facts = content.pop("blocks"), content.pop("facts") or {}
         relative, memory = content.pop("relative"), content.pop("memory")
@@ -117,7 +117,7 @@ class Costs:
     rows: tuple[Row, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to plain values for JSON."""
         return {"machine": self.machine, "rows": [row.to_dict() for row in self.rows]}
 
 

@@ -28,7 +28,7 @@ BACKENDS = ("fused", "torchscript")
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is timed for comparison with the models; None means where that is possible.
+    """Baselines timed beside the models; None means wherever that is possible.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _RELAXATION = 2000  # steps of 1 fs, flexible
 
 
 def as_water(start: Start) -> Start:
-    """The same water with its molecules whole and their atoms in the order O, H, H.
+    """Make the molecules of the water whole, with their atoms in the order O, H, H.
 
     Parameters
     ----------

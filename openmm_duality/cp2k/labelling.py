@@ -128,7 +128,7 @@ def _close(job: Job, drop: bool = True) -> bool:
 
 
 def _record(job: Job, folder: Path) -> dict[str, Any] | None:
-    """What counts in a part: the frames that are complete in every file, and one that CP2K gave up on; None if none."""
+    """Count the frames of a part that are complete in every file, and one that CP2K gave up on; None if none."""
     output = folder / f"{job.name}.out"
     todo = [int(line) for line in (folder / "todo.txt").read_text().split()]
     scf = converged(output)

@@ -162,7 +162,7 @@ def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
 
 
 def _record(job: Job, task: Sampling, folder: Path) -> dict[str, Any] | None:
-    """What counts in a part: all up to its newest restart file before which every file is complete, if there is one."""
+    """Count the steps of a part up to its newest restart file before which every file is complete, if there is one."""
     first = _reached(job)
     names = ["pos", "frc", *(["vel"] if task.velocities else [])]
     written = [{block.step for block in complete_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]

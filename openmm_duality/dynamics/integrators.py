@@ -40,7 +40,7 @@ def positive(value: Any, dimension: Any, name: str) -> float:
 
 
 class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
-    """What the integrators of learning dynamics have in common."""
+    """Base class of the integrators of learning dynamics."""
 
     ensemble = "none"
     recorded: Mapping[str, str] = MappingProxyType({})  # global variables by the names they have in a run record

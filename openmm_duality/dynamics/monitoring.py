@@ -19,7 +19,7 @@ _COLLECTION_INTERVAL = 0.05  # ps, at least, between collected frames: closer on
 
 @dataclass(frozen=True)
 class Reading:
-    """What a monitor found in one configuration.
+    """Result of the check of one configuration by a monitor.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class RunMonitor(Protocol):
 
 
 class MonitorLog:
-    """What a run writes of its monitor: alarms, the frames that raised them, uncertainties of every atom.
+    """Files of a monitored run: alarms, the frames that raised them, uncertainties of every atom.
 
     Parameters
     ----------

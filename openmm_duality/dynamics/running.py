@@ -69,7 +69,7 @@ class RunResult:
 
     @property
     def message(self) -> str:
-        """What happened, in one sentence."""
+        """Summary of the run in one sentence."""
         if self.status == "stopped":
             return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}."
         if self.resumed_from >= self.steps_done:

@@ -49,7 +49,7 @@ class Start:
         return Start(*supercell(self.positions, self.species, self.cell, n)).for_openmm()
 
     def for_openmm(self) -> Start:
-        """The same structure, rotated and with the cell vectors that OpenMM wants (`geometry.openmm_form`)."""
+        """Rotate the structure so that its cell vectors have OpenMM's form (`geometry.openmm_form`)."""
         if self.cell is None:
             return self
         cell, rotation = openmm_form(self.cell)

@@ -19,8 +19,8 @@ from openmm_duality.lowering.force_identity import require_potential
 from openmm_duality.lowering.fused.checks import check_particles
 from openmm_duality.units import bare
 
-# The PDB format names this molecule otherwise, and its readers know it by that name alone.
-_OF_THE_FORMAT = {"H2O": "HOH"}
+# residue names that readers of PDB files expect instead of the formula
+_PDB_RESIDUE_NAMES = {"H2O": "HOH"}
 
 
 def create_topology(
@@ -91,8 +91,8 @@ def create_system(
         Indices of the atoms that the losses act on, by default all. The others have the masses of their elements, and
         no force acts on them.
     backend, precision, platform : str, optional
-        As for `select_backend`: by default ``fused`` in single precision where the platform, OpenMM's fastest if it is
-        not given, is on the CPU, and ``torchscript`` in double precision beside a GPU.
+        As for `select_backend`: by default ``torchscript`` in double precision where the platform (OpenMM's fastest if
+        it is not given) is CUDA or HIP, and ``fused`` in single precision elsewhere.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 
@@ -193,7 +193,7 @@ def _residue_name(names: Sequence[str]) -> str:
     first = [symbol for symbol in ("C", "H") if "C" in number and symbol in number]
     order = first + sorted(set(number) - set(first))
     formula = "".join(f"{symbol}{number[symbol] if number[symbol] > 1 else ''}" for symbol in order)
-    return _OF_THE_FORMAT.get(formula, formula[:3])
+    return _PDB_RESIDUE_NAMES.get(formula, formula[:3])
 
 
 def _element(name: str) -> app.Element | None:

@@ -147,7 +147,7 @@ def has_openmm_form(cell: FloatArray) -> bool:
 
 
 def openmm_form(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The same lattice, rotated and with the reduced vectors that OpenMM accepts.
+    """Rotate a lattice and reduce its vectors to the form that OpenMM accepts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one definition of the harmonics: real, scaled so that Σ_m Y_m(u) Y_m(v) = P_l(u·v) for unit vectors u and v.
+"""Real solid harmonics, scaled so that Σ_m Y_m(u) Y_m(v) = P_l(u·v) for unit vectors u and v.
 
 It is written with operators alone, so that arrays, tensors and values of generated code go through it. The gradients
 follow from it: they are linear in the harmonics of the next lower degree, ∂_x Y_m = Σ_k C_mxk Y_k.
@@ -20,7 +20,7 @@ from openmm_duality.geometry.arrays import FloatArray
 HIGHEST_RANK = 3
 # points at which the harmonics of rank l − 1 are linearly independent, by l
 _POINTS = {1: np.eye(1, 3), 2: np.eye(3), 3: np.array([[1, 0, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]])}
-_STEP = 2.0**-100  # imaginary; so small that its square is nothing, and a power of two, so that it cancels exactly
+_STEP = 2.0**-100  # imaginary; its square vanishes in double precision, and as a power of two it cancels exactly
 
 
 def solid_harmonics(rank: int, x: Any, y: Any, z: Any) -> list[Any]:

@@ -64,12 +64,12 @@ class Check:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON and the model file."""
+        """Convert to plain values for JSON and the model file."""
         return {"name": self.name, "passed": self.passed, "time_ps": self.time, "reason": self.reason}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Check:
-        """From `to_dict`."""
+        """Read a check back from `to_dict`."""
         return cls(content["name"], content["passed"], content["time_ps"], content["reason"])
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ BACKENDS: dict[str, Lowering] = {
     "fused-torchforce": fused_torchforce,
     "fused-pythonforce": fused_pythonforce,
 }
-_DEVICES = ("CUDA", "HIP")  # platforms beside which a kernel on the CPU is the slower one
+_GPU_PLATFORMS = ("CUDA", "HIP")  # beside which a kernel on the CPU is the slower one; OpenCL is often on the CPU
 
 
 def lower(
@@ -42,7 +42,7 @@ def lower(
     precision: str | None = None,
     platform: str | None = None,
 ) -> mm.Force:
-    """The losses of a list of atoms as one OpenMM force, named after them (see `force_identity`).
+    """Lower losses to OpenMM: one force that acts on a list of atoms, tagged with its identity (see `force_identity`).
 
     Parameters
     ----------
@@ -73,15 +73,15 @@ def lower(
 def select_backend(
     backend: str | None = None, precision: str | None = None, platform: str | None = None
 ) -> tuple[str, str]:
-    """Select the one of `BACKENDS` that is used, and the precision of its arithmetic.
+    """Select a back end, one of `BACKENDS`, and the precision of its arithmetic.
 
     Parameters
     ----------
     backend : str, optional
         ``fused``: compiled for this processor; ``torchscript``: a portable module, on GPUs too. Both go through
         `TorchForce`, or `PythonForce` where only that can be had; ``torchforce``, ``pythonforce``,
-        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused`` where it can run and OpenMM
-        computes on the CPU, ``torchscript`` elsewhere.
+        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused`` where it can run and the
+        platform is neither CUDA nor HIP, ``torchscript`` elsewhere.
     precision : str, optional
         ``double`` or ``single``; by default ``single`` where it is fused and ``double`` elsewhere.
     platform : str, optional
@@ -105,7 +105,7 @@ def _default_backend(platform: str | None) -> str:
         platforms = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
         platform = max(platforms, key=lambda p: p.getSpeed()).getName()
     in_openmm = torchforce_problem() is None or pythonforce_problem() is None
-    return "fused" if platform not in _DEVICES and fused_problem() is None and in_openmm else "torchscript"
+    return "fused" if platform not in _GPU_PLATFORMS and fused_problem() is None and in_openmm else "torchscript"
 
 
 def _through_openmm(backend: str) -> str:

@@ -1,7 +1,7 @@
-"""The two sets of dependencies, checked before they are touched.
+"""Checks of the optional dependencies (openmm-torch, PythonForce with torch, llvmlite) before they are imported.
 
-openmm-torch works with few versions of OpenMM and torch; outside them it fails late, or takes the process with it. And
-its plug-ins load only when torch was imported before OpenMM; where that was not so, they are loaded again here.
+openmm-torch works with few versions of OpenMM and torch; with others it fails late or crashes the process. Its plug-ins
+load only if torch was imported before OpenMM; otherwise they are loaded again here.
 """
 
 from __future__ import annotations

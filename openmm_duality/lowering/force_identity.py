@@ -1,7 +1,7 @@
 """Forces of a System identified by hashes, so that a run is never resumed with other losses or other forces.
 
-The force of the losses has their hash in its name: a name stays with the force in the System, and a compiled
-module has no bytes of its own to compare, since TorchScript writes one module in two ways on two days.
+The force of the losses has their hash in its name: the name stays with the force in the System, whereas the bytes of
+a compiled module cannot be compared, because TorchScript serialises the same module differently from time to time.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
                 for rank in self.ranks:
                     self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
                 across *= inverse
-        # ∂H/∂r, less the part along u that the gradients of the harmonics have and a direction does not feel
+        # ∂H/∂r, less the component along u, on which a direction does not depend
         along = along * (1.0 / self.spacing) - (across * u).sum(0)
         return own, torch.addcmul(across, along, u)
 
@@ -155,7 +155,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         return f, df, value.squeeze(-1), slope.squeeze(-1)
 
     def polynomial(self, ends: list[int], moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `losses.evaluator.polynomial`: H(M) of every agent without the pair part, and G = ∂H/∂M.
+        """Evaluate H(M) of every agent without the pair part, and G = ∂H/∂M, as `losses.evaluator.polynomial` does.
 
         The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
         """

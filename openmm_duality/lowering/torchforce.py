@@ -50,9 +50,9 @@ def fused_torchforce(
     import torch
 
     from openmm_duality.lowering.fused.losses import pack
-    from openmm_duality.lowering.fused.operator import FusedDynamics
+    from openmm_duality.lowering.fused.operator import FusedLossesModule
 
-    return _force(torch.jit.script(FusedDynamics(pack(losses, species, precision, particles)).eval()))
+    return _force(torch.jit.script(FusedLossesModule(pack(losses, species, precision, particles)).eval()))
 
 
 def _force(module: Any) -> mm.Force:

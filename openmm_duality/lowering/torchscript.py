@@ -20,7 +20,7 @@ CHUNK = 256  # agents evaluated together: more overflow the processor's caches, 
 CHUNK_ON_DEVICE = 16384  # the same on a GPU, which fewer would leave idle
 
 
-class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
+class LossesModule(torch.nn.Module):  # type: ignore[misc]
     """Sum of the losses and the forces of a fixed list of atoms.
 
     Parameters
@@ -56,7 +56,7 @@ class LearningDynamics(torch.nn.Module):  # type: ignore[misc]
         order = np.argsort(species_index, kind="stable")
         self.register_buffer("species_index", torch.tensor(species_index[order]))
         self.starts = [int(k) for k in np.cumsum([0, *np.bincount(species_index, minlength=self.n_species)])]
-        indices = check_particles(particles, n_species=len(species))
+        indices = check_particles(particles, n_given=len(species))
         self.every_atom: bool = indices is None
         self.last_atom: int = -1 if indices is None else int(indices.max())
         self.register_buffer("by_species", torch.tensor(order if indices is None else indices[order]))
@@ -140,4 +140,4 @@ def compile_losses(
     DualityError
         If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
-    return torch.jit.script(LearningDynamics(losses, species, precision, particles).eval())
+    return torch.jit.script(LossesModule(losses, species, precision, particles).eval())

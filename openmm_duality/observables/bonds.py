@@ -38,7 +38,7 @@ class Bonds:
 
     @staticmethod
     def found(trajectory: Trajectory, lengths: BondLengths) -> Bonds:
-        """Those of the first frame of a trajectory.
+        """Find the bonds of the first frame of a trajectory.
 
         Parameters
         ----------

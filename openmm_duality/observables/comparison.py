@@ -139,7 +139,7 @@ def compare(
 
 
 def _viscosity(value: Any) -> float | None:
-    """In dalton/nm/ps, which OpenMM's units do not convert to: pascals are kilograms to them, and daltons moles."""
+    """Convert a viscosity to dalton/nm/ps; OpenMM's units do not, since pascals contain kilograms."""
     if value is None:
         return None
     if unit.is_quantity(value):

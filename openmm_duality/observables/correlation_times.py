@@ -32,7 +32,7 @@ class CorrelationTime:
     share: float
 
     def blocks_in(self, n_frames: int, duration: float, least: float = BLOCK_TIME) -> int:
-        """How many blocks to cut a trajectory into.
+        """Number of blocks to divide a trajectory into.
 
         Each lasts at least six times T and `least` ps; where that gives too few, there are five shorter ones.
 

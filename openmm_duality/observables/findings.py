@@ -10,7 +10,7 @@ from openmm_duality.observables.statistics import Estimate, Reason
 
 
 class Observable(Enum):
-    """What is compared."""
+    """Quantities that are compared."""
 
     RDF = "rdf"
     RDF_WHOLE = "rdf_whole"
@@ -35,7 +35,7 @@ class Observable(Enum):
 
 
 class Outcome(Enum):
-    """What came of the test of an observable."""
+    """Outcomes of the test of an observable."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -46,7 +46,7 @@ class Outcome(Enum):
 
 
 class Conclusion(Enum):
-    """What a comparison comes to."""
+    """Conclusions of a comparison."""
 
     AGREES = "agrees"
     AGREES_WHERE_TESTED = "agrees_where_tested"
@@ -59,7 +59,7 @@ Name = str | tuple[float, float]  # of a subject
 
 
 class Measured(NamedTuple):
-    """What a correlation time belongs to: an observable of a subject, its mean or another statistic of it."""
+    """Owner of a correlation time: an observable of a subject, its mean or another statistic of it."""
 
     observable: Observable
     subject: Name = ""
@@ -113,7 +113,7 @@ class Finding:
 
 
 class Remark(Enum):
-    """What was left out of an analysis or looks unusual."""
+    """Remarks on what was left out of an analysis or looks unusual."""
 
     LOG_CUT = "log_cut"
     FRAMES_CUT = "frames_cut"

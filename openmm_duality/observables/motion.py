@@ -39,7 +39,7 @@ class Scales:
 
     @staticmethod
     def common(slow: Sequence[Trajectory], fast: Sequence[Trajectory]) -> Scales:
-        """Those that suit all trajectories long enough for any: `slow` for the lag, `fast` for the segment."""
+        """Choose scales that suit all trajectories long enough for any: `slow` for the lag, `fast` for the segment."""
         lags = [longest_lag(t.duration) for t in slow if longest_lag(t.duration) >= _LEAST_LAG * (1 - 1e-3)]
         segments = [t.duration / FEWEST_BLOCKS for t in fast if obstacle(t) is None]
         return Scales(

@@ -109,7 +109,7 @@ class PairCounts:
 
 
 def first_minimum(r: FloatArray, g: FloatArray) -> float | None:
-    """Where the first shell of a g(r) ends: the lowest point between its first two maxima, in nm; None if nowhere.
+    """Edge of the first shell of a g(r): the lowest point between its first two maxima, in nm; None if there is none.
 
     Parameters
     ----------

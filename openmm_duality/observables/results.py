@@ -1,4 +1,4 @@
-"""What a comparison holds, as plain data."""
+"""Results of a comparison as plain data."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Shell:
 
 @dataclass(frozen=True)
 class Window:
-    """What of a trajectory was analysed: frames, their time in ps, and whether that is long enough for a test at all.
+    """Analysed part of a trajectory: its frames, their time in ps, and whether that is long enough for any test.
 
     Parameters
     ----------
@@ -203,12 +203,12 @@ class Comparison:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """Where the run fails."""
+        """Findings in which the run fails."""
         return tuple(finding for finding in self.findings if finding.failed)
 
     @property
     def untested(self) -> tuple[Finding, ...]:
-        """What could not be tested of the structure, and motion that changes along the run."""
+        """Findings on the structure that could not be tested, and on motion that changes along the run."""
         return tuple(finding for finding in self.findings if finding.outcome is Outcome.UNTESTED)
 
     @property
@@ -227,7 +227,7 @@ class Comparison:
 
     @property
     def conclusion(self) -> Conclusion:
-        """What it all comes to; other runs beside this one do not count."""
+        """Conclusion of the comparison; other runs beside this one do not count."""
         if self.agrees is False:
             return Conclusion.DIFFERS
         if self.agrees:
@@ -252,7 +252,7 @@ class Comparison:
 
     @property
     def columns(self) -> tuple[Comparison, ...]:
-        """This one and the others, in the order in which they were asked for."""
+        """Comparisons of this run and of the others, in the order given."""
         return (self, *self.more)
 
     def finding(self, observable: Observable, subject: Name = "") -> Finding | None:

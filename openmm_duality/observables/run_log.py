@@ -1,4 +1,4 @@
-"""What the log of a run says: temperature, energies, shortest distances, whole molecules, and how it ended.
+"""Quantities in the log of a run: temperature, energies, shortest distances, broken molecules, and how the run ended.
 
 In the canonical ensemble the kinetic energy of f degrees of freedom follows a gamma distribution with mean f kT/2 and
 variance f (kT)²/2: the mean shows the thermostat's target, the variance whether it samples the ensemble at all.
@@ -19,7 +19,7 @@ from openmm_duality.units import BOLTZMANN
 
 
 class Conserved(Enum):
-    """What the dynamics should conserve, or why nothing is known of it."""
+    """Energies that the dynamics should conserve, or reasons why there is none."""
 
     TOTAL_ENERGY = "total_energy"
     EXTENDED_ENERGY = "extended_energy"
@@ -110,7 +110,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
 
 
 def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
-    """What the dynamics should conserve, and its values in kJ/mol, shape (T,); None where there are none."""
+    """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
     if run.model.get("gradient") == "agent":
         return Conserved.NO_COMMON_ENERGY, None
     if str(run.settings["ensemble"]).upper() == "NVE":

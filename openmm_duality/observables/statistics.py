@@ -71,7 +71,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CurveDifference:
-    """How far two curves lie apart, and how far they may by chance.
+    """Difference of two curves, and the difference to be expected by chance.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ Pick = Callable[[Structure], FloatArray]
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured of one system: histograms, the time its frames stand for in ps, and its number of atoms."""
+    """Measurements of one system: histograms, the time that each frame represents in ps, and the number of atoms."""
 
     histograms: BlockedHistograms
     duration: float
@@ -193,12 +193,12 @@ class StructureComparison:
 
 
 def _picked(observable: Observable, name: str, what: str = "blocks") -> Pick:
-    """From a structure to the blocks of an observable, or to the means or spreads of its distributions."""
+    """Make a function from a structure to the blocks of an observable, or to its means or spreads."""
     return lambda structure: np.asarray(getattr(_part(structure, observable)[name], what))
 
 
 def _neighbours(name: str, at: int) -> Pick:
-    """From a structure to the coordination numbers of one bin."""
+    """Make a function from a structure to the coordination numbers of one bin."""
     return lambda structure: np.asarray(structure.coordination[name].blocks[:, at])
 
 

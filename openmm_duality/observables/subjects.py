@@ -187,7 +187,7 @@ def _sampled(used: Trajectory, count: int) -> Frames:
 
 
 def distinct(subjects: Sequence[Subject]) -> list[Subject]:
-    """The same with names of their own."""
+    """Give the subjects distinct names."""
     return [
         replace(s, name=name, whole=replace(s.whole, name=name), used=replace(s.used, name=name))
         for s, name in zip(subjects, distinct_names([subject.name for subject in subjects]), strict=True)
@@ -195,7 +195,7 @@ def distinct(subjects: Sequence[Subject]) -> list[Subject]:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The same names, those that occur before numbered: "run", "run (2)"."""
+    """Number the names that occur before: "run", "run (2)"."""
     earlier = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name} ({before + 1})" if before else name for name, before in zip(names, earlier, strict=True)]
 

@@ -150,7 +150,7 @@ def diffusion_coefficients(paths: Paths, longest: float, correction: float | Non
 
 
 def finite_size(temperature: float, viscosity: float, cell: FloatArray | None) -> float | None:
-    """What periodic images take from a diffusion coefficient, in nm²/ps; None unless the cell is a cube.
+    """Finite-size correction of a diffusion coefficient in nm²/ps; None unless the cell is a cube.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ class Trajectory:
         return next(iter(self))[:1]
 
     def after(self, n_frames: int) -> Trajectory:
-        """The same without its first `n_frames` frames."""
+        """Omit the first `n_frames` frames."""
         if n_frames == 0:
             return self
         return replace(
@@ -211,12 +211,12 @@ def even_steps(times: FloatArray) -> bool:
 
 
 def frames_before(times: FloatArray, time: float) -> int:
-    """How many frames lie in the first `time` ps of a trajectory."""
+    """Number of frames in the first `time` ps of a trajectory."""
     return int(np.searchsorted(times, times[0] + time - 1e-9))
 
 
 def counts(species: tuple[str, ...]) -> dict[str, int]:
-    """How many atoms there are of each species, alphabetically."""
+    """Number of atoms of each species, alphabetically."""
     distinct, numbers = np.unique(np.array(species), return_counts=True)
     return {str(name): int(number) for name, number in zip(distinct, numbers, strict=True)}
 

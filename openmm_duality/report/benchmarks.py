@@ -228,7 +228,7 @@ def _colour(row: Row) -> str:
 
 
 def _spread(places: Sequence[float], minimum: float) -> list[float]:
-    """The same places, moved apart where two are closer than the minimum, the mean of a cluster unchanged."""
+    """Move places apart where two are closer than the minimum, the mean of a cluster unchanged."""
     found = np.array(places, dtype=np.float64)
     order = np.argsort(found, kind="stable")
     for _ in range(50 * len(found)):

@@ -86,7 +86,7 @@ def _rdf(comparison: Comparison, pair: str) -> Figure:
 
 
 def _coordination(comparison: Comparison, pair: str) -> Figure:
-    """Of the two ways to count a pair, the one around the rarer species, which has the larger numbers."""
+    """Choose the order of a pair that counts around the rarer species, which has the larger numbers."""
     number = counts(comparison.species)
     centre, other = sorted(pair.split("-"), key=lambda name: number[name])
     name = f"{centre}-{other}"
@@ -218,7 +218,7 @@ def _temperature(comparison: Comparison) -> Figure:
 
 
 def _energy(comparison: Comparison) -> Figure:
-    """What is conserved, or the potential energy where nothing is; every run less its median."""
+    """Conserved energy, or the potential energy where nothing is conserved; every run less its median."""
     figure, axes = panel(2.3)
     drawn: list[Line] = []
     titles = []

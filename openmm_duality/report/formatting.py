@@ -1,4 +1,4 @@
-"""How numbers and names are printed."""
+"""Formatting of numbers and names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNTESTED = {
 
 
 class Shown(NamedTuple):
-    """How an observable is printed.
+    """Format of an observable.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def label(measured: Measured | Finding) -> str:
 
 
 def printed(measured: Measured | Finding) -> str:
-    """The same as printed: formulas with subscripts, species with en dashes."""
+    """Print names with typographic care: formulas with subscripts, species with en dashes."""
     return (subscripts if measured.observable is Observable.DIFFUSION else dash)(label(measured))
 
 
@@ -83,7 +83,7 @@ def subscripts(formula: Name) -> str:
 
 
 def formula(species: tuple[str, ...]) -> str:
-    """How many atoms of each species, as `128 H, 64 O`."""
+    """Numbers of atoms by species, as `128 H, 64 O`."""
     return ", ".join(f"{number} {name}" for name, number in counts(species).items())
 
 

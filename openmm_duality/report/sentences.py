@@ -1,4 +1,4 @@
-"""What a comparison means, in sentences a chemist would write: failures first, then what holds, then the doubts."""
+"""A comparison in sentences a chemist would write: failures first, then what agrees, then the doubts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COARSE = 30.0  # cm⁻¹: a resolution above this is mentioned
 
 
 def verdict(comparison: Comparison) -> tuple[str, ...]:
-    """What a chemist would conclude: failures first; doubts first where they leave the answer open.
+    """Summarise a comparison: failures first; doubts first where they leave the answer open.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def recomputed_frames(comparison: Comparison) -> str:
 
 
 def limitations(comparison: Comparison) -> list[str]:
-    """What this comparison cannot say."""
+    """Limitations of a comparison."""
     found = []
     bands = [
         f"{d.band_half_width:.2f} for {dash(pair)}"

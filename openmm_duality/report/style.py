@@ -1,4 +1,4 @@
-"""How every figure looks: the reference in near-black with a grey band, every run in a colour of its own.
+"""Style of all figures: the reference in near-black with a grey band, every run in a colour of its own.
 
 A figure is written twice: as PNG or SVG for a talk, and as SVG whose colours are variables of the page's style, so that
 it follows light and dark.

@@ -46,7 +46,7 @@ class Group:
 
 
 def glance(comparison: Comparison) -> list[Group]:
-    """Everything that was compared, in one table.
+    """Tabulate everything that was compared.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def glance(comparison: Comparison) -> list[Group]:
 
 
 def facts(c: Comparison) -> list[tuple[str, str]]:
-    """What was run, as names and values; what the run does not say is left out."""
+    """Describe the run by names and values, without those that its record lacks."""
     window = c.run_window
     if c.run is None:
         found = [("System", formula(c.species)), ("Data", _files(c.source))]
@@ -90,7 +90,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
 
 
 def reference_facts(c: Comparison) -> list[tuple[str, str]]:
-    """The same of the reference."""
+    """Describe the reference by names and values."""
     window = c.reference_window
     found = [
         ("Data", _files(c.reference_source)),
@@ -121,7 +121,7 @@ def _slowest(slowest: tuple[Measured, float] | None) -> str:
 
 
 def _hardware(settings: dict[str, Any]) -> str:
-    """Where the run was, and at what precision: the losses' own arithmetic is not that of the platform."""
+    """Platform and precision of a run: the losses' own arithmetic is not that of the platform."""
     platform, precision, losses = (settings.get(key) for key in ("platform", "precision", "loss_precision"))
     if not losses:
         return " ".join(str(word) for word in (platform, precision) if word)
@@ -267,7 +267,7 @@ def _run(comparison: Comparison) -> list[Row]:
 
 
 def _run_cells(c: Comparison) -> list[Cell]:
-    """How far a run came, and what it conserved."""
+    """Rows on how long a run lasted, and on what it conserved."""
     e, record, spectra = c.energetics, c.integrity, c.motion.spectra
     if c.run is None or e is None or record is None:
         return 7 * [Cell(NOTHING)]

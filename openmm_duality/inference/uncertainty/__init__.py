@@ -1,1 +1,1 @@
-"""What a model knows of itself: its committee, its domain, and whether they can be believed."""
+"""Uncertainty of inferred losses: the committee, the domain, and their calibration."""

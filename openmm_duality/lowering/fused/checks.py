@@ -1,4 +1,4 @@
-"""Checks that every back end makes: of the precision, and of the particles that losses act on."""
+"""Checks of the arguments that all back ends have: the precision, and the particles that the losses act on."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def check_precision(name: str) -> str:
 
 
 def check_particles(
-    particles: Sequence[int] | None, *, n_species: int | None = None, n_atoms: int | None = None
+    particles: Sequence[int] | None, *, n_given: int | None = None, n_atoms: int | None = None
 ) -> IntArray | None:
     """Indices of the atoms that losses act on, checked; None stands for all atoms.
 
     Parameters
     ----------
     particles : sequence of int, or None
-    n_species : int, optional
-        For how many of them there are species, where that is known.
+    n_given : int, optional
+        Number of atoms for which a species was given.
     n_atoms : int, optional
         Number of all atoms, where it is known.
 
@@ -48,8 +48,8 @@ def check_particles(
     indices = np.asarray(particles)
     if indices.ndim != 1 or not indices.size or not np.issubdtype(indices.dtype, np.integer):
         raise DualityError(f"particles: expected one or more whole numbers, the indices of atoms, got {particles!r}")
-    if n_species is not None and len(indices) != n_species:
-        raise DualityError(f"particles: {len(indices)} indices were given with {n_species} species; give one for each")
+    if n_given is not None and len(indices) != n_given:
+        raise DualityError(f"particles: {len(indices)} indices were given with {n_given} species; give one for each")
     wrong = indices[(indices < 0) | (indices >= (np.inf if n_atoms is None else n_atoms))]
     if len(wrong):
         last = "" if n_atoms is None else f" and the last is {n_atoms - 1}"

@@ -81,7 +81,7 @@ class Value:
         return Value(self.code, self.code.builder.select(self.ir, a.ir, b.ir))
 
     def to(self, kind: Any) -> Value:
-        """The same number in another type, lane by lane; reals are cut to integers."""
+        """Convert the number to another type, lane by lane; reals are truncated to integers."""
         here, builder = self.ir.type, self.code.builder
         target = ir.VectorType(kind, lanes(here)) if isinstance(here, ir.VectorType) else kind
         if here == target:
@@ -131,15 +131,15 @@ class Variable:
         self.set(code.constant(kind, 0))
 
     def get(self) -> Value:
-        """Its present value."""
+        """The current value of the variable."""
         return Value(self.code, self.code.builder.load(self.slot, typ=self.kind))
 
     def set(self, value: Value) -> None:
-        """Give it another value."""
+        """Assign a value."""
         self.code.builder.store(value.ir, self.slot)
 
     def add(self, value: Any) -> None:
-        """Increase it."""
+        """Add a value to the variable."""
         self.set(self.get() + value)
 
 
@@ -257,7 +257,7 @@ class Code:
 
     @contextmanager
     def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Value]:
-        """What is written inside is done for every index from `start` until `stop`."""
+        """Loop over the indices from `start` until `stop`; the body is the code written inside."""
         first, last = self.integer(start), self.integer(stop)
         before, function = self.builder.block, self.builder.function
         head, body, after = (function.append_basic_block(name) for name in ("head", "turn", "after"))

@@ -20,7 +20,7 @@ from openmm_duality.lowering.fused.tables import committee_shape, committee_tabl
 
 @dataclass(frozen=True)
 class CommitteeEvaluation:
-    """What a committee and its losses say of one configuration.
+    """Evaluation of one configuration by the losses and all members of their committee.
 
     Parameters
     ----------

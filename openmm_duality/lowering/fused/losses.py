@@ -81,7 +81,7 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         skin: float = SKIN,
     ) -> None:
         super().__init__(losses, species, precision, threads, skin)
-        self._particles = check_particles(particles, n_species=len(species))
+        self._particles = check_particles(particles, n_given=len(species))
 
     def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> tuple[float, FloatArray]:
         """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm.

@@ -1,4 +1,4 @@
-"""Neighbour lists that are kept from call to call, a few of them for trajectories that take turns."""
+"""Neighbour lists cached from call to call, a few of them for trajectories that are evaluated alternately."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from openmm_duality.lowering.fused.search import Candidates, find_candidates
 from openmm_duality.lowering.fused.shape import BLOCK, BOXES, Shape
 
 SKIN = 0.1  # nm
-LISTS = 8  # that one object keeps, for trajectories that take turns
+LISTS = 8  # cached by one object, for trajectories that are evaluated alternately
 
 
 Result = TypeVar("Result")
@@ -99,8 +99,8 @@ class NeighbourList(ABC, Generic[Result]):
             return box is self._box
         return np.array_equal(box, self._box)
 
-    def holds(self, positions: FloatArray) -> bool:
-        """Whether the list holds for these positions, which are then where the kernels read them."""
+    def load(self, positions: FloatArray) -> bool:
+        """Copy positions to where the kernels read them; returns whether the list holds for them."""
         self._arrange.set(source=positions)
         self._arrange()
         return not self._moved[0]
@@ -134,7 +134,7 @@ class NeighbourList(ABC, Generic[Result]):
 
 
 class NeighbourListCache(Generic[Result]):
-    """The neighbour lists of some atoms, which are called with positions and a box.
+    """Base of the evaluators of fixed atoms: it finds or makes the neighbour list of a call in its cache.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class NeighbourListCache(Generic[Result]):
     def _list_for(self, positions: FloatArray, box: FloatArray | None) -> NeighbourList[Result]:
         """The neighbour list that holds for these positions; a new one if none does."""
         for number, one in enumerate(self._lists):
-            if one.in_box(box) and one.holds(positions):
+            if one.in_box(box) and one.load(positions):
                 self._lists.insert(0, self._lists.pop(number))
                 return one
         if len(positions):
@@ -215,7 +215,7 @@ class NeighbourListCache(Generic[Result]):
             self._lists.remove(gone_on)
         self._lists.insert(0, self.list_type(self, found, box))
         del self._lists[LISTS:]
-        self._lists[0].holds(positions)
+        self._lists[0].load(positions)
         return self._lists[0]
 
     def _check(self, positions: FloatArray, box: FloatArray | None) -> None:
@@ -225,7 +225,7 @@ class NeighbourListCache(Generic[Result]):
             atom = first if self._particles is None else int(self._particles[first])
             raise DualityError(
                 f"the position of atom {atom} is not a finite number: the dynamics has blown up; "
-                "take a shorter time step, or look at what the losses were inferred from"
+                "take a shorter time step, or check the training data of the losses"
             )
         check_cutoff(self.cutoff, box)
 

@@ -49,7 +49,7 @@ def _array(tensor: torch.Tensor) -> npt.NDArray[np.float64]:
 _library.impl("fused", fused, "CompositeExplicitAutograd")
 
 
-class FusedDynamics(torch.nn.Module):  # type: ignore[misc]
+class FusedLossesModule(torch.nn.Module):  # type: ignore[misc]
     """Sum of the losses and the forces of a fixed list of atoms, by the operator.
 
     Parameters

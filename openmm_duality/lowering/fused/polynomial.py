@@ -85,7 +85,7 @@ class Polynomial:
             self.work["adjoint"][place] = self.work["coarse_adjoint"][at]
 
     def coarse_places(self) -> Iterator[tuple[Value, Value]]:
-        """Where every coarse moment is among all moments, and where those of all species are next to each other."""
+        """Places of the coarse moments among all moments, and where those of all species are contiguous."""
         shape = self.shape
         with self.code.loop(0, shape.species) as b:
             for m in (m for rank in shape.with_coarse for m in shape.of(rank)):
@@ -184,7 +184,7 @@ class MemberPolynomials:
             self.coarse_adjoints()
 
     def adjoint(self, b: int | Value, n: int | Value, m: int) -> Value:
-        """Where the adjoint of a moment is."""
+        """Place of the adjoint of a moment."""
         shape = self.shape
         at = self.code.integer(b) * shape.functions + n
         return (at * len(shape.components) + m) * shape.member_lanes

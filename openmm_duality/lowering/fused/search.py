@@ -74,7 +74,7 @@ class Candidates:
 
 
 def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -> float:
-    """How far candidates are looked for: the cutoff and the skin, or what the box allows."""
+    """Search radius of the candidates: the cutoff and the skin, or what the box allows."""
     half = np.inf if box is None or kind_of(box) != "triclinic" else 0.5 * float(widths(box).min())
     if cutoff + skin <= half:
         return cutoff + skin

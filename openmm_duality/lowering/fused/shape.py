@@ -1,4 +1,4 @@
-"""What a kernel is written for: the constants that its loops and registers depend on."""
+"""Constants of a kernel: what its loops and registers depend on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Shape:
 
     @property
     def chunks(self) -> range:
-        """Where the registers begin among the functions."""
+        """First functions of the registers."""
         return range(0, self.padded, self.lanes)
 
     @property
@@ -158,7 +158,7 @@ class Shape:
 
     @property
     def registers(self) -> int:
-        """How many registers hold all members."""
+        """Number of registers that hold all members."""
         return -(-self.members // self.member_lanes)
 
     @property

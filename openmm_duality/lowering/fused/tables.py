@@ -17,7 +17,7 @@ _NOTHING = 1e-14  # of the largest, below which a function is taken for zero
 
 
 def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
-    """What a kernel of these losses is written for."""
+    """Constants of a kernel for the given losses."""
     form = losses.form
     return Shape(
         species=len(losses.species),
@@ -49,7 +49,7 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
 
 
 def committee_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
-    """What a kernel of the committee is written for: it gives the sums of a form without moments too."""
+    """Constants of the kernel of a committee, which gives the sums of a form without moments too."""
     shape = shape_of(losses, box, precision)
     ranks = losses.form.descriptor_ranks if losses.moment_basis.size else ()
     members = losses.committee.size if losses.committee else 0
@@ -84,7 +84,7 @@ def _windows(losses: AgentLosses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
 
 
 def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
-    """Where the window of an interval begins; for the cutoff too."""
+    """First function of the window of every interval, the cutoff included."""
     starts = np.zeros((shape.species, shape.species, losses.grid.intervals + 1), dtype=np.int32)
     starts[..., :-1] = np.minimum(_windows(losses)[0], shape.fine - shape.window)
     return starts
@@ -111,7 +111,7 @@ def _weights(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
 
 
 def _places(shape: Shape) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Where the invariants are: at (a, b) and (b, a) among all contractions, and how often their slope counts there."""
+    """Places of the invariants: at (a, b) and (b, a) among all contractions, and how often their slope counts there."""
     w, wide = shape.width, shape.padded_width
     places = np.full(shape.padded_invariants, shape.phi_size - 1)
     mirrors, factors = places.copy(), np.zeros(shape.padded_invariants)
