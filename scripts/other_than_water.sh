@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole workflow for something other than water: liquid carbon dioxide. CP2K makes the reference (classical), losses of
-# carbon and oxygen are inferred from it, run, and compared with it.
+# The whole workflow for something other than water: liquid carbon dioxide. CP2K makes the reference (classical),
+# losses of carbon and oxygen are inferred from it, run, and compared with it.
 #
 #   bash scripts/other_than_water.sh [FOLDER=runs/carbon-dioxide]
 #

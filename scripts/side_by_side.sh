@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One page that compares several models of water with CP2K: `coupled`, `moment`, `quadratic` with both gradients, and flexible TIP3P.
-# Infers, runs and compares; where CP2K is installed, it recomputes forces along the runs.
+# One page that compares several models of water with CP2K: `coupled`, `moment`, `quadratic` with both gradients, and
+# flexible TIP3P. Infers, runs and compares; where CP2K is installed, it recomputes forces along the runs.
 #
 #   bash scripts/side_by_side.sh [FOLDER=runs/side-by-side] [PS=100]
 #

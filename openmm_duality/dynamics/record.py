@@ -120,6 +120,8 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
         for key in sorted(before.keys() | after.keys())
         if key not in CHANGEABLE_ON_RESUME and _compared(before.get(key)) != _compared(after.get(key))
     ]
+    if "loss_atoms" in after and "loss_atoms" not in before:
+        raise DualityError(f"{directory} holds a run of version 0.1, which cannot be resumed; choose a new folder")
     if differences:
         raise DualityError(
             f"{directory} holds a run with other settings: {'; '.join(differences)}. Repeat the settings to resume "

@@ -89,7 +89,7 @@ def create_system(
         Elements give the species; its box vectors decide whether the System is periodic.
     particles : sequence of int, optional
         Indices of the atoms that the losses act on, by default all. The others have the masses of their elements, and
-        no force acts on them.
+        the losses do not act on them; the removal of the centre-of-mass motion does.
     backend, precision, platform : str, optional
         As for `select_backend`: by default ``torchscript`` in double precision where the platform (OpenMM's fastest if
         it is not given) is CUDA or HIP, and ``fused`` in single precision elsewhere.

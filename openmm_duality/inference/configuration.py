@@ -92,7 +92,7 @@ class InferenceConfig:
         fixed = [name for name in choices if name not in DELTA_CHOICES]
         if prior is not None and fixed:
             raise DualityError(
-                f"the prior model has its own {', '.join(fixed)}, which Δ-learning keeps; leave them out (settings "
+                f"the prior model has its own {', '.join(fixed)}, which Δ-learning keeps; leave that out (settings "
                 f"that can be chosen with a prior model: {', '.join(DELTA_CHOICES)})"
             )
         return cls(data, settings, folder, prior)

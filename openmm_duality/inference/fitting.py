@@ -61,7 +61,7 @@ def infer(
     DualityError
         If the data cannot be used, a setting is unknown, or the cutoff is too long for a cell.
     """
-    chosen = settings if settings is not None else Settings.of(choices)
+    chosen = Settings.of(choices, settings)
     test_sets = sets_with_targets(test)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     losses = solve_with_core(inference, [preferred[0] for preferred in inference.preferences])

@@ -107,21 +107,19 @@ def find_model(run: str | Path, models: tuple[Path, ...] = ()) -> Path:
         )
     directory = Path(run).resolve()
     beside = [folder / str(name) for folder in (directory, directory.parent, Path.cwd())]
+    unreadable = []
     for path in (*models, *beside):
-        if path.is_file() and _is_model(path, digest):
-            return path
-    raise DualityError(
+        try:
+            if path.is_file() and AgentLosses.load(path).sha256() == digest:
+                return path
+        except DualityError as error:
+            unreadable.append(str(error))
+    missing = (
         f"{run}: the model it was run with, {name} with SHA-256 {str(digest)[:12]}…, is not "
         f"{'among the files given, nor ' if models else ''}in {' or '.join(str(path.parent) for path in beside)}; give "
         "the file"
     )
-
-
-def _is_model(path: Path, digest: str) -> bool:
-    try:
-        return AgentLosses.load(path).sha256() == digest
-    except DualityError:  # not a model at all
-        return False
+    raise DualityError("; ".join([missing, *unreadable]))
 
 
 def _method(path: Path) -> dict[str, Any]:

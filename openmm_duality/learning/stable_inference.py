@@ -62,7 +62,7 @@ def infer_stable(
         As for `infer`; or if none of the short runs can be made.
     """
     measured = sets_with_targets(test)
-    chosen = settings if settings is not None else Settings.of(choices)
+    chosen = Settings.of(choices, settings)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
     preferred: tuple[AgentLosses, list[Check]] | None = None

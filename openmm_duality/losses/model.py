@@ -6,6 +6,7 @@ Index suffixes: A species of the agent, B of the neighbour, n radial function, a
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from openmm_duality.losses.forms import Form, check_gradient, form_of
 _KIND = "openmm_duality losses 2"
 _OUTDATED = {
     "openmm_duality losses 1": "this model file is from version 0.1, which is no longer supported; infer it again from "
-    "the configuration in the same folder: openmm-duality infer MODEL.yaml -o MODEL.safetensors"
+    "the configuration beside it, in which 'base' is now 'prior': openmm-duality infer MODEL.yaml -o NEW.safetensors"
 }
 _CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays finite
 
@@ -169,12 +170,13 @@ class AgentLosses:
         It covers species, masses, form, gradient, cutoff, bases, coefficients and core; not committee, domain, stored
         equations and metadata.
         """
-        words = (self.species, self.form, self.gradient, self.cutoff, sorted(self.weights))
-        digest = hashlib.sha256(repr(words).encode())
+        form = [self.form.name, *map(list, (self.form.ranks, self.form.coupled))]
+        words = [list(map(str, self.species)), form, self.gradient, float(self.cutoff), sorted(self.weights)]
+        digest = hashlib.sha256(json.dumps(words).encode())
         bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
         for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+            digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:

@@ -74,6 +74,8 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         # one of them would look for its name
         if positions.shape[0] <= self.last_atom:
             raise ValueError(f"the losses act on atom {self.last_atom}, and there are {positions.shape[0]} atoms")
+        if self.every_atom and positions.shape[0] != self.places.shape[0]:
+            raise ValueError(f"the losses are of {self.places.shape[0]} atoms, and there are {positions.shape[0]}")
         if not bool(torch.isfinite(positions).all()):
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
         if box is not None:

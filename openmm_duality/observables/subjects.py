@@ -135,6 +135,7 @@ def sample_runs(
     reference: Frames,
     *,
     more: Sequence[str | Path | Frames] = (),
+    dynamics: Frames | None = None,
     count: int = 20,
     discard: Any = None,
 ) -> list[RunSample]:
@@ -142,7 +143,7 @@ def sample_runs(
 
     Parameters
     ----------
-    run_dir, reference, more, discard
+    run_dir, reference, more, dynamics, discard
         As for `compare`; frames are of the part of every run that it analyses. Data that are no runs have no sample.
     count : int
         How many frames of each run.
@@ -161,7 +162,8 @@ def sample_runs(
         for place, (what, name) in enumerate(zip(every, names, strict=True))
         if not isinstance(what, Frames) and (place == 0 or _is_run(Path(what)))
     ]
-    same_composition([used for _, used in runs], Trajectory.from_frames(reference))
+    moved = [] if dynamics is None else [Trajectory.from_frames(dynamics)]
+    same_composition([*(used for _, used in runs), *moved], Trajectory.from_frames(reference))
     return [RunSample(used.name, directory, _sampled(used, count)) for directory, used in runs]
 
 

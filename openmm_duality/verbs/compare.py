@@ -59,13 +59,17 @@ def compare(
     With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
     tasks are ignored), in the folder `recomputed` of the report. What it labelled there is not labelled again.
     """
+    if models and recompute is None:
+        raise DualityError("--model names a model for --recompute; give --recompute METHOD.yaml with it")
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     reference = duality.read(data, forces=False)
     motion = None if dynamics is None else duality.read_dynamics(dynamics, every)
     recomputed: dict[str, Any] = {}
     if recompute is not None:
-        samples = duality.sample_runs(run, reference, more=more, count=recompute_frames, discard=discard)
+        samples = duality.sample_runs(
+            run, reference, more=more, dynamics=motion, count=recompute_frames, discard=discard
+        )
         for sample in samples:
             try:
                 model = duality.find_model(sample.directory, models)

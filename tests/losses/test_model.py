@@ -57,6 +57,7 @@ def test_the_identity_of_a_model_is_what_it_computes(saved):
     losses = random_losses("moment")
     same = replace(losses, bond_lengths={("Ar", "Kr"): 0.2}, equations={"gram": np.eye(2)}, metadata={"name": "other"})
     assert AgentLosses.load(saved).sha256() == same.sha256() == losses.sha256()
+    assert replace(losses, species=tuple(np.array(losses.species))).sha256() == losses.sha256()
     weights = {rank: w.copy() for rank, w in losses.weights.items()}
     weights[1][0, 1, 1] *= 1 + 1e-15
     changes = [

@@ -115,9 +115,6 @@ class Inference:
             If the data cannot be used, the cutoff is too long for a cell, or the frames contain a species or a distance
             outside the training data of the prior model.
         """
-        empty = [s.name for s in sets if not len(s.frames)]
-        if not sets or empty:
-            raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
         seconds: dict[str, float] = {}
         if prior is not None:
             remedy = "label these frames with the method of the prior model too, and infer it again with them"

@@ -139,15 +139,19 @@ class Settings:
             raise DualityError("members must be 0 (no committee) or at least 2, got 1")
 
     @classmethod
-    def of(cls, choices: Mapping[str, Any]) -> Settings:
-        """Build settings from keyword arguments or a configuration.
+    def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:
+        """Build settings from keyword arguments or a configuration; or return those that are given as a whole.
 
         Raises
         ------
         DualityError
-            If a name is not a setting, or a value cannot be read.
+            If a name is not a setting, a value cannot be read, or both choices and settings are given.
         """
-        return build(cls, choices, noun="setting")
+        if settings is None:
+            return build(cls, choices, noun="setting")
+        if choices:
+            raise DualityError(f"{', '.join(choices)} cannot be given beside settings; put everything into one of them")
+        return settings
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the settings to plain values for JSON and YAML, with numbers in MD units."""

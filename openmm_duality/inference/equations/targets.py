@@ -45,6 +45,10 @@ class DataSet:
     weight: float = 1.0
     name: str = "data"
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.weight < np.inf:
+            raise DualityError(f"data {self.name}: the weight must be positive and finite, got {self.weight}")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -70,8 +74,18 @@ class Sample:
 
 
 def as_sets(data: Frames | DataSet | Sequence[DataSet]) -> list[DataSet]:
-    """Convert the data argument of `infer` to a list of data sets."""
-    return [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
+    """Convert the data argument of `infer` to a list of data sets.
+
+    Raises
+    ------
+    DualityError
+        If there is no data set, or one without frames.
+    """
+    sets = [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
+    empty = [s.name for s in sets if not len(s.frames)]
+    if not sets or empty:
+        raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
+    return sets
 
 
 def data_set_metadata(data: DataSet) -> dict[str, Any]:
