@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import openmm_duality
 
 ROOT = Path(openmm_duality.__file__).parent
 MAIN = "openmm_duality"
-GROUND = ("console", "container", "errors", "files", "parallel", "schema", "units")
+GROUND = ("console", "container", "errors", "files", "parallel", "schema", "units", "version")
 ROOMS = (
     "geometry",
     "reference",
@@ -138,6 +139,12 @@ def test_a_room_imports_only_rooms_above_it(room):
     assert not wrong, wrong
 
 
+def test_only_the_command_line_imports_the_public_names():
+    """They stand above all rooms."""
+    public = re.compile(rf"^\s*(import {MAIN}( as \w+)?$|from {MAIN} import )", re.MULTILINE)
+    assert {room_of(module) for module, path in PATHS.items() if public.search(path.read_text())} == {"verbs", "cli"}
+
+
 def test_modules_import_each_other_in_no_circle():
     modules = list(GRAPH)
     links = [[other in GRAPH[module] for other in modules] for module in modules]
@@ -199,6 +206,7 @@ def test_type_checkers_see_the_public_names():
     tree = ast.parse((ROOT / "__init__.py").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     seen = {alias.asname: node.module for node in imports for alias in node.names if alias.name == alias.asname}
+    assert seen.pop("__version__") == f"{MAIN}.version"
     assert seen == {name: f"{MAIN}.{room}" for name, room in openmm_duality._HOME.items()}
 
 

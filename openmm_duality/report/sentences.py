@@ -156,8 +156,8 @@ def _rdf(comparison: Comparison, finding: Finding) -> str:
     p = finding.p_value
     assert p is not None
     return (
-        f"The {dash(finding.subject)} g(r) is not the reference's: at {10 * c.run.centres[c.difference.at]:.2f} Å "
-        f"it differs by {finding.difference:.2f}, and the 95 % band of chance is {finding.interval:.2f} "
+        f"The {dash(finding.subject)} g(r) differs from the reference: by {finding.difference:.2f} at "
+        f"{10 * c.run.centres[c.difference.at]:.2f} Å, where the 95 % band of chance is {finding.interval:.2f} "
         f"(p {'< 0.001' if p < 1e-3 else f'= {p:.3f}'})."
     )
 

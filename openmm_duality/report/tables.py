@@ -254,11 +254,11 @@ def _run(comparison: Comparison) -> list[Row]:
     if all(c.run is None for c in comparison.columns):
         return []
     titles = (
-        ("Came to", "ps", ""),
+        ("Simulated time", "ps", ""),
         ("Atoms away from their molecule", "", ""),
         ("Temperature", "K", ""),
         ("Variance of the kinetic energy / canonical", "", "1"),
-        ("Drift of what is conserved", "J/mol per atom and ps", "0"),
+        ("Drift of the conserved energy", "J/mol per atom and ps", "0"),
         ("Speed of the centre of mass, at most", "m/s", "0"),
         ("Cost of a step", "ms", ""),
     )

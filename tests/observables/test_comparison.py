@@ -48,7 +48,7 @@ def test_other_bonds_and_another_density_are_failures_and_come_first(tmp_path, r
     failed = [(finding.observable, finding.subject) for finding in found.failures]
     assert {(Observable.RDF, "O-O"), (Observable.BOND_LENGTH, "H-O")} <= set(failed)
     first = " ".join(verdict(found)[: len(failed)])
-    assert "O–O g(r) is not the reference's" in first
+    assert "O–O g(r) differs from the reference" in first
     assert "H–O length is 1.04" in first
     assert any("atoms per nm³" in note_sentence(note) for note in found.notes)
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-import openmm_duality
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
@@ -47,6 +46,7 @@ from openmm_duality.inference.equations.targets import (
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.molecules import bond_lengths
+from openmm_duality.version import __version__
 
 GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
@@ -260,7 +260,7 @@ class Inference:
                 selected[k] = mask
             solutions = self.solve(self.totals, strengths, selected)
         metadata: dict[str, Any] = {
-            "version": openmm_duality.__version__,
+            "version": __version__,
             "versions": {name: version(name) for name in ("openmm", "numpy", "scipy")},
             "settings": settings.to_dict(),
             "gauge": GAUGE[layout.gradient],
