@@ -27,7 +27,7 @@ from openmm_duality.reference import Frames, bond_lengths
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SPACING = 0.04  # ps between the frames analysed, about
-LEFT_OUT = APART = 5.0  # ps
+DISCARDED = APART = 5.0  # ps
 R_MAX = 0.6  # nm
 
 Differences = Mapping[str, CurveDifference | MeanDifference | None]
@@ -55,7 +55,7 @@ def load(directory: Path) -> Frames:
         steps=np.arange(len(trajectory)),
         cells=np.concatenate(cells) if cells else None,
     )
-    return frames[int(np.searchsorted(frames.times, LEFT_OUT)) :]
+    return frames[int(np.searchsorted(frames.times, DISCARDED)) :]
 
 
 def windows(frames: Frames, duration: float, bonds: Bonds) -> list[tuple[float, Sample]]:
@@ -80,7 +80,7 @@ def main() -> None:
     frames = load(arguments.run)
     if len(frames) < 2:
         parser.error(
-            f"{arguments.run} holds no frames beyond its first {LEFT_OUT:g} ps, which are left out; give a longer run"
+            f"{arguments.run} holds no frames beyond its first {DISCARDED:g} ps, which are left out; give a longer run"
         )
     lengths = bond_lengths(duality.read(EXAMPLES / "water64-cnnp", forces=False))
     bonds = Bonds.found(Trajectory.from_frames(frames[:1]), lengths)
@@ -94,9 +94,9 @@ def main() -> None:
     if not pairs:
         least = arguments.long + APART + arguments.reference
         parser.error(
-            f"{arguments.run} holds {frames.times[-1] - frames.times[0]:.1f} ps after its first {LEFT_OUT:g} ps, which "
-            f"gives no window of {arguments.long:g} ps with one of {arguments.reference:g} ps {APART:g} ps away from "
-            f"it; give a run of well over {least + LEFT_OUT:g} ps, or shorter windows with --run and --reference"
+            f"{arguments.run} holds {frames.times[-1] - frames.times[0]:.1f} ps after its first {DISCARDED:g} ps, "
+            f"which gives no window of {arguments.long:g} ps with one of {arguments.reference:g} ps {APART:g} ps away "
+            f"from it; give a run of well over {least + DISCARDED:g} ps, or shorter windows with --run and --reference"
         )
     chosen = np.random.default_rng(0).permutation(len(pairs))[: arguments.pairs]
     for word, test in TESTS.items():

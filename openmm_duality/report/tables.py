@@ -83,8 +83,8 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
             ("Cost of a step", "" if cost is None else f"{float(cost):.3g} ms, reports included"),
         ]
     thinned = "" if window.structure_frames == window.frames else f" ({window.structure_frames} for structure)"
-    left_out = f", after {window.discarded:.2g} ps left out" if window.discarded else ""
-    found.append(("Analysed", f"{window.duration:.3g} ps, {window.frames} frames{thinned}{left_out}"))
+    discarded = f", after {window.discarded:.2g} ps left out" if window.discarded else ""
+    found.append(("Analysed", f"{window.duration:.3g} ps, {window.frames} frames{thinned}{discarded}"))
     found.append(("Correlation time", _slowest(window.slowest)))
     return [(name, value) for name, value in found if value.strip()]
 

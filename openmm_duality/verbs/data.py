@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+
+if TYPE_CHECKING:
+    from openmm_duality.inference.uncertainty.calibration import Calibration
 
 _CALIBRATION_FRAMES = 100
 
@@ -100,7 +103,7 @@ def evaluate(
     write_json(json_file, figures, overwrite)
 
 
-def _draw(calibration: Any, path: Path, overwrite: bool) -> None:
+def _draw(calibration: Calibration, path: Path, overwrite: bool) -> None:
     from openmm_duality.report import calibration_figure
     from openmm_duality.report.style import png
 

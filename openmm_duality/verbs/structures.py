@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -13,11 +13,13 @@ import openmm_duality as duality
 from openmm_duality.errors import DualityError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openmm_duality.dynamics import Start
     from openmm_duality.losses import AgentLosses
 
 
-def structure_options(command: Any) -> Any:
+def structure_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --cell A B C and --supercell A B C."""
     edges = click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ).")
     copies = click.option(

@@ -12,7 +12,7 @@ from tests.systems import CELL, TRICLINIC
 
 CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
 N, CUTOFF = 40, 0.5
-KINDS = np.arange(N) % 3
+SPECIES_INDEX = np.arange(N) % 3
 
 
 def positions(cell, spread=1.0):
@@ -29,7 +29,7 @@ def brute_force(x, cell, b):
         images = images[:1]
     found = {}
     for i in range(N):
-        for j in np.flatnonzero(b == KINDS):
+        for j in np.flatnonzero(b == SPECIES_INDEX):
             if i == j:
                 continue
             d = x[j] - x[i] + images
@@ -42,7 +42,7 @@ def brute_force(x, cell, b):
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_tables_hold_every_neighbour_once(cell):
     x = positions(cell)
-    for b, table in enumerate(find_neighbours(x, cell, KINDS, 4, CUTOFF)):
+    for b, table in enumerate(find_neighbours(x, cell, SPECIES_INDEX, 4, CUTOFF)):
         filled = table.distances < CUTOFF
         i, slot = np.nonzero(filled)
         found = dict(zip(zip(i, table.indices[filled], strict=True), table.displacements[i, slot], strict=True))
@@ -60,7 +60,7 @@ def test_tables_hold_every_neighbour_once(cell):
 def test_a_cutoff_beyond_half_the_shortest_width_is_refused(cell):
     half = 0.5 * widths(cell).min()
     x = positions(cell)
-    find_neighbours(x, cell, KINDS, 3, half * (1 - 1e-6))
+    find_neighbours(x, cell, SPECIES_INDEX, 3, half * (1 - 1e-6))
     with pytest.raises(DualityError, match="less than twice the cutoff"):
-        find_neighbours(x, cell, KINDS, 3, half * 1.001)
-    find_neighbours(x, None, KINDS, 3, half * 1.001)
+        find_neighbours(x, cell, SPECIES_INDEX, 3, half * 1.001)
+    find_neighbours(x, None, SPECIES_INDEX, 3, half * 1.001)

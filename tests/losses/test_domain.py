@@ -14,7 +14,7 @@ from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
 from tests.systems import random_losses
 
 KIND = "openmm_duality losses 2"
-KINDS = np.array([0, 0, 1, 1, 1])
+SPECIES_INDEX = np.array([0, 0, 1, 1, 1])
 INTERVALS = 8
 
 
@@ -38,7 +38,7 @@ def known_configuration():
 
 
 def test_a_known_configuration_is_inside():
-    found = domain().distances(*known_configuration(), KINDS)
+    found = domain().distances(*known_configuration(), SPECIES_INDEX)
     assert not found.unseen.any()
     np.testing.assert_allclose(found.environments, 0.0)
     np.testing.assert_allclose(found.losses, 0.0, atol=1e-12)
@@ -49,7 +49,7 @@ def test_unobserved_distances_are_located():
     phi, present, losses = known_configuration()
     present[0, 1, 5] = present[1, 0, 5] = True
     present[1, 1, 5] = True  # observed for this pair
-    found = domain().distances(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, SPECIES_INDEX)
     assert np.argwhere(found.unseen).tolist() == [[0, 1, 5], [1, 0, 5]]
 
 
@@ -58,14 +58,14 @@ def test_the_distance_of_an_environment_is_its_largest_component():
     phi[1, 0] += 0.1 * 4.0 * 1.5  # 1.5 times the limit
     phi[2, 1] -= 0.5 * 4.0 * 0.9  # within it
     phi[3, 2] += 1e6  # a component without a width is ignored
-    found = domain().distances(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, SPECIES_INDEX)
     np.testing.assert_allclose(found.environments, [0.0, 1.5, 0.9, 0.0, 0.0], atol=1e-12)
 
 
 def test_mean_losses_outside_the_training_data_are_detected_above_and_below():
     phi, present, losses = known_configuration()
     for sign in (1.0, -1.0):
-        found = domain().distances(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), KINDS)
+        found = domain().distances(phi, present, losses + sign * np.array([0, 0, 1.2, 0, 0]), SPECIES_INDEX)
         # the mean of the second species moves by four of three standard deviations, 0.4; that of all agents by 0.24
         np.testing.assert_allclose(found.losses, [0.0, 4.0 / 3.0, 0.24 / 0.6], atol=1e-12)
 
@@ -73,9 +73,9 @@ def test_mean_losses_outside_the_training_data_are_detected_above_and_below():
 def test_mean_losses_of_fewer_agents_may_fluctuate_more_and_those_of_more_agents_as_in_the_data():
     phi, present, losses = known_configuration()
     losses = losses + 1.0
-    found = domain().distances(phi, present, losses, KINDS)
-    fewer = replace(domain(), agents=20.0).distances(phi, present, losses, KINDS)
-    more = replace(domain(), agents=2.0).distances(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, SPECIES_INDEX)
+    fewer = replace(domain(), agents=20.0).distances(phi, present, losses, SPECIES_INDEX)
+    more = replace(domain(), agents=2.0).distances(phi, present, losses, SPECIES_INDEX)
     np.testing.assert_allclose(fewer.losses, 0.5 * found.losses)
     np.testing.assert_array_equal(more.losses, found.losses)
 
@@ -97,7 +97,7 @@ def test_non_finite_numbers_are_outside():
     phi, present, losses = known_configuration()
     phi[4, 0] = np.nan
     losses[0] = np.nan
-    found = domain().distances(phi, present, losses, KINDS)
+    found = domain().distances(phi, present, losses, SPECIES_INDEX)
     assert not found.environments[4] <= 1.0
     assert not found.losses[0] <= 1.0
     assert not found.losses[2] <= 1.0
