@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_duality.version import __version__ as __version__
 
-_ROOMS = {
+_EXPORTS = {
     "errors": "DualityError",
     "geometry": "supercell",
     "reference": "Frames read read_cp2k read_extxyz summarise",
@@ -25,9 +25,9 @@ _ROOMS = {
     "benchmark": "format_costs measure_cost",
     "report": "comparison_to_dict verdict write_report",
 }
-_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_SUBPACKAGE_OF = {name: room for room, names in _EXPORTS.items() for name in names.split()}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_SUBPACKAGE_OF)
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compares the two lists
     from openmm_duality.benchmark import format_costs as format_costs
@@ -79,10 +79,10 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOME:
+        if name not in _SUBPACKAGE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(import_module(f"{__name__}.{_SUBPACKAGE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_SUBPACKAGE_OF])

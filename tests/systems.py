@@ -61,7 +61,7 @@ def random_losses(
     for rank in chosen.ranks:
         w = rng.normal(size=(s, s * n, s * n))
         weights[rank] = w + w.transpose(0, 2, 1)
-    q = contractions.count(s * n_coarse, chosen.coupled)
+    q = contractions.count_invariants(s * n_coarse, chosen.coupled)
     c = rng.normal(size=(s, q, q))
     return AgentLosses(
         species=species,

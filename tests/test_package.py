@@ -108,7 +108,7 @@ def imported_modules(source):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases
     ]
     below = [name.removeprefix(f"{MAIN}.") for name in names if name.startswith(f"{MAIN}.")]
-    return {innermost_module(openmm_duality._HOME.get(name, name)) for name in below} - {""}
+    return {innermost_module(openmm_duality._SUBPACKAGE_OF.get(name, name)) for name in below} - {""}
 
 
 def innermost_module(name):
@@ -169,7 +169,7 @@ def test_no_module_is_hidden_by_a_function_of_its_name(package):
 
 
 def test_no_module_is_hidden_by_a_public_name():
-    assert not openmm_duality._HOME.keys() & {module for module in PATHS if "." not in module}
+    assert not openmm_duality._SUBPACKAGE_OF.keys() & {module for module in PATHS if "." not in module}
 
 
 def test_modules_are_short():
@@ -207,7 +207,7 @@ def test_type_checkers_see_the_public_names():
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     seen = {alias.asname: node.module for node in imports for alias in node.names if alias.name == alias.asname}
     assert seen.pop("__version__") == f"{MAIN}.version"
-    assert seen == {name: f"{MAIN}.{room}" for name, room in openmm_duality._HOME.items()}
+    assert seen == {name: f"{MAIN}.{room}" for name, room in openmm_duality._SUBPACKAGE_OF.items()}
 
 
 USER = """

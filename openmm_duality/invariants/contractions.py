@@ -12,7 +12,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray
 
 
-def count(width: int, ranks: Sequence[int]) -> int:
+def count_invariants(width: int, ranks: Sequence[int]) -> int:
     """Number Q of invariants of `width` moments per rank; zero if no rank is contracted."""
     return width + len(ranks) * (width * (width + 1) // 2) if ranks else 0
 

@@ -119,11 +119,13 @@ class Domain:
             centre, whitening = arrays[f"{a}/centre"], arrays[f"{a}/whitening"]
             if centre.shape != arrays["0/centre"].shape or whitening.shape[:-1] != centre.shape or not whitening.size:
                 raise ValueError("the arrays of the domain do not fit each other")
-            environments.append(KnownEnvironments(centre, whitening, _limit(arrays[f"{a}/limit"])))
+            environments.append(KnownEnvironments(centre, whitening, _positive_scalar(arrays[f"{a}/limit"])))
         seen, losses = arrays["seen"], arrays["losses"]
         if seen.shape != (n_species, n_species, intervals) or losses.shape != (n_species + 1, 2):
             raise ValueError("the arrays of the domain do not fit the species and the grid of the model")
-        return cls(seen, tuple(environments), losses, _limit(arrays["limit"]), _limit(arrays["agents"]))
+        return cls(
+            seen, tuple(environments), losses, _positive_scalar(arrays["limit"]), _positive_scalar(arrays["agents"])
+        )
 
     def distances(
         self, descriptors: FloatArray, present: npt.NDArray[np.bool_], losses: FloatArray, species_index: IntArray
@@ -160,7 +162,7 @@ def mean_losses(losses: FloatArray, species_index: IntArray, n_species: int) -> 
     return np.append(by_species, losses.mean())
 
 
-def _limit(array: FloatArray) -> float:
+def _positive_scalar(array: FloatArray) -> float:
     if array.shape != (1,) or array[0] <= 0.0:
         raise ValueError("a limit or a size of the domain is not a positive number")
     return float(array[0])

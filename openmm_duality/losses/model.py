@@ -19,7 +19,7 @@ import numpy.typing as npt
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.invariants.contractions import count
+from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
@@ -274,7 +274,7 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) ->
         if len(shape) != 4 or shape[:2] != (s, s) or shape[3] != arrays["pair_basis"].shape[-1] or shape[3] < 4:
             raise ValueError(f"{name} has the shape {shape}")
         sizes[name] = shape[2]
-    q = count(s * sizes["coarse"], form.coupled)
+    q = count_invariants(s * sizes["coarse"], form.coupled)
     width = s * sizes["basis"]
     shapes = {
         "masses": (s,),

@@ -46,7 +46,7 @@ def of_form(form, gradient="collective", species=SPECIES[:3]):
     rng = np.random.default_rng(3)
     s, width = len(species), len(species) * losses.basis.size
     weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
-    q = contractions.count(s * losses.coarse.size, form.coupled)
+    q = contractions.count_invariants(s * losses.coarse.size, form.coupled)
     c = rng.normal(size=(s, q, q))
     return replace(
         losses,

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.invariants.contractions import count
+from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.losses.forms import Form
 
 Group = tuple[int, ...]
@@ -74,7 +74,7 @@ class Layout:
     @cached_property
     def coupled_triangle(self) -> tuple[IntArray, IntArray]:
         """Rows and columns of the upper triangle of C_A, each of length Q (Q + 1)/2."""
-        return _triangle(count(self.n_species * self.n_coarse, self.form.coupled))
+        return _triangle(count_invariants(self.n_species * self.n_coarse, self.form.coupled))
 
     def pairs(self, group: Group) -> list[tuple[int, int]]:
         """Pairs of species (A, B) that have pair columns, in the order of the columns."""
@@ -115,7 +115,7 @@ class Layout:
         couplings : array, shape (S, Q, Q)
         """
         s, width = self.n_species, self.n_species * self.n
-        invariants = count(s * self.n_coarse, self.form.coupled)
+        invariants = count_invariants(s * self.n_coarse, self.form.coupled)
         u = np.zeros((s, s, self.n_pair))
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
