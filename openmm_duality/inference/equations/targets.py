@@ -18,6 +18,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.frames import Frames
+from openmm_duality.schema import quantity
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
 # at weight one, an energy error of 1 meV per atom counts as a force error of 100 meV/Å
@@ -46,8 +47,7 @@ class DataSet:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.weight < np.inf:
-            raise DualityError(f"data {self.name}: the weight must be positive and finite, got {self.weight}")
+        quantity()(self.weight, f"data {self.name}: weight")
 
 
 @dataclass(frozen=True)
