@@ -13,6 +13,7 @@ from openmm_duality.observables.run_log import conserved_energy
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.report.drawing import Line, draw, key, lines, moving_lines, panel, smooth
 from openmm_duality.report.formatting import dash, subscripts
+from openmm_duality.report.notes import CONSERVED
 from openmm_duality.report.style import MUTED, REFERENCE, RULE, WIDTH, colour, house_style, png
 
 __all__ = ["figures", "png"]
@@ -228,7 +229,7 @@ def _energy(comparison: Comparison) -> Figure:
             continue
         conserved, energy = conserved_energy(run, run.log)
         width = 0.5 if energy is None else 0.9
-        title = conserved.value.capitalize()
+        title = CONSERVED[conserved].capitalize()
         if energy is None:
             energy = run.log["potential_energy"]
             title = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"

@@ -43,7 +43,7 @@ _SENTENCES = {  # with the name and the values of a `Note`
     Remark.SPECTRUM_OF_SOME: "The spectrum of {name} follows {0} of its {1} atoms.",
     Remark.NOT_RECOMPUTED: "Forces along {name} were not recomputed: {0}.",
 }
-_CONSERVED = {
+CONSERVED = {
     Conserved.TOTAL_ENERGY: "total energy",
     Conserved.EXTENDED_ENERGY: "conserved quantity",  # of the system with its thermostat
     Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agent gradient descends no common energy",
@@ -58,4 +58,4 @@ def note_sentence(note: Note) -> str:
 
 def drift_of(e: Energetics) -> str:
     """Name the energy whose drift is given, or say why there is none."""
-    return _CONSERVED[e.conserved].format(integrator=e.integrator)
+    return CONSERVED[e.conserved].format(integrator=e.integrator)

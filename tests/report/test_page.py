@@ -169,6 +169,11 @@ def test_every_run_has_a_colour_of_its_own(several):
         assert "var(--run1)" in inline(text)
 
 
+def test_the_energy_is_named_in_words(several):
+    words = {"Conserved quantity", "Total energy", "Potential energy", "Sum of losses"}
+    assert figures(several)["energy"].axes[0].get_title(loc="left").removesuffix(", less its median") in words
+
+
 def test_recomputed_forces_have_their_place(several, tmp_path):
     """Of the run whose forces were computed again, in the table, in figures and in words; the others have none."""
     times = np.array([2.0, 5.0, 8.0])
