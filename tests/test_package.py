@@ -18,6 +18,7 @@ ROOT = Path(openmm_duality.__file__).parent
 MAIN = "openmm_duality"
 GROUND = ("console", "container", "errors", "files", "parallel", "schema", "units", "version")
 ROOMS = (
+    "machine_code",
     "geometry",
     "reference",
     "cp2k",

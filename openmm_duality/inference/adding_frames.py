@@ -90,13 +90,10 @@ def add_frames(
         if deviations:
             moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, len(zeros), mask)
             members.append(solutions[k][:, None] + moved)
-    u, weights, couplings = design.layout.unpack(solutions)
     outdated = ("calibration", "stability", "failed_candidates")
     refitted = replace(
         losses,
-        pair_coefficients=u,
-        weights=weights,
-        couplings=couplings,
+        **design.layout.unpack(solutions),
         committee=with_members(losses.committee, design.layout, members),
         equations=equations,
         metadata={

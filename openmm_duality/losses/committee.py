@@ -29,6 +29,8 @@ class Committee:
         W^l_A in kJ/mol by rank l.
     couplings : array, shape (K, S, Q, Q)
         C_A in kJ/mol.
+    channel_weights : tuple of arrays, shape (K, F_A)
+        c_A in kJ/mol, by agent species; empty for a form without channels.
     residual : array, shape (S,)
         a_A in kJ/mol/nm, the error common to all members.
     scale : array, shape (S,)
@@ -40,6 +42,7 @@ class Committee:
     pair_coefficients: FloatArray
     weights: Mapping[int, FloatArray]
     couplings: FloatArray
+    channel_weights: tuple[FloatArray, ...]
     residual: FloatArray
     scale: FloatArray
     limit: FloatArray

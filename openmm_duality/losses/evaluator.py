@@ -141,6 +141,13 @@ def polynomial(
             own[of_a] += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
             for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
                 adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
+        if losses.form.channels:
+            mixed = losses.channels[a].channels(fine)
+            tensors = losses.channels[a].tensors(mixed)
+            slopes = {rank: losses.channel_matrices[a][rank] @ t for rank, t in tensors.items()}
+            own[of_a] += 0.5 * sum(np.einsum("itm,itm->i", t, slopes[rank]) for rank, t in tensors.items())
+            for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
+                adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
     return own, adjoints
 
 

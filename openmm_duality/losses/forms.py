@@ -2,7 +2,8 @@
 
 Every form has the pair part u·ρ and adds ½ Σ_l W^l·φ^l over its ranks l, with the contractions φ^l_ab = M^l_a · M^l_b;
 since M^0 = ρ, the quadratic loss of the paper has rank 0 alone. A coupled form adds ½ φᵀCφ over the sums and
-contractions φ of a few coarse radial functions.
+contractions φ of a few coarse radial functions. The form of channels has, instead of all contractions, invariants of
+orders 2 to 4 of mixed moments (`invariants.channels`), whose number does not depend on the number of species.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from openmm_duality.errors import DualityError
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
 
 GRADIENTS = ("agent", "collective")
-_CHOOSE_RANKS = ("moment", "coupled")
+_CHOOSE_RANKS = ("moment", "coupled", "channels")
 
 
 @dataclass(frozen=True)
 class Form:
-    """Family of losses, linear in their coefficients: u·ρ + ½ Σ_l W^l·φ^l + ½ φᵀCφ.
+    """Family of losses, linear in their coefficients: u·ρ + ½ Σ_l W^l·φ^l + ½ φᵀCφ + c·B.
 
     Parameters
     ----------
@@ -28,16 +29,19 @@ class Form:
         Ranks l whose moments are contracted.
     coupled : tuple of int
         Ranks whose contractions of coarse functions are coupled, in addition to the sums; empty for no coupling.
+    channels : tuple of int
+        Ranks whose moments are mixed to channels, from which the invariants B are made; empty for none.
     """
 
     name: str
     ranks: tuple[int, ...]
     coupled: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
 
     @property
     def all_ranks(self) -> tuple[int, ...]:
         """All ranks of moments in the form."""
-        return tuple(sorted({*self.ranks, *self.coupled, *((0,) if self.coupled else ())}))
+        return tuple(sorted({*self.ranks, *self.coupled, *((0,) if self.coupled else ()), *self.channels}))
 
     @property
     def descriptor_ranks(self) -> tuple[int, ...]:
@@ -52,6 +56,7 @@ FORMS = {
         Form("quadratic", (0,)),
         Form("moment", (0, 1, 2)),
         Form("coupled", (0, 1, 2), coupled=(1, 2)),
+        Form("channels", (), channels=(0, 1, 2, 3)),
     )
 }
 
@@ -62,9 +67,10 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     Parameters
     ----------
     name : str
-        ``pair``, ``quadratic``, ``moment`` or ``coupled``.
+        ``pair``, ``quadratic``, ``moment``, ``coupled`` or ``channels``.
     ranks : sequence of int, optional
-        Contracted ranks of `moment` and `coupled`, out of 0…3; 0, 1 and 2 by default.
+        Contracted ranks of `moment` and `coupled`, out of 0…3 (0, 1 and 2 by default); mixed ranks of `channels`, which
+        include 0 (0 to 3 by default).
     coupled : sequence of int, optional
         Coupled ranks of `coupled`, out of 0…3; 1 and 2 by default.
 
@@ -76,17 +82,22 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     if name not in FORMS:
         raise DualityError(f"form {name!r} is not known; the forms are {', '.join(FORMS)}")
     form = FORMS[name]
-    given = {"ranks": form.ranks if ranks is None else tuple(ranks)}
+    default = form.channels or form.ranks
+    given = {"ranks": default if ranks is None else tuple(ranks)}
     given["coupled_ranks"] = form.coupled if coupled is None else tuple(coupled)
-    if given["ranks"] != form.ranks and name not in _CHOOSE_RANKS:
-        raise DualityError(f"ranks can be chosen for {' and '.join(_CHOOSE_RANKS)}; {name} has {form.ranks or 'none'}")
+    if given["ranks"] != default and name not in _CHOOSE_RANKS:
+        raise DualityError(f"ranks can be chosen for {', '.join(_CHOOSE_RANKS)}; {name} has {form.ranks or 'none'}")
     if given["coupled_ranks"] and not form.coupled:
         raise DualityError(f"coupled_ranks belong to the form 'coupled', but the form is {name!r}")
     for key, chosen in given.items():
         if list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(HIGHEST_RANK + 1)):
             raise DualityError(f"{key} must be increasing whole numbers from 0 to {HIGHEST_RANK}, got {list(chosen)}")
-    if (form.ranks and not given["ranks"]) or (form.coupled and not given["coupled_ranks"]):
+    if (default and not given["ranks"]) or (form.coupled and not given["coupled_ranks"]):
         raise DualityError(f"form {name!r} needs at least one rank of each kind; give ranks or choose another form")
+    if form.channels:
+        if 0 not in given["ranks"]:
+            raise DualityError(f"the channels need rank 0 among their ranks, got {list(given['ranks'])}")
+        return Form(name, (), channels=given["ranks"])
     return Form(name, given["ranks"], given["coupled_ranks"])
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.committee import Committee
@@ -67,6 +68,10 @@ class AgentLosses:
         Shortest distance in the training data, in nm; NaN for species never within the cutoff of each other.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
+    channels : tuple of Channels, length S
+        Channels and invariants B of each agent species; empty for a form without channels.
+    channel_weights : tuple of arrays, shape (F_A,)
+        Coefficients c_A of the invariants B in kJ/mol.
     committee : Committee or None
         Refits to resampled blocks of the training data, which estimate the uncertainty of forces.
     domain : Domain or None
@@ -91,6 +96,8 @@ class AgentLosses:
     couplings: FloatArray
     shortest: FloatArray
     core_strength: FloatArray
+    channels: tuple[Channels, ...] = ()
+    channel_weights: tuple[FloatArray, ...] = ()
     committee: Committee | None = None
     domain: Domain | None = None
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -118,6 +125,7 @@ class AgentLosses:
                 pair_coefficients=committee.pair_coefficients[k],
                 weights={rank: w[k] for rank, w in committee.weights.items()},
                 couplings=committee.couplings[k],
+                channel_weights=tuple(w[k] for w in committee.channel_weights),
                 committee=None,
                 equations={},
             )
@@ -128,6 +136,11 @@ class AgentLosses:
     def moment_basis(self) -> RadialBasis:
         """Radial functions of all moments: those of `basis`, then those of `coarse`."""
         return RadialBasis(self.grid, np.concatenate([self.basis.coefficients, self.coarse.coefficients], axis=2))
+
+    @cached_property
+    def channel_matrices(self) -> list[dict[int, FloatArray]]:
+        """Symmetric matrices of the invariants of channels by agent species and rank (see `Channels.matrices`)."""
+        return [mine.matrices(c) for mine, c in zip(self.channels, self.channel_weights, strict=True)]
 
     @cached_property
     def pair_potentials(self) -> RadialBasis:

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.channel_rows import channel_forces, invariant_values
 from openmm_duality.inference.equations.layout import Group, Layout
+from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments, moments_by_rank
 from openmm_duality.invariants.neighbours import NeighbourTable
@@ -23,19 +25,21 @@ from openmm_duality.losses.model import AgentLosses
 
 @dataclass(frozen=True)
 class Design:
-    """Builder of the design rows of a configuration from the three bases and the layout of the columns."""
+    """Builder of the design rows of a configuration from bases, channels and the layout of the columns."""
 
     layout: Layout
     pair_basis: RadialBasis
     basis: RadialBasis
     coarse: RadialBasis
+    channels: tuple[Channels, ...] = ()
 
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
         """Design of the equations that the losses solve, with a given number of energy constants."""
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
-        layout = Layout(losses.form, losses.gradient, *sizes, n_constants)
-        return cls(layout, losses.pair_basis, losses.basis, losses.coarse)
+        n_invariants = tuple(len(mine.invariants) for mine in losses.channels)
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants)
+        return cls(layout, losses.pair_basis, losses.basis, losses.coarse, losses.channels)
 
     def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:
         """Rows of the forces on all agents, by group.
@@ -55,11 +59,21 @@ class Design:
         """
         pair = self._pair_forces(tables, species_index)
         ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
-        fine = _Moments.of(self.basis, ranks, tables, species_index)
+        fine = _Moments.of(self.basis, ranks or self.layout.form.channels, tables, species_index)
         contracted = [self._contraction_forces(rank, fine, tables, species_index) for rank in ranks]
         if coupled:
             coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, species_index)
             contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
+        if self.channels:
+            collective = self.layout.gradient == "collective"
+            contracted.append(
+                [
+                    channel_forces(
+                        mine, np.flatnonzero(species_index == a), fine.values, fine.derivatives, tables, collective
+                    )
+                    for a, mine in enumerate(self.channels)
+                ]
+            )
         return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray, constant: int) -> FloatArray:
@@ -87,16 +101,20 @@ class Design:
             values = [basis.evaluate(t.distances, species_index, b)[0] for b, t in enumerate(tables)] if ranks else []
             return moments_by_rank(ranks, tables, values)
 
-        fine = moments_of(self.basis, layout.form.ranks)
+        fine = moments_of(self.basis, layout.form.ranks or layout.form.channels)
         coarse = moments_of(self.coarse, layout.form.all_ranks if layout.form.coupled else ())
         for a in group:
             of_a = species_index == a
-            for m in fine.values():
-                here = flat(m[of_a]).transpose(1, 0, 2).reshape(layout.n_species * layout.n, -1)
+            for rank in layout.form.ranks:
+                here = flat(fine[rank][of_a]).transpose(1, 0, 2).reshape(layout.n_species * layout.n, -1)
                 columns.append(quadratic_columns(0.5 * here @ here.T, layout.triangle))
             if layout.form.coupled:
                 phi = invariants({rank: flat(m[of_a]) for rank, m in coarse.items()}, layout.form.coupled)
                 columns.append(quadratic_columns(0.5 * phi.T @ phi, layout.coupled_triangle))
+            if self.channels:
+                mine = self.channels[a]
+                tensors = mine.tensors(mine.channels({rank: flat(m[of_a]) for rank, m in fine.items()}))
+                columns.append(invariant_values(mine, tensors).sum(axis=0))
         columns.append(np.eye(layout.n_constants)[constant])
         return np.concatenate(columns)
 

@@ -22,6 +22,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
 from openmm_duality.inference.equations.bases import make_basis
+from openmm_duality.inference.equations.channel_selection import channels_of_data
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
@@ -43,6 +44,7 @@ from openmm_duality.inference.equations.targets import (
     pair_frames,
     species_and_masses,
 )
+from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.molecules import bond_lengths
@@ -127,12 +129,13 @@ class Inference:
             with timed(seconds, "pair_statistics"):
                 statistics = pair_statistics((s.frames for s in sets), species, grid)
             zeros = energy_zeros(sets) if settings.energy_weight else {}
-            design = _design(settings, species, statistics, grid, len(zeros))
+            with timed(seconds, "channels"):
+                design = _design(sets, settings, species, statistics, grid, len(zeros))
         equations = accumulate(sets, species, design, settings, zeros, progress)
         seconds |= equations.seconds
         if prior is not None:
             sizes = [design.layout.block_sizes(group) for group in design.layout.groups]
-            equations = equations.relative_to(_packed(design.layout, prior), sizes)
+            equations = equations.relative_to(design.layout.pack(prior), sizes)
         return cls(sets, settings, species, masses, statistics, design, zeros, equations, seconds, prior)
 
     @property
@@ -158,7 +161,7 @@ class Inference:
         layout = self.design.layout
         if self.prior is None:
             return [np.zeros(layout.size(group)) for group in layout.groups]
-        return _packed(layout, self.prior)
+        return layout.pack(self.prior)
 
     @property
     def selectable(self) -> list[BoolArray | None]:
@@ -273,7 +276,6 @@ class Inference:
         }
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
-        u, weights, couplings = layout.unpack(solutions)
         bonds = {
             pair: r
             for frames, pairs in pair_frames(self.sets)
@@ -293,9 +295,8 @@ class Inference:
             pair_basis=self.design.pair_basis,
             basis=self.design.basis,
             coarse=self.design.coarse,
-            pair_coefficients=u,
-            weights=weights,
-            couplings=couplings,
+            channels=self.design.channels,
+            **layout.unpack(solutions),
             shortest=self.statistics.shortest,
             core_strength=np.zeros((len(self.species), len(self.species))),
             bond_lengths=bonds,
@@ -317,7 +318,6 @@ class Inference:
             Metadata as of an inference without a prior model; those of the prior model by default.
         """
         coefficients = [c + d for c, d in zip(self.start, differences, strict=True)]
-        u, weights, couplings = self.design.layout.unpack(coefficients)
         known = prior.metadata
         if metadata is not None:
             chosen = {name: getattr(self.settings, name) for name in DELTA_CHOICES}
@@ -332,9 +332,7 @@ class Inference:
             }
         return replace(
             prior,
-            pair_coefficients=u,
-            weights=weights,
-            couplings=couplings,
+            **self.design.layout.unpack(coefficients),
             committee=None,
             domain=None,
             equations={},
@@ -353,23 +351,25 @@ def raise_if_undetermined() -> Iterator[None]:
         ) from None
 
 
-def _packed(layout: Layout, losses: AgentLosses) -> list[FloatArray]:
-    return layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-
-
 def _design(
-    settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid, n_constants: int
+    sets: Sequence[DataSet], settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid, n_constants: int
 ) -> Design:
     """Bases adapted to the data, and the layout of their coefficients."""
     form = settings.agent_form
     n_coarse = settings.coarse_functions if form.coupled else 0
     sizes = (len(species), settings.pair_functions, settings.functions, n_coarse)
     knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
+    basis = make_basis(settings.basis, grid, settings.functions, statistics, settings.sharpness, knots)
+    channels: tuple[Channels, ...] = ()
+    if form.channels:
+        channels = channels_of_data(sets, species, basis, form.channels, settings.channels, settings.invariants)
+    n_invariants = tuple(len(mine.invariants) for mine in channels)
     return Design(
-        Layout(form, settings.gradient, *sizes, n_constants=n_constants),
+        Layout(form, settings.gradient, *sizes, n_constants=n_constants, n_invariants=n_invariants),
         make_basis("b-splines", grid, settings.pair_functions, statistics, settings.sharpness),
-        make_basis(settings.basis, grid, settings.functions, statistics, settings.sharpness, knots),
+        basis,
         make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),
+        channels,
     )
 
 

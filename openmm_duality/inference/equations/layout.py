@@ -9,15 +9,17 @@ Species form groups, each with its own system of equations. The gradient determi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.losses.forms import Form
+from openmm_duality.losses.model import AgentLosses
 
 Group = tuple[int, ...]
 
@@ -44,6 +46,8 @@ class Layout:
         Numbers of species S and of functions of the pair part, the contracted moments and the coupled invariants.
     n_constants : int
         Number of energy constants, one per composition; zero under `agent` or without energies.
+    n_invariants : tuple of int
+        Number of invariants of the channels of each species; empty for a form without channels.
     groups : tuple of tuple of int, optional
         Partition of the species; `separable_groups` by default.
     """
@@ -55,6 +59,7 @@ class Layout:
     n: int
     n_coarse: int = 0
     n_constants: int = 0
+    n_invariants: tuple[int, ...] = ()
     groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
@@ -86,8 +91,11 @@ class Layout:
 
     def block_sizes(self, group: Group) -> list[int]:
         """Number of columns of each block: pairs, then by species the ranks and the couplings, then the constants."""
-        of_species = [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
-        return [self.n_pair] * len(self.pairs(group)) + of_species * len(group) + [self.n_constants]
+        sizes = [self.n_pair] * len(self.pairs(group))
+        for a in group:
+            sizes += [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
+            sizes += self.n_invariants[a : a + 1]
+        return [*sizes, self.n_constants]
 
     def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
         """Names of the blocks of columns."""
@@ -95,6 +103,7 @@ class Layout:
         for a in group:
             names += [f"{species[a]}, rank {rank}" for rank in self.form.ranks]
             names.append(f"{species[a]}, coupled")
+            names += [f"{species[a]}, channels"] * len(self.n_invariants[a : a + 1])
         return [*names, "constants of the energy"]
 
     def shares(self, max_coefficients: int | None) -> list[int]:
@@ -104,21 +113,14 @@ class Layout:
             return []
         return [max(1, max_coefficients * size // sum(sizes)) for size in sizes]
 
-    def unpack(self, solutions: Sequence[FloatArray]) -> tuple[FloatArray, dict[int, FloatArray], FloatArray]:
-        """Split the solutions of all groups into coefficients, without the energy constants.
-
-        Returns
-        -------
-        u : array, shape (S, S, n_p)
-        weights : dict of int to array, shape (S, S·n, S·n)
-            W^l by rank.
-        couplings : array, shape (S, Q, Q)
-        """
+    def unpack(self, solutions: Sequence[FloatArray]) -> dict[str, Any]:
+        """Split the solutions of all groups into the coefficients of `AgentLosses`, by the names of its fields."""
         s, width = self.n_species, self.n_species * self.n
         invariants = count_invariants(s * self.n_coarse, self.form.coupled)
         u = np.zeros((s, s, self.n_pair))
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
+        channel_weights = [np.zeros(size) for size in self.n_invariants]
         for group, solution in zip(self.groups, solutions, strict=True):
             blocks = iter(np.split(solution, np.cumsum(self.block_sizes(group))[:-1]))
             for a, b in self.pairs(group):
@@ -129,16 +131,24 @@ class Layout:
                 for rank in self.form.ranks:
                     weights[rank][a] = _symmetric(self.triangle, next(blocks), width)
                 couplings[a] = _symmetric(self.coupled_triangle, next(blocks), invariants)
-        return u, weights, couplings
+                if self.n_invariants:
+                    channel_weights[a] = next(blocks)
+        return {
+            "pair_coefficients": u,
+            "weights": weights,
+            "couplings": couplings,
+            "channel_weights": tuple(channel_weights),
+        }
 
-    def pack(self, u: FloatArray, weights: Mapping[int, FloatArray], couplings: FloatArray) -> list[FloatArray]:
-        """Join coefficients into vectors by group, the inverse of `unpack`; the energy constants are zero."""
+    def pack(self, losses: AgentLosses) -> list[FloatArray]:
+        """Join the coefficients of losses into vectors by group, the inverse of `unpack`; energy constants are zero."""
         solutions = []
         for group in self.groups:
-            blocks = [u[a, b] for a, b in self.pairs(group)]
+            blocks = [losses.pair_coefficients[a, b] for a, b in self.pairs(group)]
             for a in group:
-                blocks += [weights[rank][a][self.triangle] for rank in self.form.ranks]
-                blocks.append(couplings[a][self.coupled_triangle])
+                blocks += [losses.weights[rank][a][self.triangle] for rank in self.form.ranks]
+                blocks.append(losses.couplings[a][self.coupled_triangle])
+                blocks += losses.channel_weights[a : a + 1]
             blocks.append(np.zeros(self.n_constants))
             solutions.append(np.concatenate(blocks))
         return solutions

@@ -100,6 +100,8 @@ class Settings:
     pair_functions: int = field(metadata=key(integer(4)), default=28)
     functions: int = field(metadata=key(integer(1)), default=8)
     coarse_functions: int = field(metadata=key(integer(1)), default=3)
+    channels: int = field(metadata=key(integer(1)), default=16)
+    invariants: tuple[int, ...] = field(metadata=key(tuple_of(integer())), default=(300, 900, 0))
     sharpness: float = field(metadata=key(quantity(zero=True)), default=SHARPNESS)
     knots: dict[str, tuple[float, ...]] | None = field(metadata=key(optional(_knots)), default=None)
     intervals: int = field(metadata=key(integer(20)), default=240)

@@ -89,8 +89,8 @@ def committee_deviations(losses: AgentLosses, layout: Layout) -> list[FloatArray
     """Deviations of the committee members from the losses, arrays (P, K) by group; empty without a committee."""
     if losses.committee is None:
         return []
-    own = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-    packed = [layout.pack(m.pair_coefficients, m.weights, m.couplings) for m in losses.members()]
+    own = layout.pack(losses)
+    packed = [layout.pack(m) for m in losses.members()]
     return [np.stack([member[k] for member in packed], axis=1) - own[k][:, None] for k in range(len(own))]
 
 
@@ -102,12 +102,13 @@ def with_members(committee: Committee | None, layout: Layout, solutions: Sequenc
     return replace(committee, **stacked(unpacked))
 
 
-def stacked(unpacked: Sequence[tuple[FloatArray, dict[int, FloatArray], FloatArray]]) -> dict[str, Any]:
+def stacked(unpacked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack the coefficients of all members into the arrays of a committee."""
+    first = unpacked[0]
     return {
-        "pair_coefficients": np.array([u for u, _, _ in unpacked]),
-        "weights": {rank: np.array([w[rank] for _, w, _ in unpacked]) for rank in unpacked[0][1]},
-        "couplings": np.array([c for _, _, c in unpacked]),
+        **{name: np.array([one[name] for one in unpacked]) for name in ("pair_coefficients", "couplings")},
+        "weights": {rank: np.array([one["weights"][rank] for one in unpacked]) for rank in first["weights"]},
+        "channel_weights": tuple(map(np.array, zip(*(one["channel_weights"] for one in unpacked), strict=True))),
     }
 
 
@@ -137,7 +138,7 @@ class Members:
         layout, selected = inference.design.layout, inference.selectable
         if inference.prior is None and losses.metadata["selection"]:
             constants = np.ones(layout.n_constants, dtype=bool)
-            packed = layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
+            packed = layout.pack(losses)
             selected = [np.concatenate([c[: len(c) - layout.n_constants] != 0.0, constants]) for c in packed]
         deviations = [] if inference.prior is None else committee_deviations(inference.prior, layout)
         return cls(inference, losses.metadata["regularisation"], selected, deviations)

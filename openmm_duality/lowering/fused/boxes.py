@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.lowering.fused.code import DOUBLE, Code, Value
+from openmm_duality.machine_code.code import DOUBLE, Code, Value
 
 
 def kind_of(box: FloatArray | None) -> str:

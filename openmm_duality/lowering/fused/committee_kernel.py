@@ -14,9 +14,9 @@ from functools import cache
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Value, Variable
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
 from openmm_duality.lowering.fused.kernel import EnvironmentKernel
-from openmm_duality.lowering.fused.machine import Function
+from openmm_duality.machine_code.machine import Function
 from openmm_duality.lowering.fused.polynomial import MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
 

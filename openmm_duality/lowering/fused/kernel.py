@@ -19,8 +19,8 @@ from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Value, Variable, total
-from openmm_duality.lowering.fused.machine import Function
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
+from openmm_duality.machine_code.machine import Function
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.code import I32, I64, Array, Code, Value, Variable, total
+from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
 from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
 
 

@@ -18,8 +18,8 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.lowering.fused import threads
 from openmm_duality.lowering.fused.boxes import kind_of, nearest_images, packed
-from openmm_duality.lowering.fused.code import DOUBLE, I32, I64, Code, Variable
-from openmm_duality.lowering.fused.machine import Call, Function
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable
+from openmm_duality.machine_code.machine import Call, Function
 from openmm_duality.lowering.fused.shape import BLOCK
 
 EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.code import DOUBLE, SINGLE
+from openmm_duality.machine_code.code import DOUBLE, SINGLE
 
 BLOCK = 8  # neighbours whose geometry is taken together
 GROUP = 16  # coupled invariants that one accumulator holds

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.machine import to_aligned
+from openmm_duality.machine_code.machine import to_aligned
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
 
 _NOTHING = 1e-14  # of the largest, below which a function is taken for zero

@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from openmm_duality.lowering.fused.machine import Function, compiled
+from openmm_duality.machine_code.machine import Function, compiled
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 SINGLE, DOUBLE = ir.FloatType(), ir.DoubleType()

@@ -1,0 +1,200 @@
+"""Channels and their invariants chosen by the data: large variance first.
+
+The channels of an agent species and a rank are the eigenvectors of the covariance of its moments in training frames,
+scaled to unit variance. So their number does not grow with the number of species, and directions in which the moments
+hardly vary are left out. The degree of a channel, −½ log₂ of its variance relative to that of the leading channel of
+rank 0, adds up to the degree of an invariant; those of lowest degree are chosen. (A smooth function of the environment
+has small coefficients at high degree, because the variance of moments falls with the roughness of the functions.)
+
+Index suffixes: t channel of all ranks, a = (B, n) moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.invariants.channels import Channels, coupled
+from openmm_duality.invariants.couplings import can_couple
+from openmm_duality.invariants.harmonics import HIGHEST_RANK
+from openmm_duality.invariants.moments import flat, moments_by_rank
+from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.reference.frames import evenly_spaced
+
+_FRAMES = 150  # whose moments are analysed
+_NEGLIGIBLE = 1e-12  # variance of a channel relative to the leading one
+_PAIRINGS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
+_MOST_MULTISETS = 200_000
+
+
+def channels_of_data(
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    basis: RadialBasis,
+    ranks: Sequence[int],
+    size: int,
+    counts: Sequence[int],
+) -> tuple[Channels, ...]:
+    """Choose the channels of every agent species from the moments in at most 150 training frames."""
+    s, width = len(species), len(species) * basis.size
+    sums = [{rank: np.zeros((width, width)) for rank in ranks} for _ in range(s)]
+    firsts, number = np.zeros((s, width)), np.zeros(s)
+    total = sum(len(data.frames) for data in sets)
+    for data in sets:
+        index = np.array([species.index(name) for name in data.frames.species])
+        share = max(1, round(_FRAMES * len(data.frames) / total))
+        for t in evenly_spaced(len(data.frames), min(share, len(data.frames))):
+            tables = find_neighbours(data.frames.positions[t], data.frames.cell(t), index, s, basis.grid.cutoff)
+            values = [basis.evaluate(table.distances, index, b)[0] for b, table in enumerate(tables)]
+            found = moments_by_rank(ranks, tables, values)
+            for a in range(s):
+                for rank in ranks:
+                    m = flat(found[rank][index == a])
+                    sums[a][rank] += np.einsum("iam,ibm->ab", m, m, optimize=True)
+                firsts[a] += flat(found[0][index == a])[..., 0].sum(axis=0)
+                number[a] += int((index == a).sum())
+    chosen = []
+    for a in range(s):
+        covariances = {rank: m / number[a] for rank, m in sums[a].items()}
+        mean = firsts[a] / number[a]
+        covariances[0] = covariances[0] - np.outer(mean, mean)
+        chosen.append(choose_channels(covariances, mean, size, counts))
+    return tuple(chosen)
+
+
+def choose_channels(covariances: Mapping[int, FloatArray], means: FloatArray, size: int, counts: Sequence[int]) -> Channels:
+    """Choose the channels and invariants of one agent species.
+
+    Parameters
+    ----------
+    covariances : mapping of int to array, shape (S·n, S·n)
+        ⟨Σ_m M_am M_bm⟩ by rank; that of rank 0 about the mean.
+    means : array, shape (S·n,)
+        Mean moments of rank 0.
+    size : int
+        Largest number of channels of a rank.
+    counts : sequence of int
+        Least numbers of invariants of orders 2, 3 and 4, as far as there are so many.
+    """
+    mixing, degrees, ranks = {}, [], []
+    leading = None
+    for rank, covariance in covariances.items():
+        variances, axes = np.linalg.eigh(covariance)
+        variances, axes = variances[::-1][:size], axes[:, ::-1][:, :size]
+        leading = variances[0] if leading is None else leading
+        kept = variances > _NEGLIGIBLE * max(variances[0], leading)
+        mixing[rank] = np.ascontiguousarray((axes[:, kept] / np.sqrt(variances[kept])).T)
+        degrees.append(-0.5 * np.log2(variances[kept] / leading))
+        ranks.append(np.full(int(kept.sum()), rank))
+    products, invariants = choose_invariants(np.concatenate(ranks), np.concatenate(degrees), counts)
+    return used_channels(Channels(mixing, mixing[0] @ means, products, invariants))
+
+
+def choose_invariants(ranks: IntArray, degrees: FloatArray, counts: Sequence[int]) -> tuple[IntArray, IntArray]:
+    """Products and invariants of lowest degree of channels with given ranks and degrees."""
+    n = len(ranks)
+    products: dict[tuple[int, int, int], int] = {}
+
+    def product(one: int, other: int, rank: int) -> int:
+        key = (min(one, other), max(one, other), rank)
+        return products.setdefault(key, n + len(products))
+
+    pairs = []
+    for order, count in zip((2, 3, 4), counts, strict=True):
+        if not count:
+            continue
+        found = 0
+        for chosen in _multisets(degrees, order):
+            for pair in _invariants_of(chosen, ranks, product):
+                pairs.append(pair)
+                found += 1
+            if found >= count:
+                break
+    listed = np.array(list(products), dtype=np.int64).reshape(-1, 3)
+    return listed, np.array([sorted(pair) for pair in pairs], dtype=np.int64).reshape(-1, 2)
+
+
+def used_channels(channels: Channels) -> Channels:
+    """Leave out the channels that occur in no invariant."""
+    n = len(channels.ranks) - len(channels.products)
+    used = np.zeros(n, dtype=bool)
+    used[channels.products[:, :2].ravel()] = True
+    used[channels.invariants[channels.invariants < n]] = True
+    number = np.cumsum(used) - 1
+    first = np.cumsum([0, *(len(w) for w in channels.mixing.values())])
+    kept = {rank: used[b:e] for rank, b, e in zip(channels.mixing, first[:-1], first[1:], strict=True)}
+    renumbered = np.append(number, used.sum() + np.arange(len(channels.products)))
+    products = channels.products.copy()
+    products[:, :2] = number[products[:, :2]]
+    return Channels(
+        {rank: w[kept[rank]] for rank, w in channels.mixing.items()},
+        channels.means[kept[0]],
+        products,
+        renumbered[channels.invariants],
+    )
+
+
+def _multisets(degrees: FloatArray, order: int) -> Iterable[tuple[int, ...]]:
+    """Multisets of channels by ascending degree."""
+    by_degree = np.argsort(degrees, kind="stable")
+    most = len(by_degree)
+    while _count(most, order) > _MOST_MULTISETS:
+        most -= 1
+    chosen = np.array(list(combinations_with_replacement(range(most), order)), dtype=np.int64).reshape(-1, order)
+    members = by_degree[chosen]
+    for row in members[np.argsort(degrees[members].sum(axis=1), kind="stable")]:
+        yield tuple(map(int, row))
+
+
+def _count(n: int, order: int) -> int:
+    result = 1
+    for k in range(order):
+        result = result * (n + k) // (k + 1)
+    return result
+
+
+def _invariants_of(chosen, ranks, product):
+    """Independent invariants of a multiset of channels, as pairs of tensors."""
+    r = [int(ranks[t]) for t in chosen]
+    if len(chosen) == 2:
+        return [chosen] if r[0] == r[1] else []
+    if len(chosen) == 3:
+        a, b, c = chosen
+        return [(product(a, b, r[2]), c)] if can_couple(*r) else []
+    if sum(r) % 2:
+        return []
+    pattern = tuple(chosen.index(t) for t in chosen)
+    found = []
+    for pairing, rank in _independent_quartics(tuple(r), pattern):
+        a, b, c, d = (chosen[k] for k in _PAIRINGS[pairing])
+        found.append((product(a, b, rank), product(c, d, rank)))
+    return found
+
+
+@cache
+def _independent_quartics(ranks: tuple[int, ...], pattern: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Pairings and ranks of independent scalar products of two products of four tensors; equal numbers, equal tensors."""
+    rng = np.random.default_rng(0)
+    distinct = {k: rng.normal(size=(60, 2 * rank + 1)) for k, rank in zip(pattern, ranks, strict=True)}
+    tensors = [distinct[k] for k in pattern]
+    found, basis = [], []
+    for rank in range(HIGHEST_RANK + 1):
+        for number, (a, b, c, d) in enumerate(_PAIRINGS):
+            if not (can_couple(ranks[a], ranks[b], rank) and can_couple(ranks[c], ranks[d], rank)):
+                continue
+            left = coupled(tensors[a], tensors[b], (ranks[a], ranks[b], rank))
+            right = coupled(tensors[c], tensors[d], (ranks[c], ranks[d], rank))
+            values = (left * right).sum(axis=1)
+            values = values / np.linalg.norm(values)
+            for one in basis + basis:
+                values = values - one * (one @ values)
+            if np.linalg.norm(values) > 1e-6:
+                basis.append(values / np.linalg.norm(values))
+                found.append((number, rank))
+    return found

@@ -1,0 +1,133 @@
+"""Channels: moments mixed over neighbour species and radial functions, their products, and invariants of orders 2 to 4.
+
+The channels of an agent species are A^l_k = Σ_a W^l_ka M^l_a with a = (B, n), those of rank 0 less their mean. Products
+of two channels, coupled to a rank L, are tensors as well. Every invariant is the scalar product of two tensors t_p·t_q of
+one rank: two channels (order 2), a product and a channel (order 3), or two products (order 4).
+
+Index suffixes: i agent, a = (B, n) moment, k channel of a rank, p and q tensors (channels, rank by rank, then products),
+m component of a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.invariants.couplings import coupling
+
+Tensors = Mapping[int, FloatArray]  # by rank, of shape (N, number of tensors of the rank, 2 l + 1)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels of one agent species, their products, and the invariants chosen from them.
+
+    Parameters
+    ----------
+    mixing : mapping of int to array, shape (K_l, S·n)
+        W^l by rank l.
+    means : array, shape (K_0,)
+        Means of the channels of rank 0, which are subtracted.
+    products : array of int, shape (X, 3)
+        Channels p ≤ q and rank L of every product.
+    invariants : array of int, shape (F, 2)
+        Tensors p ≤ q of one rank, whose scalar product is the invariant.
+    """
+
+    mixing: Mapping[int, FloatArray]
+    means: FloatArray
+    products: IntArray
+    invariants: IntArray
+
+    @cached_property
+    def ranks(self) -> IntArray:
+        """Rank of every tensor."""
+        channels = [np.full(len(w), rank) for rank, w in self.mixing.items()]
+        return np.concatenate([*channels, self.products[:, 2]]).astype(np.int64)
+
+    @cached_property
+    def places(self) -> IntArray:
+        """Index of every tensor among those of its rank."""
+        places = np.zeros(len(self.ranks), dtype=np.int64)
+        for rank in range(int(self.ranks.max(initial=0)) + 1):
+            of_rank = self.ranks == rank
+            places[of_rank] = np.arange(int(of_rank.sum()))
+        return places
+
+    @cached_property
+    def orders(self) -> IntArray:
+        """Order of every invariant: the number of moments in it, shape (F,)."""
+        n_channels = len(self.ranks) - len(self.products)
+        return np.asarray((1 + (self.invariants >= n_channels)).sum(axis=1), dtype=np.int64)
+
+    @cached_property
+    def product_groups(self) -> list[tuple[tuple[int, int, int], IntArray]]:
+        """Products by the ranks of their channels and their own: ((l1, l2, L), indices of the products)."""
+        kinds = np.stack([self.ranks[self.products[:, 0]], self.ranks[self.products[:, 1]], self.products[:, 2]], 1)
+        distinct, which = np.unique(kinds, axis=0, return_inverse=True)
+        return [
+            ((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)
+        ]
+
+    def channels(self, moments: Tensors) -> dict[int, FloatArray]:
+        """Channels (N, K_l, 2l + 1) by rank, from moments (N, S·n, 2l + 1) by rank."""
+        found = {rank: np.matmul(w, moments[rank]) for rank, w in self.mixing.items()}
+        found[0] = found[0] - self.means[:, None]
+        return found
+
+    def tensors(self, channels: Tensors) -> dict[int, FloatArray]:
+        """All tensors by rank: the channels, then the products, each in the order of the indices."""
+        n = len(next(iter(channels.values())))
+        found = {}
+        for rank in set(self.ranks.tolist()):
+            found[rank] = np.zeros((n, int((self.ranks == rank).sum()), 2 * rank + 1))
+            if rank in channels:
+                found[rank][:, : channels[rank].shape[1]] = channels[rank]
+        first = len(self.ranks) - len(self.products)
+        for (one, other, rank), which in self.product_groups:
+            x = channels[one][:, self.places[self.products[which, 0]]]
+            y = channels[other][:, self.places[self.products[which, 1]]]
+            found[rank][:, self.places[first + which]] = coupled(x, y, (one, other, rank))
+        return found
+
+    def adjoints(self, channels: Tensors, g: Tensors) -> dict[int, FloatArray]:
+        """Derivatives by the moments, from derivatives g by the tensors as if these were independent, by rank."""
+        own = {rank: g[rank][:, : len(w)].copy() for rank, w in self.mixing.items()}
+        first = len(self.ranks) - len(self.products)
+        for (one, other, rank), which in self.product_groups:
+            p, q = (self.places[self.products[which, k]] for k in (0, 1))
+            of_product = g[rank][:, self.places[first + which]]
+            x, y = channels[one][:, p], channels[other][:, q]
+            own[one] += _summed(len(self.mixing[one]), p, coupled(of_product, y, (rank, other, one)))
+            own[other] += _summed(len(self.mixing[other]), q, coupled(of_product, x, (rank, one, other)))
+        return {rank: np.matmul(w.T, own[rank]) for rank, w in self.mixing.items()}
+
+    def matrices(self, weights: FloatArray) -> dict[int, FloatArray]:
+        """Symmetric matrices w^L by rank, such that Σ_f c_f t_p·t_q = ½ Σ_L Σ_pq w^L_pq t_p·t_q."""
+        found = {}
+        for rank in set(self.ranks.tolist()):
+            of_rank = self.ranks[self.invariants[:, 0]] == rank
+            size = int((self.ranks == rank).sum())
+            p, q = self.places[self.invariants[of_rank]].T
+            matrix = np.zeros((size, size))
+            np.add.at(matrix, (p, q), weights[of_rank])
+            found[rank] = matrix + matrix.T
+        return found
+
+
+def coupled(x: FloatArray, y: FloatArray, ranks: tuple[int, int, int]) -> FloatArray:
+    """Products of rank L of tensors x (…, 2 l1 + 1) and y (…, 2 l2 + 1), shape (…, 2 L + 1); ranks are (l1, l2, L)."""
+    c = coupling(*ranks)
+    outer = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:-1], -1)
+    return np.asarray(outer @ c.reshape(-1, c.shape[-1]))
+
+
+def _summed(size: int, index: IntArray, values: FloatArray) -> FloatArray:
+    """Sum of values (N, G, m) by an index (G,), shape (N, size, m)."""
+    places = np.zeros((size, len(index)))
+    places[index, np.arange(len(index))] = 1.0
+    return np.matmul(places, values)
