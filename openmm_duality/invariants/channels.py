@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.invariants.couplings import coupling
+from openmm_duality.invariants.couplings import can_couple, coupling
 
 Tensors = Mapping[int, FloatArray]  # by rank, of shape (N, number of tensors of the rank, 2 l + 1)
 
@@ -73,6 +73,46 @@ class Channels:
             ((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)
         ]
 
+    def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
+        """Convert to arrays of a model file, all in double precision."""
+        arrays = {f"{prefix}mixing_{rank}": w for rank, w in self.mixing.items()}
+        numbers = {"means": self.means, "products": self.products, "invariants": self.invariants}
+        return arrays | {prefix + name: np.asarray(array, dtype=np.float64) for name, array in numbers.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, FloatArray], prefix: str, ranks: Sequence[int], width: int) -> Channels:
+        """Read back what `to_arrays` wrote.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+        prefix : str
+        ranks : sequence of int
+        width : int
+            Number S·n of moments of a rank.
+
+        Raises
+        ------
+        KeyError
+            If an array is missing.
+        ValueError
+            If the arrays do not fit each other.
+        """
+        mixing = {rank: arrays[f"{prefix}mixing_{rank}"] for rank in ranks}
+        products, invariants = (arrays[prefix + name].astype(np.int64) for name in ("products", "invariants"))
+        found = cls(mixing, arrays[f"{prefix}means"], products, invariants)
+        n = sum(map(len, mixing.values()))
+        good = all(w.ndim == 2 and w.shape[1] == width for w in mixing.values())
+        good &= found.means.shape == (len(mixing[0]),) and products.shape[1:] == (3,) and invariants.shape[1:] == (2,)
+        if not good or not (_within(products[:, :2], n) and _within(invariants, n + len(products))):
+            raise ValueError("the arrays of the channels do not fit each other")
+        kinds = found.ranks[products[:, :2]]
+        if any(not can_couple(*map(int, (*kind, rank))) for kind, rank in zip(kinds, products[:, 2], strict=True)) or (
+            found.ranks[invariants[:, 0]] != found.ranks[invariants[:, 1]]
+        ).any():
+            raise ValueError("the products or invariants of the channels are none")
+        return found
+
     def channels(self, moments: Tensors) -> dict[int, FloatArray]:
         """Channels (N, K_l, 2l + 1) by rank, from moments (N, S·n, 2l + 1) by rank."""
         found = {rank: np.matmul(w, moments[rank]) for rank, w in self.mixing.items()}
@@ -124,6 +164,10 @@ def coupled(x: FloatArray, y: FloatArray, ranks: tuple[int, int, int]) -> FloatA
     c = coupling(*ranks)
     outer = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:-1], -1)
     return np.asarray(outer @ c.reshape(-1, c.shape[-1]))
+
+
+def _within(numbers: IntArray, count: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < count)).all())
 
 
 def _summed(size: int, index: IntArray, values: FloatArray) -> FloatArray:

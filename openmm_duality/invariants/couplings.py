@@ -18,6 +18,8 @@ from openmm_duality.invariants.harmonics import HIGHEST_RANK, solid_harmonics
 
 def can_couple(first: int, second: int, rank: int) -> bool:
     """Whether tensors of two ranks have a product of a third rank that is not a pseudotensor."""
+    if not 0 <= min(first, second, rank) <= max(first, second, rank) <= HIGHEST_RANK:
+        return False
     return abs(first - second) <= rank <= first + second and (first + second + rank) % 2 == 0
 
 

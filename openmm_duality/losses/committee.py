@@ -50,6 +50,7 @@ class Committee:
     def to_arrays(self) -> dict[str, FloatArray]:
         """Convert the committee to arrays by their names in a model file."""
         weights = {f"weights_{rank}": w for rank, w in self.weights.items()}
+        weights |= {f"channel_weights_{a}": w for a, w in enumerate(self.channel_weights)}
         names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
         return {**{name: getattr(self, name) for name in names}, **weights}
 
@@ -79,8 +80,9 @@ class Committee:
                 f"the arrays of the committee do not fit each other: {', '.join(wrong) or 'members, limit'}"
             )
         weights = {int(name.removeprefix("weights_")): arrays[name] for name in shapes if name.startswith("weights_")}
+        channel_weights = tuple(arrays[name] for name in shapes if name.startswith("channel_weights_"))
         names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
-        return cls(weights=weights, **{name: arrays[name] for name in names})
+        return cls(weights=weights, channel_weights=channel_weights, **{name: arrays[name] for name in names})
 
     @property
     def size(self) -> int:

@@ -177,6 +177,13 @@ class AgentLosses:
             )
         return np.array([known[name] for name in species], dtype=np.int64)
 
+    @property
+    def _channel_arrays(self) -> dict[str, FloatArray]:
+        arrays: dict[str, FloatArray] = {}
+        for a, mine in enumerate(self.channels):
+            arrays |= mine.to_arrays(f"{a}/")
+        return arrays
+
     def sha256(self) -> str:
         """SHA-256 of everything that determines losses and forces, the identity of a model.
 
@@ -188,7 +195,8 @@ class AgentLosses:
         digest = hashlib.sha256(json.dumps(words).encode())
         bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
-        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength):
+        channels = [*self._channel_arrays.values(), *self.channel_weights]
+        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *channels):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
@@ -211,14 +219,15 @@ class AgentLosses:
             "core_strength": self.core_strength,
         }
         arrays |= {f"weights_{rank}": w for rank, w in self.weights.items()}
-        sections = {"equations": self.equations}
+        arrays |= {f"channel_weights_{a}": w for a, w in enumerate(self.channel_weights)}
+        sections = {"equations": self.equations, "channels": self._channel_arrays}
         sections["committee"] = {} if self.committee is None else self.committee.to_arrays()
         sections["domain"] = {} if self.domain is None else self.domain.to_arrays()
         arrays |= {f"{section}/{name}": array for section, named in sections.items() for name, array in named.items()}
         header = {
             "species": self.species,
             "form": self.form.name,
-            "ranks": self.form.ranks,
+            "ranks": self.form.channels or self.form.ranks,
             "coupled_ranks": self.form.coupled,
             "gradient": self.gradient,
             "cutoff": self.cutoff,
@@ -242,8 +251,10 @@ class AgentLosses:
             _check_arrays(arrays, len(tuple(header["species"])), form)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
+            species, width = tuple(header["species"]), len(header["species"]) * arrays["basis"].shape[2]
+            channels = _channels(arrays, form, len(species), width)
             return cls(
-                species=tuple(header["species"]),
+                species=species,
                 masses=arrays["masses"],
                 form=form,
                 gradient=check_gradient(header["gradient"]),
@@ -253,9 +264,11 @@ class AgentLosses:
                 couplings=arrays["couplings"],
                 pair_coefficients=arrays["pair_coefficients"],
                 weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
+                channels=channels,
+                channel_weights=tuple(arrays[f"channel_weights_{a}"] for a in range(len(channels))),
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
-                committee=Committee.from_arrays(committee, _shapes(arrays, form)) if committee else None,
+                committee=Committee.from_arrays(committee, _shapes(arrays, form, len(channels))) if committee else None,
                 domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
                 equations=equations,
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
@@ -273,10 +286,22 @@ def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArra
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
-def _shapes(arrays: Mapping[str, FloatArray], form: Form) -> dict[str, tuple[int, ...]]:
+def _shapes(arrays: Mapping[str, FloatArray], form: Form, n_channels: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of coefficients, by name."""
-    names = ("pair_coefficients", "couplings", *(f"weights_{rank}" for rank in form.ranks))
+    names = ["pair_coefficients", "couplings", *(f"weights_{rank}" for rank in form.ranks)]
+    names += [f"channel_weights_{a}" for a in range(n_channels)]
     return {name: arrays[name].shape for name in names}
+
+
+def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) -> tuple[Channels, ...]:
+    """Channels of a model of `s` species with `width` moments of a rank; none for a form without."""
+    section = _section(arrays, "channels")
+    found = []
+    for a in range(s if form.channels else 0):
+        found.append(Channels.from_arrays(section, f"{a}/", form.channels, width))
+        if arrays[f"channel_weights_{a}"].shape != (len(found[a].invariants),):
+            raise ValueError("the coefficients of the channels do not fit their invariants")
+    return tuple(found)
 
 
 def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:

@@ -16,6 +16,7 @@ from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_precision
+from openmm_duality.lowering.torch_channels import ChannelPolynomial
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
 
@@ -63,6 +64,11 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         else:
             self.register_buffer("table", torch.tensor(functions.reshape(len(functions), -1), dtype=dtype))
             self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
+        mixed = [
+            ChannelPolynomial(mine, matrices, dtype)
+            for mine, matrices in zip(losses.channels, losses.channel_matrices, strict=True)
+        ]
+        self.channels = torch.nn.ModuleList(mixed)
         self.register_buffer("weights", torch.tensor(weights_of_components(losses), dtype=dtype))
         self.register_buffer("couplings", torch.tensor(losses.couplings, dtype=dtype))
         width = s * losses.coarse.size
@@ -161,7 +167,11 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         """
         values: list[torch.Tensor] = []
         adjoints: list[torch.Tensor] = []
-        for a in range(self.n_species):
+        for a, channels in enumerate(self.channels):
+            value, g = channels(moments[ends[a] : ends[a + 1]])
+            values.append(value)
+            adjoints.append(g)
+        for a in range(self.n_species if len(self.channels) == 0 else 0):
             m = moments[ends[a] : ends[a + 1]]
             g = torch.bmm(m.transpose(0, 1), self.weights[a]).transpose(0, 1).contiguous()
             value = 0.5 * (m * g).sum(2).sum(1)

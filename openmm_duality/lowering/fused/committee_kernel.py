@@ -17,7 +17,7 @@ from openmm_duality.invariants.harmonics import contracted_gradient
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
 from openmm_duality.lowering.fused.kernel import EnvironmentKernel
 from openmm_duality.machine_code.machine import Function
-from openmm_duality.lowering.fused.polynomial import MemberPolynomials
+from openmm_duality.lowering.fused.polynomial import MemberChannels, MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
 
 
@@ -31,7 +31,7 @@ class CommitteeKernel(EnvironmentKernel):
         self.starts = code.array("starts", I32)
         self.order = code.array("order", I64)
         self.visited = code.array("visited", I64)
-        self.polynomials = MemberPolynomials(code, shape, self.work)
+        self.polynomials = (MemberChannels if shape.mixed else MemberPolynomials)(code, shape, self.work)
 
     def write(self) -> Function:
         """Write the whole function."""

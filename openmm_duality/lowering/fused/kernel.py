@@ -19,6 +19,7 @@ from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image
+from openmm_duality.lowering.fused.channels import HEADER, AgentChannels, ChannelPolynomial, each_moment
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
 from openmm_duality.machine_code.machine import Function
 from openmm_duality.lowering.fused.polynomial import Polynomial
@@ -45,12 +46,13 @@ class EnvironmentKernel:
         self.table = code.array("table", shape.real)
         self.forces = code.array("forces", shape.real)
         self.capacity = code.argument("capacity")
+        self.begin, self.end = code.argument("begin"), code.argument("end")
         self.work = {
             name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
             for name, (kind, _) in shape.work(1).items()
         }
         self.nearest = nearest_image(code, shape.box)
-        self.polynomial = Polynomial(code, shape, self.work)
+        self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
 
     def loss(self, i: Value, visit: Callable[[Value, Value], None]) -> tuple[Value, list[Variable]]:
         """The loss of an agent, and where its neighbours of every species begin, and the end of all.
@@ -61,17 +63,26 @@ class EnvironmentKernel:
         visit : callable
             Writes what else is done with a pair, given its index and the slope of its pair potential.
         """
+        own, bounds = self.environment(i, Variable(self.code, I64), visit)
+        if self.shape.ranks:
+            own.add(self.polynomial.write(self.species_index[i].to(I64)))
+        return own.get(), bounds
+
+    def environment(
+        self, i: Value, count: Variable, visit: Callable[[Value, Value], None]
+    ) -> tuple[Variable, list[Variable]]:
+        """Moments of an agent, its pair part, and where its neighbours begin, behind those counted so far."""
         code, shape, species = self.code, self.shape, self.species_index[i].to(I64)
-        own, count = Variable(code, shape.real), Variable(code, I64)
+        own = Variable(code, shape.real)
         bounds = [Variable(code, I64) for _ in range(shape.species + 1)]
+        own.set(code.constant(shape.real, 0.0))
+        bounds[0].set(count.get())
         for b in range(shape.species):
-            self.gather(i, (i - code.argument("begin")) * shape.species + b, count)
+            self.gather(i, (i - self.begin) * shape.species + b, count)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
             self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
-        if shape.ranks:
-            own.add(self.polynomial.write(species))
-        return own.get(), bounds
+        return own, bounds
 
     def gather(self, i: Value, segment: Value, count: Variable) -> None:
         """Displacements and indices of the candidates within the cutoff, without a branch."""
@@ -161,7 +172,7 @@ class AgentKernel(EnvironmentKernel):
         def visit(p: Value, slope: Value) -> None:
             self.work["slope"][p] = slope
 
-        with code.loop(code.argument("begin"), code.argument("end")) as i:
+        with code.loop(self.begin, self.end) as i:
             loss, bounds = self.loss(i, visit)
             force = Variable(code, ir.VectorType(shape.real, 4))
             for b in range(shape.species):
@@ -216,10 +227,56 @@ class AgentKernel(EnvironmentKernel):
         return four_sums(*(total(chunks) for chunks in zip(*sums, strict=True)))
 
 
+class ChannelKernel(AgentKernel):
+    """Writes ``agents`` for a form with channels: blocks of agents of one species, with an agent in each lane."""
+
+    def write(self) -> Function:
+        """Write the whole function."""
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
+        code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
+        polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
+        blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
+        energy, count = Variable(code, DOUBLE), Variable(code, I64)
+
+        def visit(p: Value, slope: Value) -> None:
+            self.work["slope"][p] = slope
+
+        with code.loop(0, code.argument("number_of_blocks")) as block:
+            agents = blocks.from_index(block * (lanes + 1) + 1)
+            number = blocks[block * (lanes + 1)].to(I64)
+            count.set(code.integer(0))
+            with code.loop(0, number) as lane:
+                own, bounds = self.environment(agents[lane].to(I64), count, visit)
+                for b, bound in enumerate(bounds):
+                    work["bounds"][lane * len(bounds) + b] = bound.get().to(I32)
+                energy.add(own.get().to(DOUBLE))
+                for moment, at in each_moment(code, shape):
+                    work["mixed_moments"][at * lanes + lane] = work["moments"][moment]
+            header = polynomial.headers.from_index(self.species_index[agents[0].to(I64)].to(I64) * HEADER)
+            polynomial.mix(header, work["mixed_moments"])
+            polynomial.multiply(header)
+            work["agent_losses"][0] = polynomial.contract(header, weights, 1)
+            polynomial.descend(header)
+            polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
+            with code.loop(0, number) as lane:
+                energy.add(work["agent_losses"][lane].to(DOUBLE))
+                for moment, at in each_moment(code, shape):
+                    work["adjoint"][moment] = work["mixed_adjoint"][at * lanes + lane]
+                force = Variable(code, ir.VectorType(shape.real, 4))
+                force.set(code.constant(force.kind, 0.0))
+                places = [work["bounds"][lane * (shape.species + 1) + b].to(I64) for b in range(shape.species + 1)]
+                for b in range(shape.species):
+                    self.descend(b, places[b], places[b + 1], force)
+                at = agents[lane].to(I64) * 4
+                self.forces[at] = self.forces.vector(at, 4) + force.get()
+        code.array("energy", DOUBLE)[0] = energy.get()
+        return code.compiled()
+
+
 @cache
 def agents(shape: Shape) -> Function:
     """The function ``agents``: losses and forces of the agents `begin` to `end`."""
-    return AgentKernel("agents", shape).write()
+    return (ChannelKernel if shape.mixed else AgentKernel)("agents", shape).write()
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from llvmlite import ir
 
+from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
 from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
 from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
 
@@ -247,3 +248,22 @@ class MemberPolynomials:
                             one.add(slope * coarse[other + m * shape.padded_width])
                 for m, one in zip(shape.of(rank), sums, strict=True):
                     self.work["member_adjoint"][self.adjoint(b, n + shape.fine, m)] = one.get()
+
+
+class MemberChannels(MemberPolynomials):
+    """The same for a form with channels; the tensors are those that `AgentChannels` left."""
+
+    def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
+        self.code, self.shape, self.work = code, shape, work
+        lanes = shape.member_lanes
+        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["member_tensor_slopes"], 1, lanes)
+        self.entries = code.array("member_entry_weights", shape.real)
+
+    def write(self, species: Value, group: Value) -> None:
+        """Code for an agent of a species and a register of members."""
+        lanes, components = self.shape.member_lanes, len(self.shape.components)
+        header = self.polynomial.headers.from_index(species * HEADER)
+        weights = self.entries.from_index(group * self.code.array("entries", I64)[0] * lanes)
+        self.polynomial.contract(header, weights, lanes)
+        self.polynomial.descend(header)
+        self.polynomial.unmix(header, self.work["member_adjoint"], lambda m, a: (a * components + m) * lanes)

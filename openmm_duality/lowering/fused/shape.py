@@ -44,6 +44,10 @@ class Shape:
         Number K of members of a committee whose forces are wanted.
     window : int
         The most fine functions in a row that are not zero in one interval; 0 where all are taken.
+    mixed : tuple of int
+        Ranks of the channels.
+    rows : int
+        Most components of all tensors, channels and products, of one agent.
     """
 
     species: int
@@ -57,6 +61,8 @@ class Shape:
     precision: str
     members: int = 0
     window: int = 0
+    mixed: tuple[int, ...] = ()
+    rows: int = 0
 
     @property
     def dtype(self) -> str:
@@ -82,6 +88,16 @@ class Shape:
     def vector(self) -> Any:
         """A register of functions."""
         return ir.VectorType(self.real, self.lanes)
+
+    @property
+    def together(self) -> int:
+        """Agents whose polynomials are evaluated together, one in each lane of a register."""
+        return (16 if self.precision == "single" else 8) if self.mixed and not self.members else 1
+
+    @property
+    def mixing_width(self) -> int:
+        """Moments of one component that are mixed, of all neighbour species."""
+        return self.species * self.fine
 
     @property
     def padded(self) -> int:
@@ -173,7 +189,7 @@ class Shape:
 
     def descending(self, rank: int) -> tuple[range, range]:
         """The functions whose moments of a rank take part in the losses: fine ones, within the window, and coarse."""
-        fine = range((self.window or self.fine) if rank in self.contracted else 0)
+        fine = range((self.window or self.fine) if rank in self.contracted or rank in self.mixed else 0)
         coarse = self.coupled and (rank == 0 or rank in self.coupled)
         return fine, range(self.fine, self.fine + (self.coarse if coarse else 0))
 
@@ -208,9 +224,15 @@ class Shape:
             "matrix": self.phi_size,
             "slopes_of_phi": self.padded_invariants,
         }
+        if self.mixed:
+            reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)
+            size = len(self.components) * self.mixing_width * self.together
+            reals |= {"mixed_moments": size, "mixed_adjoint": size, "agent_losses": self.together}
+            reals["member_tensor_slopes"] = self.rows * self.member_lanes if self.members else 0
         if self.members:
             reals["member_adjoint"] = self.species * self.functions * len(self.components) * self.member_lanes
             reals["member_slopes"] = self.member_invariants * self.member_lanes
         arrays: dict[str, tuple[Any, int]] = {"displacements": ("<f8", 4 * capacity)}
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
+        arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
 from openmm_duality.machine_code.machine import to_aligned
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
 
@@ -29,11 +30,20 @@ def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
         collective=losses.gradient == "collective",
         box=box,
         precision=precision,
+        mixed=tuple(form.channels),
+        rows=max((int((2 * mine.ranks + 1).sum()) for mine in losses.channels), default=0),
     )
 
 
 def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     """The arrays of the losses that the kernel reads, by the names of its arguments."""
+    if losses.channels:
+        found = channel_tables(losses.channels) | {"table": _table(losses, shape)}
+        found["entry_weights"] = entry_weights(losses.channels, losses.channel_matrices)
+        return {
+            name: np.ascontiguousarray(array, dtype=shape.dtype if array.dtype == np.float64 else array.dtype)
+            for name, array in found.items()
+        }
     places, mirrors, factors = _places(shape)
     padding = (0, shape.padded_invariants - shape.invariants)
     arrays = {
@@ -61,16 +71,19 @@ def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray
     """The arrays that the kernel of a committee reads; members are the last axis, a register at a time."""
     members = losses.members()
     own = tables(losses, shape)
-    w, rows, columns = shape.width, *np.triu_indices(shape.width)
-    matches = np.zeros((w, w), dtype=np.int32)
-    matches[rows, columns] = matches[columns, rows] = w + np.arange(len(rows))
-    arrays = {
-        "member_table": [_member_table(member) for member in members],
-        "member_weights": [_member_weights(member, shape) for member in members],
-        "member_couplings": [_member_couplings(member, shape, own["factors"]) for member in members],
-    }
+    arrays: dict[str, list[npt.NDArray[np.float64]]] = {"member_table": [_member_table(member) for member in members]}
+    integers = {"starts": _starts(losses, shape)}
+    if losses.channels:
+        arrays["member_entry_weights"] = [entry_weights(losses.channels, m.channel_matrices) for m in members]
+        integers["entries"] = np.array([len(own["entry_rows"])])
+    else:
+        w, rows, columns = shape.width, *np.triu_indices(shape.width)
+        integers["matches"] = np.zeros((w, w), dtype=np.int32)
+        integers["matches"][rows, columns] = integers["matches"][columns, rows] = w + np.arange(len(rows))
+        arrays["member_weights"] = [_member_weights(member, shape) for member in members]
+        arrays["member_couplings"] = [_member_couplings(member, shape, own["factors"]) for member in members]
     of_members = {name: to_aligned(_registers(array, shape), shape.dtype) for name, array in arrays.items()}
-    return own | of_members | {"matches": matches, "starts": _starts(losses, shape)}
+    return own | of_members | integers
 
 
 def _windows(losses: AgentLosses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -1,0 +1,238 @@
+"""The invariants of channels in code: mixing, products, contraction, and back, as `invariants.channels`.
+
+The lanes of registers are agents of one species for the losses themselves, and members for a committee, where the
+tensors of the agent are scalars.
+
+Index suffixes: a = (b, n) moment, k channel of a rank, m component of a rank, x product, p and q tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from openmm_duality.invariants.channels import Channels
+from openmm_duality.invariants.couplings import can_couple, coupling
+from openmm_duality.invariants.harmonics import HIGHEST_RANK
+from openmm_duality.lowering.fused.shape import Shape
+from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
+
+_RANKS = range(HIGHEST_RANK + 1)
+KINDS = [(a, b, c) for a in _RANKS for b in _RANKS for c in _RANKS if a <= b and can_couple(a, b, c)]
+_CHANNELS, _ROWS = 2, 2 + len(_RANKS)  # where the parts of a header begin
+_PRODUCTS = _ROWS + len(_RANKS)
+_TENSORS = _PRODUCTS + len(KINDS) + 1
+HEADER = _TENSORS + len(_RANKS) + 1
+
+
+class ChannelPolynomial:
+    """Writes the polynomial of channels into a function.
+
+    Parameters
+    ----------
+    code : Code
+    shape : Shape
+    tensors, slopes : Array
+        Where tensors and their adjoints are kept, by row.
+    lanes : int
+        Lanes of the tensors; 1 for scalars.
+    slope_lanes : int
+        Lanes of the adjoints.
+    """
+
+    def __init__(
+        self, code: Code, shape: Shape, tensors: Array, slopes: Array, lanes: int, slope_lanes: int | None = None
+    ) -> None:
+        self.code, self.shape = code, shape
+        self.tensors, self.slopes = tensors, slopes
+        self.lanes, self.slope_lanes = lanes, slope_lanes or lanes
+        self.mixing, self.means = code.array("mixing", shape.real), code.array("means", shape.real)
+        self.headers, self.ends = code.array("headers", I64), code.array("entry_ends", I64)
+        self.products, self.rows = code.array("products", I32), code.array("tensor_rows", I32)
+        self.entry_rows = code.array("entry_rows", I32)
+
+    def _load(self, array: Array, row: Any, lanes: int) -> Value:
+        where = self.code.integer(row) * lanes
+        return array[where] if lanes == 1 else array.vector(where, lanes)
+
+    def _sums(self, lanes: int, count: int) -> list[Variable]:
+        kind = self.shape.real if lanes == 1 else ir.VectorType(self.shape.real, lanes)
+        return [Variable(self.code, kind) for _ in range(count)]
+
+    def _tensor(self, row: Value, rank: int) -> list[Value]:
+        return [self._load(self.tensors, row + m, self.lanes) for m in range(2 * rank + 1)]
+
+    def mix(self, header: Array, moments: Array) -> None:
+        """Channels of the agents, from moments by component and a."""
+        code, shape = self.code, self.shape
+        mixing, means = self.mixing.from_index(header[0]), self.means.from_index(header[1])
+        for rank in shape.mixed:
+            first, of_rank = header[_ROWS + rank], mixing.from_index(self._mixing_start(header, rank))
+            with code.loop(0, header[_CHANNELS + rank]) as k:
+                sums = self._sums(self.lanes, 2 * rank + 1)
+                with code.loop(0, shape.mixing_width) as a:
+                    w = of_rank[k * shape.mixing_width + a]
+                    for m, one in zip(shape.of(rank), sums, strict=True):
+                        one.add(self._load(moments, a + m * shape.mixing_width, self.lanes) * w)
+                for m, one in enumerate(sums):
+                    value = one.get() - means[k] if rank == 0 else one.get()
+                    self.tensors[(first + k * (2 * rank + 1) + m) * self.lanes] = value
+
+    def unmix(self, header: Array, adjoint: Array, place: Callable[[int, Value], Value]) -> None:
+        """Adjoints of the moments from those of the channels, at ``place(component, a)`` of an array."""
+        code, shape = self.code, self.shape
+        mixing = self.mixing.from_index(header[0])
+        for rank in shape.mixed:
+            first, of_rank = header[_ROWS + rank], mixing.from_index(self._mixing_start(header, rank))
+            with code.loop(0, shape.mixing_width) as a:
+                sums = self._sums(self.slope_lanes, 2 * rank + 1)
+                with code.loop(0, header[_CHANNELS + rank]) as k:
+                    w = of_rank[k * shape.mixing_width + a]
+                    for m, one in enumerate(sums):
+                        one.add(self._load(self.slopes, first + k * (2 * rank + 1) + m, self.slope_lanes) * w)
+                for m, one in zip(shape.of(rank), sums, strict=True):
+                    adjoint[place(m, a)] = one.get()
+
+    def _mixing_start(self, header: Array, rank: int) -> Value:
+        lower = [header[_CHANNELS + other] for other in self.shape.mixed if other < rank]
+        return total([self.code.integer(0), *lower]) * self.shape.mixing_width
+
+    def multiply(self, header: Array) -> None:
+        """Products of channels."""
+        for number, kind in enumerate(KINDS):
+            c = coupling(*kind)
+            with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
+                p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
+                one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
+                for m in range(c.shape[2]):
+                    terms = [one[a] * other[b] * float(c[a, b, m]) for a, b in np.argwhere(c[:, :, m])]
+                    self.tensors[(out + m) * self.lanes] = total(terms)
+
+    def contract(self, header: Array, weights: Array, weight_lanes: int) -> Value:
+        """Adjoints of all tensors as if they were independent; half their scalar product with the tensors."""
+        code = self.code
+        (energy,) = self._sums(self.slope_lanes, 1)
+        for rank in _RANKS:
+            with code.loop(header[_TENSORS + rank], header[_TENSORS + rank + 1]) as p:
+                sums, row = self._sums(self.slope_lanes, 2 * rank + 1), self.rows[p].to(I64)
+                with code.loop(self.ends[p], self.ends[p + 1]) as entry:
+                    w = self._load(weights, entry, weight_lanes)
+                    for one, t in zip(sums, self._tensor(self.entry_rows[entry].to(I64), rank), strict=True):
+                        one.add(t * w)
+                for m, (one, t) in enumerate(zip(sums, self._tensor(row, rank), strict=True)):
+                    energy.add(one.get() * t)
+                    self.slopes[(row + m) * self.slope_lanes] = one.get()
+        return 0.5 * energy.get()
+
+    def descend(self, header: Array) -> None:
+        """Add what the products give to the adjoints of the channels."""
+        lanes = self.slope_lanes
+        for number, kind in enumerate(KINDS):
+            c = coupling(*kind)
+            with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
+                p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
+                g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
+                for row, other, of_row in ((p, q, 0), (q, p, 1)):
+                    values = self._tensor(other, kind[1 - of_row])
+                    turned = c if of_row == 0 else c.swapaxes(0, 1)  # [component of the row, of the other, of the product]
+                    for k, matrix in enumerate(turned):
+                        terms = [g[m] * values[b] * float(matrix[b, m]) for b, m in np.argwhere(matrix)]
+                        if terms:
+                            at = row + k
+                            before = self._load(self.slopes, at, lanes)
+                            self.slopes[at * lanes] = before + total(terms)
+
+
+class AgentChannels:
+    """Writes the polynomial of channels of one agent, as `Polynomial` does for other forms; its tensors are scalars."""
+
+    def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
+        self.code, self.shape, self.work = code, shape, work
+        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes=1)
+        self.weights = code.array("entry_weights", shape.real)
+
+    def write(self, species: Value) -> Value:
+        """Code for an agent of a species; its value is H."""
+        for moment, at in each_moment(self.code, self.shape):
+            self.work["mixed_moments"][at] = self.work["moments"][moment]
+        header = self.polynomial.headers.from_index(species * HEADER)
+        self.polynomial.mix(header, self.work["mixed_moments"])
+        self.polynomial.multiply(header)
+        return self.polynomial.contract(header, self.weights, 1)
+
+
+def each_moment(code: Code, shape: Shape) -> Iterator[tuple[Value, Value]]:
+    """Places of all moments: padded as they are summed, and contiguous as they are mixed."""
+    with code.loop(0, shape.species) as b:
+        for m in range(len(shape.components)):
+            for n in range(shape.fine):
+                place = (b + m * shape.species) * shape.padded + n
+                yield place, b * shape.fine + (m * shape.mixing_width + n)
+
+
+def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `ChannelPolynomial` reads, of all species; the weights of the entries are apart."""
+    headers, mixing, means, products, rows, ends, entries = [], [], [], [], [], [np.zeros(1, dtype=np.int64)], []
+    counts = {"mixing": 0, "means": 0, "products": 0, "tensors": 0}
+    for mine in channels:
+        header = np.zeros(HEADER, dtype=np.int64)
+        first = np.cumsum([0, *(2 * mine.ranks + 1)])[:-1]
+        n = len(mine.ranks) - len(mine.products)
+        header[:2] = counts["mixing"], counts["means"]
+        for rank, w in mine.mixing.items():
+            of_rank = np.flatnonzero(mine.ranks[:n] == rank)
+            header[_CHANNELS + rank] = len(of_rank)
+            header[_ROWS + rank] = first[of_rank[0]] if len(of_rank) else 0
+            mixing.append(w.ravel())
+            counts["mixing"] += w.size
+        means.append(mine.means)
+        counts["means"] += len(mine.means)
+        of_kind = dict(mine.product_groups)
+        for number, kind in enumerate(KINDS):
+            which = of_kind.get(kind, np.zeros(0, dtype=np.int64))
+            header[_PRODUCTS + number] = counts["products"]
+            products.append(np.stack([*first[mine.products[which, :2]].T.reshape(2, -1), first[n + which]], axis=1))
+            counts["products"] += len(which)
+        header[_PRODUCTS + len(KINDS)] = counts["products"]
+        for rank in _RANKS:
+            header[_TENSORS + rank] = counts["tensors"]
+            of_rank = first[mine.ranks == rank]
+            rows.append(of_rank)
+            counts["tensors"] += len(of_rank)
+            p, q = np.nonzero(_pattern(mine, rank, len(of_rank)))
+            entries.append(of_rank[q])
+            ends.append(ends[-1][-1] + np.cumsum(np.bincount(p, minlength=len(of_rank))))
+        header[_TENSORS + len(_RANKS)] = counts["tensors"]
+        headers.append(header)
+    joined = {"products": products, "tensor_rows": rows, "entry_rows": entries}
+    return {
+        "headers": np.concatenate(headers),
+        "entry_ends": np.concatenate(ends).astype(np.int64),
+        "mixing": np.concatenate(mixing),
+        "means": np.concatenate(means),
+    } | {name: np.concatenate(parts).astype(np.int32).ravel() for name, parts in joined.items()}
+
+
+def entry_weights(
+    channels: Sequence[Channels], matrices: Sequence[Mapping[int, npt.NDArray[np.float64]]]
+) -> npt.NDArray[np.float64]:
+    """Weights of the entries of `channel_tables`, of one member or of the losses themselves."""
+    found = []
+    for mine, matrix in zip(channels, matrices, strict=True):
+        for rank in _RANKS:
+            pattern = _pattern(mine, rank, int((mine.ranks == rank).sum()))
+            found.append(matrix[rank][pattern] if rank in matrix else np.zeros(0))
+    return np.concatenate(found)
+
+
+def _pattern(channels: Channels, rank: int, size: int) -> npt.NDArray[np.bool_]:
+    """Pairs of tensors of a rank that have a coefficient, in both orders."""
+    pattern = np.zeros((size, size), dtype=bool)
+    of_rank = channels.ranks[channels.invariants[:, 0]] == rank
+    p, q = channels.places[channels.invariants[of_rank]].T
+    pattern[p, q] = pattern[q, p] = True
+    return pattern

@@ -1,0 +1,118 @@
+"""The invariants of channels of one agent species as a TorchScript module. Importing this module imports torch.
+
+Tensors have their components before their index, shape (N, 2l + 1, number of the rank): the channels of a rank come
+first, then its products, group by group of equal ranks (l1, l2, L).
+
+Index suffixes: i agent, m component of a rank, p and q channels of a product.
+"""
+
+import numpy as np
+import torch
+
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.invariants.channels import Channels
+from openmm_duality.invariants.couplings import coupling
+
+
+class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
+    """Loss Σ_f c_f B_f of agents of one species, and its adjoint.
+
+    Parameters
+    ----------
+    channels : Channels
+    matrices : mapping of int to array
+        Symmetric matrices of the coefficients, see `Channels.matrices`.
+    dtype : torch.dtype
+    """
+
+    # TorchScript reads these, so this module must not postpone its annotations
+    ranks: list[int]
+    bounds: list[int]
+    kinds: list[tuple[int, int, int]]
+    begins: list[int]
+    tensor_begins: list[int]
+    sizes: list[int]
+
+    def __init__(self, channels: Channels, matrices: dict[int, FloatArray], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.ranks = list(channels.mixing)
+        top = max([*self.ranks, *matrices]) + 1
+        self.sizes = [len(channels.mixing[rank]) if rank in channels.mixing else 0 for rank in range(top)]
+        self.bounds = [sum(2 * rank + 1 for rank in self.ranks if rank < limit) for limit in range(5)]
+        groups = channels.product_groups
+        self.kinds = [kind for kind, _ in groups]
+        self.begins = np.cumsum([0, *(len(which) for _, which in groups)]).tolist()
+        n = len(channels.ranks) - len(channels.products)
+        order = [list(range(size)) for size in self.sizes]  # places of the tensors of a rank, in the order here
+        self.tensor_begins = []
+        for (_, _, rank), which in groups:
+            self.tensor_begins.append(len(order[rank]))
+            order[rank] += channels.places[n + which].tolist()
+        products = np.concatenate([channels.products[which] for _, which in groups] or [channels.products])
+
+        def buffer(name: str, values: FloatArray) -> None:
+            self.register_buffer(name, torch.tensor(np.ascontiguousarray(values), dtype=dtype))
+
+        for name, column in (("one", 0), ("other", 1)):
+            self.register_buffer(name, torch.tensor(channels.places[products[:, column]]))
+        buffer("means", channels.means)
+        empty = np.zeros((0, 0))
+        # a buffer for each rank, because TorchScript has no lists of buffers
+        for rank in range(4):
+            buffer(f"mixing_{rank}", channels.mixing.get(rank, empty))
+            matrix = matrices.get(rank, empty)
+            buffer(f"matrix_{rank}", matrix[np.ix_(order[rank], order[rank])] if len(matrix) else empty)
+        couplings = [coupling(*kind).reshape(-1) for kind in self.kinds]
+        self.coupling_begins: list[int] = np.cumsum([0, *map(len, couplings)]).tolist()
+        buffer("couplings", np.concatenate([*couplings, np.zeros(0)]))
+
+    def forward(self, moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (N,) and adjoints, shape (N, M, S·n), from moments of that shape, the components of all ranks."""
+        mixing = [self.mixing_0, self.mixing_1, self.mixing_2, self.mixing_3]
+        matrices = [self.matrix_0, self.matrix_1, self.matrix_2, self.matrix_3]
+        channels = [moments[:, :0] for _ in range(4)]
+        for rank in self.ranks:
+            here = moments[:, self.bounds[rank] : self.bounds[rank + 1]]
+            channels[rank] = torch.matmul(here, mixing[rank].t())
+        channels[0] = channels[0] - self.means
+        parts = [[of_rank] for of_rank in channels]
+        for group, (one, other, rank) in enumerate(self.kinds):
+            x, y = self.factors(group, channels)
+            outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
+            parts[rank].append(torch.matmul(self.coupling(group).t(), outer))
+        slopes: list[torch.Tensor] = []
+        value = torch.zeros_like(moments[:, 0, 0])
+        for rank in range(4):
+            if matrices[rank].shape[0] > 0:
+                tensors = torch.cat(parts[rank], dim=2)
+                slope = torch.matmul(tensors, matrices[rank])
+                value = value + 0.5 * (tensors * slope).sum(2).sum(1)
+                slopes.append(slope)
+            else:
+                slopes.append(channels[rank])
+        own = [torch.zeros_like(of_rank) for of_rank in channels]
+        for rank in self.ranks:
+            if matrices[rank].shape[0] > 0:
+                own[rank] += slopes[rank][:, :, : self.sizes[rank]]
+        for group, (one, other, rank) in enumerate(self.kinds):
+            x, y = self.factors(group, channels)
+            begin = self.tensor_begins[group]
+            g = slopes[rank][:, :, begin : begin + x.shape[2]]
+            pairs = torch.matmul(self.coupling(group), g).reshape(x.shape[0], x.shape[1], y.shape[1], x.shape[2])
+            here = slice(self.begins[group], self.begins[group + 1])
+            own[one].index_add_(2, self.one[here], (pairs * y.unsqueeze(1)).sum(2))
+            own[other].index_add_(2, self.other[here], (pairs * x.unsqueeze(2)).sum(1))
+        adjoints = [torch.matmul(own[rank], mixing[rank]) for rank in self.ranks]
+        return value, torch.cat(adjoints, dim=1)
+
+    def factors(self, group: int, channels: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Channels of the products of a group."""
+        here = slice(self.begins[group], self.begins[group + 1])
+        one, other, _ = self.kinds[group]
+        return channels[one].index_select(2, self.one[here]), channels[other].index_select(2, self.other[here])
+
+    def coupling(self, group: int) -> torch.Tensor:
+        """Coupling of a group, shape ((2 l1 + 1)(2 l2 + 1), 2 L + 1)."""
+        _, _, rank = self.kinds[group]
+        here = slice(self.coupling_begins[group], self.coupling_begins[group + 1])
+        return self.couplings[here].reshape(-1, 2 * rank + 1)
