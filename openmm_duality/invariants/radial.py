@@ -71,6 +71,13 @@ class RadialBasis:
         return int(self.coefficients.shape[2])
 
     @cached_property
+    def reach(self) -> float:
+        """Distance in nm from which on every function is zero, on a grid point."""
+        beyond = np.flatnonzero((self.coefficients != 0.0).any(axis=(0, 1, 2)))
+        last = int(beyond[-1]) + 1 if len(beyond) else 0  # a spline centred at point k − 1 ends at point k + 1
+        return min(last, self.grid.intervals) * self.grid.spacing
+
+    @cached_property
     def powers(self) -> FloatArray:
         """Coefficients of the powers 0…3 of the fractional position in an interval, shape (S, S, K, 4, n)."""
         c = self.coefficients

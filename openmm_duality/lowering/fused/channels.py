@@ -177,7 +177,7 @@ def each_moment(code: Code, shape: Shape) -> Iterator[tuple[Value, Value]]:
 def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
     """The arrays that `ChannelPolynomial` reads, of all species; the weights of the entries are apart."""
     headers, mixing, means, products, rows, ends, entries = [], [], [], [], [], [np.zeros(1, dtype=np.int64)], []
-    counts = {"mixing": 0, "means": 0, "products": 0, "tensors": 0}
+    counts = {"mixing": 0, "means": 0, "products": 0, "tensors": 0, "entries": 0}
     for mine in channels:
         header = np.zeros(HEADER, dtype=np.int64)
         first = np.cumsum([0, *(2 * mine.ranks + 1)])[:-1]
@@ -205,7 +205,8 @@ def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
             counts["tensors"] += len(of_rank)
             p, q = np.nonzero(_pattern(mine, rank, len(of_rank)))
             entries.append(of_rank[q])
-            ends.append(ends[-1][-1] + np.cumsum(np.bincount(p, minlength=len(of_rank))))
+            ends.append(counts["entries"] + np.cumsum(np.bincount(p, minlength=len(of_rank))))
+            counts["entries"] += len(p)
         header[_TENSORS + len(_RANKS)] = counts["tensors"]
         headers.append(header)
     joined = {"products": products, "tensor_rows": rows, "entry_rows": entries}

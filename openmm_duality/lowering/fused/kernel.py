@@ -78,14 +78,26 @@ class EnvironmentKernel:
         own.set(code.constant(shape.real, 0.0))
         bounds[0].set(count.get())
         for b in range(shape.species):
-            self.gather(i, (i - self.begin) * shape.species + b, count)
+            self.gather(i, (i - self.begin) * shape.species + b, species * shape.species + b, count, own)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
             self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
         return own, bounds
 
-    def gather(self, i: Value, segment: Value, count: Variable) -> None:
-        """Displacements and indices of the candidates within the cutoff, without a branch."""
+    def gather(self, i: Value, segment: Value, pair: Value, count: Variable, own: Variable) -> None:
+        """Displacements and indices of the candidates within the cutoff, without a branch.
+
+        Parameters
+        ----------
+        i, segment : Value
+            The agent, and where its candidates of a species are among the offsets.
+        pair : Value
+            Number of the pair of species.
+        count : Variable
+            Neighbours of the agent so far.
+        own : Variable
+            The agent's loss, to which a pair may be added that is then not among the neighbours.
+        """
         code = self.code
         here = self.positions.vector(i * 4, 4)
         intervals = code.argument("intervals_of_grid").to(DOUBLE)
@@ -228,7 +240,43 @@ class AgentKernel(EnvironmentKernel):
 
 
 class ChannelKernel(AgentKernel):
-    """Writes ``agents`` for a form with channels: blocks of agents of one species, with an agent in each lane."""
+    """Writes ``agents`` for a form with channels: blocks of agents of one species, with an agent in each lane.
+
+    Beyond the reach of the moments pairs have only their pair potential, which acts at once.
+    """
+
+    def gather(self, i: Value, segment: Value, pair: Value, count: Variable, own: Variable) -> None:
+        code, work = self.code, self.work
+        here = self.positions.vector(i * 4, 4)
+        intervals, near = (code.argument(name).to(DOUBLE) for name in ("intervals_of_grid", "intervals_of_moments"))
+        limit, near_limit, distant = intervals * intervals, near * near, Variable(code, I64)
+        distant.set(code.integer(0))
+        with code.loop(self.offsets[segment], self.offsets[segment + 1]) as candidate:
+            j = self.list[candidate]
+            d = self.nearest(self.positions.vector(j.to(I64) * 4, 4) - here)
+            square = d * d
+            square = total(square.lane(k) for k in range(3))
+            p, q = count.get(), distant.get()
+            work["displacements"][p * 4] = work["distant_displacements"][q * 4] = d
+            work["neighbours"][p] = work["distant_neighbours"][q] = j
+            is_near = square.compare("<", near_limit).to(I64)
+            count.set(p + is_near)
+            distant.set(q + square.compare("<", limit).to(I64) - is_near)
+        force, base = Variable(code, ir.VectorType(self.shape.real, 4)), pair * (code.argument("intervals_of_grid") + 1)
+        force.set(code.constant(force.kind, 0.0))
+        with code.loop(0, distant.get()) as q:
+            d, j = work["distant_displacements"].vector(q * 4, 4), work["distant_neighbours"][q].to(I64) * 4
+            square = d * d
+            distance = code.intrinsic("sqrt", total(square.lane(k) for k in range(3)))
+            interval = distance.to(I64)
+            row = self.table.from_index((base + interval) * self.shape.stride + 4 * self.shape.padded)
+            value, slope = spline([row[k] for k in range(4)], (distance - interval.to(DOUBLE)).to(self.shape.real))
+            along = d.to(self.shape.real) * (slope * (1.0 / distance).to(self.shape.real))
+            own.add(value)
+            force.add(along)
+            if self.shape.collective:
+                self.forces[j] = self.forces.vector(j, 4) - along
+        self.forces[i * 4] = self.forces.vector(i * 4, 4) + force.get()
 
     def write(self) -> Function:
         """Write the whole function."""

@@ -39,7 +39,7 @@ class _List(NeighbourList[tuple[float, FloatArray]]):
             call.set(energy=self._energies[number : number + 1])
             if self._shape.mixed:
                 blocks = blocks_of(part.begin, species_index[part.begin : part.end], self._shape.together)
-                call.set(blocks=blocks, number_of_blocks=len(blocks))
+                call.set(blocks=blocks, number_of_blocks=len(blocks), intervals_of_moments=owner.intervals_of_moments)
         self.share_forces(collect(self._shape.real), 4, [(0, len(found.order))])
 
     def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:

@@ -168,6 +168,7 @@ class NeighbourListCache(Generic[Result]):
     ) -> None:
         self.species_index = losses.index_of(species)
         self.cutoff = losses.cutoff
+        self.intervals_of_moments = int(np.ceil(losses.moment_basis.reach / losses.grid.spacing))
         self.grid = losses.grid
         check_precision(precision)
         self.shapes = {box: self.shape_of(losses, box, precision) for box in BOXES}

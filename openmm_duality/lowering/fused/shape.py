@@ -234,5 +234,7 @@ class Shape:
             reals["member_slopes"] = self.member_invariants * self.member_lanes
         arrays: dict[str, tuple[Any, int]] = {"displacements": ("<f8", 4 * capacity)}
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
-        arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
+        if self.mixed:
+            arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
+            arrays |= {"distant_displacements": ("<f8", 4 * capacity), "distant_neighbours": ("<i4", capacity)}
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
