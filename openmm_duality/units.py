@@ -21,6 +21,7 @@ HARTREE = float((1.0 * unit.hartree * unit.AVOGADRO_CONSTANT_NA).value_in_unit(u
 ELECTRONVOLT = float(
     (1.0 * unit.elementary_charge * unit.volt * unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.kilojoule_per_mole)
 )  # kJ/mol
+KILOCALORIE = 4.184  # kJ/mol per kcal/mol
 BOLTZMANN = float(unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin))  # kJ/mol/K
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
