@@ -17,10 +17,9 @@ Item = TypeVar("Item")
 class _Lines(tqdm):  # type: ignore[type-arg]
     """A bar that writes whole lines instead of drawing over itself."""
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         self.fp.write(f"{self if msg is None else msg}\n")
         self.fp.flush()
-        return True
 
     def close(self) -> None:
         self.disable = True  # nothing is left on the line that would have to be wiped out

@@ -57,7 +57,7 @@ def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
     return float(quantity.value_in_unit(dimension))
 
 
-_UNITS = {
+_UNITS: dict[str, Any] = {
     "nm": unit.nanometer,
     "A": unit.angstrom,
     "ps": unit.picosecond,
@@ -65,6 +65,11 @@ _UNITS = {
     "ns": unit.nanosecond,
     "K": unit.kelvin,
     "bar": unit.bar,
+    "eV": ELECTRONVOLT * unit.kilojoule_per_mole,
+    "meV": MEV * unit.kilojoule_per_mole,
+    "hartree": HARTREE * unit.kilojoule_per_mole,
+    "kcal/mol": unit.kilocalorie_per_mole,
+    "kJ/mol": unit.kilojoule_per_mole,
 }
 
 
@@ -79,6 +84,6 @@ def _parsed(text: str, name: str) -> Any:
     inverse = suffix.startswith("/")
     word = suffix.lstrip("/ ")
     base = _UNITS.get(word) or getattr(unit, word, None)
-    if not isinstance(base, unit.Unit):
+    if not isinstance(base, unit.Unit | unit.Quantity):
         raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; use for instance nanometer, angstrom, fs or K")
     return number / base if inverse else number * base

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, provenance
-from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
@@ -64,7 +65,7 @@ def _systems(path: Path) -> list[Path]:
     return sorted(file.parent for file in path.rglob("type.raw"))
 
 
-def _types(system: Path) -> FloatArray:
+def _types(system: Path) -> IntArray:
     try:
         return np.loadtxt(system / "type.raw", dtype=np.int64, ndmin=1).ravel()
     except (*UNREADABLE, ValueError) as error:
@@ -81,7 +82,7 @@ def _type_map(system: Path, largest: int) -> list[str]:
     return names
 
 
-def _read_set(folder: Path, types: FloatArray, names: list[str], open_boundaries: bool, first: int) -> list[Frames]:
+def _read_set(folder: Path, types: IntArray, names: list[str], open_boundaries: bool, first: int) -> list[Frames]:
     """Frames of a set by list of types; more than one list occurs in the mixed format only."""
     n = len(types)
     coordinates = _load(folder, "coord", 3 * n)
@@ -90,7 +91,8 @@ def _read_set(folder: Path, types: FloatArray, names: list[str], open_boundaries
     box = None if open_boundaries else _load(folder, "box", 9)
     if box is None and not open_boundaries:
         raise DualityError(f"{folder}: box.npy is missing, and there is no file nopbc that says it is not needed")
-    forces, energies, mixed = _load(folder, "force", 3 * n), _load(folder, "energy", 1), _load(folder, "real_atom_types", n)
+    forces, energies = _load(folder, "force", 3 * n), _load(folder, "energy", 1)
+    mixed = _load(folder, "real_atom_types", n)
     count = len(coordinates)
     rows = np.tile(types, (count, 1)) if mixed is None else mixed.astype(np.int64)
     for name, array in (("box", box), ("force", forces), ("energy", energies), ("real_atom_types", rows)):
@@ -145,7 +147,7 @@ def _masses(species: tuple[str, ...], folder: Path) -> FloatArray:
 def _concatenated(members: list[Frames]) -> Frames:
     """One set of frames from several of the same list of species."""
     first = members[0]
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in ("positions", "times", "steps", "cells", "forces", "energies"):
         values = [getattr(frames, name) for frames in members]
         present = [value for value in values if value is not None]

@@ -176,7 +176,8 @@ def _say_what_was_used(path: Path, forces: NameChoice, energy: NameChoice, seen:
     if unused or (forces.name not in (None, "forces")) or (energy.name not in (None, "energy")):
         used = ", ".join(f"{c.quantity} from {c.name!r}" for c in (forces, energy) if c.name is not None)
         warnings.warn(
-            f"{path.name}: {used or 'no forces or energies found'}" + (f"; not used: {_listed(unused)}" if unused else ""),
+            f"{path.name}: {used or 'no forces or energies found'}"
+            + (f"; not used: {_listed(unused)}" if unused else ""),
             stacklevel=3,
         )
 

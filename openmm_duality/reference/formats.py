@@ -14,7 +14,7 @@ from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.deepmd import is_deepmd, read_deepmd
 from openmm_duality.reference.extended_xyz import read_extxyz
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.mixed_frames import AnyFrames, load_frames, without_forces
+from openmm_duality.reference.mixed_frames import AnyFrames, load_frames, of_one_composition, without_forces
 from openmm_duality.reference.quantities import DataKeys
 from openmm_duality.units import ANGSTROM
 
@@ -65,6 +65,24 @@ def read(
     else:
         return read_cp2k(path, forces=forces)
     return found if forces else without_forces(found)
+
+
+def read_one(path: str | Path, purpose: str, *, forces: bool = True) -> Frames:
+    """Read reference data of one composition and order of atoms, as `read` does.
+
+    Parameters
+    ----------
+    path : path
+    purpose : str
+        What needs one composition, for messages.
+    forces : bool
+
+    Raises
+    ------
+    DualityError
+        As `read`, or if there are several compositions.
+    """
+    return of_one_composition(read(path, forces=forces), purpose)
 
 
 def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:

@@ -13,8 +13,7 @@ from openmm import unit
 
 from openmm_duality.container import format_of, read_container, write_container
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.reference.frames import FORMAT as ONE_COMPOSITION
+from openmm_duality.geometry.arrays import IntArray
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.units import bare
@@ -136,6 +135,11 @@ def load_frames(path: str | Path) -> AnyFrames:
     return MixedFrames.load(path) if format_of(path) == _FORMAT else Frames.load(path)
 
 
+def largest_size(frames: AnyFrames) -> int:
+    """Number of atoms of the largest frame."""
+    return max((part.n_atoms for part in frames.parts), default=0)
+
+
 def joined(parts: Sequence[Frames]) -> AnyFrames:
     """One sequence of parts: the frames themselves if there is only one part."""
     return parts[0] if len(parts) == 1 else MixedFrames(tuple(parts))
@@ -182,8 +186,7 @@ def without_isolated_atoms(frames: AnyFrames) -> tuple[AnyFrames, dict[str, floa
     energies: dict[str, float] = {}
     atoms = [part for part in frames.parts if part.n_atoms == 1 and part.cells is None]
     for part in atoms:
-        values: FloatArray = np.zeros(0) if part.energies is None else part.energies
-        for value in values.tolist():
+        for value in () if part.energies is None else part.energies.tolist():
             if not np.isclose(energies.setdefault(part.species[0], value), value, rtol=1e-9, atol=1e-3):
                 raise DualityError(
                     f"{', '.join(part.source) or 'the data'}: isolated atoms of {part.species[0]} have different "
@@ -191,4 +194,5 @@ def without_isolated_atoms(frames: AnyFrames) -> tuple[AnyFrames, dict[str, floa
                 )
     if not atoms:
         return frames, {}
-    return joined([part for part in frames.parts if all(part is not atom for atom in atoms)] or [atoms[0][:0]]), energies
+    others = [part for part in frames.parts if part.n_atoms > 1 or part.cells is not None]
+    return joined(others or [atoms[0][:0]]), energies

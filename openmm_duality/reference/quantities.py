@@ -1,7 +1,7 @@
 """Names and units of forces and energies in files of others.
 
-Programs name their columns and keys differently: ``forces``, ``force``, ``REF_forces``, ``dft_force``, ``forces_xtb``. A
-name is split into words at ``_``, ``-``, ``.`` and blanks, in any case. It names forces if one of the words is force,
+Programs name their columns and keys differently: ``forces``, ``force``, ``REF_forces``, ``dft_force``, ``forces_xtb``.
+A name is split into words at ``_``, ``-``, ``.`` and blanks, in any case. It names forces if one of the words is force,
 forces or frc, and an energy if one is energy, unless another word says that it is something else (``free_energy``,
 ``energy_error``). If several names fit, the user has to choose.
 """
@@ -27,8 +27,9 @@ UNITS = {
 }
 _WORDS = {"forces": {"force", "forces", "frc"}, "energy": {"energy"}}
 _OTHERS = {
-    *("free", "kinetic", "formation", "atomization", "binding", "adsorption", "interaction", "dispersion", "correction"),
-    *("error", "std", "variance", "uncertainty", "committee", "atom", "atomic", "max", "rms", "net", "external"),
+    *("free", "kinetic", "formation", "atomization", "binding", "adsorption", "interaction", "dispersion"),
+    *("correction", "error", "std", "variance", "uncertainty", "committee", "atom", "atomic", "max", "rms"),
+    *("net", "external"),
 }
 
 

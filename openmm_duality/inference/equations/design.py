@@ -62,15 +62,13 @@ class Design:
             contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
         return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
-    def energy_row(self, tables: list[NeighbourTable], species_index: IntArray, constant: int) -> FloatArray:
+    def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
         """Row of the sum of all losses, shape (P,), for the single group of `collective`.
 
         Parameters
         ----------
         tables, species_index
             As for `force_rows`.
-        constant : int
-            Index of the energy constant of the composition.
         """
         layout = self.layout
         (group,) = layout.groups
@@ -97,7 +95,8 @@ class Design:
             if layout.form.coupled:
                 phi = invariants({rank: flat(m[of_a]) for rank, m in coarse.items()}, layout.form.coupled)
                 columns.append(quadratic_columns(0.5 * phi.T @ phi, layout.coupled_triangle))
-        columns.append(np.eye(layout.n_constants)[constant])
+        if layout.n_constants:
+            columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)
 
     def _group_rows(

@@ -11,6 +11,8 @@ from scipy.linalg import cho_factor, cho_solve
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
+_SMALLEST = 1e-10  # strength of the preference for small energy constants, relative to the mean squared error
+_ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
 
@@ -181,8 +183,10 @@ def propagate_deviations(
         As for `solve`.
     """
     deviations, p = deviations.copy(), len(deviations) - n_constants
-    for k in range(p, len(deviations)):  # the energy constants of a member make the mean residual of its energies zero
-        deviations[k] = -old.gram[k, :p] @ deviations[:p] / old.gram[k, k] if old.gram[k, k] > 0.0 else 0.0
+    # the energy constants of a member are those that fit the energies best
+    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=_SMALLEST, hermitian=True) @ (
+        old.gram[p:, :p] @ deviations[:p]
+    )
     before, _, _ = scaled_system(old, penalties, strengths, scale, n_constants)
     after, _, _ = scaled_system(total, penalties, strengths, scale, n_constants)
     mine = np.ones(len(scale), dtype=bool) if selected is None else selected
@@ -211,7 +215,8 @@ def scaled_system(
     scale : array, shape (P,), optional
         Root mean squares of the columns; those of these equations by default.
     n_constants : int
-        Number of energy constants, the last columns; the coefficient of one without energies is set to zero.
+        Number of energy constants, the last columns. Of those that fit equally well the smallest are taken; the
+        coefficient of one without energies is set to zero.
 
     Returns
     -------
@@ -225,9 +230,12 @@ def scaled_system(
     rhs = equations.rhs / equations.weight / scale
     for penalty in penalties:
         penalty.add(matrix, rhs, scale, strengths[penalty.name])
-    for k in range(len(matrix) - n_constants, len(matrix)):
-        if equations.gram[k, k] <= 0.0:
-            matrix[k, k] = 1.0
+    constants = np.arange(len(matrix) - n_constants, len(matrix))
+    known = constants[np.diag(equations.gram)[constants] > 0.0]
+    # the matrix of one composition has rank one in its constants
+    matrix[known, known] += _SMALLEST * (scale[known].max(initial=0.0) / scale[known]) ** 2
+    unknown = np.setdiff1d(constants, known)
+    matrix[unknown, unknown] = 1.0
     return matrix, rhs, scale
 
 
@@ -327,13 +335,20 @@ def _held_out_error(
     n_constants: int,
     selected: BoolArray | None,
 ) -> float:
-    """Squared error of a fold under the solution of the rest; an energy constant of this fold alone is fitted to it."""
+    """Squared error of a fold under the solution of the rest.
+
+    Energy constants that the rest does not determine, because only the fold has their compositions, are fitted to it.
+    """
     first = len(rest.rhs) - n_constants
-    alone = [k for k in range(first, len(rest.rhs)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
-    for k in alone:
-        rest.gram[k] = rest.gram[:, k] = rest.rhs[k] = 0.0
+    ours, others = (equations.gram[first:, first:] for equations in (fold, rest))
+    alone = first + np.flatnonzero(np.diag(others) <= _ABSENT * np.diag(ours))
+    rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
     solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
-    for k in alone:
-        if fold.gram[k, k] > 0.0:
-            solution[k] += (fold.rhs[k] - fold.gram[k] @ solution) / fold.gram[k, k]
+    if n_constants and np.trace(ours) > 0.0:
+        values, axes = np.linalg.eigh(rest.gram[first:, first:])
+        free = axes[:, values <= _ABSENT * np.trace(ours)]
+        residual = (fold.rhs - fold.gram @ solution)[first:]
+        solution[first:] += free @ (
+            np.linalg.pinv(free.T @ ours @ free, rcond=_ABSENT, hermitian=True) @ free.T @ residual
+        )
     return fold.squared_error(solution)
