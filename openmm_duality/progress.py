@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
 _FIRST = 10.0  # s before the first line in a log file
 _EVERY = 30.0  # s between lines
-
-Item = TypeVar("Item")
 
 
 class _Lines(tqdm):  # type: ignore[type-arg]
@@ -49,8 +47,3 @@ def progress_bar(
     of, left = ("", "") if total is None else (" of {total_fmt}", ", about {remaining} left")
     line = f"{{desc}}: {{n_fmt}}{of} {unit}s in {{elapsed}}{left}"
     return _Lines(items, delay=_FIRST, mininterval=_EVERY, bar_format=line, **common)
-
-
-def progress(items: Iterable[Item], total: int | None, title: str, *, show: bool = True) -> Iterable[Item]:
-    """Loop over items and show the progress, as `progress_bar` does."""
-    return progress_bar(total, title, show=show, items=items)

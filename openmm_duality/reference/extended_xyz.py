@@ -13,7 +13,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.progress import progress
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.reference.quantities import DataKeys, NameChoice
@@ -26,7 +26,7 @@ _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that
 _SHOWN = 12  # names in a message
 
 
-def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress_shown: bool = False) -> AnyFrames:
+def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: bool = False) -> AnyFrames:
     """Read an extended XYZ file (or a plain XYZ file, which has no cell and no forces).
 
     The frames may differ in composition, size, order of atoms, cell and periodicity; they are then `MixedFrames`. Only
@@ -40,7 +40,7 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress_show
         Of the file, plain or compressed.
     keys : DataKeys, optional
         Names of forces and energies and their units; by default found among the common names, in eV and eV/Å.
-    progress_shown : bool
+    progress : bool
         Whether to show the progress.
 
     Raises
@@ -54,7 +54,7 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress_show
     seen: set[str] = set()
     lacking: dict[str, list[int]] = {"forces": [], "energy": []}
     number = -1
-    for number, atoms in enumerate(progress(_images(path), None, f"reading {path.name}", show=progress_shown)):
+    for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=_images(path))):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
         periodic = _periodic(path, number, atoms)

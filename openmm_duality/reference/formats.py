@@ -22,9 +22,7 @@ _EXTENDED = (".xyz", ".extxyz")
 _PACKED = (".xz", ".gz", ".bz2")
 
 
-def read(
-    path: str | Path, *, forces: bool = True, keys: DataKeys | None = None, progress_shown: bool = False
-) -> AnyFrames:
+def read(path: str | Path, *, forces: bool = True, keys: DataKeys | None = None, progress: bool = False) -> AnyFrames:
     """Read reference data in any supported format.
 
     Parameters
@@ -36,7 +34,7 @@ def read(
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional
         Names of forces and energies in an extended XYZ file, and their units; by default found among the common names.
-    progress_shown : bool
+    progress : bool
         Whether to show the progress.
 
     Returns
@@ -54,7 +52,7 @@ def read(
     if suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir():
         if not path.exists():
             raise DualityError(f"{path}: there is no such file; give the name of an extended XYZ file that is there")
-        found = read_extxyz(path, keys, progress_shown=progress_shown)
+        found = read_extxyz(path, keys, progress=progress)
         return found if forces else without_forces(found)
     if keys not in (None, DataKeys()):
         raise DualityError(f"{path}: names of forces and energies, and their units, are for extended XYZ files alone")

@@ -15,14 +15,22 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, write_text
+from openmm_duality.verbs.options import data_options
 
 if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.inference.configuration import InferenceConfig
+    from openmm_duality.reference.mixed_frames import AnyFrames
+
+_OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
 
 @click.command()
 @click.argument("config", type=PATH, required=False)
 @click.option("--data", type=PATH, multiple=True, help="Training data instead of CONFIG; may be given several times.")
+@click.option("--test", type=PATH, multiple=True, help="Separate data to test on; may be given several times.")
+@click.option("--test-fraction", type=float, help="Fraction held out of every data set; 0.2, or 0 with --test.")
+@click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
+@data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
 @click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
@@ -39,6 +47,7 @@ if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
 def infer(
     config: Path | None,
     data: tuple[Path, ...],
+    test: tuple[Path, ...],
     prior: Path | None,
     model: Path,
     curve: bool,
@@ -49,8 +58,9 @@ def infer(
 ) -> None:
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
-    The last 20 % by time of every data set is held out. The errors are printed, and the model is saved along with the
-    resolved configuration. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
+    The last 20 % by time of every data set is held out, or data named by --test are separate. The errors are printed,
+    and the model is saved along with the resolved configuration. Data without forces, or with `targets: accelerations`,
+    are fitted to their accelerations.
     With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
@@ -64,6 +74,7 @@ def infer(
         - path: water64-cnnp
           every: 4
         - {path: water64-distorted/distorted, weight: 0.2}
+        - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.errors import ErrorTable, format_tables
@@ -88,13 +99,23 @@ def infer(
         choices["ranks"] = _numbers(choices["ranks"], "ranks")
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
+    of_data = {name: choices.pop(name) for name in _OF_DATA if name in choices}
+    if config is not None and (of_data or test):
+        raise DualityError(
+            f"{', '.join('--' + name.replace('_', '-') for name in (*of_data, *(['test'] if test else [])))} is for "
+            "--data; write it into the entry of the data set in the configuration"
+        )
     if config is None:
         named = None if prior is None else str(prior)
-        resolved = InferenceConfig.of(tuple(DataConfig(str(path)) for path in data), choices, prior=named)
+        entries = [DataConfig(str(path), **of_data) for path in data]
+        entries[0] = replace(entries[0], test=tuple(map(str, test)))
+        if test and "test_fraction" not in of_data:
+            entries = [replace(entry, test_fraction=0.0) for entry in entries]
+        resolved = InferenceConfig.of(tuple(entries), choices, prior=named)
     else:
         loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
         resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
-    sets, held_out = resolved.read()
+    sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
     arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
     if resolved.prior is not None:
@@ -105,10 +126,12 @@ def infer(
         losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
     errors = losses.metadata["errors"]
-    for split, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
+    for split, title in (("train", "Training frames"), ("test", "Held-out frames")):
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    if not errors["test"]:
+        click.echo("\nThere are no test frames: nothing was held out, and no separate data were named.")
     if "delta" in losses.metadata:
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
@@ -172,7 +195,7 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def _corrected(
-    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, duality.Frames], check: bool
+    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], check: bool
 ) -> duality.AgentLosses:
     """Correct the prior model with the data, and check its stability if requested."""
     assert resolved.prior is not None
@@ -207,7 +230,7 @@ def _learning_curve(
     losses: duality.AgentLosses,
     resolved: InferenceConfig,
     sets: list[duality.DataSet],
-    held_out: dict[str, duality.Frames],
+    held_out: dict[str, AnyFrames],
     plot: Path,
     overwrite: bool,
 ) -> dict[str, Any]:
@@ -215,6 +238,8 @@ def _learning_curve(
     from openmm_duality.report import learning_curve_figure
     from openmm_duality.report.style import png
 
+    if not held_out:
+        raise DualityError("a learning curve needs test frames; hold some out, or name separate data")
     test = next(iter(held_out.values()))
     # a model that --check preferred for its stability has another regularisation than the curve
     full_model = None if losses.metadata.get("failed_candidates") else losses

@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
-_SMALLEST = 1e-10  # strength of the preference for small energy constants, relative to the mean squared error
+_SMALLEST = 1e-12  # strength of the preference for small energy constants, relative to the mean squared error
 _ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
@@ -184,7 +184,7 @@ def propagate_deviations(
     """
     deviations, p = deviations.copy(), len(deviations) - n_constants
     # the energy constants of a member are those that fit the energies best
-    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=_SMALLEST, hermitian=True) @ (
+    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=_ABSENT, hermitian=True) @ (
         old.gram[p:, :p] @ deviations[:p]
     )
     before, _, _ = scaled_system(old, penalties, strengths, scale, n_constants)

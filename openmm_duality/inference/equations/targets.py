@@ -114,12 +114,12 @@ def species_and_masses(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatA
         If a species has different masses in different data sets.
     """
     masses: dict[str, float] = {}
-    for data, part in ((data, part) for data in sets for part in data.frames.parts):
+    for name_of_set, part in ((s.name, part) for s in sets for part in s.frames.parts):
         for name, mass in sorted(set(zip(part.species, part.masses.tolist(), strict=True))):
             if not np.isclose(masses.setdefault(name, mass), mass):
                 raise DualityError(
-                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in {data.name!r}; "
-                    "give isotopes different names"
+                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in "
+                    f"{name_of_set!r}; give isotopes different names"
                 )
     species = tuple(sorted(masses))
     return species, np.array([masses[name] for name in species])

@@ -17,7 +17,7 @@ from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
-from openmm_duality.progress import progress
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.mixed_frames import AnyFrames
 
 Models = Sequence[AgentLosses]
@@ -75,7 +75,7 @@ def measure(
     """
     wanted = zip(models.items(), samples(frames, models), strict=True)
     measured = on_all_cores(partial(_measure, frozenset(described)), wanted)
-    return list(progress(measured, len(models), title, show=bool(title)))
+    return list(progress_bar(len(models), title, show=bool(title), items=measured))
 
 
 def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]) -> Measurement:

@@ -74,11 +74,11 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
 def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
     losses = replace(random_losses(form), core_strength=np.zeros((3, 3)))
     species, positions = random_species(20), random_positions(20, TRICLINIC)
-    design = Design.of(losses, n_constants=2)
+    design = Design.of(losses, n_constants=3)
     tables = find_neighbours(positions, cell, losses.index_of(species), len(losses.species), losses.cutoff)
-    row = design.energy_row(tables, losses.index_of(species), constant=1)
+    row = design.energy_row(tables, losses.index_of(species))
     (coefficients,) = design.layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-    assert row[-2:].tolist() == [0.0, 1.0]
+    assert row[-3:].tolist() == [species.count(name) for name in losses.species]
     result = evaluate_agents(losses, positions, species, cell)
     assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
 
