@@ -14,7 +14,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
-from openmm_duality.inference.equations.targets import count_samples
+from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
@@ -41,7 +41,8 @@ class ErrorTable:
         Constants per species in the energies: ``model``, or ``frames`` if the model has none, so that those that fit
         these frames best are taken (for one composition: the mean difference).
     targets : str
-        Reference of the comparison: ``forces``, or ``accelerations`` (times masses).
+        Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
+        errors of the forces are empty.
     """
 
     frames: int
@@ -98,7 +99,7 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
 def evaluate(
     losses: AgentLosses, frames: AnyFrames, *, at_most: int | None = None, progress: bool = False
 ) -> ErrorTable:
-    """Evaluate the errors of a model on reference forces, or on accelerations if the frames have no forces.
+    """Evaluate the errors of a model on reference forces and energies, or on accelerations for lack of forces.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def evaluate(
     Raises
     ------
     DualityError
-        If a species is unknown, the frames have no forces and are no trajectory that gives accelerations, or the cutoff
-        is too long for the cell.
+        If a species is unknown, the frames have neither forces nor energies and are no trajectory that gives
+        accelerations, or the cutoff is too long for the cell.
     """
     frames, _ = without_isolated_atoms(frames)
     number = count_samples(frames)
@@ -143,21 +144,24 @@ def error_table(
     """
     index = np.concatenate([m.species_index for m in measurements])
     reference = np.concatenate([m.target for m in measurements])
-    compared = {"all": (np.concatenate([m.forces[model] for m in measurements]) - reference, reference)}
-    for a, name in enumerate(losses.species):
-        if (index == a).any():
-            difference, forces = compared["all"]
-            compared[name] = difference[index == a], forces[index == a]
-    molecular = _molecular(losses, frames, measurements, model)
-    if molecular is not None:
-        compared["molecular"] = molecular
+    compared: dict[str, tuple[FloatArray, FloatArray]] = {}
+    targets = "forces" if frames.has_forces else "energies" if only_energies(frames) else "accelerations"
+    if targets != "energies":
+        difference = np.concatenate([m.forces[model] for m in measurements]) - reference
+        compared["all"] = difference, reference
+        for a, name in enumerate(losses.species):
+            if (index == a).any():
+                compared[name] = difference[index == a], reference[index == a]
+        molecular = _molecular(losses, frames, measurements, model)
+        if molecular is not None:
+            compared["molecular"] = molecular
     return ErrorTable(
         len(measurements),
         {name: component_rms(difference) for name, (difference, _) in compared.items()},
         {name: float(np.abs(d).mean() / MEV_PER_ANGSTROM) for name, (d, _) in compared.items()},
         {name: component_rms(forces) for name, (_, forces) in compared.items()},
         *_energy_errors(losses, frames, measurements, model),
-        targets="forces" if frames.has_forces else "accelerations",
+        targets=targets,
     )
 
 
@@ -190,7 +194,8 @@ def _energy_errors(
     ours = set(losses.species) <= set(constants)
     whose = "model" if ours else "frames"
     deviations, counts = [], []
-    for m in measurements if losses.gradient == "collective" and frames.has_forces else ():
+    one_per_frame = frames.has_forces or only_energies(frames)
+    for m in measurements if losses.gradient == "collective" and one_per_frame else ():
         part, t = frames.locate(m.number)
         if part.energies is not None:
             deviations.append(m.energies[model] - part.energies[t])

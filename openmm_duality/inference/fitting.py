@@ -9,7 +9,7 @@ from typing import Any
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, pair_frames
+from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
@@ -114,7 +114,8 @@ def with_uncertainty_and_errors(
             _add_errors(errors, "train", name, frames, compared, found)
             descriptions += [FrameDescriptors.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
-            numbers = calibration_samples(count_samples(frames), _CALIBRATION_FRAMES)
+            most = 0 if only_energies(frames) else _CALIBRATION_FRAMES
+            numbers = calibration_samples(count_samples(frames), most)
             members = dict.fromkeys(map(int, numbers), losses.members())
             found = _measured(frames, compared, members, frozenset(), f"errors, {name}" if progress else "")
             _add_errors(errors, "test", name, frames, compared, found)
@@ -143,7 +144,7 @@ def sets_with_targets(test: AnyFrames | Mapping[str, AnyFrames] | None) -> dict[
     """
 
     def has_target(frames: AnyFrames) -> bool:
-        return count_samples(frames) > 0 if frames.has_forces or len(frames) > 2 else False
+        return (frames.has_forces or only_energies(frames) or len(frames) > 2) and count_samples(frames) > 0
 
     groups = {} if test is None else {"data": test} if isinstance(test, AnyFrames) else test
     found = {name: without_isolated_atoms(frames)[0] for name, frames in groups.items()}

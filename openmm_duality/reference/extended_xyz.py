@@ -16,6 +16,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
+from openmm_duality.reference.plausibility import implausible_units
 from openmm_duality.reference.quantities import DataKeys, NameChoice
 from openmm_duality.units import ANGSTROM, FEMTOSECOND
 
@@ -75,7 +76,11 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
         _check_present(choice, lacking[choice.quantity], count, single, seen)
     _say_what_was_used(path, forces, energy, seen)
     source = provenance(path)
-    return joined([g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()])
+    parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
+    frames = joined(parts)
+    for sentence in implausible_units(frames):
+        warnings.warn(f"{path.name}: {sentence}", stacklevel=2)
+    return frames
 
 
 @dataclass

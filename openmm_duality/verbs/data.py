@@ -12,6 +12,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.reference.near_copies import training_distance
 from openmm_duality.verbs.options import data_options
 
 if TYPE_CHECKING:
@@ -93,12 +94,18 @@ def evaluate(
     if figure is not None and losses.committee is None:
         raise DualityError(f"{model} has no committee, so there are no predicted errors to plot")
     frames = duality.read(data, keys=_keys(**names), progress=True)
+    distance = None
     if held_out:
-        frames = frames.split()[1]
+        train, frames = frames.split()
+        distance = training_distance(train, frames)
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))
     figures = table.to_dict()
-    if losses.committee is not None:
+    if distance is not None:
+        figures["training_distance"] = distance.to_dict()
+        if distance.shuffled:
+            click.echo(f"\n{distance}")
+    if losses.committee is not None and table.force_rmse:
         calibration = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATION_FRAMES, progress=True)
         click.echo(f"\n{calibration}")
         figures["calibration"] = calibration.to_dict()

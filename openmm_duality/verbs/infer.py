@@ -20,6 +20,7 @@ from openmm_duality.verbs.options import data_options
 if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.inference.configuration import InferenceConfig
     from openmm_duality.reference.mixed_frames import AnyFrames
+    from openmm_duality.reference.near_copies import TrainingDistance
 
 _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
@@ -130,6 +131,10 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    distances = _training_distances(sets, held_out)
+    for name, distance in distances.items():
+        if distance.shuffled:
+            click.echo(f"\n{name}: {distance}")
     if not errors["test"]:
         click.echo("\nThere are no test frames: nothing was held out, and no separate data were named.")
     if "delta" in losses.metadata:
@@ -164,6 +169,7 @@ def infer(
         "train": errors["train"].get(first),
         "test": errors["test"].get(first),
         "sets": errors,
+        "training_distance": {name: distance.to_dict() for name, distance in distances.items()},
         "delta": losses.metadata.get("delta"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
@@ -185,6 +191,18 @@ def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:
     if losses.domain is None:
         notes.append("The model has no domain (fewer than ten frames), so unknown local environments go undetected.")
     return notes
+
+
+def _training_distances(sets: list[duality.DataSet], held_out: Mapping[str, AnyFrames]) -> dict[str, TrainingDistance]:
+    """Distances of test frames without times from the training frames, by the name of their set, where known."""
+    from openmm_duality.reference.near_copies import training_distance
+
+    found = {}
+    for name, test in held_out.items():
+        distances = [d for d in (training_distance(s.frames, test) for s in sets) if d is not None]
+        if distances:
+            found[name] = min(distances, key=lambda distance: distance.nearest)
+    return found
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:

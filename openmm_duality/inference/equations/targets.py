@@ -17,6 +17,7 @@ from openmm_duality.reference.mixed_frames import AnyFrames, of_one_composition,
 from openmm_duality.schema import quantity
 
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
+_NO_TARGETS = "these frames have no forces and are not dynamics, so they contain no targets for inference"
 _SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
@@ -77,13 +78,15 @@ def as_sets(data: AnyFrames | DataSet | Sequence[DataSet]) -> list[DataSet]:
     Raises
     ------
     DualityError
-        If there is no data set, or one without frames.
+        If there is no data set, or one without frames or with energies alone.
     """
     one = DataSet(data) if isinstance(data, AnyFrames) else data
     sets = [_without_isolated_atoms(s) for s in ([one] if isinstance(one, DataSet) else one)]
     empty = [s.name for s in sets if not len(s.frames)]
     if not sets or empty:
         raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
+    if any(only_energies(s.frames) for s in sets):
+        raise DualityError(_NO_TARGETS)
     return sets
 
 
@@ -140,13 +143,22 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
     return result
 
 
+def only_energies(frames: AnyFrames) -> bool:
+    """Whether energies are all there is to compare with: no forces, and no dynamics that give accelerations."""
+    single = all(part.energies is not None and part.timestep is None for part in frames.parts)
+    return bool(len(frames)) and not frames.has_forces and single
+
+
 def count_samples(frames: AnyFrames) -> int:
     """Number of samples that `samples` yields."""
-    return len(frames) if frames.has_forces or not len(frames) else len(_centres(_trajectory(frames)))
+    one_per_frame = frames.has_forces or only_energies(frames) or not len(frames)
+    return len(frames) if one_per_frame else len(_centres(_trajectory(frames)))
 
 
 def samples(frames: AnyFrames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:
     """Yield the targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
+
+    Single points that have only energies yield one sample per frame too, whose target is not a number.
 
     Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory with time step δ this is the
     mean of the forces at all steps between q₋ and q₊ with triangular weights, F₀ + (Δt² − δ²)/12 F̈ to fourth order; the
@@ -165,12 +177,12 @@ def samples(frames: AnyFrames, numbers: Iterable[int] | None = None) -> Iterator
         If there are no forces and the frames are no trajectory of one composition, more than 2 fs apart or not equally
         spaced.
     """
-    if frames.has_forces:
+    if frames.has_forces or only_energies(frames):
         for number in range(len(frames)) if numbers is None else numbers:
             part, t = frames.locate(number)
-            assert part.forces is not None
+            target = np.full((part.n_atoms, 3), np.nan) if part.forces is None else part.forces[t]
             energy = None if part.energies is None else float(part.energies[t])
-            yield Sample(part.species, ((1.0, part.positions[t], part.cell(t)),), part.forces[t], energy)
+            yield Sample(part.species, ((1.0, part.positions[t], part.cell(t)),), target, energy)
         return
     trajectory = _trajectory(frames)
     dt = _spacing(trajectory)
@@ -212,7 +224,7 @@ def _spacing(frames: Frames) -> float:
     steps = np.diff(frames.times)
     dt = float(np.median(steps))
     if frames.timestep is None:
-        raise DualityError("these frames have no forces and are not dynamics, so they contain no targets for inference")
+        raise DualityError(_NO_TARGETS)
     if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
         raise DualityError(
             f"accelerations need equally spaced frames, but the spacing varies from {steps.min() * 1e3:.3f} to "

@@ -10,7 +10,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.targets import count_samples
+from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.committee import NOMINAL
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
@@ -122,7 +122,7 @@ def assess_calibration(
             "the model has no committee, so it predicts no uncertainty; infer it from ten or more frames, members: 16"
         )
     groups = [data] if isinstance(data, AnyFrames) else list(data)
-    counts = [count_samples(frames) if len(frames) else 0 for frames in groups]
+    counts = [0 if only_energies(frames) else count_samples(frames) for frames in groups]
     if not sum(counts):
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = [calibration_samples(count, at_most) for count in counts]
