@@ -59,10 +59,10 @@ class TrainingDistance:
 
     def __str__(self) -> str:
         return (
-            "The frames look like a trajectory whose frames were shuffled: held-out frames are "
-            f"{self.nearest:.3f} Å from the nearest training frame, where frames are {self.typical:.3f} Å apart (root mean square of interatomic "
-            "distances). Their errors are nearly those of training frames; test on frames of another time, or on "
-            "separate data."
+            f"The frames look like a trajectory whose frames were shuffled: held-out frames are {self.nearest:.3f} Å "
+            f"from the nearest training frame, where frames are {self.typical:.3f} Å apart (root mean square of "
+            "interatomic distances). Their errors are nearly those of training frames; test on frames of another time, "
+            "or on separate data."
         )
 
 

@@ -20,6 +20,7 @@ from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
+_ROWS = 512  # collected before they are added to the equations
 _SCALE_FLOOR = 0.1  # of the root mean square of a block of columns
 
 
@@ -118,6 +119,8 @@ def accumulate(
     per_fold = BLOCKS_PER_FOLD if settings.members else 1
     n_blocks = settings.blocks * per_fold
     blocks = [[NormalEquations.empty(layout.size(group)) for _ in range(n_blocks)] for group in layout.groups]
+    forces = [_Buffer(mine) for mine in blocks]
+    energies = _Buffer(blocks[0], set_scale=False)
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     with progress_bar(sum(counts), "design equations", show=progress) as bar:
@@ -131,19 +134,53 @@ def accumulate(
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
                 block = block_of(number, count, n_blocks)
-                for group_blocks, group, rows in zip(blocks, layout.groups, force_rows, strict=True):
+                for buffer, group, rows in zip(forces, layout.groups, force_rows, strict=True):
                     agents = np.isin(species_index, group)
                     rows = rows.reshape(-1, layout.size(group))
-                    group_blocks[block].add_rows(rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                    buffer.add(block, rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy_row is not None and sample.energy is not None:
                     target = np.array([reference.target(sample.energy, species_index)])
                     weight = np.array([energy_weight(settings.energy_weight, weights)])
-                    blocks[0][block].add_rows(energy_row[None], target, weight, set_scale=False)
+                    energies.add(block, energy_row[None], target, weight)
                 bar.update()
                 waiting += ready - begin
                 begin = time.perf_counter()
                 multiplying += begin - ready
+    for buffer in (*forces, energies):
+        buffer.flush()
     return BlockedEquations(blocks, per_fold, largest, {"rows": waiting, "products": multiplying})
+
+
+class _Buffer:
+    """Rows of small frames, collected for one product, because each product updates a whole Gram matrix.
+
+    Parameters
+    ----------
+    blocks : list of NormalEquations
+    set_scale : bool
+        As for `NormalEquations.add_rows`.
+    """
+
+    def __init__(self, blocks: list[NormalEquations], *, set_scale: bool = True) -> None:
+        self._blocks, self._set_scale = blocks, set_scale
+        self._block = -1
+        self._waiting: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+
+    def add(self, block: int, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
+        """Add rows, shape (R, P), with targets and weights, shape (R,), to a block."""
+        if block != self._block:
+            self.flush()
+            self._block = block
+        self._waiting.append((rows, targets, weights))
+        if sum(len(waiting) for waiting, _, _ in self._waiting) >= _ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Add the rows that wait to the equations of their block."""
+        if self._waiting:
+            rows, targets, weights = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
+            self._blocks[self._block].add_rows(rows, targets, weights, set_scale=self._set_scale)
+            self._waiting = []
 
 
 def sample_rows(
