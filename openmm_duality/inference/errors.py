@@ -20,8 +20,8 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
-from openmm_duality.reference.summary import component_rms
-from openmm_duality.units import MEV, MEV_PER_ANGSTROM
+from openmm_duality.reference.summary import component_mean, component_rms
+from openmm_duality.units import MEV
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def error_table(
     return ErrorTable(
         len(measurements),
         {name: component_rms(difference) for name, (difference, _) in compared.items()},
-        {name: float(np.abs(d).mean() / MEV_PER_ANGSTROM) for name, (d, _) in compared.items()},
+        {name: component_mean(difference) for name, (difference, _) in compared.items()},
         {name: component_rms(forces) for name, (_, forces) in compared.items()},
         *_energy_errors(losses, frames, measurements, model),
         targets=targets,

@@ -226,6 +226,11 @@ def component_rms(forces: FloatArray) -> float:
     return float(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)
 
 
+def component_mean(forces: FloatArray) -> float:
+    """Mean absolute value of the components of forces (kJ/mol/nm), in meV/Å."""
+    return float(np.abs(forces).mean() / MEV_PER_ANGSTROM)
+
+
 def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
     lengths = np.linalg.norm(cells, axis=-1)
     cosines = [np.einsum("tx,tx->t", cells[:, i], cells[:, j]) for i, j in ((1, 2), (0, 2), (0, 1))]
