@@ -87,7 +87,7 @@ def test_tables_side_by_side_show_every_species(losses):
 def test_unsuitable_frames_are_refused(losses, spoilt):
     frames, _ = spoilt
     for wrong, message in (
-        (replace(frames, forces=None), "no forces and are not dynamics"),
+        (replace(frames, forces=None, energies=None), "no forces and are not dynamics"),
         (frames[:0], "no frames with forces"),
         (labelled(random_frames(1, species=SPECIES), random_losses()), "Xe"),
         (replace(frames, cells=0.7 * frames.cells), "cutoff"),

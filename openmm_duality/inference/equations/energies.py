@@ -132,6 +132,12 @@ class EnergyReference:
         """Number of columns of constants in the fit: one per species, or none."""
         return len(self.species) if self.kind == FITTED else 0
 
+    @property
+    def gauge(self) -> str:
+        """Choice of the constants where the data leave it open, to be added to the gauge of a model."""
+        smallest = "; of the energy constants of the species that fit the data equally well, the smallest"
+        return smallest if self.kind == FITTED else ""
+
     def target(self, energy: float, species_index: IntArray) -> float:
         """Energy of a frame without that of its atoms, in kJ/mol."""
         return float(energy - self.zeros[species_index].sum())

@@ -58,7 +58,6 @@ GAUGE = {
     "collective": "u_AB = u_BA; the constant of every loss is zero",
     "agent": "the constant of every loss is zero",
 }
-ENERGY_GAUGE = "; of the energy constants of the species that fit the data equally well, the smallest"
 
 
 @contextmanager
@@ -267,7 +266,7 @@ class Inference:
             "version": __version__,
             "versions": {name: version(name) for name in ("openmm", "numpy", "scipy")},
             "settings": settings.to_dict(),
-            "gauge": GAUGE[layout.gradient] + (ENERGY_GAUGE if self.reference.n_constants else ""),
+            "gauge": GAUGE[layout.gradient] + self.reference.gauge,
             "regularisation": [dict(strength) for strength in strengths],
             "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
             "data": [data_set_metadata(s) for s in self.sets],

@@ -11,7 +11,6 @@ from scipy.linalg import cho_factor, cho_solve
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
-_SMALLEST = 1e-12  # strength of the preference for small energy constants, relative to the mean squared error
 _ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
@@ -216,7 +215,7 @@ def scaled_system(
         Root mean squares of the columns; those of these equations by default.
     n_constants : int
         Number of energy constants, the last columns. Of those that fit equally well the smallest are taken; the
-        coefficient of one without energies is set to zero.
+        coefficient of one without energies is zero.
 
     Returns
     -------
@@ -230,13 +229,26 @@ def scaled_system(
     rhs = equations.rhs / equations.weight / scale
     for penalty in penalties:
         penalty.add(matrix, rhs, scale, strengths[penalty.name])
-    constants = np.arange(len(matrix) - n_constants, len(matrix))
-    known = constants[np.diag(equations.gram)[constants] > 0.0]
-    # the matrix of one composition has rank one in its constants
-    matrix[known, known] += _SMALLEST * (scale[known].max(initial=0.0) / scale[known]) ** 2
-    unknown = np.setdiff1d(constants, known)
-    matrix[unknown, unknown] = 1.0
+    if n_constants:
+        first = len(matrix) - n_constants
+        # combinations of constants that no composition contains, to be set to zero
+        free = undetermined(equations.gram[first:, first:]) / scale[first:, None]
+        free /= np.linalg.norm(free, axis=0)
+        matrix[first:, first:] += free @ free.T
     return matrix, rhs, scale
+
+
+def undetermined(gram: FloatArray, largest: float | None = None) -> FloatArray:
+    """Orthonormal combinations that a Gram matrix of energy constants, shape (C, C), does not determine, shape (C, K).
+
+    Parameters
+    ----------
+    gram : array, shape (C, C)
+    largest : float, optional
+        Eigenvalue with which those of the matrix are compared; its own largest by default.
+    """
+    values, axes = np.linalg.eigh(gram)
+    return np.asarray(axes[:, values <= _ABSENT * (values[-1] if largest is None else largest)])
 
 
 def column_scale(equations: NormalEquations) -> FloatArray:
@@ -345,8 +357,7 @@ def _held_out_error(
     rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
     solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
     if n_constants and np.trace(ours) > 0.0:
-        values, axes = np.linalg.eigh(rest.gram[first:, first:])
-        free = axes[:, values <= _ABSENT * np.trace(ours)]
+        free = undetermined(rest.gram[first:, first:], float(np.trace(ours)))
         residual = (fold.rhs - fold.gram @ solution)[first:]
         solution[first:] += free @ (
             np.linalg.pinv(free.T @ ours @ free, rcond=_ABSENT, hermitian=True) @ free.T @ residual

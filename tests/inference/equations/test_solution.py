@@ -165,6 +165,28 @@ def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
 
+def test_compositions_of_a_single_fold_do_not_prevent_the_choice():
+    """The constants of both species occur in every fold, but only one fold has their second combination."""
+    rng = np.random.default_rng(5)
+    wanted = np.array([1.0, -2.0, 0.5])
+    folds = []
+    for k in range(4):
+        rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
+        equations = NormalEquations.empty(5)
+        equations.add_rows(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
+        counts = np.array([2.0, 1.0] if k == 2 else [1.0, 2.0])
+        energies = np.hstack([rng.normal(size=(3, 3)), np.tile(counts, (3, 1))])
+        equations.add_rows(energies, energies[:, :3] @ wanted + counts @ [3e3, -7e3], np.ones(3), set_scale=False)
+        folds.append(equations)
+    candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
+    assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    np.testing.assert_allclose(found[3:], [3e3, -7e3], rtol=1e-4)
+    # without that fold only n·c is known, and the smallest constants are taken
+    known = solve(sum((folds[k] for k in (1, 3)), folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    np.testing.assert_allclose(known[3:], (3e3 - 14e3) / 5.0 * np.array([1.0, 2.0]), rtol=1e-3)
+
+
 def test_a_column_of_zeros_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)
