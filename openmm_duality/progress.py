@@ -24,7 +24,13 @@ class _Lines(tqdm):  # type: ignore[type-arg]
 
 
 def progress_bar(
-    total: int | None, title: str, *, show: bool = True, unit: str = "frame", items: Iterable[Any] | None = None
+    total: int | None,
+    title: str,
+    *,
+    show: bool = True,
+    unit: str = "frame",
+    items: Iterable[Any] | None = None,
+    initial: int = 0,
 ) -> tqdm[Any]:
     """A progress bar to update by hand, or to loop over `items` with.
 
@@ -40,10 +46,19 @@ def progress_bar(
     unit : str
         What is counted.
     items : iterable, optional
+    initial : int
+        Number of items that are done already.
     """
-    common: dict[str, Any] = {"total": total, "desc": title, "unit": unit, "disable": not show, "leave": False}
+    common: dict[str, Any] = {
+        "total": total,
+        "desc": title,
+        "unit": unit,
+        "disable": not show,
+        "leave": False,
+        "initial": initial,
+    }
     if sys.stderr.isatty():
         return tqdm(items, delay=1.0, **common)
     of, left = ("", "") if total is None else (" of {total_fmt}", ", about {remaining} left")
-    line = f"{{desc}}: {{n_fmt}}{of} {unit}s in {{elapsed}}{left}"
+    line = f"{{desc}}: {{n_fmt}}{of} {unit}s in {{elapsed}}{left}{{postfix}}"
     return _Lines(items, delay=_FIRST, mininterval=_EVERY, bar_format=line, **common)
