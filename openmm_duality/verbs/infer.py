@@ -161,13 +161,12 @@ def infer(
     write_text(resolved_file, resolved.to_yaml(resolved_file.parent), overwrite)
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
-    first = next(iter(errors["test"] or errors["train"]), None)
     figures = {
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
         "coefficients": losses.metadata["coefficients"],
-        "train": errors["train"].get(first),
-        "test": errors["test"].get(first),
+        "train": next(iter(errors["train"].values()), None),
+        "test": next(iter(errors["test"].values()), None),
         "sets": errors,
         "training_distance": {name: distance.to_dict() for name, distance in distances.items()},
         "delta": losses.metadata.get("delta"),
