@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,5 +195,9 @@ def without_isolated_atoms(frames: AnyFrames) -> tuple[AnyFrames, dict[str, floa
                 )
     if not atoms:
         return frames, {}
+    names = ", ".join(sorted({part.species[0] for part in atoms}))
+    warnings.warn(
+        f"isolated atoms of {names} are the zero of the energy of a fit, and are left out otherwise", stacklevel=2
+    )
     others = [part for part in frames.parts if part.n_atoms > 1 or part.cells is not None]
     return joined(others or [atoms[0][:0]]), energies

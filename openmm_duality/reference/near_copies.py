@@ -23,7 +23,7 @@ _CLOSE = 0.45  # of the typical distance between frames: the nearest training fr
 _STANDS_OUT = 2.2  # ratio of the distance of the twentieth nearest training frame to that of the nearest
 _UNORDERED = 0.5  # of the typical distance: successive frames of a file that is not in the order of time
 _NEXT = 20
-_PAIRS = 300
+_PAIRS, _NUMBERS = 300, 3_000_000  # pairs of atoms at most, and distances of all frames
 _TESTED, _COMPARED = 60, 200  # held-out frames, and training frames for the typical distance
 _FEWEST = 50  # training frames
 
@@ -79,8 +79,8 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     training = known[held_out.species, held_out.cells is None]
     if len(training) < _FEWEST or len(held_out) < 2 or float(np.ptp(held_out.times)) > 0.0:
         return None
-    ours = _distances(training)
-    theirs = _distances(held_out)
+    n_pairs = int(np.clip(_NUMBERS // len(training), 30, _PAIRS))
+    ours, theirs = _distances(training, n_pairs), _distances(held_out, n_pairs)
     scale = np.sqrt(ours.shape[1]) * ANGSTROM
     sample = ours[evenly_spaced(len(ours), min(_COMPARED, len(ours)))]
     between = cdist(sample, sample)[np.triu_indices(len(sample), 1)]
@@ -91,10 +91,10 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     return TrainingDistance(*(float(np.median(values) / scale) for values in found))
 
 
-def _distances(frames: Frames) -> FloatArray:
+def _distances(frames: Frames, n_pairs: int) -> FloatArray:
     """Distances of the sample of pairs of atoms in every frame, shape (T, P) in nm."""
     i, j = np.triu_indices(frames.n_atoms, 1)
-    chosen = np.random.default_rng(0).permutation(len(i))[:_PAIRS]
+    chosen = np.random.default_rng(0).permutation(len(i))[:n_pairs]
     vectors = frames.positions[:, j[chosen]] - frames.positions[:, i[chosen]]
     if frames.cells is not None:
         vectors = np.array([minimum_image(v, frames.cell(t)) for t, v in enumerate(vectors)])

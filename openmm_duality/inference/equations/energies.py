@@ -9,6 +9,7 @@ taken.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,12 @@ class EnergyReference:
                     "are assumed (atom_energies without a unit are in kJ/mol; write for instance -13.6 eV)"
                 )
             return cls(species, zeros, ISOLATED)
+        if atoms:
+            warnings.warn(
+                f"there are isolated atoms of {', '.join(sorted(atoms))} only, not of "
+                f"{', '.join(sorted(set(species) - set(atoms)))}, so the energy constants are fitted",
+                stacklevel=2,
+            )
         weights = np.sqrt([len(part) for part in parts]) / counts.sum(axis=1)
         zeros = np.linalg.lstsq(weights[:, None] * counts, weights * means, rcond=1e-10)[0]
         return cls(species, zeros, FITTED)
