@@ -252,17 +252,18 @@ def _learning_curve(
     overwrite: bool,
 ) -> dict[str, Any]:
     """Print and plot the learning curve on the held-out frames of the first data set."""
+    from openmm_duality.inference.equations.targets import only_energies
     from openmm_duality.report import learning_curve_figure
     from openmm_duality.report.style import png
 
-    if not held_out:
-        raise DualityError("a learning curve needs test frames; hold some out, or name separate data")
-    test = next(iter(held_out.values()))
+    name, test = next(((n, f) for n, f in held_out.items() if not only_energies(f)), (None, None))
+    if test is None:
+        raise DualityError("a learning curve needs test frames with forces; hold some out, or name separate data")
     # a model that --check preferred for its stability has another regularisation than the curve
     full_model = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
     found = duality.learning_curve(sets, test, resolved.settings, full_model=full_model, prior=prior, progress=True)
-    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nFigure: {plot}")
+    click.echo(f"\nLearning curve, held-out {name}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))
     return dict(found.to_dict())
