@@ -23,6 +23,11 @@ ELECTRONVOLT = float(
 )  # kJ/mol
 KILOCALORIE = 4.184  # kJ/mol per kcal/mol
 BOLTZMANN = float(unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin))  # kJ/mol/K
+GIGAPASCAL = float(
+    (1e9 * unit.joule / unit.meter**3 * unit.AVOGADRO_CONSTANT_NA).value_in_unit(
+        unit.kilojoule_per_mole / unit.nanometer**3
+    )
+)  # kJ/mol/nm³
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
 

@@ -1,4 +1,6 @@
-"""DeePMD data: a folder with ``type.raw`` and ``set.*``, or a folder of such folders. In Å, eV and eV/Å.
+"""DeePMD data: a folder with ``type.raw`` and ``set.*``, or a folder of such folders.
+
+Lengths are in Å, energies in eV, forces in eV/Å, and the virial is −Vσ in eV.
 
 Format: https://docs.deepmodeling.com/projects/deepmd/en/stable/data/system.html
 """
@@ -18,7 +20,7 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 
-_USED = ("coord", "box", "force", "energy", "real_atom_types")
+_USED = ("coord", "box", "force", "energy", "real_atom_types", "virial")
 
 
 def is_deepmd(path: str | Path) -> bool:
@@ -92,10 +94,20 @@ def _read_set(folder: Path, types: IntArray, names: list[str], open_boundaries: 
     if box is None and not open_boundaries:
         raise DualityError(f"{folder}: box.npy is missing, and there is no file nopbc that says it is not needed")
     forces, energies = _load(folder, "force", 3 * n), _load(folder, "energy", 1)
-    mixed = _load(folder, "real_atom_types", n)
+    mixed, virials = _load(folder, "real_atom_types", n), _load(folder, "virial", 9)
+    stresses = None
+    if virials is not None and box is not None and len(virials) == len(box):
+        volumes = np.abs(np.linalg.det(box.reshape(-1, 3, 3))) * ANGSTROM**3
+        stresses = -virials.reshape(-1, 3, 3) * ELECTRONVOLT / volumes[:, None, None]
     count = len(coordinates)
     rows = np.tile(types, (count, 1)) if mixed is None else mixed.astype(np.int64)
-    for name, array in (("box", box), ("force", forces), ("energy", energies), ("real_atom_types", rows)):
+    for name, array in (
+        ("box", box),
+        ("force", forces),
+        ("energy", energies),
+        ("real_atom_types", rows),
+        ("virial", virials),
+    ):
         if array is not None and len(array) != count:
             raise DualityError(f"{folder}: {name}.npy has {len(array)} frames and coord.npy {count}")
     lists, which = np.unique(rows, axis=0, return_inverse=True)
@@ -116,6 +128,7 @@ def _read_set(folder: Path, types: IntArray, names: list[str], open_boundaries: 
                 steps=first + here,
                 cells=None if box is None else box[here].reshape(-1, 3, 3) * ANGSTROM,
                 forces=None if forces is None else forces[here].reshape(-1, n, 3)[:, real] * ELECTRONVOLT / ANGSTROM,
+                stresses=None if stresses is None else stresses[here],
                 energies=None if energies is None else energies[here].ravel() * ELECTRONVOLT,
                 source=(source,),
             )
@@ -148,7 +161,7 @@ def _concatenated(members: list[Frames]) -> Frames:
     """One set of frames from several of the same list of species."""
     first = members[0]
     arrays: dict[str, Any] = {}
-    for name in ("positions", "times", "steps", "cells", "forces", "energies"):
+    for name in ("positions", "times", "steps", "cells", "forces", "energies", "stresses"):
         values = [getattr(frames, name) for frames in members]
         present = [value for value in values if value is not None]
         if present and len(present) < len(values):

@@ -17,7 +17,7 @@ from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.reference.plausibility import implausible_units
-from openmm_duality.reference.quantities import DataKeys, NameChoice
+from openmm_duality.reference.quantities import DataKeys, NameChoice, stress_of
 from openmm_duality.units import ANGSTROM, FEMTOSECOND
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
     forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
     groups: dict[tuple[bytes, bool], _Group] = {}
     seen: set[str] = set()
+    tensors: set[str | None] = set()
     lacking: dict[str, list[int]] = {"forces": [], "energy": []}
     number = -1
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=_images(path))):
@@ -63,18 +64,20 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
         potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
         if force is None and len(atoms) == 1 and not periodic:
             force = np.zeros((1, 3))  # by symmetry
-        for name, value in (("forces", force), ("energy", potential)):
+        for quantity, value in (("forces", force), ("energy", potential)):
             if value is None:
-                lacking[name].append(number)
+                lacking[quantity].append(number)
         group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
-        group.add(number, atoms, force, potential)
+        name, stress = stress_of(values, atoms.cell.volume * ANGSTROM**3, keys) if periodic else (None, None)
+        tensors |= {name} - {None}
+        group.add(number, atoms, force, potential, stress)
     count = number + 1
     if not count:
         raise DualityError(f"{path}: the file holds no frames")
     single = sum(len(g.steps) for (_, periodic), g in groups.items() if len(g.first) == 1 and not periodic)
     for choice in (forces, energy):
         _check_present(choice, lacking[choice.quantity], count, single, seen)
-    _say_what_was_used(path, forces, energy, seen)
+    _say_what_was_used(path, forces, energy, tensors, seen)
     source = provenance(path)
     parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
     frames = joined(parts)
@@ -95,14 +98,16 @@ class _Group:
     velocities: list[FloatArray | None] = field(default_factory=list)
     forces: list[Any] = field(default_factory=list)
     energies: list[Any] = field(default_factory=list)
+    stresses: list[FloatArray | None] = field(default_factory=list)
 
-    def add(self, number: int, atoms: Atoms, forces: Any, energy: Any) -> None:
+    def add(self, number: int, atoms: Atoms, forces: Any, energy: Any, stress: FloatArray | None) -> None:
         self.steps.append(number)
         self.positions.append(atoms.positions)
         self.cells.append(atoms.cell.array)
         self.velocities.append(atoms.get_velocities() if atoms.has("momenta") else None)
         self.forces.append(forces)
         self.energies.append(energy)
+        self.stresses.append(stress)
 
     def frames(self, keys: DataKeys, forces: bool, energies: bool, source: str) -> Frames:
         from ase import units
@@ -119,6 +124,7 @@ class _Group:
             cells=np.array(self.cells) * ANGSTROM if self.periodic else None,
             forces=np.array(self.forces, dtype=np.float64) * keys.force_unit if forces else None,
             velocities=velocities,
+            stresses=np.array(self.stresses) if all(s is not None for s in self.stresses) else None,
             energies=np.array(self.energies, dtype=np.float64) * keys.energy_unit if energies else None,
             source=(source,),
         )
@@ -141,7 +147,8 @@ def _contents(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
     columns = {name: array for name, array in atoms.arrays.items() if name not in _STRUCTURE}
     values = dict(atoms.info)
     for name, value in results.items():
-        (columns if np.shape(value)[:1] == (len(atoms),) and np.ndim(value) else values)[name] = value
+        by_atom = np.shape(value)[:1] == (len(atoms),) and name != "stress"
+        (columns if by_atom else values)[name] = value
     return columns, values
 
 
@@ -176,10 +183,13 @@ def _check_present(choice: NameChoice, lacking: list[int], count: int, single: i
         )
 
 
-def _say_what_was_used(path: Path, forces: NameChoice, energy: NameChoice, seen: set[str]) -> None:
-    unused = seen - {forces.name, energy.name}
+def _say_what_was_used(
+    path: Path, forces: NameChoice, energy: NameChoice, tensors: set[str | None], seen: set[str]
+) -> None:
+    unused = seen - {forces.name, energy.name} - tensors
     if unused or (forces.name not in (None, "forces")) or (energy.name not in (None, "energy")):
-        used = ", ".join(f"{c.quantity} from {c.name!r}" for c in (forces, energy) if c.name is not None)
+        found = [(c.quantity, c.name) for c in (forces, energy) if c.name is not None]
+        used = ", ".join(f"{quantity} from {name!r}" for quantity, name in [*found, *(("stress", t) for t in tensors)])
         warnings.warn(
             f"{path.name}: {used or 'no forces or energies found'}"
             + (f"; not used: {_listed(unused)}" if unused else ""),

@@ -21,7 +21,7 @@ from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.units import bare
 
 FORMAT = "openmm_duality frames 1"
-_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")
+_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies", "stresses")
 
 
 def evenly_spaced(number: int, count: int) -> IntArray:
@@ -53,6 +53,8 @@ class Frames:
         In nm/ps.
     energies : array, shape (T,), or None
         Potential energies in kJ/mol; their zero is the source's.
+    stresses : array, shape (T, 3, 3), or None
+        Stress σ = (1/V) ∂E/∂ε in kJ/mol/nm³, positive under tension; the pressure is −tr σ/3 without its kinetic part.
     timestep : float or None
         The time step of the dynamics in ps, None if these frames are not dynamics or it is unknown.
     source : tuple of str
@@ -73,6 +75,7 @@ class Frames:
     forces: FloatArray | None = None
     velocities: FloatArray | None = None
     energies: FloatArray | None = None
+    stresses: FloatArray | None = None
     timestep: float | None = None
     source: tuple[str, ...] = ()
 
@@ -87,6 +90,7 @@ class Frames:
             "forces": (t, n, 3),
             "velocities": (t, n, 3),
             "energies": (t,),
+            "stresses": (t, 3, 3),
         }
         for name, shape in shapes.items():
             array = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Names and units of forces and energies in files of others.
+"""Names and units of forces, energies and stresses in files of others.
 
 Programs name their columns and keys differently: ``forces``, ``force``, ``REF_forces``, ``dft_force``, ``forces_xtb``.
 A name is split into words at ``_``, ``-``, ``.`` and blanks, in any case. It names forces if one of the words is force,
@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.schema import key, one_of, optional, text
 from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE, KILOCALORIE
 
@@ -26,6 +29,7 @@ UNITS = {
     "hartree/angstrom": (HARTREE, HARTREE / ANGSTROM),
 }
 _WORDS = {"forces": {"force", "forces", "frc"}, "energy": {"energy"}}
+_STRESS = {"stress", "virial", "virials"}
 _OTHERS = {
     *("free", "kinetic", "formation", "atomization", "binding", "adsorption", "interaction", "dispersion"),
     *("correction", "error", "std", "variance", "uncertainty", "committee", "atom", "atomic", "max", "rms"),
@@ -61,6 +65,11 @@ class DataKeys:
     def force_unit(self) -> float:
         """In kJ/mol/nm."""
         return UNITS[self.units][1]
+
+    @property
+    def length(self) -> float:
+        """Unit of length of forces and stresses, in nm."""
+        return self.energy_unit / self.force_unit
 
 
 @dataclass
@@ -104,7 +113,50 @@ class NameChoice:
         return None if self.name is None else values.get(self.name)
 
 
+def stress_of(values: Mapping[str, Any], volume: float, keys: DataKeys) -> tuple[str | None, FloatArray | None]:
+    """The name of the stress among the values of a frame, and the stress, in kJ/mol/nm³ and positive under tension.
+
+    A stress σ is taken in units of energy per Å³ (of `hartree`: per bohr³), positive under tension as ASE has it, and a
+    virial −Vσ in units of energy; six numbers are xx, yy, zz, yz, xz, xy. Names with both words say neither, and of
+    several stresses none is taken.
+
+    Parameters
+    ----------
+    values : mapping of str to any
+        By name, as in the comment line.
+    volume : float
+        In nm³.
+    keys : DataKeys
+    """
+    tensors = {name: _tensor(value) for name, value in values.items()}
+    words = {name: _words(name) for name, tensor in tensors.items() if tensor is not None}
+    for of, factor in (
+        ({"stress"}, keys.energy_unit / keys.length**3),
+        ({"virial", "virials"}, -keys.energy_unit / volume),
+    ):
+        found = [name for name, mine in words.items() if mine & of and not mine & (_STRESS - of) and not mine & _OTHERS]
+        if len(found) == 1:
+            return found[0], factor * np.asarray(tensors[found[0]])
+        if found:
+            break
+    return None, None
+
+
+def _tensor(value: Any) -> FloatArray | None:
+    """A symmetric tensor (3, 3) from 9 or 6 numbers; None for anything else."""
+    if isinstance(value, str) or np.size(value) not in (6, 9) or np.asarray(value).dtype.kind not in "fi":
+        return None
+    numbers = np.asarray(value, dtype=np.float64).ravel()
+    if len(numbers) == 9:
+        return 0.5 * (numbers.reshape(3, 3) + numbers.reshape(3, 3).T)
+    return np.asarray(numbers[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[_\-.\s]+", name.lower()))
+
+
 def means(quantity: str, name: str) -> bool:
     """Whether a name is one of those that programs give to a quantity, ``forces`` or ``energy``."""
-    words = set(re.split(r"[_\-.\s]+", name.lower()))
+    words = _words(name)
     return bool(words & _WORDS[quantity]) and not words & _OTHERS

@@ -18,7 +18,7 @@ from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.molecules import bond_lengths, molecules_of
-from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, MEV_PER_ANGSTROM
+from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
 
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
 _SHOWN = 6  # compositions
@@ -62,6 +62,8 @@ class Summary:
         From ``"A-B"`` to the longest bond in Å, found in the data; not searched in frames of several compositions.
     molecules : dict
         From formula to number of molecules; not searched in frames of several compositions.
+    pressure : float or None
+        Mean of −tr σ/3 in GPa, without its kinetic part, where all frames have stresses.
     temperature : float or None
         Mean kinetic temperature in K, where there are velocities.
     missing : tuple of str
@@ -84,12 +86,20 @@ class Summary:
     shortest: dict[str, float]
     bonds: dict[str, float]
     molecules: dict[str, int]
+    pressure: float | None
     temperature: float | None
     missing: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain values, for JSON."""
-        units = {"force": "meV/angstrom", "distance": "angstrom", "time": "ps", "timestep": "fs", "density": "g/cm^3"}
+        units = {
+            "force": "meV/angstrom",
+            "distance": "angstrom",
+            "time": "ps",
+            "timestep": "fs",
+            "density": "g/cm^3",
+            "pressure": "GPa",
+        }
         return {**asdict(self), "units": units}
 
     def __str__(self) -> str:
@@ -112,6 +122,8 @@ class Summary:
             a, b, c, alpha, beta, gamma = self.cell
             rows.append(("cell", f"{a:.4f} x {b:.4f} x {c:.4f} Å, angles {alpha:.2f}, {beta:.2f}, {gamma:.2f}°"))
             rows.append(("density", f"{self.density:.4f} g/cm³"))
+        if self.pressure is not None:
+            rows.append(("pressure", f"{self.pressure:.4g} GPa (potential part)"))
         if self.temperature is not None:
             rows.append(("temperature", f"{self.temperature:.1f} K"))
         rows += [(f"force RMS, {key}", f"{value:.1f} meV/Å") for key, value in self.force_rms.items()]
@@ -166,6 +178,7 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},
         bonds={"-".join(pair): value / ANGSTROM for pair, value in lengths.items()},
         molecules={} if one is None else _formulas(one.species, molecules),
+        pressure=_pressure(parts),
         temperature=None if one is None else _temperature(one),
         missing=(*missing, *([] if first.timestep is not None else ["time step"])),
     )
@@ -237,6 +250,11 @@ def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
     products = [lengths[:, i] * lengths[:, j] for i, j in ((1, 2), (0, 2), (0, 1))]
     angles = [np.degrees(np.arccos(c / p)).mean() for c, p in zip(cosines, products, strict=True)]
     return (*(float(x) / ANGSTROM for x in lengths.mean(axis=0)), *(float(x) for x in angles))
+
+
+def _pressure(parts: Sequence[Frames]) -> float | None:
+    traces = [np.trace(part.stresses, axis1=1, axis2=2) for part in parts if part.stresses is not None]
+    return float(-np.concatenate(traces).mean() / 3.0 / GIGAPASCAL) if len(traces) == len(parts) else None
 
 
 def _temperature(frames: Frames) -> float | None:

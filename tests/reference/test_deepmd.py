@@ -44,7 +44,18 @@ def test_a_folder_is_one_set_of_frames(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames.positions[:3], first * ANGSTROM)
     assert frames.cells is not None
     np.testing.assert_allclose(frames.cells[4], np.diag([0.7, 0.8, 0.9]))
+    assert frames.stresses is None
     np.testing.assert_allclose(frames.masses, [15.999, 1.008, 1.008])
+
+
+def test_virials_become_stresses(tmp_path: Path) -> None:
+    system(tmp_path / "w", [0, 1, 1], sets=(2,))
+    np.save(tmp_path / "w" / "set.000" / "virial.npy", np.tile(np.arange(9.0), (2, 1)))
+    (frames,) = read(tmp_path / "w").parts
+    expected = -np.arange(9.0).reshape(3, 3) * ELECTRONVOLT / (0.7 * 0.8 * 0.9)
+    assert frames.stresses is not None
+    np.testing.assert_allclose(frames.stresses[1], expected)
+    np.testing.assert_allclose(frames[1:].stresses, [expected])
 
 
 def test_a_folder_of_folders_is_mixed(tmp_path: Path) -> None:

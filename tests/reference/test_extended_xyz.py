@@ -9,9 +9,11 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
 
 from openmm_duality.errors import DualityError
-from openmm_duality.reference import DataKeys, Frames, MixedFrames, read
+from openmm_duality.reference import DataKeys, Frames, MixedFrames, read, summarise
 from openmm_duality.reference.quantities import means
 from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE
 
@@ -182,3 +184,49 @@ def test_forces_in_wrong_units_are_noticed(
         read(write(tmp_path / "a.xyz", images))
     said = " ".join(str(w.message) for w in caught)
     assert (message in said) if message else not said
+
+
+def strained(tmp_path: Path, virial: bool) -> Path:
+    """A crystal of argon atoms at five volumes by ASE's Lennard-Jones calculator, with stresses or virials."""
+    images = []
+    for scale in np.linspace(0.998, 1.002, 5):
+        atoms = bulk("Ar", cubic=True, a=5.0 * scale)
+        atoms.calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=4.9, smooth=True)
+        energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)
+        atoms.calc = None
+        atoms.info |= {"dft_energy": energy, "dft_virial" if virial else "dft_stress": stress}
+        if virial:
+            atoms.info["dft_virial"] = -stress * atoms.get_volume()
+        atoms.arrays["dft_forces"] = forces
+        images.append(atoms)
+    ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+    return tmp_path / "a.xyz"
+
+
+@pytest.mark.parametrize("virial", [False, True])
+def test_stresses_are_derivatives_of_the_energy(tmp_path: Path, virial: bool) -> None:
+    with pytest.warns(UserWarning, match="stress from 'dft_virial'" if virial else "stress from 'dft_stress'"):
+        frames = read(strained(tmp_path, virial))
+    assert isinstance(frames, Frames)
+    assert frames.stresses is not None
+    assert frames.cells is not None
+    assert frames.energies is not None
+    volumes = np.linalg.det(frames.cells)
+    slope = np.gradient(frames.energies, volumes, edge_order=2)
+    np.testing.assert_allclose(np.trace(frames.stresses, axis1=1, axis2=2)[1:-1] / 3, slope[1:-1], rtol=1e-3)
+    pressure = summarise(frames).pressure
+    assert pressure == pytest.approx(-np.trace(frames.stresses.mean(axis=0)) / 3 / 602.214, rel=1e-4)
+
+
+def test_six_numbers_are_in_the_order_of_voigt_and_unclear_names_are_not_used(tmp_path: Path) -> None:
+    atoms = Atoms("Ar", cell=[5.0] * 3, pbc=True, info={"stress": np.arange(6.0)})
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    stresses = quiet(tmp_path / "a.xyz").parts[0].stresses
+    assert stresses is not None
+    factor = ELECTRONVOLT / ANGSTROM**3
+    np.testing.assert_allclose(stresses[0] / factor, [[0, 5, 4], [5, 1, 3], [4, 3, 2]])
+    for names in (["virial_stress"], ["dft_stress", "xtb_stress"]):
+        atoms.info = {name: np.arange(6.0) for name in names}
+        ase.io.write(tmp_path / "b.xyz", atoms, format="extxyz")
+        with pytest.warns(UserWarning, match=f"not used: {', '.join(names)}"):
+            assert read(tmp_path / "b.xyz").parts[0].stresses is None
