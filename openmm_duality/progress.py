@@ -61,4 +61,4 @@ def progress_bar(
         return tqdm(items, delay=1.0, **common)
     of, left = ("", "") if total is None else (" of {total_fmt}", ", about {remaining} left")
     line = f"{{desc}}: {{n_fmt}}{of} {unit}s in {{elapsed}}{left}{{postfix}}"
-    return _Lines(items, delay=_FIRST, mininterval=_EVERY, bar_format=line, **common)
+    return _Lines(items, delay=_FIRST, mininterval=_EVERY, miniters=1, bar_format=line, **common)
