@@ -13,7 +13,7 @@ from openmm_duality.version import __version__ as __version__
 _EXPORTS = {
     "errors": "DualityError",
     "geometry": "supercell",
-    "reference": "Frames read read_cp2k read_extxyz summarise",
+    "reference": "DataKeys Frames MixedFrames read read_cp2k read_deepmd read_extxyz summarise",
     "cp2k": "run_reference",
     "losses": "AgentLosses evaluate_agents",
     "inference": "DataSet ErrorTable Settings add_frames assess_calibration evaluate fit_delta infer learning_curve",
@@ -68,9 +68,12 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.observables import compare as compare
     from openmm_duality.observables import read_dynamics as read_dynamics
     from openmm_duality.observables import sample_runs as sample_runs
+    from openmm_duality.reference import DataKeys as DataKeys
     from openmm_duality.reference import Frames as Frames
+    from openmm_duality.reference import MixedFrames as MixedFrames
     from openmm_duality.reference import read as read
     from openmm_duality.reference import read_cp2k as read_cp2k
+    from openmm_duality.reference import read_deepmd as read_deepmd
     from openmm_duality.reference import read_extxyz as read_extxyz
     from openmm_duality.reference import summarise as summarise
     from openmm_duality.report import comparison_to_dict as comparison_to_dict

@@ -26,7 +26,8 @@ def main() -> None:
       openmm-duality simulate water.safetensors --start examples/water64-cnnp -o run --time 10
       openmm-duality compare  run examples/water64-cnnp
 
-    DATA is a CP2K project (a folder, or a prefix such as folder/water64), an extended-XYZ file or a saved frames file.
+    DATA is a CP2K project (a folder, or a prefix such as folder/water64), an extended-XYZ file (frames of any
+    composition), a DeePMD folder or a saved frames file.
     Bare numbers are in nm, ps, K and kJ/mol; a unit may be written out ("6 angstrom", "0.5 fs").
     """
 

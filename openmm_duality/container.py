@@ -72,3 +72,12 @@ def read_container(
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["header"])  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DualityError(f"{expected}; it is missing, of another kind or cut short ({error})") from None
+
+
+def format_of(path: str | Path) -> str | None:
+    """The format that a container file names; None if it names none or cannot be read."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return (file.metadata() or {}).get("format")
+    except (OSError, SafetensorError):
+        return None

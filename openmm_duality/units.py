@@ -21,7 +21,13 @@ HARTREE = float((1.0 * unit.hartree * unit.AVOGADRO_CONSTANT_NA).value_in_unit(u
 ELECTRONVOLT = float(
     (1.0 * unit.elementary_charge * unit.volt * unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.kilojoule_per_mole)
 )  # kJ/mol
+KILOCALORIE = 4.184  # kJ/mol per kcal/mol
 BOLTZMANN = float(unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin))  # kJ/mol/K
+GIGAPASCAL = float(
+    (1e9 * unit.joule / unit.meter**3 * unit.AVOGADRO_CONSTANT_NA).value_in_unit(
+        unit.kilojoule_per_mole / unit.nanometer**3
+    )
+)  # kJ/mol/nm³
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
 
@@ -56,7 +62,7 @@ def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
     return float(quantity.value_in_unit(dimension))
 
 
-_UNITS = {
+_UNITS: dict[str, Any] = {
     "nm": unit.nanometer,
     "A": unit.angstrom,
     "ps": unit.picosecond,
@@ -64,6 +70,11 @@ _UNITS = {
     "ns": unit.nanosecond,
     "K": unit.kelvin,
     "bar": unit.bar,
+    "eV": ELECTRONVOLT * unit.kilojoule_per_mole,
+    "meV": MEV * unit.kilojoule_per_mole,
+    "hartree": HARTREE * unit.kilojoule_per_mole,
+    "kcal/mol": unit.kilocalorie_per_mole,
+    "kJ/mol": unit.kilojoule_per_mole,
 }
 
 
@@ -78,6 +89,6 @@ def _parsed(text: str, name: str) -> Any:
     inverse = suffix.startswith("/")
     word = suffix.lstrip("/ ")
     base = _UNITS.get(word) or getattr(unit, word, None)
-    if not isinstance(base, unit.Unit):
+    if not isinstance(base, unit.Unit | unit.Quantity):
         raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; use for instance nanometer, angstrom, fs or K")
     return number / base if inverse else number * base

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import ase.io
 import numpy as np
 import openmm as mm
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from click.testing import CliRunner
 from openmm import app, unit
 
@@ -317,3 +319,47 @@ def test_the_installed_command_ends_with_code_2_and_no_traceback(tmp_path):
     assert result.stdout == ""
     assert result.stderr.startswith("openmm-duality: ")
     assert "Traceback" not in result.stderr
+
+
+def test_inference_from_a_file_of_several_compositions(tmp_path):
+    """Names are found or given, units are given, errors are listed by set, and figures have their keys."""
+    losses = random_losses("pair", "collective", SPECIES[:2])
+    images = []
+    for frames in (random_frames(12, n_atoms=12), random_frames(12, n_atoms=20, seed=2)):
+        for t in range(len(frames)):
+            found = evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t))
+            atoms = Atoms(frames.species, positions=frames.positions[t] * 10, cell=frames.cell(t) * 10, pbc=True)
+            atoms.set_masses(frames.masses)
+            atoms.arrays["REF_forces"] = found.forces / 41.84
+            atoms.info |= {"REF_energy": found.energy / 4.184, "config_type": "made"}
+            images.append(atoms)
+    order = np.random.default_rng(0).permutation(len(images))
+    for name, chosen in (("train.xyz", order[:16]), ("test.xyz", order[16:])):
+        ase.io.write(tmp_path / name, [images[k] for k in chosen], format="extxyz")
+    text = call("inspect", tmp_path / "train.xyz", "--units", "kcal/mol", "--json", tmp_path / "s.json")
+    assert "forces from 'REF_forces'" in text
+    assert "not used: config_type" in text
+    assert len(json.loads((tmp_path / "s.json").read_text())["compositions"]) == 2
+    model = tmp_path / "m.safetensors"
+    options = ("--units", "kcal/mol", "--forces-key", "REF_forces")
+    text = call(
+        *("infer", "--data", tmp_path / "train.xyz", "--test", tmp_path / "test.xyz", *options, "--form", "pair"),
+        *("--cutoff", "0.5", "--energy-weight", "0.1", "-o", model, "--json", tmp_path / "i.json"),
+    )
+    content = json.loads((tmp_path / "i.json").read_text())
+    assert (content["train"]["frames"], content["test"]["frames"]) == (16, 8)
+    assert set(content["sets"]["test"]) == {"test.xyz"}
+    for table in (content["train"], content["test"]):
+        assert table["force_mae"].keys() == table["force_rmse"].keys() == table["force_rms"].keys()
+        assert 0.0 < table["force_mae"]["all"] <= table["force_rmse"]["all"]
+        assert table["energy_mae_per_atom"] <= table["energy_rmse_per_atom"]
+    resolved = yaml.safe_load(model.with_suffix(".yaml").read_text())["data"][0]
+    assert (resolved["units"], resolved["test_fraction"]) == ("kcal/mol", 0.0)
+    call("evaluate", model, tmp_path / "test.xyz", *options, "--json", tmp_path / "e.json")
+    assert json.loads((tmp_path / "e.json").read_text())["force_mae"] == pytest.approx(content["test"]["force_mae"])
+    assert "--units is for --data" in refused(
+        "infer", model.with_suffix(".yaml"), "--units", "eV", "-o", tmp_path / "n.safetensors"
+    )
+    with pytest.warns(UserWarning, match="not used"):
+        read(tmp_path / "train.xyz").save(tmp_path / "saved.safetensors")
+    assert "of one composition" in refused("compare", tmp_path, tmp_path / "saved.safetensors")

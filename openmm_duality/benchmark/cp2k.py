@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.benchmark.cases import TEMPERATURE, TIMESTEP
 from openmm_duality.benchmark.results import Row
@@ -20,6 +19,7 @@ from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.parallel import usable_cores
+from openmm_duality.progress import progress_bar
 from openmm_duality.units import ANGSTROM
 
 CP2K_SIZE, DFT_SIZE = 64, 32  # molecules: the largest of the network's rows, and that of DFT
@@ -56,7 +56,7 @@ def time_cp2k(method: str, start: Start, molecules: int, progress: bool = False)
     error = ""
     with (
         tempfile.TemporaryDirectory() as folder,
-        tqdm(total=steps, desc=f"CP2K, {method}", disable=not progress, leave=False) as bar,
+        progress_bar(steps, f"CP2K, {method}", show=progress, unit="step") as bar,
     ):
         directory = Path(folder)
         (directory / f"{_PROJECT}.inp").write_text(_input(method, start, steps))

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from openmm_duality.benchmark.cases import Case
 from openmm_duality.benchmark.results import Row
 from openmm_duality.benchmark.worker import Worker
 from openmm_duality.errors import DualityError
+from openmm_duality.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def time_interleaved(
     """
     with ExitStack() as stack:
         bar = stack.enter_context(
-            tqdm(total=len(cases) * (effort.repeats + 1), desc=f"{atoms} atoms", disable=not progress, leave=False)
+            progress_bar(len(cases) * (effort.repeats + 1), f"{atoms} atoms", show=progress, unit="repeat")
         )
         timings = []
         for case in cases:

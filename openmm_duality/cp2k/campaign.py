@@ -20,7 +20,7 @@ from openmm_duality.cp2k.methods import read_method
 from openmm_duality.cp2k.sampling import Sampling, sample
 from openmm_duality.errors import DualityError
 from openmm_duality.files import locked, write_text
-from openmm_duality.reference.formats import read
+from openmm_duality.reference.formats import read, read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
 
@@ -169,7 +169,7 @@ def _carry_out(
         start = task.md.start.frames(holder(task.md.start.path), campaign.seed)
         _check_inputs(task.name, place, start)
     elif task.label is not None:
-        source = read(holder(task.label.data) / task.label.data, forces=False)
+        source = read_one(holder(task.label.data) / task.label.data, "labelling", forces=False)
         start, asked = source[:1], task.label.frames or len(source)
         if asked > len(source):
             raise DualityError(f"task {task.name}: {asked} frames are wanted, and {task.label.data} has {len(source)}")

@@ -20,11 +20,11 @@ from openmm_duality.cp2k.parts import (
     count,
     counter,
     new_part,
-    progress_bar,
     run_part,
 )
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.cp2k_xyz import blocks
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
@@ -60,7 +60,7 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     if frames.cells is None:
         raise DualityError(f"{job.name}: the frames have no cell, and CP2K is run with one")
     _close(job)
-    with progress_bar(job, len(frames), "frame") as bar:
+    with progress_bar(len(frames), job.name, show=job.progress) as bar:
         while todo := _missing(job, len(frames)):
             folder = new_part(job.folder, _files(job, frames, start, todo))
             written = counter(folder / f"{job.name}-frc-1.xyz", b"i =")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -82,13 +82,7 @@ def close_part(task: Path, record: Callable[[Path], dict[str, Any] | None], drop
     return found is not None
 
 
-def progress_bar(job: Job, total: int, unit: str) -> tqdm[NoReturn]:
-    """The progress bar of a task."""
-    hidden = None if job.progress else True
-    return tqdm(total=total, desc=job.name, unit=unit, delay=1.0, disable=hidden, leave=False)
-
-
-def run_part(job: Job, folder: Path, bar: tqdm[NoReturn], done: int, written: Callable[[], int]) -> None:
+def run_part(job: Job, folder: Path, bar: tqdm[Any], done: int, written: Callable[[], int]) -> None:
     """Run CP2K in an open part; the bar shows what earlier parts have done and what this one has written."""
     bar.n = done
 

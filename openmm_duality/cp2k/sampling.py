@@ -20,11 +20,11 @@ from openmm_duality.cp2k.parts import (
     complete_rows,
     counter,
     new_part,
-    progress_bar,
     run_part,
 )
 from openmm_duality.cp2k.structures import Structure, read_structure
 from openmm_duality.errors import DualityError
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.cp2k_input import read_input
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import boolean, integer, key, one_of, quantity
@@ -102,7 +102,7 @@ def sample(job: Job, task: Sampling, start: Frames) -> list[str]:
         If CP2K fails.
     """
     _close(job, task)
-    with progress_bar(job, task.steps, "step") as bar:
+    with progress_bar(task.steps, job.name, show=job.progress, unit="step") as bar:
         while (done := _reached(job)) < task.steps:
             folder = new_part(job.folder, _files(job, task, start, done))
             run_part(job, folder, bar, done, counter(folder / f"{job.name}-1.ener", b"\n", skip=2))

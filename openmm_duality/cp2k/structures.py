@@ -103,7 +103,7 @@ class Structure:
             found = read(path, forces=False)
             if not -len(found) <= self.frame < len(found):
                 raise DualityError(f"start: {path} has {len(found)} frames, so there is no frame {self.frame}")
-            return found[[self.frame]]
+            return found[[self.frame]].parts[0]
         import ase.io
 
         try:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import openmm as mm
 from openmm import app, unit
-from tqdm import tqdm
 
 from openmm_duality.dynamics.checkpoint import Checkpoint, read_checkpoint, rewind, write_checkpoint
 from openmm_duality.dynamics.integrity import Integrity, IntegrityReport
@@ -23,6 +22,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
+from openmm_duality.progress import progress_bar
 from openmm_duality.units import BOLTZMANN
 
 CHECKPOINT = "checkpoint.chk"
@@ -131,9 +131,7 @@ class RunLoop:
         """Run until `steps` are done in all, or the run stops itself; gives the final record."""
         report = self.settings["report_interval"]
         self._update_record(status="running")
-        with tqdm(
-            total=steps, initial=min(self.step, steps), unit="step", disable=None if progress else True, mininterval=0.5
-        ) as bar:
+        with progress_bar(steps, "run", show=progress, unit="step", initial=min(self.step, steps)) as bar:
             snapshot, reason = self._peek()
             if not reason and self.step == 0:
                 reason = self._check_monitor()

@@ -13,7 +13,7 @@ from openmm import app, unit
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import openmm_form, supercell
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import ANGSTROM, BOLTZMANN
 
 
@@ -56,14 +56,14 @@ class Start:
         return self if cell is self.cell else Start(self.positions @ rotation, self.species, cell)
 
 
-def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
+def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
     """A structure from a PDB or (extended) XYZ file, or one frame of reference data.
 
     Cell and positions come rotated, and the cell reduced, if OpenMM would not take the cell as it is.
 
     Parameters
     ----------
-    source : path or Frames
+    source : path, Frames or MixedFrames
         The species of a file are its chemical elements. An XYZ file is periodic if it gives a ``Lattice``, a PDB file
         if it has a ``CRYST1`` record.
     frame : int
@@ -74,9 +74,9 @@ def read_start(source: str | Path | Frames, frame: int = -1) -> Start:
     DualityError
         If the file cannot be read or the frame does not exist.
     """
-    if isinstance(source, Frames):
-        t = _frame(frame, len(source), "the reference data")
-        return Start(source.positions[t], source.species, source.cell(t)).for_openmm()
+    if isinstance(source, AnyFrames):
+        part, t = source.locate(_frame(frame, len(source), "the reference data"))
+        return Start(part.positions[t], part.species, part.cell(t)).for_openmm()
     path = Path(source)
     if not path.is_file():
         raise DualityError(f"start: there is no file {path}")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
 from openmm_duality.inference.equations.penalties import standard_penalties
 from openmm_duality.inference.equations.settings import Settings
@@ -19,10 +20,8 @@ from openmm_duality.inference.equations.solution import NormalEquations, propaga
 from openmm_duality.inference.equations.targets import (
     DataSet,
     as_sets,
-    composition,
     count_samples,
     data_set_metadata,
-    energy_constants,
     pair_frames,
 )
 from openmm_duality.inference.repulsive_core import with_core
@@ -30,11 +29,11 @@ from openmm_duality.inference.uncertainty.committee import committee_deviations,
 from openmm_duality.inference.uncertainty.domain import FrameDescriptors, described_samples, with_wider_domain
 from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames, largest_size
 
 
 def add_frames(
-    losses: AgentLosses, data: Frames | DataSet | Sequence[DataSet], *, progress: bool = False
+    losses: AgentLosses, data: AnyFrames | DataSet | Sequence[DataSet], *, progress: bool = False
 ) -> AgentLosses:
     """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
@@ -46,7 +45,7 @@ def add_frames(
     ----------
     losses : AgentLosses
         A model inferred with ``keep_equations=True``.
-    data : Frames, DataSet or sequence of DataSet
+    data : Frames, MixedFrames, DataSet or sequence of DataSet
         New frames, containing only species of the model.
     progress : bool
         Whether to show progress bars.
@@ -55,8 +54,7 @@ def add_frames(
     ------
     DualityError
         If the model stored no equations; if the new frames contain a distance shorter than in its training data, where
-        its radial functions are constant; or if it was fitted to energies and the new frames have another composition.
-        In the latter cases it must be inferred again from all frames.
+        its radial functions are constant, so that it must be inferred again from all frames.
     """
     if not losses.equations:
         if "prior" in losses.metadata:
@@ -66,17 +64,14 @@ def add_frames(
             )
         raise DualityError("the model stored no equations to add frames to; infer it with keep_equations: true")
     sets = as_sets(data)
-    statistics = known_pair_statistics(losses, (s.frames for s in sets), "infer it again from all frames")
-    zeros = losses.metadata["energy_zeros"]
-    for s in sets:
-        if zeros and s.frames.energies is not None and composition(s.frames.species) not in zeros:
-            raise DualityError(
-                f"the model was fitted to energies of {', '.join(zeros)}, and the new frames are "
-                f"{composition(s.frames.species)}, whose energies have a different zero; infer it again from all frames"
-            )
-    design, stored = Design.of(losses, len(zeros)), losses.equations
+    statistics = known_pair_statistics(
+        losses, (part for s in sets for part in s.frames.parts), "infer it again from all frames"
+    )
+    reference = EnergyReference.from_metadata(losses.species, losses.metadata)
+    n_constants = reference.n_constants
+    design, stored = Design.of(losses, n_constants), losses.equations
     settings = replace(Settings.of(losses.metadata["settings"]), members=0)
-    new = accumulate(sets, losses.species, design, settings, zeros, progress)
+    new = accumulate(sets, losses.species, design, settings, reference, progress)
     solutions, members, equations = [], [], dict(stored)
     deviations = committee_deviations(losses, design.layout)
     for k, group in enumerate(design.layout.groups):
@@ -86,9 +81,9 @@ def add_frames(
         penalties = standard_penalties(design.layout, group, design.pair_basis, losses.shortest)
         mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None
         equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
-        solutions.append(solve(total, penalties, strengths, scale, len(zeros), mask))
+        solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))
         if deviations:
-            moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, len(zeros), mask)
+            moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, n_constants, mask)
             members.append(solutions[k][:, None] + moved)
     outdated = ("calibration", "stability", "failed_candidates")
     refitted = replace(
@@ -99,7 +94,7 @@ def add_frames(
         metadata={
             **{name: entry for name, entry in losses.metadata.items() if name not in outdated},
             "data": [*losses.metadata["data"], *map(data_set_metadata, sets)],
-            "energy_constants": energy_constants(zeros, solutions),
+            **reference.to_metadata(solutions),
             "errors": {"train": {}, "test": {}},
             "seconds": {},
         },
@@ -110,7 +105,7 @@ def add_frames(
     descriptions = []
     for s in sets:
         count = count_samples(s.frames)
-        numbers = described_samples(count, s.frames.n_atoms, len(sets)).tolist()
+        numbers = described_samples(count, largest_size(s.frames), len(sets)).tolist()
         for m in measure(s.frames, dict.fromkeys(numbers, (grown, losses)), frozenset(numbers)):
             descriptions.append(FrameDescriptors.of(m, count, len(losses.species)))
     return with_wider_domain(grown, losses.domain, descriptions, statistics)

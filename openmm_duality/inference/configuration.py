@@ -15,8 +15,22 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.reference.formats import read
-from openmm_duality.reference.frames import Frames
-from openmm_duality.schema import build, convert_keys, integer, key, load_yaml, one_of, quantity, text, to_plain
+from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
+from openmm_duality.reference.quantities import UNITS, DataKeys
+from openmm_duality.reference.splits import SPLITS, check_fraction
+from openmm_duality.schema import (
+    build,
+    convert_keys,
+    integer,
+    key,
+    load_yaml,
+    one_of,
+    optional,
+    quantity,
+    text,
+    to_plain,
+    tuple_of,
+)
 
 TARGETS = ("auto", "forces", "accelerations")
 
@@ -28,33 +42,61 @@ class DataConfig:
     Parameters
     ----------
     path : str
-        CP2K project, extended-XYZ file or saved frames file, relative to the configuration file.
+        Any data that `reference.read` reads, relative to the configuration file.
     name : str
         Name in error tables; by default the last component of the path.
     weight : float
         Factor on the squared errors of this set.
     every : int
         Use every n-th training frame.
+    test : tuple of str
+        Separate data to test on, of any composition; their errors are listed by the last component of their paths.
     test_fraction : float
-        Fraction of the trajectory, at its end, that is held out for testing.
+        Fraction of the frames that is held out for testing; by default 0.2, or 0 where there is separate data.
+    split : str
+        ``time``: the last frames, after a gap, are held out. ``random-blocks``: contiguous blocks of the file, chosen
+        at random, for frames without an order in time.
     gap : float
         Time in ps between training and held-out frames that is left out of both.
     targets : str
         ``forces``, ``accelerations`` (forces are ignored), or ``auto``: forces if available, else accelerations.
+    forces_key, energy_key : str or None
+        Names of forces and energies in an extended XYZ file; by default found among the common names.
+    units : str
+        Units of an extended XYZ file, as `reference.DataKeys` knows them.
     """
 
     path: str = field(metadata=key(text))
     name: str = field(metadata=key(text), default="")
     weight: float = field(metadata=key(quantity()), default=1.0)
     every: int = field(metadata=key(integer(1)), default=1)
-    test_fraction: float = field(metadata=key(quantity(zero=True)), default=0.2)
+    test: tuple[str, ...] = field(metadata=key(tuple_of(text, single=True, empty=True)), default=())
+    test_fraction: float | None = field(metadata=key(optional(quantity(zero=True))), default=None)
+    split: str = field(metadata=key(one_of(*SPLITS)), default="time")
     gap: float = field(metadata=key(quantity(unit.picosecond, zero=True)), default=0.5)
     targets: str = field(metadata=key(one_of(*TARGETS)), default="auto")
+    forces_key: str | None = field(metadata=key(optional(text)), default=None)
+    energy_key: str | None = field(metadata=key(optional(text)), default=None)
+    units: str = field(metadata=key(one_of(*UNITS)), default="eV")
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", Path(text(self.path, "path")).name)
         convert_keys(self)
+        if self.test_fraction is None:
+            object.__setattr__(self, "test_fraction", 0.0 if self.test else 0.2)
+        check_fraction(self.held_out)
+
+    @property
+    def held_out(self) -> float:
+        """Fraction of the frames that is held out."""
+        assert self.test_fraction is not None
+        return self.test_fraction
+
+    @property
+    def keys(self) -> DataKeys:
+        """Names and units of forces and energies."""
+        return DataKeys(self.forces_key, self.energy_key, self.units)
 
 
 @dataclass(frozen=True)
@@ -132,26 +174,39 @@ class InferenceConfig:
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
-    def read(self) -> tuple[list[DataSet], dict[str, Frames]]:
-        """Read the data: training sets, and held-out frames by the name of their set.
+    def read(self, progress: bool = False) -> tuple[list[DataSet], dict[str, AnyFrames]]:
+        """Read the data: training sets, and held-out and separate test frames by the name of their set.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show the progress.
 
         Raises
         ------
         DualityError
             If a data set cannot be read, or two have the same name.
         """
-        names = [entry.name for entry in self.data]
+        names = [name for entry in self.data for name in (entry.name, *(Path(path).name for path in entry.test))]
         if len(set(names)) < len(names):
             raise DualityError(f"data sets need different names, got {', '.join(names)}")
         sets, held_out = [], {}
         for entry in self.data:
-            frames = read(self.folder / entry.path, forces=entry.targets != "accelerations")
-            if entry.targets == "forces" and frames.forces is None:
-                raise DualityError(f"data {entry.name}: the targets should be forces, but {entry.path} holds none")
-            train, test = frames.split(entry.test_fraction, entry.gap)
-            sets.append(DataSet(train[:: entry.every], entry.weight, entry.name))
-            held_out[entry.name] = test
+            frames, atoms = without_isolated_atoms(self._frames(entry, entry.path, progress))
+            train, test = frames.split(entry.held_out, entry.gap, entry.split)
+            sets.append(DataSet(train[:: entry.every], entry.weight, entry.name, atoms))
+            if len(test):
+                held_out[entry.name] = test
+            for path in entry.test:
+                held_out[Path(path).name] = self._frames(entry, path, progress)
         return sets, held_out
+
+    def _frames(self, entry: DataConfig, path: str, progress: bool) -> AnyFrames:
+        forces = entry.targets != "accelerations"
+        frames = read(self.folder / path, forces=forces, keys=entry.keys, progress=progress)
+        if not frames.has_forces and entry.targets == "forces" and path == entry.path:
+            raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
+        return frames
 
     def to_yaml(self, folder: str | Path | None = None) -> str:
         """Write the resolved configuration as YAML that `load` reads back.
@@ -164,6 +219,7 @@ class InferenceConfig:
         entries = [to_plain(entry) for entry in self.data]
         for entry in entries:
             entry["path"] = self._relative(entry["path"], folder)
+            entry["test"] = [self._relative(path, folder) for path in entry["test"]]
         prior = {} if self.prior is None else {"prior": self._relative(self.prior, folder)}
         return yaml.safe_dump({"data": entries, **prior, **self.choices}, sort_keys=False)
 

@@ -20,7 +20,8 @@ from openmm_duality.inference.equations.targets import count_samples
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import MEV_PER_ANGSTROM
 
 Fits = Sequence[list[FloatArray]]  # coefficients of ΔH, by block left out, then by group
@@ -60,7 +61,7 @@ def block_errors(inference: Inference, fits: Fits) -> dict[str, Any]:
 
 
 def error_bars(
-    test: Mapping[str, Frames], inference: Inference, fits: Fits, corrected: AgentLosses
+    test: Mapping[str, AnyFrames], inference: Inference, fits: Fits, corrected: AgentLosses
 ) -> dict[str, dict[str, float]]:
     """Standard errors of the force errors of a corrected model on test sets.
 

@@ -14,14 +14,14 @@ from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
 from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 
 def fit_delta(
     prior: AgentLosses | str | Path,
-    data: Frames | DataSet | Sequence[DataSet],
+    data: AnyFrames | DataSet | Sequence[DataSet],
     *,
-    test: Frames | Mapping[str, Frames] | None = None,
+    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     ridge: float | None = None,
     curvature: float | None = None,
     blocks: int = Settings.blocks,
@@ -37,9 +37,9 @@ def fit_delta(
     ----------
     prior : AgentLosses or path
         Model of the low level, or its file.
-    data : Frames, DataSet or sequence of DataSet
+    data : Frames, MixedFrames, DataSet or sequence of DataSet
         Frames with forces (or accelerations) of the high level. Their energies are not used.
-    test : Frames or mapping of names to Frames, optional
+    test : Frames, MixedFrames or mapping of names to them, optional
         Held-out frames of the high level, whose errors are stored in the metadata.
     ridge, curvature : float, optional
         Regularisation strengths of ΔH, by default chosen by cross-validation over contiguous blocks of time. The

@@ -5,112 +5,121 @@ If the frames have no forces, the model is compared with the targets of inferenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
-from openmm_duality.inference.equations.targets import count_samples
+from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
-from openmm_duality.reference.summary import component_rms
+from openmm_duality.reference.summary import component_mean, component_rms
 from openmm_duality.units import MEV
 
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Root-mean-square errors per force component, and root mean squares of the reference forces.
+    """Errors per force component, and root mean squares of the reference forces.
 
     Parameters
     ----------
     frames : int
-    force_rmse, force_rms : dict
-        In meV/Å, with the keys ``all``, each species, and ``molecular`` (net forces on the molecules identified in the
-        data, if any).
-    energy_rmse_per_atom : float or None
-        In meV, after subtraction of the mean difference (the gauge); None for `agent` losses, whose sum is not an
-        energy, or with fewer than two frames that have energies and forces.
+    force_rmse, force_mae, force_rms : dict
+        Root-mean-square error, mean absolute error and root mean square in meV/Å, with the keys ``all``, each species,
+        and ``molecular`` (net forces on the molecules identified in the data, if any is a part of its frame).
+    energy_rmse_per_atom, energy_mae_per_atom : float or None
+        In meV; None for `agent` losses, whose sum is not an energy, or without enough frames that have energies and
+        forces.
+    energy_constants : str
+        Constants per species in the energies: ``model``, or ``frames`` if the model has none, so that those that fit
+        these frames best are taken (for one composition: the mean difference).
     targets : str
-        Reference of the comparison: ``forces``, or ``accelerations`` (times masses).
+        Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
+        errors of the forces are empty.
     """
 
     frames: int
     force_rmse: dict[str, float]
+    force_mae: dict[str, float]
     force_rms: dict[str, float]
-    energy_rmse_per_atom: float | None
+    energy_rmse_per_atom: float | None = None
+    energy_mae_per_atom: float | None = None
+    energy_constants: str = "frames"
     targets: str = "forces"
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
-        return {
-            "frames": self.frames,
-            "force_rmse": self.force_rmse,
-            "force_rms": self.force_rms,
-            "energy_rmse_per_atom": self.energy_rmse_per_atom,
-            "targets": self.targets,
-            "units": {"force": "meV/angstrom", "energy": "meV/atom"},
-        }
+        return {**asdict(self), "units": {"force": "meV/angstrom", "energy": "meV/atom"}}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
         """Read the table back from `to_dict`."""
-        measured = data["frames"], data["force_rmse"], data["force_rms"], data["energy_rmse_per_atom"]
-        return cls(*measured, targets=data.get("targets", "forces"))
+        return cls(**{name: value for name, value in data.items() if name != "units"})
 
     def __str__(self) -> str:
         return format_tables({"": self})
 
 
 def format_tables(tables: dict[str, ErrorTable]) -> str:
-    """Format error tables side by side as text: RMSE in meV/Å and in per cent of the RMS force."""
+    """Format error tables side by side as text: RMSE and MAE in meV/Å, and the RMSE in per cent of the RMS force."""
     keys = dict.fromkeys(key for table in tables.values() for key in table.force_rmse if key != "molecular")
     if any("molecular" in table.force_rmse for table in tables.values()):
         keys["molecular"] = None
-    width = max(12, *(len(name) + 2 for name in tables)) + 8
-    lines = ["force error".ljust(14) + "".join(name.rjust(width) for name in tables)]
+    width = max(22, *(len(name) + 2 for name in tables)) + 8
+
+    def line(label: str, cells: Iterable[str]) -> str:
+        return label.ljust(14) + "".join(cell.rjust(width) for cell in cells)
+
+    lines = [line("force error", tables)]
     for key in keys:
-        label = "molecules" if key == "molecular" else key
         cells = []
         for table in tables.values():
-            rmse, rms = table.force_rmse.get(key), table.force_rms.get(key)
+            rmse, mae, rms = (values.get(key) for values in (table.force_rmse, table.force_mae, table.force_rms))
             share = 100.0 * rmse / rms if rmse is not None and rms else float("nan")
-            cells.append("-" if rmse is None else f"{rmse:8.1f} ({share:5.1f} %)")
-        lines.append(label.ljust(14) + "".join(cell.rjust(width) for cell in cells))
-    energies = [table.energy_rmse_per_atom for table in tables.values()]
-    if any(e is not None for e in energies):
-        lines.append("energy".ljust(14) + "".join(("-" if e is None else f"{e:8.2f}").rjust(width) for e in energies))
-    lines.append("frames".ljust(14) + "".join(str(table.frames).rjust(width) for table in tables.values()))
+            cells.append("-" if rmse is None or mae is None else f"{rmse:8.1f} {mae:8.1f} ({share:5.1f} %)")
+        lines.append(line("molecules" if key == "molecular" else key, cells))
+    energies = [(table.energy_rmse_per_atom, table.energy_mae_per_atom) for table in tables.values()]
+    if any(rmse is not None for rmse, _ in energies):
+        cells = ["-" if rmse is None or mae is None else f"{rmse:8.2f} {mae:8.2f}" + 10 * " " for rmse, mae in energies]
+        lines.append(line("energy", cells))
+    lines.append(line("frames", (str(table.frames) for table in tables.values())))
     if any(table.targets != "forces" for table in tables.values()):
-        lines.append("targets".ljust(14) + "".join(table.targets.rjust(width) for table in tables.values()))
-    lines.append("(RMSE per component in meV/Å and per cent of the RMS force; energy in meV per atom)")
+        lines.append(line("targets", (table.targets for table in tables.values())))
+    lines.append("(RMSE, MAE per component in meV/Å, and RMSE in per cent of the RMS force; energy in meV per atom)")
     return "\n".join(lines)
 
 
-def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None, progress: bool = False) -> ErrorTable:
-    """Evaluate the errors of a model on reference forces, or on accelerations if the frames have no forces.
+def evaluate(
+    losses: AgentLosses, frames: AnyFrames, *, at_most: int | None = None, progress: bool = False
+) -> ErrorTable:
+    """Evaluate the errors of a model on reference forces and energies, or on accelerations for lack of forces.
 
     Parameters
     ----------
     losses : AgentLosses
-    frames : Frames
-        Frames of the same species; composition and cell may differ from those of the training data.
+    frames : Frames or MixedFrames
+        Frames of the same species; composition and cell may differ from those of the training data. Isolated atoms are
+        left out.
     at_most : int, optional
         Maximum number of frames, evenly spaced; all by default.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show the progress.
 
     Raises
     ------
     DualityError
-        If a species is unknown, the frames have no forces and are no trajectory that gives accelerations, or the cutoff
-        is too long for the cell.
+        If a species is unknown, the frames have neither forces nor energies and are no trajectory that gives
+        accelerations, or the cutoff is too long for the cell.
     """
-    number = count_samples(frames) if len(frames) else 0
+    frames, _ = without_isolated_atoms(frames)
+    number = count_samples(frames)
     if not number:
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
@@ -118,34 +127,88 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     return error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
 
 
-def error_table(losses: AgentLosses, frames: Frames, measurements: Sequence[Measurement], model: int = 0) -> ErrorTable:
+def error_table(
+    losses: AgentLosses, frames: AnyFrames, measurements: Sequence[Measurement], model: int = 0
+) -> ErrorTable:
     """Compute the error table of one of the models from measurements.
 
     Parameters
     ----------
     losses : AgentLosses
         The model in question.
-    frames : Frames
+    frames : Frames or MixedFrames
         The frames of the measurements.
     measurements : sequence of Measurement
     model : int
         Its index among the measured models.
     """
-    reference = np.array([m.target for m in measurements])
-    difference = np.array([m.forces[model] for m in measurements]) - reference
-    molecules = molecules_of(frames, dict(losses.bond_lengths))
-    species = np.array(frames.species)
-    rmse, rms = {}, {}
-    selections: dict[str, Any] = {"all": slice(None)} | {name: species == name for name in frames.distinct_species}
-    for name, atoms in selections.items():
-        rmse[name], rms[name] = component_rms(difference[:, atoms]), component_rms(reference[:, atoms])
-    if any(len(molecule) > 1 for molecule in molecules):
-        rmse["molecular"] = component_rms(molecular_forces(difference, molecules))
-        rms["molecular"] = component_rms(molecular_forces(reference, molecules))
-    energy_error = None
-    known = frames.energies if frames.forces is not None and len(measurements) > 1 else None
-    if losses.gradient == "collective" and known is not None:
-        deviations = np.array([m.energies[model] for m in measurements]) - known[[m.number for m in measurements]]
-        energy_error = float(np.std(deviations) / frames.n_atoms / MEV)
-    targets = "forces" if frames.forces is not None else "accelerations"
-    return ErrorTable(len(measurements), rmse, rms, energy_error, targets)
+    index = np.concatenate([m.species_index for m in measurements])
+    reference = np.concatenate([m.target for m in measurements])
+    compared: dict[str, tuple[FloatArray, FloatArray]] = {}
+    targets = "forces" if frames.has_forces else "energies" if only_energies(frames) else "accelerations"
+    if targets != "energies":
+        difference = np.concatenate([m.forces[model] for m in measurements]) - reference
+        compared["all"] = difference, reference
+        for a, name in enumerate(losses.species):
+            if (index == a).any():
+                compared[name] = difference[index == a], reference[index == a]
+        molecular = _molecular(losses, frames, measurements, model)
+        if molecular is not None:
+            compared["molecular"] = molecular
+    return ErrorTable(
+        len(measurements),
+        {name: component_rms(difference) for name, (difference, _) in compared.items()},
+        {name: component_mean(difference) for name, (difference, _) in compared.items()},
+        {name: component_rms(forces) for name, (_, forces) in compared.items()},
+        *_energy_errors(losses, frames, measurements, model),
+        targets=targets,
+    )
+
+
+def _molecular(
+    losses: AgentLosses, frames: AnyFrames, measurements: Sequence[Measurement], model: int
+) -> tuple[FloatArray, FloatArray] | None:
+    """Errors and references of the net forces on molecules; None if there are none, or every frame is a molecule."""
+    by_part: dict[int, tuple[Frames, list[Measurement]]] = {}
+    for m in measurements:
+        part, _ = frames.locate(m.number)
+        by_part.setdefault(id(part), (part, []))[1].append(m)
+    differences: list[FloatArray] = []
+    references: list[FloatArray] = []
+    found = False
+    for part, mine in by_part.values():
+        molecules = molecules_of(part, dict(losses.bond_lengths))
+        found = found or any(1 < len(molecule) < part.n_atoms for molecule in molecules)
+        target = np.array([m.target for m in mine])
+        difference = np.array([m.forces[model] for m in mine]) - target
+        for values, forces in ((differences, difference), (references, target)):
+            values.append(molecular_forces(forces, molecules).reshape(-1, 3))
+    return (np.concatenate(differences), np.concatenate(references)) if found else None
+
+
+def _energy_errors(
+    losses: AgentLosses, frames: AnyFrames, measurements: Sequence[Measurement], model: int
+) -> tuple[float | None, float | None, str]:
+    """RMSE and MAE of the energies in meV per atom, and whose constants per species they contain."""
+    constants = losses.metadata.get("energy_constants") or {}
+    ours = set(losses.species) <= set(constants)
+    whose = "model" if ours else "frames"
+    deviations, counts = [], []
+    one_per_frame = frames.has_forces or only_energies(frames)
+    for m in measurements if losses.gradient == "collective" and one_per_frame else ():
+        part, t = frames.locate(m.number)
+        if part.energies is not None:
+            deviations.append(m.energies[model] - part.energies[t])
+            counts.append(np.bincount(m.species_index, minlength=len(losses.species)))
+    if not deviations:
+        return None, None, whose
+    atoms = np.sum(counts, axis=1)
+    errors, shares = np.array(deviations) / atoms, np.array(counts) / atoms[:, None]
+    if ours:
+        errors = errors + shares @ [constants[name] for name in losses.species]
+    else:
+        fitted, _, rank, _ = np.linalg.lstsq(shares, errors, rcond=1e-10)
+        if len(errors) <= rank:
+            return None, None, whose
+        errors = errors - shares @ fitted
+    return float(np.sqrt(np.mean(errors**2)) / MEV), float(np.abs(errors).mean() / MEV), whose

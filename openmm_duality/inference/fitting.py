@@ -9,7 +9,7 @@ from typing import Any
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, pair_frames
+from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
@@ -23,16 +23,17 @@ from openmm_duality.inference.uncertainty.domain import (
 )
 from openmm_duality.inference.uncertainty.measurements import Measurement, Models, measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
 
 _ERROR_FRAMES = 200  # evenly spaced frames of every set
 _CALIBRATION_FRAMES = 12  # evenly spaced frames of every test set
 
 
 def infer(
-    data: Frames | DataSet | Sequence[DataSet],
+    data: AnyFrames | DataSet | Sequence[DataSet],
     *,
-    test: Frames | Mapping[str, Frames] | None = None,
+    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     settings: Settings | None = None,
     progress: bool = False,
     **choices: Any,
@@ -41,9 +42,9 @@ def infer(
 
     Parameters
     ----------
-    data : Frames, DataSet or sequence of DataSet
+    data : Frames, MixedFrames, DataSet or sequence of DataSet
         Training frames with forces, or without forces as a trajectory that gives accelerations (see `samples`).
-    test : Frames or mapping of names to Frames, optional
+    test : Frames, MixedFrames or mapping of names to them, optional
         Held-out frames, whose errors are stored in the metadata of the model.
     settings : Settings, optional
     progress : bool
@@ -83,7 +84,7 @@ def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> Age
 
 
 def with_uncertainty_and_errors(
-    losses: AgentLosses, inference: Inference, test: Mapping[str, Frames], progress: bool = False
+    losses: AgentLosses, inference: Inference, test: Mapping[str, AnyFrames], progress: bool = False
 ) -> AgentLosses:
     """Add the committee, the domain, the errors and the timings to the losses of an inference.
 
@@ -108,12 +109,13 @@ def with_uncertainty_and_errors(
     with timed(inference.seconds, "measurement"):
         for name, frames in ((s.name, s.frames) for s in inference.sets):
             count = count_samples(frames)
-            numbers = described_samples(count, frames.n_atoms, n_sets) if domain_wanted else ()
+            numbers = described_samples(count, largest_size(frames), n_sets) if domain_wanted else ()
             found = _measured(frames, compared, {}, frozenset(map(int, numbers)), f"errors, {name}" if progress else "")
             _add_errors(errors, "train", name, frames, compared, found)
             descriptions += [FrameDescriptors.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
-            numbers = calibration_samples(count_samples(frames), _CALIBRATION_FRAMES)
+            most = 0 if only_energies(frames) else _CALIBRATION_FRAMES
+            numbers = calibration_samples(count_samples(frames), most)
             members = dict.fromkeys(map(int, numbers), losses.members())
             found = _measured(frames, compared, members, frozenset(), f"errors, {name}" if progress else "")
             _add_errors(errors, "test", name, frames, compared, found)
@@ -132,8 +134,8 @@ def with_uncertainty_and_errors(
     return replace(losses, metadata=metadata)
 
 
-def sets_with_targets(test: Frames | Mapping[str, Frames] | None) -> dict[str, Frames]:
-    """Held-out frames with targets, by name; accelerations need at least three frames.
+def sets_with_targets(test: AnyFrames | Mapping[str, AnyFrames] | None) -> dict[str, AnyFrames]:
+    """Held-out frames with targets, by name, without isolated atoms; accelerations need at least three frames.
 
     Raises
     ------
@@ -141,21 +143,22 @@ def sets_with_targets(test: Frames | Mapping[str, Frames] | None) -> dict[str, F
         If the frames are too far apart in time for accelerations.
     """
 
-    def has_target(frames: Frames) -> bool:
-        return count_samples(frames) > 0 if frames.forces is not None or len(frames) > 2 else False
+    def has_target(frames: AnyFrames) -> bool:
+        return (frames.has_forces or only_energies(frames) or len(frames) > 2) and count_samples(frames) > 0
 
-    groups = {} if test is None else {"data": test} if isinstance(test, Frames) else test
-    return {name: frames for name, frames in groups.items() if has_target(frames)}
+    groups = {} if test is None else {"data": test} if isinstance(test, AnyFrames) else test
+    found = {name: without_isolated_atoms(frames)[0] for name, frames in groups.items()}
+    return {name: frames for name, frames in found.items() if has_target(frames)}
 
 
-def _error_samples(frames: Frames) -> list[int]:
+def _error_samples(frames: AnyFrames) -> list[int]:
     """Numbers of the samples that enter the error table of a set of frames."""
     count = count_samples(frames)
     return list(map(int, evenly_spaced(count, min(_ERROR_FRAMES, count))))
 
 
 def _measured(
-    frames: Frames, models: Models, more: Mapping[int, Models], described: frozenset[int], title: str
+    frames: AnyFrames, models: Models, more: Mapping[int, Models], described: frozenset[int], title: str
 ) -> list[Measurement]:
     """Measure the samples of the error table, and those that are described or have additional models."""
     numbers = {*_error_samples(frames), *more, *described}
@@ -167,7 +170,7 @@ def _add_errors(
     errors: Sequence[dict[str, dict[str, Any]]],
     split: str,
     name: str,
-    frames: Frames,
+    frames: AnyFrames,
     models: Models,
     measurements: Sequence[Measurement],
 ) -> None:

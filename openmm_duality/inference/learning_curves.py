@@ -12,7 +12,8 @@ from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.fitting import infer
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -46,7 +47,7 @@ class LearningCurve:
 
 def learning_curve(
     sets: Sequence[DataSet],
-    test: Frames,
+    test: AnyFrames,
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
     full_model: AgentLosses | None = None,
@@ -58,7 +59,7 @@ def learning_curve(
     Parameters
     ----------
     sets : sequence of DataSet
-    test : Frames
+    test : Frames or MixedFrames
         Held-out frames with forces.
     settings : Settings
     fractions : sequence of float
@@ -90,9 +91,9 @@ def learning_curve(
     return LearningCurve(tuple(counts), tuple(tables))
 
 
-def _spread(frames: Frames, fraction: float) -> Frames:
+def _spread(frames: AnyFrames, fraction: float) -> AnyFrames:
     """Evenly spaced frames, or without forces the first ones, since accelerations need consecutive frames."""
-    if frames.forces is None:
+    if not frames.has_forces:
         return frames[: max(3, round(fraction * len(frames)))]
     count = min(len(frames), max(10, round(fraction * len(frames))))
     return frames[evenly_spaced(len(frames), count)]

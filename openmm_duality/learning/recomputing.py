@@ -14,7 +14,7 @@ from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.formats import read
+from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import load_yaml
 
@@ -146,7 +146,7 @@ def _label(frames: Frames, content: dict[str, Any], folder: Path, progress: bool
     label = {"name": _TASK, "label": {"data": str(data.resolve())}}
     write_text(config, yaml.safe_dump({**content, "tasks": [label]}), overwrite=True)
     done = run_reference(config, folder / "cp2k", progress=progress)[_TASK]
-    return read(done.folder), list(done.refused)
+    return read_cp2k(done.folder), list(done.refused)
 
 
 def _name(method: Any) -> str:

@@ -19,16 +19,16 @@ from openmm_duality.inference.equations.targets import DataSet, as_sets
 from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
 
 
 def infer_stable(
-    data: Frames | DataSet | Sequence[DataSet],
+    data: AnyFrames | DataSet | Sequence[DataSet],
     start: Start,
     *,
-    test: Frames | Mapping[str, Frames] | None = None,
+    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     settings: Settings | None = None,
     temperature: Any = 300.0,
     time: Any = 2.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import molecules_of
-from openmm_duality.reference.summary import component_rms
+from openmm_duality.reference.summary import component_mean, component_rms
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,10 @@ class ForceErrors:
     ----------
     times : array, shape (T,)
         Of the frames, in ps.
-    rmse, rms : dict of str to array, shape (T,)
-        Root mean square of the error, and of CP2K's forces, per component and frame in meV/Å; the keys are ``all``,
-        every species, and ``molecular``, the net force on molecules, where there are any.
+    rmse, mae, rms : dict of str to array, shape (T,)
+        Root mean square and mean absolute value of the error, and root mean square of CP2K's forces, per component and
+        frame in meV/Å; the keys are ``all``, every species, and ``molecular``, the net force on molecules, where there
+        are any.
     refused : tuple of str
         Frames that CP2K gave no forces for, and why.
     method : str
@@ -39,6 +41,7 @@ class ForceErrors:
 
     times: FloatArray
     rmse: dict[str, FloatArray]
+    mae: dict[str, FloatArray]
     rms: dict[str, FloatArray]
     refused: tuple[str, ...]
     method: str
@@ -48,6 +51,10 @@ class ForceErrors:
         """RMSE and RMS of all frames together, in meV/Å."""
         found = (float(np.sqrt(np.mean(part[key] ** 2))) for part in (self.rmse, self.rms))
         return next(found), next(found)
+
+    def mean_error(self, key: str) -> float:
+        """MAE of all frames together, in meV/Å."""
+        return float(np.mean(self.mae[key]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers with their units in the names."""
@@ -59,6 +66,7 @@ class ForceErrors:
             "refused": list(self.refused),
             "time_ps": self.times,
             "force_rmse": {key: rmse for key, (rmse, _) in errors.items()},
+            "force_mae": {key: self.mean_error(key) for key in self.mae},
             "force_rms": {key: rms for key, (_, rms) in errors.items()},
             "force_rmse_of_frames": self.rmse,
             "units": {"force": "meV/angstrom"},
@@ -79,20 +87,23 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
     molecules = molecules_of(frames, dict(losses.bond_lengths))
     return ForceErrors(
         times=frames.times,
-        rmse=_by_frame(own - frames.forces, frames, molecules),
-        rms=_by_frame(frames.forces, frames, molecules),
+        rmse=_by_frame(own - frames.forces, frames, molecules, component_rms),
+        mae=_by_frame(own - frames.forces, frames, molecules, component_mean),
+        rms=_by_frame(frames.forces, frames, molecules, component_rms),
         refused=recomputed.refused,
         method=recomputed.method,
         model=recomputed.model,
     )
 
 
-def _by_frame(forces: FloatArray, frames: Frames, molecules: list[IntArray]) -> dict[str, FloatArray]:
+def _by_frame(
+    forces: FloatArray, frames: Frames, molecules: list[IntArray], mean: Callable[[FloatArray], float]
+) -> dict[str, FloatArray]:
     species = np.array(frames.species)
     selected = {"all": forces} | {name: forces[:, species == name] for name in frames.distinct_species}
     if any(len(molecule) > 1 for molecule in molecules):
         selected["molecular"] = molecular_forces(forces, molecules)
-    return {key: np.array([component_rms(frame) for frame in forces_of]) for key, forces_of in selected.items()}
+    return {key: np.array([mean(frame) for frame in forces_of]) for key, forces_of in selected.items()}
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds, bond_labels
 from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.progress import progress_bar
 
 _NUMBERS = 15_000_000  # 120 MB of doubles, for paths and directions together
 _MOST_POINTS = 2000
@@ -65,8 +65,7 @@ def follow_molecules(trajectory: Trajectory, bonds: Bonds, *, progress: bool) ->
     system = trajectory.masses / trajectory.masses.sum()
     centres, directions, lost, done = [], [], False, 0
     last = unwrapped = None
-    hidden = None if progress else True
-    with tqdm(total=len(trajectory), desc=f"motion in {trajectory.name}", disable=hidden, delay=1) as bar:
+    with progress_bar(len(trajectory), f"motion in {trajectory.name}", show=progress) as bar:
         for chunk in trajectory:
             if last is None or unwrapped is None:
                 last = chunk.positions[0]

@@ -16,7 +16,6 @@ from itertools import pairwise
 import numpy as np
 from scipy import fft, signal
 from scipy.ndimage import gaussian_filter1d
-from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
@@ -25,6 +24,7 @@ from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
+from openmm_duality.progress import progress_bar
 
 SingleArray = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 Band = tuple[float, float]  # first and last wavenumber in cm⁻¹
@@ -126,8 +126,7 @@ def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, pro
     if moving and trajectory.velocity_reader is not None:
         source = (chunk.positions for chunk in trajectory.velocity_reader(0))
     centre = _Centre(trajectory.masses)
-    hidden = None if progress else True
-    with tqdm(total=n_segments, desc=f"spectrum of {trajectory.name}", disable=hidden, delay=1) as bar:
+    with progress_bar(n_segments, f"spectrum of {trajectory.name}", show=progress, unit="segment") as bar:
         for b, part in zip(block, _segments(source, centre, chosen, n, hop), strict=False):
             for s in range(len(names)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)

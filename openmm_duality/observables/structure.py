@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.bonds import Bonds, bond_labels
@@ -20,6 +19,7 @@ from openmm_duality.observables.local_structure import DISTANCE, Frame, Hydrogen
 from openmm_duality.observables.rdf import BIN, PairCounts
 from openmm_duality.observables.statistics import block_of
 from openmm_duality.observables.trajectory import Trajectory
+from openmm_duality.progress import progress_bar
 
 LENGTH_BINS = np.linspace(0.0, 0.4, 801)  # nm
 ANGLE_BINS = np.linspace(0.0, 180.0, 181)  # degrees
@@ -104,8 +104,7 @@ def collect_histograms(
     histograms = _Histograms(trajectory, bonds, n_short, r_max)
     block = block_of(len(trajectory), n_short)
     done = 0
-    hidden = None if progress else True
-    with tqdm(total=len(trajectory), desc=f"structure of {trajectory.name}", disable=hidden, delay=1) as bar:
+    with progress_bar(len(trajectory), f"structure of {trajectory.name}", show=progress) as bar:
         for chunk in trajectory:
             for t in range(len(chunk)):
                 histograms.add(int(block[done + t]), chunk.positions[t], chunk.cell(t))

@@ -23,7 +23,7 @@ from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
 from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before, quiet
 from openmm_duality.reference.cp2k_project import read_cp2k
-from openmm_duality.reference.formats import read
+from openmm_duality.reference.formats import read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import bare
 
@@ -91,7 +91,7 @@ class Subject:
         path = Path(what)
         if _is_run(path):
             return Subject.of_run(path, lengths, discard)
-        return Subject.of_frames(read(path, forces=False), _name(path), lengths)
+        return Subject.of_frames(read_one(path, "a comparison", forces=False), _name(path), lengths)
 
 
 def same_composition(trajectories: Sequence[Trajectory], reference: Trajectory) -> None:
@@ -288,7 +288,7 @@ def read_dynamics(path: str | Path, every: Any = None) -> Frames:
     """
     path = Path(path)
     if path.suffix != ".dcd":
-        frames = read(path, forces=False)
+        frames = read_one(path, "an analysis of motion", forces=False)
     elif path.exists():
         with quiet(), warnings.catch_warnings():
             # wrong step numbers in the header find no energies in the .ener file, and none are needed here

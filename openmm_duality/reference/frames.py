@@ -17,10 +17,11 @@ from openmm import unit
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.units import bare
 
-_FORMAT = "openmm_duality frames 1"
-_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies")
+FORMAT = "openmm_duality frames 1"
+_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies", "stresses")
 
 
 def evenly_spaced(number: int, count: int) -> IntArray:
@@ -52,6 +53,8 @@ class Frames:
         In nm/ps.
     energies : array, shape (T,), or None
         Potential energies in kJ/mol; their zero is the source's.
+    stresses : array, shape (T, 3, 3), or None
+        Stress σ = (1/V) ∂E/∂ε in kJ/mol/nm³, positive under tension; the pressure is −tr σ/3 without its kinetic part.
     timestep : float or None
         The time step of the dynamics in ps, None if these frames are not dynamics or it is unknown.
     source : tuple of str
@@ -72,6 +75,7 @@ class Frames:
     forces: FloatArray | None = None
     velocities: FloatArray | None = None
     energies: FloatArray | None = None
+    stresses: FloatArray | None = None
     timestep: float | None = None
     source: tuple[str, ...] = ()
 
@@ -86,6 +90,7 @@ class Frames:
             "forces": (t, n, 3),
             "velocities": (t, n, 3),
             "energies": (t,),
+            "stresses": (t, 3, 3),
         }
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -120,6 +125,20 @@ class Frames:
         return len(self.species)
 
     @property
+    def parts(self) -> tuple[Frames, ...]:
+        """These frames: the parts of one composition, as `MixedFrames` has them."""
+        return (self,)
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether there are forces."""
+        return self.forces is not None
+
+    def locate(self, number: int) -> tuple[Frames, int]:
+        """The part that contains frame `number`, and its index there, as for `MixedFrames`."""
+        return self, number
+
+    @property
     def distinct_species(self) -> tuple[str, ...]:
         """The distinct species in alphabetical order."""
         return tuple(sorted(set(self.species)))
@@ -137,7 +156,7 @@ class Frames:
         present = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in present.items() if isinstance(value, np.ndarray)}
 
-    def split(self, test_fraction: float = 0.2, gap: Any = 0.5) -> tuple[Frames, Frames]:
+    def split(self, test_fraction: float = 0.2, gap: Any = 0.5, how: str = "time") -> tuple[Frames, Frames]:
         """Training and test frames, apart in time.
 
         Neighbouring frames of a trajectory are nearly the same frame, so the test set is the last part of the time,
@@ -147,9 +166,12 @@ class Frames:
         Parameters
         ----------
         test_fraction : float
-            The fraction of the frames behind the training frames, gap included.
+            The fraction of the frames behind the training frames, gap included; with 0 there are no test frames.
         gap : float or openmm.unit.Quantity
             In ps.
+        how : str
+            ``time``, or ``random-blocks``: of twenty contiguous blocks of the frames some are held out at random,
+            without a gap.
 
         Returns
         -------
@@ -161,22 +183,13 @@ class Frames:
         DualityError
             If nothing would be left to train on or to test on.
         """
-        if not 0.0 < test_fraction < 1.0:
-            raise DualityError(f"test_fraction: expected a number between 0 and 1, got {test_fraction}")
         width = bare(gap, unit.picosecond, "gap")
-        first = round((1.0 - test_fraction) * len(self))
-        dynamics = self.timestep is not None
-        tested = np.arange(first, len(self))
-        if dynamics and first > 0:
-            tested = tested[self.times[tested] > self.times[first - 1] + width]
-        if first < 1 or not len(tested):
-            span = float(self.times[-1] - self.times[max(first - 1, 0)]) if dynamics and len(self) else 0.0
-            raise DualityError(
-                f"{len(self)} frames cannot be split: the last {100 * test_fraction:g} % of them span {span:.4g} ps, "
-                f"and the gap before the test frames is {width:.4g} ps; take a shorter gap, another "
-                "test_fraction, or more frames"
-            )
-        return self[:first], self[tested]
+        if how == "random-blocks":
+            train, test = split_by_blocks(len(self), test_fraction)
+        else:
+            times = None if self.timestep is None else self.times
+            train, test = split_by_time(len(self), test_fraction, times, width)
+        return self[train], self[test]
 
     def blocks(self, n: int) -> list[Frames]:
         """Split into n contiguous blocks of nearly equal length, in order."""
@@ -193,7 +206,7 @@ class Frames:
             If the file exists and `overwrite` is not set.
         """
         header = {"species": self.species, "timestep": self.timestep, "source": self.source}
-        write_container(path, _FORMAT, self.arrays(), header, overwrite)
+        write_container(path, FORMAT, self.arrays(), header, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Frames:
@@ -204,7 +217,7 @@ class Frames:
         DualityError
             If it is no saved frames file, or is cut short.
         """
-        arrays, header = read_container(path, _FORMAT)
+        arrays, header = read_container(path, FORMAT)
         try:
             return cls(
                 species=tuple(header["species"]),

@@ -9,17 +9,19 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.molecules import bond_lengths, molecules_of
-from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, MEV_PER_ANGSTROM
+from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
 
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
+_SHOWN = 6  # compositions
 _FIRST_SEARCH = 0.3  # nm; doubled until every pair of species is found
 
 
@@ -29,10 +31,16 @@ class Summary:
 
     Parameters
     ----------
-    frames, atoms : int
+    frames : int
         How many.
+    atoms, fewest_atoms : int
+        Of the largest and of the smallest frame.
+    compositions : dict
+        From formula to number of frames.
     composition : dict
-        From species to number of atoms.
+        From species to number of atoms in a frame; empty if the frames have several compositions.
+    periodic : int
+        Number of frames with a cell.
     times : tuple of float
         Of the first and the last frame, in ps.
     spacing : float or None
@@ -40,9 +48,9 @@ class Summary:
     timestep : float or None
         Of the dynamics, in fs.
     cell : tuple of float or None
-        Mean lengths of a, b, c in Å and angles α, β, γ in degrees.
+        Mean lengths of a, b, c in Å and angles α, β, γ in degrees; None for several compositions.
     density : float or None
-        Mean, in g/cm³.
+        Mean, in g/cm³; None for several compositions.
     force_rms : dict
         Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule). Empty without
         forces.
@@ -51,9 +59,11 @@ class Summary:
     shortest : dict
         From ``"A-B"`` to the shortest distance in Å.
     bonds : dict
-        From ``"A-B"`` to the longest bond in Å, found in the data.
+        From ``"A-B"`` to the longest bond in Å, found in the data; not searched in frames of several compositions.
     molecules : dict
-        From formula to number of molecules.
+        From formula to number of molecules; not searched in frames of several compositions.
+    pressure : float or None
+        Mean of −tr σ/3 in GPa, without its kinetic part, where all frames have stresses.
     temperature : float or None
         Mean kinetic temperature in K, where there are velocities.
     missing : tuple of str
@@ -62,7 +72,10 @@ class Summary:
 
     frames: int
     atoms: int
+    fewest_atoms: int
+    compositions: dict[str, int]
     composition: dict[str, int]
+    periodic: int
     times: tuple[float, float]
     spacing: float | None
     timestep: float | None
@@ -73,20 +86,33 @@ class Summary:
     shortest: dict[str, float]
     bonds: dict[str, float]
     molecules: dict[str, int]
+    pressure: float | None
     temperature: float | None
     missing: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain values, for JSON."""
-        units = {"force": "meV/angstrom", "distance": "angstrom", "time": "ps", "timestep": "fs", "density": "g/cm^3"}
+        units = {
+            "force": "meV/angstrom",
+            "distance": "angstrom",
+            "time": "ps",
+            "timestep": "fs",
+            "density": "g/cm^3",
+            "pressure": "GPa",
+        }
         return {**asdict(self), "units": units}
 
     def __str__(self) -> str:
-        rows = [
-            ("frames", str(self.frames)),
-            ("atoms", f"{self.atoms} ({_listed(self.composition)})"),
-            ("molecules", _listed(self.molecules) or "none found"),
-        ]
+        rows = [("frames", str(self.frames))]
+        if self.composition:
+            rows.append(("atoms", f"{self.atoms} ({_listed(self.composition)})"))
+            rows.append(("molecules", _listed(self.molecules) or "none found"))
+        else:
+            rows.append(("atoms", f"{self.fewest_atoms} to {self.atoms} in a frame"))
+            shown = [f"{n} of {formula}" for formula, n in list(self.compositions.items())[:_SHOWN]]
+            more = f", and {len(self.compositions) - _SHOWN} more" if len(self.compositions) > _SHOWN else ""
+            rows.append(("compositions", ", ".join(shown) + more))
+            rows.append(("periodic", f"{self.periodic} of {self.frames} frames"))
         if self.spacing is None:
             rows.append(("time", "single points"))
         else:
@@ -96,6 +122,8 @@ class Summary:
             a, b, c, alpha, beta, gamma = self.cell
             rows.append(("cell", f"{a:.4f} x {b:.4f} x {c:.4f} Å, angles {alpha:.2f}, {beta:.2f}, {gamma:.2f}°"))
             rows.append(("density", f"{self.density:.4f} g/cm³"))
+        if self.pressure is not None:
+            rows.append(("pressure", f"{self.pressure:.4g} GPa (potential part)"))
         if self.temperature is not None:
             rows.append(("temperature", f"{self.temperature:.1f} K"))
         rows += [(f"force RMS, {key}", f"{value:.1f} meV/Å") for key, value in self.force_rms.items()]
@@ -108,50 +136,55 @@ class Summary:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def summarise(frames: Frames, progress: bool = True) -> Summary:
+def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
     """Summarise a set of frames.
 
     Parameters
     ----------
-    frames : Frames
+    frames : Frames or MixedFrames
         At least one frame.
     progress : bool
-        Whether to show a bar when it takes more than a few seconds.
+        Whether to show the progress.
     """
-    lengths = bond_lengths(frames)
-    molecules = molecules_of(frames, lengths)
-    dynamics = len(frames) > 1 and float(np.ptp(frames.times)) > 0
-    present = {
-        "forces": frames.forces,
-        "energies": frames.energies,
-        "velocities": frames.velocities,
-        "cell": frames.cells,
-        "time step": frames.timestep,
-    }
+    parts, first = frames.parts, frames.parts[0]
+    one = first if len(parts) == 1 else None
+    lengths = {} if one is None else bond_lengths(one)
+    molecules = [] if one is None else molecules_of(one, lengths)
+    dynamics = one is not None and len(one) > 1 and float(np.ptp(one.times)) > 0
+    names = {"forces": "forces", "energies": "energies", "velocities": "velocities", "cells": "cell"}
+    missing = [shown for name, shown in names.items() if any(getattr(part, name) is None for part in parts)]
     shortest = shortest_distances(frames, progress)
+    compositions: Counter[str] = Counter()
+    for part in parts:
+        compositions[_formula(part.species)] += len(part)
     density = None
-    if frames.cells is not None:
-        density = float(np.mean([frames.masses.sum() / volume(cell) for cell in frames.cells]) * _DENSITY)
+    if one is not None and one.cells is not None:
+        density = float(np.mean([one.masses.sum() / volume(cell) for cell in one.cells]) * _DENSITY)
+    net = [part.forces.sum(axis=1) for part in parts if part.forces is not None]
     return Summary(
         frames=len(frames),
-        atoms=frames.n_atoms,
-        composition=dict(sorted(Counter(frames.species).items())),
-        times=(float(frames.times[0]), float(frames.times[-1])),
-        spacing=float(np.median(np.diff(frames.times))) if dynamics else None,
-        timestep=None if frames.timestep is None else frames.timestep / FEMTOSECOND,
-        cell=None if frames.cells is None else _cell_parameters(frames.cells),
+        atoms=max(part.n_atoms for part in parts),
+        fewest_atoms=min(part.n_atoms for part in parts),
+        compositions=dict(compositions.most_common()),
+        composition={} if one is None else dict(sorted(Counter(one.species).items())),
+        periodic=sum(len(part) for part in parts if part.cells is not None),
+        times=(float(first.times[0]), float(first.times[-1])),
+        spacing=float(np.median(np.diff(first.times))) if dynamics else None,
+        timestep=None if first.timestep is None else first.timestep / FEMTOSECOND,
+        cell=None if one is None or one.cells is None else _cell_parameters(one.cells),
         density=density,
-        force_rms=_force_rms(frames, molecules),
-        net_force_rms=None if frames.forces is None else component_rms(frames.forces.sum(axis=1)),
+        force_rms=_force_rms(parts, frames.distinct_species, molecules),
+        net_force_rms=component_rms(np.concatenate(net)) if net else None,
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},
         bonds={"-".join(pair): value / ANGSTROM for pair, value in lengths.items()},
-        molecules=_formulas(frames.species, molecules),
-        temperature=_temperature(frames),
-        missing=tuple(name for name, value in present.items() if value is None),
+        molecules={} if one is None else _formulas(one.species, molecules),
+        pressure=_pressure(parts),
+        temperature=None if one is None else _temperature(one),
+        missing=(*missing, *([] if first.timestep is not None else ["time step"])),
     )
 
 
-def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str, str], float]:
+def shortest_distances(frames: AnyFrames, progress: bool = True) -> dict[tuple[str, str], float]:
     """The shortest distance of every pair of species that occurs in the frames.
 
     Parameters
@@ -167,39 +200,48 @@ def shortest_distances(frames: Frames, progress: bool = True) -> dict[tuple[str,
         the molecule).
     """
     distinct = frames.distinct_species
-    number = np.searchsorted(distinct, frames.species)
+    indices = {part.species: np.searchsorted(distinct, part.species) for part in frames.parts}
     shortest = np.full((len(distinct), len(distinct)), np.inf)
     order = np.sort([(a, b) for a, b in combinations_with_replacement(range(len(distinct)), 2)])
-    for t in tqdm(range(len(frames)), desc="distances", delay=3.0, disable=None if progress else True, leave=False):
-        cell = frames.cell(t)
-        reach = float(np.ptp(frames.positions[t], axis=0).max() * 2 if cell is None else widths(cell).max())
+    for k in progress_bar(len(frames), "distances", show=progress, items=range(len(frames))):
+        part, t = frames.locate(k)
+        cell, number = part.cell(t), indices[part.species]
+        reach = float(np.ptp(part.positions[t], axis=0).max() * 2 if cell is None else widths(cell).max())
         # What earlier frames have shown bounds the search from above: a longer distance cannot lower it.
         known = shortest[np.isfinite(shortest)]
         cutoff = min(max([_FIRST_SEARCH, *known]), max(reach, 1e-3))
         while True:
-            i, j, d = pairs_within(frames.positions[t], cell, cutoff)
+            i, j, d = pairs_within(part.positions[t], cell, cutoff)
             a, b = np.minimum(number[i], number[j]), np.maximum(number[i], number[j])
             np.minimum.at(shortest, (a, b), d)
-            if np.isfinite(shortest[order[:, 0], order[:, 1]]).all() or cutoff >= reach:
+            here = shortest[np.ix_(np.unique(number), np.unique(number))]
+            if np.isfinite(here).all() or cutoff >= reach:
                 break
             cutoff = min(2 * cutoff, reach)
     return {(distinct[a], distinct[b]): float(shortest[a, b]) for a, b in order if np.isfinite(shortest[a, b])}
 
 
-def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:
-    if frames.forces is None:
+def _force_rms(parts: Sequence[Frames], species: Sequence[str], molecules: list[IntArray]) -> dict[str, float]:
+    labelled = [(part, part.forces) for part in parts if part.forces is not None]
+    if not labelled:
         return {}
-    per_species = {name: component_rms(frames.forces[:, frames.atoms_of(name)]) for name in frames.distinct_species}
-    return {
-        "all": component_rms(frames.forces),
-        **per_species,
-        "molecular": component_rms(molecular_forces(frames.forces, molecules)),
-    }
+
+    def rms(name: str | None) -> float:
+        chosen = [f if name is None else f[:, part.atoms_of(name)] for part, f in labelled]
+        return component_rms(np.concatenate([forces.ravel() for forces in chosen]))
+
+    molecular = {"molecular": component_rms(molecular_forces(labelled[0][1], molecules))} if molecules else {}
+    return {"all": rms(None), **{name: rms(name) for name in species}, **molecular}
 
 
 def component_rms(forces: FloatArray) -> float:
     """Root mean square of the components of forces (kJ/mol/nm), in meV/Å."""
     return float(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)
+
+
+def component_mean(forces: FloatArray) -> float:
+    """Mean absolute value of the components of forces (kJ/mol/nm), in meV/Å."""
+    return float(np.abs(forces).mean() / MEV_PER_ANGSTROM)
 
 
 def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
@@ -210,6 +252,11 @@ def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
     return (*(float(x) / ANGSTROM for x in lengths.mean(axis=0)), *(float(x) for x in angles))
 
 
+def _pressure(parts: Sequence[Frames]) -> float | None:
+    traces = [np.trace(part.stresses, axis1=1, axis2=2) for part in parts if part.stresses is not None]
+    return float(-np.concatenate(traces).mean() / 3.0 / GIGAPASCAL) if len(traces) == len(parts) else None
+
+
 def _temperature(frames: Frames) -> float | None:
     if frames.velocities is None or frames.n_atoms < 2:
         return None
@@ -218,11 +265,11 @@ def _temperature(frames: Frames) -> float | None:
 
 
 def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, int]:
-    formulas = []
-    for atoms in molecules:
-        counts = Counter(species[i] for i in atoms)
-        formulas.append("".join(f"{name}{n if n > 1 else ''}" for name, n in sorted(counts.items())))
-    return dict(Counter(formulas).most_common())
+    return dict(Counter(_formula([species[i] for i in atoms]) for atoms in molecules).most_common())
+
+
+def _formula(species: Sequence[str]) -> str:
+    return "".join(f"{name}{n if n > 1 else ''}" for name, n in sorted(Counter(species).items()))
 
 
 def _listed(counts: dict[str, int]) -> str:

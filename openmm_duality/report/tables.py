@@ -102,7 +102,7 @@ def reference_facts(c: Comparison) -> list[tuple[str, str]]:
 
 
 def force_errors(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row per set of data and kind of force, with RMSE and its share of the RMS for every run that has them."""
+    """One row per set of data and kind of force: RMSE, MAE and the share of the RMSE in the RMS for every run."""
     tables = [_errors_of({} if c.run is None else c.run.model) for c in comparison.columns]
     keys = list(dict.fromkeys(key for table in tables for key in table))
     return [
@@ -132,17 +132,17 @@ def _hardware(settings: dict[str, Any]) -> str:
 
 
 def _errors_of(model: dict[str, Any]) -> dict[tuple[str, str], tuple[float | None, float | None, float | None]]:
-    """RMSE, RMS and their ratio in per cent by set and kind of force, as `evaluate` wrote them."""
+    """RMSE, MAE and the ratio of RMSE and RMS in per cent by set and kind of force, as `evaluate` wrote them."""
     errors = model.get("errors")
     if not isinstance(errors, dict):
         return {}
     sets = {"": errors} if "force_rmse" in errors else {k: v for k, v in errors.items() if isinstance(v, dict)}
     found = {}
     for name, measured in sets.items():
-        rms = measured.get("force_rms", {})
+        rms, mae = (measured.get(key, {}) for key in ("force_rms", "force_mae"))
         for kind, value in measured.get("force_rmse", {}).items():
             scale = rms.get(kind)
-            found[name, kind] = (value, scale, 100 * value / scale if scale else None)
+            found[name, kind] = (value, mae.get(kind), 100 * value / scale if scale else None)
     return found
 
 
@@ -224,11 +224,17 @@ def _forces(comparison: Comparison) -> list[Row]:
         rmse, rms = c.force_errors.error(key)
         return Cell(f"{rmse:,.1f}" + (f" ({100 * rmse / rms:.1f} %)" if rms else ""))
 
+    def mean(c: Comparison, key: str) -> Cell:
+        known = c.force_errors is not None and key in c.force_errors.mae
+        return Cell(f"{c.force_errors.mean_error(key):,.1f}" if known and c.force_errors is not None else NOTHING)
+
     names = {"all": "all atoms", "molecular": "net on molecules"}
-    return [
-        Row(f"Force error, {names.get(key, key)}", "meV/Å", "", [cell(c, key) for c in comparison.columns])
-        for key in keys
-    ]
+    rows = []
+    for key in keys:
+        name = f"Force error, {names.get(key, key)}"
+        rows.append(Row(name, "meV/Å", "", [cell(c, key) for c in comparison.columns]))
+        rows.append(Row("mean absolute error", "meV/Å", "", [mean(c, key) for c in comparison.columns]))
+    return rows
 
 
 def _corrected(fit: LaggedFit | None) -> str:

@@ -12,6 +12,7 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
+from openmm_duality.reference.formats import read_one
 
 FRAMES = 20  # to recompute
 
@@ -63,7 +64,7 @@ def compare(
         raise DualityError("--model names a model for --recompute; give --recompute METHOD.yaml with it")
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
-    reference = duality.read(data, forces=False)
+    reference = read_one(data, "a comparison", forces=False)
     motion = None if dynamics is None else duality.read_dynamics(dynamics, every)
     recomputed: dict[str, Any] = {}
     if recompute is not None:

@@ -12,6 +12,8 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.reference.near_copies import training_distance
+from openmm_duality.verbs.options import data_options
 
 if TYPE_CHECKING:
     from openmm_duality.inference.uncertainty.calibration import Calibration
@@ -52,12 +54,13 @@ def reference(config: Path, directory: Path, json_file: Path | None, overwrite: 
 
 @click.command()
 @click.argument("data", type=PATH)
+@data_options
 @json_option
 @overwrite_option
-def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
+def inspect(data: Path, json_file: Path | None, overwrite: bool, **names: str | None) -> None:
     """Summarise DATA: frames, species, cell, forces, shortest distances, missing items."""
     check_outputs(overwrite, json_file)
-    summary = duality.summarise(duality.read(data))
+    summary = duality.summarise(duality.read(data, keys=_keys(**names), progress=True))
     click.echo(str(summary))
     write_json(json_file, summary.to_dict(), overwrite)
 
@@ -68,6 +71,7 @@ def inspect(data: Path, json_file: Path | None, overwrite: bool) -> None:
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Use only the last 20 % by time.")
 @click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
+@data_options
 @json_option
 @overwrite_option
 def evaluate(
@@ -78,6 +82,7 @@ def evaluate(
     figure: Path | None,
     json_file: Path | None,
     overwrite: bool,
+    **names: str | None,
 ) -> None:
     """Print the errors of MODEL on the forces and energies of DATA, or on accelerations if there are no forces.
 
@@ -88,19 +93,29 @@ def evaluate(
     losses = duality.AgentLosses.load(model)
     if figure is not None and losses.committee is None:
         raise DualityError(f"{model} has no committee, so there are no predicted errors to plot")
-    frames = duality.read(data)
+    frames = duality.read(data, keys=_keys(**names), progress=True)
+    distance = None
     if held_out:
-        frames = frames.split()[1]
+        train, frames = frames.split()
+        distance = training_distance(train, frames)
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))
     figures = table.to_dict()
-    if losses.committee is not None:
+    if distance is not None:
+        figures["training_distance"] = distance.to_dict()
+        if distance.shuffled:
+            click.echo(f"\n{distance}")
+    if losses.committee is not None and table.force_rmse:
         calibration = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATION_FRAMES, progress=True)
         click.echo(f"\n{calibration}")
         figures["calibration"] = calibration.to_dict()
         if figure is not None:
             _draw(calibration, figure, overwrite)
     write_json(json_file, figures, overwrite)
+
+
+def _keys(forces_key: str | None, energy_key: str | None, units: str | None) -> duality.DataKeys:
+    return duality.DataKeys(forces_key, energy_key, units or duality.DataKeys.units)
 
 
 def _draw(calibration: Calibration, path: Path, overwrite: bool) -> None:

@@ -15,14 +15,23 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, write_text
+from openmm_duality.verbs.options import data_options
 
 if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.inference.configuration import InferenceConfig
+    from openmm_duality.reference.mixed_frames import AnyFrames
+    from openmm_duality.reference.near_copies import TrainingDistance
+
+_OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
 
 @click.command()
 @click.argument("config", type=PATH, required=False)
 @click.option("--data", type=PATH, multiple=True, help="Training data instead of CONFIG; may be given several times.")
+@click.option("--test", type=PATH, multiple=True, help="Separate data to test on; may be given several times.")
+@click.option("--test-fraction", type=float, help="Fraction held out of every data set; 0.2, or 0 with --test.")
+@click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
+@data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
 @click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment or coupled.")
 @click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
@@ -39,6 +48,7 @@ if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
 def infer(
     config: Path | None,
     data: tuple[Path, ...],
+    test: tuple[Path, ...],
     prior: Path | None,
     model: Path,
     curve: bool,
@@ -49,8 +59,9 @@ def infer(
 ) -> None:
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
-    The last 20 % by time of every data set is held out. The errors are printed, and the model is saved along with the
-    resolved configuration. Data without forces, or with `targets: accelerations`, are fitted to their accelerations.
+    The last 20 % by time of every data set is held out, or data named by --test are separate. The errors are printed,
+    and the model is saved along with the resolved configuration. Data without forces, or with `targets: accelerations`,
+    are fitted to their accelerations.
     With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
@@ -64,6 +75,7 @@ def infer(
         - path: water64-cnnp
           every: 4
         - {path: water64-distorted/distorted, weight: 0.2}
+        - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.errors import ErrorTable, format_tables
@@ -88,13 +100,23 @@ def infer(
         choices["ranks"] = _numbers(choices["ranks"], "ranks")
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
+    of_data = {name: choices.pop(name) for name in _OF_DATA if name in choices}
+    if config is not None and (of_data or test):
+        raise DualityError(
+            f"{', '.join('--' + name.replace('_', '-') for name in (*of_data, *(['test'] if test else [])))} is for "
+            "--data; write it into the entry of the data set in the configuration"
+        )
     if config is None:
         named = None if prior is None else str(prior)
-        resolved = InferenceConfig.of(tuple(DataConfig(str(path)) for path in data), choices, prior=named)
+        entries = [DataConfig(str(path), **of_data) for path in data]
+        entries[0] = replace(entries[0], test=tuple(map(str, test)))
+        if test and "test_fraction" not in of_data:
+            entries = [replace(entry, test_fraction=0.0) for entry in entries]
+        resolved = InferenceConfig.of(tuple(entries), choices, prior=named)
     else:
         loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
         resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
-    sets, held_out = resolved.read()
+    sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
     arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
     if resolved.prior is not None:
@@ -105,10 +127,16 @@ def infer(
         losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
     errors = losses.metadata["errors"]
-    for split, title in (("train", "Training frames"), ("test", "Held-out frames, by time")):
+    for split, title in (("train", "Training frames"), ("test", "Held-out frames")):
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    distances = _training_distances(sets, held_out)
+    for name, distance in distances.items():
+        if distance.shuffled:
+            click.echo(f"\n{name}: {distance}")
+    if not errors["test"]:
+        click.echo("\nThere are no test frames: nothing was held out, and no separate data were named.")
     if "delta" in losses.metadata:
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
@@ -133,14 +161,14 @@ def infer(
     write_text(resolved_file, resolved.to_yaml(resolved_file.parent), overwrite)
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
-    first = next(iter(errors["test"] or errors["train"]), None)
     figures = {
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
         "coefficients": losses.metadata["coefficients"],
-        "train": errors["train"].get(first),
-        "test": errors["test"].get(first),
+        "train": next(iter(errors["train"].values()), None),
+        "test": next(iter(errors["test"].values()), None),
         "sets": errors,
+        "training_distance": {name: distance.to_dict() for name, distance in distances.items()},
         "delta": losses.metadata.get("delta"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
@@ -164,6 +192,18 @@ def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:
     return notes
 
 
+def _training_distances(sets: list[duality.DataSet], held_out: Mapping[str, AnyFrames]) -> dict[str, TrainingDistance]:
+    """Distances of test frames without times from the training frames, by the name of their set, where known."""
+    from openmm_duality.reference.near_copies import training_distance
+
+    found = {}
+    for name, test in held_out.items():
+        distances = [d for d in (training_distance(s.frames, test) for s in sets) if d is not None]
+        if distances:
+            found[name] = min(distances, key=lambda distance: distance.nearest)
+    return found
+
+
 def _numbers(text: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -172,7 +212,7 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def _corrected(
-    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, duality.Frames], check: bool
+    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], check: bool
 ) -> duality.AgentLosses:
     """Correct the prior model with the data, and check its stability if requested."""
     assert resolved.prior is not None
@@ -207,20 +247,23 @@ def _learning_curve(
     losses: duality.AgentLosses,
     resolved: InferenceConfig,
     sets: list[duality.DataSet],
-    held_out: dict[str, duality.Frames],
+    held_out: dict[str, AnyFrames],
     plot: Path,
     overwrite: bool,
 ) -> dict[str, Any]:
     """Print and plot the learning curve on the held-out frames of the first data set."""
+    from openmm_duality.inference.equations.targets import only_energies
     from openmm_duality.report import learning_curve_figure
     from openmm_duality.report.style import png
 
-    test = next(iter(held_out.values()))
+    name, test = next(((n, f) for n, f in held_out.items() if not only_energies(f)), (None, None))
+    if test is None:
+        raise DualityError("a learning curve needs test frames with forces; hold some out, or name separate data")
     # a model that --check preferred for its stability has another regularisation than the curve
     full_model = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
     found = duality.learning_curve(sets, test, resolved.settings, full_model=full_model, prior=prior, progress=True)
-    click.echo(f"\nLearning curve, held-out {next(iter(held_out))}\n{found}\nFigure: {plot}")
+    click.echo(f"\nLearning curve, held-out {name}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))
     return dict(found.to_dict())

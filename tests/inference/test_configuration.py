@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ase.io
+import numpy as np
 import pytest
+from ase import Atoms
 from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.losses.forms import form_of
-from openmm_duality.units import ELECTRONVOLT
+from openmm_duality.units import ELECTRONVOLT, HARTREE
 from tests.reference.conftest import INPUT, block
 from tests.systems import SPECIES, labelled, random_frames, random_losses
 
@@ -87,6 +90,12 @@ def test_a_resolved_configuration_is_read_back_from_another_folder(tmp_path):
         ("data: [{path: x, gap: 1 nm}]\n", "not a quantity"),
         ("data: [{path: [x]}]\n", "expected a name"),
         ("data: [{path: x, targets: velocities}]\n", "targets: expected auto"),
+        ("data: [{path: x, test_fraction: 1}]\n", "test_fraction"),
+        ("data: [{path: x, split: random}]\n", "split: expected time or random-blocks"),
+        ("data: [{path: x, units: kcal}]\n", "units: expected eV or kcal/mol"),
+        ("data: [{path: x, forces_key: 3}]\n", "forces_key: expected a name"),
+        ("data: [x]\natom_energies: [1]\n", "an energy for each species"),
+        ("data: [x]\natom_energies: {H: 3 nm}\n", "not a quantity"),
     ],
 )
 def test_errors_name_the_file(tmp_path, text, message):
@@ -106,6 +115,64 @@ def test_accelerations_come_from_every_frame_with_positions(tmp_path):
         assert (len(train.frames), train.frames.forces is None) == (frames, targets == "accelerations")
         assert (held_out["w"].forces is None) == (targets == "accelerations")
         assert InferenceConfig.load(tmp_path / "c.yaml").data[0].targets == targets
+
+
+def molecules(path, count, seed=0, k=1.0):
+    """An extended XYZ file of molecules of two compositions with names of their own, in kcal/mol."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for t in range(count):
+        atoms = Atoms("OHH" if t % 2 else "NHHH")
+        atoms.positions = np.cumsum(np.full((len(atoms), 3), 0.7), axis=0) + 0.1 * rng.normal(size=(len(atoms), 3))
+        atoms.arrays["my_forces"] = k * rng.normal(size=(len(atoms), 3))
+        atoms.info["my_energy"] = float(t)
+        images.append(atoms)
+    ase.io.write(path, images, format="extxyz")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_names_units_and_separate_tests_of_an_entry(tmp_path):
+    molecules(tmp_path / "a.xyz", 40)
+    molecules(tmp_path / "b.xyz", 10, 1)
+    config = load(
+        tmp_path,
+        "data: [{path: a.xyz, name: a, test: b.xyz, forces_key: my_forces, energy_key: my_energy, units: kcal/mol}]\n",
+    )
+    (train,), held_out = config.read()
+    assert (len(train.frames), list(held_out)) == (40, ["b.xyz"])
+    assert train.frames.locate(7)[0].energies[3] == pytest.approx(7 * 4.184)
+    (tmp_path / "there").mkdir()
+    written = tmp_path / "there" / "r.yaml"
+    written.write_text(config.to_yaml(written.parent))
+    again = InferenceConfig.load(written)
+    assert (again.data[0].units, again.data[0].forces_key, again.data[0].test_fraction) == (
+        "kcal/mol",
+        "my_forces",
+        0.0,
+    )
+    assert list(again.read()[1]) == ["b.xyz"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_held_out_is_chosen_by_entry(tmp_path):
+    molecules(tmp_path / "a.xyz", 40)
+    for entry, n_test in (
+        ("a.xyz", 8),
+        ("{path: a.xyz, test_fraction: 0}", None),
+        ("{path: a.xyz, test_fraction: 0.5}", 20),
+        ("{path: a.xyz, split: random-blocks}", 8),
+    ):
+        (train,), held_out = load(tmp_path, f"data: [{entry}]\n").read()
+        assert len(train.frames) == 40 - (n_test or 0)
+        assert [len(frames) for frames in held_out.values()] == ([] if n_test is None else [n_test])
+    assert held_out["a.xyz"].steps.max() < 39 or np.diff(held_out["a.xyz"].steps).max() > 1
+
+
+def test_energies_of_isolated_atoms_may_have_units():
+    settings = Settings.of({"atom_energies": {"H": "-13.6 eV", "O": "-0.5 hartree", "N": -2.0, "C": "1 kcal/mol"}})
+    assert settings.atom_energies == pytest.approx(
+        {"H": -13.6 * ELECTRONVOLT, "O": -0.5 * HARTREE, "N": -2.0, "C": 4.184}
+    )
 
 
 def test_settings_take_quantities():

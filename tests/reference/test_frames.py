@@ -41,7 +41,26 @@ def test_single_points_are_split_in_order_without_gap() -> None:
     assert len(test) == 10
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, 0.1])
+def test_nothing_is_held_out_at_a_fraction_of_zero() -> None:
+    for how in ("time", "random-blocks"):
+        train, test = made(100).split(0.0, how=how)
+        assert (len(train), len(test)) == (100, 0)
+
+
+def test_random_blocks_are_contiguous_and_always_the_same() -> None:
+    train, test = made(100).split(0.2, how="random-blocks")
+    assert sorted([*train.steps, *test.steps]) == list(range(100))
+    assert len(test) == 20
+    assert np.count_nonzero(np.diff(test.steps) > 1) >= 1  # not the last part
+    runs = np.split(test.steps, np.flatnonzero(np.diff(test.steps) > 1) + 1)
+    assert {len(run) % 5 for run in runs} == {0}  # whole blocks of a twentieth
+    again = made(100).split(0.2, how="random-blocks")[1]
+    np.testing.assert_array_equal(again.steps, test.steps)
+    with pytest.raises(DualityError, match="blocks"):
+        made(100).split(0.01, how="random-blocks")
+
+
+@pytest.mark.parametrize("fraction", [1.0, -1.0, 0.1])
 def test_splits_that_leave_nothing_are_refused(fraction: float) -> None:
     with pytest.raises(DualityError):
         made(100).split(fraction)

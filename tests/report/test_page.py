@@ -178,8 +178,9 @@ def test_recomputed_forces_have_their_place(several, tmp_path):
     """Of the run whose forces were computed again, in the table, in figures and in words; the others have none."""
     times = np.array([2.0, 5.0, 8.0])
     rmse = {"all": np.array([17.0, 18.0, 16.0]), "molecular": np.array([15.0, 14.0, 16.0])}
+    mae = {"all": np.full(3, 12.0), "molecular": np.full(3, 11.0)}
     rms = {"all": np.full(3, 800.0), "molecular": np.full(3, 240.0)}
-    found = ForceErrors(times, rmse, rms, ("frame 4, unconverged",), "nnp", "m.safetensors")
+    found = ForceErrors(times, rmse, mae, rms, ("frame 4, unconverged",), "nnp", "m.safetensors")
     page = write_report(replace(several, force_errors=found), tmp_path / "out").read_text("utf-8")
     page = page.replace("\u00a0", " ")
     row = next(line for line in page.split("\n") if "Force error, all atoms" in line)
@@ -189,6 +190,7 @@ def test_recomputed_forces_have_their_place(several, tmp_path):
     assert {"forces-all.png", "forces-molecular.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
     plain = json.loads((tmp_path / "out" / "compare.json").read_text())["forces_along_run"]
     assert plain["force_rmse"]["all"] == pytest.approx(np.sqrt(np.mean(rmse["all"] ** 2)))
+    assert plain["force_mae"] == {"all": 12.0, "molecular": 11.0}
     assert plain["time_ps"] == [2.0, 5.0, 8.0]
 
 
@@ -204,7 +206,7 @@ def test_what_could_not_be_tested_is_in_the_headline(comparison):
 def test_only_runs_that_were_recomputed_are_said_to_be(several):
     def found(frames: int) -> ForceErrors:
         errors = {"all": np.full(frames, 17.0)}
-        return ForceErrors(np.arange(float(frames)), errors, errors, (), "nnp", "m.safetensors")
+        return ForceErrors(np.arange(float(frames)), errors, errors, errors, (), "nnp", "m.safetensors")
 
     both = replace(
         several, force_errors=found(3), more=(replace(several.more[0], force_errors=found(3)), several.more[1])

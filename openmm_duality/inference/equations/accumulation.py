@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
-from tqdm import tqdm
 
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import EnergyReference, energy_weight
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, floored_mean_squares
-from openmm_duality.inference.equations.targets import (
-    DataSet,
-    Sample,
-    composition,
-    count_samples,
-    energy_weight,
-    samples,
-)
+from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
+from openmm_duality.progress import progress_bar
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
+_ROWS = 512  # collected before they are added to the equations
 _SCALE_FLOOR = 0.1  # of the root mean square of a block of columns
 
 
@@ -101,7 +96,7 @@ def accumulate(
     species: tuple[str, ...],
     design: Design,
     settings: Settings,
-    zeros: Mapping[str, float],
+    reference: EnergyReference,
     progress: bool,
 ) -> BlockedEquations:
     """Accumulate the normal equations of data sets.
@@ -115,58 +110,91 @@ def accumulate(
         Names in the order of the species index.
     design : Design
     settings : Settings
-    zeros : mapping of str to float
-        Energy (kJ/mol) subtracted from those of each composition, in the order of the constants of the layout; empty
-        for a fit without energies.
+    reference : EnergyReference
+        What is subtracted from the energies.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show the progress.
     """
     layout = design.layout
     per_fold = BLOCKS_PER_FOLD if settings.members else 1
     n_blocks = settings.blocks * per_fold
     blocks = [[NormalEquations.empty(layout.size(group)) for _ in range(n_blocks)] for group in layout.groups]
+    forces = [_Buffer(mine) for mine in blocks]
+    energies = _Buffer(blocks[0], set_scale=False)
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
-    bar = tqdm(total=sum(counts), desc="design equations", unit="frame", disable=None if progress else True)
-    with bar:
+    with progress_bar(sum(counts), "design equations", show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
-            species_index = np.array([species.index(name) for name in data.frames.species], dtype=np.int64)
-            name = composition(data.frames.species)
-            constant = list(zeros).index(name) if name in zeros else None
-            computed = on_all_cores(partial(sample_rows, design, species_index, constant), samples(data.frames))
+            computed = on_all_cores(partial(sample_rows, design, species, reference.used), samples(data.frames))
             begin = time.perf_counter()
             for number, (sample, force_rows, energy_row) in enumerate(computed):
                 ready = time.perf_counter()
+                species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
                 block = block_of(number, count, n_blocks)
-                for group_blocks, group, rows in zip(blocks, layout.groups, force_rows, strict=True):
+                for buffer, group, rows in zip(forces, layout.groups, force_rows, strict=True):
                     agents = np.isin(species_index, group)
                     rows = rows.reshape(-1, layout.size(group))
-                    group_blocks[block].add_rows(rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                    buffer.add(block, rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy_row is not None and sample.energy is not None:
-                    target = np.array([sample.energy - zeros[name]])
+                    target = np.array([reference.target(sample.energy, species_index)])
                     weight = np.array([energy_weight(settings.energy_weight, weights)])
-                    blocks[0][block].add_rows(energy_row[None], target, weight, set_scale=False)
+                    energies.add(block, energy_row[None], target, weight)
                 bar.update()
                 waiting += ready - begin
                 begin = time.perf_counter()
                 multiplying += begin - ready
+    for buffer in (*forces, energies):
+        buffer.flush()
     return BlockedEquations(blocks, per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
+class _Buffer:
+    """Rows of small frames, collected for one product, because each product updates a whole Gram matrix.
+
+    Parameters
+    ----------
+    blocks : list of NormalEquations
+    set_scale : bool
+        As for `NormalEquations.add_rows`.
+    """
+
+    def __init__(self, blocks: list[NormalEquations], *, set_scale: bool = True) -> None:
+        self._blocks, self._set_scale = blocks, set_scale
+        self._block = -1
+        self._waiting: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+
+    def add(self, block: int, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
+        """Add rows, shape (R, P), with targets and weights, shape (R,), to a block."""
+        if block != self._block:
+            self.flush()
+            self._block = block
+        self._waiting.append((rows, targets, weights))
+        if sum(len(waiting) for waiting, _, _ in self._waiting) >= _ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Add the rows that wait to the equations of their block."""
+        if self._waiting:
+            rows, targets, weights = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
+            self._blocks[self._block].add_rows(rows, targets, weights, set_scale=self._set_scale)
+            self._waiting = []
+
+
 def sample_rows(
-    design: Design, species_index: IntArray, constant: int | None, sample: Sample
+    design: Design, species: tuple[str, ...], with_energy: bool, sample: Sample
 ) -> tuple[Sample, list[FloatArray], FloatArray | None]:
     """Compute the force rows of a sample by group, averaged over its configurations, and its energy row, if any."""
     total: list[FloatArray] = []
     energy_row = None
+    species_index = indices_of(sample.species, species)
     for share, positions, cell in sample.configurations:
         cutoff = design.pair_basis.grid.cutoff
         tables = find_neighbours(positions, cell, species_index, design.layout.n_species, cutoff)
         rows = [share * x for x in design.force_rows(tables, species_index)]
         total = [a + b for a, b in zip(total, rows, strict=True)] if total else rows
-        if constant is not None and sample.energy is not None:
-            energy_row = design.energy_row(tables, species_index, constant)
+        if with_energy and sample.energy is not None:
+            energy_row = design.energy_row(tables, species_index)
     return sample, total, energy_row

@@ -76,15 +76,13 @@ class Design:
             )
         return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
-    def energy_row(self, tables: list[NeighbourTable], species_index: IntArray, constant: int) -> FloatArray:
+    def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
         """Row of the sum of all losses, shape (P,), for the single group of `collective`.
 
         Parameters
         ----------
         tables, species_index
             As for `force_rows`.
-        constant : int
-            Index of the energy constant of the composition.
         """
         layout = self.layout
         (group,) = layout.groups
@@ -115,7 +113,8 @@ class Design:
                 mine = self.channels[a]
                 tensors = mine.tensors(mine.channels({rank: flat(m[of_a]) for rank, m in fine.items()}))
                 columns.append(invariant_values(mine, tensors).sum(axis=0))
-        columns.append(np.eye(layout.n_constants)[constant])
+        if layout.n_constants:
+            columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)
 
     def _group_rows(

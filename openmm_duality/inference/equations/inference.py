@@ -24,6 +24,7 @@ from openmm_duality.inference.equations.accumulation import BlockedEquations, ac
 from openmm_duality.inference.equations.bases import make_basis
 from openmm_duality.inference.equations.channel_selection import channels_of_data
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
@@ -39,14 +40,13 @@ from openmm_duality.inference.equations.solution import (
 from openmm_duality.inference.equations.targets import (
     DataSet,
     data_set_metadata,
-    energy_constants,
-    energy_zeros,
     pair_frames,
     species_and_masses,
 )
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.version import __version__
 
@@ -85,8 +85,8 @@ class Inference:
     statistics : PairStatistics
         Pair distances of the frames.
     design : Design
-    zeros : dict of str to float
-        Reference energies (kJ/mol) by composition, if energies are fitted.
+    reference : EnergyReference
+        What is subtracted from the energies, if they are fitted.
     equations : BlockedEquations
         Equations of the coefficients, or of their differences from those of the prior model.
     seconds : dict of str to float
@@ -100,7 +100,7 @@ class Inference:
     masses: FloatArray
     statistics: PairStatistics
     design: Design
-    zeros: dict[str, float]
+    reference: EnergyReference
     equations: BlockedEquations
     seconds: dict[str, float]
     prior: AgentLosses | None = None
@@ -121,22 +121,25 @@ class Inference:
         if prior is not None:
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
-                statistics = known_pair_statistics(prior, (s.frames for s in sets), remedy)
-            species, masses, design, zeros = prior.species, prior.masses, Design.of(prior), dict[str, float]()
+                statistics = known_pair_statistics(prior, _parts(sets), remedy)
+            species, masses, design = prior.species, prior.masses, Design.of(prior)
+            reference = EnergyReference.none(species)
         else:
             species, masses = species_and_masses(sets)
             grid = Grid(settings.cutoff, settings.intervals)
             with timed(seconds, "pair_statistics"):
-                statistics = pair_statistics((s.frames for s in sets), species, grid)
-            zeros = energy_zeros(sets) if settings.energy_weight else {}
+                statistics = pair_statistics(_parts(sets), species, grid)
+            reference = EnergyReference.none(species)
+            if settings.energy_weight:
+                reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
-                design = _design(sets, settings, species, statistics, grid, len(zeros))
-        equations = accumulate(sets, species, design, settings, zeros, progress)
+                design = _design(sets, settings, species, statistics, grid, reference.n_constants)
+        equations = accumulate(sets, species, design, settings, reference, progress)
         seconds |= equations.seconds
         if prior is not None:
             sizes = [design.layout.block_sizes(group) for group in design.layout.groups]
             equations = equations.relative_to(design.layout.pack(prior), sizes)
-        return cls(sets, settings, species, masses, statistics, design, zeros, equations, seconds, prior)
+        return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -266,12 +269,11 @@ class Inference:
             "version": __version__,
             "versions": {name: version(name) for name in ("openmm", "numpy", "scipy")},
             "settings": settings.to_dict(),
-            "gauge": GAUGE[layout.gradient],
+            "gauge": GAUGE[layout.gradient] + self.reference.gauge,
             "regularisation": [dict(strength) for strength in strengths],
             "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
             "data": [data_set_metadata(s) for s in self.sets],
-            "energy_zeros": self.zeros,
-            "energy_constants": energy_constants(self.zeros, solutions),
+            **self.reference.to_metadata(solutions),
             "selection": selection,
         }
         if self.prior is not None:
@@ -349,6 +351,11 @@ def raise_if_undetermined() -> Iterator[None]:
         raise DualityError(
             f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
         ) from None
+
+
+def _parts(sets: Sequence[DataSet]) -> list[Frames]:
+    """The frames of all sets, each of one composition."""
+    return [part for s in sets for part in s.frames.parts]
 
 
 def _design(

@@ -1,7 +1,7 @@
 """Order of the coefficients of the losses in the vectors that inference solves for.
 
 Columns come in blocks: the pair part of each pair of species, then for each species the upper triangles of W of every
-rank and of the couplings. If energies are fitted, the last columns are the energy constants of the compositions.
+rank and of the couplings. If energies are fitted, the last columns are the energy constants of the species.
 
 Species form groups, each with its own system of equations. The gradient determines which species can be separated
 (`separable_groups`); apart from that any partition of the species is a valid layout.
@@ -45,7 +45,8 @@ class Layout:
     n_species, n_pair, n, n_coarse : int
         Numbers of species S and of functions of the pair part, the contracted moments and the coupled invariants.
     n_constants : int
-        Number of energy constants, one per composition; zero under `agent` or without energies.
+        Number of energy constants: one per species, or zero under `agent`, without energies, or with those of isolated
+        atoms.
     n_invariants : tuple of int
         Number of invariants of the channels of each species; empty for a form without channels.
     groups : tuple of tuple of int, optional

@@ -37,6 +37,9 @@ def _knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
     return found
 
 
+_ATOM_ENERGIES = mapping_of(
+    quantity(unit.kilojoule_per_mole, positive=False), "an energy for each species, as in {H: -13.6 eV}"
+)
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
 DELTA_CHOICES = ("ridge", "curvature", "blocks", "large_force")  # settings that can be chosen with a prior model
@@ -84,6 +87,10 @@ class Settings:
     energy_weight : float
         Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
         much as an error of 100 meV/Å in each of its force components.
+    atom_energies : mapping of str to float, or None
+        Energies of isolated atoms in kJ/mol by species, as the method of the data gives them. They are then the energy
+        constants; otherwise those of isolated atoms in the data are, or constants are fitted. In a configuration a unit
+        may be written out: ``{H: -13.6 eV}``.
 
     Raises
     ------
@@ -115,6 +122,7 @@ class Settings:
         metadata=key(quantity(unit.kilojoule_per_mole / unit.nanometer)), default=30.0 * ELECTRONVOLT
     )
     energy_weight: float = field(metadata=key(quantity(zero=True)), default=0.0)
+    atom_energies: dict[str, float] | None = field(metadata=key(optional(_ATOM_ENERGIES)), default=None)
 
     @property
     def agent_form(self) -> Form:

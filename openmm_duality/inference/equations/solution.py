@@ -11,6 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
+_ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
 
@@ -181,8 +182,10 @@ def propagate_deviations(
         As for `solve`.
     """
     deviations, p = deviations.copy(), len(deviations) - n_constants
-    for k in range(p, len(deviations)):  # the energy constants of a member make the mean residual of its energies zero
-        deviations[k] = -old.gram[k, :p] @ deviations[:p] / old.gram[k, k] if old.gram[k, k] > 0.0 else 0.0
+    # the energy constants of a member are those that fit the energies best
+    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=_ABSENT, hermitian=True) @ (
+        old.gram[p:, :p] @ deviations[:p]
+    )
     before, _, _ = scaled_system(old, penalties, strengths, scale, n_constants)
     after, _, _ = scaled_system(total, penalties, strengths, scale, n_constants)
     mine = np.ones(len(scale), dtype=bool) if selected is None else selected
@@ -211,7 +214,8 @@ def scaled_system(
     scale : array, shape (P,), optional
         Root mean squares of the columns; those of these equations by default.
     n_constants : int
-        Number of energy constants, the last columns; the coefficient of one without energies is set to zero.
+        Number of energy constants, the last columns. Of those that fit equally well the smallest are taken; the
+        coefficient of one without energies is zero.
 
     Returns
     -------
@@ -225,10 +229,26 @@ def scaled_system(
     rhs = equations.rhs / equations.weight / scale
     for penalty in penalties:
         penalty.add(matrix, rhs, scale, strengths[penalty.name])
-    for k in range(len(matrix) - n_constants, len(matrix)):
-        if equations.gram[k, k] <= 0.0:
-            matrix[k, k] = 1.0
+    if n_constants:
+        first = len(matrix) - n_constants
+        # combinations of constants that no composition contains, to be set to zero
+        free = undetermined(equations.gram[first:, first:]) / scale[first:, None]
+        free /= np.linalg.norm(free, axis=0)
+        matrix[first:, first:] += free @ free.T
     return matrix, rhs, scale
+
+
+def undetermined(gram: FloatArray, largest: float | None = None) -> FloatArray:
+    """Orthonormal combinations that a Gram matrix of energy constants, shape (C, C), does not determine, shape (C, K).
+
+    Parameters
+    ----------
+    gram : array, shape (C, C)
+    largest : float, optional
+        Eigenvalue with which those of the matrix are compared; its own largest by default.
+    """
+    values, axes = np.linalg.eigh(gram)
+    return np.asarray(axes[:, values <= _ABSENT * (values[-1] if largest is None else largest)])
 
 
 def column_scale(equations: NormalEquations) -> FloatArray:
@@ -327,13 +347,19 @@ def _held_out_error(
     n_constants: int,
     selected: BoolArray | None,
 ) -> float:
-    """Squared error of a fold under the solution of the rest; an energy constant of this fold alone is fitted to it."""
+    """Squared error of a fold under the solution of the rest.
+
+    Energy constants that the rest does not determine, because only the fold has their compositions, are fitted to it.
+    """
     first = len(rest.rhs) - n_constants
-    alone = [k for k in range(first, len(rest.rhs)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
-    for k in alone:
-        rest.gram[k] = rest.gram[:, k] = rest.rhs[k] = 0.0
+    ours, others = (equations.gram[first:, first:] for equations in (fold, rest))
+    alone = first + np.flatnonzero(np.diag(others) <= _ABSENT * np.diag(ours))
+    rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
     solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
-    for k in alone:
-        if fold.gram[k, k] > 0.0:
-            solution[k] += (fold.rhs[k] - fold.gram[k] @ solution) / fold.gram[k, k]
+    if n_constants and np.trace(ours) > 0.0:
+        free = undetermined(rest.gram[first:, first:], float(np.trace(ours)))
+        residual = (fold.rhs - fold.gram @ solution)[first:]
+        solution[first:] += free @ (
+            np.linalg.pinv(free.T @ ours @ free, rcond=_ABSENT, hermitian=True) @ free.T @ residual
+        )
     return fold.squared_error(solution)

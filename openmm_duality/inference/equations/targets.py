@@ -1,30 +1,23 @@
-"""Targets of the fit: reference forces, or accelerations if there are none, and energies.
-
-The zero of energy is arbitrary, and the losses have no constant terms (the gauge), so that every composition has an
-energy constant, a column that is not penalised.
-"""
+"""Targets of the fit: reference forces, or accelerations if there are none, and energies."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames, of_one_composition, without_isolated_atoms
 from openmm_duality.schema import quantity
-from openmm_duality.units import MEV, MEV_PER_ANGSTROM
-
-# at weight one, an energy error of 1 meV per atom counts as a force error of 100 meV/Å
-_ENERGY_SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
 
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
+_NO_TARGETS = "these frames have no forces and are not dynamics, so they contain no targets for inference"
 _SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
@@ -34,17 +27,21 @@ class DataSet:
 
     Parameters
     ----------
-    frames : Frames
+    frames : Frames or MixedFrames
         Frames with forces, or successive steps of a trajectory from which accelerations are computed.
     weight : float
         Factor on the squared errors of this set.
     name : str
         Name in error tables.
+    atom_energies : mapping of str to float
+        Energies of isolated atoms in kJ/mol by species, with the zero of the energies of the frames. `infer` adds those
+        of isolated atoms among the frames, and does not fit these frames otherwise.
     """
 
-    frames: Frames
+    frames: AnyFrames
     weight: float = 1.0
     name: str = "data"
+    atom_energies: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         quantity()(self.weight, f"data {self.name}: weight")
@@ -56,6 +53,7 @@ class Sample:
 
     Parameters
     ----------
+    species : tuple of str, length N
     configurations : tuple of (share, positions (N, 3) in nm, cell (3, 3) in nm or None)
     target : array, shape (N, 3)
         In kJ/mol/nm.
@@ -63,6 +61,7 @@ class Sample:
         Energy in kJ/mol, if the sample has a single configuration with an energy.
     """
 
+    species: tuple[str, ...]
     configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
     target: FloatArray
     energy: float | None = None
@@ -73,19 +72,29 @@ class Sample:
         return len(self.configurations) // 2
 
 
-def as_sets(data: Frames | DataSet | Sequence[DataSet]) -> list[DataSet]:
-    """Convert the data argument of `infer` to a list of data sets.
+def as_sets(data: AnyFrames | DataSet | Sequence[DataSet]) -> list[DataSet]:
+    """Convert the data argument of `infer` to a list of data sets, with isolated atoms taken out of the frames.
 
     Raises
     ------
     DualityError
-        If there is no data set, or one without frames.
+        If there is no data set, or one without frames or with energies alone.
     """
-    sets = [data] if isinstance(data, DataSet) else [DataSet(data)] if isinstance(data, Frames) else list(data)
+    one = DataSet(data) if isinstance(data, AnyFrames) else data
+    sets = [_without_isolated_atoms(s) for s in ([one] if isinstance(one, DataSet) else one)]
     empty = [s.name for s in sets if not len(s.frames)]
     if not sets or empty:
         raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
+    if any(only_energies(s.frames) for s in sets):
+        raise DualityError(_NO_TARGETS)
     return sets
+
+
+def _without_isolated_atoms(data: DataSet) -> DataSet:
+    frames, energies = without_isolated_atoms(data.frames)
+    if frames is data.frames:
+        return data
+    return replace(data, frames=frames, atom_energies={**energies, **data.atom_energies})
 
 
 def data_set_metadata(data: DataSet) -> dict[str, Any]:
@@ -94,7 +103,7 @@ def data_set_metadata(data: DataSet) -> dict[str, Any]:
         "name": data.name,
         "weight": data.weight,
         "frames": len(data.frames),
-        "targets": "forces" if data.frames.forces is not None else "accelerations",
+        "targets": "forces" if data.frames.has_forces else "accelerations",
         "source": list(data.frames.source),
     }
 
@@ -108,22 +117,25 @@ def species_and_masses(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatA
         If a species has different masses in different data sets.
     """
     masses: dict[str, float] = {}
-    for s in sets:
-        for name, mass in zip(s.frames.species, s.frames.masses, strict=True):
-            if not np.isclose(masses.setdefault(name, float(mass)), mass):
+    for name_of_set, part in ((s.name, part) for s in sets for part in s.frames.parts):
+        for name, mass in sorted(set(zip(part.species, part.masses.tolist(), strict=True))):
+            if not np.isclose(masses.setdefault(name, mass), mass):
                 raise DualityError(
-                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in {s.name!r}; "
-                    "give isotopes different names"
+                    f"{name} has a mass of {masses[name]:.4f} in one data set and of {mass:.4f} dalton in "
+                    f"{name_of_set!r}; give isotopes different names"
                 )
     species = tuple(sorted(masses))
     return species, np.array([masses[name] for name in species])
 
 
 def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
-    """Frames in which each pair of species is analysed: those of the first data set that contains both."""
+    """Frames in which each pair of species is analysed: those of the first data set that contains both.
+
+    In a set of several compositions, the one with the most frames comes first.
+    """
     found: set[tuple[str, str]] = set()
     result = []
-    for frames in (s.frames for s in sets):
+    for frames in (part for s in sets for part in sorted(s.frames.parts, key=len, reverse=True)):
         pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - found
         if pairs:
             result.append((frames, pairs))
@@ -131,13 +143,22 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
     return result
 
 
-def count_samples(frames: Frames) -> int:
+def only_energies(frames: AnyFrames) -> bool:
+    """Whether energies are all there is to compare with: no forces, and no dynamics that give accelerations."""
+    single = all(part.energies is not None and part.timestep is None for part in frames.parts)
+    return bool(len(frames)) and not frames.has_forces and single
+
+
+def count_samples(frames: AnyFrames) -> int:
     """Number of samples that `samples` yields."""
-    return len(frames) if frames.forces is not None else len(_centres(frames))
+    one_per_frame = frames.has_forces or only_energies(frames) or not len(frames)
+    return len(frames) if one_per_frame else len(_centres(_trajectory(frames)))
 
 
-def samples(frames: Frames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:
+def samples(frames: AnyFrames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:
     """Yield the targets of a set of frames: one sample per frame with forces, else one per 10 fs of trajectory.
+
+    Single points that have only energies yield one sample per frame too, whose target is not a number.
 
     Without forces the target is M (q₊ − 2 q₀ + q₋)/Δt². On a velocity Verlet trajectory with time step δ this is the
     mean of the forces at all steps between q₋ and q₊ with triangular weights, F₀ + (Δt² − δ²)/12 F̈ to fourth order; the
@@ -146,32 +167,40 @@ def samples(frames: Frames, numbers: Iterable[int] | None = None) -> Iterator[Sa
 
     Parameters
     ----------
-    frames : Frames
+    frames : Frames or MixedFrames
     numbers : iterable of int, optional
         Numbers of the samples to yield, counted from 0; all by default.
 
     Raises
     ------
     DualityError
-        If there are no forces and the frames are more than 2 fs apart or not equally spaced.
+        If there are no forces and the frames are no trajectory of one composition, more than 2 fs apart or not equally
+        spaced.
     """
-    if frames.forces is not None:
-        for t in range(len(frames)) if numbers is None else numbers:
-            energy = None if frames.energies is None else float(frames.energies[t])
-            yield Sample(((1.0, frames.positions[t], frames.cell(t)),), frames.forces[t], energy)
+    if frames.has_forces or only_energies(frames):
+        for number in range(len(frames)) if numbers is None else numbers:
+            part, t = frames.locate(number)
+            target = np.full((part.n_atoms, 3), np.nan) if part.forces is None else part.forces[t]
+            energy = None if part.energies is None else float(part.energies[t])
+            yield Sample(part.species, ((1.0, part.positions[t], part.cell(t)),), target, energy)
         return
-    dt = _spacing(frames)
-    shares = _shares(frames, dt)
-    centres = _centres(frames)
+    trajectory = _trajectory(frames)
+    dt = _spacing(trajectory)
+    shares = _shares(trajectory, dt)
+    centres = _centres(trajectory)
+    positions = trajectory.positions
     for t in centres if numbers is None else (centres[number] for number in numbers):
-        before, after = (
-            minimum_image(frames.positions[k] - frames.positions[t], frames.cell(t)) for k in (t - 1, t + 1)
-        )
+        before, after = (minimum_image(positions[k] - positions[t], trajectory.cell(t)) for k in (t - 1, t + 1))
         acceleration = (before + after) / dt**2
         yield Sample(
-            tuple((share, frames.positions[t + k], frames.cell(t + k)) for k, share in shares),
-            frames.masses[:, None] * acceleration,
+            trajectory.species,
+            tuple((share, positions[t + k], trajectory.cell(t + k)) for k, share in shares),
+            trajectory.masses[:, None] * acceleration,
         )
+
+
+def _trajectory(frames: AnyFrames) -> Frames:
+    return of_one_composition(frames, "the computation of accelerations, for lack of forces,")
 
 
 def _shares(frames: Frames, dt: float) -> list[tuple[int, float]]:
@@ -195,7 +224,7 @@ def _spacing(frames: Frames) -> float:
     steps = np.diff(frames.times)
     dt = float(np.median(steps))
     if frames.timestep is None:
-        raise DualityError("these frames have no forces and are not dynamics, so they contain no targets for inference")
+        raise DualityError(_NO_TARGETS)
     if not np.allclose(steps, dt, rtol=1e-3, atol=0.0):
         raise DualityError(
             f"accelerations need equally spaced frames, but the spacing varies from {steps.min() * 1e3:.3f} to "
@@ -210,45 +239,6 @@ def _spacing(frames: Frames) -> float:
     return dt
 
 
-def composition(species: Sequence[str]) -> str:
-    """Chemical formula of a list of atoms, such as ``H128 O64``."""
-    return " ".join(f"{name}{number}" for name, number in sorted(Counter(species).items()))
-
-
-def energy_zeros(sets: Sequence[DataSet]) -> dict[str, float]:
-    """First energy (kJ/mol) of each composition with energies, to be subtracted from the targets.
-
-    Raises
-    ------
-    DualityError
-        If no set has both energies and forces.
-    """
-    zeros: dict[str, float] = {}
-    for s in sets:
-        if s.frames.energies is not None and s.frames.forces is not None:
-            zeros.setdefault(composition(s.frames.species), float(s.frames.energies[0]))
-    if not zeros:
-        raise DualityError(
-            "energy_weight includes energies in the fit, but no data set has energies and forces; leave it at 0, or "
-            "add the energies (CP2K's .ener file)"
-        )
-    return zeros
-
-
-def energy_constants(zeros: Mapping[str, float], solutions: Sequence[FloatArray]) -> dict[str, float]:
-    """Energy constants in kJ/mol by composition, from the last columns of the solution."""
-    constants = solutions[0][len(solutions[0]) - len(zeros) :]
-    return {name: zero + float(c) for (name, zero), c in zip(zeros.items(), constants, strict=True)}
-
-
-def energy_weight(relative: float, force_weights: FloatArray) -> float:
-    """Weight of the squared energy error of a frame relative to squared force errors, in 1/nm².
-
-    Parameters
-    ----------
-    relative : float
-        `Settings.energy_weight`.
-    force_weights : array, shape (N,)
-        Weights of the squared force errors of the agents; they reduce the weight of the energy accordingly.
-    """
-    return float(relative * 3.0 * force_weights.sum() * (_ENERGY_SCALE / len(force_weights)) ** 2)
+def indices_of(names: Sequence[str], species: tuple[str, ...]) -> IntArray:
+    """Species index of every atom."""
+    return np.array([species.index(name) for name in names], dtype=np.int64)

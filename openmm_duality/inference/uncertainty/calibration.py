@@ -10,11 +10,12 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.targets import count_samples
+from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.committee import NOMINAL
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import MEV_PER_ANGSTROM
 
 QUANTILES = 5
@@ -96,7 +97,7 @@ class Calibration:
 
 
 def assess_calibration(
-    losses: AgentLosses, data: Frames | Sequence[Frames], *, at_most: int | None = None, progress: bool = False
+    losses: AgentLosses, data: AnyFrames | Sequence[AnyFrames], *, at_most: int | None = None, progress: bool = False
 ) -> Calibration:
     """Compare the predicted uncertainty of forces with their errors on reference frames, taken together.
 
@@ -104,7 +105,7 @@ def assess_calibration(
     ----------
     losses : AgentLosses
         A model with a committee.
-    data : Frames or sequence of Frames
+    data : Frames, MixedFrames or a sequence of them
         Frames used neither in the fit nor in the calibration of the model; otherwise the comparison is meaningless.
     at_most : int, optional
         Maximum number of frames of each set, evenly spaced; all by default.
@@ -120,8 +121,8 @@ def assess_calibration(
         raise DualityError(
             "the model has no committee, so it predicts no uncertainty; infer it from ten or more frames, members: 16"
         )
-    groups = [data] if isinstance(data, Frames) else list(data)
-    counts = [count_samples(frames) if len(frames) else 0 for frames in groups]
+    groups = [data] if isinstance(data, AnyFrames) else list(data)
+    counts = [0 if only_energies(frames) else count_samples(frames) for frames in groups]
     if not sum(counts):
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = [calibration_samples(count, at_most) for count in counts]

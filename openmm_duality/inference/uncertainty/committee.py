@@ -23,7 +23,7 @@ from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.solution import NormalEquations
-from openmm_duality.inference.equations.targets import count_samples, samples
+from openmm_duality.inference.equations.targets import count_samples, indices_of, samples
 from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, tail_limit
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
@@ -204,11 +204,11 @@ def held_out_spreads(
     stacks = [np.column_stack([mean[k], *(m[k] for m in members)]) for k in range(len(groups))]
     found = []
     for data in inference.sets:
-        species_index = np.array([inference.species.index(name) for name in data.frames.species], dtype=np.int64)
         count = count_samples(data.frames)
         inside = [number for number in range(count) if block_of(number, count, n_blocks) == block]
         wanted = samples(data.frames, inside[:: max(1, len(inside) // _FRAMES)])
-        for sample, rows, _ in on_all_cores(partial(sample_rows, design, species_index, None), wanted):
+        for sample, rows, _ in on_all_cores(partial(sample_rows, design, inference.species, False), wanted):
+            species_index = indices_of(sample.species, inference.species)
             forces = np.empty((1 + len(members), len(species_index), 3))
             for group, x, coefficients in zip(groups, rows, stacks, strict=True):
                 forces[:, np.isin(species_index, group)] = np.moveaxis(x @ coefficients, -1, 0)

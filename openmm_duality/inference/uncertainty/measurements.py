@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.targets import Sample, samples
@@ -18,7 +17,8 @@ from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
-from openmm_duality.reference.frames import Frames
+from openmm_duality.progress import progress_bar
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 Models = Sequence[AgentLosses]
 
@@ -58,32 +58,29 @@ class Measurement:
 
 
 def measure(
-    frames: Frames, models: Mapping[int, Models], described: Collection[int] = frozenset(), *, title: str = ""
+    frames: AnyFrames, models: Mapping[int, Models], described: Collection[int] = frozenset(), *, title: str = ""
 ) -> list[Measurement]:
     """Evaluate models on samples of a set of frames, with one neighbour search per configuration.
 
     Parameters
     ----------
-    frames : Frames
+    frames : Frames or MixedFrames
     models : mapping of int to sequence of AgentLosses
         Models to evaluate, one or more with the same bases, by number of the sample (see `samples`) in ascending
         order.
     described : collection of int
         Numbers of the samples whose local environments are described too.
     title : str
-        Title of the progress bar; without a title none is shown.
+        Title of the progress; without a title none is shown.
     """
     wanted = zip(models.items(), samples(frames, models), strict=True)
-    measured = on_all_cores(partial(_measure, frames.species, frozenset(described)), wanted)
-    hidden = None if title else True  # None: hidden unless the output is a terminal
-    return list(tqdm(measured, total=len(models), desc=title, unit="frame", disable=hidden, leave=False))
+    measured = on_all_cores(partial(_measure, frozenset(described)), wanted)
+    return list(progress_bar(len(models), title, show=bool(title), items=measured))
 
 
-def _measure(
-    species: Sequence[str], described: Collection[int], item: tuple[tuple[int, Models], Sample]
-) -> Measurement:
+def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]) -> Measurement:
     (number, models), sample = item
-    first = models[0]
+    first, species = models[0], sample.species
     forces, energies = np.zeros((len(models), len(species), 3)), np.zeros(len(models))
     for k, (share, positions, cell) in enumerate(sample.configurations):
         environments = LocalEnvironments.of(first, positions, species, cell)

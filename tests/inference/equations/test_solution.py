@@ -74,11 +74,11 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
 def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
     losses = replace(random_losses(form), core_strength=np.zeros((3, 3)))
     species, positions = random_species(20), random_positions(20, TRICLINIC)
-    design = Design.of(losses, n_constants=2)
+    design = Design.of(losses, n_constants=3)
     tables = find_neighbours(positions, cell, losses.index_of(species), len(losses.species), losses.cutoff)
-    row = design.energy_row(tables, losses.index_of(species), constant=1)
+    row = design.energy_row(tables, losses.index_of(species))
     (coefficients,) = design.layout.pack(losses.pair_coefficients, losses.weights, losses.couplings)
-    assert row[-2:].tolist() == [0.0, 1.0]
+    assert row[-3:].tolist() == [species.count(name) for name in losses.species]
     result = evaluate_agents(losses, positions, species, cell)
     assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
 
@@ -163,6 +163,28 @@ def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
     assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
     found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
+
+
+def test_compositions_of_a_single_fold_do_not_prevent_the_choice():
+    """The constants of both species occur in every fold, but only one fold has their second combination."""
+    rng = np.random.default_rng(5)
+    wanted = np.array([1.0, -2.0, 0.5])
+    folds = []
+    for k in range(4):
+        rows = np.hstack([rng.normal(size=(30, 3)), np.zeros((30, 2))])
+        equations = NormalEquations.empty(5)
+        equations.add_rows(rows, rows[:, :3] @ wanted + 0.1 * rng.normal(size=30), np.ones(30))
+        counts = np.array([2.0, 1.0] if k == 2 else [1.0, 2.0])
+        energies = np.hstack([rng.normal(size=(3, 3)), np.tile(counts, (3, 1))])
+        equations.add_rows(energies, energies[:, :3] @ wanted + counts @ [3e3, -7e3], np.ones(3), set_scale=False)
+        folds.append(equations)
+    candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
+    assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
+    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    np.testing.assert_allclose(found[3:], [3e3, -7e3], rtol=1e-4)
+    # without that fold only n·c is known, and the smallest constants are taken
+    known = solve(sum((folds[k] for k in (1, 3)), folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    np.testing.assert_allclose(known[3:], (3e3 - 14e3) / 5.0 * np.array([1.0, 2.0]), rtol=1e-3)
 
 
 def test_a_column_of_zeros_gets_no_coefficient():

@@ -48,10 +48,10 @@ def test_members_are_fits_to_the_drawn_blocks_from_scratch(frames, gradient, ene
     assert blocks == len(counts) == 10
     found = members.solved(dict(enumerate(counts.astype(float))))
     drawn = [DataSet(frames[2 * k : 2 * k + 2], float(n)) for k, n in enumerate(counts) if n]
-    alone = accumulate(drawn, losses.species, inference.design, replace(chosen, members=0), inference.zeros, False)
+    alone = accumulate(drawn, losses.species, inference.design, replace(chosen, members=0), inference.reference, False)
     for k, total in enumerate(alone.totals):
         strengths = {"ridge": 1e-3, "curvature": 1e-6}
-        expected = solve(total, inference.penalties[k], strengths, inference.scales[k], len(inference.zeros))
+        expected = solve(total, inference.penalties[k], strengths, inference.scales[k], inference.reference.n_constants)
         np.testing.assert_allclose(found[k], expected, rtol=0.0, atol=1e-7 * rms(expected))
         whole = members.solved(dict.fromkeys(range(blocks), 1.0))[k]
         assert rms(found[k] - whole) > 1e-3 * rms(whole)

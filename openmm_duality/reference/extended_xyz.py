@@ -1,0 +1,203 @@
+"""Extended XYZ files, by ASE: frames of any composition, one after the other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.files import provenance
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.progress import progress_bar
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames, joined
+from openmm_duality.reference.plausibility import implausible_units
+from openmm_duality.reference.quantities import DataKeys, NameChoice, stress_of
+from openmm_duality.units import ANGSTROM, FEMTOSECOND
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
+_SHOWN = 12  # names in a message
+
+
+def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: bool = False) -> AnyFrames:
+    """Read an extended XYZ file (or a plain XYZ file, which has no cell and no forces).
+
+    The frames may differ in composition, size, order of atoms, cell and periodicity; they are then `MixedFrames`. Only
+    frames with a ``Lattice``, and no ``pbc`` that says otherwise, are periodic. A single atom marked
+    ``config_type=IsolatedAtom`` is not, and needs no forces. The frames count as single points: the format holds no
+    time step. What the file holds and is not used is said in a warning.
+
+    Parameters
+    ----------
+    path : path
+        Of the file, plain or compressed.
+    keys : DataKeys, optional
+        Names of forces and energies and their units; by default found among the common names, in eV and eV/Å.
+    progress : bool
+        Whether to show the progress.
+
+    Raises
+    ------
+    DualityError
+        If the file cannot be read, its frames differ in what they hold, or it is unclear which are the forces.
+    """
+    path, keys = Path(path), keys or DataKeys()
+    forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
+    groups: dict[tuple[bytes, bool], _Group] = {}
+    seen: set[str] = set()
+    tensors: set[str | None] = set()
+    lacking: dict[str, list[int]] = {"forces": [], "energy": []}
+    number = -1
+    for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=_images(path))):
+        columns, values = _contents(atoms)
+        seen |= {*columns, *values}
+        periodic = _periodic(path, number, atoms)
+        force = forces.value({n: a for n, a in columns.items() if a.shape == (len(atoms), 3) and a.dtype.kind == "f"})
+        potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
+        if force is None and len(atoms) == 1 and not periodic:
+            force = np.zeros((1, 3))  # by symmetry
+        for quantity, value in (("forces", force), ("energy", potential)):
+            if value is None:
+                lacking[quantity].append(number)
+        group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
+        name, stress = stress_of(values, atoms.cell.volume * ANGSTROM**3, keys) if periodic else (None, None)
+        tensors |= {name} - {None}
+        group.add(number, atoms, force, potential, stress)
+    count = number + 1
+    if not count:
+        raise DualityError(f"{path}: the file holds no frames")
+    single = sum(len(g.steps) for (_, periodic), g in groups.items() if len(g.first) == 1 and not periodic)
+    for choice in (forces, energy):
+        _check_present(choice, lacking[choice.quantity], count, single, seen)
+    _say_what_was_used(path, forces, energy, tensors, seen)
+    source = provenance(path)
+    parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
+    frames = joined(parts)
+    for sentence in implausible_units(frames):
+        warnings.warn(f"{path.name}: {sentence}", stacklevel=2)
+    return frames
+
+
+@dataclass
+class _Group:
+    """Frames of one list of species and periodicity, in the units of the file."""
+
+    first: Atoms
+    periodic: bool
+    steps: list[int] = field(default_factory=list)
+    positions: list[FloatArray] = field(default_factory=list)
+    cells: list[FloatArray] = field(default_factory=list)
+    velocities: list[FloatArray | None] = field(default_factory=list)
+    forces: list[Any] = field(default_factory=list)
+    energies: list[Any] = field(default_factory=list)
+    stresses: list[FloatArray | None] = field(default_factory=list)
+
+    def add(self, number: int, atoms: Atoms, forces: Any, energy: Any, stress: FloatArray | None) -> None:
+        self.steps.append(number)
+        self.positions.append(atoms.positions)
+        self.cells.append(atoms.cell.array)
+        self.velocities.append(atoms.get_velocities() if atoms.has("momenta") else None)
+        self.forces.append(forces)
+        self.energies.append(energy)
+        self.stresses.append(stress)
+
+    def frames(self, keys: DataKeys, forces: bool, energies: bool, source: str) -> Frames:
+        from ase import units
+
+        velocities = None
+        if all(v is not None for v in self.velocities):
+            velocities = np.array(self.velocities, dtype=np.float64) * units.fs * ANGSTROM / FEMTOSECOND
+        return Frames(
+            species=tuple(self.first.get_chemical_symbols()),
+            masses=np.array(self.first.get_masses(), dtype=np.float64),
+            positions=np.array(self.positions) * ANGSTROM,
+            times=np.zeros(len(self.steps)),
+            steps=np.array(self.steps, dtype=np.int64),
+            cells=np.array(self.cells) * ANGSTROM if self.periodic else None,
+            forces=np.array(self.forces, dtype=np.float64) * keys.force_unit if forces else None,
+            velocities=velocities,
+            stresses=np.array(self.stresses) if all(s is not None for s in self.stresses) else None,
+            energies=np.array(self.energies, dtype=np.float64) * keys.energy_unit if energies else None,
+            source=(source,),
+        )
+
+
+def _images(path: Path) -> Iterator[Atoms]:
+    """The frames of the file, one after the other."""
+    import ase.io  # here, because it is slow to import and few need it
+
+    try:
+        yield from ase.io.iread(path, index=":", format="extxyz")
+    except Exception as error:
+        # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
+        raise DualityError(f"{path}: cannot be read as extended XYZ ({type(error).__name__}: {error})") from None
+
+
+def _contents(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns other than those of the structure, and keys of the comment line, by name."""
+    results = {} if atoms.calc is None else dict(atoms.calc.results)
+    columns = {name: array for name, array in atoms.arrays.items() if name not in _STRUCTURE}
+    values = dict(atoms.info)
+    for name, value in results.items():
+        by_atom = np.shape(value)[:1] == (len(atoms),) and name != "stress"
+        (columns if by_atom else values)[name] = value
+    return columns, values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
+
+
+def _periodic(path: Path, number: int, atoms: Atoms) -> bool:
+    kind = str(atoms.info.get("config_type", "")).lower().replace("_", "").replace("-", "")
+    if not atoms.pbc.any() or (len(atoms) == 1 and kind == "isolatedatom"):
+        return False
+    if not atoms.pbc.all():
+        raise DualityError(
+            f"{path}: frame {number} (counted from 0) has pbc {atoms.pbc}, which is not supported; all three "
+            "directions are periodic, or none"
+        )
+    return True
+
+
+def _check_present(choice: NameChoice, lacking: list[int], count: int, single: int, seen: set[str]) -> None:
+    """Refuse a quantity that only some frames have, or a name that none has."""
+    absent = len(lacking) == count or (choice.quantity == "forces" and len(lacking) == count - single)
+    if choice.given and absent:
+        kind = "three numbers per atom" if choice.quantity == "forces" else "a number"
+        raise DualityError(
+            f"{choice.where}: no frame has {kind} under the name {choice.name!r}; the file holds {_listed(seen)}"
+        )
+    if lacking and choice.name is not None:
+        raise DualityError(
+            f"{choice.where}: {len(lacking)} of {count} frames have no {choice.quantity} (the first is frame "
+            f"{lacking[0]}, counted from 0); all frames of one file must have it or none"
+        )
+
+
+def _say_what_was_used(
+    path: Path, forces: NameChoice, energy: NameChoice, tensors: set[str | None], seen: set[str]
+) -> None:
+    unused = seen - {forces.name, energy.name} - tensors
+    if unused or (forces.name not in (None, "forces")) or (energy.name not in (None, "energy")):
+        found = [(c.quantity, c.name) for c in (forces, energy) if c.name is not None]
+        used = ", ".join(f"{quantity} from {name!r}" for quantity, name in [*found, *(("stress", t) for t in tensors)])
+        warnings.warn(
+            f"{path.name}: {used or 'no forces or energies found'}"
+            + (f"; not used: {_listed(unused)}" if unused else ""),
+            stacklevel=3,
+        )
+
+
+def _listed(names: set[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    return (", ".join(ordered[:_SHOWN]) + more) or "nothing beside the structure"

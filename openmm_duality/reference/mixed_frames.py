@@ -1,0 +1,203 @@
+"""Frames of several compositions, sizes or orders of atoms, with and without periodic boundaries, in one sequence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from openmm import unit
+
+from openmm_duality.container import format_of, read_container, write_container
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import IntArray
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.splits import split_by_blocks, split_by_time
+from openmm_duality.units import bare
+
+_FORMAT = "openmm_duality mixed frames 1"
+
+
+@dataclass(frozen=True)
+class MixedFrames:
+    """A sequence of single points that differ in composition, in the order of their atoms or in periodicity.
+
+    Parameters
+    ----------
+    parts : tuple of Frames
+        The frames by list of species and periodicity. Their `steps`, all different, are the order of the sequence:
+        for a file the number of the frame in it, counted from 0.
+
+    Raises
+    ------
+    DualityError
+        If two frames have the same number, or some parts have forces and others none.
+    """
+
+    parts: tuple[Frames, ...]
+
+    def __post_init__(self) -> None:
+        if len(np.unique(self.steps)) < len(self.steps):
+            raise DualityError("frames: two frames of a sequence have the same number")
+        if len({part.has_forces for part in self.parts}) > 1:
+            raise DualityError("frames: some frames of a sequence have forces and others none; split them")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: slice | IntArray | list[int]) -> MixedFrames:
+        """The chosen frames, in the order of the sequence."""
+        if isinstance(index, int | np.integer):
+            raise TypeError("index frames with a slice or a list")
+        chosen = self._locations[index]
+        members = [np.sort(chosen[chosen[:, 0] == k, 1]) for k in range(len(self.parts))]
+        return MixedFrames(tuple(part[m] for part, m in zip(self.parts, members, strict=True) if len(m)))
+
+    @property
+    def steps(self) -> IntArray:
+        """Numbers of the frames, shape (T,), in ascending order."""
+        return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(part.steps for part in self.parts)]))
+
+    @cached_property
+    def _locations(self) -> IntArray:
+        """Part and index in it of every frame of the sequence, shape (T, 2)."""
+        places = [np.stack([np.full(len(p), k), np.arange(len(p))], axis=1) for k, p in enumerate(self.parts)]
+        steps = np.concatenate([np.zeros(0, dtype=np.int64), *(part.steps for part in self.parts)])
+        return np.concatenate([np.zeros((0, 2), dtype=np.int64), *places])[np.argsort(steps, kind="stable")]
+
+    def locate(self, number: int) -> tuple[Frames, int]:
+        """The part that contains the frame at a place in the sequence, and its index there."""
+        part, index = self._locations[number]
+        return self.parts[part], int(index)
+
+    @property
+    def distinct_species(self) -> tuple[str, ...]:
+        """The distinct species in alphabetical order."""
+        return tuple(sorted({name for part in self.parts for name in part.distinct_species}))
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether there are forces."""
+        return any(part.has_forces for part in self.parts)
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """One ``"name sha256:…"`` per file read."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.source))
+
+    def split(self, test_fraction: float = 0.2, gap: Any = 0.5, how: str = "time") -> tuple[MixedFrames, MixedFrames]:
+        """Training and test frames, as `Frames.split` splits single points."""
+        bare(gap, unit.picosecond, "gap")  # single points have no gap, but a wrong unit is a mistake
+        split = split_by_blocks if how == "random-blocks" else split_by_time
+        train, test = split(len(self), test_fraction)
+        return self[train], self[test]
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write one safetensors file, as `Frames.save` does."""
+        arrays = {f"{k}/{name}": array for k, part in enumerate(self.parts) for name, array in part.arrays().items()}
+        header = {"parts": [{"species": p.species, "timestep": p.timestep, "source": p.source} for p in self.parts]}
+        write_container(path, _FORMAT, arrays, header, overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> MixedFrames:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DualityError
+            If it is no such file, or is cut short.
+        """
+        arrays, header = read_container(path, _FORMAT)
+        try:
+            return cls(
+                tuple(
+                    Frames(
+                        species=tuple(part["species"]),
+                        timestep=part["timestep"],
+                        source=tuple(part["source"]),
+                        **{n.partition("/")[2]: a for n, a in arrays.items() if n.partition("/")[0] == str(k)},
+                    )
+                    for k, part in enumerate(header["parts"])
+                )
+            )
+        except (KeyError, TypeError) as error:
+            raise DualityError(f"{path}: the saved frames lack something or hold too much ({error})") from None
+
+
+AnyFrames: TypeAlias = Frames | MixedFrames
+
+
+def load_frames(path: str | Path) -> AnyFrames:
+    """Read a saved frames file, of one composition or of several."""
+    return MixedFrames.load(path) if format_of(path) == _FORMAT else Frames.load(path)
+
+
+def largest_size(frames: AnyFrames) -> int:
+    """Number of atoms of the largest frame."""
+    return max((part.n_atoms for part in frames.parts), default=0)
+
+
+def joined(parts: Sequence[Frames]) -> AnyFrames:
+    """One sequence of parts: the frames themselves if there is only one part."""
+    return parts[0] if len(parts) == 1 else MixedFrames(tuple(parts))
+
+
+def of_one_composition(frames: AnyFrames, purpose: str) -> Frames:
+    """The frames, if they have one composition and order of atoms.
+
+    Raises
+    ------
+    DualityError
+        If they have several.
+    """
+    if isinstance(frames, Frames):
+        return frames
+    if len(frames.parts) == 1:
+        return frames.parts[0]
+    raise DualityError(
+        f"{purpose} needs frames of one composition and order of atoms, and {', '.join(frames.source) or 'these'} hold "
+        f"{len(frames.parts)} kinds of frames; give a file of one of them"
+    )
+
+
+def without_forces(frames: AnyFrames) -> AnyFrames:
+    """The same frames without their forces."""
+    return joined([replace(part, forces=None) for part in frames.parts])
+
+
+def without_isolated_atoms(frames: AnyFrames) -> tuple[AnyFrames, dict[str, float]]:
+    """Take the isolated atoms out of the frames: single atoms without periodic boundaries.
+
+    Returns
+    -------
+    frames : Frames or MixedFrames
+        The other frames.
+    energies : dict of str to float
+        Energies of the isolated atoms in kJ/mol, by species.
+
+    Raises
+    ------
+    DualityError
+        If isolated atoms of one species have different energies.
+    """
+    energies: dict[str, float] = {}
+    atoms = [part for part in frames.parts if part.n_atoms == 1 and part.cells is None]
+    for part in atoms:
+        for value in () if part.energies is None else part.energies.tolist():
+            if not np.isclose(energies.setdefault(part.species[0], value), value, rtol=1e-9, atol=1e-3):
+                raise DualityError(
+                    f"{', '.join(part.source) or 'the data'}: isolated atoms of {part.species[0]} have different "
+                    "energies; leave all but one out"
+                )
+    if not atoms:
+        return frames, {}
+    names = ", ".join(sorted({part.species[0] for part in atoms}))
+    warnings.warn(
+        f"isolated atoms of {names} are the zero of the energy of a fit, and are left out otherwise", stacklevel=2
+    )
+    others = [part for part in frames.parts if part.n_atoms > 1 or part.cells is not None]
+    return joined(others or [atoms[0][:0]]), energies

@@ -1,0 +1,121 @@
+"""Checks that forces have the units that are assumed, from pairs of similar frames.
+
+Between two similar frames with displacements Δq of the atoms and changes ΔF of the forces, a quadratic potential gives
+ΔF = −K Δq and ΔE = −½ (F + F′)·Δq. So |ΔF|²/(−ΔF·Δq) is a mean stiffness weighted by the forces, which cannot exceed
+that of the strongest bond; and the slope of ΔE over −½ (F + F′)·Δq is one if energies and forces have the same units.
+Neither depends on the temperature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT
+
+# kJ/mol/nm²; the largest force constants of a bond, those of N2 and CO, give 2 k = 290 eV/Å²
+_STIFFEST = 300.0 * ELECTRONVOLT / ANGSTROM**2
+_SLOPES = (0.6, 1.6)  # of energies over the work of the forces
+_CLEAR = 0.9  # correlation of the two from which the slope says something
+_SIMILAR = 0.05  # nm, root mean square displacement of similar frames
+_FRAMES = 200
+_ATOMS = 12_000  # in all frames that are compared
+_FEWEST, _MOST = 5, 20  # pairs, of which the most similar are taken
+
+
+@dataclass(frozen=True)
+class SimilarPairs:
+    """Pairs of similar frames: displacements and changes, summed over the atoms of each pair.
+
+    Parameters
+    ----------
+    stiffness : float or None
+        |ΔF|²/(−ΔF·Δq) in kJ/mol/nm², None if too few pairs are similar.
+    slope, correlation : float or None
+        Of ΔE over −½ (F + F′)·Δq; None without energies.
+    """
+
+    stiffness: float | None
+    slope: float | None = None
+    correlation: float | None = None
+
+
+def implausible_units(frames: AnyFrames) -> list[str]:
+    """Sentences about forces whose size, or whose work, cannot be right in the units that were assumed."""
+    part = max(frames.parts, key=len)
+    found = similar_pairs(part)
+    sentences = []
+    if found.stiffness is not None and found.stiffness > _STIFFEST:
+        sentences.append(
+            f"between similar frames the forces change by {found.stiffness / _STIFFEST * 300:,.0f} eV/Å² times the "
+            "displacement, which is stiffer than the strongest bond there is (290 eV/Å²); the forces are probably not "
+            "in the units that were assumed (see --units, or units in the entry of the data set)"
+        )
+    if found.slope is not None and found.correlation is not None and found.correlation > _CLEAR:
+        low, high = _SLOPES
+        if not low < found.slope < high:
+            sentences.append(
+                f"between similar frames the energies change by {found.slope:.3g} times the work of the forces, so "
+                "that energies and forces are not in the same units, or not of the same method"
+            )
+    return sentences
+
+
+def similar_pairs(frames: Frames) -> SimilarPairs:
+    """Compare every one of at most 200 frames with the most similar of the others."""
+    if frames.forces is None or frames.n_atoms < 2:
+        return SimilarPairs(None)
+    count = int(np.clip(_ATOMS // frames.n_atoms, 2 * _FEWEST, _FRAMES))
+    chosen = evenly_spaced(len(frames), count)
+    behind = np.minimum(chosen + 1, len(frames) - 1)  # in a trajectory the most similar frame is the next
+    i, j = np.triu_indices(len(chosen), 1)
+    first, second = np.concatenate([chosen[i], chosen]), np.concatenate([chosen[j], behind])
+    keep = first != second
+    first, second = first[keep], second[keep]
+    moved, force_changes, work = _compare(frames, first, second)
+    sizes = np.sqrt(np.mean(np.sum(moved**2, axis=-1), axis=-1))
+    nearest = [np.flatnonzero((first == t) | (second == t)) for t in chosen]
+    pairs = np.unique([of[np.argmin(sizes[of])] for of in nearest if len(of)]).astype(np.int64)
+    pairs = pairs[sizes[pairs] < _SIMILAR]
+    pairs = pairs[np.argsort(sizes[pairs])[:_MOST]]
+    if len(pairs) < _FEWEST:
+        return SimilarPairs(None)
+    opposed = -float(np.sum(force_changes[pairs] * moved[pairs]))
+    stiffness = float(np.sum(force_changes[pairs] ** 2)) / opposed if opposed > 0.0 else None
+    if frames.energies is None:
+        return SimilarPairs(stiffness)
+    changes, done = (frames.energies[second] - frames.energies[first])[pairs], work[pairs]
+    size = float(np.sum(done**2) * np.sum(changes**2))
+    if not size:
+        return SimilarPairs(stiffness)
+    product = float(changes @ done)
+    return SimilarPairs(stiffness, product / float(np.sum(done**2)), product / np.sqrt(size))
+
+
+def _compare(frames: Frames, first: IntArray, second: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Displacements and changes of the forces, shape (K, N, 3), and −½ (F + F′)·Δq, shape (K,), of pairs of frames.
+
+    Without a cell the second frame is rotated onto the first. Pairs with different cells get infinite displacements.
+    """
+    assert frames.forces is not None
+    x, y = frames.positions[first], frames.positions[second]
+    f, g = frames.forces[first], frames.forces[second]
+    if frames.cells is None:
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+        u, _, v = np.linalg.svd(np.einsum("kia,kib->kab", y, x))
+        u[..., -1] *= np.sign(np.linalg.det(u @ v))[:, None]
+        rotation = u @ v
+        moved, g = y @ rotation - x, g @ rotation
+    else:
+        moved = np.array([minimum_image(b - a, frames.cell(int(t))) for a, b, t in zip(x, y, first, strict=True)])
+        moved -= moved.mean(axis=1, keepdims=True)
+        same = np.abs(frames.cells[first] - frames.cells[second]).max(axis=(1, 2)) < 1e-3 * np.abs(frames.cells).max()
+        moved[~same] = np.inf
+    with np.errstate(invalid="ignore"):
+        work = -0.5 * np.einsum("kia,kia->k", f + g, moved)
+    return moved, g - f, work

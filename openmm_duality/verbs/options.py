@@ -1,0 +1,18 @@
+"""Options that several verbs share about the data they read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+def data_options(command: Any) -> Any:
+    """Add options that name the forces and energies of extended XYZ files, and their units, to a command."""
+    for option in (
+        click.option("--units", help="Of extended XYZ files: eV (default), kcal/mol, kJ/mol, hartree (per bohr) …"),
+        click.option("--energy-key", help="Key of the energies in extended XYZ files; by default it is found."),
+        click.option("--forces-key", help="Column of the forces in extended XYZ files; by default it is found."),
+    ):
+        command = option(command)
+    return command
