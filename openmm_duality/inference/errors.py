@@ -107,8 +107,7 @@ def evaluate(losses: AgentLosses, frames: Frames, *, at_most: int | None = None,
     Raises
     ------
     DualityError
-        If a species is unknown, the frames have no forces and are no trajectory that gives accelerations, or the cutoff
-        is too long for the cell.
+        If a species is unknown, or the frames have no forces and are no trajectory that gives accelerations.
     """
     number = count_samples(frames) if len(frames) else 0
     if not number:
