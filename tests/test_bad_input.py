@@ -125,16 +125,6 @@ def test_no_data(tmp_path):
         assert f"{name}: there is no such file" in refused("inspect", tmp_path / name)
 
 
-@pytest.mark.parametrize("verb", ["simulate", "export"])
-def test_a_box_too_small_for_the_model(folder, tmp_path, verb):
-    frames = read(folder / "few.safetensors")[:2]
-    small = tmp_path / "small.safetensors"
-    replace(frames, cells=0.9 * frames.cells, positions=0.9 * frames.positions).save(small)
-    rest = ("--start", small, "-o", tmp_path / "out")
-    assert "less than twice the cutoff" in refused(verb, folder / "model.safetensors", *rest)
-    assert [p.name for p in tmp_path.iterdir()] == [small.name]
-
-
 def test_a_configuration_that_is_no_yaml(tmp_path):
     (tmp_path / "c.yaml").write_text("form: pair\ndata: [x\ncutoff: 0.6\n")
     message = refused("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors")

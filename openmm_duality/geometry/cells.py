@@ -76,25 +76,25 @@ def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatAr
     return np.asarray(displacements - shifts @ cell, dtype=np.float64)
 
 
+def shows_one_image(cutoff: float, cell: FloatArray | None) -> bool:
+    """Whether an atom has at most one image of another, and none of its own, within a cutoff.
+
+    Parameters
+    ----------
+    cutoff : float
+        In nm.
+    cell : array, shape (3, 3), or None
+        In nm; a cutoff is too long beyond half its shortest width, give or take what single precision leaves of it.
+    """
+    return cell is None or 2.0 * cutoff <= float(widths(cell).min()) * (1.0 + WIDTH_TOLERANCE)
+
+
 def check_cell(cell: FloatArray | None) -> None:
     """Refuse a cell, shape (3, 3) in nm, whose vectors span no volume."""
     if cell is None:
         return
     if np.shape(cell) != (3, 3) or not np.isfinite(cell).all() or np.linalg.det(cell) == 0.0:
         raise DualityError(f"the cell is {np.asarray(cell).tolist()}; expected three vectors in nm that span a volume")
-
-
-def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
-    """Refuse a cutoff beyond half the shortest width of a cell; parameters as for `shows_one_image`."""
-    check_cell(cell)
-    if cell is None:
-        return
-    width = float(widths(np.asarray(cell, dtype=np.float64)).min())
-    if 2.0 * cutoff > width * (1.0 + WIDTH_TOLERANCE):
-        raise DualityError(
-            f"the cell is {width:.6g} nm wide, less than twice the cutoff ({cutoff:.6g} nm), so that an atom meets "
-            f"two images of one neighbour; take a cutoff of at most {0.5 * width:.6g} nm, or a larger cell"
-        )
 
 
 def supercell(
