@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
@@ -19,6 +20,19 @@ FloatArray = npt.NDArray[np.float64]
 CELL = np.diag([1.30, 1.25, 1.40])
 TRICLINIC = np.array([[1.40, 0.0, 0.0], [0.25, 1.35, 0.0], [-0.20, 0.30, 1.30]])
 SPECIES = ("Ar", "Kr", "Xe")
+
+# narrow cells, with two atoms in each: the cutoff of `random_losses` is two to three times their width
+NARROW = {
+    "fcc": 0.28 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]),
+    "bcc": 0.2 * np.array([[-1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0]]),
+    "skewed": np.array([[0.25, 0.0, 0.0], [0.20, 0.24, 0.0], [-0.19, 0.20, 0.26]]),
+    "chain": np.diag([0.22, 0.48, 0.52]),
+}
+
+
+def narrow_positions(cell: FloatArray) -> FloatArray:
+    """Two atoms in a narrow cell, off the symmetric sites."""
+    return np.array([[0.02, -0.01, 0.03], [0.53, 0.46, 0.52]]) @ cell
 
 
 # every rank of contraction and of coupling, alone and all together
@@ -117,6 +131,36 @@ def random_frames(
         steps=np.arange(n_frames),
         cells=np.tile(CELL, (n_frames, 1, 1)),
         source=("made by a test",),
+    )
+
+
+def narrow_frames(n_frames: int, cell: FloatArray, seed: int = 0) -> Frames:
+    """Two atoms in a narrow cell that is strained, moved at random from frame to frame."""
+    rng = np.random.default_rng(seed)
+    cells = cell @ (np.eye(3) + rng.uniform(-0.1, 0.1, size=(n_frames, 3, 3)))
+    moved = rng.uniform(-0.03, 0.03, size=(n_frames, 2, 3))
+    return Frames(
+        species=SPECIES[:2],
+        masses=np.array([20.0, 40.0]),
+        positions=np.array([narrow_positions(one) + move for one, move in zip(cells, moved, strict=True)]),
+        times=np.zeros(n_frames),
+        steps=np.arange(n_frames),
+        cells=cells,
+        source=("made by a test",),
+    )
+
+
+def repeated(frames: Frames, n: tuple[int, int, int]) -> Frames:
+    """Supercells of all frames, without forces."""
+    copies = [supercell(frames.positions[t], frames.species, frames.cell(t), n) for t in range(len(frames))]
+    return replace(
+        frames,
+        species=copies[0][1],
+        masses=np.tile(frames.masses, int(np.prod(n))),
+        positions=np.array([positions for positions, _, _ in copies]),
+        cells=np.array([cell for _, _, cell in copies]),
+        forces=None,
+        energies=None,
     )
 
 

@@ -125,24 +125,6 @@ def test_no_data(tmp_path):
         assert f"{name}: there is no such file" in refused("inspect", tmp_path / name)
 
 
-def test_a_cutoff_too_long_for_the_cell(folder, tmp_path):
-    message = refused(
-        "infer", "--data", folder / "few.safetensors", "--cutoff", "7 angstrom", "-o", tmp_path / "m.safetensors"
-    )
-    assert "less than twice the cutoff" in message
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("verb", ["evaluate", "simulate", "export"])
-def test_a_box_too_small_for_the_model(folder, tmp_path, verb):
-    frames = read(folder / "few.safetensors")[:2]
-    small = tmp_path / "small.safetensors"
-    replace(frames, cells=0.9 * frames.cells, positions=0.9 * frames.positions).save(small)
-    rest = (small,) if verb == "evaluate" else ("--start", small, "-o", tmp_path / "out")
-    assert "less than twice the cutoff" in refused(verb, folder / "model.safetensors", *rest)
-    assert [p.name for p in tmp_path.iterdir()] == [small.name]
-
-
 def test_a_configuration_that_is_no_yaml(tmp_path):
     (tmp_path / "c.yaml").write_text("form: pair\ndata: [x\ncutoff: 0.6\n")
     message = refused("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors")
@@ -270,7 +252,7 @@ def test_species_that_the_model_does_not_know(folder, argon_krypton, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [argon_krypton.name]
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "simulate", "export"])
+@pytest.mark.parametrize("verb", ["simulate", "export"])
 def test_a_model_file_that_is_none_or_is_cut_short(folder, tmp_path, verb):
     short = tmp_path / "short.safetensors"
     content = (folder / "model.safetensors").read_bytes()

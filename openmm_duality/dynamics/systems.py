@@ -12,7 +12,7 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff, require_openmm_form
+from openmm_duality.geometry.cells import require_openmm_form
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import lower
 from openmm_duality.lowering.force_identity import require_potential
@@ -79,8 +79,10 @@ def create_system(
 ) -> mm.System:
     """A System whose only interaction is that of the agent losses.
 
-    It declares no bonds, so write trajectories with ``enforcePeriodicBox=False``. Under `agent` the sum of losses that
-    OpenMM reports as potential energy is information, not a potential.
+    The box may be of any width: the losses act between all images within their cutoff. (A `NonbondedForce` that is
+    added refuses a box narrower than twice its own cutoff.) The System declares no bonds, so write trajectories with
+    ``enforcePeriodicBox=False``. Under `agent` the sum of losses that OpenMM reports as potential energy is
+    information, not a potential.
 
     Parameters
     ----------
@@ -99,9 +101,8 @@ def create_system(
     Raises
     ------
     DualityError
-        If a species is unknown, the box too small for the cutoff, the back end cannot run, centre-of-mass motion is to
-        stay under `agent`, which does not conserve momentum, an index of a particle is repeated or that of no atom, or
-        another atom has no element.
+        If a species is unknown, the back end cannot run, centre-of-mass motion is to stay under `agent`, which does not
+        conserve momentum, an index of a particle is repeated or that of no atom, or another atom has no element.
     """
     if losses.gradient == "agent" and not removeCMMotion:
         raise DualityError("agent losses do not conserve momentum, so their centre-of-mass motion must be removed")
@@ -115,7 +116,6 @@ def create_system(
         system.addParticle(float(mass))
     box = topology.getPeriodicBoxVectors()
     if box is not None:
-        check_cutoff(losses.cutoff, np.array(box.value_in_unit(unit.nanometer)))
         system.setDefaultPeriodicBoxVectors(*box)
     periodic = box is not None
     system.addForce(

@@ -56,7 +56,7 @@ def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatAr
     """Displacements to the image that is nearest in fractional coordinates.
 
     A vector shorter than half the shortest width has all its fractional coordinates within ±1/2, so rounding finds it
-    exactly, in any cell. A longer result may not be the shortest image of a triclinic cell: ask `check_cutoff` first.
+    exactly, in any cell. A longer result may not be the shortest image of a triclinic cell: ask `shows_one_image`.
 
     Parameters
     ----------
@@ -76,31 +76,25 @@ def minimum_image(displacements: FloatArray, cell: FloatArray | None) -> FloatAr
     return np.asarray(displacements - shifts @ cell, dtype=np.float64)
 
 
-def check_cutoff(cutoff: float, cell: FloatArray | None) -> None:
-    """Refuse a singular cell, or a cutoff beyond half its shortest width.
+def shows_one_image(cutoff: float, cell: FloatArray | None) -> bool:
+    """Whether an atom has at most one image of another, and none of its own, within a cutoff.
 
     Parameters
     ----------
     cutoff : float
         In nm.
     cell : array, shape (3, 3), or None
-        In nm; without a cell every cutoff is allowed.
-
-    Raises
-    ------
-    DualityError
-        If the vectors span no volume, or the cutoff is beyond half the shortest width of the cell.
+        In nm; a cutoff is too long beyond half its shortest width, give or take what single precision leaves of it.
     """
+    return cell is None or 2.0 * cutoff <= float(widths(cell).min()) * (1.0 + WIDTH_TOLERANCE)
+
+
+def check_cell(cell: FloatArray | None) -> None:
+    """Refuse a cell, shape (3, 3) in nm, whose vectors span no volume."""
     if cell is None:
         return
     if np.shape(cell) != (3, 3) or not np.isfinite(cell).all() or np.linalg.det(cell) == 0.0:
         raise DualityError(f"the cell is {np.asarray(cell).tolist()}; expected three vectors in nm that span a volume")
-    width = float(widths(np.asarray(cell, dtype=np.float64)).min())
-    if 2.0 * cutoff > width * (1.0 + WIDTH_TOLERANCE):
-        raise DualityError(
-            f"the cell is {width:.6g} nm wide, less than twice the cutoff ({cutoff:.6g} nm), so that an atom meets "
-            f"two images of one neighbour; take a cutoff of at most {0.5 * width:.6g} nm, or a larger cell"
-        )
 
 
 def supercell(

@@ -115,8 +115,8 @@ def evaluate(
     Raises
     ------
     DualityError
-        If a species is unknown, the frames have neither forces nor energies and are no trajectory that gives
-        accelerations, or the cutoff is too long for the cell.
+        If a species is unknown, or the frames have neither forces nor energies and are no trajectory that gives
+        accelerations.
     """
     frames, _ = without_isolated_atoms(frames)
     number = count_samples(frames)

@@ -60,7 +60,7 @@ def infer(
     Raises
     ------
     DualityError
-        If the data cannot be used, a setting is unknown, or the cutoff is too long for a cell.
+        If the data cannot be used, or a setting is unknown.
     """
     chosen = Settings.of(choices, settings)
     test_sets = sets_with_targets(test)

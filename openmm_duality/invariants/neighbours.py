@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff
+from openmm_duality.geometry.cells import check_cell
 from openmm_duality.geometry.pairs import pair_vectors_within
 
 
@@ -19,12 +19,14 @@ from openmm_duality.geometry.pairs import pair_vectors_within
 class NeighbourTable:
     """Neighbours of one species around each of N agents, padded to the largest number J of neighbours.
 
+    In a cell narrower than twice the cutoff an atom is the neighbour of an agent once per image, an agent its own.
+
     Parameters
     ----------
     indices : array of int, shape (N, J)
-        Index of the neighbour; in empty slots that of the agent itself.
+        Index of the neighbour; in empty slots, which are at the cutoff, that of the agent itself.
     displacements : array, shape (N, J, 3)
-        q_j − q_i in nm, to the nearest image.
+        q_j − q_i in nm, to the image that is the neighbour.
     distances : array, shape (N, J)
         Distances in nm; in empty slots the cutoff, where every radial function is zero.
     """
@@ -58,9 +60,9 @@ def find_neighbours(
     Raises
     ------
     DualityError
-        If the cutoff exceeds half the smallest width of the cell.
+        If the vectors of the cell span no volume.
     """
-    check_cutoff(cutoff, cell)
+    check_cell(cell)
     i, j, distances, displacements = pair_vectors_within(positions, cell, cutoff, full_list=True)
     neighbour = species_index[j]
     return [

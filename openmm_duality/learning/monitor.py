@@ -82,7 +82,7 @@ class Monitor:
         Raises
         ------
         DualityError
-            If a position is not a finite number, or the cell is too small for the cutoff.
+            If a position is not a finite number.
         """
         evaluation = self._committee(positions, cell)
         alarms = self._outside(self.losses.domain, evaluation) if self.losses.domain is not None else []

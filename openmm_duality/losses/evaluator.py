@@ -57,7 +57,7 @@ def evaluate_agents(
     Raises
     ------
     DualityError
-        If a species is unknown or the cutoff is too long for the cell.
+        If a species is unknown, or the vectors of the cell span no volume.
     """
     return LocalEnvironments.of(losses, positions, species, cell).evaluate(losses)
 

@@ -11,7 +11,6 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
-from openmm_duality.geometry.cells import check_cutoff
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.dependencies import require, require_torch, use_one_thread
 
@@ -38,7 +37,7 @@ def pythonforce(
 
     buffer = io.BytesIO()
     torch.jit.save(compile_losses(losses, species, precision, particles), buffer)
-    return mm.PythonForce(partial(compute, buffer.getvalue(), losses.cutoff if periodic else None))
+    return mm.PythonForce(partial(compute, buffer.getvalue(), periodic))
 
 
 def fused_pythonforce(
@@ -68,20 +67,14 @@ def compute_fused(packed: bytes, periodic: bool, state: Any) -> tuple[float, np.
     return unpacked(packed)(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer), box)
 
 
-def compute(file: bytes, cutoff: float | None, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from the bytes of a TorchScript file.
-
-    The cutoff (nm) is that of a periodic System. The box is checked here, for an exception out of a TorchScript module
-    may end the process where PoCL has been in use.
-    """
+def compute(file: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Sum of losses (kJ/mol) and forces (kJ/mol/nm) of a State, from the bytes of a TorchScript file."""
     import torch
 
     positions = torch.tensor(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     box = None
-    if cutoff is not None:
-        vectors = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
-        check_cutoff(cutoff, vectors)
-        box = torch.tensor(vectors)
+    if periodic:
+        box = torch.tensor(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
     energy, forces = _module(file)(positions, box)
     return float(energy), forces.numpy()
 

@@ -1,11 +1,15 @@
 """Pairs of atoms within the cutoff, in TorchScript: all pairs in small systems, cells in large ones.
 
+In a box narrower than twice the cutoff, periodic images are atoms of their own in a search that knows no boundaries.
+
 Index suffixes: i agent, j neighbour, p pair, x Cartesian.
 
 `gather` is several times faster than an index in brackets.
 """
 
 import torch
+
+from openmm_duality.geometry.cells import WIDTH_TOLERANCE
 
 CELLS_FROM = 1500  # atoms from which cells are faster than all pairs (measured on one core)
 CELLS_PER_ATOM = 8  # at most, so that an almost empty box does not fill the memory
@@ -21,15 +25,16 @@ def find_pairs(
     n_species: int,
     cells_from: int = CELLS_FROM,
     chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE),
+    width_tolerance: float = WIDTH_TOLERANCE,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ordered pairs (i, j), sorted by i and then by the species of j, and q_j − q_i of the nearest image.
+    """Ordered pairs (i, j) of all images, sorted by i and then by the species of j, and q_j − q_i.
 
     Parameters
     ----------
     positions : tensor, shape (N, 3)
         In nm.
     box : tensor, shape (3, 3), or None
-        Rows are the box vectors in nm.
+        Rows are the box vectors in nm; of any width.
     cutoff : float
         In nm.
     species_index : tensor of int64, shape (N,)
@@ -39,6 +44,8 @@ def find_pairs(
         Number of atoms from which cells are used.
     chunks : pair of int
         Atoms whose candidates are examined together, on the CPU and elsewhere.
+    width_tolerance : float
+        Part by which the box may be narrower than twice the cutoff before atoms have several images.
 
     Returns
     -------
@@ -47,9 +54,44 @@ def find_pairs(
         In nm.
     """
     chunk = chunks[0] if positions.device.type == "cpu" else chunks[1]
-    if positions.shape[0] < cells_from:
-        return all_pairs(positions, box, cutoff, chunk)
-    return pairs_from_cells(positions, box, cutoff, species_index, n_species, chunk)
+    n_agents = positions.shape[0]
+    if box is not None and n_agents > 0 and 2.0 * cutoff > float(widths_of(box).min()) * (1.0 + width_tolerance):
+        sources, images = with_images(positions, box, cutoff)
+        of_sources = torch.gather(species_index, 0, sources)
+        if images.shape[0] < cells_from:
+            i, j, displacement = all_pairs(images, None, cutoff, chunk, n_agents)
+        else:
+            i, j, displacement = pairs_from_cells(images, None, cutoff, of_sources, n_species, chunk, n_agents)
+        j = torch.gather(sources, 0, j)
+        order = torch.argsort(i * n_species + torch.gather(species_index, 0, j), stable=True)
+        return i[order], j[order], displacement[:, order]
+    if n_agents < cells_from:
+        return all_pairs(positions, box, cutoff, chunk, n_agents)
+    return pairs_from_cells(positions, box, cutoff, species_index, n_species, chunk, n_agents)
+
+
+def widths_of(box: torch.Tensor) -> torch.Tensor:
+    """Perpendicular widths of a box, shape (3,)."""
+    return 1.0 / torch.linalg.vector_norm(torch.linalg.inv(box), dim=0)
+
+
+def with_images(positions: torch.Tensor, box: torch.Tensor, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The atoms, wrapped into the box, then all images that one of them may have within the cutoff.
+
+    As `geometry.images.images_within`. Returns the atom that each of them is of, shape (M,), and positions (M, 3).
+    """
+    fractional = torch.matmul(positions, torch.linalg.inv(box))
+    fractional = fractional - torch.floor(fractional)
+    lowest, highest = fractional.min(dim=0)[0], fractional.max(dim=0)[0]
+    margin = cutoff / widths_of(box)
+    most: list[int] = torch.floor(margin + highest - lowest).to(torch.long).tolist()
+    axes = [torch.arange(-k, k + 1, device=box.device) for k in most]
+    steps = torch.cartesian_prod(axes[0], axes[1], axes[2])
+    moved = fractional + steps[steps.any(dim=1)].to(fractional.dtype).unsqueeze(1)
+    inside = ((moved >= lowest - margin) & (moved <= highest + margin)).all(dim=2)
+    atoms = torch.arange(positions.shape[0], device=box.device)
+    sources = torch.cat([atoms, torch.nonzero(inside)[:, 1]])
+    return sources, torch.matmul(torch.cat([fractional, moved[inside]]), box)
 
 
 def within_cutoff(
@@ -73,16 +115,16 @@ def coordinates(positions: torch.Tensor, box: torch.Tensor | None) -> torch.Tens
 
 
 def all_pairs(
-    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float, chunk: int = CHUNK
+    positions: torch.Tensor, box: torch.Tensor | None, cutoff: float, chunk: int, n_agents: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`find_pairs` over every pair of atoms."""
+    """The pairs of the first atoms, sorted by i and then by j, among every pair of atoms."""
     n = positions.shape[0]
     x = coordinates(positions, box)
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
     vectors: list[torch.Tensor] = []
-    for begin in range(0, n, chunk):
-        own = x[:, begin : begin + chunk]
+    for begin in range(0, n_agents, chunk):
+        own = x[:, begin : min(begin + chunk, n_agents)]
         displacement, near = within_cutoff(x.unsqueeze(1) - own.unsqueeze(2), box, cutoff)
         near.diagonal(begin).fill_(False)
         i, j = torch.nonzero(near).t().contiguous().unbind(0)
@@ -98,10 +140,14 @@ def pairs_from_cells(
     cutoff: float,
     species_index: torch.Tensor,
     n_species: int,
-    chunk: int = CHUNK,
+    chunk: int,
+    n_agents: int,
     cells_per_atom: int = CELLS_PER_ATOM,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`find_pairs` over cells at least a cutoff wide, in time and memory proportional to the number of atoms."""
+    """The pairs of the first atoms, sorted by i and then by the species of j, from cells at least a cutoff wide.
+
+    In time and memory proportional to the number of atoms.
+    """
     n = positions.shape[0]
     device = positions.device
     if box is None:
@@ -114,7 +160,7 @@ def pairs_from_cells(
         cell_box = box
         fractional = torch.matmul(positions, torch.linalg.inv(box))
     fractional = fractional - torch.floor(fractional)
-    widths = 1.0 / torch.linalg.vector_norm(torch.linalg.inv(cell_box), dim=0)
+    widths = widths_of(cell_box)
     most = max(3.0, float(cells_per_atom * n) ** (1.0 / 3.0))
     shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
     triple = torch.minimum(torch.floor(fractional * shape).to(torch.long), shape - 1)
@@ -136,8 +182,8 @@ def pairs_from_cells(
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
     vectors: list[torch.Tensor] = []
-    for begin in range(0, n, chunk):
-        atoms = torch.arange(begin, min(begin + chunk, n), device=device)
+    for begin in range(0, n_agents, chunk):
+        atoms = torch.arange(begin, min(begin + chunk, n_agents), device=device)
         cells = (torch.remainder(triple[atoms].unsqueeze(1) + around, shape) * strides).sum(-1)
         cells = (cells.unsqueeze(1) + firsts_of_species).flatten()
         sizes = counts[cells]

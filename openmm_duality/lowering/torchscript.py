@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from openmm_duality.geometry.cells import WIDTH_TOLERANCE
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_particles
 from openmm_duality.lowering.torch_losses import NeighbourLosses
@@ -48,7 +47,6 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         self.losses = NeighbourLosses(losses, precision)
         self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
-        self.width_tolerance: float = WIDTH_TOLERANCE
         self.n_species: int = len(losses.species)
         self.collective: bool = losses.gradient == "collective"
         # agents in the order of their species, where each of them is in it, and where each species begins
@@ -78,13 +76,6 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
             raise ValueError(f"the losses are of {self.places.shape[0]} atoms, and there are {positions.shape[0]}")
         if not bool(torch.isfinite(positions).all()):
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
-        if box is not None:
-            width = float((1.0 / torch.linalg.vector_norm(torch.linalg.inv(box), dim=0)).min())
-            if 2.0 * self.cutoff > width * (1.0 + self.width_tolerance):
-                raise ValueError(
-                    f"the cell is {width} nm wide, less than twice the cutoff ({self.cutoff} nm), so that an atom "
-                    "meets two images of one neighbour; take a shorter cutoff, or a larger cell"
-                )
         energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
         if self.every_atom:
             return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()

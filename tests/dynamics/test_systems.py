@@ -18,9 +18,10 @@ from openmm_duality.dynamics import (
 )
 from openmm_duality.dynamics.systems import species_of
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import openmm_form
 from openmm_duality.losses import GRADIENTS, evaluate_agents
 from tests.dynamics.systems import make_context, masses_of, positions_of, thermal
-from tests.systems import CELL, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, NARROW, narrow_positions, random_losses, random_positions, random_species, rms
 from tests.water import liquid, water_losses
 
 SPECIES = random_species(20)
@@ -80,11 +81,32 @@ def test_residues_are_named_as_pdb_readers_know_them(species, name):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DualityError, match="Ne"):
         create_system(random_losses(), create_topology(("Ne",)))
-    with pytest.raises(DualityError, match="less than twice the cutoff"):
-        create_system(random_losses(), create_topology(SPECIES, cell=0.7 * CELL))
     with pytest.raises(DualityError, match="do not conserve momentum"):
         system_of("agent", removeCMMotion=False)
     system_of("collective", removeCMMotion=False)
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "fused"])
+@pytest.mark.parametrize("name", NARROW)
+def test_a_crystal_in_a_narrow_cell_runs_at_constant_pressure(name, backend):
+    """Two atoms among images of each other and of themselves; the barostat changes the box time and again."""
+    cell, rotation = openmm_form(NARROW[name])
+    losses, species = random_losses("moment"), SPECIES[:2]
+    system = create_system(losses, create_topology(species, cell=cell), backend=backend, precision="double")
+    add_barostat(system, 1e5 * unit.bar, 300.0, frequency=1)
+    context = make_context(system, VerletLearningIntegrator(1e-5), narrow_positions(NARROW[name]) @ rotation)
+    boxes = []
+    for _ in range(10):
+        context.getIntegrator().step(5)
+        state = context.getState(positions=True, forces=True, energy=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        boxes.append(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+        expected = evaluate_agents(losses, positions, species, boxes[-1])
+        forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+        assert np.abs(forces - expected.forces).max() < 1e-8 * rms(expected.forces)
+        energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+        assert energy == pytest.approx(expected.energy, abs=1e-9 * np.abs(expected.losses).sum())
+    assert len({box.tobytes() for box in map(np.asarray, boxes)}) > 3
 
 
 def test_losses_act_on_chosen_particles_of_a_topology():

@@ -185,8 +185,8 @@ def test_settings_take_quantities():
 def test_inconsistent_data_are_refused():
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = labelled(random_frames(4), losses)
-    with pytest.raises(DualityError, match="cutoff"):
-        infer(frames, cutoff=0.7)
+    with pytest.raises(DualityError, match="span a volume"):
+        infer(replace(frames, cells=0.0 * frames.cells), cutoff=0.5)
     with pytest.raises(DualityError, match="no frames"):
         infer(frames[:0], cutoff=0.5)
     with pytest.raises(DualityError, match="two blocks"):

@@ -12,7 +12,19 @@ from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.equations.targets import count_samples, samples
 from openmm_duality.inference.repulsive_core import approach
 from openmm_duality.losses import GRADIENTS
-from tests.systems import CELL, RANKED, SPECIES, labelled, random_frames, randomised, rms, verlet
+from tests.systems import (
+    CELL,
+    NARROW,
+    RANKED,
+    SPECIES,
+    labelled,
+    narrow_frames,
+    random_frames,
+    randomised,
+    repeated,
+    rms,
+    verlet,
+)
 
 TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, **TINY}
@@ -47,6 +59,20 @@ def test_losses_are_recovered_from_noiseless_forces(form, gradient, n_species, n
     assert found.shortest.max() < 0.18
     assert force_errors(found, losses, new) < 1e-6
     assert evaluate(found, labelled(new, losses)).force_rmse["all"] < 1e-5 * rms(labelled(new, losses).forces)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_losses_are_recovered_from_narrow_cells(gradient):
+    """Cells narrower than the cutoff teach as much as large ones, and what they teach holds in large ones."""
+    sets = [narrow_frames(100, cell, seed) for seed, cell in enumerate(NARROW.values())]
+    noise = [DataSet(labelled_by_noise(frames)) for frames in sets]
+    choices = {**SMALL, "form": "quadratic", "gradient": gradient}
+    losses = randomised(infer(noise, **choices | {"ridge": 1.0}))
+    found = infer([DataSet(labelled(frames, losses)) for frames in sets], **choices)
+    new = narrow_frames(2, 1.02 * NARROW["bcc"], seed=7)
+    large = labelled(repeated(new, (3, 3, 3)), losses)
+    assert evaluate(found, labelled(new, losses)).force_rmse["all"] < 1e-5 * rms(large.forces)
+    assert evaluate(found, large).force_rmse["all"] < 1e-5 * rms(large.forces)
 
 
 @pytest.mark.parametrize("form", ["moment, ranks 0 to 3", "coupled, ranks 0 to 3"])

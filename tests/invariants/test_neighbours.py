@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openmm_duality.errors import DualityError
-from openmm_duality.geometry.cells import widths
 from openmm_duality.invariants import find_neighbours
-from tests.systems import CELL, TRICLINIC
+from tests.systems import CELL, NARROW, TRICLINIC, narrow_positions
 
 CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
 N, CUTOFF = 40, 0.5
@@ -56,11 +54,18 @@ def test_tables_hold_every_neighbour_once(cell):
         np.testing.assert_allclose(np.linalg.norm(table.directions, axis=-1), 1.0)
 
 
-@pytest.mark.parametrize("cell", [CELL, TRICLINIC], ids=["orthorhombic", "triclinic"])
-def test_a_cutoff_beyond_half_the_shortest_width_is_refused(cell):
-    half = 0.5 * widths(cell).min()
-    x = positions(cell)
-    find_neighbours(x, cell, SPECIES_INDEX, 3, half * (1 - 1e-6))
-    with pytest.raises(DualityError, match="less than twice the cutoff"):
-        find_neighbours(x, cell, SPECIES_INDEX, 3, half * 1.001)
-    find_neighbours(x, None, SPECIES_INDEX, 3, half * 1.001)
+@pytest.mark.parametrize("cell", NARROW.values(), ids=NARROW)
+def test_narrow_cells_have_every_image_once(cell):
+    x, species_index = narrow_positions(cell), np.array([0, 1])
+    reach = np.arange(-6, 7)
+    images = np.stack(np.meshgrid(reach, reach, reach), axis=-1).reshape(-1, 3) @ cell
+    for b, table in enumerate(find_neighbours(x, cell, species_index, 2, CUTOFF)):
+        for i in range(2):
+            d = x[b] - x[i] + images
+            r = np.linalg.norm(d, axis=1)
+            expected = d[(r > 0.0) & (r < CUTOFF)]
+            filled = table.distances[i] < CUTOFF
+            assert (table.indices[i, filled] == b).all()
+            found = table.displacements[i, filled]
+            assert len(found) == len(expected) > 1
+            np.testing.assert_allclose(sorted(map(tuple, found.round(9))), sorted(map(tuple, expected.round(9))))

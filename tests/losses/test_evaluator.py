@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import supercell
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
-from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, with_gradient
+from tests.systems import (
+    CELL,
+    NARROW,
+    RANKED,
+    TRICLINIC,
+    narrow_positions,
+    random_losses,
+    random_positions,
+    random_species,
+    with_gradient,
+)
 
 N = 24
 SPECIES = random_species(N)
@@ -117,8 +128,41 @@ def test_a_lone_agent_has_no_force():
     assert (result.forces == 0.0).all()
 
 
-def test_unknown_species_and_a_cutoff_too_long_are_refused():
+def test_unknown_species_and_cells_without_volume_are_refused():
     with pytest.raises(DualityError, match="Ne"):
         evaluate_agents(random_losses(), np.zeros((1, 3)), ("Ne",))
-    with pytest.raises(DualityError, match="cutoff"):
-        evaluate_agents(random_losses(cutoff=0.7), random_positions(N, CELL), SPECIES, CELL)
+    with pytest.raises(DualityError, match="span a volume"):
+        evaluate_agents(random_losses(), random_positions(N, CELL), SPECIES, np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("cell", NARROW.values(), ids=NARROW)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+class TestNarrowCells:
+    """Cells narrower than the cutoff, in which an atom meets many images of the others and of itself."""
+
+    def test_forces_are_central_differences(self, form, cell):
+        losses = random_losses(form)
+        positions, species = narrow_positions(cell), SPECIES[:2]
+        forces = evaluate_agents(losses, positions, species, cell).forces
+        step, numerical = 1e-5, np.empty((2, 3))
+        for i, x in np.ndindex(2, 3):
+            moved = np.array([positions, positions])
+            moved[:, i, x] += (step, -step)
+            plus, minus = (evaluate_agents(losses, one, species, cell).energy for one in moved)
+            numerical[i, x] = -(plus - minus) / (2 * step)
+        assert np.abs(forces - numerical).max() < 1e-6 * rms(forces)
+
+    @pytest.mark.parametrize("gradient", GRADIENTS)
+    def test_a_supercell_has_the_same_forces_and_losses(self, form, cell, gradient):
+        losses = random_losses(form, gradient)
+        positions, species = narrow_positions(cell), SPECIES[:2]
+        small = evaluate_agents(losses, positions, species, cell)
+        large = evaluate_agents(losses, *supercell(positions, species, cell, (3, 3, 3)))
+        np.testing.assert_allclose(large.losses, np.tile(small.losses, 27), rtol=1e-10)
+        assert np.abs(large.forces - np.tile(small.forces, (27, 1))).max() < 1e-10 * rms(small.forces)
+
+    def test_an_atom_among_its_own_images_has_no_force(self, form, cell):
+        losses = random_losses(form)
+        found = evaluate_agents(losses, np.full((1, 3), 0.1), SPECIES[:1], cell)
+        assert found.losses[0] != 0.0
+        assert np.abs(found.forces).max() < 1e-9 * np.abs(found.losses[0])

@@ -9,13 +9,24 @@ import pytest
 import torch
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants.moments import harmonics
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.lowering import export_torchscript, torch_neighbours, torchscript
 from openmm_duality.lowering.torch_losses import DTYPES, NeighbourLosses, traced_harmonics
 from openmm_duality.lowering.torch_neighbours import find_pairs, neighbour_slots, pairs_from_cells
 from openmm_duality.lowering.torchscript import compile_losses
-from tests.systems import CELL, RANKED, TRICLINIC, random_losses, random_positions, random_species, rms
+from tests.systems import (
+    CELL,
+    NARROW,
+    RANKED,
+    TRICLINIC,
+    narrow_positions,
+    random_losses,
+    random_positions,
+    random_species,
+    rms,
+)
 
 N = 30
 SPECIES = random_species(N)
@@ -155,7 +166,8 @@ def every_pair(positions, box, n_species=1, chunk=100):
 
 def cell_pairs(positions, box, n_species=1, chunk=100):
     species_index = species_index_of(positions, n_species)
-    return pair_set(pairs_from_cells(positions, box, 0.5, species_index, n_species, chunk), species_index.numpy())
+    pairs = pairs_from_cells(positions, box, 0.5, species_index, n_species, chunk, len(positions))
+    return pair_set(pairs, species_index.numpy())
 
 
 def far_outside(positions, cell, seed=0):
@@ -216,13 +228,33 @@ def test_a_system_large_enough_for_cells_has_the_forces_of_the_evaluator():
     assert energy == pytest.approx(64 * single.energy, rel=1e-9)
 
 
-def test_a_box_too_small_for_the_cutoff_is_refused_at_every_call():
-    module = compile_losses(random_losses(), SPECIES)
-    positions = tensor(random_positions(N, CELL))
-    module(positions, tensor(CELL))
-    with pytest.raises(Exception, match="less than twice the cutoff"):
-        module(positions, tensor(0.7 * CELL))
-    module(positions, tensor(CELL))
+@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-11), ("single", 1e-5)])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_narrow_boxes_have_the_forces_of_the_evaluator(form, gradient, precision, tolerance):
+    losses = random_losses(form, gradient)
+    for cell in NARROW.values():
+        shifted = narrow_positions(cell) + np.array([[5, -3, 0], [0, 1, -7]]) @ cell
+        for copies in ((1, 1, 1), (2, 1, 1)):
+            positions, species, box = supercell(shifted, SPECIES[:2], cell, copies)
+            expected = evaluate_agents(losses, positions, species, box)
+            energy, forces = forward(losses, positions, species, box, precision)
+            np.testing.assert_allclose(forces, expected.forces, atol=tolerance * rms(expected.forces))
+            assert energy == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
+
+
+@pytest.mark.parametrize("n_species", [1, 3])
+@pytest.mark.parametrize("name", NARROW)
+def test_cells_find_the_images_that_all_pairs_find(name, n_species):
+    box = tensor(np.diag([2.0, 1.0, 1.0]) @ NARROW[name])
+    positions = tensor(np.random.default_rng(1).uniform(-1, 2, size=(60, 3))) @ box
+    index, results = species_index_of(positions, n_species), []
+    for cells_from in (10**6, 0):
+        i, j, d = find_pairs(positions, box, 0.5, index, n_species, cells_from, (7, 7))
+        assert (np.diff((i * n_species + index[j]).numpy()) >= 0).all()
+        results.append(sorted(map(tuple, np.round(np.stack([i.numpy(), j.numpy(), *d.numpy()], axis=1), 9))))
+    assert results[0] == results[1]
+    assert len(set(results[0])) == len(results[0]) > 60
 
 
 def test_a_model_is_not_tied_to_one_number_of_atoms_and_unknown_things_are_refused(tmp_path):

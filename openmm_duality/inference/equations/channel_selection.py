@@ -18,7 +18,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.targets import DataSet, indices_of
 from openmm_duality.invariants.channels import Channels, coupled
 from openmm_duality.invariants.couplings import can_couple
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
@@ -45,12 +45,13 @@ def channels_of_data(
     s, width = len(species), len(species) * basis.size
     sums = [{rank: np.zeros((width, width)) for rank in ranks} for _ in range(s)]
     firsts, number = np.zeros((s, width)), np.zeros(s)
-    total = sum(len(data.frames) for data in sets)
-    for data in sets:
-        index = np.array([species.index(name) for name in data.frames.species])
-        share = max(1, round(_FRAMES * len(data.frames) / total))
-        for t in evenly_spaced(len(data.frames), min(share, len(data.frames))):
-            tables = find_neighbours(data.frames.positions[t], data.frames.cell(t), index, s, basis.grid.cutoff)
+    parts = [part for data in sets for part in data.frames.parts]
+    total = sum(map(len, parts))
+    for part in parts:
+        index = indices_of(part.species, species)
+        share = max(1, round(_FRAMES * len(part) / total))
+        for t in evenly_spaced(len(part), min(share, len(part))):
+            tables = find_neighbours(part.positions[t], part.cell(t), index, s, basis.grid.cutoff)
             values = [basis.evaluate(table.distances, index, b)[0] for b, table in enumerate(tables)]
             found = moments_by_rank(ranks, tables, values)
             for a in range(s):

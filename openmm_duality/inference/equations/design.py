@@ -223,8 +223,8 @@ def coupling_forces(
             for b in range(layout.n_species):
                 of_b = species_index == b
                 around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
-                j = around.shape[1]
-                reaction = around.reshape(len(around), j, -1).swapaxes(1, 2) @ phi[tables[a].indices[of_b]]
+                slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
+                reaction = slopes @ phi[tables[a].indices[of_b]]
                 product[of_b] += reaction.reshape(len(around), *product.shape[1:])
         result.append(quadratic_columns(product, layout.coupled_triangle))
     return result

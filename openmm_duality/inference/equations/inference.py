@@ -114,8 +114,8 @@ class Inference:
         Raises
         ------
         DualityError
-            If the data cannot be used, the cutoff is too long for a cell, or the frames contain a species or a distance
-            outside the training data of the prior model.
+            If the data cannot be used, or the frames contain a species or a distance outside the training data of the
+            prior model.
         """
         seconds: dict[str, float] = {}
         if prior is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff
+from openmm_duality.geometry.cells import check_cell
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
@@ -40,7 +40,7 @@ def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) 
     Raises
     ------
     DualityError
-        If the cutoff is too long for a cell, or two atoms coincide.
+        If the vectors of a cell span no volume, or two atoms coincide.
     """
     s = len(species)
     shortest = np.full((s, s), np.inf)
@@ -50,7 +50,7 @@ def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) 
         species_index = np.array([species.index(name) for name in frames.species])
         for t in range(len(frames)):
             cell = frames.cell(t)
-            check_cutoff(grid.cutoff, cell)
+            check_cell(cell)
             i, j, r = pairs_within(frames.positions[t], cell, grid.cutoff)
             _check_apart(frames, t, i, j, r)
             for a in range(s):

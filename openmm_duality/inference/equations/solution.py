@@ -12,6 +12,7 @@ from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
 _ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
+_ROUNDING = 1e-14  # root mean square of a column that is rounding, relative to the largest
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 
 
@@ -255,11 +256,13 @@ def column_scale(equations: NormalEquations) -> FloatArray:
     """Root mean square of every column over the rows that define the scales, shape (P,).
 
     A column that is zero in those rows is scaled by all rows, and one that is zero in all rows gets a finite scale, so
-    that the ridge sets its coefficient to zero.
+    that the ridge sets its coefficient to zero. Zero is what rounding makes of it: in a crystal with one atom of a
+    species the forces of its images cancel.
     """
-    squares = equations.column_squares
-    diagonal = np.where(squares > 0.0, squares, np.diag(equations.gram)) / equations.weight
-    return np.asarray(np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0)))
+    squares, every = equations.column_squares, np.diag(equations.gram)
+    zero = _ROUNDING**2 * np.maximum(squares, every).max(initial=0.0)
+    diagonal = np.where(squares > zero, squares, every) / equations.weight
+    return np.asarray(np.sqrt(np.where(diagonal > zero / equations.weight, diagonal, diagonal.max(initial=0.0) or 1.0)))
 
 
 def floored_mean_squares(folds: Sequence[NormalEquations], block_sizes: Sequence[int], fraction: float) -> FloatArray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,13 @@ class _List(NeighbourList[CommitteeEvaluation]):
         self._visited = np.empty((len(parts), species, species, owner.grid.intervals + 1), dtype=np.int64)
         for call, visited in zip(self._calls, self._visited, strict=True):
             call.set(order=found.order, visited=visited)
-        ranges = [(part.begin, part.end) for part in parts]
-        self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, ranges)
+        bounds = [*(part.begin for part in parts), len(found.order)]
+        self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, list(pairwise(bounds)))
 
     def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
         shape = self._shape
-        size = len(positions) * shape.species * shape.functions
+        n_atoms = len(self._found.order)  # with images, of which there are no moments
+        size = n_atoms * shape.species * shape.functions
         found = np.empty(size * len(shape.components))
         losses = np.empty(len(positions))
         self._visited.fill(-1)
@@ -69,7 +71,8 @@ class _List(NeighbourList[CommitteeEvaluation]):
         moments = {}
         for rank in shape.ranks:
             of_rank = found[size * shape.of(rank).start : size * shape.of(rank).stop]
-            moments[rank] = of_rank.reshape(len(positions), shape.species, shape.functions, 2 * rank + 1)
+            of_rank = of_rank.reshape(n_atoms, shape.species, shape.functions, 2 * rank + 1)
+            moments[rank] = of_rank[: len(positions)]
         visited = self._visited.max(axis=0)[..., :-1]
         return CommitteeEvaluation(forces[: shape.members], moments, visited, losses)
 
@@ -107,7 +110,7 @@ class FusedCommittee(NeighbourListCache[CommitteeEvaluation]):
         Raises
         ------
         DualityError
-            If the box is less than twice the cutoff wide, the number of positions is another than that of the
-            species, or a position is not a finite number.
+            If the vectors of the box span no volume, the number of positions is another than that of the species, or
+            a position is not a finite number.
         """
         return self._evaluate(positions, box)

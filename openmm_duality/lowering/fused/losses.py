@@ -105,8 +105,8 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         Raises
         ------
         DualityError
-            If the box is less than twice the cutoff wide, the number of positions is another than that of the
-            species, a position is not a finite number, or there is no position of a particle.
+            If the vectors of the box span no volume, the number of positions is another than that of the species, a
+            position is not a finite number, or there is no position of a particle.
         """
         if self._particles is None:
             return self._evaluate(positions, box)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import check_cutoff
+from openmm_duality.geometry.cells import check_cell
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as pool
 from openmm_duality.lowering.fused.boxes import kind_of, packed
@@ -46,23 +46,22 @@ class NeighbourList(ABC, Generic[Result]):
     def __init__(self, owner: NeighbourListCache[Result], found: Candidates, box: FloatArray | None) -> None:
         self._box = None if box is None else np.array(box, dtype=np.float64)
         self._found = found
-        self._shape = owner.shapes[kind_of(box)]
+        self._shape = owner.shapes[kind_of(found.box)]
         self._scale = np.array([1.0 / owner.grid.spacing])
         atoms = len(found.order)
         positions = aligned(4 * atoms, "<f8")
         self._moved = np.zeros(1, dtype=np.int64)
-        self._last = np.zeros((atoms, 3))
-        # finite, so that a position that is not finite has moved too far even where every pair is a candidate
-        limit = min(0.25 * found.skin**2, 1e300)
+        self._last = np.zeros((found.agents, 3))
         self._arrange = Call(
             arrange(),
             begin=0,
             end=atoms,
             order=found.order,
             scale=self._scale,
+            shifts=found.shifts,
             target=positions,
             reference=found.positions,
-            limit=np.array([limit]),
+            limit=np.array([0.25 * found.skin**2]),
             moved=self._moved,
         )
         self._kernel = self.kernel_of(self._shape)
@@ -115,8 +114,12 @@ class NeighbourList(ABC, Generic[Result]):
         pool.run(self._kernel.call, self._addresses, self._threads)
 
     def share_forces(self, collect: Function, per_atom: int, ranges: Sequence[tuple[int, int]]) -> None:
-        """Give every part room for forces, `per_atom` numbers; another function adds them up for ranges of agents."""
+        """Give every part room for forces, `per_atom` numbers; another function adds them up for ranges of atoms."""
         order, parts = self._found.order, len(self._calls)
+        self._by_atom = np.argsort(order, kind="stable")
+        self._firsts = np.searchsorted(order[self._by_atom], np.arange(self._found.agents))
+        if len(order) > self._found.agents:
+            order = np.arange(len(order))
         size = per_atom * len(order)
         forces = aligned(parts * size, self._shape.dtype)
         for number, call in enumerate(self._calls):
@@ -126,10 +129,14 @@ class NeighbourList(ABC, Generic[Result]):
         self._collecting = [Call(collect, begin=b, end=e, scale=self._scale, **shared) for b, e in ranges]
 
     def sum_forces(self, target: FloatArray) -> FloatArray:
-        """Put the forces of all parts, added up, into an array."""
+        """Put the forces of all parts, added up, into an array (…, N, 3); those on images act on their atoms."""
+        n_atoms, n_agents = len(self._by_atom), self._found.agents
+        forces = target if n_atoms == n_agents else np.empty((*target.shape[:-2], n_atoms, 3))
         for call in self._collecting:
-            call.set(target=target)
+            call.set(target=forces)
         pool.run(self._collect.call, [call.address for call in self._collecting], self._threads)
+        if n_atoms > n_agents:
+            np.add.reduceat(forces[..., self._by_atom, :], self._firsts, axis=-2, out=target)
         return target
 
 
@@ -228,23 +235,25 @@ class NeighbourListCache(Generic[Result]):
                 f"the position of atom {atom} is not a finite number: the dynamics has blown up; "
                 "take a shorter time step, or check the training data of the losses"
             )
-        check_cutoff(self.cutoff, box)
+        check_cell(box)
 
 
 @cache
 def arrange() -> Function:
-    """The function ``arrange``: positions (N, 3) scaled and in order as (x, y, z, 0).
+    """The function ``arrange``: positions (N, 3) scaled, in order and moved, as (x, y, z, 0).
 
     It counts those further than a limit from where they were.
     """
     code = Code("arrange")
-    source, target, reference = (code.array(name, DOUBLE) for name in ("source", "target", "reference"))
+    source, target, reference, shifts = (
+        code.array(name, DOUBLE) for name in ("source", "target", "reference", "shifts")
+    )
     order, scale, limit = code.array("order", I64), code.array("scale", DOUBLE)[0], code.array("limit", DOUBLE)[0]
     moved = Variable(code, I64)
     with code.loop(code.argument("begin"), code.argument("end")) as i:
         atom, square = order[i] * 3, code.constant(DOUBLE, 0.0)
         for c in range(3):
-            value = source[atom + c] * scale
+            value = source[atom + c] * scale + shifts[i * 4 + c]
             target[i * 4 + c] = value
             change = value - reference[i * 4 + c]
             square = square + change * change

@@ -1,8 +1,9 @@
 """The search for neighbours: candidates from cells, in time proportional to the number of atoms.
 
 Lengths are in units of the grid spacing. A candidate is nearer than a reach, which is the cutoff and a skin; the list
-holds until an atom has moved half the skin. In an orthorhombic box the nearest image is found at any distance, so the
-reach may be beyond half the box; in a triclinic one it may not, and a small system then takes every pair.
+holds until an atom has moved half the skin. In an orthorhombic box the nearest image is found at any distance, so only
+the cutoff has to be below half the box; in a triclinic one the reach has to. In narrower boxes the images within reach
+are atoms of their own, behind the agents, and there are no boundaries.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import volume, widths
+from openmm_duality.geometry.cells import shows_one_image, volume, widths
+from openmm_duality.geometry.images import images_within
 from openmm_duality.lowering.fused import threads
 from openmm_duality.lowering.fused.boxes import kind_of, nearest_images, packed
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable
 from openmm_duality.machine_code.machine import Call, Function
 from openmm_duality.lowering.fused.shape import BLOCK
 
-EVERY_PAIR = 1000  # atoms up to which every pair may be a candidate
 CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory
 
 
@@ -48,16 +49,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of all agents.
+    """The candidates of all agents: the N atoms, behind which there may be images of them.
 
     Parameters
     ----------
-    order : array of int64, shape (N,)
-        The atoms in the order of the cells.
-    positions : array, shape (N, 4)
-        Where they were, (x, y, z, 0), in this order.
+    agents : int
+        Number N of agents.
+    order : array of int64, shape (M,)
+        The atoms in the order of the cells, then those whose images follow.
+    shifts : array, shape (M, 4)
+        The lattice vectors (x, y, z, 0) by which they are moved, in this order; zero where there are no images.
+    positions : array, shape (M, 4)
+        Where they were, (x, y, z, 0), moved, in this order.
     box : array, shape (3, 3), or None
-        What it was.
+        What it was; None where there are images.
     skin : float
         By how much the reach exceeds the cutoff.
     parts : tuple of Part
@@ -65,20 +70,14 @@ class Candidates:
         The most candidates of an agent.
     """
 
+    agents: int
     order: IntArray
+    shifts: FloatArray
     positions: FloatArray
     box: FloatArray | None
     skin: float
     parts: tuple[Part, ...]
     most: int
-
-
-def reach_of(box: FloatArray | None, n_atoms: int, cutoff: float, skin: float) -> float:
-    """Search radius of the candidates: the cutoff and the skin, or what the box allows."""
-    half = np.inf if box is None or kind_of(box) != "triclinic" else 0.5 * float(widths(box).min())
-    if cutoff + skin <= half:
-        return cutoff + skin
-    return np.inf if n_atoms <= EVERY_PAIR else max(cutoff, half * (1.0 - 1e-9))
 
 
 def find_candidates(
@@ -97,24 +96,32 @@ def find_candidates(
     positions : array, shape (N, 3)
         Finite, wrapped or not.
     box : array, shape (3, 3), or None
+        Of any width.
     species_index : array of int64, shape (N,)
         Species of every atom.
     n_species : int
     cutoff, skin : float
     n_threads : int
     """
-    reach = reach_of(box, len(positions), cutoff, skin)
+    reach, n_agents = cutoff + skin, len(positions)
+    density = 0.0 if box is None else n_agents / volume(box)
+    sources, shifts, box = _with_images(positions, box, cutoff, reach)
+    positions = positions[sources] + shifts
     cell, around = cells(positions, box, reach)
-    key = cell * n_species + species_index
+    # images are in cells of their own, so that they follow the agents
+    cell[n_agents:] += len(around)
+    around = around if len(sources) == n_agents else np.hstack([around, around + np.int32(len(around))])
+    key = cell * n_species + species_index[sources]
     order = np.argsort(key, kind="stable")
-    bins = np.zeros(len(around) * n_species + 1, dtype=np.int32)
-    np.cumsum(np.bincount(key, minlength=len(around) * n_species), out=bins[1:])
+    n_bins = (int(around.max()) + 1) * n_species
+    bins = np.zeros(n_bins + 1, dtype=np.int32)
+    np.cumsum(np.bincount(key, minlength=n_bins), out=bins[1:])
     n_atoms = len(positions)
-    ordered = np.zeros((n_atoms, 4))
-    ordered[:, :3] = positions[order]
+    ordered, moved = np.zeros((n_atoms, 4)), np.zeros((n_atoms, 4))
+    ordered[:, :3], moved[:, :3] = positions[order], shifts[order]
     axes = np.zeros((3, n_atoms + BLOCK))
     axes[:, :n_atoms] = ordered[:, :3].T
-    bounds = np.linspace(0, n_atoms, threads.parts_of(n_atoms, n_threads) + 1).astype(np.int64).tolist()
+    bounds = np.linspace(0, n_agents, threads.parts_of(n_agents, n_threads) + 1).astype(np.int64).tolist()
     search = search_function(kind_of(box))
     calls = [
         Call(
@@ -134,7 +141,8 @@ def find_candidates(
         )
         for begin, end in pairwise(bounds)
     ]
-    expected = _expected(n_atoms, box, reach)
+    # somewhat more candidates than an agent has in a homogeneous system; a list that needs more room gets it
+    expected = int(min(n_atoms, 32 + 1.15 * density * 4.2 * reach**3))
     room = [expected * (end - begin) for begin, end in pairwise(bounds)]
     while True:
         for call, size in zip(calls, room, strict=True):
@@ -149,18 +157,23 @@ def find_candidates(
         for (begin, end), call in zip(pairwise(bounds), calls, strict=True)
     )
     most = max((int(np.diff(part.offsets[::n_species]).max(initial=0)) for part in parts), default=0)
-    return Candidates(order, ordered, None if box is None else box.copy(), reach - cutoff, parts, most)
+    kept = None if box is None else box.copy()
+    return Candidates(n_agents, sources[order], moved, ordered, kept, skin, parts, most)
 
 
-def _expected(n_atoms: int, box: FloatArray | None, reach: float) -> int:
-    """Somewhat more candidates than an agent has in a homogeneous system; a list that needs more room gets it."""
-    density = 0.0 if box is None else n_atoms / volume(box)
-    return int(min(n_atoms, 32 + 1.15 * density * 4.2 * reach**3))
+def _with_images(
+    positions: FloatArray, box: FloatArray | None, cutoff: float, reach: float
+) -> tuple[IntArray, FloatArray, FloatArray | None]:
+    """Atoms and the images to search with them, as `images_within` gives them, and the box that is then left."""
+    if not len(positions) or shows_one_image(cutoff if kind_of(box) == "orthorhombic" else reach, box):
+        return np.arange(len(positions)), np.zeros_like(positions), box
+    assert box is not None
+    return *images_within(positions, box, reach), None
 
 
 def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[IntArray, npt.NDArray[np.int32]]:
     """The cell of every atom, and the cells around every cell, itself among them, each of them once."""
-    if not np.isfinite(reach) or not len(positions):
+    if not len(positions):
         return np.zeros(len(positions), dtype=np.int64), np.zeros((1, 1), dtype=np.int32)
     if box is None:
         # a box around the atoms, so wide that no image is within reach

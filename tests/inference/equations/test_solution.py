@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import supercell
 from openmm_duality.inference.equations.bases import make_basis, place_knots
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.layout import Layout
@@ -18,9 +19,11 @@ from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from tests.systems import (
     CELL,
+    NARROW,
     RANKED,
     SPECIES,
     TRICLINIC,
+    narrow_positions,
     random_frames,
     random_losses,
     random_positions,
@@ -81,6 +84,25 @@ def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
     assert row[-3:].tolist() == [species.count(name) for name in losses.species]
     result = evaluate_agents(losses, positions, species, cell)
     assert row @ coefficients == pytest.approx(result.energy, abs=1e-10 * np.abs(result.losses).sum())
+
+
+@pytest.mark.parametrize("cell", NARROW.values(), ids=NARROW)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_rows_of_a_narrow_cell_are_those_of_its_supercell(form, gradient, cell):
+    losses = random_losses(form, gradient)
+    design, found = Design.of(losses, n_constants=1), []
+    positions = narrow_positions(cell)
+    for x, species, box in ((positions, SPECIES[:2], cell), supercell(positions, SPECIES[:2], cell, (3, 3, 3))):
+        species_index = losses.index_of(species)
+        tables = find_neighbours(x, box, species_index, len(losses.species), losses.cutoff)
+        energy = design.energy_row(tables, species_index, 0) / len(x) if gradient == "collective" else np.zeros(1)
+        found.append([*design.force_rows(tables, species_index), energy[:-1]])
+    for small, large in zip(*found, strict=True):
+        copies = 1 if small.ndim == 1 else 27
+        np.testing.assert_allclose(
+            large, np.concatenate([small] * copies), rtol=0, atol=1e-11 * np.abs(small).max(initial=0.0)
+        )
 
 
 def penalties(size, n_constants=0, form=None):

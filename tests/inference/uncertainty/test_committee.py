@@ -10,11 +10,14 @@ import pytest
 from openmm_duality.inference import DataSet, Settings, infer
 from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.pair_statistics import pair_statistics
 from openmm_duality.inference.equations.solution import solve
-from openmm_duality.inference.uncertainty.committee import NOMINAL, Members, calibrate
+from openmm_duality.inference.uncertainty.committee import NOMINAL, Members, calibrate, with_committee
+from openmm_duality.inference.uncertainty.domain import FrameDescriptors, with_domain
+from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.losses import GRADIENTS, evaluate_agents
 from openmm_duality.losses.committee import variance_of
-from tests.systems import SPECIES, labelled, random_frames, random_losses, rms
+from tests.systems import NARROW, SPECIES, labelled, narrow_frames, random_frames, random_losses, repeated, rms
 
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60}
 FIXED = {"ridge": 1e-6, "curvature": 1e-6}
@@ -204,3 +207,25 @@ def test_frames_too_few_for_a_tail_are_within_the_limit_by_far(frames):
         place = frames.positions[t], frames.species, frames.cell(t)
         forces = np.array([evaluate_agents(member, *place).forces for member in losses.members()])
         assert (losses.committee.uncertainty(forces, species_index) < losses.committee.limit[species_index]).all()
+
+
+def test_narrow_cells_and_their_supercells_make_one_model():
+    """Coefficients, committee and domain do not depend on the cell in which a crystal is written down."""
+    frames, found = narrow_frames(120, 1.1 * NARROW["bcc"]), []
+    for data in (frames, repeated(frames, (2, 2, 2))):
+        data = labelled(data, random_losses("moment", species=SPECIES[:2]))
+        inference, losses, _ = members_of(data, settings())
+        measured = measure(data, dict.fromkeys(range(len(data)), (losses,)), range(len(data)))
+        described = [FrameDescriptors.of(one, len(data), len(losses.species)) for one in measured]
+        statistics = pair_statistics([data], losses.species, losses.grid)
+        found.append(with_domain(with_committee(losses, inference), described, statistics))
+    small, large = found
+    assert small.committee.size == large.committee.size > 1
+    assert (small.domain.agents, large.domain.agents) == (2, 16)
+    pairs = [(small.pair_coefficients, large.pair_coefficients), (small.weights[0], large.weights[0])]
+    pairs += [(small.committee.to_arrays()[name], array) for name, array in large.committee.to_arrays().items()]
+    pairs += [(small.domain.losses, large.domain.losses), (small.domain.seen, large.domain.seen)]
+    for ours, theirs in zip(small.domain.environments, large.domain.environments, strict=True):
+        pairs += [(ours.centre, theirs.centre), (ours.limit, theirs.limit)]
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(ours).max(initial=0.0))
