@@ -39,9 +39,10 @@ class LearningCurve:
 
     def __str__(self) -> str:
         keys = list(self.tables[0].force_rmse)
-        lines = ["frames".rjust(8) + "".join(key.rjust(12) for key in keys) + "   (force RMSE, meV/Å)"]
+        lines = ["frames".rjust(8) + "".join(key.rjust(16) for key in keys) + "   (force RMSE, MAE, meV/Å)"]
         for count, table in zip(self.frames, self.tables, strict=True):
-            lines.append(f"{count:8d}" + "".join(f"{table.force_rmse[key]:12.1f}" for key in keys))
+            cells = (f"{table.force_rmse[key]:9.1f}{table.force_mae[key]:7.1f}" for key in keys)
+            lines.append(f"{count:8d}" + "".join(cells))
         return "\n".join(lines)
 
 

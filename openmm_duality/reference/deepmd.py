@@ -1,4 +1,4 @@
-"""DeePMD data: a folder with ``type.raw`` and ``set.*``, or a folder of such folders.
+"""DeePMD data: a folder with ``type.raw`` and ``set.*``, or a folder of such folders (two levels).
 
 Lengths are in Å, energies in eV, forces in eV/Å, and the virial is −Vσ in eV.
 
@@ -64,7 +64,7 @@ def read_deepmd(path: str | Path) -> AnyFrames:
 
 
 def _systems(path: Path) -> list[Path]:
-    return sorted(file.parent for file in path.rglob("type.raw"))
+    return sorted(file.parent for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}type.raw"))
 
 
 def _types(system: Path) -> IntArray:

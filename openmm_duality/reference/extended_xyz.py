@@ -53,7 +53,7 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
     forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
     groups: dict[tuple[bytes, bool], _Group] = {}
     seen: set[str] = set()
-    tensors: set[str | None] = set()
+    tensors: set[str] = set()
     lacking: dict[str, list[int]] = {"forces": [], "energy": []}
     number = -1
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=_images(path))):
@@ -69,7 +69,8 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
                 lacking[quantity].append(number)
         group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
         name, stress = stress_of(values, atoms.cell.volume * ANGSTROM**3, keys) if periodic else (None, None)
-        tensors |= {name} - {None}
+        if name is not None:
+            tensors.add(name)
         group.add(number, atoms, force, potential, stress)
     count = number + 1
     if not count:
@@ -183,9 +184,7 @@ def _check_present(choice: NameChoice, lacking: list[int], count: int, single: i
         )
 
 
-def _say_what_was_used(
-    path: Path, forces: NameChoice, energy: NameChoice, tensors: set[str | None], seen: set[str]
-) -> None:
+def _say_what_was_used(path: Path, forces: NameChoice, energy: NameChoice, tensors: set[str], seen: set[str]) -> None:
     unused = seen - {forces.name, energy.name} - tensors
     if unused or (forces.name not in (None, "forces")) or (energy.name not in (None, "energy")):
         found = [(c.quantity, c.name) for c in (forces, energy) if c.name is not None]

@@ -17,7 +17,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.schema import key, one_of, optional, text
+from openmm_duality.schema import one_of
 from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE, KILOCALORIE
 
 # by name: the units of energy (kJ/mol) and force (kJ/mol/nm); lengths are in Å in all of them
@@ -47,11 +47,16 @@ class DataKeys:
         Name of the column of forces and of the key of the energy; by default found among the common names.
     units : str
         ``eV`` (and eV/Å), ``kcal/mol`` (per Å), ``kJ/mol`` (per Å), ``hartree`` (per bohr) or ``hartree/angstrom``.
+
+    Raises
+    ------
+    DualityError
+        If the units are unknown.
     """
 
-    forces: str | None = field(metadata=key(optional(text)), default=None)
-    energy: str | None = field(metadata=key(optional(text)), default=None)
-    units: str = field(metadata=key(one_of(*UNITS)), default="eV")
+    forces: str | None = None
+    energy: str | None = None
+    units: str = "eV"
 
     def __post_init__(self) -> None:
         one_of(*UNITS)(self.units, "units")

@@ -178,7 +178,8 @@ def test_integrity_fails_by_a_stop_a_broken_molecule_or_a_collapse(same):
 
 
 def test_errors_of_forces_are_reported_beside_those_of_held_out_frames(same):
-    errors = ForceErrors(np.arange(2.0), {"all": np.full(2, 17.0)}, {"all": np.full(2, 800.0)}, (), "nnp", "m")
+    rmse, mae, rms = ({"all": np.full(2, value)} for value in (17.0, 12.0, 800.0))
+    errors = ForceErrors(np.arange(2.0), rmse, mae, rms, (), "nnp", "m")
     model = {"errors": {"test": {"force_rmse": {"all": 15.0}}}}
     run = replace(same.run, settings={**same.run.settings, "model": model})
     found = judge(replace(same, force_errors=errors, run=run)).finding(Observable.FORCE_ERROR, "all")

@@ -128,7 +128,7 @@ class Inference:
             species, masses = species_and_masses(sets)
             grid = Grid(settings.cutoff, settings.intervals)
             with timed(seconds, "pair_statistics"):
-                statistics = pair_statistics(_parts(sets), species, grid)
+                statistics = pair_statistics(_parts(sets), species, grid, progress)
             reference = EnergyReference.none(species)
             if settings.energy_weight:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)

@@ -13,6 +13,7 @@ from openmm_duality.geometry.cells import check_cell
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 
 _COINCIDENT = 1e-3  # nm; atoms closer than this are an error in the data
@@ -34,7 +35,9 @@ class PairStatistics:
     density: FloatArray
 
 
-def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) -> PairStatistics:
+def pair_statistics(
+    data: Iterable[Frames], species: Sequence[str], grid: Grid, progress: bool = False
+) -> PairStatistics:
     """Compute the shortest distances and the densities of pairs over all frames.
 
     Raises
@@ -46,9 +49,12 @@ def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) 
     shortest = np.full((s, s), np.inf)
     counts = np.zeros((s, s, grid.intervals))
     edges = np.linspace(0.0, grid.cutoff, grid.intervals + 1)
-    for frames in data:
+    parts = list(data)
+    bar = progress_bar(sum(map(len, parts)), "pair distances", show=progress)
+    for frames in parts:
         species_index = np.array([species.index(name) for name in frames.species])
         for t in range(len(frames)):
+            bar.update()
             cell = frames.cell(t)
             check_cell(cell)
             i, j, r = pairs_within(frames.positions[t], cell, grid.cutoff)
@@ -62,6 +68,7 @@ def pair_statistics(data: Iterable[Frames], species: Sequence[str], grid: Grid) 
                     shortest[a, b] = shortest[b, a] = min(shortest[a, b], of_pair.min(initial=np.inf))
                     counts[a, b] += np.histogram(of_pair, edges)[0]
                     counts[b, a] = counts[a, b]
+    bar.close()
     middles = 0.5 * (edges[1:] + edges[:-1])
     return PairStatistics(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2)
 
