@@ -44,8 +44,8 @@ class Summary:
     density : float or None
         Mean, in g/cm³.
     force_rms : dict
-        Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule). Empty without
-        forces.
+        Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule, if there are any).
+        Empty without forces.
     net_force_rms : float or None
         Of the net force on all atoms, per component in meV/Å.
     shortest : dict
@@ -53,7 +53,7 @@ class Summary:
     bonds : dict
         From ``"A-B"`` to the longest bond in Å, found in the data.
     molecules : dict
-        From formula to number of molecules.
+        From formula to number of molecules, single atoms among them; empty where there are only those.
     temperature : float or None
         Mean kinetic temperature in K, where there are velocities.
     missing : tuple of str
@@ -85,7 +85,7 @@ class Summary:
         rows = [
             ("frames", str(self.frames)),
             ("atoms", f"{self.atoms} ({_listed(self.composition)})"),
-            ("molecules", _listed(self.molecules) or "none found"),
+            ("molecules", _listed(self.molecules) or "none: no bonds, or only those of a network as in a crystal"),
         ]
         if self.spacing is None:
             rows.append(("time", "single points"))
@@ -190,11 +190,10 @@ def _force_rms(frames: Frames, molecules: list[IntArray]) -> dict[str, float]:
     if frames.forces is None:
         return {}
     per_species = {name: component_rms(frames.forces[:, frames.atoms_of(name)]) for name in frames.distinct_species}
-    return {
-        "all": component_rms(frames.forces),
-        **per_species,
-        "molecular": component_rms(molecular_forces(frames.forces, molecules)),
-    }
+    found = {"all": component_rms(frames.forces), **per_species}
+    if any(len(atoms) > 1 for atoms in molecules):
+        found["molecular"] = component_rms(molecular_forces(frames.forces, molecules))
+    return found
 
 
 def component_rms(forces: FloatArray) -> float:
@@ -218,6 +217,8 @@ def _temperature(frames: Frames) -> float | None:
 
 
 def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, int]:
+    if all(len(atoms) == 1 for atoms in molecules):
+        return {}
     formulas = []
     for atoms in molecules:
         counts = Counter(species[i] for i in atoms)
