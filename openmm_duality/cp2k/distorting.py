@@ -16,8 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.geometry.cells import minimum_image
-from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, component_labels, make_whole
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, make_whole
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths

@@ -2,18 +2,22 @@
 
 A broken model can keep its temperature and its g(r) for picoseconds after an atom has left its molecule or two atoms
 have collapsed onto each other. So the distances themselves are checked.
+
+A bond of the start may be exchanged for others, as by a proton that is passed on, if every atom that takes part then
+has a coordination that the data of the model show. Anything else is a break.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.bonding import Coordination, coordinations_of, longest_bonds
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels
 from openmm_duality.geometry.pairs import pairs_within
@@ -33,7 +37,7 @@ class IntegrityReport:
     shortest : dict
         The shortest distance of every pair of species in nm; NaN where none is within the search radius.
     atoms_left_molecule : int
-        Number of atoms cut off from the largest fragment of the molecule they started in.
+        Number of atoms cut off from the largest fragment of the molecule they started in; not by known exchanges.
     collapsed : tuple of str
         One phrase per pair of species that is too close.
     """
@@ -65,7 +69,10 @@ class Limits:
     Parameters
     ----------
     bond_lengths : mapping
-        From pairs of bonded species to the longest bond in nm, as `reference.molecules.bond_lengths` finds them.
+        From pairs of bonded species to the distance in nm below which they are bonded, as
+        `reference.molecules.bond_lengths` finds them.
+    coordinations : set of Coordination
+        What atoms are bonded to in the data of the model; without them no exchange of bonds is known.
     shortest_seen : mapping
         From pairs of species to the shortest distance in the data of the model, in nm. Pairs that are missing never
         count as collapsed.
@@ -78,6 +85,7 @@ class Limits:
     """
 
     bond_lengths: Mapping[Pair, float] = field(default_factory=dict)
+    coordinations: Set[Coordination] = frozenset()
     shortest_seen: Mapping[Pair, float] = field(default_factory=dict)
     collapse_fraction: float = 0.8
     max_temperature: float | None = None
@@ -90,6 +98,7 @@ class Limits:
         seen = {(losses.species[a], losses.species[b]): float(losses.shortest[a, b]) for a, b in pairs}
         return cls(
             bond_lengths=dict(losses.bond_lengths),
+            coordinations=losses.coordinations,
             shortest_seen={pair: distance for pair, distance in seen.items() if not np.isnan(distance)},
             allow_broken=allow_broken,
         )
@@ -106,7 +115,7 @@ class Integrity:
         The start in nm: the molecules are those found here.
     cell : array, shape (3, 3), or None
         In nm.
-    bond_lengths, shortest_seen, collapse_fraction
+    bond_lengths, shortest_seen, collapse_fraction, coordinations
         As for `Limits`; `bond_lengths` are empty where nothing is bonded.
     reach : float
         Radius of the neighbour search, in nm.
@@ -126,6 +135,7 @@ class Integrity:
         shortest_seen: Mapping[Pair, float] | None = None,
         collapse_fraction: float = 0.8,
         reach: float = 0.35,
+        coordinations: Set[Coordination] = frozenset(),
     ) -> None:
         if not np.isfinite(positions).all():
             raise DualityError("the start holds positions that are not finite numbers; choose another structure")
@@ -137,15 +147,17 @@ class Integrity:
         self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._distinct, 2))
         present = {_ordered(pair): r for pair, r in bond_lengths.items() if set(pair) <= set(self._distinct)}
         self.bond_lengths: dict[Pair, float] = present
+        self.coordinations = coordinations
         self.shortest_allowed = {_ordered(pair): collapse_fraction * r for pair, r in (shortest_seen or {}).items()}
         self._fraction, self._reach = collapse_fraction, max(reach, *self.shortest_allowed.values(), 0.0)
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
+        longest = longest_bonds(present)
         if present and not len(self._bonds):
             raise DualityError(
                 f"no two atoms of the start are bonded, by the bond lengths {_format_lengths(present)}; is it in the "
                 "right unit (PDB and XYZ files are in angstrom), and the right substance?"
             )
-        self._longest = np.array([present[self._pair(i, j)] for i, j in self._bonds])
+        self._longest = np.array([longest[self._pair(i, j)] for i, j in self._bonds])
         self._molecule = component_labels(self._bonds, len(self._species_index))
 
     @property
@@ -191,11 +203,26 @@ class Integrity:
         whole = np.linalg.norm(bond, axis=1) <= self._longest
         if whole.all():
             return 0
+        whole |= self._exchanged(positions, cell, whole)
         fragment = component_labels(self._bonds[whole], len(self._species_index))
         size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
         np.maximum.at(largest, self._molecule, size[fragment])
         return int(len(fragment) - largest.sum())
+
+    def _exchanged(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray) -> BoolArray:
+        """Which broken bonds of the start are exchanged for others in a way that the data of the model show."""
+        n = len(self.species)
+        now = bonded_pairs(positions, self.species, cell, self.bond_lengths)
+        bonds = np.unique(np.concatenate([self._bonds[whole], now]), axis=0)
+        made = now[~np.isin(now @ [n, 1], self._bonds @ [n, 1])]
+        # bonds broken and made that share atoms change together
+        part = component_labels(np.concatenate([self._bonds[~whole], made]), n)
+        known = np.zeros(n, dtype=bool)
+        for label in np.unique(part[self._bonds[~whole, 0]]):
+            atoms = np.flatnonzero(part == label)
+            known[atoms] = coordinations_of(bonds, self.species, atoms) <= self.coordinations
+        return np.asarray(~whole & known[self._bonds[:, 0]])
 
     def _pair(self, i: int, j: int) -> Pair:
         return _ordered((self._distinct[self._species_index[i]], self._distinct[self._species_index[j]]))

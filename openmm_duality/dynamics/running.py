@@ -172,7 +172,13 @@ def simulate(
     if dof < 1:
         raise DualityError(f"the system has {dof} degrees of freedom; there must be at least one to move")
     integrity = Integrity(
-        species, start, cell, limits.bond_lengths, limits.shortest_seen, collapse_fraction=limits.collapse_fraction
+        species,
+        start,
+        cell,
+        limits.bond_lengths,
+        limits.shortest_seen,
+        collapse_fraction=limits.collapse_fraction,
+        coordinations=limits.coordinations,
     )
     masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(start))])
 
@@ -211,6 +217,7 @@ def simulate(
             "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
             "limits": {
                 "bond_lengths_nm": {"-".join(pair): r for pair, r in integrity.bond_lengths.items()},
+                "coordinations": [[name, dict(around)] for name, around in sorted(integrity.coordinations)],
                 "shortest_allowed_nm": {"-".join(pair): r for pair, r in integrity.shortest_allowed.items()},
                 "max_temperature": limits.max_temperature or (3 * target if target else None),
                 "allow_broken": limits.allow_broken,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import widths
+
+_MOST_IMAGES = 2e7  # to choose from, so that they do not fill the memory
 
 
 def images_within(positions: FloatArray, cell: FloatArray, reach: float) -> tuple[IntArray, FloatArray]:
@@ -25,13 +28,23 @@ def images_within(positions: FloatArray, cell: FloatArray, reach: float) -> tupl
         The atom that each image is of: 0 … N − 1 for the atoms themselves, then others.
     shifts : array, shape (M, 3)
         The lattice vectors to add to the positions of the sources.
+
+    Raises
+    ------
+    DualityError
+        If there are too many images, as in a cell that has collapsed.
     """
     fractional = positions @ np.linalg.inv(cell)
     home = -np.floor(fractional)
     wrapped = fractional + home
     margin = reach / widths(cell)
     low, high = wrapped.min(axis=0) - margin, wrapped.max(axis=0) + margin
-    most = np.floor(margin + np.ptp(wrapped, axis=0)).astype(int)
+    most = np.floor(margin + np.ptp(wrapped, axis=0))
+    if len(positions) * np.prod(2.0 * most + 1.0) > _MOST_IMAGES:
+        raise DualityError(
+            f"the cell is {1.0 / margin.max():.2g} times as wide as the losses reach, so that its {len(positions)} "
+            f"atoms have more than {_MOST_IMAGES:.0e} images; has it collapsed under a barostat?"
+        )
     steps = np.stack(np.meshgrid(*(np.arange(-k, k + 1.0) for k in most), indexing="ij"), axis=-1).reshape(-1, 3)
     steps = steps[steps.any(axis=1)]
     moved = wrapped + steps[:, None]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.bonding import Coordination
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
@@ -77,7 +78,9 @@ class AgentLosses:
     domain : Domain or None
         Training distribution, which identifies local environments outside of it.
     bond_lengths : mapping of (species, species) to float
-        Longest bonded distance in nm of each bonded pair of species in the data.
+        Distance in nm below which each pair of species that is bonded in the data is bonded.
+    coordinations : set of Coordination
+        What atoms are usually bonded to in the data (see `geometry.bonding`).
     equations : mapping of str to array
         Stored normal equations, to add frames; empty if none.
     metadata : mapping
@@ -101,6 +104,7 @@ class AgentLosses:
     committee: Committee | None = None
     domain: Domain | None = None
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    coordinations: Set[Coordination] = frozenset()
     equations: Mapping[str, FloatArray] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -232,6 +236,7 @@ class AgentLosses:
             "gradient": self.gradient,
             "cutoff": self.cutoff,
             "bond_lengths": [[a, b, length] for (a, b), length in self.bond_lengths.items()],
+            "coordinations": [[name, dict(around)] for name, around in sorted(self.coordinations)],
             "metadata": self.metadata,
         }
         write_container(path, _KIND, arrays, header, overwrite)
@@ -272,6 +277,9 @@ class AgentLosses:
                 domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
                 equations=equations,
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
+                coordinations=frozenset(
+                    (name, tuple(sorted(dict(around).items()))) for name, around in header["coordinations"]
+                ),
                 metadata=header["metadata"],
             )
         except KeyError as missing:

@@ -11,11 +11,9 @@ from itertools import combinations
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, find_molecules, make_whole
+from openmm_duality.geometry.bonding import BondLengths
+from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, in_networks, make_whole
 from openmm_duality.observables.trajectory import Trajectory
-
-_NETWORK = 0.5  # a part of the system that holds more of the atoms than this is a network, not a molecule
-_SMALL = 50  # atoms; below, one molecule may be all there is
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ class Bonds:
         triples = [(a, centre, b) for centre, around in neighbours.items() for a, b in combinations(sorted(around), 2)]
         n_atoms = len(trajectory.species)
         molecule = np.arange(n_atoms, dtype=np.int64)
+        network = in_networks(*frame)
         for atoms in find_molecules(*frame):
-            if len(atoms) <= _SMALL or len(atoms) <= _NETWORK * n_atoms:
+            if not network[atoms[0]]:
                 molecule[atoms] = atoms[0]
         molecule = np.unique(molecule, return_inverse=True)[1].astype(np.int64)
         return Bonds(pairs, np.array(triples, dtype=np.int64).reshape(-1, 3), molecule)

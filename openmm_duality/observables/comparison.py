@@ -13,7 +13,7 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.molecules import BondLengths
+from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.learning.recomputing import RecomputedFrames
 from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED
 from openmm_duality.observables.curves import Curve

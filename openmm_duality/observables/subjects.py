@@ -15,8 +15,8 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.geometry.cells import volume, widths
-from openmm_duality.geometry.molecules import BondLengths
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.runs import Run, read_run

@@ -3,19 +3,25 @@
 A pair of species is bonded when its distances have a gap behind the first peak and every atom keeps its number of
 neighbours inside that gap. So O–H in water is bonded; O–O is not (no gap, and the number of neighbours fluctuates).
 H–H in water has a gap too, but every pair inside it is in one molecule already through the shorter O–H bonds, so it
-is left out as redundant. Ions of a crystal keep their neighbours and are found to be one large molecule.
+is left out as redundant. Where nonmetals exchange their bonds and leave no gap, covalent radii say how long a bond is.
+
+Alkali and alkaline earth metals are ions, alone; neighbours further apart than covalent radii allow are not bonded; and
+bonds that connect atoms to periodic images of themselves, as in a crystal, make no molecules.
 
 Index suffixes: t frame, i atom, r grid of distances, b neighbour species.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.geometry.molecules import BondLengths, bonded_pairs, component_labels, components
+from openmm_duality.geometry.bonding import BondLengths, Coordination, coordinations_of, covalent_limit
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, components, in_networks
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
@@ -28,6 +34,11 @@ _SPARSE = 0.01  # of the pairs inside may lie in the window
 _UNSTEADY = 0.03  # of the neighbours inside may be one too many or too few
 _IMPLIED = 0.99  # of the pairs inside are in one molecule already
 _MANY_FRAMES = 10  # from here on, an atom's own usual number of neighbours is known
+_NETWORK = 0.5  # of the bonded atoms may be in networks
+_IONS = frozenset(("Li", "Na", "K", "Rb", "Cs", "Fr", "Mg", "Ca", "Sr", "Ba", "Ra"))
+_NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
+_ATOMS_OF_BONDS = 100_000  # in all frames of a set together, in which bonds are followed
+_USUAL = 0.05  # of the frames in which a coordination occurs
 
 
 def bond_lengths(frames: Frames) -> BondLengths:
@@ -47,20 +58,45 @@ def bond_lengths(frames: Frames) -> BondLengths:
     sample = frames[_sample(frames)]
     candidates: BondLengths = {}
     for pair in combinations_with_replacement(frames.distinct_species, 2):
-        length = _gap(*_neighbour_counts(sample, *pair))
+        length = None if _IONS & set(pair) else _bond_length(_neighbour_counts(sample, *pair), pair)
         if length is not None:
             candidates[pair] = length
     lengths: BondLengths = {}
     for pair in sorted(candidates, key=lambda p: candidates[p]):
-        if not _implied(sample, lengths, pair, candidates[pair]):
+        if not _implied(sample, lengths, pair, candidates[pair]) and not _network(sample, pair, candidates[pair]):
             lengths[pair] = candidates[pair]
     return lengths
 
 
-def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[IntArray]:
-    """The molecules of a set of frames: atoms connected by pairs that are bonded in more than half of the frames.
+def known_coordinations(data: Sequence[Frames], lengths: BondLengths) -> frozenset[Coordination]:
+    """What atoms are usually bonded to in sets of frames: the coordinations that occur in 5 % of them.
 
-    So a frame in which a bond is stretched beyond its usual length does not break the molecule.
+    Where there is dynamics, only its frames count, for others may be distorted on purpose. So neither they nor a
+    single stretched bond are chemistry, but both ends of a proton that is passed on to and fro are.
+
+    Parameters
+    ----------
+    data : sequence of Frames
+        At most 100,000 atoms of each, in evenly spaced frames, are used.
+    lengths : dict
+        As of `bond_lengths`.
+    """
+    times: Counter[Coordination] = Counter()
+    total: Counter[str] = Counter()
+    for frames in [one for one in data if len(one) > 1 and np.ptp(one.times) > 0] or data:
+        chosen = evenly_spaced(len(frames), min(len(frames), max(1, _ATOMS_OF_BONDS // frames.n_atoms)))
+        total.update(dict.fromkeys(frames.distinct_species, len(chosen)))
+        for t in chosen:
+            bonds = bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths)
+            times.update(coordinations_of(bonds, frames.species))
+    return frozenset(one for one, number in times.items() if number >= _USUAL * total[one[0]])
+
+
+def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[IntArray]:
+    """The molecules of a set of frames: those of the frame that agrees with most others.
+
+    Bonded atoms agree if they are in one molecule in both frames. So neither a stretched bond nor a proton shared by
+    two atoms breaks a molecule, and molecules that exchange atoms are those of one instant.
 
     Parameters
     ----------
@@ -78,9 +114,10 @@ def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[Int
     n = frames.n_atoms
     sample = _sample(frames)
     found = [bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths) for t in sample]
-    keys, times = np.unique(np.concatenate([pairs[:, 0] * n + pairs[:, 1] for pairs in found]), return_counts=True)
-    bonded = keys[times > 0.5 * len(sample)]
-    return components(np.stack([bonded // n, bonded % n], axis=1), n)
+    i, j = np.unique(np.concatenate(found), axis=0).T
+    together = np.array([(label := component_labels(bonds, n))[i] == label[j] for bonds in found])
+    agreement = (together == (together.mean(axis=0) > 0.5)).sum(axis=1)
+    return components(found[int(agreement.argmax())], n)
 
 
 def _sample(frames: Frames) -> IntArray:
@@ -106,6 +143,24 @@ def _neighbour_counts(frames: Frames, a: str, b: str) -> tuple[list[IntArray], B
     inside = counts.cumsum(axis=-1)
     ends = [inside[0][:, species == a], inside[1][:, species == b]]
     return ends, ends[0].any(axis=(0, 1))
+
+
+def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]) -> float | None:
+    """The bond length of a pair of species in nm: from the gap in the distances, or else from covalent radii."""
+    ends, seen = counts
+    length = _gap(ends, seen)
+    allowed = covalent_limit(pair)
+    if allowed is None:
+        return length
+    inside = ends[0].sum(axis=(0, 1))
+    if length is not None:
+        median = np.searchsorted(inside, 0.5 * inside[min(round(length / _STEP), len(inside) - 1)]) * _STEP
+        return min(length, allowed) if median <= allowed else None
+    # as many atoms with a neighbour in every frame, whichever they are
+    bonded = [(end[..., min(round(allowed / _STEP), len(inside)) - 1] > 0).sum(axis=1) for end in ends]
+    unsteady = max(float(np.abs(n - np.median(n)).sum() / max(n.sum(), 1)) for n in bonded)
+    steady = bonded[0].any() and unsteady <= _UNSTEADY
+    return allowed if steady and set(pair) <= _NONMETALS else None
 
 
 def _gap(ends: list[IntArray], seen: BoolArray) -> float | None:
@@ -139,6 +194,18 @@ def _unsteadiness(inside: IntArray) -> FloatArray:
     if len(inside) >= _MANY_FRAMES:
         fractions.append(np.abs(inside - np.median(inside, axis=0)).sum(axis=(0, 1)) / total)
     return np.asarray(np.minimum.reduce(fractions), dtype=np.float64)
+
+
+def _network(frames: Frames, pair: tuple[str, str], length: float) -> bool:
+    """Whether most atoms that bonds of a pair of species connect are in networks."""
+    inside = total = 0
+    for t in range(len(frames) if frames.cells is not None else 0):
+        configuration = frames.positions[t], frames.species, frames.cell(t), {pair: length}
+        connected = in_networks(*configuration)
+        inside += int(connected.sum())
+        connected[bonded_pairs(*configuration)] = True
+        total += int(connected.sum())
+    return inside > _NETWORK * total
 
 
 def _implied(frames: Frames, shorter: BondLengths, pair: tuple[str, str], length: float) -> bool:

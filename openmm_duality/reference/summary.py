@@ -52,8 +52,8 @@ class Summary:
     density : float or None
         Mean, in g/cm³; None for several compositions.
     force_rms : dict
-        Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule). Empty without
-        forces.
+        Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule, if there are any).
+        Empty without forces.
     net_force_rms : float or None
         Of the net force on all atoms, per component in meV/Å.
     shortest : dict
@@ -61,7 +61,8 @@ class Summary:
     bonds : dict
         From ``"A-B"`` to the longest bond in Å, found in the data; not searched in frames of several compositions.
     molecules : dict
-        From formula to number of molecules; not searched in frames of several compositions.
+        From formula to number of molecules, single atoms among them; empty where there are only those. Not searched in
+        frames of several compositions.
     pressure : float or None
         Mean of −tr σ/3 in GPa, without its kinetic part, where all frames have stresses.
     temperature : float or None
@@ -106,7 +107,8 @@ class Summary:
         rows = [("frames", str(self.frames))]
         if self.composition:
             rows.append(("atoms", f"{self.atoms} ({_listed(self.composition)})"))
-            rows.append(("molecules", _listed(self.molecules) or "none found"))
+            none = "none: no bonds, or only those of a network as in a crystal"
+            rows.append(("molecules", _listed(self.molecules) or none))
         else:
             rows.append(("atoms", f"{self.fewest_atoms} to {self.atoms} in a frame"))
             shown = [f"{n} of {formula}" for formula, n in list(self.compositions.items())[:_SHOWN]]
@@ -230,8 +232,10 @@ def _force_rms(parts: Sequence[Frames], species: Sequence[str], molecules: list[
         chosen = [f if name is None else f[:, part.atoms_of(name)] for part, f in labelled]
         return component_rms(np.concatenate([forces.ravel() for forces in chosen]))
 
-    molecular = {"molecular": component_rms(molecular_forces(labelled[0][1], molecules))} if molecules else {}
-    return {"all": rms(None), **{name: rms(name) for name in species}, **molecular}
+    found = {"all": rms(None), **{name: rms(name) for name in species}}
+    if any(len(atoms) > 1 for atoms in molecules):
+        found["molecular"] = component_rms(molecular_forces(labelled[0][1], molecules))
+    return found
 
 
 def component_rms(forces: FloatArray) -> float:
@@ -265,6 +269,8 @@ def _temperature(frames: Frames) -> float | None:
 
 
 def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, int]:
+    if all(len(atoms) == 1 for atoms in molecules):
+        return {}
     return dict(Counter(_formula([species[i] for i in atoms]) for atoms in molecules).most_common())
 
 

@@ -32,10 +32,10 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Gentle losses that fit 30 molecules, and some that do not."""
+    """Gentle losses of water, and some that know no hydrogen."""
     folder = tmp_path_factory.mktemp("models")
-    for name, cutoff in (("fits", 0.4), ("wide", 0.6)):
-        weak_losses(cutoff=cutoff).save(folder / f"{name}.safetensors")
+    for name, species in (("fits", ("H", "O")), ("other", ("Ne", "O"))):
+        weak_losses(species).save(folder / f"{name}.safetensors")
     return folder
 
 
@@ -56,19 +56,19 @@ def test_flexible_models_share_integrator_and_step(kind, start, models):
 
 
 def test_every_row_is_timed_or_says_why_not(start, models):
-    paths = [models / "fits.safetensors", models / "wide.safetensors"]
+    paths = [models / "fits.safetensors", models / "other.safetensors"]
     cases = [*benchmark_cases(paths, ["CPU"], ["torchscript"], tip3p=False), PME, Case(FLEXIBLE_PME, "Nowhere")]
     rows = time_interleaved(cases, start, 30, 90, Effort(repeats=3, warm_up=5, steps=5, seconds=0.01))
-    fits, wide, pme, nowhere = rows
+    fits, other, pme, nowhere = rows
     for row in (fits, pme):
         assert row.error == ""
         assert len(row.blocks) == 3
         assert min(row.blocks) > 0
         assert row.memory > 50
         assert row.facts["threads"] >= 1
-    assert "cutoff" in wide.error
+    assert "contain H too" in other.error
     assert "Nowhere" in nowhere.error
-    assert wide.ms_per_step is nowhere.ms_per_step is None
+    assert other.ms_per_step is nowhere.ms_per_step is None
     assert [row.what for row in rows] == ["duality:pair", "duality:pair", FLEXIBLE_PME, FLEXIBLE_PME]
 
 

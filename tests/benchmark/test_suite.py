@@ -11,6 +11,7 @@ from openmm_duality.benchmark import Baselines, Effort, measure_cost, read_sizes
 from openmm_duality.benchmark.suite import copies_along
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
+from openmm_duality.lowering.fused.threads import VARIABLE
 from tests.benchmark.synthetic import weak_losses
 from tests.command import call, refused
 from tests.systems import random_positions
@@ -77,7 +78,7 @@ def test_cp2k_that_was_asked_for_and_is_missing_is_an_error(water, monkeypatch, 
             measure_cost([water], sizes=[30], baselines=baselines)
 
 
-def test_the_command(water, tmp_path):
+def test_the_command(water, tmp_path, monkeypatch):
     figures, folder = tmp_path / "b.json", tmp_path / "figures"
     outputs = ("--json", figures, "-o", folder)
     what = ("--sizes", 30, "--platform", "CPU", "--backend", "torchscript", "--repeats", 2, "--budget", 1, "--no-cp2k")
@@ -94,6 +95,5 @@ def test_the_command(water, tmp_path):
     assert "times the cost of flexible TIP3P" in text
     assert {path.name for path in folder.iterdir()} == {"cost-CPU.png", "relative-CPU-90.png"}
     assert "exists already" in refused("benchmark", water, *what, "-o", folder)
-    wide = tmp_path / "wide.safetensors"
-    weak_losses(cutoff=0.6).save(wide)
-    assert "not timed" in call("benchmark", wide, *what, "--no-tip3p", code=1)
+    monkeypatch.setenv(VARIABLE, "some")
+    assert "not timed" in call("benchmark", water, *what[:4], "--backend", "fused", *what[6:], "--no-tip3p", code=1)

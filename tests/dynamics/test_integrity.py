@@ -68,6 +68,68 @@ def test_atoms_that_leave_are_counted(liquid):
     assert integrity.check(moved, cell).atoms_left_molecule == 2
 
 
+def coordination(name, **around):
+    return name, tuple(sorted(around.items()))
+
+
+ENOL = ("O", "C", "C", "C", "O", "H")
+CHAIN = np.array([[-0.124, 0.0, 0.0], [-0.124, 0.13, 0.0], [0.0, 0.2, 0.0], [0.124, 0.13, 0.0], [0.124, 0.0, 0.0]])
+ENOL_BONDS = {("H", "O"): 0.125, ("C", "O"): 0.18, ("C", "C"): 0.2}
+SHARED = frozenset(
+    [
+        coordination("O", C=1),
+        coordination("O", C=1, H=1),
+        coordination("H", O=1),
+        coordination("C", C=1, O=1),
+        coordination("C", C=2),
+    ]
+)
+
+
+def enol(proton, stretch=0.0):
+    """A chain O–C–C–C–O with a proton beside its oxygens, its last two atoms moved away."""
+    moved = CHAIN + np.outer([0.0, 0.0, 0.0, 1.0, 1.0], [stretch, 0.0, 0.0])
+    return np.vstack([moved, [proton]])
+
+
+@pytest.mark.parametrize("cell", [None, 1.2 * np.eye(3)], ids=["open", "periodic"])
+def test_a_proton_that_the_data_show_passed_on_is_no_break_and_one_that_leaves_is(cell):
+    start = enol([-0.025, 0.0, 0.0])
+    known = Integrity(ENOL, start, cell, ENOL_BONDS, coordinations=SHARED)
+    strict = Integrity(ENOL, start, cell, ENOL_BONDS)
+    for x in (-0.025, 0.0, 0.004, 0.025, 0.03):
+        passed_on = enol([x, 0.0, 0.0])
+        assert known.check(passed_on, cell).failures() == ()
+        assert strict.check(passed_on, cell).atoms_left_molecule == int(x + 0.124 > 0.1358)
+    for integrity in (known, strict):
+        assert integrity.check(enol([-0.124, -0.13, 0.0]), cell).failures() == ()
+        assert Integrity(ENOL, enol([-0.124, -0.13, 0.0]), cell, ENOL_BONDS).molecules == 1
+    for away in ([-0.124, -0.14, 0.0], [0.0, -0.3, 0.1], [0.0, 0.09, 0.0]):
+        assert known.check(enol(away), cell).atoms_left_molecule == 1
+    assert known.check(enol([-0.025, 0.0, 0.0], stretch=0.05), cell).failures() == ()
+    assert known.check(enol([-0.025, 0.0, 0.0], stretch=0.15), cell).atoms_left_molecule == 2
+    # a bond that breaks elsewhere is one, whatever the proton does
+    assert known.check(enol([0.124, -0.1, 0.0]), cell).failures() == ()
+    assert known.check(enol([0.274, -0.1, 0.0], stretch=0.15), cell).atoms_left_molecule > 1
+
+
+def test_molecules_that_end_as_they_began_have_exchanged_atoms_and_ions_have_not(liquid):
+    species, positions, cell, _ = liquid
+    waters = frozenset([coordination("O", H=2), coordination("H", O=1)])
+    integrity = integrity_of(liquid, coordinations=waters)
+    hydrogens = [i for i, symbol in enumerate(species) if symbol == "H"]
+    swapped = positions.copy()
+    swapped[hydrogens[0]], swapped[hydrogens[5]] = positions[hydrogens[5]], positions[hydrogens[0]]
+    assert integrity.check(swapped, cell).failures() == ()
+    assert integrity_of(liquid).check(swapped, cell).atoms_left_molecule == 2
+    # a hydroxide and a hydronium are no waters
+    first, second = (i for i, symbol in enumerate(species) if symbol == "O" and i in (0, 3))
+    passed_on = positions.copy()
+    passed_on[first + 1] = positions[second] - 0.1 * np.mean(positions[second + 1 : second + 3] - positions[second], 0)
+    passed_on[first + 1] += np.array([0.0, 0.0, 0.08])
+    assert integrity.check(passed_on, cell).atoms_left_molecule == 1
+
+
 def test_collapse_is_judged_by_the_distances_seen(liquid):
     species, positions, cell, _ = liquid
     integrity = integrity_of(liquid, shortest_seen={("O", "O"): 0.24}, collapse_fraction=0.8)

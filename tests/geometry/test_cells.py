@@ -75,3 +75,8 @@ def test_images_within_a_reach_are_all_there_and_once(cell: np.ndarray, reach: f
     found = sorted(zip(i, sources[m], distances[i, m].round(9), strict=True))
     first, second, expected, _ = pair_vectors_within(positions, cell, reach, full_list=True)
     assert found == sorted(zip(first, second, expected.round(9), strict=True))
+
+
+def test_a_cell_that_has_collapsed_is_refused() -> None:
+    with pytest.raises(DualityError, match="collapsed"):
+        images_within(np.zeros((100, 3)), 0.01 * np.eye(3), 1.0)

@@ -83,4 +83,5 @@ def test_metadata_of_the_model():
     assert any("sha256:" in source for source in metadata["data"][0]["source"])
     assert metadata["coefficients"] == 3 * 28 + 2 * 16 * 17 // 2
     assert set(losses.bond_lengths) == {("H", "O")}
+    assert losses.coordinations == {("H", (("O", 1),)), ("O", (("H", 2),))}
     assert 0.08 < losses.shortest[0, 1] < 0.1

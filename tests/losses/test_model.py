@@ -35,6 +35,7 @@ def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path)
     losses = replace(
         random_losses(form, gradient),
         bond_lengths={("Ar", "Kr"): 0.2},
+        coordinations=frozenset([("Ar", (("Kr", 1), ("Xe", 2))), ("Xe", ())]),
         metadata={"data": [{"name": "Wasser, 5 % dünner", "frames": 3}], "errors": {"test": None}},
     )
     shortest = losses.shortest.copy()
@@ -44,6 +45,7 @@ def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path)
     again = AgentLosses.load(tmp_path / "m.safetensors")
     assert (again.species, again.form, again.gradient) == (losses.species, losses.form, losses.gradient)
     assert again.bond_lengths == losses.bond_lengths
+    assert again.coordinations == losses.coordinations
     assert again.metadata == losses.metadata
     assert again.cutoff == losses.cutoff
     np.testing.assert_array_equal(again.shortest, losses.shortest)
@@ -109,6 +111,7 @@ def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
         ({"gradient": "both"}, "both"),
         ({"species": 7}, "damaged"),
         ({"bond_lengths": [["H"]]}, "damaged"),
+        ({"coordinations": [["H", 1]]}, "damaged"),
     ):
         write_container(saved, kind, arrays, {**header, **change}, overwrite=True)
         with pytest.raises(DualityError, match=message):

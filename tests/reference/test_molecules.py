@@ -1,16 +1,17 @@
 """Molecules found in the data, of the bundled water and of made-up liquids."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.cells import minimum_image, supercell
 from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole, molecular_forces
 from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.molecules import bond_lengths, molecules_of
-from openmm_duality.reference.summary import shortest_distances
+from openmm_duality.reference.molecules import bond_lengths, known_coordinations, molecules_of
+from openmm_duality.reference.summary import shortest_distances, summarise
 from tests.reference.conftest import EXAMPLES
 
 
@@ -66,6 +67,93 @@ def test_methane_gas_has_its_bonds_and_no_others() -> None:
     frames = made(positions, ("C", "H", "H", "H", "H") * 27, edge)
     assert set(bond_lengths(frames)) == {("C", "H")}
     assert [list(atoms) for atoms in molecules_of(frames)] == [list(range(5 * m, 5 * m + 5)) for m in range(27)]
+
+
+# a chain O–C–C–C–O, like an enolate, whose oxygens share a proton
+CHAIN = np.array([[-0.124, 0.0, 0.0], [-0.124, 0.13, 0.0], [0.0, 0.2, 0.0], [0.124, 0.13, 0.0], [0.124, 0.0, 0.0]])
+ENOL = ("O", "C", "C", "C", "O", "H")
+
+
+def shared_protons(n_frames: int, edge: float | None, seed: int = 0) -> Frames:
+    """The proton near one of the oxygens, near the other, or between them, as often; frames are no trajectory."""
+    rng = np.random.default_rng(seed)
+    proton = np.stack([rng.choice([-0.03, -0.02, 0.0, 0.02, 0.03], n_frames), np.zeros(n_frames)], axis=1)
+    proton = np.pad(proton + rng.normal(scale=0.002, size=proton.shape), [(0, 0), (0, 1)])
+    positions = np.concatenate([np.broadcast_to(CHAIN, (n_frames, 5, 3)), proton[:, None]], axis=1)
+    positions = positions + rng.normal(scale=0.003, size=positions.shape)
+    if edge is not None:
+        positions = positions + edge * rng.integers(-1, 2, size=positions.shape)
+    return made(positions, ENOL, edge)
+
+
+@pytest.mark.parametrize("edge", [None, 1.0])
+def test_a_shared_proton_is_part_of_its_molecule(edge: float | None) -> None:
+    frames = shared_protons(60, edge)
+    lengths = bond_lengths(frames)
+    assert set(lengths) >= {("H", "O"), ("C", "O"), ("C", "C")}
+    assert [list(atoms) for atoms in molecules_of(frames, lengths)] == [list(range(6))]
+    known = known_coordinations([frames], lengths)
+    assert {around for name, around in known if name == "O"} >= {(("C", 1),), (("C", 1), ("H", 1))}
+    assert ("H", ()) not in known
+
+
+def test_what_a_few_frames_show_is_not_usual() -> None:
+    """One frame of thirty in which the proton has gone; a set in which it always has is another matter."""
+    frames, lengths = shared_protons(30, None), {("H", "O"): 0.125}
+    positions = frames.positions.copy()
+    positions[7, 5] += 1.0
+    gone = replace(frames, positions=frames.positions + np.array([0.0] * 5 + [1.0])[:, None])
+    once, usual = (known_coordinations([one], lengths) for one in (replace(frames, positions=positions), frames))
+    assert once == usual
+    assert ("H", ()) not in usual
+    assert ("H", ()) in known_coordinations([frames, gone], lengths)
+    dynamics = replace(frames, times=np.arange(30.0))
+    assert known_coordinations([gone, dynamics], lengths) == usual
+
+
+def test_molecules_that_exchange_atoms_are_those_of_one_instant() -> None:
+    """A proton that is at each of three places as often belongs to the one where the chosen frame has it."""
+    positions = np.zeros((9, 4, 3))
+    positions[:, :3, 0] = np.arange(3)
+    positions[:, 3, 0] = np.arange(9) % 3 + 0.1
+    sizes = [len(atoms) for atoms in molecules_of(made(positions, ("O", "O", "O", "H"), None), {("H", "O"): 0.125})]
+    assert sorted(sizes) == [1, 1, 2]
+
+
+def test_ions_in_a_solution_are_alone() -> None:
+    """Waters around each ion, closer than their number changes; a pair of ions in contact."""
+    rng, edge, frames = np.random.default_rng(8), 2.4, []
+    species = ("Na", "Cl") + ("O", "H", "H") * 40
+    water = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]])
+    sites = np.stack(np.meshgrid(*[np.arange(6)] * 3), axis=-1).reshape(-1, 3) * edge / 6
+    chosen = rng.permutation(np.flatnonzero(sites.any(axis=1)))[:40]
+    for _ in range(12):
+        waters = [sites[k] + 0.6 * rng.normal(scale=0.01, size=3) + water for k in chosen]
+        ions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.26]]) + rng.normal(scale=0.004, size=(2, 3))
+        frames.append(np.concatenate([ions, *waters]))
+    data = made(np.array(frames), species, edge)
+    assert set(bond_lengths(data)) == {("H", "O")}
+    assert sorted(len(atoms) for atoms in molecules_of(data)) == [1, 1] + [3] * 40
+    assert summarise(data).molecules == {"H2O": 40, "Na": 1, "Cl": 1}
+
+
+FCC, BCC = np.ones((3, 3)) - np.eye(3), np.ones((3, 3)) - 2.0 * np.eye(3)
+
+
+@pytest.mark.parametrize("copies", [(1, 1, 1), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("species", "cell"),
+    [(("Mo",), 0.157 * BCC), (("Na", "Cl"), 0.282 * FCC), (("Si", "Si"), 0.272 * FCC), (("Au",), 0.204 * FCC)],
+)
+def test_a_crystal_has_no_molecules(species: tuple[str, ...], cell: np.ndarray, copies: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    basis = np.array([[0.0] * 3, [0.25 if "Si" in species else 0.5] * 3])[: len(species)]
+    x, names, box = supercell(basis @ cell, species, cell, copies)
+    frames = made(x + rng.normal(scale=0.004, size=(5, *x.shape)), names, None)
+    frames = replace(frames, cells=np.tile(box, (5, 1, 1)))
+    assert bond_lengths(frames) == {}
+    assert summarise(frames).molecules == {}
+    assert "none" in str(summarise(frames))
 
 
 def test_molecules_do_not_depend_on_order_or_images() -> None:

@@ -47,7 +47,7 @@ from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.molecules import bond_lengths
+from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
 
 GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
@@ -278,12 +278,6 @@ class Inference:
         }
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
-        bonds = {
-            pair: r
-            for frames, pairs in pair_frames(self.sets)
-            for pair, r in bond_lengths(frames).items()
-            if pair in pairs
-        }
         equations: dict[str, FloatArray] = {}
         for k, total in enumerate(self.totals if settings.keep_equations else ()):
             equations |= total.to_arrays(f"{k}/")
@@ -301,7 +295,7 @@ class Inference:
             **layout.unpack(solutions),
             shortest=self.statistics.shortest,
             core_strength=np.zeros((len(self.species), len(self.species))),
-            bond_lengths=bonds,
+            **self.bonds,
             equations=equations,
             metadata=metadata,
         )
@@ -339,7 +333,22 @@ class Inference:
             domain=None,
             equations={},
             metadata=known if metadata is None else metadata,
+            **self.bonds,
         )
+
+    @cached_property
+    def bonds(self) -> dict[str, Any]:
+        """What the data show of bonds, as fields of losses: those of a prior model, and what is new in the data."""
+        if self.prior is None:
+            found = ((bond_lengths(frames), pairs) for frames, pairs in pair_frames(self.sets))
+            lengths = {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
+        else:
+            lengths = dict(self.prior.bond_lengths)
+        known = known_coordinations([data.frames for data in self.sets], lengths)
+        return {
+            "bond_lengths": lengths,
+            "coordinations": known if self.prior is None else known | self.prior.coordinations,
+        }
 
 
 @contextmanager
