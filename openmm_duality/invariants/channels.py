@@ -1,11 +1,11 @@
-"""Channels: moments mixed over neighbour species and radial functions, their products, and invariants of orders 2 to 4.
+"""Channels: mixtures of moments over neighbour species and radial functions, and their invariants of orders 2 to 4.
 
 The channels of an agent species are A^l_k = Σ_a W^l_ka M^l_a with a = (B, n), those of rank 0 less their mean. Products
-of two channels, coupled to a rank L, are tensors as well. Every invariant is the scalar product of two tensors t_p·t_q of
+of two channels, coupled to a rank L, are tensors as well. Every invariant is a scalar product t_p·t_q of two tensors of
 one rank: two channels (order 2), a product and a channel (order 3), or two products (order 4).
 
-Index suffixes: i agent, a = (B, n) moment, k channel of a rank, p and q tensors (channels, rank by rank, then products),
-m component of a rank.
+Index suffixes: i agent, a = (B, n) moment, k channel of a rank, p and q tensors (first the channels, rank by rank, then
+the products), m component of a rank.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class Channels:
         """Products by the ranks of their channels and their own: ((l1, l2, L), indices of the products)."""
         kinds = np.stack([self.ranks[self.products[:, 0]], self.ranks[self.products[:, 1]], self.products[:, 2]], 1)
         distinct, which = np.unique(kinds, axis=0, return_inverse=True)
-        return [
-            ((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)
-        ]
+        return [((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)]
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays of a model file, all in double precision."""
@@ -107,9 +105,10 @@ class Channels:
         if not good or not (_within(products[:, :2], n) and _within(invariants, n + len(products))):
             raise ValueError("the arrays of the channels do not fit each other")
         kinds = found.ranks[products[:, :2]]
-        if any(not can_couple(*map(int, (*kind, rank))) for kind, rank in zip(kinds, products[:, 2], strict=True)) or (
-            found.ranks[invariants[:, 0]] != found.ranks[invariants[:, 1]]
-        ).any():
+        if (
+            any(not can_couple(*map(int, (*kind, rank))) for kind, rank in zip(kinds, products[:, 2], strict=True))
+            or (found.ranks[invariants[:, 0]] != found.ranks[invariants[:, 1]]).any()
+        ):
             raise ValueError("the products or invariants of the channels are none")
         return found
 
@@ -174,4 +173,4 @@ def _summed(size: int, index: IntArray, values: FloatArray) -> FloatArray:
     """Sum of values (N, G, m) by an index (G,), shape (N, size, m)."""
     places = np.zeros((size, len(index)))
     places[index, np.arange(len(index))] = 1.0
-    return np.matmul(places, values)
+    return np.asarray(np.matmul(places, values))

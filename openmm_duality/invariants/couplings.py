@@ -1,4 +1,4 @@
-"""Couplings of three harmonics: C_abM such that Σ_ab C_abM x_a y_b is a tensor of rank L, from tensors of ranks l1 and l2.
+"""Couplings of harmonics: C_abM such that Σ_ab C_abM x_a y_b is a tensor of rank L, of tensors of ranks l1 and l2.
 
 They are the integrals of products of three harmonics over the sphere (Gaunt coefficients), scaled to Σ C² = 1, so that
 they do not depend on the order of the three. They are zero unless l1 + l2 + L is even.

@@ -1,6 +1,6 @@
 """Radial functions, all represented as cubic splines on one uniform grid from 0 to the cutoff.
 
-Families of functions (B-splines, inverse powers) only differ in their spline coefficients, so that all implementations
+Families of functions (B-splines, inverse powers, Chebyshev polynomials) only differ in their spline coefficients, so that all implementations
 of the evaluator use the same table; that they are constant below the shortest distances is set by the coefficients too.
 
 Index suffixes: a, b species, n radial function, k grid interval.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 from scipy.interpolate import BSpline
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
@@ -176,3 +177,29 @@ def level_off(grid: Grid, coefficients: FloatArray, distance: float) -> FloatArr
     levelled = coefficients.copy()
     levelled[..., :first] = coefficients[..., first : first + 1]
     return levelled
+
+
+def chebyshev(grid: Grid, size: int, begin: float, end: float, decay: float) -> FloatArray:
+    """Functions T_n(x) (1 − (r/r_e)²)³ as spline coefficients on the grid, shape (n, K + 3).
+
+    x falls linearly with exp(−r/r_0) from 1 at `begin` to −1 at r_e. These functions are smooth everywhere, also where
+    the data have no distances.
+
+    Parameters
+    ----------
+    grid : Grid
+    size : int
+        Number n of functions.
+    begin, end : float
+        Distance in nm where x is 1, and r_e, at most the cutoff, from which on the functions are zero.
+    decay : float
+        r_0 in nm.
+    """
+    far, near = np.exp(-end / decay), np.exp(-begin / decay)
+
+    def function(r: FloatArray) -> FloatArray:
+        x = 2.0 * (np.exp(-r / decay) - far) / (near - far) - 1.0
+        inside = np.clip(1.0 - (r / end) ** 2, 0.0, None)
+        return np.asarray(chebvander(x, size - 1).T * inside**3)
+
+    return _sampled(grid, function, lowest=0.5 * begin)

@@ -76,7 +76,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             channels[rank] = torch.matmul(here, mixing[rank].t())
         channels[0] = channels[0] - self.means
         parts = [[of_rank] for of_rank in channels]
-        for group, (one, other, rank) in enumerate(self.kinds):
+        for group, (_, _, rank) in enumerate(self.kinds):
             x, y = self.factors(group, channels)
             outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
             parts[rank].append(torch.matmul(self.coupling(group).t(), outer))

@@ -1,1 +1,1 @@
-"""Machine code written from Python and compiled for this processor: what the fused kernels and the design rows share."""
+"""Machine code written from Python and compiled for this processor, for the fused kernels and the design rows."""

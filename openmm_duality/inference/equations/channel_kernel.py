@@ -9,7 +9,7 @@ product, f invariant, w coordinate (of the agent, then of its neighbours).
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 from llvmlite import ir

@@ -11,9 +11,10 @@ Index suffixes: t channel of all ranks, a = (B, n) moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations_with_replacement
+from math import comb
 
 import numpy as np
 
@@ -69,7 +70,9 @@ def channels_of_data(
     return tuple(chosen)
 
 
-def choose_channels(covariances: Mapping[int, FloatArray], means: FloatArray, size: int, counts: Sequence[int]) -> Channels:
+def choose_channels(
+    covariances: Mapping[int, FloatArray], means: FloatArray, size: int, counts: Sequence[int]
+) -> Channels:
     """Choose the channels and invariants of one agent species.
 
     Parameters
@@ -83,42 +86,52 @@ def choose_channels(covariances: Mapping[int, FloatArray], means: FloatArray, si
     counts : sequence of int
         Least numbers of invariants of orders 2, 3 and 4, as far as there are so many.
     """
+    spectra = {rank: np.linalg.eigh(covariance) for rank, covariance in covariances.items()}
+    leading = spectra[0][0][-1]
     mixing, degrees, ranks = {}, [], []
-    leading = None
-    for rank, covariance in covariances.items():
-        variances, axes = np.linalg.eigh(covariance)
-        variances, axes = variances[::-1][:size], axes[:, ::-1][:, :size]
-        leading = variances[0] if leading is None else leading
-        kept = variances > _NEGLIGIBLE * max(variances[0], leading)
+    for rank, (variances, axes) in spectra.items():
+        kept = np.flatnonzero(variances > _NEGLIGIBLE * leading)[::-1][:size]
         mixing[rank] = np.ascontiguousarray((axes[:, kept] / np.sqrt(variances[kept])).T)
         degrees.append(-0.5 * np.log2(variances[kept] / leading))
-        ranks.append(np.full(int(kept.sum()), rank))
+        ranks.append(np.full(len(kept), rank))
     products, invariants = choose_invariants(np.concatenate(ranks), np.concatenate(degrees), counts)
     return used_channels(Channels(mixing, mixing[0] @ means, products, invariants))
 
 
 def choose_invariants(ranks: IntArray, degrees: FloatArray, counts: Sequence[int]) -> tuple[IntArray, IntArray]:
     """Products and invariants of lowest degree of channels with given ranks and degrees."""
-    n = len(ranks)
-    products: dict[tuple[int, int, int], int] = {}
-
-    def product(one: int, other: int, rank: int) -> int:
-        key = (min(one, other), max(one, other), rank)
-        return products.setdefault(key, n + len(products))
-
-    pairs = []
+    products = _Products(len(ranks))
+    invariants = []
     for order, count in zip((2, 3, 4), counts, strict=True):
-        if not count:
-            continue
-        found = 0
-        for chosen in _multisets(degrees, order):
-            for pair in _invariants_of(chosen, ranks, product):
-                pairs.append(pair)
-                found += 1
-            if found >= count:
+        of_order: list[tuple[int, int]] = []
+        for chosen in _multisets(degrees, order) if count else ():
+            of_order += _invariants_of(chosen, [int(ranks[t]) for t in chosen], products)
+            if len(of_order) >= count:
                 break
-    listed = np.array(list(products), dtype=np.int64).reshape(-1, 3)
-    return listed, np.array([sorted(pair) for pair in pairs], dtype=np.int64).reshape(-1, 2)
+        invariants += of_order
+    return products.listed(), np.array([sorted(pair) for pair in invariants], dtype=np.int64).reshape(-1, 2)
+
+
+class _Products:
+    """Products in the order in which they are first needed; their indices follow those of the channels.
+
+    Parameters
+    ----------
+    n_channels : int
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        self._n_channels = n_channels
+        self._indices: dict[tuple[int, int, int], int] = {}
+
+    def index(self, one: int, other: int, rank: int) -> int:
+        """Index of the product of two channels of a rank among the tensors."""
+        key = (min(one, other), max(one, other), rank)
+        return self._indices.setdefault(key, self._n_channels + len(self._indices))
+
+    def listed(self) -> IntArray:
+        """All products, shape (X, 3)."""
+        return np.array(list(self._indices), dtype=np.int64).reshape(-1, 3)
 
 
 def used_channels(channels: Channels) -> Channels:
@@ -141,11 +154,11 @@ def used_channels(channels: Channels) -> Channels:
     )
 
 
-def _multisets(degrees: FloatArray, order: int) -> Iterable[tuple[int, ...]]:
+def _multisets(degrees: FloatArray, order: int) -> Iterator[tuple[int, ...]]:
     """Multisets of channels by ascending degree."""
     by_degree = np.argsort(degrees, kind="stable")
     most = len(by_degree)
-    while _count(most, order) > _MOST_MULTISETS:
+    while comb(most + order - 1, order) > _MOST_MULTISETS:
         most -= 1
     chosen = np.array(list(combinations_with_replacement(range(most), order)), dtype=np.int64).reshape(-1, order)
     members = by_degree[chosen]
@@ -153,38 +166,30 @@ def _multisets(degrees: FloatArray, order: int) -> Iterable[tuple[int, ...]]:
         yield tuple(map(int, row))
 
 
-def _count(n: int, order: int) -> int:
-    result = 1
-    for k in range(order):
-        result = result * (n + k) // (k + 1)
-    return result
-
-
-def _invariants_of(chosen, ranks, product):
-    """Independent invariants of a multiset of channels, as pairs of tensors."""
-    r = [int(ranks[t]) for t in chosen]
+def _invariants_of(chosen: tuple[int, ...], ranks: list[int], products: _Products) -> list[tuple[int, int]]:
+    """Independent invariants of a multiset of channels with given ranks, as pairs of tensors."""
     if len(chosen) == 2:
-        return [chosen] if r[0] == r[1] else []
+        return [(chosen[0], chosen[1])] if ranks[0] == ranks[1] else []
     if len(chosen) == 3:
-        a, b, c = chosen
-        return [(product(a, b, r[2]), c)] if can_couple(*r) else []
-    if sum(r) % 2:
-        return []
-    pattern = tuple(chosen.index(t) for t in chosen)
+        return [(products.index(*chosen[:2], ranks[2]), chosen[2])] if can_couple(*ranks) else []
     found = []
-    for pairing, rank in _independent_quartics(tuple(r), pattern):
+    for pairing, rank in _independent_quartics(tuple(ranks), tuple(map(chosen.index, chosen))):
         a, b, c, d = (chosen[k] for k in _PAIRINGS[pairing])
-        found.append((product(a, b, rank), product(c, d, rank)))
+        found.append((products.index(a, b, rank), products.index(c, d, rank)))
     return found
 
 
 @cache
 def _independent_quartics(ranks: tuple[int, ...], pattern: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Pairings and ranks of independent scalar products of two products of four tensors; equal numbers, equal tensors."""
+    """Independent scalar products of two products of four tensors: the pairings, and the ranks of the products.
+
+    Tensors with equal numbers in the pattern are equal. Independence is that of the values for random tensors.
+    """
     rng = np.random.default_rng(0)
     distinct = {k: rng.normal(size=(60, 2 * rank + 1)) for k, rank in zip(pattern, ranks, strict=True)}
     tensors = [distinct[k] for k in pattern]
-    found, basis = [], []
+    found: list[tuple[int, int]] = []
+    basis: list[FloatArray] = []
     for rank in range(HIGHEST_RANK + 1):
         for number, (a, b, c, d) in enumerate(_PAIRINGS):
             if not (can_couple(ranks[a], ranks[b], rank) and can_couple(ranks[c], ranks[d], rank)):

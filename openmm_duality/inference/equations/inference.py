@@ -344,7 +344,7 @@ class Inference:
             lengths = {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
         else:
             lengths = dict(self.prior.bond_lengths)
-        known = known_coordinations([data.frames for data in self.sets], lengths)
+        known = known_coordinations(_parts(self.sets), lengths)
         return {
             "bond_lengths": lengths,
             "coordinations": known if self.prior is None else known | self.prior.coordinations,
@@ -368,7 +368,12 @@ def _parts(sets: Sequence[DataSet]) -> list[Frames]:
 
 
 def _design(
-    sets: Sequence[DataSet], settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid, n_constants: int
+    sets: Sequence[DataSet],
+    settings: Settings,
+    species: tuple[str, ...],
+    statistics: PairStatistics,
+    grid: Grid,
+    n_constants: int,
 ) -> Design:
     """Bases adapted to the data, and the layout of their coefficients."""
     form = settings.agent_form

@@ -138,7 +138,7 @@ class ChannelPolynomial:
                 g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
                 for row, other, of_row in ((p, q, 0), (q, p, 1)):
                     values = self._tensor(other, kind[1 - of_row])
-                    turned = c if of_row == 0 else c.swapaxes(0, 1)  # [component of the row, of the other, of the product]
+                    turned = c if of_row == 0 else c.swapaxes(0, 1)  # by component of the row, the other, the product
                     for k, matrix in enumerate(turned):
                         terms = [g[m] * values[b] * float(matrix[b, m]) for b, m in np.argwhere(matrix)]
                         if terms:

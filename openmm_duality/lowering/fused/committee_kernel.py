@@ -14,11 +14,11 @@ from functools import cache
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
 from openmm_duality.lowering.fused.kernel import EnvironmentKernel
-from openmm_duality.machine_code.machine import Function
 from openmm_duality.lowering.fused.polynomial import MemberChannels, MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
+from openmm_duality.machine_code.machine import Function
 
 
 class CommitteeKernel(EnvironmentKernel):

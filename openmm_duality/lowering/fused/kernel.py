@@ -20,10 +20,10 @@ from llvmlite import ir
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image
 from openmm_duality.lowering.fused.channels import HEADER, AgentChannels, ChannelPolynomial, each_moment
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
-from openmm_duality.machine_code.machine import Function
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
+from openmm_duality.machine_code.machine import Function
 
 
 class EnvironmentKernel:

@@ -18,10 +18,10 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused import threads as pool
 from openmm_duality.lowering.fused.boxes import kind_of, packed
 from openmm_duality.lowering.fused.checks import check_precision
-from openmm_duality.machine_code.code import DOUBLE, I64, Code, Variable
-from openmm_duality.machine_code.machine import Call, Function, aligned
 from openmm_duality.lowering.fused.search import Candidates, find_candidates
 from openmm_duality.lowering.fused.shape import BLOCK, BOXES, Shape
+from openmm_duality.machine_code.code import DOUBLE, I64, Code, Variable
+from openmm_duality.machine_code.machine import Call, Function, aligned
 
 SKIN = 0.1  # nm
 LISTS = 8  # cached by one object, for trajectories that are evaluated alternately

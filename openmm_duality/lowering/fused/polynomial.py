@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from llvmlite import ir
 
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
-from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
 from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
+from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
 
 
 class Polynomial:

@@ -20,9 +20,9 @@ from openmm_duality.geometry.cells import shows_one_image, volume, widths
 from openmm_duality.geometry.images import images_within
 from openmm_duality.lowering.fused import threads
 from openmm_duality.lowering.fused.boxes import kind_of, nearest_images, packed
+from openmm_duality.lowering.fused.shape import BLOCK
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable
 from openmm_duality.machine_code.machine import Call, Function
-from openmm_duality.lowering.fused.shape import BLOCK
 
 CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the memory
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
-from openmm_duality.machine_code.machine import to_aligned
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
+from openmm_duality.machine_code.machine import to_aligned
 
 _NOTHING = 1e-14  # of the largest, below which a function is taken for zero
 
