@@ -83,7 +83,7 @@ def add_frames(
         old = NormalEquations.from_arrays(stored, f"{k}/")
         total = sum(new.blocks[k], old)
         strengths, scale = losses.metadata["regularisation"][k], stored[f"{k}/scale"]
-        penalties = standard_penalties(design.layout, group, design.pair_basis, losses.shortest)
+        penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
         mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None
         equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
         solutions.append(solve(total, penalties, strengths, scale, len(zeros), mask))

@@ -1,7 +1,7 @@
 """Radial functions, all represented as cubic splines on one uniform grid from 0 to the cutoff.
 
 Families of functions (B-splines, inverse powers) only differ in their spline coefficients, so that all implementations
-of the evaluator use the same table; that they are constant below the shortest distances is set by the coefficients too.
+of the evaluator use the same table; how they continue below the distances in the data is set by the coefficients too.
 
 Index suffixes: a, b species, n radial function, k grid interval.
 """
@@ -159,13 +159,16 @@ def _sampled(grid: Grid, function: Callable[[FloatArray], FloatArray], lowest: f
     return coefficients
 
 
-def level_off(grid: Grid, coefficients: FloatArray, distance: float) -> FloatArray:
-    """Make functions constant below a distance, leaving them unchanged above.
+def level_off(grid: Grid, coefficients: FloatArray, distance: float, width: float) -> FloatArray:
+    """Let functions level off below a distance, leaving them unchanged above.
 
-    They change below the last grid point at or below the distance and are constant from two intervals below that point.
-    As splines on the grid they remain bounded, with two continuous derivatives.
+    Their slope decays as exp(−δ/width) with the depth δ below the last grid point at or below the distance. All
+    functions keep the ratios of their slopes, and so a repulsion that several of them make together decays as a whole.
+    As splines on the grid they have two continuous derivatives.
     """
     first = max(grid.below(distance), 1)  # the coefficient centred one interval below that grid point
+    decay = np.exp(-grid.spacing / width * np.arange(1, first + 1))
+    step = np.diff(coefficients[..., first : first + 2])
     levelled = coefficients.copy()
-    levelled[..., :first] = coefficients[..., first : first + 1]
+    levelled[..., :first] = (coefficients[..., first, None] - step * np.cumsum(decay))[..., ::-1]
     return levelled

@@ -48,7 +48,11 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.version import __version__
 
-GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
+# the curvature comes first: of strengths with the same held-out error, the smoothest functions are the best elsewhere
+GRIDS: Mapping[str, Sequence[float]] = {
+    "curvature": (1e-6, 1e-4, 1e-2, 1.0),
+    "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
+}
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),
@@ -131,8 +135,7 @@ class Inference:
         equations = accumulate(sets, species, design, settings, zeros, progress)
         seconds |= equations.seconds
         if prior is not None:
-            sizes = [design.layout.block_sizes(group) for group in design.layout.groups]
-            equations = equations.relative_to(_packed(design.layout, prior), sizes)
+            equations = equations.relative_to(_packed(design.layout, prior))
         return cls(sets, settings, species, masses, statistics, design, zeros, equations, seconds, prior)
 
     @property
@@ -143,14 +146,16 @@ class Inference:
     @cached_property
     def scales(self) -> list[FloatArray]:
         """Column scales of the equations of all frames, by group."""
-        return [column_scale(total) if total.weight > 0.0 else np.ones(len(total.rhs)) for total in self.totals]
+        layout = self.design.layout
+        pairs = zip(self.totals, layout.groups, strict=True)
+        return [column_scale(total, layout.block_sizes(group)) for total, group in pairs]
 
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        layout, basis = self.design.layout, self.design.pair_basis
+        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
-        return [standard_penalties(layout, group, basis, shortest) for group in layout.groups]
+        return [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -185,7 +190,8 @@ class Inference:
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
-            for folds, penalties, selectable in zip(self.equations.folds, self.penalties, self.selectable, strict=True):
+            groups = zip(self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
+            for folds, penalties, selectable, scale in groups:
                 if not undecided or (self.prior is not None and not folds):
                     result.append([candidates[-1]])
                 elif len(folds) < 2:
@@ -194,9 +200,9 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(rank_strengths(folds, penalties, candidates, n_constants))
+                    result.append(rank_strengths(folds, penalties, candidates, n_constants, scale=scale))
                 else:
-                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable)])
+                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable, scale)])
         return result
 
     def solve(
@@ -204,7 +210,6 @@ class Inference:
         equations: Sequence[NormalEquations],
         strengths: Sequence[Strengths],
         selected: Sequence[BoolArray | None] | None = None,
-        scales: Sequence[FloatArray | None] | None = None,
     ) -> list[FloatArray]:
         """Solve the equations of each group; the solution of a group without rows is zero.
 
@@ -215,8 +220,6 @@ class Inference:
         strengths : sequence of mapping of str to float
         selected : sequence of arrays of bool or None, optional
             Columns whose coefficients are fitted; `selectable` by default.
-        scales : sequence of arrays or None, optional
-            Column scales; those of the equations by default.
 
         Returns
         -------
@@ -233,7 +236,7 @@ class Inference:
             self.penalties,
             strengths,
             self.selectable if selected is None else selected,
-            [None] * len(equations) if scales is None else scales,
+            self.scales,
             strict=True,
         ):
             if mine.weight > 0.0:
@@ -255,7 +258,9 @@ class Inference:
         shares = [] if self.prior is not None else layout.shares(settings.max_coefficients)
         with timed(self.seconds, "solution"), raise_if_undetermined():
             for k, (group, share) in enumerate(zip(layout.groups, shares, strict=False)):
-                mask = select(self.totals[k], self.penalties[k], strengths[k], share, layout.n_constants)
+                mask = select(
+                    self.totals[k], self.penalties[k], strengths[k], share, self.scales[k], layout.n_constants
+                )
                 selection |= describe_selection(layout, group, mask, self.species)
                 selected[k] = mask
             solutions = self.solve(self.totals, strengths, selected)
@@ -282,7 +287,7 @@ class Inference:
         }
         equations: dict[str, FloatArray] = {}
         for k, total in enumerate(self.totals if settings.keep_equations else ()):
-            equations |= total.to_arrays(f"{k}/")
+            equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
             if selected[k] is not None:
                 equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
         return AgentLosses(

@@ -12,6 +12,7 @@ from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
+_SCALE_FLOOR = 0.3  # of the root mean square of a block of columns
 
 
 @dataclass
@@ -87,19 +88,10 @@ class NormalEquations:
             self.weight - other.weight,
         )
 
-    def relative_to(self, coefficients: FloatArray, mean_squares: FloatArray) -> NormalEquations:
-        """Equations of the differences from given coefficients, with the residuals of those as targets.
-
-        Parameters
-        ----------
-        coefficients : array, shape (P,)
-        mean_squares : array, shape (P,)
-            Mean squares that define the new column scales.
-        """
+    def relative_to(self, coefficients: FloatArray) -> NormalEquations:
+        """Equations of the differences from given coefficients, with the residuals of those as targets."""
         rhs = self.rhs - self.gram @ coefficients
-        return NormalEquations(
-            self.gram, rhs, self.weight * mean_squares, self.squared_error(coefficients), self.weight
-        )
+        return NormalEquations(self.gram, rhs, self.column_squares, self.squared_error(coefficients), self.weight)
 
     def squared_error(self, coefficients: FloatArray) -> float:
         """Weighted sum of squared residuals of the coefficients over all rows."""
@@ -110,7 +102,6 @@ class NormalEquations:
         return {
             f"{prefix}gram": self.gram[np.triu_indices(len(self.gram))],
             f"{prefix}rhs": self.rhs,
-            f"{prefix}scale": column_scale(self),
             f"{prefix}column_squares": self.column_squares,
             f"{prefix}sums": np.array([self.target_squares, self.weight]),
         }
@@ -200,7 +191,7 @@ def scaled_system(
     scale: FloatArray | None = None,
     n_constants: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Build the regularised equations A c = b for columns scaled to unit mean square.
+    """Build the regularised equations A c = b for scaled columns.
 
     Parameters
     ----------
@@ -209,7 +200,7 @@ def scaled_system(
     strengths : mapping of str to float
         Regularisation strength by the name of the penalty.
     scale : array, shape (P,), optional
-        Root mean squares of the columns; those of these equations by default.
+        Scales of the columns; their root mean squares in these equations by default.
     n_constants : int
         Number of energy constants, the last columns; the coefficient of one without energies is set to zero.
 
@@ -231,31 +222,27 @@ def scaled_system(
     return matrix, rhs, scale
 
 
-def column_scale(equations: NormalEquations) -> FloatArray:
-    """Root mean square of every column over the rows that define the scales, shape (P,).
+def column_scale(equations: NormalEquations, block_sizes: Sequence[int] = ()) -> FloatArray:
+    """Root mean square of every column over the rows that define the scales, shape (P,), with a lower bound.
 
-    A column that is zero in those rows is scaled by all rows, and one that is zero in all rows gets a finite scale, so
-    that the ridge sets its coefficient to zero.
-    """
-    squares = equations.column_squares
-    diagonal = np.where(squares > 0.0, squares, np.diag(equations.gram)) / equations.weight
-    return np.asarray(np.sqrt(np.where(diagonal > 0.0, diagonal, diagonal.max(initial=0.0) or 1.0)))
-
-
-def floored_mean_squares(folds: Sequence[NormalEquations], block_sizes: Sequence[int], fraction: float) -> FloatArray:
-    """Mean squares of the columns, shape (P,), with a lower bound: the square of a fraction of the RMS of the block.
+    The bound is a fraction of the root mean square of the block of a column. A function that the data hardly sample
+    would otherwise get a small scale, so that the ridge would hardly act on its coefficient. A column that is zero in
+    the rows that define the scales is scaled by all rows, and a block that is zero in all rows gets a finite scale, so
+    that the ridge sets its coefficients to zero.
 
     Parameters
     ----------
-    folds : sequence of NormalEquations
+    equations : NormalEquations
     block_sizes : sequence of int
-        Numbers of columns in each block.
-    fraction : float
+        Numbers of columns in successive blocks (`Layout.block_sizes`); none for scales without a lower bound.
     """
-    block = np.repeat(np.arange(len(block_sizes)), block_sizes)
-    own = sum(f.column_squares for f in folds) / max(sum(f.weight for f in folds), np.finfo(float).tiny)
-    means = np.bincount(block, own, len(block_sizes)) / np.maximum(block_sizes, 1)
-    return np.asarray(np.maximum(own, fraction**2 * means[block]))
+    squares = equations.column_squares
+    means = np.where(squares > 0.0, squares, np.diag(equations.gram)) / (equations.weight or 1.0)
+    if block_sizes:
+        block = np.repeat(np.arange(len(block_sizes)), block_sizes)
+        of_block = np.bincount(block, means, len(block_sizes)) / np.maximum(block_sizes, 1)
+        means = np.maximum(means, _SCALE_FLOOR**2 * of_block[block])
+    return np.asarray(np.sqrt(np.where(means > 0.0, means, means.max(initial=0.0) or 1.0)))
 
 
 def rank_strengths(
@@ -264,6 +251,7 @@ def rank_strengths(
     candidates: Sequence[Strengths],
     n_constants: int = 0,
     selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
 ) -> list[Strengths]:
     """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
 
@@ -280,7 +268,7 @@ def rank_strengths(
 
     def error(strengths: Strengths) -> float:
         try:
-            return sum(_held_out_error(f, total - f, penalties, strengths, n_constants, selected) for f in folds)
+            return sum(_held_out_error(f, total - f, penalties, strengths, scale, n_constants, selected) for f in folds)
         except np.linalg.LinAlgError:  # too weak for positive definite equations
             return np.inf
 
@@ -303,6 +291,7 @@ def coordinate_search(
     grids: Mapping[str, Sequence[float]],
     n_constants: int = 0,
     selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
 ) -> Strengths:
     """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
 
@@ -315,7 +304,7 @@ def coordinate_search(
     for name, grid in grids.items():
         if len(grid) > 1:
             candidates = [{**best, name: strength} for strength in grid]
-            best = rank_strengths(folds, penalties, candidates, n_constants, selected)[0]
+            best = rank_strengths(folds, penalties, candidates, n_constants, selected, scale)[0]
     return best
 
 
@@ -324,6 +313,7 @@ def _held_out_error(
     rest: NormalEquations,
     penalties: Sequence[Penalty],
     strengths: Strengths,
+    scale: FloatArray | None,
     n_constants: int,
     selected: BoolArray | None,
 ) -> float:
@@ -332,7 +322,7 @@ def _held_out_error(
     alone = [k for k in range(first, len(rest.rhs)) if rest.gram[k, k] <= 1e-9 * fold.gram[k, k]]
     for k in alone:
         rest.gram[k] = rest.gram[:, k] = rest.rhs[k] = 0.0
-    solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
+    solution = solve(rest, penalties, strengths, scale, n_constants, selected)
     for k in alone:
         if fold.gram[k, k] > 0.0:
             solution[k] += (fold.rhs[k] - fold.gram[k] @ solution) / fold.gram[k, k]
