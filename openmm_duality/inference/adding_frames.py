@@ -55,7 +55,7 @@ def add_frames(
     ------
     DualityError
         If the model stored no equations; if the new frames contain a distance shorter than in its training data, where
-        its radial functions are constant; or if it was fitted to energies and the new frames have another composition.
+        nothing determines it; or if it was fitted to energies and the new frames have another composition.
         In the latter cases it must be inferred again from all frames.
     """
     if not losses.equations:
