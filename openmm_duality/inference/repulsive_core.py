@@ -26,6 +26,8 @@ from openmm_duality.losses.model import AgentLosses, core_onsets, unit_cores
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
+Pairs = tuple[IntArray, IntArray, FloatArray, FloatArray]  # agents, neighbours, distances and displacements (nm)
+
 CLOSEST = 0.03  # nm, final distance of an approach
 _FARTHEST = 0.9  # of the onset, first distance of an approach: above it the core is too weak to be tested
 _POINTS = 12  # configurations of an approach
@@ -104,7 +106,7 @@ class Approach:
     forces : array, shape (K,)
         Force on j away from i, in kJ/mol/nm.
     per_strength : array, shape (K, S, S)
-        Force on j away from i per unit strength of the core of each pair of species, in 1/nm; zero above the diagonal.
+        Force on j away from i per unit strength of the core of each pair of species, in 1/nm; zero below the diagonal.
     energies : array, shape (K,)
         Sum of the losses of j and its neighbours in kJ/mol.
     closest : array of bool, shape (K,)
@@ -163,9 +165,6 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int) -> Approach:
 def _approach_from(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> Approach:
     frames, (i, j) = start
     return approach(losses, frames, i, j)
-
-
-Pairs = tuple[IntArray, IntArray, FloatArray, FloatArray]  # agents, neighbours, distances (nm), displacements (nm)
 
 
 def _nearest(positions: FloatArray, cell: FloatArray | None, i: int, j: int, cutoff: float) -> FloatArray:

@@ -153,19 +153,16 @@ def test_a_core_is_found_for_a_molecule_with_gaps_in_its_distances(form):
 
 def test_a_core_that_cannot_hold_is_reported_and_not_hard():
     losses, frames = random_losses("pair"), random_frames(3)
-    soft = with_core(losses, [(frames, {("Ar", "Kr")})], 1e3)
-    assert soft.metadata["core"]["attracting"] == []
-    pull = replace(
-        losses,
-        pair_coefficients=1e12
-        * np.sign(soft.pair_potentials.evaluate(np.full((1, 1), 0.1), np.zeros(1, dtype=int), 1)[1].item())
-        * losses.pair_coefficients,
-    )
-    found = with_core(pull, [(frames, {("Ar", "Kr")})], 1e3)
-    assert np.isfinite(found.core_strength).all()
-    if found.metadata["core"]["attracting"]:
-        assert "Ar-Kr" in attraction(found)
-        np.testing.assert_array_equal(found.core_strength, with_core(losses, [], 1e3).core_strength)
+    tested = [(frames, {("Ar", "Kr")})]
+    slope = losses.pair_potentials.evaluate(np.full((1, 1), 0.09), np.zeros(1, dtype=int), 1)[1].item()
+    strong = [replace(losses, pair_coefficients=f * np.sign(slope) * losses.pair_coefficients) for f in (-1.0, 1e12)]
+    held, attracted = (with_core(one, tested, 1e3) for one in strong)
+    assert held.metadata["core"]["attracting"] == []
+    assert attraction(held) == ""
+    assert attracted.metadata["core"]["attracting"] == ["Ar-Kr"]
+    assert "Ar-Kr" in attraction(attracted)
+    # the weakest core, as without a test
+    np.testing.assert_array_equal(attracted.core_strength, with_core(losses, [], 1e3).core_strength)
 
 
 def test_the_force_of_the_core_in_an_approach_is_linear_in_its_strength():
