@@ -24,7 +24,7 @@ def write_container(
     header: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write arrays and a header atomically to a file of a given format, such as ``openmm_duality losses 2``.
+    """Write arrays and a header atomically to a file of a given format, such as ``openmm_duality losses 3``.
 
     Raises
     ------

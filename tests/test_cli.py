@@ -77,13 +77,13 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
 
 
 def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
-    """A moment form inferred from a few frames of the liquid is unstable in the harsher checks."""
+    """The own losses of a few frames of the liquid pump energy into it, which NVE does not survive."""
     (tmp_path / "c.yaml").write_text(
-        "form: moment\nfunctions: 4\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
+        "form: moment\ngradient: agent\nfunctions: 4\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
         f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
     )
     text = call("infer", tmp_path / "c.yaml", "--check", "-o", tmp_path / "m.safetensors", code=1)
-    assert "Not stable: ridge 1e-06" in text
+    assert "Not stable: curvature 1e-06, ridge 1e-06" in text
     assert "NVE" in text.split("Stability")[1]
     checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
     assert len(checks) == 5

@@ -53,8 +53,8 @@ def add_frames(
     Raises
     ------
     DualityError
-        If the model stored no equations; if the new frames contain a distance shorter than in its training data, where
-        its radial functions are constant, so that it must be inferred again from all frames.
+        If the model stored no equations, or if the new frames contain a distance shorter than in its training data, where
+        nothing determines it, so that it must be inferred again from all frames.
     """
     if not losses.equations:
         if "prior" in losses.metadata:
@@ -78,7 +78,7 @@ def add_frames(
         old = NormalEquations.from_arrays(stored, f"{k}/")
         total = sum(new.blocks[k], old)
         strengths, scale = losses.metadata["regularisation"][k], stored[f"{k}/scale"]
-        penalties = standard_penalties(design.layout, group, design.pair_basis, losses.shortest)
+        penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
         mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None
         equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))

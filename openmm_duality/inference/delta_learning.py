@@ -61,7 +61,7 @@ def fit_delta(
     ------
     DualityError
         If the frames contain a species unknown to the prior model, or a distance shorter than in its training data,
-        where its radial functions are constant; if they are too few to choose the regularisation; or if the data or a
+        where nothing determines it; if they are too few to choose the regularisation; or if the data or a
         setting cannot be used.
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)

@@ -5,7 +5,7 @@ If the frames have no forces, the model is compared with the targets of inferenc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_at
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
 from openmm_duality.units import MEV
+
+_OVERFITTED = 3.0  # times the training error
+_NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
 @dataclass(frozen=True)
@@ -212,3 +215,40 @@ def _energy_errors(
             return None, None, whose
         errors = errors - shares @ fitted
     return float(np.sqrt(np.mean(errors**2)) / MEV), float(np.abs(errors).mean() / MEV), whose
+
+
+def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Find the sets whose held-out force error is far above the training error, or above the RMS force itself.
+
+    Parameters
+    ----------
+    errors : mapping
+        Error tables (`ErrorTable.to_dict`) by split, ``train`` or ``test``, and by set.
+
+    Returns
+    -------
+    dict
+        By set, the ``train`` and ``test`` errors and the ``rms`` of the held-out forces in meV/Å. An error above three
+        times the training error counts if it exceeds a tenth of the RMS force.
+    """
+    trained = {name: table["force_rmse"]["all"] for name, table in errors["train"].items()}
+    found = {}
+    for name, table in errors["test"].items():
+        test, rms = table["force_rmse"]["all"], table["force_rms"]["all"]
+        train = trained.get(name, max(trained.values(), default=np.inf))
+        if not test <= rms or (test > _OVERFITTED * train and test > _NEGLIGIBLE * rms):
+            found[name] = {"train": train, "test": test, "rms": rms}
+    return found
+
+
+def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Describe what `overfitted` found, and what to do about it."""
+    sets = "; ".join(
+        f"{name} {e['test']:,.0f} held out, {e['train']:,.0f} in training, RMS force {e['rms']:,.0f} meV/Å"
+        for name, e in found.items()
+    )
+    return (
+        f"Warning: the error on held-out frames is far above the training error ({sets}), so that the model cannot be "
+        "trusted on frames like those it was fitted to. Use more frames, or frames that also cover the distances of "
+        "the held-out ones, a stronger ridge, fewer functions or a simpler form."
+    )

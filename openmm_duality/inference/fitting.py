@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
-from openmm_duality.inference.errors import error_table
+from openmm_duality.inference.errors import error_table, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -26,6 +26,7 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
 
+STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
 _ERROR_FRAMES = 200  # evenly spaced frames of every set
 _CALIBRATION_FRAMES = 12  # evenly spaced frames of every test set
 
@@ -39,6 +40,10 @@ def infer(
     **choices: Any,
 ) -> AgentLosses:
     """Infer agent losses from reference forces by regularised least squares.
+
+    If no repulsive core keeps all atoms apart with the preferred regularisation, stronger ridges are tried; if none of
+    them helps, the model with the fewest attracting pairs of species is returned. ``losses.metadata["core"]`` says what
+    was taken and ``losses.metadata["overfitted"]`` which held-out errors are far above the training errors.
 
     Parameters
     ----------
@@ -65,8 +70,7 @@ def infer(
     chosen = Settings.of(choices, settings)
     test_sets = sets_with_targets(test)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
-    losses = solve_with_core(inference, [preferred[0] for preferred in inference.preferences])
-    return with_uncertainty_and_errors(losses, inference, test_sets, progress)
+    return with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
 
 
 def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
@@ -75,12 +79,45 @@ def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> Age
     Raises
     ------
     DualityError
-        If the data do not determine the losses, or no core keeps atoms apart.
+        If the data do not determine the losses.
     """
     losses = inference.losses(strengths)
     weakest = None if inference.prior is None else inference.prior.core_strength
     with timed(inference.seconds, "core"):
         return with_core(losses, pair_frames(inference.sets), inference.equations.largest_force, weakest)
+
+
+def repulsive_losses(inference: Inference) -> AgentLosses:
+    """Solve an inference with the first regularisation, in order of preference, whose core keeps all atoms apart.
+
+    After the preferred one only stronger ridges are tried. Those that were rejected are listed in the metadata of the
+    core.
+    """
+    best: AgentLosses | None = None
+    tried: list[Strengths] = []
+    rejected: list[dict[str, Any]] = []
+    for strengths in regularisation_candidates(inference):
+        if tried and all(new["ridge"] <= old["ridge"] for new, old in zip(strengths, tried, strict=True)):
+            continue
+        losses, tried = solve_with_core(inference, strengths), strengths
+        attracting = losses.metadata["core"]["attracting"]
+        if best is None or len(attracting) < len(best.metadata["core"]["attracting"]):
+            best = losses
+        if not attracting:
+            break
+        rejected.append({"regularisation": losses.metadata["regularisation"], "attracting": attracting})
+    assert best is not None
+    return replace(best, metadata={**best.metadata, "core": {**best.metadata["core"], "rejected": rejected}})
+
+
+def regularisation_candidates(inference: Inference) -> Iterator[list[Strengths]]:
+    """Strengths by group: the k-th preference of each, then stronger ridges unless the settings give one."""
+    preferences = inference.preferences
+    for k in range(max(map(len, preferences))):
+        yield [mine[min(k, len(mine) - 1)] for mine in preferences]
+    if inference.settings.ridge is None:
+        for ridge in STRONGER:
+            yield [{**mine[0], "ridge": ridge} for mine in preferences]
 
 
 def with_uncertainty_and_errors(
@@ -126,7 +163,12 @@ def with_uncertainty_and_errors(
         losses = with_domain(losses, descriptions, inference.statistics)
     elif prior is not None and prior.domain is not None:
         losses = with_wider_domain(losses, prior.domain, descriptions, inference.statistics)
-    metadata = {**losses.metadata, "errors": errors[0], "seconds": dict(inference.seconds)}
+    metadata = {
+        **losses.metadata,
+        "errors": errors[0],
+        "overfitted": overfitted(errors[0]),
+        "seconds": dict(inference.seconds),
+    }
     if prior is not None:
         metadata["prior_errors"] = errors[1]
     if calibrating:

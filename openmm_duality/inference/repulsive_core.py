@@ -1,8 +1,10 @@
-"""The repulsive pair core below the shortest distances in the training data.
+"""The repulsive pair core below the distances in the training data.
 
-Below those distances the radial functions are constant, so that only the core ε (r_0/r − 1)³ acts along a pair. Its
-strength starts from the largest force in the data and is doubled until, in training frames, every two atoms moved
-towards each other repel wherever they are the closest contact.
+Below the onset of the core the radial functions level off, and the core ε (r_0/r − 1)³ takes over. In training frames
+atoms are moved towards each other, and the strength is doubled until every two atoms repel wherever they are the
+closest contact. As the force of the core is linear in its strength, the configurations are evaluated once, without it.
+
+Index suffixes: k configuration, j the moved atom, A, B species.
 """
 
 from __future__ import annotations
@@ -10,24 +12,29 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
 
-from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.cells import minimum_image
-from openmm_duality.geometry.pairs import pairs_within
-from openmm_duality.losses.evaluator import evaluate_agents
-from openmm_duality.losses.model import AgentLosses, core_onsets
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.pairs import pair_vectors_within
+from openmm_duality.invariants.neighbours import neighbour_tables
+from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.losses.evaluator import LocalEnvironments
+from openmm_duality.losses.model import AgentLosses, core_onsets, unit_cores
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
+Pairs = tuple[IntArray, IntArray, FloatArray, FloatArray]  # agents, neighbours, distances and displacements (nm)
+
 CLOSEST = 0.03  # nm, final distance of an approach
+_FARTHEST = 0.9  # of the onset, first distance of an approach: above it the core is too weak to be tested
+_POINTS = 12  # configurations of an approach
 _DOUBLINGS = 12
 _QUANTILES = (0.0, 0.02, 0.1, 0.3)  # of the pair distances, at which an approach starts
 _FRAMES = 3
-_DEPTH = 0.01  # nm, where the core of the widest pair of species reaches the largest force in the data
+_DEPTH = 0.03  # nm, where the core of the widest pair of species reaches the largest force in the data
 _CLOSEST_BY = 0.8  # a pair is the closest contact if its r/r_0 is below this fraction of every other's
 
 
@@ -37,7 +44,10 @@ def with_core(
     largest_force: float,
     weakest: FloatArray | None = None,
 ) -> AgentLosses:
-    """Add a core that is repulsive at every distance below the shortest in the training data.
+    """Add a core, no harder than it must be, that repels at every distance below its onset.
+
+    The metadata of the result contain under ``core`` the onset (nm) and the strength (kJ/mol) of every pair of species,
+    and under ``attracting`` those pairs that no strength within reach keeps apart; their core is as weak as possible.
 
     Parameters
     ----------
@@ -45,107 +55,191 @@ def with_core(
     data : sequence of (Frames, pairs of species)
         Training frames, and the pairs of species (each in alphabetical order) to test in them.
     largest_force : float
-        Largest force on an agent in the data, in kJ/mol/nm. The core of the pair of species with the largest r_c
-        reaches it at r_c − 0.01 nm; the others have the same force at the same r/r_0.
+        Largest force on an agent in the data, in kJ/mol/nm. The weakest core of the pair of species with the largest
+        r_0 reaches it at r_0 − 0.03 nm; those of the others have the same force at the same r/r_0.
     weakest : array, shape (S, S), optional
         Lower bounds of the strengths in kJ/mol.
-
-    Raises
-    ------
-    DualityError
-        If no strength is sufficient.
     """
     onsets = core_onsets(losses.shortest, losses.grid)
     strength = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2)
     if weakest is not None:
         strength = np.maximum(strength, weakest)
+    bare = replace(losses, core_strength=np.zeros_like(strength))
     starts = [
         (frames[t : t + 1], pair)
         for frames, pairs in data
         for t in evenly_spaced(len(frames), _FRAMES)
         for pair in _approaches(losses, frames, int(t), pairs)
     ]
-    for _ in range(_DOUBLINGS):
-        losses = replace(losses, core_strength=strength)
-        found = on_all_cores(partial(_repels, losses), starts)
-        weak = {
-            tuple(sorted((losses.species.index(f.species[i]), losses.species.index(f.species[j]))))
-            for (f, (i, j)), repels in zip(starts, found, strict=True)
-            if not repels
-        }
-        if not weak:
-            return losses
-        strength = strength.copy()
-        for a, b in weak:
-            strength[a, b] = strength[b, a] = 2.0 * strength[a, b]
-    names = ", ".join(f"{losses.species[a]}-{losses.species[b]}" for a, b in sorted(weak))
-    raise DualityError(
-        f"no repulsive core keeps {names} apart: the many-body part attracts too strongly at the shortest distances of "
-        "the training data; use a stronger ridge, or add frames with short distances"
+    approaches = list(on_all_cores(partial(_approach_from, bare), starts))
+    strength, attracting = _strong_enough(approaches, strength)
+    names = {pair: "-".join(losses.species[a] for a in pair) for pair in _pairs(len(losses.species))}
+    report = {
+        "onset_nm": {name: float(onsets[pair]) for pair, name in names.items()},
+        "strength": {name: float(strength[pair]) for pair, name in names.items()},
+        "attracting": [names[pair] for pair in attracting],
+    }
+    return replace(losses, core_strength=strength, metadata={**losses.metadata, "core": report})
+
+
+def attraction(losses: AgentLosses) -> str:
+    """Describe the pairs of species that the core cannot keep apart; empty if there are none."""
+    pairs = losses.metadata["core"]["attracting"]
+    if not pairs:
+        return ""
+    return (
+        f"no repulsive core keeps {', '.join(pairs)} apart: the many-body part attracts too strongly below the "
+        "shortest distances of the training data"
     )
 
 
 @dataclass(frozen=True)
 class Approach:
-    """Forces and energies while atom j is moved towards atom i, from just below their shortest distance to 0.03 nm.
+    """Forces and energies while atom j is moved towards atom i, from 0.9 of the onset of the core to 0.03 nm.
 
     Parameters
     ----------
+    pair : tuple of int
+        Species of the atoms, in increasing order.
     distances : array, shape (K,)
         Distances in nm, decreasing.
     forces : array, shape (K,)
         Force on j away from i, in kJ/mol/nm.
+    per_strength : array, shape (K, S, S)
+        Force on j away from i per unit strength of the core of each pair of species, in 1/nm; zero below the diagonal.
     energies : array, shape (K,)
-        Sum of losses in kJ/mol.
+        Sum of the losses of j and its neighbours in kJ/mol.
     closest : array of bool, shape (K,)
-        Whether i is the closest contact of j, in units of the shortest distance of each pair of species; elsewhere j
-        has run into other atoms, whose forces may have any direction.
+        Whether i is the closest contact of j, in units of the onset of each pair of species; elsewhere j has run into
+        other atoms, whose forces may have any direction.
     """
 
+    pair: tuple[int, int]
     distances: FloatArray
     forces: FloatArray
+    per_strength: FloatArray
     energies: FloatArray
     closest: npt.NDArray[np.bool_]
 
     @property
     def repels(self) -> bool:
         """Whether j is pushed away wherever i is its closest contact, and the sum of losses is finite."""
-        return bool((self.forces[self.closest] > 0.0).all() and np.isfinite(self.energies).all())
+        return self.repels_with(np.zeros(self.per_strength.shape[1:]))
+
+    def repels_with(self, strength: FloatArray) -> bool:
+        """Whether j is pushed away if the strength of the cores is increased by an array of shape (S, S)."""
+        forces = self.forces + np.einsum("kab,ab->k", self.per_strength, strength)
+        return bool((forces[self.closest] > 0.0).all() and np.isfinite(self.energies).all())
 
 
-def approach(losses: AgentLosses, frames: Frames, i: int, j: int, points: int = 12) -> Approach:
-    """Evaluate the approach of atom j to atom i in the first of the frames."""
-    start, cell = frames.positions[0], frames.cell(0)
-    displacement = minimum_image(start[j] - start[i], cell)
-    direction = displacement / np.linalg.norm(displacement)
-    species_index = losses.index_of(frames.species)
+def approach(losses: AgentLosses, frames: Frames, i: int, j: int) -> Approach:
+    """Evaluate the approach of atom j to the nearest image of atom i in the first of the frames."""
+    start, cell, species_index = frames.positions[0], frames.cell(0), losses.index_of(frames.species)
     onsets = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
-    others = np.delete(np.arange(len(species_index)), [i, j])
-    # two grid points below the shortest distance the radial functions are constant and the core acts
-    first = max(losses.grid.below(onsets[i]) - 2, 1) * losses.grid.spacing
-    distances = np.linspace(first, min(CLOSEST, 0.5 * first), points)
-    forces, energies, closest = np.empty(points), np.empty(points), np.empty(points, dtype=bool)
-    for k, r in enumerate(distances):
-        positions = start.copy()
-        positions[j] = start[i] + r * direction
-        result = evaluate_agents(losses, positions, frames.species, cell)
-        forces[k] = result.forces[j] @ direction
-        energies[k] = result.energy
-        contacts = np.linalg.norm(minimum_image(positions[others] - positions[j], cell), axis=1) / onsets[others]
-        closest[k] = r / onsets[i] < _CLOSEST_BY * min(contacts.min(initial=np.inf), 1.0 / _CLOSEST_BY)
-    return Approach(distances, forces, energies, closest)
+    vector = _nearest(start, cell, i, j, losses.cutoff)
+    direction = vector / np.linalg.norm(vector)
+    first = _FARTHEST * onsets[i]
+    distances = np.linspace(first, min(CLOSEST, 0.5 * first), _POINTS)
+    pairs = [_pairs_around(start, cell, j, start[j] - vector + r * direction, losses.cutoff) for r in distances]
+    forces, energies = _moved(losses, species_index, j, pairs)
+    slopes = RadialBasis(losses.grid, unit_cores(losses.shortest, losses.grid)[:, :, None])
+    own = 2.0 if losses.gradient == "collective" else 1.0  # the loss of the neighbour contains the core too
+    per_strength = np.zeros((len(distances), *losses.shortest.shape))
+    closest = np.empty(len(distances), dtype=bool)
+    for k, (agents, neighbours, d, displacements) in enumerate(pairs):
+        of_j = agents == j
+        m, d, u = neighbours[of_j], d[of_j], displacements[of_j] / d[of_j, None]
+        for b in range(len(losses.species)):
+            mine = species_index[m] == b
+            _, slope = slopes.evaluate(d[None, mine], species_index[[j]], b)
+            a, c = sorted((int(species_index[j]), b))
+            per_strength[k, a, c] += own * float(slope[0, :, 0] @ (u[mine] @ direction))
+        others = np.ones(len(m), dtype=bool)
+        others[np.argmin(np.linalg.norm(displacements[of_j] + distances[k] * direction, axis=1))] = False
+        contacts = d[others] / onsets[m[others]]
+        closest[k] = distances[k] / onsets[i] < _CLOSEST_BY * min(contacts.min(initial=np.inf), 1.0 / _CLOSEST_BY)
+    pair = tuple(sorted((int(species_index[i]), int(species_index[j]))))
+    return Approach((pair[0], pair[1]), distances, forces @ direction, per_strength, energies, closest)
 
 
-def _repels(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> bool:
+def _approach_from(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> Approach:
     frames, (i, j) = start
-    return approach(losses, frames, i, j).repels
+    return approach(losses, frames, i, j)
+
+
+def _nearest(positions: FloatArray, cell: FloatArray | None, i: int, j: int, cutoff: float) -> FloatArray:
+    """Vector from the nearest image of atom i to atom j, in nm; the pair must be within the cutoff."""
+    agents, neighbours, distances, vectors = pair_vectors_within(positions, cell, cutoff, full_list=True)
+    mine = np.flatnonzero((agents == i) & (neighbours == j))
+    return np.asarray(vectors[mine[np.argmin(distances[mine])]])
+
+
+def _pairs_around(positions: FloatArray, cell: FloatArray | None, j: int, position: FloatArray, cutoff: float) -> Pairs:
+    """Pairs of atom j, moved to a position, and of its neighbours: all that the force on it depends on."""
+    moved = positions.copy()
+    moved[j] = position
+    agents, neighbours, distances, vectors = pair_vectors_within(moved, cell, cutoff, full_list=True)
+    around = np.zeros(len(positions), dtype=bool)
+    around[neighbours[agents == j]] = around[j] = True
+    chosen = around[agents]
+    return agents[chosen], neighbours[chosen], distances[chosen], vectors[chosen]
+
+
+def _moved(
+    losses: AgentLosses, species_index: IntArray, j: int, pairs: Sequence[Pairs]
+) -> tuple[FloatArray, FloatArray]:
+    """Forces on atom j, shape (K, 3), and sums of the losses that depend on it, shape (K,), in one evaluation.
+
+    The agents of all configurations form one batch; neighbours that are not agents are represented by one agent
+    without neighbours, on which the forces are not used.
+    """
+    n = len(species_index)
+    agents = np.concatenate([k * n + p[0] for k, p in enumerate(pairs)])
+    neighbours = np.concatenate([k * n + p[1] for k, p in enumerate(pairs)])
+    moved = np.arange(len(pairs)) * n + j
+    batch = np.unique(np.concatenate([agents, moved]))
+    row = np.full(len(pairs) * n, len(batch))
+    row[batch] = np.arange(len(batch))
+    species_of_batch = np.append(species_index[batch % n], 0)
+    tables = neighbour_tables(
+        row[agents],
+        row[neighbours],
+        np.concatenate([p[2] for p in pairs]),
+        np.concatenate([p[3] for p in pairs]),
+        species_index[neighbours % n],
+        len(batch) + 1,
+        len(losses.species),
+        losses.cutoff,
+    )
+    result = LocalEnvironments.of_tables(losses, species_of_batch, tables).evaluate(losses)
+    return result.forces[row[moved]], np.asarray(
+        np.bincount(batch // n, result.losses[:-1], len(pairs)), dtype=np.float64
+    )
+
+
+def _strong_enough(approaches: Sequence[Approach], strength: FloatArray) -> tuple[FloatArray, list[tuple[int, int]]]:
+    """Double the strengths until all approaches repel; the second value lists the pairs of species that never do."""
+    initial, strength, weak = strength, strength.copy(), set[tuple[int, int]]()
+    for _ in range(_DOUBLINGS + 1):
+        weak = {found.pair for found in approaches if not found.repels_with(strength)}
+        if not weak:
+            break
+        for a, b in weak:
+            strength[a, b] = strength[b, a] = 2.0 * strength[a, b]
+    for a, b in weak:  # a core that does not help should not be hard either
+        strength[a, b] = strength[b, a] = initial[a, b]
+    return strength, sorted(weak)
+
+
+def _pairs(n_species: int) -> list[tuple[int, int]]:
+    return list(combinations_with_replacement(range(n_species), 2))
 
 
 def _approaches(
     losses: AgentLosses, frames: Frames, t: int, pairs: Collection[tuple[str, str]]
 ) -> list[tuple[int, int]]:
     """Pairs of atoms to test for each pair of species, at the chosen quantiles of their distances."""
-    i, j, r = pairs_within(frames.positions[t], frames.cell(t), losses.cutoff)
+    i, j, r, _ = pair_vectors_within(frames.positions[t], frames.cell(t), losses.cutoff)
     species_index = losses.index_of(frames.species)
     low, high = np.minimum(species_index[i], species_index[j]), np.maximum(species_index[i], species_index[j])
     chosen = []

@@ -64,10 +64,38 @@ def find_neighbours(
     """
     check_cell(cell)
     i, j, distances, displacements = pair_vectors_within(positions, cell, cutoff, full_list=True)
-    neighbour = species_index[j]
+    return neighbour_tables(i, j, distances, displacements, species_index[j], len(positions), n_species, cutoff)
+
+
+def neighbour_tables(
+    i: IntArray,
+    j: IntArray,
+    distances: FloatArray,
+    displacements: FloatArray,
+    species_of_j: IntArray,
+    n_agents: int,
+    n_species: int,
+    cutoff: float,
+) -> list[NeighbourTable]:
+    """Sort pairs into one `NeighbourTable` per neighbour species.
+
+    Parameters
+    ----------
+    i, j : array of int, shape (P,)
+        Agents, in increasing order, and their neighbours.
+    distances : array, shape (P,)
+        In nm.
+    displacements : array, shape (P, 3)
+        q_j − q_i in nm.
+    species_of_j : array of int, shape (P,)
+        Species of the neighbours.
+    n_agents, n_species : int
+    cutoff : float
+        Distance in the empty slots, in nm.
+    """
     return [
-        _padded(i[chosen], j[chosen], displacements[chosen], distances[chosen], len(positions), cutoff)
-        for chosen in (neighbour == b for b in range(n_species))
+        _padded(i[chosen], j[chosen], displacements[chosen], distances[chosen], n_agents, cutoff)
+        for chosen in (species_of_j == b for b in range(n_species))
     ]
 
 

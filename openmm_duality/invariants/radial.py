@@ -1,7 +1,8 @@
 """Radial functions, all represented as cubic splines on one uniform grid from 0 to the cutoff.
 
-Families of functions (B-splines, inverse powers, Chebyshev polynomials) only differ in their spline coefficients, so that all implementations
-of the evaluator use the same table; that they are constant below the shortest distances is set by the coefficients too.
+Families of functions (B-splines, inverse powers, Chebyshev polynomials) only differ in their spline coefficients, so
+that all implementations of the evaluator use the same table; how they continue below the distances in the data is set
+by the coefficients too.
 
 Index suffixes: a, b species, n radial function, k grid interval.
 """
@@ -167,20 +168,23 @@ def _sampled(grid: Grid, function: Callable[[FloatArray], FloatArray], lowest: f
     return coefficients
 
 
-def level_off(grid: Grid, coefficients: FloatArray, distance: float) -> FloatArray:
-    """Make functions constant below a distance, leaving them unchanged above.
+def level_off(grid: Grid, coefficients: FloatArray, distance: float, width: float) -> FloatArray:
+    """Let functions level off below a distance, leaving them unchanged above.
 
-    They change below the last grid point at or below the distance and are constant from two intervals below that point.
-    As splines on the grid they remain bounded, with two continuous derivatives.
+    Their slope decays as exp(−δ/width) with the depth δ below the last grid point at or below the distance. All
+    functions keep the ratios of their slopes, and so a repulsion that several of them make together decays as a whole.
+    As splines on the grid they have two continuous derivatives.
     """
     first = max(grid.below(distance), 1)  # the coefficient centred one interval below that grid point
+    decay = np.exp(-grid.spacing / width * np.arange(1, first + 1))
+    step = np.diff(coefficients[..., first : first + 2])
     levelled = coefficients.copy()
-    levelled[..., :first] = coefficients[..., first : first + 1]
+    levelled[..., :first] = (coefficients[..., first, None] - step * np.cumsum(decay))[..., ::-1]
     return levelled
 
 
 def chebyshev(grid: Grid, size: int, begin: float, end: float, decay: float) -> FloatArray:
-    """Functions T_n(x) (1 − (r/r_e)²)³ as spline coefficients on the grid, shape (n, K + 3).
+    """Functions T_n(x) (1 − (r/r_e)²)² as spline coefficients on the grid, shape (n, K + 3).
 
     x falls linearly with exp(−r/r_0) from 1 at `begin` to −1 at r_e. These functions are smooth everywhere, also where
     the data have no distances.
@@ -200,6 +204,6 @@ def chebyshev(grid: Grid, size: int, begin: float, end: float, decay: float) -> 
     def function(r: FloatArray) -> FloatArray:
         x = 2.0 * (np.exp(-r / decay) - far) / (near - far) - 1.0
         inside = np.clip(1.0 - (r / end) ** 2, 0.0, None)
-        return np.asarray(chebvander(x, size - 1).T * inside**3)
+        return np.asarray(chebvander(x, size - 1).T * inside**2)
 
     return _sampled(grid, function, lowest=0.5 * begin)

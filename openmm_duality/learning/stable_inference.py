@@ -6,22 +6,25 @@ own dynamics. So candidates are tried in order of preference, and the first that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.inference import Inference
-from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
-from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
+from openmm_duality.inference.fitting import (
+    regularisation_candidates,
+    sets_with_targets,
+    solve_with_core,
+    with_uncertainty_and_errors,
+)
+from openmm_duality.inference.repulsive_core import attraction
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.mixed_frames import AnyFrames
-
-STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
 
 
 def infer_stable(
@@ -65,41 +68,33 @@ def infer_stable(
     chosen = Settings.of(choices, settings)
     inference = Inference.of(as_sets(data), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
+    attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None
-    error: DualityError | None = None
-    for strengths in _candidates(inference):
-        described = [dict(strength) for strength in strengths]
-        try:
-            losses = solve_with_core(inference, strengths)
-        except DualityError as refused:
-            error = refused
-            failed.append({"regularisation": described, "reasons": {"core": str(refused)}})
-            continue
-        checks = check_stability(
-            losses, start, temperature=temperature, time=time, platform=platform, seed=seed, progress=progress
-        )
+
+    def checked(losses: AgentLosses) -> list[Check]:
+        settings = {"temperature": temperature, "time": time, "platform": platform, "seed": seed, "progress": progress}
+        checks = check_stability(losses, start, **settings)
         if all(check.passed is None for check in checks):
             raise DualityError(f"none of the short runs could be made: {checks[0].reason}")
-        preferred = preferred or (losses, checks)
-        reasons = {check.name: check.reason for check in checks if check.passed is False}
+        return checks
+
+    for strengths in regularisation_candidates(inference):
+        losses = solve_with_core(inference, strengths)
+        reasons, checks = {"core": attraction(losses)} if attraction(losses) else {}, list[Check]()
+        if reasons:
+            attracting = attracting or losses
+        else:
+            checks = checked(losses)
+            preferred = preferred or (losses, checks)
+            reasons = {check.name: check.reason for check in checks if check.passed is False}
         if not reasons:
             break
-        failed.append({"regularisation": described, "reasons": reasons})
+        failed.append({"regularisation": losses.metadata["regularisation"], "reasons": reasons})
     else:
         if preferred is None:
-            assert error is not None
-            raise error
+            assert attracting is not None
+            preferred = attracting, checked(attracting)
         losses, checks = preferred
     losses = with_uncertainty_and_errors(losses, inference, measured, progress)
     found = {"stability": [check.to_dict() for check in checks], "failed_candidates": failed}
     return replace(losses, metadata={**losses.metadata, **found})
-
-
-def _candidates(inference: Inference) -> Iterator[list[Strengths]]:
-    """Strengths by problem: the k-th preference of each, then stronger ridges."""
-    preferences = inference.preferences
-    for k in range(max(map(len, preferences))):
-        yield [mine[min(k, len(mine) - 1)] for mine in preferences]
-    if inference.settings.ridge is None:
-        for ridge in STRONGER:
-            yield [{**mine[0], "ridge": ridge} for mine in preferences]

@@ -90,6 +90,11 @@ class LocalEnvironments:
         """Build the local environments of a configuration; parameters and errors as for `evaluate_agents`."""
         species_index = losses.index_of(species)
         tables = find_neighbours(positions, cell, species_index, len(losses.species), losses.cutoff)
+        return cls.of_tables(losses, species_index, tables)
+
+    @classmethod
+    def of_tables(cls, losses: AgentLosses, species_index: IntArray, tables: list[NeighbourTable]) -> LocalEnvironments:
+        """Build the local environments of agents of given species (N,) from their neighbour tables."""
         radial = [losses.moment_basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
         return cls(
             species_index, tables, radial, moments_by_rank(losses.form.descriptor_ranks, tables, [f for f, _ in radial])

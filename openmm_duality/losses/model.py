@@ -27,11 +27,15 @@ from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import Form, check_gradient, form_of
 
-_KIND = "openmm_duality losses 2"
+_KIND = "openmm_duality losses 3"
 _OUTDATED = {
     "openmm_duality losses 1": "this model file is from version 0.1, which is no longer supported; infer it again from "
-    "the configuration beside it, in which 'base' is now 'prior': openmm-duality infer MODEL.yaml -o NEW.safetensors"
+    "the configuration beside it, in which 'base' is now 'prior': openmm-duality infer MODEL.yaml -o NEW.safetensors",
+    "openmm_duality losses 2": "this model file is from version 0.2, whose core began at the shortest distances in the "
+    "data; infer it again from the configuration beside it: openmm-duality infer MODEL.yaml -o NEW.safetensors",
 }
+ONSET = 0.85  # of the shortest distance in the data, where the core begins
+_LEVELLING = 0.2  # of the onset, the length over which the radial functions level off below it
 _CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays finite
 
 
@@ -42,7 +46,8 @@ class AgentLosses:
     Agents are nuclei; the loss of an agent is what it minimises, its energy if all descend the sum (`collective`).
 
     H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, with a repulsive core below
-    the shortest distances in the training data. φ are the invariants of the coarse functions (see `contractions`).
+    the distances in the training data (`core_onsets`), where the radial functions level off. φ are the invariants of
+    the coarse functions (see `contractions`).
 
     Parameters
     ----------
@@ -155,14 +160,7 @@ class AgentLosses:
     @property
     def _cores(self) -> FloatArray:
         """Spline coefficients of the cores ε (r_0/r − 1)³, shape (S, S, K + 3)."""
-        # the splines extend one interval beyond r_0, so it is placed one interval below the shortest distance
-        grid = self.grid
-        intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(self.shortest, grid)]
-        r_0 = np.array(intervals)[..., None] * grid.spacing
-        r = np.maximum(grid.centres, _CORE_FLOOR)
-        x = np.clip(r_0 / r - 1.0, 0.0, None)
-        curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
-        return np.asarray(self.core_strength[..., None] * grid.coefficients(x**3, curvature))
+        return np.asarray(self.core_strength[..., None] * unit_cores(self.shortest, self.grid))
 
     def index_of(self, species: Sequence[str]) -> IntArray:
         """Species index of each atom, shape (N,).
@@ -338,16 +336,31 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) ->
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Onset of the core of each pair of species (nm): its shortest distance, or half the cutoff if there is none."""
-    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, np.minimum(shortest, grid.cutoff))
+    """Onset of the core of each pair of species (nm): a fraction of its shortest distance, or half the cutoff if none.
+
+    Between the onset and the shortest distance the radial functions continue, so that a wall that the data show is
+    continued too.
+    """
+    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, ONSET * np.minimum(shortest, grid.cutoff))
+
+
+def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3)."""
+    # the splines extend one interval beyond r_0, so it is placed one interval below the onset
+    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
+    r_0 = np.array(intervals)[..., None] * grid.spacing
+    r = np.maximum(grid.centres, _CORE_FLOOR)
+    x = np.clip(r_0 / r - 1.0, 0.0, None)
+    curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
+    return grid.coefficients(x**3, curvature)
 
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
-    """Make every function of a basis constant below the shortest distance of its pair of species."""
+    """Let every function of a basis level off below the onset of the core of its pair of species."""
     onsets = core_onsets(shortest, basis.grid)
     coefficients = np.array(
         [
-            [level_off(basis.grid, c, float(d)) for c, d in zip(row, distances, strict=True)]
+            [level_off(basis.grid, c, float(d), _LEVELLING * float(d)) for c, d in zip(row, distances, strict=True)]
             for row, distances in zip(basis.coefficients, onsets, strict=True)
         ]
     )

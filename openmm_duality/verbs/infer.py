@@ -63,6 +63,7 @@ def infer(
     and the model is saved along with the resolved configuration. Data without forces, or with `targets: accelerations`,
     are fitted to their accelerations.
     With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
+    Exit code 1 also if the error on held-out frames is far above the training error.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
 
@@ -78,7 +79,7 @@ def infer(
         - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
-    from openmm_duality.inference.errors import ErrorTable, format_tables
+    from openmm_duality.inference.errors import ErrorTable, format_overfitted, format_tables
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
 
@@ -141,17 +142,14 @@ def infer(
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
-    for note in _monitor_notes(losses, resolved.settings.members):
+    for note in (*_core_notes(losses), *_monitor_notes(losses, resolved.settings.members)):
         click.echo(f"\n{note}")
     if losses.metadata["selection"]:
         click.echo(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
         )
     for candidate in losses.metadata.get("failed_candidates", ()):
-        strengths = ", ".join(
-            f"ridge {s['ridge']:g}, curvature {s['curvature']:g}" for s in candidate["regularisation"]
-        )
-        click.echo(f"\nNot stable: {strengths}")
+        click.echo(f"\nNot stable: {_strengths(candidate['regularisation'])}")
         for name, reason in candidate["reasons"].items():
             click.echo(f"  {name}: {reason}")
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
@@ -173,12 +171,36 @@ def infer(
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
         "calibration": losses.metadata.get("calibration"),
+        "regularisation": losses.metadata["regularisation"],
+        "core": losses.metadata["core"],
+        "overfitted": losses.metadata["overfitted"],
     }
     if plot is not None:
         figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)
     write_json(json_file, figures, overwrite)
-    if any(c.passed is False for c in checks):
+    if losses.metadata["overfitted"]:
+        click.echo(f"\n{format_overfitted(losses.metadata['overfitted'])}")
+    if losses.metadata["overfitted"] or any(c.passed is False for c in checks):
         sys.exit(1)
+
+
+def _core_notes(losses: duality.AgentLosses) -> list[str]:
+    """Notes on the regularisation taken and on the core."""
+    from openmm_duality.inference.repulsive_core import attraction
+
+    core = losses.metadata["core"]
+    onsets = ", ".join(f"{name} {10.0 * onset:.2f} Å" for name, onset in core["onset_nm"].items())
+    notes = [f"Regularisation: {_strengths(losses.metadata['regularisation'])}. The repulsive core begins at {onsets}."]
+    for candidate in core.get("rejected", ()):
+        pairs = ", ".join(candidate["attracting"])
+        notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'])}.")
+    if attraction(losses):
+        notes.append(f"Warning: {attraction(losses)}; use a stronger ridge, or add frames with short distances.")
+    return notes
+
+
+def _strengths(regularisation: list[dict[str, float]]) -> str:
+    return "; ".join(", ".join(f"{name} {value:g}" for name, value in one.items()) for one in regularisation)
 
 
 def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:

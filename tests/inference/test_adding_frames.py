@@ -15,7 +15,7 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.penalties import ridge_penalty, standard_penalties
 from openmm_duality.inference.equations.selection import select
-from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, propagate_deviations, solve
 from openmm_duality.inference.learning_curves import learning_curve
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
@@ -48,7 +48,7 @@ def fixed_fit(losses, sets):
     solutions = []
     for k, group in enumerate(design.layout.groups):
         strengths = losses.metadata["regularisation"][k]
-        penalties = standard_penalties(design.layout, group, design.pair_basis, losses.shortest)
+        penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
         solutions.append(solve(found.totals[k], penalties, strengths, losses.equations[f"{k}/scale"]))
     return design.layout.unpack(solutions)
 
@@ -135,7 +135,7 @@ def test_selection_finds_the_columns_that_made_the_data():
     true[[3, 7, 20, 29]] = 1.0 / np.sqrt(np.mean(rows[:, [3, 7, 20, 29]] ** 2, axis=0))
     equations = NormalEquations.empty(30)
     equations.add_rows(rows, rows @ true + 0.01 * rng.normal(size=400), np.ones(400))
-    mask = select(equations, [ridge_penalty(30)], {"ridge": 1e-9}, 4)
+    mask = select(equations, [ridge_penalty(30)], {"ridge": 1e-9}, 4, column_scale(equations))
     found = solve(equations, [ridge_penalty(30)], {"ridge": 1e-9}, selected=mask)
     assert np.flatnonzero(mask).tolist() == [3, 7, 20, 29]
     np.testing.assert_allclose(found[mask], true[mask], rtol=0.01)

@@ -8,6 +8,7 @@ import pytest
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import evaluate
 from openmm_duality.losses import GRADIENTS, evaluate_agents
+from openmm_duality.losses.model import core_onsets
 from tests.water import liquid, water_losses
 
 LIMIT = {"agent": 205.0, "collective": 125.0}  # meV/Å
@@ -22,15 +23,19 @@ def test_accuracy_on_frames_held_out_by_time(gradient):
     assert table.force_rmse["all"] <= LIMIT[gradient]
 
 
-def approach(losses, frames, i, j):
-    """Forces on j away from i, sums of losses and whether the pair is the closest contact, down to 0.3 Å."""
+def approach(losses, frames, i, j, nearest):
+    """Forces on j away from i, sums of losses and whether the pair is the closest contact, down to 0.3 Å.
+
+    The nearest pair of the frame is moved from the shortest distance in the data, others, whose bonds are far from
+    those in the data then, from where the core is strong.
+    """
     start, cell = frames.positions[0], frames.cell(0)
     species_index = losses.index_of(frames.species)
     step = minimum_image(start[j] - start[i], cell)
     direction = step / np.linalg.norm(step)
-    seen = losses.shortest[species_index[j], species_index]
-    # the functions become constant within two grid intervals below the shortest distance
-    distances = np.arange(seen[i] - 2 * losses.grid.spacing, 0.03 - 1e-9, -0.002)
+    seen = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
+    first = losses.shortest[species_index[i], species_index[j]] if nearest else 0.9 * seen[i]
+    distances = np.arange(first, 0.03 - 1e-9, -0.002)
     others = np.delete(np.arange(len(species_index)), [i, j])
     forces, energies, closest = [], [], []
     for r in distances:
@@ -56,7 +61,7 @@ def pairs_to_bring_together(losses, frames):
             i, j = np.nonzero((species_index[:, None] == a) & (species_index == b) & (r > 0) & (r < 0.35))
             nearest = np.argmin(r[i, j])
             for k in (nearest, *rng.integers(0, len(i), 3)):
-                yield int(i[k]), int(j[k])
+                yield int(i[k]), int(j[k]), k == nearest
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -64,8 +69,8 @@ def test_pairs_brought_together_are_repelled_and_the_sum_rises(gradient):
     losses = water_losses(gradient)
     frames = liquid()[1][7:8]
     reached = set()
-    for i, j in pairs_to_bring_together(losses, frames):
-        forces, energies, closest = approach(losses, frames, i, j)
+    for i, j, nearest in pairs_to_bring_together(losses, frames):
+        forces, energies, closest = approach(losses, frames, i, j, nearest)
         if closest[-1]:
             reached.add(tuple(sorted((frames.species[i], frames.species[j]))))
         assert (forces[closest] > 0.0).all()

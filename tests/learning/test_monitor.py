@@ -45,7 +45,7 @@ def with_low_limit(losses, share=1e-3):
 def with_close_limit(losses, test):
     """The same model with a limit that the first frame meets, but not all that follow it."""
     start = Monitor(losses, test.species).check(test.positions[0], test.cell(0)).uncertainty
-    return with_low_limit(losses, 1.2 * (start / losses.committee.limit[losses.index_of(test.species)]).max())
+    return with_low_limit(losses, 1.1 * (start / losses.committee.limit[losses.index_of(test.species)]).max())
 
 
 class TestCheck:

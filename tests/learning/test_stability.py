@@ -11,6 +11,7 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs
 from openmm_duality.inference import DataSet, Settings
 from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.fitting import STRONGER
 from openmm_duality.learning import stable_inference
 from openmm_duality.learning.stability import DISPLACED, Check, check_stability, compressed, displaced
 from tests.systems import labelled, random_frames, random_losses
@@ -82,7 +83,7 @@ def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
     stable = 0.0  # none is
     losses = stable_inference.infer_stable(train, start, **SMALL)
     assert losses.metadata["regularisation"][0]["ridge"] == preferences[0]
-    assert len(losses.metadata["failed_candidates"]) == len(preferences) + len(stable_inference.STRONGER)
+    assert len(losses.metadata["failed_candidates"]) == len(preferences) + len(STRONGER)
     only = stable_inference.infer_stable(train, start, ridge=1e-6, **SMALL)
     assert len(only.metadata["failed_candidates"]) == 1
     assert only.metadata["stability"][0]["passed"] is False

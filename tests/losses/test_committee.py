@@ -14,7 +14,7 @@ from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.evaluator import LocalEnvironments
 from tests.systems import CELL, random_losses, random_positions, random_species
 
-KIND = "openmm_duality losses 2"
+KIND = "openmm_duality losses 3"
 SPECIES = random_species(12)
 
 

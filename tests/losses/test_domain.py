@@ -13,7 +13,7 @@ from openmm_duality.losses import AgentLosses
 from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
 from tests.systems import random_losses
 
-KIND = "openmm_duality losses 2"
+KIND = "openmm_duality losses 3"
 SPECIES_INDEX = np.array([0, 0, 1, 1, 1])
 INTERVALS = 8
 

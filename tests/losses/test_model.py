@@ -16,6 +16,7 @@ from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
 from openmm_duality.losses.forms import check_gradient, form_of
+from openmm_duality.losses.model import core_onsets
 from openmm_duality.reference import Frames
 from tests.systems import CELL, RANKED, random_frames, random_losses, random_positions, random_species
 
@@ -92,14 +93,14 @@ def test_other_files_are_refused(tmp_path, saved):
     random_frames(1).save(frames)
     pickled.write_bytes(pickle.dumps(random_losses("pair")))
     for path in (text, plain, frames, pickled, tmp_path, tmp_path / "nothing"):
-        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 2'"):
+        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 3'"):
             AgentLosses.load(path)
     with pytest.raises(DualityError, match="frames 1"):
         Frames.load(saved)
 
 
 def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
-    kind = "openmm_duality losses 2"
+    kind = "openmm_duality losses 3"
     arrays, header = read_container(saved, kind)
     for name in ("weights_0", "core_strength"):
         fewer = {key: value for key, value in arrays.items() if key != name}
@@ -152,16 +153,28 @@ def test_a_model_is_not_overwritten_unless_asked(saved):
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
-def test_a_core_acts_below_the_shortest_distance_only():
+def test_a_core_acts_below_its_onset_only_and_the_potential_is_smooth_there():
     losses = random_losses("pair")
     bare = replace(losses, core_strength=np.zeros((3, 3)))
+    grid, onset = losses.grid, core_onsets(losses.shortest, losses.grid)[0, 1]
+    assert onset < losses.shortest[0, 1]
     r = np.linspace(0.03, 0.2, 300)[None]
     species_index = np.zeros(1, dtype=int)
     (v, slope), (v_bare, slope_bare) = (model.pair_potentials.evaluate(r, species_index, 1) for model in (losses, bare))
-    below = r[0] < losses.shortest[0, 1] - 2 * losses.grid.spacing
-    np.testing.assert_array_equal(v[0, r[0] >= losses.shortest[0, 1]], v_bare[0, r[0] >= losses.shortest[0, 1]])
-    assert (slope[0, below] < 0.0).all()
-    np.testing.assert_allclose(slope_bare[0, r[0] < losses.shortest[0, 1] - 3 * losses.grid.spacing], 0.0, atol=1e-8)
+    np.testing.assert_array_equal(v[0, r[0] >= onset], v_bare[0, r[0] >= onset])
+    below = r[0] < onset - 2 * grid.spacing
+    assert (slope[0, below] < slope_bare[0, below]).all()
+    # without the core the slope decays below the onset and keeps its sign
+    inner = slope_bare[0, r[0] < onset - grid.spacing, 0]
+    assert (np.sign(inner) == np.sign(inner[-1])).all()
+    assert (np.diff(np.abs(inner)) > 0.0).all()
+    # f'' does not jump at the grid points around the onset
+    for k in range(-3, 3):
+        point = (grid.below(onset) + k) * grid.spacing
+        sides = np.array([[point - 3e-6, point - 1e-6, point + 1e-6, point + 3e-6]])
+        slopes = losses.pair_potentials.evaluate(sides, species_index, 1)[1][0, :, 0]
+        left, right = (slopes[1] - slopes[0]) / 2e-6, (slopes[3] - slopes[2]) / 2e-6
+        assert abs(left - right) < 1e-2 * max(abs(left), abs(right)) + 1.0
 
 
 def test_unknown_forms_and_gradients_are_named():

@@ -13,7 +13,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference, energy_weight
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import NormalEquations, floored_mean_squares
+from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
@@ -21,7 +21,6 @@ from openmm_duality.progress import progress_bar
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
 _ROWS = 512  # collected before they are added to the equations
-_SCALE_FLOOR = 0.1  # of the root mean square of a block of columns
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,10 @@ class BlockedEquations:
         """Indices of the blocks that contain rows of any group."""
         return [k for k, same in enumerate(zip(*self.blocks, strict=True)) if any(e.weight > 0.0 for e in same)]
 
-    def relative_to(self, coefficients: Sequence[FloatArray], block_sizes: Sequence[Sequence[int]]) -> BlockedEquations:
-        """Equations of the differences from the coefficients of a prior model.
-
-        The prior model was fitted to a wider range of data than these frames. A function that they hardly sample has a
-        small column, so that the ridge hardly acts on its coefficient, which would then fit noise. Therefore the scale
-        of a column is at least a tenth of the root mean square of its block.
-
-        Parameters
-        ----------
-        coefficients : sequence of arrays, shape (P,)
-            Coefficients of the prior model, by group.
-        block_sizes : sequence of sequence of int
-            `Layout.block_sizes` of each group.
-        """
-        blocks = []
-        for mine, start, sizes in zip(self.blocks, coefficients, block_sizes, strict=True):
-            mean_squares = floored_mean_squares(mine, sizes, _SCALE_FLOOR)
-            blocks.append([equations.relative_to(start, mean_squares) for equations in mine])
-        return replace(self, blocks=blocks)
+    def relative_to(self, coefficients: Sequence[FloatArray]) -> BlockedEquations:
+        """Equations of the differences from the coefficients (P,) of a prior model, by group."""
+        pairs = zip(self.blocks, coefficients, strict=True)
+        return replace(self, blocks=[[equations.relative_to(start) for equations in mine] for mine, start in pairs])
 
 
 def block_of(number: int, count: int, n_blocks: int) -> int:

@@ -13,11 +13,12 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
-from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, inverse_powers
+from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, chebyshev, inverse_powers
 from openmm_duality.losses.model import core_onsets, levelled
 
 FAMILIES = ("b-splines", "inverse-powers")
 SHARPNESS = 0.5
+_DECAY = 0.2  # nm, in which the resolution of smooth functions falls to 1/e
 
 
 def make_basis(
@@ -28,7 +29,7 @@ def make_basis(
     sharpness: float = SHARPNESS,
     knots: Mapping[tuple[int, int], Sequence[float]] | None = None,
 ) -> RadialBasis:
-    """Make `size` radial functions for every pair of species, constant below its shortest distance.
+    """Make `size` radial functions for every pair of species, which level off below the onset of its core.
 
     Parameters
     ----------
@@ -50,6 +51,7 @@ def make_basis(
     if family not in FAMILIES:
         raise DualityError(f"radial basis {family!r} is not known; the families are {', '.join(FAMILIES)}")
     onsets = core_onsets(statistics.shortest, grid)
+    nearest = np.where(np.isnan(statistics.shortest), onsets, np.minimum(statistics.shortest, grid.cutoff))
     s = len(onsets)
     coefficients = np.empty((s, s, size, grid.intervals + 3))
     for a in range(s):
@@ -59,13 +61,24 @@ def make_basis(
             if family == "b-splines":
                 given = (knots or {}).get((min(a, b), max(a, b)))
                 placed = (
-                    place_knots(grid, size, onsets[a, b], statistics.density[a, b], sharpness)
+                    place_knots(grid, size, onsets[a, b], nearest[a, b], statistics.density[a, b], sharpness)
                     if given is None
                     else given_knots(grid, size, given)
                 )
                 coefficients[a, b] = b_splines(grid, placed)
             else:
-                coefficients[a, b] = inverse_powers(grid, np.arange(1.0, size + 1), float(onsets[a, b]))
+                coefficients[a, b] = inverse_powers(grid, np.arange(1.0, size + 1), float(nearest[a, b]))
+    return levelled(RadialBasis(grid, coefficients), statistics.shortest)
+
+
+def smooth_basis(grid: Grid, size: int, statistics: PairStatistics, end: float) -> RadialBasis:
+    """Make `size` Chebyshev polynomials for every pair of species, between the onset of its core and a distance (nm)."""
+    onsets = core_onsets(statistics.shortest, grid)
+    s = len(onsets)
+    coefficients = np.empty((s, s, size, grid.intervals + 3))
+    for a in range(s):
+        for b in range(s):
+            coefficients[a, b] = chebyshev(grid, size, min(float(onsets[a, b]), 0.5 * end), end, _DECAY)
     return levelled(RadialBasis(grid, coefficients), statistics.shortest)
 
 
@@ -86,19 +99,23 @@ def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:
     return np.asarray(points * grid.spacing, dtype=np.float64)
 
 
-def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpness: float = SHARPNESS) -> FloatArray:
-    """Place `size` + 1 knots on the grid between the shortest distance and the cutoff, in nm.
+def place_knots(
+    grid: Grid, size: int, onset: float, shortest: float, density: FloatArray, sharpness: float = SHARPNESS
+) -> FloatArray:
+    """Place `size` + 1 knots on the grid: the first at the onset, the others above the shortest distance, in nm.
+
+    The first interval reaches into the data, which thus determine how the functions continue below them.
 
     Raises
     ------
     DualityError
         If there are fewer grid points than knots.
     """
-    first = min(grid.below(onset), grid.intervals - 1)
+    first = min(grid.below(shortest), grid.intervals - 1)
     if grid.intervals - first < size:
         raise DualityError(
             f"{size} radial functions need at least as many grid intervals between the shortest distance "
-            f"({onset:.4f} nm) and the cutoff ({grid.cutoff:.4f} nm), but there are {grid.intervals - first}; "
+            f"({shortest:.4f} nm) and the cutoff ({grid.cutoff:.4f} nm), but there are {grid.intervals - first}; "
             "choose fewer functions or a finer grid"
         )
     measure = density[first:] / max(density.max(), 1e-300)
@@ -106,7 +123,9 @@ def place_knots(grid: Grid, size: int, onset: float, density: FloatArray, sharpn
     share = smooth / max(smooth.sum(), 1e-300) + 1.0 / len(smooth)
     cumulative = np.concatenate([[0.0], np.cumsum(share) / share.sum()])
     wanted = np.interp(np.linspace(0.0, 1.0, size + 1), cumulative, np.arange(len(cumulative)))
-    return (first + _distinct(np.round(wanted).astype(np.int64), len(smooth))) * grid.spacing
+    points = first + _distinct(np.round(wanted).astype(np.int64), len(smooth))
+    points[0] = min(grid.below(onset), first)
+    return np.asarray(points * grid.spacing, dtype=np.float64)
 
 
 def _distinct(points: FloatArray, last: int) -> FloatArray:

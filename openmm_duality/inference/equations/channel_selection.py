@@ -12,6 +12,7 @@ Index suffixes: t channel of all ranks, a = (B, n) moment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement
 from math import comb
@@ -28,6 +29,28 @@ from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.reference.frames import evenly_spaced
 
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a form with channels.
+
+    Parameters
+    ----------
+    channels : int
+        Largest number of channels of a rank.
+    invariants : tuple of int
+        Least numbers of invariants of orders 2, 3 and 4 of an agent species.
+    """
+
+    channels: int
+    invariants: tuple[int, int, int]
+
+
+SIZES = {
+    "small": Size(8, (150, 600, 100)),
+    "medium": Size(12, (300, 900, 400)),
+    "large": Size(16, (300, 1600, 800)),
+}
 _FRAMES = 150  # whose moments are analysed
 _NEGLIGIBLE = 1e-12  # variance of a channel relative to the leading one
 _PAIRINGS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))

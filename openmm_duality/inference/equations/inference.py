@@ -21,11 +21,9 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
-from openmm_duality.inference.equations.bases import make_basis
-from openmm_duality.inference.equations.channel_selection import channels_of_data
+from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
 from openmm_duality.inference.equations.selection import describe_selection, select
@@ -43,14 +41,17 @@ from openmm_duality.inference.equations.targets import (
     pair_frames,
     species_and_masses,
 )
-from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
 
-GRIDS: Mapping[str, Sequence[float]] = {"ridge": (1e-11, 1e-9, 1e-7, 1e-5), "curvature": (1e-10, 1e-7, 1e-4)}
+# the curvature comes first: of strengths with the same held-out error, the smoothest functions are the best elsewhere
+GRIDS: Mapping[str, Sequence[float]] = {
+    "curvature": (1e-6, 1e-4, 1e-2, 1.0),
+    "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
+}
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),
@@ -133,12 +134,11 @@ class Inference:
             if settings.energy_weight:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
-                design = _design(sets, settings, species, statistics, grid, reference.n_constants)
+                design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
         equations = accumulate(sets, species, design, settings, reference, progress)
         seconds |= equations.seconds
         if prior is not None:
-            sizes = [design.layout.block_sizes(group) for group in design.layout.groups]
-            equations = equations.relative_to(design.layout.pack(prior), sizes)
+            equations = equations.relative_to(design.layout.pack(prior))
         return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, prior)
 
     @property
@@ -149,14 +149,16 @@ class Inference:
     @cached_property
     def scales(self) -> list[FloatArray]:
         """Column scales of the equations of all frames, by group."""
-        return [column_scale(total) if total.weight > 0.0 else np.ones(len(total.rhs)) for total in self.totals]
+        layout = self.design.layout
+        pairs = zip(self.totals, layout.groups, strict=True)
+        return [column_scale(total, layout.block_sizes(group)) for total, group in pairs]
 
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        layout, basis = self.design.layout, self.design.pair_basis
+        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
-        return [standard_penalties(layout, group, basis, shortest) for group in layout.groups]
+        return [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -185,13 +187,15 @@ class Inference:
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
         grids = GRIDS if self.prior is None else DELTA_GRIDS
+        grids = {name: grids[name] for name in grids if any(p.name == name for p in self.penalties[0])}
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
-            for folds, penalties, selectable in zip(self.equations.folds, self.penalties, self.selectable, strict=True):
+            groups = zip(self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
+            for folds, penalties, selectable, scale in groups:
                 if not undecided or (self.prior is not None and not folds):
                     result.append([candidates[-1]])
                 elif len(folds) < 2:
@@ -200,9 +204,9 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(rank_strengths(folds, penalties, candidates, n_constants))
+                    result.append(rank_strengths(folds, penalties, candidates, n_constants, scale=scale))
                 else:
-                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable)])
+                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable, scale)])
         return result
 
     def solve(
@@ -210,7 +214,6 @@ class Inference:
         equations: Sequence[NormalEquations],
         strengths: Sequence[Strengths],
         selected: Sequence[BoolArray | None] | None = None,
-        scales: Sequence[FloatArray | None] | None = None,
     ) -> list[FloatArray]:
         """Solve the equations of each group; the solution of a group without rows is zero.
 
@@ -221,8 +224,6 @@ class Inference:
         strengths : sequence of mapping of str to float
         selected : sequence of arrays of bool or None, optional
             Columns whose coefficients are fitted; `selectable` by default.
-        scales : sequence of arrays or None, optional
-            Column scales; those of the equations by default.
 
         Returns
         -------
@@ -239,7 +240,7 @@ class Inference:
             self.penalties,
             strengths,
             self.selectable if selected is None else selected,
-            [None] * len(equations) if scales is None else scales,
+            self.scales,
             strict=True,
         ):
             if mine.weight > 0.0:
@@ -261,7 +262,9 @@ class Inference:
         shares = [] if self.prior is not None else layout.shares(settings.max_coefficients)
         with timed(self.seconds, "solution"), raise_if_undetermined():
             for k, (group, share) in enumerate(zip(layout.groups, shares, strict=False)):
-                mask = select(self.totals[k], self.penalties[k], strengths[k], share, layout.n_constants)
+                mask = select(
+                    self.totals[k], self.penalties[k], strengths[k], share, self.scales[k], layout.n_constants
+                )
                 selection |= describe_selection(layout, group, mask, self.species)
                 selected[k] = mask
             solutions = self.solve(self.totals, strengths, selected)
@@ -280,7 +283,7 @@ class Inference:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
         for k, total in enumerate(self.totals if settings.keep_equations else ()):
-            equations |= total.to_arrays(f"{k}/")
+            equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
             if selected[k] is not None:
                 equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
         return AgentLosses(
@@ -365,38 +368,3 @@ def raise_if_undetermined() -> Iterator[None]:
 def _parts(sets: Sequence[DataSet]) -> list[Frames]:
     """The frames of all sets, each of one composition."""
     return [part for s in sets for part in s.frames.parts]
-
-
-def _design(
-    sets: Sequence[DataSet],
-    settings: Settings,
-    species: tuple[str, ...],
-    statistics: PairStatistics,
-    grid: Grid,
-    n_constants: int,
-) -> Design:
-    """Bases adapted to the data, and the layout of their coefficients."""
-    form = settings.agent_form
-    n_coarse = settings.coarse_functions if form.coupled else 0
-    sizes = (len(species), settings.pair_functions, settings.functions, n_coarse)
-    knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
-    basis = make_basis(settings.basis, grid, settings.functions, statistics, settings.sharpness, knots)
-    channels: tuple[Channels, ...] = ()
-    if form.channels:
-        channels = channels_of_data(sets, species, basis, form.channels, settings.channels, settings.invariants)
-    n_invariants = tuple(len(mine.invariants) for mine in channels)
-    return Design(
-        Layout(form, settings.gradient, *sizes, n_constants=n_constants, n_invariants=n_invariants),
-        make_basis("b-splines", grid, settings.pair_functions, statistics, settings.sharpness),
-        basis,
-        make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),
-        channels,
-    )
-
-
-def _pair(name: str, species: tuple[str, ...]) -> tuple[int, int]:
-    names = name.split("-")
-    if len(names) != 2 or not set(names) <= set(species):
-        raise DualityError(f"knots: {name!r} is not a pair of the species {', '.join(species)}, such as H-O")
-    a, b = sorted(species.index(one) for one in names)
-    return a, b

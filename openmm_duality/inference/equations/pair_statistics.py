@@ -97,7 +97,7 @@ def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: s
         training = "a pair absent from" if np.isnan(known) else f"closer than the {known:.4f} nm in"
         raise DualityError(
             f"the new frames contain {losses.species[a]}-{losses.species[b]} at {found.shortest[a, b]:.4f} nm, "
-            f"{training} the training data of the model, whose radial functions are constant there; {remedy}"
+            f"{training} the training data of the model, which nothing determines there; {remedy}"
         )
     return found
 

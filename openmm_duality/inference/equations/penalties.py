@@ -1,4 +1,8 @@
-"""Regularisation by quadratic penalties on the coefficients, each with its own name and strength."""
+"""Regularisation by quadratic penalties on the coefficients, each with its own name and strength.
+
+The data leave functions undetermined below the shortest distances and in gaps between shells. There the prior decides:
+functions are smooth, so that their curvature changes slowly, and a wall is continued with its slope and curvature.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import core_onsets
 
 Strengths = Mapping[str, float]  # by the name of the penalty
+
+# strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised
+_MANY_BODY_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Penalty:
         themselves.
     normalised : bool
         Whether A, for scaled columns, is divided by the mean of the non-zero entries of its diagonal.
+    share : float
+        Factor on the strength.
     """
 
     name: str
@@ -39,6 +48,7 @@ class Penalty:
     rhs: FloatArray | None = None
     relative: bool = False
     normalised: bool = False
+    share: float = 1.0
 
     @classmethod
     def of_rows(cls, name: str, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> Penalty:
@@ -56,7 +66,7 @@ class Penalty:
             Column scales: a coefficient is that of the scaled column divided by its scale.
         strength : float
         """
-        units = np.ones_like(scale) if self.relative else scale
+        units, strength = np.ones_like(scale) if self.relative else scale, self.share * strength
         diagonal = self.matrix.ndim == 1
         scaled = self.matrix / units**2 if diagonal else self.matrix / np.outer(units, units)
         if self.normalised:
@@ -78,10 +88,8 @@ def ridge_penalty(size: int, n_constants: int = 0) -> Penalty:
     return Penalty("ridge", np.append(np.ones(size - n_constants), np.zeros(n_constants)), relative=True)
 
 
-def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
-    """Penalty on the curvature of the pair part: squared second differences of its spline coefficients (P-splines).
-
-    Coefficients below the shortest distances do not count.
+def pair_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
+    """Penalty on changes of the curvature of the pair part: squared third differences of its spline coefficients.
 
     Parameters
     ----------
@@ -90,19 +98,68 @@ def curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest
     basis : RadialBasis
         Radial functions of the pair part.
     shortest : array, shape (S, S)
-        Shortest distances in the data, in nm.
+        Shortest distances in the data, in nm; coefficients below the onsets of the cores do not count.
     """
     size, n = layout.size(group), layout.n_pair
-    onsets = core_onsets(shortest, basis.grid)
     matrix = np.zeros((size, size))
     for k, (a, b) in enumerate(layout.pairs(group)):
-        first = basis.grid.below(float(onsets[a, b])) + 1
-        curvatures = np.diff(basis.coefficients[a, b], n=2, axis=-1)[:, first:]
-        matrix[k * n : (k + 1) * n, k * n : (k + 1) * n] = curvatures @ curvatures.T
+        matrix[k * n : (k + 1) * n, k * n : (k + 1) * n] = _radial_products(basis, shortest, a, b)[0]
     return Penalty("curvature", matrix, normalised=True)
 
 
-def standard_penalties(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> tuple[Penalty, ...]:
-    """Penalties of every inference: the curvature of the pair part, and a ridge on all but the energy constants."""
-    ridge = ridge_penalty(layout.size(group), layout.n_constants)
-    return curvature_penalty(layout, group, basis, shortest), ridge
+def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
+    """Penalty on changes of the curvature of the contracted moments, in either distance of Σ_ab W_ab f_a(r) f_b(r').
+
+    With K the products of the third differences of the functions and G those of the functions, it is tr(W K W G) for
+    every rank.
+
+    Parameters
+    ----------
+    layout, group, shortest
+        As for `pair_curvature_penalty`.
+    basis : RadialBasis
+        Radial functions of the contracted moments.
+    """
+    size, n = layout.size(group), layout.n
+    matrix = np.zeros((size, size))
+    rows, columns = layout.triangle
+    multiplicity = np.where(rows == columns, 0.5, 1.0)
+    first, width = len(layout.pairs(group)) * layout.n_pair, len(rows)
+    for a in group:
+        k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
+        for b in range(layout.n_species):
+            block = slice(b * n, (b + 1) * n)
+            k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
+        products = np.zeros((width, width))
+        for one, other in ((k, g), (g, k)):
+            products += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
+            products += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
+        for _ in layout.form.ranks:
+            matrix[first : first + width, first : first + width] = np.outer(multiplicity, multiplicity) * products
+            first += width
+        first += len(layout.coupled_triangle[0])
+    return Penalty("curvature", matrix, normalised=True, share=_MANY_BODY_SHARE)
+
+
+def _radial_products(basis: RadialBasis, shortest: FloatArray, a: int, b: int) -> tuple[FloatArray, FloatArray]:
+    """Products of the third differences of the functions of a pair of species, and of the functions themselves."""
+    first = basis.grid.below(float(core_onsets(shortest, basis.grid)[a, b])) + 1
+    functions = basis.coefficients[a, b][:, first:]
+    changes = np.diff(functions, n=3, axis=-1)
+    return changes @ changes.T, functions @ functions.T
+
+
+def standard_penalties(
+    layout: Layout, group: Group, pair_basis: RadialBasis, basis: RadialBasis, shortest: FloatArray
+) -> tuple[Penalty, ...]:
+    """Penalties of every inference: curvature, and a ridge on all coefficients but the energy constants.
+
+    The functions of channels are smooth by themselves.
+    """
+    if layout.form.channels:
+        return (ridge_penalty(layout.size(group), layout.n_constants),)
+    return (
+        pair_curvature_penalty(layout, group, pair_basis, shortest),
+        many_body_curvature_penalty(layout, group, basis, shortest),
+        ridge_penalty(layout.size(group), layout.n_constants),
+    )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from openmm_duality.geometry.arrays import BoolArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 from openmm_duality.inference.equations.solution import NormalEquations, scaled_system
@@ -25,6 +25,7 @@ def select(
     penalties: Sequence[Penalty],
     strengths: Strengths,
     n_coefficients: int,
+    scale: FloatArray,
     n_constants: int = 0,
 ) -> BoolArray:
     """Select the columns of the best solution found with a given number of coefficients.
@@ -37,6 +38,8 @@ def select(
     strengths : mapping of str to float
     n_coefficients : int
         Maximum number of non-zero coefficients.
+    scale : array, shape (P,)
+        Scales of the columns.
     n_constants : int
         Number of columns at the end that are always kept and not counted: the energy constants.
 
@@ -44,7 +47,7 @@ def select(
     -------
     selected : array of bool, shape (P,)
     """
-    matrix, rhs, _ = scaled_system(equations, penalties, strengths, n_constants=n_constants)
+    matrix, rhs, _ = scaled_system(equations, penalties, strengths, scale, n_constants)
     remaining = np.arange(len(rhs))
     while (excess := len(remaining) - n_constants - n_coefficients) > 0:
         factor = cho_factor(matrix[np.ix_(remaining, remaining)], lower=True)

@@ -10,6 +10,7 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
+from openmm_duality.inference.equations.channel_selection import SIZES
 from openmm_duality.losses.forms import Form, check_gradient, form_of
 from openmm_duality.schema import (
     boolean,
@@ -18,6 +19,7 @@ from openmm_duality.schema import (
     integer,
     key,
     mapping_of,
+    one_of,
     optional,
     quantity,
     text,
@@ -52,7 +54,7 @@ class Settings:
     Parameters
     ----------
     form : str
-        ``pair``, ``quadratic`` (the paper's), ``moment`` or ``coupled``.
+        ``pair``, ``quadratic`` (the paper's), ``moment``, ``coupled`` or ``channels``.
     gradient : str
         ``agent`` or ``collective``.
     ranks, coupled_ranks : tuple of int or None
@@ -62,7 +64,16 @@ class Settings:
     basis : str
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
-        Numbers of radial functions per pair of species: pair part, contracted moments, coupled invariants.
+        Numbers of radial functions per pair of species: pair part (28 by default, 12 of `channels`), contracted or mixed
+        moments (8; of `channels` 10 shared by all species, and at least 5), coupled invariants.
+    size : str
+        Size of the form `channels`: ``small``, ``medium`` or ``large``.
+    channels : int or None
+        Largest number of channels of a rank; by default that of the size.
+    invariants : tuple of int or None
+        Numbers of invariants of orders 2, 3 and 4 of each agent species; by default those of the size.
+    channel_cutoff : float or None
+        Cutoff radius of the channels in nm; 0.5 nm by default, or the cutoff if that is shorter.
     sharpness : float
         Exponent of the density of pair distances in the placement of knots; 0 for even spacing.
     knots : mapping of str to tuple of float, or None
@@ -71,7 +82,8 @@ class Settings:
     intervals : int
         Number of intervals of the spline grid from 0 to the cutoff, common to all radial functions.
     ridge, curvature : float or None
-        Regularisation strengths; None chooses them by cross-validation over contiguous blocks of time.
+        Regularisation strengths, of the size of the coefficients and of changes of the curvature of the functions; None
+        chooses them by cross-validation over contiguous blocks of time.
     blocks : int
         Number of these blocks, the folds of the cross-validation.
     members : int
@@ -104,11 +116,13 @@ class Settings:
     coupled_ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
     cutoff: float = field(metadata=key(quantity(unit.nanometer)), default=0.6)
     basis: str = field(metadata=key(text), default="b-splines")
-    pair_functions: int = field(metadata=key(integer(4)), default=28)
-    functions: int = field(metadata=key(integer(1)), default=8)
+    pair_functions: int | None = field(metadata=key(optional(integer(4))), default=None)
+    functions: int | None = field(metadata=key(optional(integer(1))), default=None)
     coarse_functions: int = field(metadata=key(integer(1)), default=3)
-    channels: int = field(metadata=key(integer(1)), default=16)
-    invariants: tuple[int, ...] = field(metadata=key(tuple_of(integer())), default=(300, 900, 0))
+    size: str = field(metadata=key(one_of(*SIZES)), default="medium")
+    channels: int | None = field(metadata=key(optional(integer(1))), default=None)
+    invariants: tuple[int, ...] | None = field(metadata=key(optional(tuple_of(integer()))), default=None)
+    channel_cutoff: float | None = field(metadata=key(optional(quantity(unit.nanometer))), default=None)
     sharpness: float = field(metadata=key(quantity(zero=True)), default=SHARPNESS)
     knots: dict[str, tuple[float, ...]] | None = field(metadata=key(optional(_knots)), default=None)
     intervals: int = field(metadata=key(integer(20)), default=240)
@@ -144,6 +158,11 @@ class Settings:
             raise DualityError(
                 "energies cannot be fitted with the gradient 'agent', because the sum of its losses is no potential; "
                 "leave energy_weight at 0, or use the gradient 'collective'"
+            )
+        if self.invariants is not None and len(self.invariants) != 3:
+            raise DualityError(
+                "invariants must be three numbers, of the orders 2, 3 and 4, such as [300, 900, 400]; got "
+                f"{list(self.invariants)}"
             )
         if self.members == 1:
             raise DualityError("members must be 0 (no committee) or at least 2, got 1")

@@ -14,6 +14,7 @@ from openmm_duality.inference.equations.penalties import Penalty, Strengths
 _ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _ROUNDING = 1e-14  # root mean square of a column that is rounding, relative to the largest
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
+_SCALE_FLOOR = 0.3  # of the root mean square of a block of columns
 
 
 @dataclass
@@ -89,19 +90,10 @@ class NormalEquations:
             self.weight - other.weight,
         )
 
-    def relative_to(self, coefficients: FloatArray, mean_squares: FloatArray) -> NormalEquations:
-        """Equations of the differences from given coefficients, with the residuals of those as targets.
-
-        Parameters
-        ----------
-        coefficients : array, shape (P,)
-        mean_squares : array, shape (P,)
-            Mean squares that define the new column scales.
-        """
+    def relative_to(self, coefficients: FloatArray) -> NormalEquations:
+        """Equations of the differences from given coefficients, with the residuals of those as targets."""
         rhs = self.rhs - self.gram @ coefficients
-        return NormalEquations(
-            self.gram, rhs, self.weight * mean_squares, self.squared_error(coefficients), self.weight
-        )
+        return NormalEquations(self.gram, rhs, self.column_squares, self.squared_error(coefficients), self.weight)
 
     def squared_error(self, coefficients: FloatArray) -> float:
         """Weighted sum of squared residuals of the coefficients over all rows."""
@@ -112,7 +104,6 @@ class NormalEquations:
         return {
             f"{prefix}gram": self.gram[np.triu_indices(len(self.gram))],
             f"{prefix}rhs": self.rhs,
-            f"{prefix}scale": column_scale(self),
             f"{prefix}column_squares": self.column_squares,
             f"{prefix}sums": np.array([self.target_squares, self.weight]),
         }
@@ -204,7 +195,7 @@ def scaled_system(
     scale: FloatArray | None = None,
     n_constants: int = 0,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Build the regularised equations A c = b for columns scaled to unit mean square.
+    """Build the regularised equations A c = b for scaled columns.
 
     Parameters
     ----------
@@ -213,7 +204,7 @@ def scaled_system(
     strengths : mapping of str to float
         Regularisation strength by the name of the penalty.
     scale : array, shape (P,), optional
-        Root mean squares of the columns; those of these equations by default.
+        Scales of the columns; their root mean squares in these equations by default.
     n_constants : int
         Number of energy constants, the last columns. Of those that fit equally well the smallest are taken; the
         coefficient of one without energies is zero.
@@ -252,33 +243,30 @@ def undetermined(gram: FloatArray, largest: float | None = None) -> FloatArray:
     return np.asarray(axes[:, values <= _ABSENT * (values[-1] if largest is None else largest)])
 
 
-def column_scale(equations: NormalEquations) -> FloatArray:
-    """Root mean square of every column over the rows that define the scales, shape (P,).
+def column_scale(equations: NormalEquations, block_sizes: Sequence[int] = ()) -> FloatArray:
+    """Root mean square of every column over the rows that define the scales, shape (P,), with a lower bound.
 
-    A column that is zero in those rows is scaled by all rows, and one that is zero in all rows gets a finite scale, so
-    that the ridge sets its coefficient to zero. Zero is what rounding makes of it: in a crystal with one atom of a
-    species the forces of its images cancel.
-    """
-    squares, every = equations.column_squares, np.diag(equations.gram)
-    zero = _ROUNDING**2 * np.maximum(squares, every).max(initial=0.0)
-    diagonal = np.where(squares > zero, squares, every) / equations.weight
-    return np.asarray(np.sqrt(np.where(diagonal > zero / equations.weight, diagonal, diagonal.max(initial=0.0) or 1.0)))
-
-
-def floored_mean_squares(folds: Sequence[NormalEquations], block_sizes: Sequence[int], fraction: float) -> FloatArray:
-    """Mean squares of the columns, shape (P,), with a lower bound: the square of a fraction of the RMS of the block.
+    The bound is a fraction of the root mean square of the block of a column. A function that the data hardly sample
+    would otherwise get a small scale, so that the ridge would hardly act on its coefficient. A column that is zero in
+    the rows that define the scales is scaled by all rows, and a block that is zero in all rows gets a finite scale, so
+    that the ridge sets its coefficients to zero.
+    Zero is what rounding makes of it: in a crystal with one atom of a species the forces of its images cancel.
 
     Parameters
     ----------
-    folds : sequence of NormalEquations
+    equations : NormalEquations
     block_sizes : sequence of int
-        Numbers of columns in each block.
-    fraction : float
+        Numbers of columns in successive blocks (`Layout.block_sizes`); none for scales without a lower bound.
     """
-    block = np.repeat(np.arange(len(block_sizes)), block_sizes)
-    own = sum(f.column_squares for f in folds) / max(sum(f.weight for f in folds), np.finfo(float).tiny)
-    means = np.bincount(block, own, len(block_sizes)) / np.maximum(block_sizes, 1)
-    return np.asarray(np.maximum(own, fraction**2 * means[block]))
+    squares, every = equations.column_squares, np.diag(equations.gram)
+    zero = _ROUNDING**2 * np.maximum(squares, every).max(initial=0.0)
+    means = np.where(squares > zero, squares, every) / (equations.weight or 1.0)
+    means = np.where(means > zero / (equations.weight or 1.0), means, 0.0)
+    if block_sizes:
+        block = np.repeat(np.arange(len(block_sizes)), block_sizes)
+        of_block = np.bincount(block, means, len(block_sizes)) / np.maximum(block_sizes, 1)
+        means = np.maximum(means, _SCALE_FLOOR**2 * of_block[block])
+    return np.asarray(np.sqrt(np.where(means > 0.0, means, means.max(initial=0.0) or 1.0)))
 
 
 def rank_strengths(
@@ -287,6 +275,7 @@ def rank_strengths(
     candidates: Sequence[Strengths],
     n_constants: int = 0,
     selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
 ) -> list[Strengths]:
     """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
 
@@ -303,7 +292,7 @@ def rank_strengths(
 
     def error(strengths: Strengths) -> float:
         try:
-            return sum(_held_out_error(f, total - f, penalties, strengths, n_constants, selected) for f in folds)
+            return sum(_held_out_error(f, total - f, penalties, strengths, scale, n_constants, selected) for f in folds)
         except np.linalg.LinAlgError:  # too weak for positive definite equations
             return np.inf
 
@@ -326,6 +315,7 @@ def coordinate_search(
     grids: Mapping[str, Sequence[float]],
     n_constants: int = 0,
     selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
 ) -> Strengths:
     """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
 
@@ -338,7 +328,7 @@ def coordinate_search(
     for name, grid in grids.items():
         if len(grid) > 1:
             candidates = [{**best, name: strength} for strength in grid]
-            best = rank_strengths(folds, penalties, candidates, n_constants, selected)[0]
+            best = rank_strengths(folds, penalties, candidates, n_constants, selected, scale)[0]
     return best
 
 
@@ -347,6 +337,7 @@ def _held_out_error(
     rest: NormalEquations,
     penalties: Sequence[Penalty],
     strengths: Strengths,
+    scale: FloatArray | None,
     n_constants: int,
     selected: BoolArray | None,
 ) -> float:
@@ -358,7 +349,7 @@ def _held_out_error(
     ours, others = (equations.gram[first:, first:] for equations in (fold, rest))
     alone = first + np.flatnonzero(np.diag(others) <= _ABSENT * np.diag(ours))
     rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
-    solution = solve(rest, penalties, strengths, n_constants=n_constants, selected=selected)
+    solution = solve(rest, penalties, strengths, scale, n_constants, selected)
     if n_constants and np.trace(ours) > 0.0:
         free = undetermined(rest.gram[first:, first:], float(np.trace(ours)))
         residual = (fold.rhs - fold.gram @ solution)[first:]

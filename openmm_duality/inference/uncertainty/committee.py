@@ -171,7 +171,7 @@ class Members:
                 total.rhs -= total.gram @ deviation
                 start[k] = start[k] + deviation
             equations.append(total)
-        found = self.inference.solve(equations, self.strengths, self.selected, self.inference.scales)
+        found = self.inference.solve(equations, self.strengths, self.selected)
         return found if self.inference.prior is None else [a + b for a, b in zip(start, found, strict=True)]
 
     def drawn(self, rng: np.random.Generator, blocks: Sequence[int], members: int) -> list[list[FloatArray]]:

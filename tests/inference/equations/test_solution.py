@@ -17,6 +17,7 @@ from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses.model import core_onsets
 from tests.systems import (
     CELL,
     NARROW,
@@ -255,24 +256,27 @@ def test_pair_statistics_find_the_shortest_distances_of_every_pair_of_species():
 
 
 @pytest.mark.parametrize("size", [4, 30, 69])
-def test_knots_are_distinct_grid_points_from_the_shortest_distance_to_the_cutoff(size):
+def test_knots_are_distinct_grid_points_from_the_onset_to_the_cutoff(size):
     grid = Grid(0.5, 100)
     density = np.exp(-0.5 * ((np.arange(100) - 40) / 0.5) ** 2)  # one sharp peak
-    knots = place_knots(grid, size, 0.151, density)
+    knots = place_knots(grid, size, 0.128, 0.151, density)
     points = np.round(knots / grid.spacing).astype(int)
     np.testing.assert_allclose(knots, points * grid.spacing)
     assert (np.diff(points) > 0).all()
-    assert (points[0], points[-1], len(points)) == (30, 100, size + 1)
+    assert (points[0], points[-1], len(points)) == (25, 100, size + 1)
+    assert points[1] > 30
 
 
-def test_bases_are_level_below_the_shortest_distance_and_impossible_ones_are_refused():
+def test_bases_level_off_below_the_onset_and_impossible_ones_are_refused():
     grid = Grid(0.5, 100)
     statistics = pair_statistics([random_frames(3)], SPECIES[:2], grid)
     for family in ("b-splines", "inverse-powers"):
         basis = make_basis(family, grid, 5, statistics)
-        r = np.linspace(1e-3, np.nanmin(statistics.shortest) - 3 * grid.spacing, 50)
-        slopes = basis.evaluate(r[None], np.zeros(1, dtype=int), 1)[1]
-        assert np.abs(slopes).max() < 1e-9
+        onset = core_onsets(statistics.shortest, grid)[0, 1]
+        r = np.linspace(0.3 * onset, onset - 2 * grid.spacing, 50)
+        slopes = np.abs(basis.evaluate(r[None], np.zeros(1, dtype=int), 1)[1][0])
+        assert (np.diff(slopes, axis=0) >= -1e-9 * slopes.max()).all()
+        assert (slopes[0] <= 0.1 * slopes[-1] + 1e-9).all()
     with pytest.raises(DualityError, match="finer grid"):
         make_basis("b-splines", grid, 90, statistics)
     with pytest.raises(DualityError, match="families"):

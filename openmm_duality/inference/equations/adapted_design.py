@@ -1,0 +1,83 @@
+"""Bases, channels and layout adapted to the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.equations.bases import make_basis, smooth_basis
+from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.pair_statistics import PairStatistics
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.invariants.radial import Grid
+
+_PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
+_SMOOTH_PAIR_FUNCTIONS = 12
+_MOMENTS, _LEAST_FUNCTIONS = 10, 5  # functions of all neighbour species together, and of each at least
+_REACH = 0.5  # nm, of the channels
+
+
+def adapted_design(
+    sets: Sequence[DataSet],
+    settings: Settings,
+    species: tuple[str, ...],
+    statistics: PairStatistics,
+    grid: Grid,
+    n_constants: int,
+) -> Design:
+    """Choose bases, channels and layout by the data and the settings.
+
+    Raises
+    ------
+    DualityError
+        If the grid is too coarse for the functions, or given knots do not fit.
+    """
+    if settings.agent_form.channels:
+        return _with_channels(sets, settings, species, statistics, grid, n_constants)
+    form = settings.agent_form
+    n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
+    n_coarse = settings.coarse_functions if form.coupled else 0
+    knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
+    return Design(
+        Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants),
+        make_basis("b-splines", grid, n_pair, statistics, settings.sharpness),
+        make_basis(settings.basis, grid, n, statistics, settings.sharpness, knots),
+        make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),
+    )
+
+
+def _with_channels(
+    sets: Sequence[DataSet],
+    settings: Settings,
+    species: tuple[str, ...],
+    statistics: PairStatistics,
+    grid: Grid,
+    n_constants: int,
+) -> Design:
+    """Design of a form with channels: few smooth functions, the fewer the more species there are."""
+    form, size = settings.agent_form, SIZES[settings.size]
+    n_pair = settings.pair_functions or _SMOOTH_PAIR_FUNCTIONS
+    n = settings.functions or max(_LEAST_FUNCTIONS, _MOMENTS // len(species))
+    reach = min(settings.channel_cutoff or _REACH, grid.cutoff)
+    basis = smooth_basis(grid, n, statistics, reach)
+    invariants = settings.invariants or size.invariants
+    channels = channels_of_data(sets, species, basis, form.channels, settings.channels or size.channels, invariants)
+    n_invariants = tuple(len(mine.invariants) for mine in channels)
+    return Design(
+        Layout(form, settings.gradient, len(species), n_pair, n, 0, n_constants, n_invariants),
+        smooth_basis(grid, n_pair, statistics, grid.cutoff),
+        basis,
+        make_basis("b-splines", grid, 0, statistics),
+        channels,
+    )
+
+
+def _pair(name: str, species: tuple[str, ...]) -> tuple[int, int]:
+    names = name.split("-")
+    if len(names) != 2 or not set(names) <= set(species):
+        raise DualityError(f"knots: {name!r} is not a pair of the species {', '.join(species)}, such as H-O")
+    a, b = sorted(species.index(one) for one in names)
+    return a, b

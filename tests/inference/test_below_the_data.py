@@ -1,0 +1,249 @@
+"""Forces below the shortest distances and in gaps of the training data: the prior, the core and the warnings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from openmm_duality.cli import main
+from openmm_duality.geometry.pairs import pairs_within
+from openmm_duality.inference import DataSet, Settings, evaluate, infer
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.errors import format_overfitted, overfitted
+from openmm_duality.inference.fitting import repulsive_losses
+from openmm_duality.inference.repulsive_core import approach, attraction, with_core
+from openmm_duality.losses import AgentLosses
+from openmm_duality.losses.model import core_onsets
+from openmm_duality.reference import Frames, read
+from tests.systems import CELL, labelled, random_frames, random_losses, rms
+from tests.water import EXAMPLES, liquid
+
+PAIRS = {"H-O": 0.0855, "O-O": 0.204, "H-H": 0.115}  # nm; distances below these are left out of training
+
+
+def shortest(frames, pair):
+    """Shortest distance of a pair of species in each frame."""
+    species = np.array(frames.species)
+    one, other = (species == name for name in pair.split("-"))
+    found = []
+    for t in range(len(frames)):
+        i, j, r = pairs_within(frames.positions[t], frames.cell(t), 0.3)
+        found.append(r[(one[i] & other[j]) | (other[i] & one[j])].min())
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("pair", "least"), PAIRS.items())
+def test_the_force_0_1_angstrom_below_the_training_distances_is_within_three_times_the_usual_error(pair, least):
+    distorted = read(EXAMPLES / "water64-distorted/distorted")
+    r = shortest(distorted, pair)
+    inside, below = distorted[np.flatnonzero(r >= least)], distorted[np.flatnonzero(np.abs(r - least + 0.01) < 0.004)]
+    assert len(below)
+    sets = [DataSet(liquid()[0][::6], name="liquid"), DataSet(inside, 0.2, "distorted")]
+    losses = infer(sets, form="moment", cutoff=0.59, members=0)
+    usual = losses.metadata["errors"]["train"]["distorted"]["force_rmse"]["all"]
+    assert evaluate(losses, below).force_rmse["all"] < 3.0 * usual
+
+
+def wall(r):
+    """Energy (kJ/mol) and its slope for a purely repulsive pair."""
+    energy = 40.0 * np.exp(-(r - 0.2) / 0.025)
+    return energy, -energy / 0.025
+
+
+def with_forces(frames, potential, noise=0.0):
+    """Frames with the forces of one pair potential between all atoms, and noise."""
+    forces = np.random.default_rng(0).normal(size=frames.positions.shape) * noise
+    for t in range(len(frames)):
+        d = frames.positions[t][:, None] - frames.positions[t]
+        d -= np.round(d / np.diag(CELL)) * np.diag(CELL)
+        r = np.linalg.norm(d, axis=-1) + 10.0 * np.eye(len(d))
+        forces[t] -= np.sum((potential(r)[1] / r)[..., None] * d * (r < 0.5)[..., None], axis=1)
+    return replace(frames, forces=forces)
+
+
+@pytest.mark.parametrize("form", ["pair", "quadratic"])
+def test_a_hardly_sampled_tail_of_the_functions_does_not_blow_up(form):
+    """One pair of one frame reaches 0.15 nm, all others stay above 0.19 nm."""
+    frames = random_frames(20, n_atoms=20, least=0.19)
+    positions = frames.positions.copy()
+    step = positions[0, 1] - positions[0, 0]
+    step -= np.round(step / np.diag(CELL)) * np.diag(CELL)
+    positions[0, 1] = positions[0, 0] + 0.15 * step / np.linalg.norm(step)
+    data = with_forces(replace(frames, positions=positions), wall, noise=20.0)
+    losses = infer(data, form=form, cutoff=0.5, members=0)
+    test = with_forces(random_frames(10, n_atoms=20, seed=5, least=0.165), wall)
+    table = evaluate(losses, test)
+    assert table.force_rmse["all"] < 0.25 * table.force_rms["all"]
+    sizes = [np.abs(losses.pair_coefficients), *map(np.abs, losses.weights.values())]
+    assert max(size.max() for size in sizes) < 1e4 * wall(0.15)[0]
+
+
+@pytest.mark.parametrize("form", ["pair", "moment"])
+def test_a_repulsive_wall_is_continued_below_the_data(form):
+    losses = infer(with_forces(random_frames(20, least=0.17), wall), form=form, cutoff=0.5, members=0)
+    onset, seen = core_onsets(losses.shortest, losses.grid)[0, 1], losses.shortest[0, 1]
+    dimer = random_frames(1, n_atoms=2)
+    r = np.arange(0.03, seen, 2e-4)
+    dimers = [np.array([[0.1, 0.1, 0.1], [0.1 + x, 0.1, 0.1]]) for x in r]
+    frames = Frames(dimer.species, dimer.masses, np.array(dimers), np.zeros(len(r)), np.arange(len(r)), None)
+    forces = labelled(frames, losses).forces[:, 1, 0]
+    assert (forces > 0.0).all()
+    # close to the wall of the data as far as the onset, and without jumps below
+    inside = r > onset
+    np.testing.assert_allclose(forces[inside], -wall(r[inside])[1], rtol=0.3)
+    assert np.abs(np.diff(forces, n=2)).max() < 0.1 * forces.max()
+    assert np.abs(np.diff(forces[r > 0.9 * onset], n=2)).max() < 0.02 * forces[inside].max()
+
+
+def molecule(n_frames, temperature, seed):
+    """A flexible chain of three species: stiff bonds, angles, and soft repulsion, from Langevin dynamics in NumPy."""
+    species = ("C", "O", "C", "C", "H", "H", "H", "H")
+    bonds = np.array([(0, 1), (1, 2), (2, 3), (0, 4), (0, 5), (3, 6), (3, 7)])
+    angles = np.array([(0, 2), (1, 3), (1, 4), (1, 5), (4, 5), (2, 6), (2, 7), (6, 7)])
+    masses = np.array([{"C": 12.0, "O": 16.0, "H": 1.0}[name] for name in species])
+    i, j = np.triu_indices(8, 1)
+    of_bond = np.array([(a, b) in map(tuple, bonds) for a, b in zip(i, j, strict=True)])
+    of_angle = np.array([(a, b) in map(tuple, angles) for a, b in zip(i, j, strict=True)])
+    light = np.array([masses[a] == 1.0 or masses[b] == 1.0 for a, b in zip(i, j, strict=True)])
+    length = np.where(of_bond, np.where(light, 0.109, 0.145), np.where(light, 0.205, 0.245))
+    stiffness = np.where(of_bond, 2.5e5, np.where(of_angle, 2.0e4, 0.0))
+
+    def forces(x):
+        d = x[j] - x[i]
+        r = np.linalg.norm(d, axis=1)
+        slope = stiffness * (r - length) * (1.0 - np.where(of_bond, 9.0, 0.0) * (r - length))
+        slope -= np.where(stiffness > 0.0, 0.0, 30.0 * (0.2 / r) ** 6 / r)
+        pull = (slope / r)[:, None] * d
+        total = np.zeros_like(x)
+        np.add.at(total, i, pull)
+        np.subtract.at(total, j, pull)
+        return total
+
+    rng = np.random.default_rng(seed)
+    x = np.cumsum(rng.normal(size=(8, 3)), axis=0) * 0.05
+    x[:4] = [[0.0, 0.0, 0.0], [0.13, 0.06, 0.0], [0.24, 0.0, 0.05], [0.36, 0.06, 0.0]]
+    x[4:] = [[-0.06, 0.05, 0.08], [-0.06, 0.03, -0.09], [0.42, 0.0, 0.08], [0.43, 0.03, -0.09]]
+    v, dt, positions = np.zeros_like(x), 5e-4, []
+    noise = np.sqrt(2.0 * 20.0 * 0.0083145 * temperature * dt / masses)[:, None]
+    for step in range(400 + 20 * n_frames):
+        v += dt * forces(x) / masses[:, None] - dt * 20.0 * v + noise * rng.normal(size=x.shape)
+        x = x + dt * v
+        if step >= 400 and step % 20 == 0:
+            positions.append(x)
+    all_forces = np.array([forces(x) for x in positions])
+    return Frames(
+        species, masses, np.array(positions), np.zeros(n_frames), np.arange(n_frames), None, forces=all_forces
+    )
+
+
+@pytest.mark.parametrize("form", ["quadratic", "moment"])
+def test_a_core_is_found_for_a_molecule_with_gaps_in_its_distances(form):
+    train, hot = molecule(120, 300.0, 1), molecule(60, 600.0, 2)
+    assert np.isfinite(train.forces).all()
+    losses = infer(train, form=form, cutoff=0.5, members=0, functions=5)
+    assert not losses.metadata["core"]["attracting"]
+    assert not attraction(losses)
+    table = evaluate(losses, hot)
+    assert table.force_rmse["all"] < 0.5 * table.force_rms["all"]
+
+
+def test_a_core_that_cannot_hold_is_reported_and_not_hard():
+    losses, frames = random_losses("pair"), random_frames(3)
+    tested = [(frames, {("Ar", "Kr")})]
+    slope = losses.pair_potentials.evaluate(np.full((1, 1), 0.09), np.zeros(1, dtype=int), 1)[1].item()
+    strong = [replace(losses, pair_coefficients=f * np.sign(slope) * losses.pair_coefficients) for f in (-1.0, 1e12)]
+    held, attracted = (with_core(one, tested, 1e3) for one in strong)
+    assert held.metadata["core"]["attracting"] == []
+    assert attraction(held) == ""
+    assert attracted.metadata["core"]["attracting"] == ["Ar-Kr"]
+    assert "Ar-Kr" in attraction(attracted)
+    # the weakest core, as without a test
+    np.testing.assert_array_equal(attracted.core_strength, with_core(losses, [], 1e3).core_strength)
+
+
+def test_the_force_of_the_core_in_an_approach_is_linear_in_its_strength():
+    losses, frames = random_losses("moment"), random_frames(1)
+    bare = replace(losses, core_strength=np.zeros((3, 3)))
+    i, j, _ = pairs_within(frames.positions[0], frames.cell(0), 0.3)
+    for a, b in zip(i[:5], j[:5], strict=True):
+        with_it, without = (approach(model, frames, int(a), int(b)) for model in (losses, bare))
+        added = np.einsum("kab,ab->k", without.per_strength, losses.core_strength)
+        np.testing.assert_allclose(without.forces + added, with_it.forces, rtol=1e-9)
+        moved = frames.positions.copy()
+        step = moved[0, b] - moved[0, a]
+        step -= np.round(step / np.diag(CELL)) * np.diag(CELL)
+        moved[0, b] += (with_it.distances[3] / np.linalg.norm(step) - 1.0) * step
+        whole = labelled(replace(frames, positions=moved), losses).forces[0, b] @ step / np.linalg.norm(step)
+        assert with_it.forces[3] == pytest.approx(whole, rel=1e-9)
+
+
+def test_stronger_ridges_are_tried_where_no_core_holds(monkeypatch):
+    """The search itself is tested above; here the ridge from which on it succeeds is known."""
+    from openmm_duality.inference import fitting
+
+    inference = Inference.of(
+        [DataSet(with_forces(random_frames(10, n_atoms=12), wall))], Settings(form="pair", cutoff=0.5, members=0)
+    )
+    preferred = inference.preferences[0][0]["ridge"]
+    enough = 1e-3
+
+    def known(losses, *_):
+        ridge = losses.metadata["regularisation"][0]["ridge"]
+        core = {"attracting": [] if ridge >= enough else ["Ar-Kr"]}
+        return replace(losses, metadata={**losses.metadata, "core": core})
+
+    monkeypatch.setattr(fitting, "with_core", known)
+    losses = repulsive_losses(inference)
+    ridges = [c["regularisation"][0]["ridge"] for c in losses.metadata["core"]["rejected"]]
+    assert ridges[0] == preferred
+    assert ridges == sorted(set(ridges))
+    assert losses.metadata["regularisation"][0]["ridge"] == enough
+    enough = np.inf  # none is
+    losses = repulsive_losses(inference)
+    assert losses.metadata["regularisation"][0]["ridge"] == preferred
+    assert losses.metadata["core"]["attracting"] == ["Ar-Kr"]
+
+
+def tables(train, test, rms_force):
+    def of(value):
+        return {"data": {"force_rmse": {"all": value}, "force_rms": {"all": rms_force}}}
+
+    return {"train": of(train), "test": of(test)}
+
+
+def test_only_held_out_errors_far_above_the_training_errors_are_reported():
+    assert not overfitted(tables(30.0, 60.0, 1000.0))
+    assert not overfitted(tables(5.0, 50.0, 1000.0))  # ten times, but a twentieth of the RMS force
+    assert overfitted(tables(31.0, 2993.0, 1500.0))
+    assert overfitted(tables(900.0, 1200.0, 1000.0))  # worse than no model
+    assert overfitted(tables(30.0, np.nan, 1000.0))
+    assert "2,993 held out, 31 in training" in format_overfitted(overfitted(tables(31.0, 2993.0, 1500.0)))
+
+
+def test_infer_ends_with_code_1_if_the_model_is_overfitted(tmp_path):
+    data, config, figures = tmp_path / "few.safetensors", tmp_path / "few.yaml", tmp_path / "few.json"
+    train, test = liquid()
+    picked = [train[:2], test[:2]]
+    merged = replace(
+        train[:4],
+        positions=np.concatenate([f.positions for f in picked]),
+        forces=np.concatenate([f.forces for f in picked]),
+    )
+    merged.save(data)
+    config.write_text(
+        "form: moment\nridge: 1.0e-13\ncurvature: 0\ncutoff: 0.59\nmembers: 0\n"
+        "data:\n  - {path: few.safetensors, test_fraction: 0.5, gap: 0}\n"
+    )
+    arguments = ("infer", config, "-o", tmp_path / "model.safetensors", "--json", figures)
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    content, name = json.loads(figures.read_text()), "few.safetensors"
+    assert result.exit_code == 1, result.output
+    assert "Warning: the error on held-out frames is far above the training error" in result.output
+    assert content["overfitted"][name]["test"] > 3.0 * content["overfitted"][name]["train"]
+    model = AgentLosses.load(tmp_path / "model.safetensors")
+    assert model.metadata["overfitted"] == content["overfitted"]
+    assert rms(model.core_strength) > 0.0
