@@ -53,8 +53,8 @@ def add_frames(
     Raises
     ------
     DualityError
-        If the model stored no equations, or if the new frames contain a distance shorter than in its training data, where
-        nothing determines it, so that it must be inferred again from all frames.
+        If the model stored no equations, or if the new frames contain a distance shorter than in its training data,
+        where nothing determines it, so that it must be inferred again from all frames.
     """
     if not losses.equations:
         if "prior" in losses.metadata:

@@ -72,7 +72,7 @@ def make_basis(
 
 
 def smooth_basis(grid: Grid, size: int, statistics: PairStatistics, end: float) -> RadialBasis:
-    """Make `size` Chebyshev polynomials for every pair of species, between the onset of its core and a distance (nm)."""
+    """Make `size` Chebyshev polynomials for every pair of species, from the onset of its core to a distance in nm."""
     onsets = core_onsets(statistics.shortest, grid)
     s = len(onsets)
     coefficients = np.empty((s, s, size, grid.intervals + 3))
