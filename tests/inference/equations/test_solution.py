@@ -133,7 +133,7 @@ def test_equations_of_parts_add_up_and_do_not_grow():
     wanted = np.arange(1.0, 6.0)
     parts = [random_equations(wanted, n, 0.1, seed)[0] for seed, n in enumerate((10, 500))]
     assert parts[0].gram.shape == parts[1].gram.shape == (5, 5)
-    total = parts[0] + parts[1]
+    total = NormalEquations.sum_of(parts)
     rest = total - parts[0]
     np.testing.assert_allclose(rest.gram, parts[1].gram)
     np.testing.assert_allclose(rest.rhs, parts[1].rhs)
@@ -172,8 +172,9 @@ def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
         equations.add_rows(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3), set_scale=False)
         folds.append(equations)
     candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
-    assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
-    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    ranked = rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
+    assert [c["ridge"] for c in ranked] == [1e-9, 1.0, 1e3]
+    found = solve(NormalEquations.sum_of(folds), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
 
@@ -191,11 +192,12 @@ def test_compositions_of_a_single_fold_do_not_prevent_the_choice():
         equations.add_rows(energies, energies[:, :3] @ wanted + counts @ [3e3, -7e3], np.ones(3), set_scale=False)
         folds.append(equations)
     candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
-    assert [c["ridge"] for c in rank_strengths(folds, penalties(5, 2), candidates, n_constants=2)] == [1e-9, 1.0, 1e3]
-    found = solve(sum(folds[1:], folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    ranked = rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
+    assert [c["ridge"] for c in ranked] == [1e-9, 1.0, 1e3]
+    found = solve(NormalEquations.sum_of(folds), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [3e3, -7e3], rtol=1e-4)
     # without that fold only n·c is known, and the smallest constants are taken
-    known = solve(sum((folds[k] for k in (1, 3)), folds[0]), penalties(5, 2), candidates[0], n_constants=2)
+    known = solve(NormalEquations.sum_of([folds[k] for k in (0, 1, 3)]), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(known[3:], (3e3 - 14e3) / 5.0 * np.array([1.0, 2.0]), rtol=1e-3)
 
 
@@ -210,10 +212,14 @@ def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     wanted = np.array([1.0, -2.0, 0.5, 3.0])
     candidates = [strengths(ridge) for ridge in (1e-12, 1e-6, 1e-4, 1.0, 100.0)]
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
-    assert rank_strengths(clean, penalties(4), candidates)[0]["ridge"] in (1e-4, 1e-6)
+
+    def best(folds):
+        return rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(4), candidates)[0]["ridge"]
+
+    assert best(clean) in (1e-4, 1e-6)
     # for targets unrelated to the rows the strongest is best
     nothing = [random_equations(0.0 * wanted, 12, 1.0, seed)[0] for seed in range(4)]
-    assert rank_strengths(nothing, penalties(4), candidates)[0]["ridge"] >= 1.0
+    assert best(nothing) >= 1.0
 
 
 def test_curvature_smooths_what_the_data_do_not_determine():
