@@ -27,7 +27,7 @@ BATCH = 512  # rows collected before they are added to the equations
 
 @dataclass(frozen=True)
 class Storage:
-    """Number of blocks of equations, and where their Gram matrices are kept.
+    """Number of blocks of equations, where their Gram matrices are kept, and how many frames are added at a time.
 
     Parameters
     ----------
@@ -37,11 +37,14 @@ class Storage:
         Number of successive blocks per fold.
     on_disk : bool
         Whether in a temporary file instead of memory.
+    at_once : int or None
+        Number of frames whose rows are computed at the same time; None for as many as there are threads.
     """
 
     folds: int
     per_fold: int
     on_disk: bool = False
+    at_once: int | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Storage:
@@ -152,7 +155,8 @@ def accumulate(
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     with progress_bar(sum(counts), "design equations", show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
-            computed = on_all_cores(partial(sample_rows, design, species, reference.used), samples(data.frames))
+            rows_of = partial(sample_rows, design, species, reference.used)
+            computed = on_all_cores(rows_of, samples(data.frames), storage.at_once)
             begin = time.perf_counter()
             for number, (sample, force_rows, energy_row) in enumerate(computed):
                 ready = time.perf_counter()

@@ -1,8 +1,8 @@
 """Memory of an inference: estimated before it is taken, and kept within a bound.
 
 Most of it are the Gram matrices of P² numbers, one for each block of time and a few for the solution, and the rows of
-the frames that are computed at the same time. If the blocks do not fit, there are fewer of them, then they are kept in
-a temporary file; otherwise the inference is refused.
+the frames that are computed at the same time. If these do not fit, there are fewer blocks, then the blocks are kept in
+a temporary file, then fewer frames are computed at the same time; otherwise the inference is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import PANEL
 from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
-from openmm_duality.parallel import MAX_THREADS, usable_cores
+from openmm_duality.parallel import usable_threads
 from openmm_duality.system_memory import available_memory, format_size, temporary_space
 
 SHARE = 0.6  # of the available memory that is used at most, unless the settings say
@@ -69,14 +69,15 @@ class MemoryPlan:
             f"{self.storage.n_blocks} blocks of {columns}": 0 if self.storage.on_disk else self.blocks,
             "their sum and copies for the solution": self.total + self.copies,
             "equations kept in the model": self.stored,
-            "rows of frames on all cores": self.rows,
+            f"rows of {self.storage.at_once} frames at the same time": self.rows,
         }
         return {name: size for name, size in sorted(found.items(), key=lambda item: -item[1]) if size}
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values, in bytes."""
         items = {name: getattr(self, name) for name in ("blocks", "total", "copies", "stored", "rows")}
-        storage = {"n_blocks": self.storage.n_blocks, "on_disk": self.storage.on_disk}
+        s = self.storage
+        storage = {"n_blocks": s.n_blocks, "on_disk": s.on_disk, "frames_at_once": s.at_once}
         return {"estimate": self.peak, "bound": self.bound, "columns": list(self.columns), **storage, "items": items}
 
     def __str__(self) -> str:
@@ -123,9 +124,10 @@ def plan_memory(
     stored = sum(squares) // 2 if settings.keep_equations else 0
     disk = temporary_space()
     plan = None
-    rows = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
+    of_frame, adding = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
     for storage in _storages(settings, blocked):
-        plan = MemoryPlan(storage, columns, storage.n_blocks * sum(squares), sum(squares), copies, stored, rows, bound)
+        blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
+        plan = MemoryPlan(storage, columns, blocks, sum(squares), copies, stored, rows, bound)
         if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
             return plan
     assert plan is not None
@@ -135,20 +137,20 @@ def plan_memory(
 def _storages(settings: Settings, blocked: bool) -> Iterator[Storage]:
     """Storages in order of preference."""
     full = Storage.of(settings) if blocked else Storage(1, 1)
-    for on_disk in (False, True):
-        for folds in range(full.folds, min(_FEWEST, full.folds) - 1, -1):
-            yield Storage(folds, full.per_fold, on_disk)
+    numbers = range(full.folds, min(_FEWEST, full.folds) - 1, -1)
+    for at_once in range(usable_threads(), 0, -1):
+        for on_disk in (False, True):
+            yield from (Storage(folds, full.per_fold, on_disk, at_once) for folds in numbers)
 
 
 def _bytes_of_rows(
     sets: Sequence[DataSet], species: tuple[str, ...], design: Design, reference: EnergyReference, most: int
-) -> int:
-    """Bytes of the rows of frames that are computed or added at the same time.
+) -> tuple[int, int]:
+    """Bytes of computing the rows of the largest frame, and of adding them to the equations.
 
-    Without computing any it is a lower bound, if that exceeds `most` already.
+    The first is a lower bound, without computing any, if that exceeds `most` already.
     """
     largest = max((part for data in sets for part in data.frames.parts), key=lambda part: part.n_atoms)
-    width = min(usable_cores(), MAX_THREADS)
     layout = design.layout
     index = indices_of(largest.species, species)
     collective = len(layout.groups) == 1
@@ -158,10 +160,10 @@ def _bytes_of_rows(
     # rows that were handed on, those that wait, and their weighted copies; the panel of a product and its sum
     most_rows = max(n_rows)
     adding = wide * (2 * most_rows if most_rows >= BATCH else 3 * (BATCH + most_rows)) + 2 * _NUMBER * PANEL
-    if width * rows + adding > most:
-        return width * rows + adding
+    if rows + adding > most:
+        return rows, adding
     sample = next(iter(samples(largest)))
-    return width * _traced_peak(lambda: sample_rows(design, species, reference.used, sample)) + adding
+    return _traced_peak(lambda: sample_rows(design, species, reference.used, sample)), adding
 
 
 def _traced_peak(call: Callable[[], object]) -> int:
@@ -187,9 +189,8 @@ def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
         if settings.agent_form.channels
         else ("fewer functions", *(("fewer coarse_functions",) if settings.agent_form.coupled else ()))
     )
-    changes = [*sizes, "members: 0"] if settings.members else [*sizes]
-    if plan.rows > plan.total + plan.copies:
-        changes.append("smaller frames")
+    changes = ["smaller frames"] if plan.rows > plan.total + plan.copies else []
+    changes += [*sizes, "members: 0"] if settings.members else sizes
     spared = f"{plan.storage.n_blocks} blocks"
     if plan.storage.on_disk:
         spared += f" in a temporary file ({format_size(plan.blocks)}, of {format_size(disk)} that are free on disk)"

@@ -102,7 +102,8 @@ class Settings:
         Whether the model stores its normal equations, so that frames can be added later.
     memory : int or None
         Largest memory in bytes that the inference may take, or text such as ``8 GiB``; None for 60 % of what is
-        available. If it does not suffice there are fewer blocks, then they are kept in a temporary file.
+        available. If it does not suffice there are fewer blocks, then they are kept in a temporary file, and
+        fewer frames are computed at the same time.
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         dominate the fit. The default is 3 eV/Å.

@@ -55,8 +55,8 @@ def test_the_estimate_is_what_an_inference_allocates(form, functions, keep, fram
         return accumulate(*arguments)
 
     monkeypatch.setattr(equations_of, "accumulate", traced)
-    for module in (parallel, memory):  # more cores would not all be at their peaks at the same time
-        monkeypatch.setattr(module, "usable_cores", lambda: 2)
+    for module in (parallel, memory):  # more threads would not all be at their peaks at the same time
+        monkeypatch.setattr(module, "usable_threads", lambda: 2)
     tracemalloc.start()
     try:
         inference = Inference.of([DataSet(frames)], settings)
@@ -80,17 +80,17 @@ def test_the_estimate_grows_with_the_square_of_the_columns_and_the_blocks(frames
 
 
 def test_a_bound_is_kept_by_fewer_blocks_then_by_a_file_then_by_a_refusal(frames, unbounded, monkeypatch):
-    plan = unbounded.memory
+    plan, threads = unbounded.memory, parallel.usable_threads()
     block = plan.blocks // 10
-    assert plan.storage == Storage(5, 2)
+    assert plan.storage == Storage(5, 2, at_once=threads)
     assert bounded(frames, plan.peak + block).memory.storage == plan.storage
-    assert bounded(frames, plan.peak - block).memory.storage == Storage(4, 2)
-    assert bounded(frames, plan.peak - 5.9 * block).memory.storage == Storage(2, 2)
+    assert bounded(frames, plan.peak - block).memory.storage == Storage(4, 2, at_once=threads)
+    assert bounded(frames, plan.peak - 5.9 * block).memory.storage == Storage(2, 2, at_once=threads)
     on_disk = bounded(frames, plan.peak - 8 * block).memory
-    assert on_disk.storage == Storage(5, 2, on_disk=True)
+    assert on_disk.storage == Storage(5, 2, on_disk=True, at_once=threads)
     assert on_disk.peak <= on_disk.bound
     assert "temporary file" in str(on_disk)
-    with pytest.raises(DualityError, match=r"needs about .* at most 1 MiB .* fewer functions, members: 0.*--memory"):
+    with pytest.raises(DualityError, match=r"needs about .* at most 1 MiB .*fewer functions, members: 0.*--memory"):
         bounded(frames, 2**20)
     with pytest.raises(DualityError, match=r"smaller size \(or fewer channels"):
         bounded(frames, 2**20, form="channels", pair_functions=None, functions=None)
@@ -106,6 +106,19 @@ def test_rows_that_cannot_fit_are_not_computed(frames, unbounded, monkeypatch):
     monkeypatch.setattr(memory, "sample_rows", never)
     with pytest.raises(DualityError, match="needs about"):
         bounded(frames, 2**20)
+
+
+def test_fewer_frames_are_computed_at_the_same_time_where_rows_do_not_fit(monkeypatch):
+    for module in (parallel, memory):
+        monkeypatch.setattr(module, "usable_threads", lambda: 8)
+    large = labelled(random_frames(3, n_atoms=60, least=0.16), random_losses("moment", species=SPECIES[:2]))
+    plan = bounded(large, 2**40).memory
+    less = bounded(large, plan.total + 0.7 * plan.rows).memory
+    assert plan.storage.at_once == 8
+    assert "rows of 8 frames at the same time" in str(plan)
+    assert less.storage.on_disk
+    assert 1 <= less.storage.at_once < 8
+    assert less.peak <= less.bound
 
 
 @pytest.mark.parametrize("less", [0, 2, 8])
