@@ -22,6 +22,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
 from openmm_duality.inference.equations.adapted_design import adapted_design
+from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
@@ -279,6 +280,8 @@ class Inference:
             **self.reference.to_metadata(solutions),
             "selection": selection,
         }
+        if self.design.channels:
+            metadata["channels"] = ChannelChoice.of(self.design, self.species).to_dict()
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
