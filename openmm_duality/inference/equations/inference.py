@@ -152,7 +152,7 @@ class Inference:
         """Column scales of the equations of all frames, by group."""
         layout = self.design.layout
         pairs = zip(self.totals, layout.groups, strict=True)
-        return [column_scale(total, layout.block_sizes(group)) for total, group in pairs]
+        return [column_scale(total, layout.scale_blocks(group)) for total, group in pairs]
 
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:

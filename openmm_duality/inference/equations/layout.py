@@ -98,6 +98,19 @@ class Layout:
             sizes += self.n_invariants[a : a + 1]
         return [*sizes, self.n_constants]
 
+    def scale_blocks(self, group: Group) -> list[int]:
+        """Numbers of columns that share a lower bound of their scales (`column_scale`).
+
+        Those are the blocks, but the invariants of channels have none in common: of them the variance of the data is
+        the prior, and a small column is one of high degree.
+        """
+        sizes = self.block_sizes(group)
+        if not self.n_invariants:
+            return sizes
+        n_pairs = len(self.pairs(group))
+        alone = [1] * sum(self.n_invariants[a] for a in group)
+        return [*sizes[:n_pairs], *alone, self.n_constants]
+
     def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
         """Names of the blocks of columns."""
         names = [f"pair {species[a]}-{species[b]}" for a, b in self.pairs(group)]
