@@ -13,8 +13,8 @@ from openmm_duality.report.style import MUTED, RULE, colour, house_style
 _PANELS = {
     "coefficients": "Coefficients",
     "memory_mib": "Memory of inference / MiB",
-    "seconds": "Seconds of inference",
-    "microseconds_per_atom": "µs per atom and step",
+    "cpu_seconds": "Processor time of inference / s",
+    "fastest": "Cost of a step / µs per atom",
 }
 
 
@@ -40,11 +40,14 @@ def species_figure(content: Mapping[str, Any]) -> Figure:
                 for p in found:
                     face = colour(number) if "seconds" in p else "white"
                     axes.plot(p["species"], p[key], "o", color=colour(number), markerfacecolor=face, markersize=4.5)
-            axes.set(yscale="log", title=title, xticks=species)
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.minorticks_off()
+            axes.set(title=title, xticks=species)
+            if key == "fastest":
+                axes.set_ylim(bottom=0.0)
+            else:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+                axes.yaxis.set_minor_formatter(NullFormatter())
             axes.grid(axis="y", color=RULE, linewidth=0.6)
         for axes in figure.axes[2:]:
             axes.set_xlabel("species", color=MUTED)
