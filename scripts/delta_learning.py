@@ -147,8 +147,13 @@ def measured(what: str, form: str, low: Any, frames: Any, test: Any) -> dict[str
     else:
         settings = duality.Settings(**SMALL.get(form, {"form": form}), cutoff=CUTOFF, members=0)
         inference = Inference.of([duality.DataSet(frames)], settings)
-        (folds,), (penalties,), (scale,) = inference.equations.folds, inference.penalties, inference.scales
-        losses = solve_with_core(inference, [coordinate_search(folds, penalties, DELTA_GRIDS, scale=scale)])
+        (total,), (folds,), (penalties,), (scale,) = (
+            inference.totals,
+            inference.equations.folds,
+            inference.penalties,
+            inference.scales,
+        )
+        losses = solve_with_core(inference, [coordinate_search(total, folds, penalties, DELTA_GRIDS, scale=scale)])
         extra = {}
     table = duality.evaluate(losses, test)
     return {"force_rmse": table.force_rmse, "regularisation": losses.metadata["regularisation"], **extra}

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.cells import supercell
+from openmm_duality.inference.equations.channel_selection import choose_channels
 from openmm_duality.invariants import contractions
+from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
 from openmm_duality.losses.forms import form_of
@@ -41,6 +43,7 @@ RANKED = {
     "moment, ranks 0 to 3": form_of("moment", range(4)),
     **{f"coupled, rank {rank}": form_of("coupled", [0], [rank]) for rank in range(4)},
     "coupled, ranks 0 to 3": form_of("coupled", range(4), range(4)),
+    **{f"channels, ranks 0 and {rank}": form_of("channels", [0, rank]) for rank in range(1, 4)},
 }
 
 
@@ -77,6 +80,7 @@ def random_losses(
         weights[rank] = w + w.transpose(0, 2, 1)
     q = contractions.count_invariants(s * n_coarse, chosen.coupled)
     c = rng.normal(size=(s, q, q))
+    channels = tuple(random_channels(chosen.channels, s * n, rng) for _ in species) if chosen.channels else ()
     return AgentLosses(
         species=species,
         masses=np.arange(1, s + 1) * 20.0,
@@ -90,7 +94,18 @@ def random_losses(
         couplings=c + c.transpose(0, 2, 1),
         shortest=distances,
         core_strength=np.full((s, s), 50.0),
+        channels=channels,
+        channel_weights=tuple(rng.normal(size=len(mine.invariants)) for mine in channels),
     )
+
+
+def random_channels(ranks: tuple[int, ...], width: int, rng: np.random.Generator) -> Channels:
+    """Channels and invariants of all orders for random covariances of `width` moments of a rank."""
+    covariances = {}
+    for rank in ranks:
+        axes = np.linalg.qr(rng.normal(size=(width, width)))[0]
+        covariances[rank] = (axes * np.geomspace(1.0, 1e-3, width)) @ axes.T * (2.0 - 0.3 * rank)
+    return choose_channels(covariances, rng.normal(size=width), 4, (20, 30, 30))
 
 
 def random_positions(n_atoms: int, cell: FloatArray, seed: int = 0, least: float = 0.15) -> FloatArray:
@@ -215,6 +230,7 @@ def randomised(losses: AgentLosses, seed: int = 0, scale: float = 10.0) -> Agent
         pair_coefficients=u,
         weights=weights,
         couplings=noise + noise.transpose(0, 2, 1),
+        channel_weights=tuple(0.01 * scale * rng.normal(size=c.shape) for c in losses.channel_weights),
         core_strength=np.zeros_like(losses.core_strength),
         metadata={},
     )

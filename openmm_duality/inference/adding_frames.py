@@ -76,7 +76,7 @@ def add_frames(
     deviations = committee_deviations(losses, design.layout)
     for k, group in enumerate(design.layout.groups):
         old = NormalEquations.from_arrays(stored, f"{k}/")
-        total = sum(new.blocks[k], old)
+        total = NormalEquations.sum_of([old, *new.blocks[k]])
         strengths, scale = losses.metadata["regularisation"][k], stored[f"{k}/scale"]
         penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
         mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None

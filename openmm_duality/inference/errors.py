@@ -234,6 +234,8 @@ def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[st
     trained = {name: table["force_rmse"]["all"] for name, table in errors["train"].items()}
     found = {}
     for name, table in errors["test"].items():
+        if not table["force_rmse"]:  # energies alone
+            continue
         test, rms = table["force_rmse"]["all"], table["force_rms"]["all"]
         train = trained.get(name, max(trained.values(), default=np.inf))
         if not test <= rms or (test > _OVERFITTED * train and test > _NEGLIGIBLE * rms):

@@ -161,7 +161,7 @@ class Channels:
 def coupled(x: FloatArray, y: FloatArray, ranks: tuple[int, int, int]) -> FloatArray:
     """Products of rank L of tensors x (…, 2 l1 + 1) and y (…, 2 l2 + 1), shape (…, 2 L + 1); ranks are (l1, l2, L)."""
     c = coupling(*ranks)
-    outer = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:-1], -1)
+    outer = (x[..., :, None] * y[..., None, :]).reshape(*x.shape[:-1], c.shape[0] * c.shape[1])
     return np.asarray(outer @ c.reshape(-1, c.shape[-1]))
 
 

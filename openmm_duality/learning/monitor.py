@@ -16,8 +16,8 @@ import numpy as np
 from openmm_duality.dynamics.monitoring import ACTIONS, Reading
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses.domain import Domain
+from openmm_duality.losses.evaluator import describe_environments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
 from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
@@ -102,7 +102,7 @@ class Monitor:
 
     def _outside(self, domain: Domain, evaluation: CommitteeEvaluation) -> list[str]:
         """Distances, local environments and mean losses outside the training distribution."""
-        phi = environment_descriptors(evaluation.moments, self.losses.basis.size)
+        phi = describe_environments(self.losses, evaluation.moments, self._species_index)
         found = domain.distances(phi, evaluation.visited >= 0, evaluation.losses, self._species_index)
         names, alarms = self.losses.species, []
         for a, b in np.argwhere(found.unseen.any(axis=-1)):

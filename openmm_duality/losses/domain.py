@@ -27,7 +27,7 @@ class KnownEnvironments:
     Parameters
     ----------
     centre : array, shape (P,)
-        Mean of the descriptors (`invariants.contractions.environment_descriptors`) in the training data.
+        Mean of the descriptors (`losses.evaluator.describe_environments`) in the training data.
     whitening : array, shape (P, C)
         Matrix that transforms descriptors to principal components in units of their widths.
     limit : float
@@ -135,7 +135,7 @@ class Domain:
         Parameters
         ----------
         descriptors : array, shape (N, P)
-            Descriptors of the agents (`invariants.contractions.environment_descriptors`).
+            Descriptors of the agents (`losses.evaluator.describe_environments`).
         present : array of bool, shape (S, S, K)
             Intervals of the grid in which a distance occurs.
         losses : array, shape (N,)

@@ -18,6 +18,8 @@ from openmm_duality.invariants.moments import derivative_factors, flat, harmonic
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.model import AgentLosses
 
+_DESCRIBING = 6  # channels of a rank that describe a local environment
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -154,6 +156,30 @@ def polynomial(
             for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
                 adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
     return own, adjoints
+
+
+def describe_environments(losses: AgentLosses, found: Mapping[int, FloatArray], species_index: IntArray) -> FloatArray:
+    """Descriptors of the local environments of agents, shape (N, P) (see `contractions.environment_descriptors`).
+
+    They are made of the moments of `losses.basis`, for a form with channels of its leading channels, so that their
+    number does not grow with the number of species.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    found : mapping of int to array, shape (N, S, n + n_c, 2l + 1)
+        Moments by rank.
+    species_index : array of int, shape (N,)
+    """
+    if not losses.channels:
+        return contractions.environment_descriptors(found, losses.basis.size)
+    described = {rank: np.zeros((len(m), 1, _DESCRIBING, m.shape[-1])) for rank, m in found.items()}
+    for a, mine in enumerate(losses.channels):
+        of_a = species_index == a
+        for rank, channels in mine.channels({rank: flat(m[of_a]) for rank, m in found.items()}).items():
+            leading = channels[:, :_DESCRIBING]
+            described[rank][of_a, 0, : leading.shape[1]] = leading
+    return contractions.environment_descriptors(described, _DESCRIBING)
 
 
 def _pair_gradient(

@@ -70,7 +70,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         """Losses (N,) and adjoints, shape (N, M, S·n), from moments of that shape, the components of all ranks."""
         mixing = [self.mixing_0, self.mixing_1, self.mixing_2, self.mixing_3]
         matrices = [self.matrix_0, self.matrix_1, self.matrix_2, self.matrix_3]
-        channels = [moments[:, :0] for _ in range(4)]
+        channels = [moments.new_zeros((moments.shape[0], 2 * rank + 1, 0)) for rank in range(4)]
         for rank in self.ranks:
             here = moments[:, self.bounds[rank] : self.bounds[rank + 1]]
             channels[rank] = torch.matmul(here, mixing[rank].t())

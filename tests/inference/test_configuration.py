@@ -64,7 +64,7 @@ def test_a_resolved_configuration_is_read_back_from_another_folder(tmp_path):
         ("data: [x\n", "YAML"),
         ("data: [x]\nform: cubic\n", "the forms are pair, quadratic, moment"),
         ("data: [x]\nform: [pair]\n", "expected a name"),
-        ("data: [x]\nform: quadratic\nranks: [0, 1]\n", "moment and coupled"),
+        ("data: [x]\nform: quadratic\nranks: [0, 1]\n", "moment, coupled, channels"),
         ("data: [x]\nform: moment\nranks: [0, 5]\n", "0 to 3"),
         ("data: [x]\nform: moment\nranks: two\n", "whole number"),
         ("data: [x]\nknots: [0.1]\n", "for each pair"),

@@ -136,10 +136,7 @@ def test_the_selection_of_coefficients_is_kept(high_frames):
     low = low_level_model(max_coefficients=25)
     corrected = fit_delta(low, high_frames, **FIXED)
     packed = [
-        Inference.of([DataSet(high_frames)], Settings(members=0), x).design.layout.pack(
-            x.pair_coefficients, x.weights, x.couplings
-        )[0]
-        for x in (low, corrected)
+        Inference.of([DataSet(high_frames)], Settings(members=0), x).design.layout.pack(x)[0] for x in (low, corrected)
     ]
     np.testing.assert_array_equal(packed[0] != 0.0, packed[1] != 0.0)
     assert np.count_nonzero(packed[0]) == 25

@@ -27,7 +27,16 @@ from tests.systems import (
 )
 
 TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
-SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, **TINY}
+SMALL = {
+    "cutoff": 0.5,
+    "pair_functions": 5,
+    "functions": 2,
+    "coarse_functions": 2,
+    "intervals": 60,
+    "channels": 3,
+    "invariants": (15, 25, 15),
+    **TINY,
+}
 
 
 def labelled_by_noise(frames):
@@ -49,7 +58,7 @@ def force_errors(found, wanted, frames):
 @pytest.mark.parametrize(
     ("form", "n_species", "n_frames"),
     [(form, n, 24 if (form, n) == ("moment", 3) else 12) for form in ("pair", "quadratic", "moment") for n in (2, 3)]
-    + [("coupled", 2, 48)],
+    + [("coupled", 2, 48), ("channels", 2, 24), ("channels", 3, 24)],
 )
 def test_losses_are_recovered_from_noiseless_forces(form, gradient, n_species, n_frames):
     frames = random_frames(n_frames, species=SPECIES[:n_species])

@@ -29,6 +29,7 @@ def of(losses, members=4, seed=5, residual=(3.0, 4.0, 5.0), scale=(2.0, 1.0, 0.5
         drawn(losses.pair_coefficients),
         {rank: drawn(w) for rank, w in losses.weights.items()},
         drawn(losses.couplings),
+        tuple(map(drawn, losses.channel_weights)),
         *(np.array(numbers) for numbers in (residual, scale, limit)),
     )
 
@@ -77,6 +78,7 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
             pair_coefficients=losses.committee.pair_coefficients[k],
             weights={rank: w[k] for rank, w in losses.committee.weights.items()},
             couplings=losses.committee.couplings[k],
+            channel_weights=tuple(w[k] for w in losses.committee.channel_weights),
         )
         expected = evaluate_agents(alone, positions, SPECIES, CELL)
         found = environments.evaluate(member)

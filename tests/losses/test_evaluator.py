@@ -111,15 +111,18 @@ def test_pair_losses_with_symmetric_coefficients_have_half_the_collective_force_
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forces_and_losses_are_continuous_through_the_cutoff_and_zero_beyond(form):
+def test_forces_and_losses_are_continuous_through_the_cutoff_and_those_of_lone_agents_beyond(form):
     losses = random_losses(form)
     species = ("Ar", "Kr")
     r = losses.cutoff + np.array([-1e-6, 0.0, 1e-6, 0.1])
     results = [evaluate_agents(losses, np.array([[0, 0, 0], [x, 0, 0]]), species) for x in r]
+    alone = [evaluate_agents(losses, np.zeros((1, 3)), (name,)).energy for name in species]
+    assert FORMS[form].channels or alone == [0.0, 0.0]
     assert np.abs(results[0].forces).max() < 1e-4
+    assert results[0].energy == pytest.approx(sum(alone), abs=1e-8)
     for beyond in results[1:]:
         assert np.abs(beyond.forces).max() == 0.0
-        assert beyond.energy == 0.0
+        assert beyond.losses.tolist() == alone
 
 
 def test_a_lone_agent_has_no_force():

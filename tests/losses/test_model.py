@@ -181,7 +181,7 @@ def test_unknown_forms_and_gradients_are_named():
     with pytest.raises(DualityError, match="pair, quadratic, moment"):
         form_of("cubic")
     for name, ranks, coupled, message in (
-        ("quadratic", [0, 1], None, "moment and coupled"),
+        ("quadratic", [0, 1], None, "moment, coupled, channels"),
         ("moment", [0, 4], None, "0 to 3"),
         ("moment", [1, 1], None, "increasing"),
         ("moment", [], None, "at least one"),

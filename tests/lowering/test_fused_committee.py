@@ -51,6 +51,7 @@ def with_committee(losses, members=5, seed=7):
         "pair_coefficients": perturbed(losses.pair_coefficients),
         "weights": {rank: perturbed(w) for rank, w in losses.weights.items()},
         "couplings": perturbed(losses.couplings),
+        "channel_weights": tuple(map(perturbed, losses.channel_weights)),
     }
     # what a spread is worth is not asked here
     others = {field.name for field in fields(Committee)} - set(coefficients)

@@ -47,16 +47,16 @@ class BlockedEquations:
     @cached_property
     def totals(self) -> list[NormalEquations]:
         """Sums over all blocks, by group."""
-        return [sum(mine[1:], mine[0]) for mine in self.blocks]
+        return [NormalEquations.sum_of(mine) for mine in self.blocks]
 
     @property
-    def folds(self) -> list[list[NormalEquations]]:
-        """Folds of the cross-validation by group, without empty ones."""
+    def folds(self) -> list[list[list[NormalEquations]]]:
+        """Blocks of the folds of the cross-validation by group, without empty ones."""
         result = []
         for mine in self.blocks:
             runs = [mine[k : k + self.per_fold] for k in range(0, len(mine), self.per_fold)]
-            folds = [sum(run[1:], run[0]) for run in runs]
-            result.append([equations for equations in folds if equations.weight > 0.0])
+            filled = [[equations for equations in run if equations.weight > 0.0] for run in runs]
+            result.append([run for run in filled if run])
         return result
 
     @property
@@ -162,9 +162,10 @@ class _Buffer:
     def flush(self) -> None:
         """Add the rows that wait to the equations of their block."""
         if self._waiting:
-            rows, targets, weights = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
-            self._blocks[self._block].add_rows(rows, targets, weights, set_scale=self._set_scale)
+            alone = len(self._waiting) == 1
+            joined = self._waiting[0] if alone else map(np.concatenate, zip(*self._waiting, strict=True))
             self._waiting = []
+            self._blocks[self._block].add_rows(*joined, set_scale=self._set_scale)
 
 
 def sample_rows(
@@ -177,7 +178,9 @@ def sample_rows(
     for share, positions, cell in sample.configurations:
         cutoff = design.pair_basis.grid.cutoff
         tables = find_neighbours(positions, cell, species_index, design.layout.n_species, cutoff)
-        rows = [share * x for x in design.force_rows(tables, species_index)]
+        rows = design.force_rows(tables, species_index)
+        if len(sample.configurations) > 1:
+            rows = [share * x for x in rows]
         total = [a + b for a, b in zip(total, rows, strict=True)] if total else rows
         if with_energy and sample.energy is not None:
             energy_row = design.energy_row(tables, species_index)

@@ -195,8 +195,8 @@ class Inference:
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
-            groups = zip(self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
-            for folds, penalties, selectable, scale in groups:
+            groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
+            for total, folds, penalties, selectable, scale in groups:
                 if not undecided or (self.prior is not None and not folds):
                     result.append([candidates[-1]])
                 elif len(folds) < 2:
@@ -205,9 +205,9 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(rank_strengths(folds, penalties, candidates, n_constants, scale=scale))
+                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, scale=scale))
                 else:
-                    result.append([coordinate_search(folds, penalties, grids, n_constants, selectable, scale)])
+                    result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
         return result
 
     def solve(

@@ -17,6 +17,7 @@ from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import core_onsets
 
 Strengths = Mapping[str, float]  # by the name of the penalty
+Blocks = tuple[tuple[int, FloatArray], ...]  # first column and matrix of every block
 
 # strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised
 _MANY_BODY_SHARE = 1e-3
@@ -30,8 +31,8 @@ class Penalty:
     ----------
     name : str
         Name under which the strength is chosen and saved.
-    matrix : array, shape (P, P), or (P,) if diagonal
-        The matrix A.
+    matrix : array, shape (P, P), or (P,) if diagonal, or tuple of (first column, square array)
+        The matrix A, or the blocks on its diagonal that are not zero.
     rhs : array, shape (P,), optional
         The vector b; None for zero.
     relative : bool
@@ -44,7 +45,7 @@ class Penalty:
     """
 
     name: str
-    matrix: FloatArray
+    matrix: FloatArray | Blocks
     rhs: FloatArray | None = None
     relative: bool = False
     normalised: bool = False
@@ -67,18 +68,23 @@ class Penalty:
         strength : float
         """
         units, strength = np.ones_like(scale) if self.relative else scale, self.share * strength
-        diagonal = self.matrix.ndim == 1
-        scaled = self.matrix / units**2 if diagonal else self.matrix / np.outer(units, units)
+        blocks = self.matrix if isinstance(self.matrix, tuple) else ((0, self.matrix),)
+        columns = [slice(first, first + len(block)) for first, block in blocks]
         if self.normalised:
-            entries = scaled if diagonal else np.diag(scaled)
-            penalised = entries > 0.0
-            if not penalised.any():
+            entries = [
+                (np.diag(block) if block.ndim == 2 else block) / units[here] ** 2
+                for here, (_, block) in zip(columns, blocks, strict=True)
+            ]
+            penalised = np.concatenate([*entries, np.zeros(0)])
+            penalised = penalised[penalised > 0.0]
+            if not len(penalised):
                 return
-            strength = strength / entries[penalised].mean()
-        if diagonal:
-            matrix[np.diag_indices(len(matrix))] += strength * scaled
-        else:
-            matrix += strength * scaled
+            strength = strength / penalised.mean()
+        for here, (_, block) in zip(columns, blocks, strict=True):
+            if block.ndim == 2:
+                matrix[here, here] += strength * block / (units[here, None] * units[here])
+            else:
+                matrix[np.diag_indices(len(matrix))] += strength * block / units**2
         if self.rhs is not None:
             rhs += strength * (self.rhs / units)
 
@@ -100,11 +106,8 @@ def pair_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, sho
     shortest : array, shape (S, S)
         Shortest distances in the data, in nm; coefficients below the onsets of the cores do not count.
     """
-    size, n = layout.size(group), layout.n_pair
-    matrix = np.zeros((size, size))
-    for k, (a, b) in enumerate(layout.pairs(group)):
-        matrix[k * n : (k + 1) * n, k * n : (k + 1) * n] = _radial_products(basis, shortest, a, b)[0]
-    return Penalty("curvature", matrix, normalised=True)
+    products = [_radial_products(basis, shortest, a, b)[0] for a, b in layout.pairs(group)]
+    return Penalty("curvature", tuple((k * layout.n_pair, k3) for k, k3 in enumerate(products)), normalised=True)
 
 
 def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
@@ -120,8 +123,7 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
     basis : RadialBasis
         Radial functions of the contracted moments.
     """
-    size, n = layout.size(group), layout.n
-    matrix = np.zeros((size, size))
+    n, blocks = layout.n, []
     rows, columns = layout.triangle
     multiplicity = np.where(rows == columns, 0.5, 1.0)
     first, width = len(layout.pairs(group)) * layout.n_pair, len(rows)
@@ -135,10 +137,10 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
             products += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
             products += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
         for _ in layout.form.ranks:
-            matrix[first : first + width, first : first + width] = np.outer(multiplicity, multiplicity) * products
+            blocks.append((first, np.outer(multiplicity, multiplicity) * products))
             first += width
         first += len(layout.coupled_triangle[0])
-    return Penalty("curvature", matrix, normalised=True, share=_MANY_BODY_SHARE)
+    return Penalty("curvature", tuple(blocks), normalised=True, share=_MANY_BODY_SHARE)
 
 
 def _radial_products(basis: RadialBasis, shortest: FloatArray, a: int, b: int) -> tuple[FloatArray, FloatArray]:

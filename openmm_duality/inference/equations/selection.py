@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dpotri
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
-from openmm_duality.inference.equations.solution import NormalEquations, scaled_system
+from openmm_duality.inference.equations.solution import NormalEquations, factorised, scaled_system
 
 _SHARE = 0.2  # fraction of the excess removed in one round
 
@@ -50,8 +51,10 @@ def select(
     matrix, rhs, _ = scaled_system(equations, penalties, strengths, scale, n_constants)
     remaining = np.arange(len(rhs))
     while (excess := len(remaining) - n_constants - n_coefficients) > 0:
-        factor = cho_factor(matrix[np.ix_(remaining, remaining)], lower=True)
-        rise = cho_solve(factor, rhs[remaining]) ** 2 / np.diag(cho_solve(factor, np.eye(len(remaining))))
+        factor = factorised(matrix[np.ix_(remaining, remaining)])
+        solution = cho_solve(factor, rhs[remaining])
+        inverse, _ = dpotri(factor[0], lower=True, overwrite_c=True)  # in the place of the factor
+        rise = solution**2 / np.diag(inverse)
         rise[len(remaining) - n_constants :] = np.inf
         remaining = np.sort(remaining[np.argsort(rise)[max(1, int(_SHARE * excess)) :]])
     selected = np.zeros(len(rhs), dtype=bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ _ABSENT = 1e-9  # share of the energies of a fold below which others do not have
 _ROUNDING = 1e-14  # root mean square of a column that is rounding, relative to the largest
 _TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
 _SCALE_FLOOR = 0.3  # of the root mean square of a block of columns
+PANEL = 2**21  # numbers of a Gram matrix that are handled at a time, so that temporary arrays are small
 
 
 @dataclass
@@ -42,9 +43,17 @@ class NormalEquations:
     weight: float = 0.0
 
     @classmethod
-    def empty(cls, size: int) -> NormalEquations:
-        """Make equations without rows."""
-        return cls(np.zeros((size, size)), np.zeros(size), np.zeros(size))
+    def empty(cls, size: int, gram: FloatArray | None = None) -> NormalEquations:
+        """Make equations without rows, optionally with a given array of zeros for the Gram matrix."""
+        return cls(np.zeros((size, size)) if gram is None else gram, np.zeros(size), np.zeros(size))
+
+    @classmethod
+    def sum_of(cls, equations: Sequence[NormalEquations]) -> NormalEquations:
+        """Sum of equations, in new arrays."""
+        total = cls.empty(len(equations[0].rhs))
+        for one in equations:
+            total.add_weighted(one, 1.0)
+        return total
 
     def add_rows(self, rows: FloatArray, targets: FloatArray, weights: FloatArray, *, set_scale: bool = True) -> None:
         """Add rows, shape (R, P), with targets and weights, shape (R,).
@@ -56,30 +65,24 @@ class NormalEquations:
             Whether they enter the column scales and the sum of weights: forces do, energies do not.
         """
         weighted = rows * np.sqrt(weights)[:, None]
-        gram = weighted.T @ weighted  # product of an array with its own transpose: BLAS computes only half of it
-        self.gram += gram
+        for here in panels(len(self.gram)):  # only half of the matrix is computed
+            product = weighted[:, here].T @ weighted[:, here.start :]
+            self.gram[here, here.start :] += product
+            self.gram[here.stop :, here] += product[:, here.stop - here.start :].T
         self.rhs += rows.T @ (weights * targets)
         self.target_squares += float(np.sum(weights * targets**2))
         if set_scale:
-            self.column_squares += np.diag(gram)
+            self.column_squares += np.einsum("rp,rp->p", weighted, weighted)
             self.weight += float(weights.sum())
 
     def add_weighted(self, other: NormalEquations, weight: float) -> None:
         """Add other equations with a weight, as if each of their rows occurred `weight` times."""
-        self.gram += other.gram if weight == 1.0 else weight * other.gram
+        for here in panels(len(self.gram)):
+            self.gram[here] += weight * other.gram[here]
         self.rhs += weight * other.rhs
         self.column_squares += weight * other.column_squares
         self.target_squares += weight * other.target_squares
         self.weight += weight * other.weight
-
-    def __add__(self, other: NormalEquations) -> NormalEquations:
-        return NormalEquations(
-            self.gram + other.gram,
-            self.rhs + other.rhs,
-            self.column_squares + other.column_squares,
-            self.target_squares + other.target_squares,
-            self.weight + other.weight,
-        )
 
     def __sub__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(
@@ -102,7 +105,7 @@ class NormalEquations:
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays for a model file; of the Gram matrix only the upper triangle is stored."""
         return {
-            f"{prefix}gram": self.gram[np.triu_indices(len(self.gram))],
+            f"{prefix}gram": np.concatenate([row[k:] for k, row in enumerate(self.gram)]),
             f"{prefix}rhs": self.rhs,
             f"{prefix}column_squares": self.column_squares,
             f"{prefix}sums": np.array([self.target_squares, self.weight]),
@@ -112,10 +115,19 @@ class NormalEquations:
     def from_arrays(cls, arrays: Mapping[str, FloatArray], prefix: str) -> NormalEquations:
         """Read the equations back from `to_arrays`."""
         rhs, squares = (arrays[f"{prefix}{name}"].copy() for name in ("rhs", "column_squares"))
-        upper = np.zeros((len(rhs), len(rhs)))
-        upper[np.triu_indices(len(rhs))] = arrays[f"{prefix}gram"]
+        gram = np.zeros((len(rhs), len(rhs)))
+        ends = np.cumsum(np.arange(len(rhs), 0, -1))[:-1]
+        for k, row in enumerate(np.split(arrays[f"{prefix}gram"], ends)):
+            gram[k, k:] = gram[k:, k] = row
         target_squares, weight = map(float, arrays[f"{prefix}sums"])
-        return cls(upper + np.triu(upper, 1).T, rhs, squares, target_squares, weight)
+        return cls(gram, rhs, squares, target_squares, weight)
+
+
+def panels(size: int) -> Iterator[slice]:
+    """Successive rows of a matrix of `size` columns."""
+    step = max(1, PANEL // max(size, 1))
+    for begin in range(0, size, step):
+        yield slice(begin, min(begin + step, size))
 
 
 def solve(
@@ -142,11 +154,24 @@ def solve(
     """
     matrix, rhs, scale = scaled_system(equations, penalties, strengths, scale, n_constants)
     if selected is None:
-        return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True), rhs) / scale)
+        return np.asarray(cho_solve(factorised(matrix), rhs) / scale)
     coefficients = np.zeros(len(rhs))
-    factor = cho_factor(matrix[np.ix_(selected, selected)], lower=True, overwrite_a=True)
-    coefficients[selected] = cho_solve(factor, rhs[selected]) / scale[selected]
+    matrix = matrix[np.ix_(selected, selected)]
+    coefficients[selected] = cho_solve(factorised(matrix), rhs[selected]) / scale[selected]
     return coefficients
+
+
+def factorised(matrix: FloatArray) -> tuple[FloatArray, bool]:
+    """Cholesky factor of a symmetric matrix for `cho_solve`, which takes the place of the matrix.
+
+    Raises
+    ------
+    LinAlgError
+        If the matrix is not positive definite.
+    """
+    # the transpose has the order of LAPACK, so that nothing is copied
+    factor, lower = cho_factor(matrix.T, lower=True, overwrite_a=True)
+    return factor, bool(lower)
 
 
 def propagate_deviations(
@@ -184,7 +209,7 @@ def propagate_deviations(
     square = np.ix_(mine, mine)
     rhs = old.weight / total.weight * before[square] @ (scale[mine, None] * deviations[mine])
     result = np.zeros_like(deviations)
-    result[mine] = cho_solve(cho_factor(after[square], lower=True), rhs) / scale[mine, None]
+    result[mine] = cho_solve(factorised(after[square]), rhs) / scale[mine, None]
     return result
 
 
@@ -217,7 +242,8 @@ def scaled_system(
     """
     if scale is None:
         scale = column_scale(equations)
-    matrix = equations.gram / equations.weight / np.outer(scale, scale)
+    matrix = equations.gram / (equations.weight * scale)
+    matrix /= scale[:, None]
     rhs = equations.rhs / equations.weight / scale
     for penalty in penalties:
         penalty.add(matrix, rhs, scale, strengths[penalty.name])
@@ -270,7 +296,8 @@ def column_scale(equations: NormalEquations, block_sizes: Sequence[int] = ()) ->
 
 
 def rank_strengths(
-    folds: Sequence[NormalEquations],
+    total: NormalEquations,
+    folds: Sequence[Sequence[NormalEquations]],
     penalties: Sequence[Penalty],
     candidates: Sequence[Strengths],
     n_constants: int = 0,
@@ -283,20 +310,30 @@ def rank_strengths(
     penalty, then by the next), then the others by their error. The folds are contiguous blocks of time, so that frames
     of the fold left out have no nearly identical neighbours among those fitted.
 
+    Parameters
+    ----------
+    total : NormalEquations
+        Sum of all folds.
+    folds : sequence of sequences of NormalEquations
+        The blocks of each fold.
+    penalties, n_constants, selected, scale
+        As for `solve`.
+    candidates : sequence of mappings of str to float
+
     Raises
     ------
     LinAlgError
         If no candidate makes the equations positive definite.
     """
-    total = sum(folds[1:], folds[0])
-
-    def error(strengths: Strengths) -> float:
-        try:
-            return sum(_held_out_error(f, total - f, penalties, strengths, scale, n_constants, selected) for f in folds)
-        except np.linalg.LinAlgError:  # too weak for positive definite equations
-            return np.inf
-
-    errors = [error(strengths) for strengths in candidates]
+    errors = [0.0] * len(candidates)
+    for blocks in folds:  # one after the other, because each needs two more Gram matrices
+        fold = NormalEquations.sum_of(blocks)
+        rest = total - fold
+        for k, strengths in enumerate(candidates):
+            try:
+                errors[k] += _held_out_error(fold, rest, penalties, strengths, scale, n_constants, selected)
+            except np.linalg.LinAlgError:  # too weak for positive definite equations
+                errors[k] = np.inf
     best = min(errors)
     if not np.isfinite(best):
         raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
@@ -310,7 +347,8 @@ def rank_strengths(
 
 
 def coordinate_search(
-    folds: Sequence[NormalEquations],
+    total: NormalEquations,
+    folds: Sequence[Sequence[NormalEquations]],
     penalties: Sequence[Penalty],
     grids: Mapping[str, Sequence[float]],
     n_constants: int = 0,
@@ -328,7 +366,7 @@ def coordinate_search(
     for name, grid in grids.items():
         if len(grid) > 1:
             candidates = [{**best, name: strength} for strength in grid]
-            best = rank_strengths(folds, penalties, candidates, n_constants, selected, scale)[0]
+            best = rank_strengths(total, folds, penalties, candidates, n_constants, selected, scale)[0]
     return best
 
 

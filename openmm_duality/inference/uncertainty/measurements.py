@@ -13,8 +13,7 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.targets import Sample, samples
-from openmm_duality.invariants.contractions import environment_descriptors
-from openmm_duality.losses.evaluator import LocalEnvironments
+from openmm_duality.losses.evaluator import LocalEnvironments, describe_environments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
@@ -91,5 +90,5 @@ def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]
             losses = np.array([one.losses for one in found])
             descriptors = None
             if number in described:
-                descriptors = environment_descriptors(environments.moments, first.basis.size)
+                descriptors = describe_environments(first, environments.moments, environments.species_index)
     return Measurement(number, first.index_of(species), sample.target, forces, energies, losses, descriptors)

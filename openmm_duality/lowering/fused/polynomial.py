@@ -257,13 +257,13 @@ class MemberChannels(MemberPolynomials):
         self.code, self.shape, self.work = code, shape, work
         lanes = shape.member_lanes
         self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["member_tensor_slopes"], 1, lanes)
-        self.entries = code.array("member_entry_weights", shape.real)
+        self.entries, self.n_entries = code.array("member_entry_weights", shape.real), code.array("entries", I64)
 
     def write(self, species: Value, group: Value) -> None:
         """Code for an agent of a species and a register of members."""
         lanes, components = self.shape.member_lanes, len(self.shape.components)
         header = self.polynomial.headers.from_index(species * HEADER)
-        weights = self.entries.from_index(group * self.code.array("entries", I64)[0] * lanes)
+        weights = self.entries.from_index(group * self.n_entries[0] * lanes)
         self.polynomial.contract(header, weights, lanes)
         self.polynomial.descend(header)
         self.polynomial.unmix(header, self.work["member_adjoint"], lambda m, a: (a * components + m) * lanes)
