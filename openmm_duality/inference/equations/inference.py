@@ -24,7 +24,7 @@ from openmm_duality.inference.equations.accumulation import BlockedEquations, ac
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
 from openmm_duality.inference.equations.selection import describe_selection, select
@@ -120,6 +120,8 @@ class Inference:
             prior model.
         """
         seconds: dict[str, float] = {}
+        if settings.energy_weight is None:
+            settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
