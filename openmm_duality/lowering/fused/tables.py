@@ -109,6 +109,8 @@ def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
     table = np.zeros((s, s, k + 1, shape.stride))
     powers = table[:, :, :k, : 4 * padded].reshape(s, s, k, 4, padded)
     powers[..., :n] = losses.moment_basis.powers[..., :n]
+    if shape.mixed:
+        powers[..., n] = losses.pair_potentials.powers[..., 0]
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
     table[:, :, :k, 4 * padded :] = losses.pair_potentials.powers[..., 0]
     return table
