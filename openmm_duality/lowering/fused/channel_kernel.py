@@ -228,38 +228,46 @@ class ChannelKernel:
 
     def descend(self, lane: Value, b: int, begin: Value, end: Value) -> None:
         """Forces of the loss of the agent in a lane on its neighbours of one species, a register of them at a time."""
-        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
-        adjoint = work["mixed_adjoint"].from_index(lane)
-        with code.loop(begin, end, lanes) as p:
+        shape, work, lanes = self.shape, self.work, self.shape.together
+        adjoint = work["mixed_adjoint"].from_index(lane + b * shape.fine * lanes)
+        with self.code.loop(begin, end, lanes) as p:
             u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
+            # kept in memory, so that every adjoint is read again below rather than all of them held in registers
+            work["slope"][p] = self.along(p, u, adjoint)
+            slope = work["slope"].vector(p, lanes)
             inverse = work["inverse"].vector(p, lanes)
-            f, df = (self.radial(name, p) for name in ("f", "df"))
-            along = df[shape.fine]
-            gradient: list[Value] = []
-            slopes: list[Value] = []
-            for rank in shape.ranks:
-                harmonics, sums = solid_harmonics(rank, *u), []
-                for m, y in zip(shape.of(rank), harmonics, strict=True):
-                    g = [adjoint[(b * shape.fine + n + m * shape.mixing_width) * lanes] for n in range(shape.fine)]
-                    terms = [y * one for one in g] if rank else g
-                    slopes = [s + t for s, t in zip(slopes, terms, strict=True)] if slopes else terms
-                    sums.append(total(values * one for values, one in zip(f, g, strict=False)))
-                if rank:
-                    added = contracted_gradient(rank, sums, *u)
-                    gradient = [s + t for s, t in zip(gradient, added, strict=True)] if gradient else added
-            along = along + total(values * slope for values, slope in zip(df, slopes, strict=False))
-            if gradient:
-                across = [one * inverse for one in gradient]
-                along = along - total(c * one for c, one in zip(u, across, strict=True))
-                force = [along * c + one for c, one in zip(u, across, strict=True)]
-            else:
-                force = [along * c for c in u]
-            self.keep_forces(p, force)
+            across = [c * inverse for c in self.across(p, u, adjoint)]
+            along = slope - total(c * one for c, one in zip(u, across, strict=True))
+            self.keep_forces(p, [along * c + one for c, one in zip(u, across, strict=True)])
+
+    def adjoint(self, adjoint: Array, m: int, n: int) -> Value:
+        """G of a component and a function."""
+        return adjoint[(n + m * self.shape.mixing_width) * self.shape.together]
+
+    def along(self, p: Value, u: list[Value], adjoint: Array) -> Value:
+        """Σ_nm G f' Y and the slope of the pair part."""
+        harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
+        *slopes, found = self.radial("df", p)
+        for n, slope in enumerate(slopes):
+            terms = (y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics))
+            found = found + slope * total(terms)
+        return found
+
+    def across(self, p: Value, u: list[Value], adjoint: Array) -> list[Value]:
+        """Σ_nm G f ∂_x Y, for x, y and z."""
+        values = self.radial("f", p)[: self.shape.fine]
+        gradients = [[self.code.constant(u[0].ir.type, 0.0)] * 3]
+        for rank in (rank for rank in self.shape.ranks if rank):
+            sums = [
+                total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)
+            ]
+            gradients.append(contracted_gradient(rank, sums, *u))
+        return [total(parts) for parts in zip(*gradients, strict=True)]
 
     def radial(self, name: str, p: Value) -> list[Value]:
         """Radial functions or their slopes, then those of the pair part, with a neighbour in each lane."""
         shape, array = self.shape, self.work[name]
-        found = []
+        found: list[Value] = []
         for begins in shape.chunks:
             rows = [array.vector((p + k) * shape.padded + begins, shape.lanes) for k in range(shape.together)]
             found += transposed(rows)
