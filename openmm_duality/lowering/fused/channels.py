@@ -136,15 +136,16 @@ class ChannelPolynomial:
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
                 g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
-                for row, other, of_row in ((p, q, 0), (q, p, 1)):
-                    values = self._tensor(other, kind[1 - of_row])
-                    turned = c if of_row == 0 else c.swapaxes(0, 1)  # by component of the row, the other, the product
-                    for k, matrix in enumerate(turned):
-                        terms = [g[m] * values[b] * float(matrix[b, m]) for b, m in np.argwhere(matrix)]
+                one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
+                pairs = np.argwhere(c.any(axis=2)).tolist()
+                slopes = {(a, b): total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs}
+                for row, count, factors in ((p, len(one), other), (q, len(other), one)):
+                    for k in range(count):
+                        first = row is p
+                        terms = [slopes[a, b] * factors[b if first else a] for a, b in pairs if k == (a if first else b)]
                         if terms:
-                            at = row + k
-                            before = self._load(self.slopes, at, lanes)
-                            self.slopes[at * lanes] = before + total(terms)
+                            at = (row + k) * lanes
+                            self.slopes[at] = self._load(self.slopes, row + k, lanes) + total(terms)
 
 
 class AgentChannels:
