@@ -126,7 +126,9 @@ class ChannelKernel:
             Neighbours of the block so far.
         """
         code = self.code
-        limit, near_limit = (k * k for k in (self.intervals.to(DOUBLE), code.argument("intervals_of_moments").to(DOUBLE)))
+        limit, near_limit = (
+            k * k for k in (self.intervals.to(DOUBLE), code.argument("intervals_of_moments").to(DOUBLE))
+        )
         distant, end = Variable(code, I64), self.offsets[segment + 1]
         distant.set(code.integer(0))
         with code.loop(self.offsets[segment], end, BLOCK) as candidate:
@@ -258,9 +260,7 @@ class ChannelKernel:
         values = self.radial("f", p)[: self.shape.fine]
         gradients = [[self.code.constant(u[0].ir.type, 0.0)] * 3]
         for rank in (rank for rank in self.shape.ranks if rank):
-            sums = [
-                total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)
-            ]
+            sums = [total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)]
             gradients.append(contracted_gradient(rank, sums, *u))
         return [total(parts) for parts in zip(*gradients, strict=True)]
 

@@ -137,15 +137,19 @@ class ChannelPolynomial:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
                 g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
                 one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
-                pairs = np.argwhere(c.any(axis=2)).tolist()
-                slopes = {(a, b): total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs}
-                for row, count, factors in ((p, len(one), other), (q, len(other), one)):
-                    for k in range(count):
-                        first = row is p
-                        terms = [slopes[a, b] * factors[b if first else a] for a, b in pairs if k == (a if first else b)]
+                # by component of one and of the other, summed over those of the product
+                pairs = np.argwhere(c.any(axis=2))
+                mixed = [total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs]
+                for row, factors, axis in ((p, other, 0), (q, one, 1)):
+                    for k in range(c.shape[axis]):
+                        terms = [
+                            slope * factors[pair[1 - axis]]
+                            for slope, pair in zip(mixed, pairs, strict=True)
+                            if pair[axis] == k
+                        ]
                         if terms:
-                            at = (row + k) * lanes
-                            self.slopes[at] = self._load(self.slopes, row + k, lanes) + total(terms)
+                            before = self._load(self.slopes, row + k, lanes)
+                            self.slopes[(row + k) * lanes] = before + total(terms)
 
 
 class AgentChannels:

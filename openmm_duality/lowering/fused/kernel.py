@@ -78,25 +78,21 @@ class EnvironmentKernel:
         own.set(code.constant(shape.real, 0.0))
         bounds[0].set(count.get())
         for b in range(shape.species):
-            self.gather(i, (i - self.begin) * shape.species + b, species * shape.species + b, count, own)
+            self.gather(i, (i - self.begin) * shape.species + b, count)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
             self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
         return own, bounds
 
-    def gather(self, i: Value, segment: Value, pair: Value, count: Variable, own: Variable) -> None:
+    def gather(self, i: Value, segment: Value, count: Variable) -> None:
         """Displacements and indices of the candidates within the cutoff, without a branch.
 
         Parameters
         ----------
         i, segment : Value
             The agent, and where its candidates of a species are among the offsets.
-        pair : Value
-            Number of the pair of species.
         count : Variable
             Neighbours of the agent so far.
-        own : Variable
-            The agent's loss, to which a pair may be added that is then not among the neighbours.
         """
         code = self.code
         here = self.positions.vector(i * 4, 4)

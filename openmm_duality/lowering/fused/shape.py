@@ -106,7 +106,7 @@ class Shape:
 
     @property
     def padded(self) -> int:
-        """The functions, filled up to whole registers."""
+        """The functions in a row of the table, filled up to whole registers."""
         return _up(self.table_width, self.lanes)
 
     @property
