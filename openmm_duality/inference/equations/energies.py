@@ -115,7 +115,7 @@ class EnergyReference:
         Raises
         ------
         DualityError
-            If the model was inferred with a constant per composition, as before version 0.2.
+            If the model was inferred with a constant per composition, as before version 0.3.
         """
         zeros = metadata["energy_zeros"]
         if not zeros:
