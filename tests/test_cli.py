@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from openmm import app, unit
 
 from openmm_duality.cli import main
+from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
@@ -99,6 +100,28 @@ def test_infer_with_inverse_powers(folder, tmp_path):
     train = json.loads((tmp_path / "i.json").read_text())["train"]
     assert train["force_rmse"]["all"] < 0.5 * train["force_rms"]["all"]
     assert AgentLosses.load(tmp_path / "m.safetensors").metadata["settings"]["basis"] == "inverse-powers"
+
+
+def test_infer_with_channels_says_what_was_chosen(folder, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "form: channels\nchannels: 3\ninvariants: [10, 20, 5]\nfunctions: 4\npair_functions: 6\ncutoff: 0.5\n"
+        f"channel_cutoff: 0.4\nridge: 1e-6\ncurvature: 0\nmembers: 0\ndata: [{{path: {folder / 'few.safetensors'}}}]\n"
+    )
+    text = call("infer", tmp_path / "c.yaml", "-o", tmp_path / "m.safetensors", "--json", tmp_path / "i.json")
+    losses = AgentLosses.load(tmp_path / "m.safetensors")
+    choice = ChannelChoice.from_dict(losses.metadata["channels"])
+    assert str(choice) in text.splitlines()
+    assert json.loads((tmp_path / "i.json").read_text())["channels"] == choice.to_dict()
+    assert (choice.functions, choice.pair_functions, choice.cutoff) == (4, 6, pytest.approx(0.4, abs=0.01))
+    for name, mine in zip(losses.species, losses.channels, strict=True):
+        assert sum(choice.channels[name].values()) == sum(map(len, mine.mixing.values()))
+        assert sum(choice.invariants[name].values()) == len(mine.invariants)
+
+
+def test_a_size_is_for_channels(folder, tmp_path):
+    options = ("--data", folder / "few.safetensors", "-o", tmp_path / "m.safetensors", "--size", "small")
+    assert "--form channels" in refused("infer", *options, "--form", "moment")
+    assert "small or medium or large" in refused("infer", *options[:-1], "tiny", "--form", "channels")
 
 
 def test_infer_from_accelerations(tmp_path):

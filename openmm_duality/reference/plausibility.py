@@ -68,7 +68,7 @@ def implausible_units(frames: AnyFrames) -> list[str]:
 
 def similar_pairs(frames: Frames) -> SimilarPairs:
     """Compare every one of at most 200 frames with the most similar of the others."""
-    if frames.forces is None or frames.n_atoms < 2:
+    if frames.forces is None or frames.n_atoms < 2 or len(frames) < 2:
         return SimilarPairs(None)
     count = int(np.clip(_ATOMS // frames.n_atoms, 2 * _FEWEST, _FRAMES))
     chosen = evenly_spaced(len(frames), count)

@@ -33,10 +33,14 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
 @data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
-@click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment or coupled.")
+@click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment, coupled or channels.")
+@click.option(
+    "--size",
+    help="Size of the form channels: small, medium (default) or large. Errors fall with it; cost and memory rise.",
+)
 @click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
-@click.option("--ranks", help="Ranks of the contracted moments (moment and coupled), such as 0,1,2,3.")
+@click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
 @click.option("--max-coefficients", type=int, help="Maximum number of coefficients; the most important are kept.")
 @click.option("--memory", help="Largest memory to use, such as '8 GiB'; 60 % of what is available by default.")
@@ -81,6 +85,7 @@ def infer(
     """
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
+    from openmm_duality.inference.equations.channel_choice import ChannelChoice
     from openmm_duality.inference.errors import ErrorTable, format_overfitted, format_tables
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
@@ -119,6 +124,11 @@ def infer(
     else:
         loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
         resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
+    if "size" in choices and not resolved.settings.agent_form.channels:
+        raise DualityError(
+            f"--size {choices['size']} is for the form channels, but the form is {resolved.settings.form}; add --form "
+            "channels, or leave --size out"
+        )
     sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
     arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
@@ -146,6 +156,8 @@ def infer(
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
     for note in (*_core_notes(losses), *_monitor_notes(losses, resolved.settings.members)):
         click.echo(f"\n{note}")
+    if "channels" in losses.metadata:
+        click.echo(f"\n{ChannelChoice.from_dict(losses.metadata['channels'])}")
     if losses.metadata["selection"]:
         click.echo(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
@@ -171,6 +183,7 @@ def infer(
         "test": next(iter(errors["test"].values()), None),
         "sets": errors,
         "training_distance": {name: distance.to_dict() for name, distance in distances.items()},
+        "channels": losses.metadata.get("channels"),
         "delta": losses.metadata.get("delta"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),

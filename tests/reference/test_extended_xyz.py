@@ -140,6 +140,11 @@ def test_a_file_may_hold_any_mixture(tmp_path: Path) -> None:
         np.testing.assert_allclose(part.forces[t] * ANGSTROM / ELECTRONVOLT, image.arrays["forces_of_it"], atol=1e-7)
 
 
+def test_no_two_frames_need_to_be_alike(tmp_path: Path) -> None:
+    frames = quiet(write(tmp_path / "a.xyz", [water(0), water(1, "CH4"), water(2, "CO2")]))
+    assert len(frames.parts) == len(frames) == 3
+
+
 def test_isolated_atoms_need_neither_forces_nor_open_boundaries(tmp_path: Path) -> None:
     path = write(tmp_path / "a.xyz", [water(), water(1)])
     atom = Atoms("O", cell=[20.0] * 3, pbc=True, info={"config_type": "IsolatedAtom", "energy": -432.0})

@@ -171,7 +171,7 @@ def accumulate(
                     buffer.add(block, rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy_row is not None and sample.energy is not None:
                     target = np.array([reference.target(sample.energy, species_index)])
-                    weight = np.array([energy_weight(settings.energy_weight, weights)])
+                    weight = np.array([energy_weight(settings.energy_weight or 0.0, weights)])
                     energies.add(block, energy_row[None], target, weight)
                 bar.update()
                 waiting += ready - begin

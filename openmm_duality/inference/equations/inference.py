@@ -22,8 +22,9 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
 from openmm_duality.inference.equations.adapted_design import adapted_design
+from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
@@ -124,6 +125,8 @@ class Inference:
             prior model.
         """
         seconds: dict[str, float] = {}
+        if settings.energy_weight is None:
+            settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
@@ -289,6 +292,8 @@ class Inference:
             "selection": selection,
             "memory": self.memory.to_dict(),
         }
+        if self.design.channels:
+            metadata["channels"] = ChannelChoice.of(self.design, self.species).to_dict()
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}

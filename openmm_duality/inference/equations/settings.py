@@ -72,7 +72,7 @@ class Settings:
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
         Numbers of radial functions per pair of species: pair part (28 by default, 12 of `channels`), contracted or
-        mixed moments (8; of `channels` 10 shared by all species, and at least 5), coupled invariants.
+        mixed moments (8; of `channels` 8 shared by all species, and at least 5), coupled invariants.
     size : str
         Size of the form `channels`: ``small``, ``medium`` or ``large``.
     channels : int or None
@@ -107,9 +107,10 @@ class Settings:
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         dominate the fit. The default is 3 eV/Å.
-    energy_weight : float
+    energy_weight : float or None
         Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
-        much as an error of 100 meV/Å in each of its force components.
+        much as an error of 100 meV/Å in each of its force components. By default 0.003 for the form `channels` where
+        the data have energies, otherwise 0.
     atom_energies : mapping of str to float, or None
         Energies of isolated atoms in kJ/mol by species, as the method of the data gives them. They are then the energy
         constants; otherwise those of isolated atoms in the data are, or constants are fitted. In a configuration a unit
@@ -147,7 +148,7 @@ class Settings:
     large_force: float = field(
         metadata=key(quantity(unit.kilojoule_per_mole / unit.nanometer)), default=30.0 * ELECTRONVOLT
     )
-    energy_weight: float = field(metadata=key(quantity(zero=True)), default=0.0)
+    energy_weight: float | None = field(metadata=key(optional(quantity(zero=True))), default=None)
     atom_energies: dict[str, float] | None = field(metadata=key(optional(_ATOM_ENERGIES)), default=None)
 
     @property
