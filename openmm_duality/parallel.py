@@ -19,12 +19,26 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def usable_threads() -> int:
+    """Number of items that `on_all_cores` computes at the same time, unless told otherwise."""
+    return min(usable_cores(), MAX_THREADS)
+
+
+def on_all_cores(
+    function: Callable[[Item], Result], items: Iterable[Item], at_once: int | None = None
+) -> Iterator[Result]:
     """Yield the results of a function for all items, in their order, computed in parallel threads.
 
     NumPy releases the interpreter lock in its loops, so threads are enough.
+
+    Parameters
+    ----------
+    function : callable
+    items : iterable
+    at_once : int, optional
+        Largest number of items computed at the same time; `usable_threads` by default.
     """
-    width = min(usable_cores(), MAX_THREADS)
+    width = at_once or usable_threads()
     with ThreadPoolExecutor(width) as pool:
         remaining = iter(items)
         running = [pool.submit(function, item) for item in islice(remaining, width)]

@@ -62,3 +62,9 @@ def progress_bar(
     of, left = ("", "") if total is None else (" of {total_fmt}", ", about {remaining} left")
     line = f"{{desc}}: {{n_fmt}}{of} {unit}s in {{elapsed}}{left}{{postfix}}"
     return _Lines(items, delay=_FIRST, mininterval=_EVERY, miniters=1, bar_format=line, **common)
+
+
+def note(text: str, *, show: bool = True) -> None:
+    """Print a line beside the progress."""
+    if show:
+        tqdm.write(text, file=sys.stderr)

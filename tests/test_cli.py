@@ -347,18 +347,18 @@ def test_the_installed_command_ends_with_code_2_and_no_traceback(tmp_path):
 def test_inference_from_a_file_of_several_compositions(tmp_path):
     """Names are found or given, units are given, errors are listed by set, and figures have their keys."""
     losses = random_losses("pair", "collective", SPECIES[:2])
-    images = []
-    for frames in (random_frames(12, n_atoms=12), random_frames(12, n_atoms=20, seed=2)):
-        for t in range(len(frames)):
-            found = evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t))
-            atoms = Atoms(frames.species, positions=frames.positions[t] * 10, cell=frames.cell(t) * 10, pbc=True)
-            atoms.set_masses(frames.masses)
-            atoms.arrays["REF_forces"] = found.forces / 41.84
-            atoms.info |= {"REF_energy": found.energy / 4.184, "config_type": "made"}
-            images.append(atoms)
-    order = np.random.default_rng(0).permutation(len(images))
-    for name, chosen in (("train.xyz", order[:16]), ("test.xyz", order[16:])):
-        ase.io.write(tmp_path / name, [images[k] for k in chosen], format="extxyz")
+    for name, n, least in (("train.xyz", 8, 0.15), ("test.xyz", 4, 0.18)):  # no distance to extrapolate to
+        images = []
+        for frames in (random_frames(n, n_atoms=12, least=least), random_frames(n, n_atoms=20, seed=2, least=least)):
+            for t in range(len(frames)):
+                found = evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t))
+                atoms = Atoms(frames.species, positions=frames.positions[t] * 10, cell=frames.cell(t) * 10, pbc=True)
+                atoms.set_masses(frames.masses)
+                atoms.arrays["REF_forces"] = found.forces / 41.84
+                atoms.info |= {"REF_energy": found.energy / 4.184, "config_type": "made"}
+                images.append(atoms)
+        order = np.random.default_rng(0).permutation(len(images))
+        ase.io.write(tmp_path / name, [images[k] for k in order], format="extxyz")
     text = call("inspect", tmp_path / "train.xyz", "--units", "kcal/mol", "--json", tmp_path / "s.json")
     assert "forces from 'REF_forces'" in text
     assert "not used: config_type" in text

@@ -16,7 +16,18 @@ import openmm_duality
 
 ROOT = Path(openmm_duality.__file__).parent
 MAIN = "openmm_duality"
-GROUND = ("console", "container", "errors", "files", "parallel", "progress", "schema", "units", "version")
+GROUND = (
+    "console",
+    "container",
+    "errors",
+    "files",
+    "parallel",
+    "progress",
+    "schema",
+    "system_memory",
+    "units",
+    "version",
+)
 ROOMS = (
     "machine_code",
     "geometry",

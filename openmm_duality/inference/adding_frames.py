@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.equations.accumulation import accumulate
+from openmm_duality.inference.equations.accumulation import Storage, accumulate
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
@@ -71,7 +71,7 @@ def add_frames(
     n_constants = reference.n_constants
     design, stored = Design.of(losses, n_constants), losses.equations
     settings = replace(Settings.of(losses.metadata["settings"]), members=0)
-    new = accumulate(sets, losses.species, design, settings, reference, progress)
+    new = accumulate(sets, losses.species, design, settings, reference, progress, Storage(1, 1))
     solutions, members, equations = [], [], dict(stored)
     deviations = committee_deviations(losses, design.layout)
     for k, group in enumerate(design.layout.groups):

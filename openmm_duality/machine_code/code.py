@@ -120,6 +120,33 @@ def total(values: Iterable[Value]) -> Value:
     return reduce(add, values)
 
 
+def joined(parts: Sequence[Value]) -> Value:
+    """Vectors of one type, 1, 2, 4… of them, as one vector."""
+    if len(parts) == 1:
+        return parts[0]
+    low, high = joined(parts[: len(parts) // 2]), joined(parts[len(parts) // 2 :])
+    return low.shuffle(high, range(2 * lanes(low.ir.type)))
+
+
+def transposed(rows: Sequence[Value]) -> list[Value]:
+    """Vectors by lane of the rows, with a lane for every row; the numbers of rows and of lanes are powers of two."""
+    height, count = len(rows), lanes(rows[0].ir.type)
+    square = min(height, count)
+    # rows of square blocks, which lie next to each other
+    turned = [joined(rows[k::square]) for k in range(square)]
+    places, step = range(lanes(turned[0].ir.type)), 1
+    while step < square:
+        low = [k - step + len(places) if k & step else k for k in places]
+        high = [k + len(places) if k & step else k + step for k in places]
+        for k in (k for k in range(square) if not k & step):
+            a, b = turned[k], turned[k + step]
+            turned[k], turned[k + step] = a.shuffle(b, low), a.shuffle(b, high)
+        step *= 2
+    if height >= count:
+        return turned
+    return [turned[k % square].shuffle(turned[0], range(k - k % square, k - k % square + square)) for k in range(count)]
+
+
 class Variable:
     """A value of some type that changes from one turn of a loop to the next; zero at first."""
 
@@ -249,6 +276,17 @@ class Code:
         full = f"llvm.{name}.{prefix}{element(kind).intrinsic_name}"
         function = self.module.declare_intrinsic(full, fnty=ir.FunctionType(kind, [kind]))
         return Value(self, self.builder.call(function, [value.ir]))
+
+    def compress(self, value: Value, chosen: Value) -> tuple[Value, Value]:
+        """The chosen lanes of a vector, moved to its beginning, and their number."""
+        kind, mask = value.ir.type, chosen.ir.type
+        function = self.module.declare_intrinsic(
+            f"llvm.experimental.vector.compress.v{kind.count}{kind.element.intrinsic_name}",
+            fnty=ir.FunctionType(kind, [kind, mask, kind]),
+        )
+        bits = self.builder.zext(self.builder.bitcast(chosen.ir, ir.IntType(mask.count)), I64)
+        moved = self.builder.call(function, [value.ir, chosen.ir, ir.Constant(kind, ir.Undefined)])
+        return Value(self, moved), Value(self, self.builder.ctpop(bits))
 
     def clear(self, array: Array, start: Any, stop: Any, count: int) -> None:
         """Set an array to zero from one index until another, `count` numbers at a time."""

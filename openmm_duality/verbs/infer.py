@@ -43,6 +43,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
 @click.option("--max-coefficients", type=int, help="Maximum number of coefficients; the most important are kept.")
+@click.option("--memory", help="Largest memory to use, such as '8 GiB'; 60 % of what is available by default.")
 @click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
 @click.option("--check", is_flag=True, help="Choose among models that are stable in five short runs (2 ps each).")
@@ -82,6 +83,7 @@ def infer(
         - {path: water64-distorted/distorted, weight: 0.2}
         - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
+    from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
     from openmm_duality.inference.errors import ErrorTable, format_overfitted, format_tables
@@ -175,6 +177,8 @@ def infer(
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
         "coefficients": losses.metadata["coefficients"],
+        "memory": losses.metadata["memory"],
+        "peak_memory_MiB": peak_memory(),
         "train": next(iter(errors["train"].values()), None),
         "test": next(iter(errors["test"].values()), None),
         "sets": errors,

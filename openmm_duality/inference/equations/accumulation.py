@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +22,49 @@ from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
-_ROWS = 512  # collected before they are added to the equations
+BATCH = 512  # rows collected before they are added to the equations
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Number of blocks of equations, where their Gram matrices are kept, and how many frames are added at a time.
+
+    Parameters
+    ----------
+    folds : int
+        Number of folds of the cross-validation.
+    per_fold : int
+        Number of successive blocks per fold.
+    on_disk : bool
+        Whether in a temporary file instead of memory.
+    at_once : int or None
+        Number of frames whose rows are computed at the same time; None for as many as there are threads.
+    """
+
+    folds: int
+    per_fold: int
+    on_disk: bool = False
+    at_once: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Storage:
+        """Storage in memory of the blocks that the settings ask for."""
+        return cls(settings.blocks, BLOCKS_PER_FOLD if settings.members else 1)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return self.folds * self.per_fold
+
+    def empty(self, size: int) -> list[NormalEquations]:
+        """Make empty equations of a given number of columns, one for each block."""
+        if not self.on_disk:
+            return [NormalEquations.empty(size) for _ in range(self.n_blocks)]
+        with tempfile.TemporaryFile() as file:  # has no name, and goes with the last array of it
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would end the process later
+                os.posix_fallocate(file.fileno(), 0, self.n_blocks * size**2 * 8)
+            grams = np.memmap(file, np.float64, "w+", shape=(self.n_blocks, size, size))
+        return [NormalEquations.empty(size, gram) for gram in grams]
 
 
 @dataclass(frozen=True)
@@ -82,6 +126,7 @@ def accumulate(
     settings: Settings,
     reference: EnergyReference,
     progress: bool,
+    storage: Storage | None = None,
 ) -> BlockedEquations:
     """Accumulate the normal equations of data sets.
 
@@ -98,18 +143,20 @@ def accumulate(
         What is subtracted from the energies.
     progress : bool
         Whether to show the progress.
+    storage : Storage, optional
+        By default in memory, with the blocks that the settings ask for.
     """
-    layout = design.layout
-    per_fold = BLOCKS_PER_FOLD if settings.members else 1
-    n_blocks = settings.blocks * per_fold
-    blocks = [[NormalEquations.empty(layout.size(group)) for _ in range(n_blocks)] for group in layout.groups]
+    layout, storage = design.layout, storage or Storage.of(settings)
+    n_blocks = storage.n_blocks
+    blocks = [storage.empty(layout.size(group)) for group in layout.groups]
     forces = [_Buffer(mine) for mine in blocks]
     energies = _Buffer(blocks[0], set_scale=False)
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     with progress_bar(sum(counts), "design equations", show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
-            computed = on_all_cores(partial(sample_rows, design, species, reference.used), samples(data.frames))
+            rows_of = partial(sample_rows, design, species, reference.used)
+            computed = on_all_cores(rows_of, samples(data.frames), storage.at_once)
             begin = time.perf_counter()
             for number, (sample, force_rows, energy_row) in enumerate(computed):
                 ready = time.perf_counter()
@@ -124,7 +171,7 @@ def accumulate(
                     buffer.add(block, rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
                 if energy_row is not None and sample.energy is not None:
                     target = np.array([reference.target(sample.energy, species_index)])
-                    weight = np.array([energy_weight(settings.energy_weight, weights)])
+                    weight = np.array([energy_weight(settings.energy_weight or 0.0, weights)])
                     energies.add(block, energy_row[None], target, weight)
                 bar.update()
                 waiting += ready - begin
@@ -132,7 +179,7 @@ def accumulate(
                 multiplying += begin - ready
     for buffer in (*forces, energies):
         buffer.flush()
-    return BlockedEquations(blocks, per_fold, largest, {"rows": waiting, "products": multiplying})
+    return BlockedEquations(blocks, storage.per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
 class _Buffer:
@@ -156,7 +203,7 @@ class _Buffer:
             self.flush()
             self._block = block
         self._waiting.append((rows, targets, weights))
-        if sum(len(waiting) for waiting, _, _ in self._waiting) >= _ROWS:
+        if sum(len(waiting) for waiting, _, _ in self._waiting) >= BATCH:
             self.flush()
 
     def flush(self) -> None:

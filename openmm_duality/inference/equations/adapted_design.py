@@ -16,7 +16,7 @@ from openmm_duality.invariants.radial import Grid
 
 _PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
 _SMOOTH_PAIR_FUNCTIONS = 12
-_MOMENTS, _LEAST_FUNCTIONS = 10, 5  # functions of all neighbour species together, and of each at least
+_MOMENTS, _LEAST_FUNCTIONS = 8, 5  # functions of all neighbour species together, and of each at least
 _REACH = 0.5  # nm, of the channels
 
 

@@ -18,7 +18,7 @@ from openmm_duality.losses.model import core_onsets, levelled
 
 FAMILIES = ("b-splines", "inverse-powers")
 SHARPNESS = 0.5
-_DECAY = 0.2  # nm, in which the resolution of smooth functions falls to 1/e
+_DECAY = 0.1  # nm; with half the onset, the distance in which the resolution of smooth functions falls to 1/e
 
 
 def make_basis(
@@ -78,7 +78,8 @@ def smooth_basis(grid: Grid, size: int, statistics: PairStatistics, end: float) 
     coefficients = np.empty((s, s, size, grid.intervals + 3))
     for a in range(s):
         for b in range(s):
-            coefficients[a, b] = chebyshev(grid, size, min(float(onsets[a, b]), 0.5 * end), end, _DECAY)
+            begin = min(float(onsets[a, b]), 0.5 * end)
+            coefficients[a, b] = chebyshev(grid, size, begin, end, _DECAY + 0.5 * begin)
     return levelled(RadialBasis(grid, coefficients), statistics.shortest)
 
 

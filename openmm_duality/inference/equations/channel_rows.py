@@ -30,7 +30,7 @@ def invariant_values(channels: Channels, tensors: Tensors) -> FloatArray:
 
 
 def channel_forces(
-    channels: Channels,
+    kernel: InvariantDerivatives,
     agents: IntArray,
     moments: Tensors,
     derivatives: Mapping[int, Sequence[FloatArray]],
@@ -41,7 +41,8 @@ def channel_forces(
 
     Parameters
     ----------
-    channels : Channels
+    kernel : InvariantDerivatives
+        Of the channels of the species.
     agents : array of int
         Agents of the species.
     moments : mapping of int to array, shape (N, S·n, 2l + 1)
@@ -52,7 +53,7 @@ def channel_forces(
     collective : bool
         Whether forces on the neighbours are included.
     """
-    n_atoms, kernel = len(tables[0].indices), InvariantDerivatives(channels)
+    n_atoms, channels = len(tables[0].indices), kernel.channels
     out = np.zeros((len(channels.invariants), 3 * n_atoms + 1))  # the last column takes what is not wanted
     width = 3 + 3 * sum(t.indices.shape[1] for t in tables)
     for chunk in _chunks(agents, -(-width // LANES) * LANES * kernel.n_components):

@@ -8,11 +8,13 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
 from openmm_duality.inference.equations.channel_rows import channel_forces, invariant_values
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.channels import Channels
@@ -32,6 +34,10 @@ class Design:
     basis: RadialBasis
     coarse: RadialBasis
     channels: tuple[Channels, ...] = ()
+
+    @cached_property
+    def _kernels(self) -> list[InvariantDerivatives]:
+        return [InvariantDerivatives(mine) for mine in self.channels]
 
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
@@ -66,14 +72,10 @@ class Design:
             contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
         if self.channels:
             collective = self.layout.gradient == "collective"
-            contracted.append(
-                [
-                    channel_forces(
-                        mine, np.flatnonzero(species_index == a), fine.values, fine.derivatives, tables, collective
-                    )
-                    for a, mine in enumerate(self.channels)
-                ]
-            )
+            inputs = (fine.values, fine.derivatives, tables, collective)
+            by_species = [np.flatnonzero(species_index == a) for a in range(self.layout.n_species)]
+            kernels = zip(self._kernels, by_species, strict=True)
+            contracted.append([channel_forces(kernel, agents, *inputs) for kernel, agents in kernels])
         return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:

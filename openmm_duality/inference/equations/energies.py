@@ -18,12 +18,15 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
 # at weight one, an energy error of 1 meV per atom counts as a force error of 100 meV/Å
 _SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
 
+_DEFAULT_WEIGHT = 0.003  # for channels
 _MOST_COHESIVE = 1200.0  # kJ/mol per atom; tungsten, the strongest bound element, has 860
 
 FITTED, ISOLATED, NONE = "fitted", "isolated atoms", "none"
@@ -71,12 +74,7 @@ class EnergyReference:
             If no set has both energies and forces, or energies of isolated atoms are given for some species only or
             cannot be those of the method.
         """
-        parts = [
-            part
-            for s in sets
-            for part in s.frames.parts
-            if part.energies is not None and part.forces is not None and len(part)
-        ]
+        parts = _with_energies(sets)
         if not parts:
             raise DualityError(
                 "energy_weight includes energies in the fit, but no data set has energies and forces; leave it at 0, "
@@ -117,7 +115,7 @@ class EnergyReference:
         Raises
         ------
         DualityError
-            If the model was inferred with a constant per composition, as before version 0.2.
+            If the model was inferred with a constant per composition, as before version 0.3.
         """
         zeros = metadata["energy_zeros"]
         if not zeros:
@@ -183,3 +181,15 @@ def _isolated(sets: Sequence[DataSet]) -> dict[str, float]:
 
 def _counts(species: tuple[str, ...], names: Sequence[str]) -> FloatArray:
     return np.array([names.count(name) for name in species], dtype=np.float64)
+
+
+def default_weight(settings: Settings, sets: Sequence[DataSet]) -> float:
+    """Weight of energies where the settings give none: a small one for channels, if there are energies; else 0."""
+    wanted = settings.agent_form.channels and settings.gradient == "collective" and _with_energies(sets)
+    return _DEFAULT_WEIGHT if wanted else 0.0
+
+
+def _with_energies(sets: Sequence[DataSet]) -> list[Frames]:
+    """Frames of all sets that have energies and forces, each of one composition."""
+    parts = [part for s in sets for part in s.frames.parts if len(part)]
+    return [part for part in parts if part.energies is not None and part.forces is not None]

@@ -24,7 +24,8 @@ from openmm_duality.inference.equations.accumulation import BlockedEquations, ac
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.energies import EnergyReference, default_weight
+from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
 from openmm_duality.inference.equations.selection import describe_selection, select
@@ -44,6 +45,7 @@ from openmm_duality.inference.equations.targets import (
 )
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.progress import note
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
@@ -93,6 +95,8 @@ class Inference:
         Equations of the coefficients, or of their differences from those of the prior model.
     seconds : dict of str to float
         Wall time by task.
+    memory : MemoryPlan
+        Memory that was expected to be needed.
     prior : AgentLosses, optional
     """
 
@@ -105,6 +109,7 @@ class Inference:
     reference: EnergyReference
     equations: BlockedEquations
     seconds: dict[str, float]
+    memory: MemoryPlan
     prior: AgentLosses | None = None
 
     @classmethod
@@ -120,6 +125,8 @@ class Inference:
             prior model.
         """
         seconds: dict[str, float] = {}
+        if settings.energy_weight is None:
+            settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
@@ -136,11 +143,15 @@ class Inference:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
-        equations = accumulate(sets, species, design, settings, reference, progress)
+        with timed(seconds, "memory"):
+            blocked = prior is not None or settings.members > 0 or None in (settings.ridge, settings.curvature)
+            memory = plan_memory(sets, species, design, settings, reference, blocked=blocked)
+        note(str(memory), show=progress)
+        equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
-        return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, prior)
+        return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -279,6 +290,7 @@ class Inference:
             "data": [data_set_metadata(s) for s in self.sets],
             **self.reference.to_metadata(solutions),
             "selection": selection,
+            "memory": self.memory.to_dict(),
         }
         if self.design.channels:
             metadata["channels"] = ChannelChoice.of(self.design, self.species).to_dict()

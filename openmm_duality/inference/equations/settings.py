@@ -26,6 +26,7 @@ from openmm_duality.schema import (
     to_plain,
     tuple_of,
 )
+from openmm_duality.system_memory import memory_size
 from openmm_duality.units import ELECTRONVOLT
 
 
@@ -44,7 +45,13 @@ _ATOM_ENERGIES = mapping_of(
 )
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
-DELTA_CHOICES = ("ridge", "curvature", "blocks", "large_force")  # settings that can be chosen with a prior model
+DELTA_CHOICES = (
+    "ridge",
+    "curvature",
+    "blocks",
+    "large_force",
+    "memory",
+)  # settings that can be chosen with a prior model
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Settings:
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
         Numbers of radial functions per pair of species: pair part (28 by default, 12 of `channels`), contracted or
-        mixed moments (8; of `channels` 10 shared by all species, and at least 5), coupled invariants.
+        mixed moments (8; of `channels` 8 shared by all species, and at least 5), coupled invariants.
     size : str
         Size of the form `channels`: ``small``, ``medium`` or ``large``.
     channels : int or None
@@ -93,12 +100,17 @@ class Settings:
         Maximum number of coefficients, of which the most important are selected; None for all.
     keep_equations : bool
         Whether the model stores its normal equations, so that frames can be added later.
+    memory : int or None
+        Largest memory in bytes that the inference may take, or text such as ``8 GiB``; None for 60 % of what is
+        available. If it does not suffice there are fewer blocks, then they are kept in a temporary file, and
+        fewer frames are computed at the same time.
     large_force : float
         F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
         dominate the fit. The default is 3 eV/Å.
-    energy_weight : float
+    energy_weight : float or None
         Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
-        much as an error of 100 meV/Å in each of its force components.
+        much as an error of 100 meV/Å in each of its force components. By default 0.003 for the form `channels` where
+        the data have energies, otherwise 0.
     atom_energies : mapping of str to float, or None
         Energies of isolated atoms in kJ/mol by species, as the method of the data gives them. They are then the energy
         constants; otherwise those of isolated atoms in the data are, or constants are fitted. In a configuration a unit
@@ -132,10 +144,11 @@ class Settings:
     members: int = field(metadata=key(integer(0)), default=16)
     max_coefficients: int | None = field(metadata=key(optional(integer(1))), default=None)
     keep_equations: bool = field(metadata=key(boolean), default=False)
+    memory: int | None = field(metadata=key(optional(memory_size)), default=None)
     large_force: float = field(
         metadata=key(quantity(unit.kilojoule_per_mole / unit.nanometer)), default=30.0 * ELECTRONVOLT
     )
-    energy_weight: float = field(metadata=key(quantity(zero=True)), default=0.0)
+    energy_weight: float | None = field(metadata=key(optional(quantity(zero=True))), default=None)
     atom_energies: dict[str, float] | None = field(metadata=key(optional(_ATOM_ENERGIES)), default=None)
 
     @property

@@ -170,7 +170,7 @@ def factorised(matrix: FloatArray) -> tuple[FloatArray, bool]:
         If the matrix is not positive definite.
     """
     # the transpose has the order of LAPACK, so that nothing is copied
-    factor, lower = cho_factor(matrix.T, lower=True, overwrite_a=True)
+    factor, lower = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
     return factor, bool(lower)
 
 

@@ -136,15 +136,20 @@ class ChannelPolynomial:
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
                 g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
-                for row, other, of_row in ((p, q, 0), (q, p, 1)):
-                    values = self._tensor(other, kind[1 - of_row])
-                    turned = c if of_row == 0 else c.swapaxes(0, 1)  # by component of the row, the other, the product
-                    for k, matrix in enumerate(turned):
-                        terms = [g[m] * values[b] * float(matrix[b, m]) for b, m in np.argwhere(matrix)]
+                one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
+                # by component of one and of the other, summed over those of the product
+                pairs = np.argwhere(c.any(axis=2))
+                mixed = [total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs]
+                for row, factors, axis in ((p, other, 0), (q, one, 1)):
+                    for k in range(c.shape[axis]):
+                        terms = [
+                            slope * factors[pair[1 - axis]]
+                            for slope, pair in zip(mixed, pairs, strict=True)
+                            if pair[axis] == k
+                        ]
                         if terms:
-                            at = row + k
-                            before = self._load(self.slopes, at, lanes)
-                            self.slopes[at * lanes] = before + total(terms)
+                            before = self._load(self.slopes, row + k, lanes)
+                            self.slopes[(row + k) * lanes] = before + total(terms)
 
 
 class AgentChannels:

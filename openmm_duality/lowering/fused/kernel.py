@@ -19,7 +19,7 @@ from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image
-from openmm_duality.lowering.fused.channels import HEADER, AgentChannels, ChannelPolynomial, each_moment
+from openmm_duality.lowering.fused.channels import AgentChannels
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
@@ -78,25 +78,21 @@ class EnvironmentKernel:
         own.set(code.constant(shape.real, 0.0))
         bounds[0].set(count.get())
         for b in range(shape.species):
-            self.gather(i, (i - self.begin) * shape.species + b, species * shape.species + b, count, own)
+            self.gather(i, (i - self.begin) * shape.species + b, count)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
             self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
         return own, bounds
 
-    def gather(self, i: Value, segment: Value, pair: Value, count: Variable, own: Variable) -> None:
+    def gather(self, i: Value, segment: Value, count: Variable) -> None:
         """Displacements and indices of the candidates within the cutoff, without a branch.
 
         Parameters
         ----------
         i, segment : Value
             The agent, and where its candidates of a species are among the offsets.
-        pair : Value
-            Number of the pair of species.
         count : Variable
             Neighbours of the agent so far.
-        own : Variable
-            The agent's loss, to which a pair may be added that is then not among the neighbours.
         """
         code = self.code
         here = self.positions.vector(i * 4, 4)
@@ -237,94 +233,6 @@ class AgentKernel(EnvironmentKernel):
             else:
                 sums.append([self.code.constant(shape.vector, 0.0)] * 3 + [slope])
         return four_sums(*(total(chunks) for chunks in zip(*sums, strict=True)))
-
-
-class ChannelKernel(AgentKernel):
-    """Writes ``agents`` for a form with channels: blocks of agents of one species, with an agent in each lane.
-
-    Beyond the reach of the moments pairs have only their pair potential, which acts at once.
-    """
-
-    def gather(self, i: Value, segment: Value, pair: Value, count: Variable, own: Variable) -> None:
-        code, work = self.code, self.work
-        here = self.positions.vector(i * 4, 4)
-        intervals, near = (code.argument(name).to(DOUBLE) for name in ("intervals_of_grid", "intervals_of_moments"))
-        limit, near_limit, distant = intervals * intervals, near * near, Variable(code, I64)
-        distant.set(code.integer(0))
-        with code.loop(self.offsets[segment], self.offsets[segment + 1]) as candidate:
-            j = self.list[candidate]
-            d = self.nearest(self.positions.vector(j.to(I64) * 4, 4) - here)
-            square = d * d
-            square = total(square.lane(k) for k in range(3))
-            p, q = count.get(), distant.get()
-            work["displacements"][p * 4] = work["distant_displacements"][q * 4] = d
-            work["neighbours"][p] = work["distant_neighbours"][q] = j
-            is_near = square.compare("<", near_limit).to(I64)
-            count.set(p + is_near)
-            distant.set(q + square.compare("<", limit).to(I64) - is_near)
-        force, base = Variable(code, ir.VectorType(self.shape.real, 4)), pair * (code.argument("intervals_of_grid") + 1)
-        force.set(code.constant(force.kind, 0.0))
-        with code.loop(0, distant.get()) as q:
-            d, j = work["distant_displacements"].vector(q * 4, 4), work["distant_neighbours"][q].to(I64) * 4
-            square = d * d
-            distance = code.intrinsic("sqrt", total(square.lane(k) for k in range(3)))
-            interval = distance.to(I64)
-            row = self.table.from_index((base + interval) * self.shape.stride + 4 * self.shape.padded)
-            value, slope = spline([row[k] for k in range(4)], (distance - interval.to(DOUBLE)).to(self.shape.real))
-            along = d.to(self.shape.real) * (slope * (1.0 / distance).to(self.shape.real))
-            own.add(value)
-            force.add(along)
-            if self.shape.collective:
-                self.forces[j] = self.forces.vector(j, 4) - along
-        self.forces[i * 4] = self.forces.vector(i * 4, 4) + force.get()
-
-    def write(self) -> Function:
-        """Write the whole function."""
-        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
-        code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
-        polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
-        blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
-        energy, count = Variable(code, DOUBLE), Variable(code, I64)
-
-        def visit(p: Value, slope: Value) -> None:
-            self.work["slope"][p] = slope
-
-        with code.loop(0, code.argument("number_of_blocks")) as block:
-            agents = blocks.from_index(block * (lanes + 1) + 1)
-            number = blocks[block * (lanes + 1)].to(I64)
-            count.set(code.integer(0))
-            with code.loop(0, number) as lane:
-                own, bounds = self.environment(agents[lane].to(I64), count, visit)
-                for b, bound in enumerate(bounds):
-                    work["bounds"][lane * len(bounds) + b] = bound.get().to(I32)
-                energy.add(own.get().to(DOUBLE))
-                for moment, at in each_moment(code, shape):
-                    work["mixed_moments"][at * lanes + lane] = work["moments"][moment]
-            header = polynomial.headers.from_index(self.species_index[agents[0].to(I64)].to(I64) * HEADER)
-            polynomial.mix(header, work["mixed_moments"])
-            polynomial.multiply(header)
-            work["agent_losses"][0] = polynomial.contract(header, weights, 1)
-            polynomial.descend(header)
-            polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
-            with code.loop(0, number) as lane:
-                energy.add(work["agent_losses"][lane].to(DOUBLE))
-                for moment, at in each_moment(code, shape):
-                    work["adjoint"][moment] = work["mixed_adjoint"][at * lanes + lane]
-                force = Variable(code, ir.VectorType(shape.real, 4))
-                force.set(code.constant(force.kind, 0.0))
-                places = [work["bounds"][lane * (shape.species + 1) + b].to(I64) for b in range(shape.species + 1)]
-                for b in range(shape.species):
-                    self.descend(b, places[b], places[b + 1], force)
-                at = agents[lane].to(I64) * 4
-                self.forces[at] = self.forces.vector(at, 4) + force.get()
-        code.array("energy", DOUBLE)[0] = energy.get()
-        return code.compiled()
-
-
-@cache
-def agents(shape: Shape) -> Function:
-    """The function ``agents``: losses and forces of the agents `begin` to `end`."""
-    return (ChannelKernel if shape.mixed else AgentKernel)("agents", shape).write()
 
 
 @cache

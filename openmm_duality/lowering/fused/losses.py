@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,11 +19,20 @@ import numpy.typing as npt
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import check_particles
-from openmm_duality.lowering.fused.kernel import agents, collect
+from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
+from openmm_duality.lowering.fused.shape import Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
+from openmm_duality.machine_code.machine import Function
+
+
+@cache
+def agents(shape: Shape) -> Function:
+    """The function ``agents``: losses and forces of the agents `begin` to `end`."""
+    return (ChannelKernel if shape.mixed else AgentKernel)("agents", shape).write()
 
 
 class _List(NeighbourList[tuple[float, FloatArray]]):

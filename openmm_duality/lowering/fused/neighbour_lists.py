@@ -66,7 +66,7 @@ class NeighbourList(ABC, Generic[Result]):
         )
         self._kernel = self.kernel_of(self._shape)
         species_index = owner.species_index[found.order].astype(np.int32)
-        capacity = found.most * self._shape.together + BLOCK
+        capacity = found.most * self._shape.together + 2 * BLOCK
         self._calls = [
             Call(
                 self._kernel,

@@ -82,7 +82,12 @@ class Shape:
     @property
     def lanes(self) -> int:
         """Functions that one register holds."""
-        return 16 if self.precision == "single" and self.functions > 8 else 8
+        return 16 if self.precision == "single" and self.table_width > 8 else 8
+
+    @property
+    def table_width(self) -> int:
+        """Functions in a row of the table: those of the moments, and the pair part of a form with channels."""
+        return self.functions + 1 if self.mixed else self.functions
 
     @property
     def vector(self) -> Any:
@@ -101,8 +106,8 @@ class Shape:
 
     @property
     def padded(self) -> int:
-        """The functions, filled up to whole registers."""
-        return _up(self.functions, self.lanes)
+        """The functions in a row of the table, filled up to whole registers."""
+        return _up(self.table_width, self.lanes)
 
     @property
     def chunks(self) -> range:
@@ -118,6 +123,11 @@ class Shape:
     def components(self) -> list[tuple[int, int]]:
         """(l, m) of every component of the moments."""
         return [(rank, m) for rank in self.ranks for m in range(2 * rank + 1)]
+
+    @property
+    def padded_components(self) -> int:
+        """The components, filled up to whole registers of agents."""
+        return _up(len(self.components), self.together)
 
     def first(self, rank: int) -> int:
         """The first component of a rank."""
@@ -228,6 +238,8 @@ class Shape:
             reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)
             size = len(self.components) * self.mixing_width * self.together
             reals |= {"mixed_moments": size, "mixed_adjoint": size, "agent_losses": self.together}
+            reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity}
+            reals["agent_moments"] = self.padded_components * self.mixing_width * self.together
             reals["member_tensor_slopes"] = self.rows * self.member_lanes if self.members else 0
         if self.members:
             reals["member_adjoint"] = self.species * self.functions * len(self.components) * self.member_lanes
@@ -236,5 +248,5 @@ class Shape:
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
         if self.mixed:
             arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
-            arrays |= {"distant_displacements": ("<f8", 4 * capacity), "distant_neighbours": ("<i4", capacity)}
+            arrays["distant_neighbours"] = ("<i4", capacity)
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}

@@ -104,11 +104,16 @@ def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
 
 
 def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
-    """Powers by pair of species and interval: of the functions, then of the pair part; a row of zeros at the cutoff."""
+    """Powers by pair of species and interval: of the functions, then of the pair part; a row of zeros at the cutoff.
+
+    Of a form with channels the pair part is also the last of the functions.
+    """
     s, k, n, padded = shape.species, losses.grid.intervals, shape.functions, shape.padded
     table = np.zeros((s, s, k + 1, shape.stride))
     powers = table[:, :, :k, : 4 * padded].reshape(s, s, k, 4, padded)
     powers[..., :n] = losses.moment_basis.powers[..., :n]
+    if shape.mixed:
+        powers[..., n] = losses.pair_potentials.powers[..., 0]
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
     table[:, :, :k, 4 * padded :] = losses.pair_potentials.powers[..., 0]
     return table

@@ -1,0 +1,200 @@
+"""Memory of an inference: estimated before it is taken, and kept within a bound.
+
+Most of it are the Gram matrices of P² numbers, one for each block of time and a few for the solution, and the rows of
+the frames that are computed at the same time. If these do not fit, there are fewer blocks, then the blocks are kept in
+a temporary file, then fewer frames are computed at the same time; otherwise the inference is refused.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.inference.equations.accumulation import BATCH, Storage, sample_rows
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.solution import PANEL
+from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
+from openmm_duality.parallel import usable_threads
+from openmm_duality.system_memory import available_memory, format_size, temporary_space
+
+SHARE = 0.6  # of the available memory that is used at most, unless the settings say
+_FEWEST = 2  # folds of a cross-validation
+_NUMBER = 8  # bytes
+_LARGEST = 3  # items in a message
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Memory that an inference takes beside what the process uses already, and how it stores its blocks.
+
+    Parameters
+    ----------
+    storage : Storage
+    columns : tuple of int
+        Number of columns of every group.
+    blocks, total, copies, stored, rows : int
+        Bytes of the Gram matrices of the blocks, of their sums, of what the solution needs beside them, of the
+        equations kept in the model, and of the rows of the frames that are computed at the same time.
+    bound : int
+        Bytes that may be used.
+    """
+
+    storage: Storage
+    columns: tuple[int, ...]
+    blocks: int
+    total: int
+    copies: int
+    stored: int
+    rows: int
+    bound: int
+
+    @property
+    def peak(self) -> int:
+        """Largest number of bytes used at a time."""
+        blocks = 0 if self.storage.on_disk else self.blocks
+        return blocks + self.total + max(self.copies + self.stored, self.rows)
+
+    @property
+    def items(self) -> dict[str, int]:
+        """Bytes by item, the largest first, without those that take nothing."""
+        columns = " and ".join(f"{p:,} × {p:,}" for p in sorted(set(self.columns)))
+        found = {
+            f"{self.storage.n_blocks} blocks of {columns}": 0 if self.storage.on_disk else self.blocks,
+            "their sum and copies for the solution": self.total + self.copies,
+            "equations kept in the model": self.stored,
+            f"rows of {self.storage.at_once} frames at the same time": self.rows,
+        }
+        return {name: size for name, size in sorted(found.items(), key=lambda item: -item[1]) if size}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values, in bytes."""
+        items = {name: getattr(self, name) for name in ("blocks", "total", "copies", "stored", "rows")}
+        s = self.storage
+        storage = {"n_blocks": s.n_blocks, "on_disk": s.on_disk, "frames_at_once": s.at_once}
+        return {"estimate": self.peak, "bound": self.bound, "columns": list(self.columns), **storage, "items": items}
+
+    def __str__(self) -> str:
+        items = "; ".join(f"{name}: {format_size(size)}" for name, size in self.items.items())
+        disk = f"; blocks in a temporary file: {format_size(self.blocks)}" if self.storage.on_disk else ""
+        return f"memory: about {format_size(self.peak)}, at most {format_size(self.bound)} ({items}{disk})"
+
+
+def plan_memory(
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    design: Design,
+    settings: Settings,
+    reference: EnergyReference,
+    *,
+    blocked: bool,
+) -> MemoryPlan:
+    """Choose how to store the blocks of an inference so that its memory stays within the bound of the settings.
+
+    The rows of the largest frame are computed once to see what they need.
+
+    Parameters
+    ----------
+    sets, species, design, settings, reference
+        As for `accumulate`.
+    blocked : bool
+        Whether blocks are needed at all, for a cross-validation or a committee.
+
+    Raises
+    ------
+    DualityError
+        If the memory does not suffice.
+    """
+    layout = design.layout
+    bound = settings.memory or int(SHARE * available_memory())
+    columns = tuple(layout.size(group) for group in layout.groups)
+    squares = [_NUMBER * p**2 for p in columns]
+    selected = settings.max_coefficients is not None
+    copies = (2 if selected else 1) * max(squares)
+    if settings.members:
+        copies = max(copies, sum(squares) + copies)
+    if blocked:
+        copies = max(copies, 3 * max(squares))  # a fold, the others, and their scaled equations
+    stored = sum(squares) // 2 if settings.keep_equations else 0
+    disk = temporary_space()
+    plan = None
+    of_frame, adding = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
+    for storage in _storages(settings, blocked):
+        blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
+        plan = MemoryPlan(storage, columns, blocks, sum(squares), copies, stored, rows, bound)
+        if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
+            return plan
+    assert plan is not None
+    raise DualityError(_refusal(plan, settings, disk))
+
+
+def _storages(settings: Settings, blocked: bool) -> Iterator[Storage]:
+    """Storages in order of preference."""
+    full = Storage.of(settings) if blocked else Storage(1, 1)
+    numbers = range(full.folds, min(_FEWEST, full.folds) - 1, -1)
+    for at_once in range(usable_threads(), 0, -1):
+        for on_disk in (False, True):
+            yield from (Storage(folds, full.per_fold, on_disk, at_once) for folds in numbers)
+
+
+def _bytes_of_rows(
+    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, reference: EnergyReference, most: int
+) -> tuple[int, int]:
+    """Bytes of computing the rows of the largest frame, and of adding them to the equations.
+
+    The first is a lower bound, without computing any, if that exceeds `most` already.
+    """
+    largest = max((part for data in sets for part in data.frames.parts), key=lambda part: part.n_atoms)
+    layout = design.layout
+    index = indices_of(largest.species, species)
+    collective = len(layout.groups) == 1
+    n_rows = [3 * (largest.n_atoms if collective else int(np.isin(index, g).sum())) for g in layout.groups]
+    rows = _NUMBER * sum(n * layout.size(group) for n, group in zip(n_rows, layout.groups, strict=True))
+    wide = _NUMBER * max(map(layout.size, layout.groups))
+    # rows that were handed on, those that wait, and their weighted copies; the panel of a product and its sum
+    most_rows = max(n_rows)
+    adding = wide * (2 * most_rows if most_rows >= BATCH else 3 * (BATCH + most_rows)) + 2 * _NUMBER * PANEL
+    if rows + adding > most:
+        return rows, adding
+    sample = next(iter(samples(largest)))
+    return _traced_peak(lambda: sample_rows(design, species, reference.used, sample)), adding
+
+
+def _traced_peak(call: Callable[[], object]) -> int:
+    """Largest number of bytes that a call has allocated at a time."""
+    tracing = tracemalloc.is_tracing()
+    if not tracing:
+        tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        call()
+        return max(0, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        if not tracing:
+            tracemalloc.stop()
+
+
+def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
+    """What does not fit, and which settings to change."""
+    items = "; ".join(f"{name}: {format_size(size)}" for name, size in list(plan.items.items())[:_LARGEST])
+    sizes = (
+        ("a smaller size (or fewer channels, invariants or pair_functions)",)
+        if settings.agent_form.channels
+        else ("fewer functions", *(("fewer coarse_functions",) if settings.agent_form.coupled else ()))
+    )
+    changes = ["smaller frames"] if plan.rows > plan.total + plan.copies else []
+    changes += [*sizes, "members: 0"] if settings.members else sizes
+    spared = f"{plan.storage.n_blocks} blocks"
+    if plan.storage.on_disk:
+        spared += f" in a temporary file ({format_size(plan.blocks)}, of {format_size(disk)} that are free on disk)"
+    return (
+        f"the inference needs about {format_size(plan.peak)} of memory even with {spared} ({items}), but at most "
+        f"{format_size(plan.bound)} may be used; choose {', '.join(changes)}, or allow more with memory (--memory)"
+    )

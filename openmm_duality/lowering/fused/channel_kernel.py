@@ -1,0 +1,292 @@
+"""The kernel of a form with channels: blocks of agents of one species, with an agent in each lane of the polynomial.
+
+As `kernel`, with other lanes of registers where these are fuller: components for the moments, and neighbours for
+distances and forces. The pair part is one more radial function, whose moment of rank 0 is its loss. Beyond the reach of
+the moments pairs have only that, which acts at once.
+
+Index suffixes: i agent, j neighbour, p pair of the block of agents, q distant pair of the agent, b species of the
+neighbour, n radial function, a = (b, n), m component of all ranks, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
+from openmm_duality.lowering.fused.boxes import nearest_images
+from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
+from openmm_duality.lowering.fused.kernel import spline
+from openmm_duality.lowering.fused.shape import BLOCK, Shape
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, joined, total, transposed
+from openmm_duality.machine_code.machine import Function
+
+
+class ChannelKernel:
+    """Writes ``agents`` for a form with channels.
+
+    Parameters
+    ----------
+    name : str
+        Of the function.
+    shape : Shape
+    """
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        self.shape = shape
+        self.code = code = Code(name)
+        self.positions = code.array("positions", DOUBLE)
+        self.species_index = code.array("species_index", I32)
+        self.list = code.array("list", I32)
+        self.offsets = code.array("offsets", I64)
+        self.table = code.array("table", shape.real)
+        self.forces = code.array("forces", shape.real)
+        self.capacity = code.argument("capacity")
+        self.begin, self.end = code.argument("begin"), code.argument("end")
+        self.intervals = code.argument("intervals_of_grid")
+        self.work = {
+            name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
+            for name, (kind, _) in shape.work(1).items()
+        }
+        self.nearest = nearest_images(code, shape.box, BLOCK)
+        self.four = ir.VectorType(shape.real, 4)
+
+    def write(self) -> Function:
+        """Write the whole function."""
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
+        code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
+        polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
+        blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
+        energy, count = Variable(code, DOUBLE), Variable(code, I64)
+        with code.loop(0, code.argument("number_of_blocks")) as block:
+            agents = blocks.from_index(block * (lanes + 1) + 1)
+            number = blocks[block * (lanes + 1)].to(I64)
+            count.set(code.integer(0))
+            with code.loop(0, number) as lane:
+                energy.add(self.environment(agents[lane].to(I64), lane, count).to(DOUBLE))
+            self.gather_moments()
+            header = polynomial.headers.from_index(self.species_index[agents[0].to(I64)].to(I64) * HEADER)
+            polynomial.mix(header, work["mixed_moments"])
+            polynomial.multiply(header)
+            work["agent_losses"][0] = polynomial.contract(header, weights, 1)
+            polynomial.descend(header)
+            polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
+            with code.loop(0, number) as lane:
+                energy.add(work["agent_losses"][lane].to(DOUBLE))
+                bounds = [self.bound(lane, b) for b in range(shape.species + 1)]
+                for b in range(shape.species):
+                    self.descend(lane, b, bounds[b].to(I64), bounds[b + 1].to(I64))
+                self.push(agents[lane].to(I64), work["neighbours"], bounds[0].to(I64), bounds[-1].to(I64))
+        code.array("energy", DOUBLE)[0] = energy.get()
+        return code.compiled()
+
+    def bound(self, lane: Value, b: int) -> Value:
+        """Where the neighbours of a species begin of the agent in a lane."""
+        return self.work["bounds"][lane * (self.shape.species + 1) + b]
+
+    def environment(self, i: Value, lane: Value, count: Variable) -> Value:
+        """Neighbours, geometry and moments of an agent; the pair part of its loss.
+
+        Parameters
+        ----------
+        i, lane : Value
+        count : Variable
+            Neighbours of the block so far.
+        """
+        code, shape = self.code, self.shape
+        own, bounds = Variable(code, shape.real), [count.get()]
+        own.set(code.constant(shape.real, 0.0))
+        pairs = [self.species_index[i].to(I64) * shape.species + b for b in range(shape.species)]
+        for b, pair in enumerate(pairs):
+            own.add(self.select(i, (i - self.begin) * shape.species + b, pair, count))
+            bounds.append(count.get())
+        for b, bound in enumerate(bounds):
+            self.work["bounds"][lane * len(bounds) + b] = bound.to(I32)
+        self.geometry(i, bounds[0], bounds[-1])
+        for b, pair in enumerate(pairs):
+            harmonics = self.work["harmonics"].from_index((bounds[b] - bounds[0]) * shape.padded_components)
+            own.add(self.sum_moments(lane, b, pair, harmonics, bounds[b], bounds[b + 1]))
+        return own.get()
+
+    def displacements(self, i: Value, neighbours: list[Value]) -> tuple[list[Value], Value]:
+        """Displacements x, y and z of a block of neighbours, and their squared distances."""
+        rows = [self.positions.vector(j.to(I64) * 4, 4) for j in neighbours]
+        x, y, z = self.nearest([q - self.positions[i * 4 + c] for c, q in enumerate(transposed(rows)[:3])])
+        return [x, y, z], x * x + y * y + z * z
+
+    def select(self, i: Value, segment: Value, pair: Value, count: Variable) -> Value:
+        """Candidates of a species within the reach of the moments; the others act at once, and their loss is returned.
+
+        Parameters
+        ----------
+        i, segment : Value
+            The agent, and where its candidates of a species are among the offsets.
+        pair : Value
+            Number of the pair of species.
+        count : Variable
+            Neighbours of the block so far.
+        """
+        code = self.code
+        limit, near_limit = (
+            k * k for k in (self.intervals.to(DOUBLE), code.argument("intervals_of_moments").to(DOUBLE))
+        )
+        distant, end = Variable(code, I64), self.offsets[segment + 1]
+        distant.set(code.integer(0))
+        with code.loop(self.offsets[segment], end, BLOCK) as candidate:
+            inside = code.count_up(candidate, BLOCK).compare("<", end)
+            j = inside.choose(self.list.vector(candidate, BLOCK), i.to(I32))
+            _, square = self.displacements(i, [j.lane(k) for k in range(BLOCK)])
+            near = inside.both(square.compare("<", near_limit))
+            far = inside.both(square.compare(">=", near_limit)).both(square.compare("<", limit))
+            for chosen, name, number in ((near, "neighbours", count), (far, "distant_neighbours", distant)):
+                kept, more = code.compress(j, chosen)
+                self.work[name][number.get()] = kept
+                number.add(more)
+        return self.distant(i, pair, distant.get())
+
+    def distant(self, i: Value, pair: Value, end: Value) -> Value:
+        """Pair potential and forces of the distant neighbours of one species."""
+        code, shape, neighbours = self.code, self.shape, self.work["distant_neighbours"]
+        base, own = pair * (self.intervals + 1), Variable(code, ir.VectorType(shape.real, BLOCK))
+        own.set(code.constant(own.kind, 0.0))
+        with code.loop(0, end, BLOCK) as q:
+            d, square = self.displacements(i, [neighbours[q + k] for k in range(BLOCK)])
+            distance = code.intrinsic("sqrt", square)
+            # beyond the end the row of zeros at the cutoff
+            interval = code.count_up(q, BLOCK).compare("<", end).choose(distance.to(I64), self.intervals)
+            places = [(base + interval.lane(k)) * shape.stride + 4 * shape.padded for k in range(BLOCK)]
+            powers = transposed([self.table.vector(place, 4) for place in places])
+            value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
+            own.add(value)
+            along = slope / distance.to(shape.real)
+            self.keep_forces(q, [along * c.to(shape.real) for c in d])
+        self.push(i, neighbours, code.integer(0), end)
+        return own.get().folded(1).lane(0)
+
+    def geometry(self, i: Value, begin: Value, end: Value) -> None:
+        """Intervals, unit vectors and harmonics of the neighbours of an agent, a register of them at a time.
+
+        The last register runs over their end; the neighbours of the next agent write over that.
+        """
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
+        with code.loop(begin, end, lanes) as p:
+            blocks = []
+            for first in range(0, lanes, BLOCK):
+                d, square = self.displacements(i, [work["neighbours"][p + (first + k)] for k in range(BLOCK)])
+                distance = code.intrinsic("sqrt", square)
+                interval = distance.to(I32)
+                work["intervals"][p + first] = interval
+                reals = [*d, distance, distance - interval.to(DOUBLE)]
+                blocks.append([number.to(shape.real) for number in reals])
+            *d, distance, fraction = (joined(parts) for parts in zip(*blocks, strict=True))
+            inverse = 1.0 / distance
+            u = [c * inverse for c in d]
+            work["fraction"][p], work["inverse"][p] = fraction, inverse
+            for k, c in enumerate(u):
+                work["unit"][self.capacity * k + p] = c
+            zero = code.constant(inverse.ir.type, 0.0)
+            components = [zero + y for rank in shape.ranks for y in solid_harmonics(rank, *u)]
+            components += [zero] * (shape.padded_components - len(components))
+            for first in range(0, shape.padded_components, lanes):
+                for k, row in enumerate(transposed(components[first : first + lanes])):
+                    work["harmonics"][(p - begin + k) * shape.padded_components + first] = row
+
+    def sum_moments(self, lane: Value, b: int, pair: Value, harmonics: Array, begin: Value, end: Value) -> Value:
+        """Splines and moments of one neighbour species; the pair part of the loss."""
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
+        chunks = range(0, shape.padded_components, lanes)
+        sums = [[Variable(code, ir.VectorType(shape.real, lanes)) for _ in chunks] for _ in range(shape.fine)]
+        own, base = Variable(code, shape.vector), pair * (self.intervals + 1)
+        for one in (own, *(moment for of_function in sums for moment in of_function)):
+            one.set(code.constant(one.kind, 0.0))
+        with code.loop(begin, end) as p:
+            row = self.table.from_index((work["intervals"][p].to(I64) + base) * shape.stride)
+            x = work["fraction"][p]
+            radial = []
+            for begins in shape.chunks:
+                f, df = spline([row.vector(k * shape.padded + begins, shape.lanes) for k in range(4)], x)
+                work["f"][p * shape.padded + begins] = f
+                work["df"][p * shape.padded + begins] = df
+                radial += [f.lane(k) for k in range(shape.lanes)]
+            own.add(f)
+            y = [harmonics.vector((p - begin) * shape.padded_components + first, lanes) for first in chunks]
+            for f, of_function in zip(radial, sums, strict=False):
+                for part, moment in zip(y, of_function, strict=True):
+                    moment.add(part * f)
+        for n, of_function in enumerate(sums):
+            at = (lane * shape.mixing_width + (b * shape.fine + n)) * shape.padded_components
+            for first, moment in zip(chunks, of_function, strict=True):
+                work["agent_moments"][at + first] = moment.get()
+        return own.get().lane(shape.fine % shape.lanes)
+
+    def gather_moments(self) -> None:
+        """The moments of the agents of the block, by component and a, with an agent in each lane."""
+        code, shape, lanes = self.code, self.shape, self.shape.together
+        moments, width = self.work["agent_moments"], shape.padded_components
+        with code.loop(0, shape.mixing_width) as a:
+            for first in range(0, width, lanes):
+                rows = [moments.vector((a + k * shape.mixing_width) * width + first, lanes) for k in range(lanes)]
+                for m, row in enumerate(transposed(rows)[: len(shape.components) - first], start=first):
+                    self.work["mixed_moments"][(a + m * shape.mixing_width) * lanes] = row
+
+    def descend(self, lane: Value, b: int, begin: Value, end: Value) -> None:
+        """Forces of the loss of the agent in a lane on its neighbours of one species, a register of them at a time."""
+        shape, work, lanes = self.shape, self.work, self.shape.together
+        adjoint = work["mixed_adjoint"].from_index(lane + b * shape.fine * lanes)
+        with self.code.loop(begin, end, lanes) as p:
+            u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
+            # kept in memory, so that every adjoint is read again below rather than all of them held in registers
+            work["slope"][p] = self.along(p, u, adjoint)
+            slope = work["slope"].vector(p, lanes)
+            inverse = work["inverse"].vector(p, lanes)
+            across = [c * inverse for c in self.across(p, u, adjoint)]
+            along = slope - total(c * one for c, one in zip(u, across, strict=True))
+            self.keep_forces(p, [along * c + one for c, one in zip(u, across, strict=True)])
+
+    def adjoint(self, adjoint: Array, m: int, n: int) -> Value:
+        """G of a component and a function."""
+        return adjoint[(n + m * self.shape.mixing_width) * self.shape.together]
+
+    def along(self, p: Value, u: list[Value], adjoint: Array) -> Value:
+        """Σ_nm G f' Y and the slope of the pair part."""
+        harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
+        *slopes, found = self.radial("df", p)
+        for n, slope in enumerate(slopes):
+            terms = (y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics))
+            found = found + slope * total(terms)
+        return found
+
+    def across(self, p: Value, u: list[Value], adjoint: Array) -> list[Value]:
+        """Σ_nm G f ∂_x Y, for x, y and z."""
+        values = self.radial("f", p)[: self.shape.fine]
+        gradients = [[self.code.constant(u[0].ir.type, 0.0)] * 3]
+        for rank in (rank for rank in self.shape.ranks if rank):
+            sums = [total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)]
+            gradients.append(contracted_gradient(rank, sums, *u))
+        return [total(parts) for parts in zip(*gradients, strict=True)]
+
+    def radial(self, name: str, p: Value) -> list[Value]:
+        """Radial functions or their slopes, then those of the pair part, with a neighbour in each lane."""
+        shape, array = self.shape, self.work[name]
+        found: list[Value] = []
+        for begins in shape.chunks:
+            rows = [array.vector((p + k) * shape.padded + begins, shape.lanes) for k in range(shape.together)]
+            found += transposed(rows)
+        return found[: shape.table_width]
+
+    def keep_forces(self, p: Value, force: list[Value]) -> None:
+        """Keep the forces x, y and z of a register of pairs, by pair."""
+        zero = self.code.constant(force[0].ir.type, 0.0)
+        for k, row in enumerate(transposed([*force, zero])):
+            self.work["pair_forces"][(p + k) * 4] = row
+
+    def push(self, i: Value, neighbours: Array, begin: Value, end: Value) -> None:
+        """Forces of pairs on their agent and, where neighbours take part, the reaction on these."""
+        own = Variable(self.code, self.four)
+        own.set(self.code.constant(self.four, 0.0))
+        with self.code.loop(begin, end) as p:
+            force = self.work["pair_forces"].vector(p * 4, 4)
+            own.add(force)
+            if self.shape.collective:
+                j = neighbours[p].to(I64) * 4
+                self.forces[j] = self.forces.vector(j, 4) - force
+        self.forces[i * 4] = self.forces.vector(i * 4, 4) + own.get()
