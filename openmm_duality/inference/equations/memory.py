@@ -33,6 +33,8 @@ _LARGEST = 3  # items in a message
 class MemoryPlan:
     """Memory that an inference takes beside what the process uses already, and how it stores its blocks.
 
+    The evaluation of frames by the finished model, tens of MiB for every thread, is not part of it.
+
     Parameters
     ----------
     storage : Storage
