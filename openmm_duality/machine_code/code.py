@@ -278,14 +278,14 @@ class Code:
         return Value(self, self.builder.call(function, [value.ir]))
 
     def compress(self, value: Value, chosen: Value) -> tuple[Value, Value]:
-        """The chosen lanes of a vector, moved to its beginning, and their number."""
+        """The chosen lanes of a vector, moved to its beginning and followed by zeros, and their number."""
         kind, mask = value.ir.type, chosen.ir.type
         function = self.module.declare_intrinsic(
             f"llvm.experimental.vector.compress.v{kind.count}{kind.element.intrinsic_name}",
             fnty=ir.FunctionType(kind, [kind, mask, kind]),
         )
         bits = self.builder.zext(self.builder.bitcast(chosen.ir, ir.IntType(mask.count)), I64)
-        moved = self.builder.call(function, [value.ir, chosen.ir, ir.Constant(kind, ir.Undefined)])
+        moved = self.builder.call(function, [value.ir, chosen.ir, self.constant(kind, 0).ir])
         return Value(self, moved), Value(self, self.builder.ctpop(bits))
 
     def clear(self, array: Array, start: Any, stop: Any, count: int) -> None:

@@ -78,6 +78,24 @@ def test_the_identity_of_a_model_is_what_it_computes(saved):
     assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
 
 
+def test_channels_are_part_of_the_identity_of_a_model():
+    losses = random_losses("channels")
+    mine = losses.channels[1]
+    mixing = {rank: w.copy() for rank, w in mine.mixing.items()}
+    mixing[2][0, 0] *= 1 + 1e-15
+    products, invariants = mine.products.copy(), mine.invariants[::-1].copy()
+    products[[0, 1]] = products[[1, 0]]
+    changed = [
+        replace(mine, mixing=mixing),
+        replace(mine, means=2 * mine.means),
+        replace(mine, products=products),
+        replace(mine, invariants=invariants),
+    ]
+    changes = [{"channels": (losses.channels[0], one, losses.channels[2])} for one in changed]
+    changes.append({"channel_weights": (*losses.channel_weights[:2], 2 * losses.channel_weights[2])})
+    assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.999])
 def test_a_file_cut_short_is_refused(saved, part):
     content = saved.read_bytes()

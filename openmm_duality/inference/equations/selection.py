@@ -51,15 +51,20 @@ def select(
     matrix, rhs, _ = scaled_system(equations, penalties, strengths, scale, n_constants)
     remaining = np.arange(len(rhs))
     while (excess := len(remaining) - n_constants - n_coefficients) > 0:
-        factor = factorised(matrix[np.ix_(remaining, remaining)])
-        solution = cho_solve(factor, rhs[remaining])
-        inverse, _ = dpotri(factor[0], lower=True, overwrite_c=True)  # in the place of the factor
-        rise = solution**2 / np.diag(inverse)
+        rise = _rises(matrix[np.ix_(remaining, remaining)], rhs[remaining])
         rise[len(remaining) - n_constants :] = np.inf
         remaining = np.sort(remaining[np.argsort(rise)[max(1, int(_SHARE * excess)) :]])
     selected = np.zeros(len(rhs), dtype=bool)
     selected[remaining] = True
     return selected
+
+
+def _rises(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
+    """Rise of the error without each of the coefficients, c_k²/(A⁻¹)_kk; the matrix is overwritten."""
+    factor = factorised(matrix)
+    solution = cho_solve(factor, rhs)
+    inverse, _ = dpotri(factor[0], lower=True, overwrite_c=True)
+    return np.asarray(solution**2 / np.diag(inverse))
 
 
 def describe_selection(layout: Layout, group: Group, selected: BoolArray, species: Sequence[str]) -> dict[str, str]:
