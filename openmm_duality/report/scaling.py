@@ -41,8 +41,9 @@ def species_figure(content: Mapping[str, Any]) -> Figure:
                     face = colour(number) if "seconds" in p else "white"
                     axes.plot(p["species"], p[key], "o", color=colour(number), markerfacecolor=face, markersize=4.5)
             axes.set(title=title, xticks=species)
-            if key == "fastest":
-                axes.set_ylim(bottom=0.0)
+            if key in ("memory_mib", "fastest"):
+                axes.set_ylim(bottom=0.0, top=1.1 * max(p[key] for p in points if p.get(key) is not None))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             else:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
