@@ -2,7 +2,8 @@
 
 The channels of an agent species are A^l_k = Σ_a W^l_ka M^l_a with a = (B, n), those of rank 0 less their mean. Products
 of two channels, coupled to a rank L, are tensors as well. Every invariant is a scalar product t_p·t_q of two tensors of
-one rank: two channels (order 2), a product and a channel (order 3), or two products (order 4).
+one rank, less its value without neighbours: of two channels (order 2), of a product and a channel (order 3), or of two
+products (order 4).
 
 Index suffixes: i agent, a = (B, n) moment, k channel of a rank, p and q tensors (first the channels, rank by rank, then
 the products), m component of a rank.
@@ -131,6 +132,25 @@ class Channels:
             x = channels[one][:, self.places[self.products[which, 0]]]
             y = channels[other][:, self.places[self.products[which, 1]]]
             found[rank][:, self.places[first + which]] = coupled(x, y, (one, other, rank))
+        return found
+
+    def values(self, tensors: Tensors) -> FloatArray:
+        """Invariants of every agent, shape (N, F); those of an agent without neighbours are zero."""
+        return self._products_of(tensors) - self.alone
+
+    @cached_property
+    def alone(self) -> FloatArray:
+        """Scalar products t_p·t_q of an agent without neighbours, shape (F,), which the invariants do not contain."""
+        moments = {rank: np.zeros((1, w.shape[1], 2 * rank + 1)) for rank, w in self.mixing.items()}
+        return np.asarray(self._products_of(self.tensors(self.channels(moments)))[0])
+
+    def _products_of(self, tensors: Tensors) -> FloatArray:
+        found = np.zeros((len(next(iter(tensors.values()))), len(self.invariants)))
+        ranks = self.ranks[self.invariants[:, 0]]
+        for rank, t in tensors.items():
+            of_rank = ranks == rank
+            p, q = self.places[self.invariants[of_rank]].T
+            found[:, of_rank] = (t[:, p] * t[:, q]).sum(axis=-1)
         return found
 
     def adjoints(self, channels: Tensors, g: Tensors) -> dict[int, FloatArray]:

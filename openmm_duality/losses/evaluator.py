@@ -152,6 +152,7 @@ def polynomial(
             mixed = losses.channels[a].channels(fine)
             tensors = losses.channels[a].tensors(mixed)
             slopes = {rank: losses.channel_matrices[a][rank] @ t for rank, t in tensors.items()}
+            own[of_a] -= losses.channels_alone[a]
             own[of_a] += 0.5 * sum(np.einsum("itm,itm->i", t, slopes[rank]) for rank, t in tensors.items())
             for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
                 adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)

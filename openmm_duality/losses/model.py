@@ -152,6 +152,11 @@ class AgentLosses:
         return [mine.matrices(c) for mine, c in zip(self.channels, self.channel_weights, strict=True)]
 
     @cached_property
+    def channels_alone(self) -> FloatArray:
+        """What `channel_matrices` give for an agent without neighbours, in kJ/mol by species; its loss is zero."""
+        return np.array([mine.alone @ c for mine, c in zip(self.channels, self.channel_weights, strict=True)])
+
+    @cached_property
     def pair_potentials(self) -> RadialBasis:
         """Pair potentials V_AB(r) = Σ_n u_ABn f_n(r) + core in kJ/mol, one per *ordered* pair of species."""
         inferred = np.einsum("abn,abnk->abk", self.pair_coefficients, self.pair_basis.coefficients)

@@ -22,6 +22,8 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     channels : Channels
     matrices : mapping of int to array
         Symmetric matrices of the coefficients, see `Channels.matrices`.
+    alone : float
+        What the matrices give for an agent without neighbours, whose loss is zero.
     dtype : torch.dtype
     """
 
@@ -33,8 +35,9 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     tensor_begins: list[int]
     sizes: list[int]
 
-    def __init__(self, channels: Channels, matrices: dict[int, FloatArray], dtype: torch.dtype) -> None:
+    def __init__(self, channels: Channels, matrices: dict[int, FloatArray], alone: float, dtype: torch.dtype) -> None:
         super().__init__()
+        self.alone: float = alone
         self.ranks = list(channels.mixing)
         top = max([*self.ranks, *matrices]) + 1
         self.sizes = [len(channels.mixing[rank]) if rank in channels.mixing else 0 for rank in range(top)]
@@ -81,7 +84,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
             parts[rank].append(torch.matmul(self.coupling(group).t(), outer))
         slopes: list[torch.Tensor] = []
-        value = torch.zeros_like(moments[:, 0, 0])
+        value = torch.zeros_like(moments[:, 0, 0]) - self.alone
         for rank in range(4):
             if matrices[rank].shape[0] > 0:
                 tensors = torch.cat(parts[rank], dim=2)

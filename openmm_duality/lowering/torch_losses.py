@@ -65,8 +65,10 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             self.register_buffer("table", torch.tensor(functions.reshape(len(functions), -1), dtype=dtype))
             self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
         mixed = [
-            ChannelPolynomial(mine, matrices, dtype)
-            for mine, matrices in zip(losses.channels, losses.channel_matrices, strict=True)
+            ChannelPolynomial(mine, matrices, float(alone), dtype)
+            for mine, matrices, alone in zip(
+                losses.channels, losses.channel_matrices, losses.channels_alone, strict=True
+            )
         ]
         self.channels = torch.nn.ModuleList(mixed)
         self.register_buffer("weights", torch.tensor(weights_of_components(losses), dtype=dtype))

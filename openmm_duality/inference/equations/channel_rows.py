@@ -1,4 +1,4 @@
-"""Design rows of the invariants of channels: t_p·t_q summed over the agents of a species, and its forces.
+"""Design rows of the invariants of channels: the forces of t_p·t_q, summed over the agents of a species.
 
 Index suffixes: i agent, s neighbour slot, f invariant, n radial function, c component of a channel, x Cartesian.
 """
@@ -15,18 +15,6 @@ from openmm_duality.invariants.channels import Channels, Tensors
 from openmm_duality.invariants.neighbours import NeighbourTable
 
 _CHUNK = 2e7  # numbers in the largest intermediate array
-
-
-def invariant_values(channels: Channels, tensors: Tensors) -> FloatArray:
-    """Invariants of every agent, shape (N, F)."""
-    n = len(next(iter(tensors.values())))
-    values = np.zeros((n, len(channels.invariants)))
-    ranks = channels.ranks[channels.invariants[:, 0]]
-    for rank, t in tensors.items():
-        of_rank = ranks == rank
-        p, q = channels.places[channels.invariants[of_rank]].T
-        values[:, of_rank] = (t[:, p] * t[:, q]).sum(axis=-1)
-    return values
 
 
 def channel_forces(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
-from openmm_duality.inference.equations.channel_rows import channel_forces, invariant_values
+from openmm_duality.inference.equations.channel_rows import channel_forces
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
@@ -114,7 +114,7 @@ class Design:
             if self.channels:
                 mine = self.channels[a]
                 tensors = mine.tensors(mine.channels({rank: flat(m[of_a]) for rank, m in fine.items()}))
-                columns.append(invariant_values(mine, tensors).sum(axis=0))
+                columns.append(mine.values(tensors).sum(axis=0))
         if layout.n_constants:
             columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)

@@ -64,14 +64,15 @@ class ChannelKernel:
             with code.loop(0, number) as lane:
                 energy.add(self.environment(agents[lane].to(I64), lane, count).to(DOUBLE))
             self.gather_moments()
-            header = polynomial.headers.from_index(self.species_index[agents[0].to(I64)].to(I64) * HEADER)
+            species = self.species_index[agents[0].to(I64)].to(I64)
+            header, alone = polynomial.headers.from_index(species * HEADER), polynomial.alone[species]
             polynomial.mix(header, work["mixed_moments"])
             polynomial.multiply(header)
             work["agent_losses"][0] = polynomial.contract(header, weights, 1)
             polynomial.descend(header)
             polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
             with code.loop(0, number) as lane:
-                energy.add(work["agent_losses"][lane].to(DOUBLE))
+                energy.add(work["agent_losses"][lane].to(DOUBLE) - alone)
                 bounds = [self.bound(lane, b) for b in range(shape.species + 1)]
                 for b in range(shape.species):
                     self.descend(lane, b, bounds[b].to(I64), bounds[b + 1].to(I64))

@@ -19,7 +19,7 @@ from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.couplings import can_couple, coupling
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
 from openmm_duality.lowering.fused.shape import Shape
-from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, total
 
 _RANKS = range(HIGHEST_RANK + 1)
 KINDS = [(a, b, c) for a in _RANKS for b in _RANKS for c in _RANKS if a <= b and can_couple(a, b, c)]
@@ -50,6 +50,7 @@ class ChannelPolynomial:
         self.code, self.shape = code, shape
         self.tensors, self.slopes = tensors, slopes
         self.lanes, self.slope_lanes = lanes, slope_lanes or lanes
+        self.alone = code.array("alone", DOUBLE)
         self.mixing, self.means = code.array("mixing", shape.real), code.array("means", shape.real)
         self.headers, self.ends = code.array("headers", I64), code.array("entry_ends", I64)
         self.products, self.rows = code.array("products", I32), code.array("tensor_rows", I32)
@@ -167,7 +168,8 @@ class AgentChannels:
         header = self.polynomial.headers.from_index(species * HEADER)
         self.polynomial.mix(header, self.work["mixed_moments"])
         self.polynomial.multiply(header)
-        return self.polynomial.contract(header, self.weights, 1)
+        value = self.polynomial.contract(header, self.weights, 1)
+        return (value.to(DOUBLE) - self.polynomial.alone[species]).to(self.shape.real)
 
 
 def each_moment(code: Code, shape: Shape) -> Iterator[tuple[Value, Value]]:

@@ -40,10 +40,11 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     if losses.channels:
         found = channel_tables(losses.channels) | {"table": _table(losses, shape)}
         found["entry_weights"] = entry_weights(losses.channels, losses.channel_matrices)
-        return {
+        laid_out = {
             name: np.ascontiguousarray(array, dtype=shape.dtype if array.dtype == np.float64 else array.dtype)
             for name, array in found.items()
         }
+        return laid_out | {"alone": losses.channels_alone}
     places, mirrors, factors = _places(shape)
     padding = (0, shape.padded_invariants - shape.invariants)
     arrays = {

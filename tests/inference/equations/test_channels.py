@@ -10,7 +10,6 @@ import pytest
 from openmm_duality.inference import DataSet
 from openmm_duality.inference.equations import channel_rows
 from openmm_duality.inference.equations.channel_kernel import LANES, InvariantDerivatives
-from openmm_duality.inference.equations.channel_rows import invariant_values
 from openmm_duality.inference.equations.channel_selection import (
     _PAIRINGS,
     SIZES,
@@ -95,7 +94,7 @@ def test_the_invariants_of_data_are_independent():
     rng = np.random.default_rng(4)
     channels = random_channels(RANKS, 6, rng)
     moments = {rank: rng.normal(size=(400, 6, 2 * rank + 1)) for rank in RANKS}
-    found = invariant_values(channels, channels.tensors(channels.channels(moments)))
+    found = channels.values(channels.tensors(channels.channels(moments)))
     found /= np.linalg.norm(found, axis=0)
     assert np.linalg.matrix_rank(found, tol=1e-8) == len(channels.invariants)
 
@@ -151,7 +150,7 @@ def test_the_kernel_gives_the_derivatives_of_the_invariants():
             count = a.shape[1] * a.shape[2]
             shifted[rank] = a + step * derivatives[:, first : first + count, w].reshape(a.shape)
             first += count
-        return invariant_values(channels, channels.tensors(shifted))
+        return channels.values(channels.tensors(shifted))
 
     expected, h = before.copy(), 1e-5
     for w in range(width):
