@@ -372,6 +372,8 @@ def test_inference_from_a_file_of_several_compositions(tmp_path):
     content = json.loads((tmp_path / "i.json").read_text())
     assert (content["train"]["frames"], content["test"]["frames"]) == (16, 8)
     assert set(content["sets"]["test"]) == {"test.xyz"}
+    assert 0 < content["memory"]["estimate"] < content["memory"]["bound"]
+    assert content["peak_memory_MiB"] > 0.0
     for table in (content["train"], content["test"]):
         assert table["force_mae"].keys() == table["force_rmse"].keys() == table["force_rms"].keys()
         assert 0.0 < table["force_mae"]["all"] <= table["force_rmse"]["all"]
@@ -386,3 +388,6 @@ def test_inference_from_a_file_of_several_compositions(tmp_path):
     with pytest.warns(UserWarning, match="not used"):
         read(tmp_path / "train.xyz").save(tmp_path / "saved.safetensors")
     assert "of one composition" in refused("compare", tmp_path, tmp_path / "saved.safetensors")
+    small = ("infer", "--data", tmp_path / "saved.safetensors", "-o", tmp_path / "n.safetensors", "--memory")
+    assert re.search(r"needs about .* but at most 1 MiB may be used; choose", refused(*small, "1 MiB"))
+    assert "memory: expected a size such as '8 GiB'" in refused(*small, "much")

@@ -26,6 +26,7 @@ def fit_delta(
     curvature: float | None = None,
     blocks: int = Settings.blocks,
     large_force: Any = Settings.large_force,
+    memory: Any = None,
     progress: bool = False,
 ) -> AgentLosses:
     """Correct a model of a low level of theory towards the high level that labelled the given frames.
@@ -47,6 +48,7 @@ def fit_delta(
     blocks : int
         Number of those blocks.
     large_force : float or openmm.unit.Quantity, optional
+    memory : int or str, optional
         As in `Settings`.
     progress : bool
         Whether to show progress bars.
@@ -65,7 +67,8 @@ def fit_delta(
         setting cannot be used.
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
-    settings = Settings(ridge=ridge, curvature=curvature, blocks=blocks, large_force=large_force, members=0)
+    chosen = {"ridge": ridge, "curvature": curvature, "blocks": blocks, "large_force": large_force, "memory": memory}
+    settings = Settings(**chosen, members=0)
     held_out = sets_with_targets(test)
     inference = Inference.of(as_sets(data), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]

@@ -252,7 +252,8 @@ def test_a_configuration_with_a_prior_accepts_only_settings_of_delta_learning(tm
 def test_a_configuration_with_a_prior_is_read_back_from_another_folder(tmp_path):
     (tmp_path / "c.yaml").write_text("prior: models/low.safetensors\nridge: 1e-2\nblocks: 4\ndata: [x]\n")
     config = InferenceConfig.load(tmp_path / "c.yaml")
-    assert config.choices == {"ridge": 0.01, "curvature": None, "blocks": 4, "large_force": Settings.large_force}
+    given = {"ridge": 0.01, "curvature": None, "blocks": 4, "large_force": Settings.large_force, "memory": None}
+    assert config.choices == given
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "r.yaml").write_text(config.to_yaml(tmp_path / "there"))
     again = InferenceConfig.load(tmp_path / "there" / "r.yaml")

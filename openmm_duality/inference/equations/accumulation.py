@@ -22,6 +22,7 @@ from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
+MIN_FOLDS, MIN_BLOCKS = 2, 4  # of a cross-validation, and of a committee
 BATCH = 512  # rows collected before they are added to the equations
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
-from openmm_duality.inference.equations.accumulation import BlockedEquations, accumulate
+from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, MIN_FOLDS, BlockedEquations, accumulate
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
@@ -144,8 +144,10 @@ class Inference:
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
         with timed(seconds, "memory"):
-            blocked = prior is not None or settings.members > 0 or None in (settings.ridge, settings.curvature)
-            memory = plan_memory(sets, species, design, settings, reference, blocked=blocked)
+            least = MIN_FOLDS if prior is not None or None in (settings.ridge, settings.curvature) else 1
+            if settings.members or (prior is not None and prior.committee is not None):
+                least = MIN_BLOCKS
+            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds

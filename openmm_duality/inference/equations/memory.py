@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.equations.accumulation import BATCH, Storage, sample_rows
+from openmm_duality.inference.equations.accumulation import BATCH, MIN_FOLDS, Storage, sample_rows
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.settings import Settings
@@ -25,7 +25,6 @@ from openmm_duality.parallel import usable_threads
 from openmm_duality.system_memory import available_memory, format_size, temporary_space
 
 SHARE = 0.6  # of the available memory that is used at most, unless the settings say
-_FEWEST = 2  # folds of a cross-validation
 _NUMBER = 8  # bytes
 _LARGEST = 3  # items in a message
 
@@ -33,6 +32,8 @@ _LARGEST = 3  # items in a message
 @dataclass(frozen=True)
 class MemoryPlan:
     """Memory that an inference takes beside what the process uses already, and how it stores its blocks.
+
+    The evaluation of frames by the finished model, tens of MiB for every thread, is not part of it.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def plan_memory(
     settings: Settings,
     reference: EnergyReference,
     *,
-    blocked: bool,
+    least_blocks: int,
 ) -> MemoryPlan:
     """Choose how to store the blocks of an inference so that its memory stays within the bound of the settings.
 
@@ -103,8 +104,9 @@ def plan_memory(
     ----------
     sets, species, design, settings, reference
         As for `accumulate`.
-    blocked : bool
-        Whether blocks are needed at all, for a cross-validation or a committee.
+    least_blocks : int
+        Number of blocks below which the inference cannot do what it should: that of a cross-validation or of a
+        committee, or 1 if neither is wanted, so that no others are made.
 
     Raises
     ------
@@ -117,15 +119,13 @@ def plan_memory(
     squares = [_NUMBER * p**2 for p in columns]
     selected = settings.max_coefficients is not None
     copies = (2 if selected else 1) * max(squares)
-    if settings.members:
-        copies = max(copies, sum(squares) + copies)
-    if blocked:
-        copies = max(copies, 3 * max(squares))  # a fold, the others, and their scaled equations
+    if least_blocks > 1:  # the equations of a member; or a fold, the others, and their scaled equations
+        copies = max(copies + sum(squares), 3 * max(squares))
     stored = sum(squares) // 2 if settings.keep_equations else 0
     disk = temporary_space()
     plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
-    for storage in _storages(settings, blocked):
+    for storage in _storages(settings, least_blocks):
         blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
         plan = MemoryPlan(storage, columns, blocks, sum(squares), copies, stored, rows, bound)
         if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
@@ -134,10 +134,11 @@ def plan_memory(
     raise DualityError(_refusal(plan, settings, disk))
 
 
-def _storages(settings: Settings, blocked: bool) -> Iterator[Storage]:
+def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:
     """Storages in order of preference."""
-    full = Storage.of(settings) if blocked else Storage(1, 1)
-    numbers = range(full.folds, min(_FEWEST, full.folds) - 1, -1)
+    full = Storage.of(settings) if least_blocks > 1 else Storage(1, 1)
+    fewest = min(full.folds, max(-(-least_blocks // full.per_fold), MIN_FOLDS))
+    numbers = range(full.folds, fewest - 1, -1)
     for at_once in range(usable_threads(), 0, -1):
         for on_disk in (False, True):
             yield from (Storage(folds, full.per_fold, on_disk, at_once) for folds in numbers)

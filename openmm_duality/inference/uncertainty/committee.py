@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.inference.equations.accumulation import block_of, sample_rows
+from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, block_of, sample_rows
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Strengths
@@ -30,7 +30,6 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
-MIN_BLOCKS = 4
 SEED = 1  # makes the draws reproducible
 _MIN_TAIL_FRAMES = 50  # below which no tail can be extrapolated
 _FRAMES = 60  # evenly spaced frames of the last block of every data set

@@ -77,6 +77,11 @@ def test_the_estimate_grows_with_the_square_of_the_columns_and_the_blocks(frames
     assert unbounded.memory.to_dict()["estimate"] == plan.peak
     alone = Inference.of([DataSet(frames)], replace(SETTINGS, ridge=1e-6, members=0)).memory
     assert alone.storage.n_blocks == 1  # nothing is left out or drawn
+    prior, least = infer(frames, settings=replace(SETTINGS, ridge=1e-6)), Settings(members=0, memory=plan.total)
+    with pytest.raises(DualityError, match="even with 4 blocks"):  # of its committee
+        Inference.of([DataSet(frames)], least, prior)
+    with pytest.raises(DualityError, match="even with 2 blocks"):
+        Inference.of([DataSet(frames)], least, replace(prior, committee=None))
 
 
 def test_a_bound_is_kept_by_fewer_blocks_then_by_a_file_then_by_a_refusal(frames, unbounded, monkeypatch):
