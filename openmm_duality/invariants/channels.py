@@ -44,6 +44,11 @@ class Channels:
     products: IntArray
     invariants: IntArray
 
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of all ranks, the first tensors."""
+        return sum(map(len, self.mixing.values()))
+
     @cached_property
     def ranks(self) -> IntArray:
         """Rank of every tensor."""
@@ -62,14 +67,13 @@ class Channels:
     @cached_property
     def orders(self) -> IntArray:
         """Order of every invariant: the number of moments in it, shape (F,)."""
-        n_channels = len(self.ranks) - len(self.products)
-        return np.asarray((1 + (self.invariants >= n_channels)).sum(axis=1), dtype=np.int64)
+        return np.asarray((1 + (self.invariants >= self.n_channels)).sum(axis=1), dtype=np.int64)
 
     @cached_property
     def product_groups(self) -> list[tuple[tuple[int, int, int], IntArray]]:
         """Products by the ranks of their channels and their own: ((l1, l2, L), indices of the products)."""
-        kinds = np.stack([self.ranks[self.products[:, 0]], self.ranks[self.products[:, 1]], self.products[:, 2]], 1)
-        distinct, which = np.unique(kinds, axis=0, return_inverse=True)
+        triples = np.stack([self.ranks[self.products[:, 0]], self.ranks[self.products[:, 1]], self.products[:, 2]], 1)
+        distinct, which = np.unique(triples, axis=0, return_inverse=True)
         return [((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)]
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
@@ -100,14 +104,14 @@ class Channels:
         mixing = {rank: arrays[f"{prefix}mixing_{rank}"] for rank in ranks}
         products, invariants = (arrays[prefix + name].astype(np.int64) for name in ("products", "invariants"))
         found = cls(mixing, arrays[f"{prefix}means"], products, invariants)
-        n = sum(map(len, mixing.values()))
+        n = found.n_channels
         good = all(w.ndim == 2 and w.shape[1] == width for w in mixing.values())
         good &= found.means.shape == (len(mixing[0]),) and products.shape[1:] == (3,) and invariants.shape[1:] == (2,)
         if not good or not (_within(products[:, :2], n) and _within(invariants, n + len(products))):
             raise ValueError("the arrays of the channels do not fit each other")
-        kinds = found.ranks[products[:, :2]]
+        triples = np.column_stack([found.ranks[products[:, :2]], products[:, 2]])
         if (
-            any(not can_couple(*map(int, (*kind, rank))) for kind, rank in zip(kinds, products[:, 2], strict=True))
+            not all(can_couple(*map(int, triple)) for triple in triples)
             or (found.ranks[invariants[:, 0]] != found.ranks[invariants[:, 1]]).any()
         ):
             raise ValueError("the products or invariants of the channels are none")
@@ -127,11 +131,10 @@ class Channels:
             found[rank] = np.zeros((n, int((self.ranks == rank).sum()), 2 * rank + 1))
             if rank in channels:
                 found[rank][:, : channels[rank].shape[1]] = channels[rank]
-        first = len(self.ranks) - len(self.products)
         for (one, other, rank), which in self.product_groups:
             x = channels[one][:, self.places[self.products[which, 0]]]
             y = channels[other][:, self.places[self.products[which, 1]]]
-            found[rank][:, self.places[first + which]] = coupled(x, y, (one, other, rank))
+            found[rank][:, self.places[self.n_channels + which]] = coupled(x, y, (one, other, rank))
         return found
 
     def values(self, tensors: Tensors) -> FloatArray:
@@ -156,10 +159,9 @@ class Channels:
     def adjoints(self, channels: Tensors, g: Tensors) -> dict[int, FloatArray]:
         """Derivatives by the moments, from derivatives g by the tensors as if these were independent, by rank."""
         own = {rank: g[rank][:, : len(w)].copy() for rank, w in self.mixing.items()}
-        first = len(self.ranks) - len(self.products)
         for (one, other, rank), which in self.product_groups:
             p, q = (self.places[self.products[which, k]] for k in (0, 1))
-            of_product = g[rank][:, self.places[first + which]]
+            of_product = g[rank][:, self.places[self.n_channels + which]]
             x, y = channels[one][:, p], channels[other][:, q]
             own[one] += _summed(len(self.mixing[one]), p, coupled(of_product, y, (rank, other, one)))
             own[other] += _summed(len(self.mixing[other]), q, coupled(of_product, x, (rank, one, other)))

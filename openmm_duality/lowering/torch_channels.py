@@ -30,7 +30,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     # TorchScript reads these, so this module must not postpone its annotations
     ranks: list[int]
     bounds: list[int]
-    kinds: list[tuple[int, int, int]]
+    rank_triples: list[tuple[int, int, int]]
     begins: list[int]
     tensor_begins: list[int]
     sizes: list[int]
@@ -43,14 +43,13 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         self.sizes = [len(channels.mixing[rank]) if rank in channels.mixing else 0 for rank in range(top)]
         self.bounds = [sum(2 * rank + 1 for rank in self.ranks if rank < limit) for limit in range(5)]
         groups = channels.product_groups
-        self.kinds = [kind for kind, _ in groups]
+        self.rank_triples = [triple for triple, _ in groups]
         self.begins = np.cumsum([0, *(len(which) for _, which in groups)]).tolist()
-        n = len(channels.ranks) - len(channels.products)
         order = [list(range(size)) for size in self.sizes]  # places of the tensors of a rank, in the order here
         self.tensor_begins = []
         for (_, _, rank), which in groups:
             self.tensor_begins.append(len(order[rank]))
-            order[rank] += channels.places[n + which].tolist()
+            order[rank] += channels.places[channels.n_channels + which].tolist()
         products = np.concatenate([channels.products[which] for _, which in groups] or [channels.products])
 
         def buffer(name: str, values: FloatArray) -> None:
@@ -65,7 +64,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             buffer(f"mixing_{rank}", channels.mixing.get(rank, empty))
             matrix = matrices.get(rank, empty)
             buffer(f"matrix_{rank}", matrix[np.ix_(order[rank], order[rank])] if len(matrix) else empty)
-        couplings = [coupling(*kind).reshape(-1) for kind in self.kinds]
+        couplings = [coupling(*triple).reshape(-1) for triple in self.rank_triples]
         self.coupling_begins: list[int] = np.cumsum([0, *map(len, couplings)]).tolist()
         buffer("couplings", np.concatenate([*couplings, np.zeros(0)]))
 
@@ -79,7 +78,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             channels[rank] = torch.matmul(here, mixing[rank].t())
         channels[0] = channels[0] - self.means
         parts = [[of_rank] for of_rank in channels]
-        for group, (_, _, rank) in enumerate(self.kinds):
+        for group, (_, _, rank) in enumerate(self.rank_triples):
             x, y = self.factors(group, channels)
             outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
             parts[rank].append(torch.matmul(self.coupling(group).t(), outer))
@@ -97,7 +96,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         for rank in self.ranks:
             if matrices[rank].shape[0] > 0:
                 own[rank] += slopes[rank][:, :, : self.sizes[rank]]
-        for group, (one, other, rank) in enumerate(self.kinds):
+        for group, (one, other, rank) in enumerate(self.rank_triples):
             x, y = self.factors(group, channels)
             begin = self.tensor_begins[group]
             g = slopes[rank][:, :, begin : begin + x.shape[2]]
@@ -111,11 +110,11 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     def factors(self, group: int, channels: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Channels of the products of a group."""
         here = slice(self.begins[group], self.begins[group + 1])
-        one, other, _ = self.kinds[group]
+        one, other, _ = self.rank_triples[group]
         return channels[one].index_select(2, self.one[here]), channels[other].index_select(2, self.other[here])
 
     def coupling(self, group: int) -> torch.Tensor:
         """Coupling of a group, shape ((2 l1 + 1)(2 l2 + 1), 2 L + 1)."""
-        _, _, rank = self.kinds[group]
+        _, _, rank = self.rank_triples[group]
         here = slice(self.coupling_begins[group], self.coupling_begins[group + 1])
         return self.couplings[here].reshape(-1, 2 * rank + 1)

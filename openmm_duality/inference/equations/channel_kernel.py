@@ -33,9 +33,8 @@ class InvariantDerivatives:
 
     def __init__(self, channels: Channels) -> None:
         self.channels = channels
-        self.n_channels = len(channels.ranks) - len(channels.products)
         self.first = np.cumsum([0, *(2 * channels.ranks + 1)])  # row of every tensor
-        self.n_components = int(self.first[self.n_channels])
+        self.n_components = int(self.first[channels.n_channels])
         terms = [self._terms(int(x)) for x in range(len(channels.products))]
         rows = [row for of_product in terms for row in of_product]
         self._ends = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)

@@ -159,7 +159,7 @@ class _Products:
 
 def used_channels(channels: Channels) -> Channels:
     """Leave out the channels that occur in no invariant."""
-    n = len(channels.ranks) - len(channels.products)
+    n = channels.n_channels
     used = np.zeros(n, dtype=bool)
     used[channels.products[:, :2].ravel()] = True
     used[channels.invariants[channels.invariants < n]] = True

@@ -15,38 +15,19 @@ from llvmlite import ir
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_images
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
-from openmm_duality.lowering.fused.kernel import spline
+from openmm_duality.lowering.fused.kernel import KernelCode, spline
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, joined, total, transposed
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Value, Variable, joined, total, transposed
 from openmm_duality.machine_code.machine import Function
 
 
-class ChannelKernel:
-    """Writes ``agents`` for a form with channels.
-
-    Parameters
-    ----------
-    name : str
-        Of the function.
-    shape : Shape
-    """
+class ChannelKernel(KernelCode):
+    """Writes ``agents`` for a form with channels."""
 
     def __init__(self, name: str, shape: Shape) -> None:
-        self.shape = shape
-        self.code = code = Code(name)
-        self.positions = code.array("positions", DOUBLE)
-        self.species_index = code.array("species_index", I32)
-        self.list = code.array("list", I32)
-        self.offsets = code.array("offsets", I64)
-        self.table = code.array("table", shape.real)
-        self.forces = code.array("forces", shape.real)
-        self.capacity = code.argument("capacity")
-        self.begin, self.end = code.argument("begin"), code.argument("end")
+        super().__init__(name, shape)
+        code = self.code
         self.intervals = code.argument("intervals_of_grid")
-        self.work = {
-            name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
-            for name, (kind, _) in shape.work(1).items()
-        }
         self.nearest = nearest_images(code, shape.box, BLOCK)
         self.four = ir.VectorType(shape.real, 4)
 

@@ -22,10 +22,10 @@ from openmm_duality.lowering.fused.shape import Shape
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, total
 
 _RANKS = range(HIGHEST_RANK + 1)
-KINDS = [(a, b, c) for a in _RANKS for b in _RANKS for c in _RANKS if a <= b and can_couple(a, b, c)]
+RANK_TRIPLES = [(a, b, c) for a in _RANKS for b in _RANKS for c in _RANKS if a <= b and can_couple(a, b, c)]
 _CHANNELS, _ROWS = 2, 2 + len(_RANKS)  # where the parts of a header begin
 _PRODUCTS = _ROWS + len(_RANKS)
-_TENSORS = _PRODUCTS + len(KINDS) + 1
+_TENSORS = _PRODUCTS + len(RANK_TRIPLES) + 1
 HEADER = _TENSORS + len(_RANKS) + 1
 
 
@@ -104,11 +104,11 @@ class ChannelPolynomial:
 
     def multiply(self, header: Array) -> None:
         """Products of channels."""
-        for number, kind in enumerate(KINDS):
-            c = coupling(*kind)
+        for number, triple in enumerate(RANK_TRIPLES):
+            c = coupling(*triple)
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
-                one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
+                one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
                 for m in range(c.shape[2]):
                     terms = [one[a] * other[b] * float(c[a, b, m]) for a, b in np.argwhere(c[:, :, m])]
                     self.tensors[(out + m) * self.lanes] = total(terms)
@@ -132,12 +132,12 @@ class ChannelPolynomial:
     def descend(self, header: Array) -> None:
         """Add what the products give to the adjoints of the channels."""
         lanes = self.slope_lanes
-        for number, kind in enumerate(KINDS):
-            c = coupling(*kind)
+        for number, triple in enumerate(RANK_TRIPLES):
+            c = coupling(*triple)
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
                 g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
-                one, other = self._tensor(p, kind[0]), self._tensor(q, kind[1])
+                one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
                 # by component of one and of the other, summed over those of the product
                 pairs = np.argwhere(c.any(axis=2))
                 mixed = [total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs]
@@ -188,7 +188,7 @@ def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
     for mine in channels:
         header = np.zeros(HEADER, dtype=np.int64)
         first = np.cumsum([0, *(2 * mine.ranks + 1)])[:-1]
-        n = len(mine.ranks) - len(mine.products)
+        n = mine.n_channels
         header[:2] = counts["mixing"], counts["means"]
         for rank, w in mine.mixing.items():
             of_rank = np.flatnonzero(mine.ranks[:n] == rank)
@@ -198,13 +198,13 @@ def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
             counts["mixing"] += w.size
         means.append(mine.means)
         counts["means"] += len(mine.means)
-        of_kind = dict(mine.product_groups)
-        for number, kind in enumerate(KINDS):
-            which = of_kind.get(kind, np.zeros(0, dtype=np.int64))
+        by_triple = dict(mine.product_groups)
+        for number, triple in enumerate(RANK_TRIPLES):
+            which = by_triple.get(triple, np.zeros(0, dtype=np.int64))
             header[_PRODUCTS + number] = counts["products"]
             products.append(np.stack([*first[mine.products[which, :2]].T.reshape(2, -1), first[n + which]], axis=1))
             counts["products"] += len(which)
-        header[_PRODUCTS + len(KINDS)] = counts["products"]
+        header[_PRODUCTS + len(RANK_TRIPLES)] = counts["products"]
         for rank in _RANKS:
             header[_TENSORS + rank] = counts["tensors"]
             of_rank = first[mine.ranks == rank]

@@ -26,8 +26,8 @@ from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Vari
 from openmm_duality.machine_code.machine import Function
 
 
-class EnvironmentKernel:
-    """Writes the local environment of an agent: its neighbours, their geometry, its moments and its loss.
+class KernelCode:
+    """A kernel being written: its code, and the arguments that all kernels over agents have.
 
     Parameters
     ----------
@@ -51,6 +51,14 @@ class EnvironmentKernel:
             name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
             for name, (kind, _) in shape.work(1).items()
         }
+
+
+class EnvironmentKernel(KernelCode):
+    """Writes the local environment of an agent: its neighbours, their geometry, its moments and its loss."""
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        super().__init__(name, shape)
+        code = self.code
         self.nearest = nearest_image(code, shape.box)
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
 
