@@ -38,8 +38,8 @@ class ErrorTable:
         Root-mean-square error, mean absolute error and root mean square in meV/Å, with the keys ``all``, each species,
         and ``molecular`` (net forces on the molecules identified in the data, if any is a part of its frame).
     energy_rmse_per_atom, energy_mae_per_atom : float or None
-        In meV; None for `agent` losses, whose sum is not an energy, or without enough frames that have energies and
-        forces.
+        In meV; None for losses whose sum is not an energy (`agent`, `mutual`), or without enough frames that have
+        energies and forces.
     energy_constants : str
         Constants per species in the energies: ``model``, or ``frames`` if the model has none, so that those that fit
         these frames best are taken (for one composition: the mean difference).
@@ -198,7 +198,7 @@ def _energy_errors(
     whose = "model" if ours else "frames"
     deviations, counts = [], []
     one_per_frame = frames.has_forces or only_energies(frames)
-    for m in measurements if losses.gradient == "collective" and one_per_frame else ():
+    for m in measurements if losses.has_potential and one_per_frame else ():
         part, t = frames.locate(m.number)
         if part.energies is not None:
             deviations.append(m.energies[model] - part.energies[t])

@@ -111,7 +111,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
 
 def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
-    if run.model.get("gradient") == "agent":
+    if not run.has_potential:
         return Conserved.NO_COMMON_ENERGY, None
     if str(run.settings["ensemble"]).upper() == "NVE":
         return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]

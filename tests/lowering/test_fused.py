@@ -25,6 +25,7 @@ from tests.systems import (
     CELL,
     NARROW,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -68,8 +69,7 @@ def of_form(form, gradient="collective", species=SPECIES[:3]):
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     for cell in CELLS.values():
@@ -173,8 +173,7 @@ def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 @pytest.mark.parametrize("name", NARROW)
 def test_narrow_boxes(name, form, gradient, precision):
     """Boxes narrower than the cutoff, also repeated along one axis, and with one atom alone."""

@@ -14,7 +14,7 @@ from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants.moments import moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis, b_splines
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses, pack
@@ -25,6 +25,7 @@ from tests.systems import (
     NARROW,
     RANKED,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -127,8 +128,7 @@ def visits_agree(losses, evaluation, positions, species, cell):
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_forces_of_members_moments_and_distances(form, gradient, precision):
     losses, tolerance = committee_losses(form, gradient), TOLERANCE[precision]
     for cell in CELLS.values() if precision == "single" else [TRICLINIC]:
@@ -140,8 +140,7 @@ def test_forces_of_members_moments_and_distances(form, gradient, precision):
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_narrow_boxes(form, gradient, precision):
     losses, tolerance = committee_losses(form, gradient), TOLERANCE[precision]
     for cell in NARROW.values():

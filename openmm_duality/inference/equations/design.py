@@ -7,6 +7,7 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,26 +61,26 @@ class Design:
         Returns
         -------
         list of arrays, shape (M, 3, P)
-            Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index (all
-            N agents under `collective`), for its P columns.
+            Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index, for
+            its P columns.
         """
-        pair = self._pair_forces(tables, species_index)
-        ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
-        fine = _Moments.of(self.basis, ranks or self.layout.form.channels, tables, species_index)
-        contracted = [self._contraction_forces(rank, fine, tables, species_index) for rank in ranks]
+        layout, pair = self.layout, self._pair_forces(tables, species_index)
+        ranks, coupled = layout.form.ranks, layout.form.coupled
+        fine = _Moments.of(self.basis, ranks or layout.form.channels, tables, species_index)
+        contracted = [contraction_forces(layout, rank, fine, tables, species_index) for rank in ranks]
         if coupled:
-            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, species_index)
-            contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
+            coarse = _Moments.of(self.coarse, layout.form.all_ranks, tables, species_index)
+            contracted.append(coupling_forces(layout, coarse, tables, species_index))
         if self.channels:
-            collective = self.layout.gradient == "collective"
-            inputs = (fine.values, fine.derivatives, tables, collective)
-            by_species = [np.flatnonzero(species_index == a) for a in range(self.layout.n_species)]
-            kernels = zip(self._kernels, by_species, strict=True)
-            contracted.append([channel_forces(kernel, agents, *inputs) for kernel, agents in kernels])
-        return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
+            inputs = (fine.values, fine.derivatives, tables)
+            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self._kernels)]
+            contracted.append(
+                [[channel_forces(k, agents, *inputs, part.shared) for k, agents in kernels] for part in layout.parts]
+            )
+        return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-        """Row of the sum of all losses, shape (P,), for the single group of `collective`.
+        """Row of the sum of all losses, shape (P,), for the single group of `collective` losses.
 
         Parameters
         ----------
@@ -93,7 +94,7 @@ class Design:
             axis=1,
         )
         columns = []
-        for a, b in layout.pairs(group):
+        for a, b in layout.pairs(layout.parts[0], group):
             column = sums[species_index == a, b].sum(axis=0)
             columns.append(column if a == b else column + sums[species_index == b, a].sum(axis=0))
 
@@ -120,22 +121,24 @@ class Design:
         return np.concatenate(columns)
 
     def _group_rows(
-        self, group: Group, pair: FloatArray, contracted: list[list[FloatArray]], species_index: IntArray
+        self, group: Group, pair: FloatArray, contracted: list[list[list[FloatArray]]], species_index: IntArray
     ) -> FloatArray:
+        """Rows of a group from those of the pair part and of the others, by contraction, part and species."""
         layout = self.layout
-        collective = layout.gradient == "collective"
         columns = []
-        for a, b in layout.pairs(group):
-            block = np.zeros((len(species_index), 3, layout.n_pair))
-            block[species_index == a] = pair[species_index == a, b]
-            if collective:
-                block[species_index == b] = pair[species_index == b, a]
-                block *= 2.0  # the loss of the neighbour contains the same function of the same distance
-            columns.append(block)
-        columns += [by_species[a] for a in group for by_species in contracted]
+        for number, part in enumerate(layout.parts):
+            for a, b in layout.pairs(part, group):
+                block = np.zeros((len(species_index), 3, layout.n_pair))
+                block[species_index == a] = pair[species_index == a, b]
+                if part.symmetry:
+                    block[species_index == b] = part.symmetry * pair[species_index == b, a]
+                if part.shared:
+                    block *= 2.0  # the loss of the neighbour contains the same function of the same distance
+                columns.append(block)
+            columns += [by_part[number][a] for a in group for by_part in contracted]
         columns.append(np.zeros((len(species_index), 3, layout.n_constants)))
         rows = np.concatenate(columns, axis=-1)
-        return rows if collective else rows[np.isin(species_index, group)]
+        return rows if len(layout.groups) == 1 else rows[np.isin(species_index, group)]
 
     def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
         """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
@@ -144,29 +147,6 @@ class Design:
             _, slope = self.pair_basis.evaluate(table.distances, species_index, b)
             forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
         return np.stack(forces, axis=1)
-
-    def _contraction_forces(
-        self, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-    ) -> list[FloatArray]:
-        """Forces per unit W^l_Aab by species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
-        n, width = self.basis.size, self.layout.n_species * self.basis.size
-        m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
-        result = []
-        for a in range(self.layout.n_species):
-            product = np.zeros((len(species_index), 3, width, width))
-            of_a = species_index == a
-            product[of_a] = own[of_a] @ m[of_a, None].swapaxes(-1, -2)
-            if self.layout.gradient == "collective":
-                for b in range(self.layout.n_species):
-                    # agents of species b as neighbours of agents of species a
-                    of_b = species_index == b
-                    k = derivatives[a][of_b]
-                    around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
-                    inner = k.shape[3] * k.shape[4]
-                    reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
-                    product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
-            result.append(quadratic_columns(product, self.layout.triangle))
-        return result
 
 
 @dataclass(frozen=True)
@@ -204,10 +184,30 @@ class _Moments:
         return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
 
 
+def contraction_forces(
+    layout: Layout, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
+) -> list[list[FloatArray]]:
+    """Forces per unit W^l_Aab by part and species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
+    n, width = layout.n, layout.n_species * layout.n
+    m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
+
+    def add_reactions(a: int, product: FloatArray) -> None:
+        for b in range(layout.n_species):
+            # agents of species b as neighbours of agents of species a
+            of_b = species_index == b
+            k = derivatives[a][of_b]
+            around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
+            inner = k.shape[3] * k.shape[4]
+            reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
+            product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
+
+    return _by_part(layout, own, m.swapaxes(-1, -2), add_reactions, species_index, layout.triangle)
+
+
 def coupling_forces(
     layout: Layout, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-) -> list[FloatArray]:
-    """Forces per unit C_Apq by species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
+) -> list[list[FloatArray]]:
+    """Forces per unit C_Apq by part and species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
     ranks, n = layout.form.coupled, layout.n_coarse
     phi = invariants(found.values, ranks)
     pairs = np.triu_indices(layout.n_species * n)
@@ -216,20 +216,51 @@ def coupling_forces(
         t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
         own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
     slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i by the agent's own position, (N, 3, Q)
-    result = []
+
+    def add_reactions(a: int, product: FloatArray) -> None:
+        for b in range(layout.n_species):
+            of_b = species_index == b
+            around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
+            slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
+            reaction = slopes @ phi[tables[a].indices[of_b]]
+            product[of_b] += reaction.reshape(len(around), *product.shape[1:])
+
+    return _by_part(layout, slope[..., None], phi[:, None], add_reactions, species_index, layout.coupled_triangle)
+
+
+def _by_part(
+    layout: Layout,
+    slopes: FloatArray,
+    values: FloatArray,
+    add_reactions: Callable[[int, FloatArray], None],
+    species_index: IntArray,
+    triangle: tuple[IntArray, IntArray],
+) -> list[list[FloatArray]]:
+    """Columns of each part, then of each species: those of agents' own derivatives, in a shared part with reactions.
+
+    Parameters
+    ----------
+    layout : Layout
+    slopes : array, shape (N, 3, Q, M)
+        Derivatives of the factors of the products by the agent's own position.
+    values : array, shape (N, M, Q)
+        Those factors.
+    add_reactions : callable
+        Adds the reactions of agents of a species to the products (N, 3, Q, Q).
+    species_index : array of int, shape (N,)
+    triangle : tuple of arrays
+        Upper triangle of the products.
+    """
+    found: list[list[FloatArray]] = [[] for _ in layout.parts]
     for a in range(layout.n_species):
-        product = np.zeros((len(species_index), 3, phi.shape[1], phi.shape[1]))
         of_a = species_index == a
-        product[of_a] = slope[of_a][..., None] * phi[of_a][:, None, None, :]
-        if layout.gradient == "collective":
-            for b in range(layout.n_species):
-                of_b = species_index == b
-                around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
-                slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
-                reaction = slopes @ phi[tables[a].indices[of_b]]
-                product[of_b] += reaction.reshape(len(around), *product.shape[1:])
-        result.append(quadratic_columns(product, layout.coupled_triangle))
-    return result
+        product = np.zeros((len(species_index), 3, values.shape[-1], values.shape[-1]))
+        product[of_a] = slopes[of_a] @ values[of_a, None]
+        for columns, part in reversed(list(zip(found, layout.parts, strict=True))):  # a shared part adds to the own one
+            if part.shared:
+                add_reactions(a, product)
+            columns.append(quadratic_columns(product if part is layout.parts[0] else product.copy(), triangle))
+    return found
 
 
 def _neighbour_slopes(

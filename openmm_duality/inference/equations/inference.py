@@ -63,6 +63,7 @@ DELTA_GRIDS: Mapping[str, Sequence[float]] = {
 GAUGE = {
     "collective": "u_AB = u_BA; the constant of every loss is zero",
     "agent": "the constant of every loss is zero",
+    "mutual": "u_AB = u_BA in the shared and u_AB = -u_BA in the own part; the constant of every loss is zero",
 }
 
 

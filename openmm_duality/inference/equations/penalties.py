@@ -106,8 +106,12 @@ def pair_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, sho
     shortest : array, shape (S, S)
         Shortest distances in the data, in nm; coefficients below the onsets of the cores do not count.
     """
-    products = [_radial_products(basis, shortest, a, b)[0] for a, b in layout.pairs(group)]
-    return Penalty("curvature", tuple((k * layout.n_pair, k3) for k, k3 in enumerate(products)), normalised=True)
+    blocks = [
+        (first + k * layout.n_pair, _radial_products(basis, shortest, a, b)[0])
+        for part, first in layout.first_columns(group)
+        for k, (a, b) in enumerate(layout.pairs(part, group))
+    ]
+    return Penalty("curvature", tuple(blocks), normalised=True)
 
 
 def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
@@ -123,23 +127,28 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
     basis : RadialBasis
         Radial functions of the contracted moments.
     """
-    n, blocks = layout.n, []
+    n, products = layout.n, []
     rows, columns = layout.triangle
     multiplicity = np.where(rows == columns, 0.5, 1.0)
-    first, width = len(layout.pairs(group)) * layout.n_pair, len(rows)
+    width = len(rows)
     for a in group:
         k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
         for b in range(layout.n_species):
             block = slice(b * n, (b + 1) * n)
             k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
-        products = np.zeros((width, width))
+        product = np.zeros((width, width))
         for one, other in ((k, g), (g, k)):
-            products += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
-            products += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
-        for _ in layout.form.ranks:
-            blocks.append((first, np.outer(multiplicity, multiplicity) * products))
-            first += width
-        first += len(layout.coupled_triangle[0])
+            product += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
+            product += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
+        products.append(np.outer(multiplicity, multiplicity) * product)
+    blocks = []
+    for part, first in layout.first_columns(group):
+        first += len(layout.pairs(part, group)) * layout.n_pair
+        for product in products:
+            for _ in layout.form.ranks:
+                blocks.append((first, product))
+                first += width
+            first += len(layout.coupled_triangle[0])
     return Penalty("curvature", tuple(blocks), normalised=True, share=_MANY_BODY_SHARE)
 
 

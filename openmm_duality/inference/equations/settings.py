@@ -11,7 +11,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.inference.equations.channel_selection import SIZES
-from openmm_duality.losses.forms import Form, check_gradient, form_of
+from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential
 from openmm_duality.schema import (
     boolean,
     build,
@@ -63,7 +63,7 @@ class Settings:
     form : str
         ``pair``, ``quadratic`` (the paper's), ``moment``, ``coupled`` or ``channels``.
     gradient : str
-        ``agent`` or ``collective``.
+        ``agent``, ``collective`` or ``mutual``.
     ranks, coupled_ranks : tuple of int or None
         Ranks (0…3) of the contracted and of the coupled moments; None for the defaults of the form (`form_of`).
     cutoff : float
@@ -159,7 +159,7 @@ class Settings:
     def __post_init__(self) -> None:
         convert_keys(self)
         self.agent_form  # noqa: B018  (raises if the ranks do not fit the form)
-        check_gradient(self.gradient)
+        check_gradient(self.gradient, self.agent_form)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
@@ -167,10 +167,10 @@ class Settings:
                 "knots are for the b-splines of contracted moments; leave them out, or choose a form with moments and "
                 "the basis b-splines"
             )
-        if self.energy_weight and self.gradient == "agent":
+        if self.energy_weight and not has_potential(self.gradient):
             raise DualityError(
-                "energies cannot be fitted with the gradient 'agent', because the sum of its losses is no potential; "
-                "leave energy_weight at 0, or use the gradient 'collective'"
+                f"energies cannot be fitted with the gradient {self.gradient!r}, because the sum of its losses is no "
+                "potential; leave energy_weight at 0, or use the gradient 'collective'"
             )
         if self.invariants is not None and len(self.invariants) != 3:
             raise DualityError(
