@@ -56,16 +56,19 @@ def of_form(form, gradient="collective", species=SPECIES[:3]):
     losses = random_losses("coupled" if form.coupled else "moment", gradient, species=species)
     rng = np.random.default_rng(3)
     s, width = len(species), len(species) * losses.basis.size
-    weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
     q = contractions.count_invariants(s * losses.coarse.size, form.coupled)
-    c = rng.normal(size=(s, q, q))
-    return replace(
-        losses,
-        form=form,
-        weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
-        couplings=c + c.transpose(0, 2, 1),
-        core_strength=np.zeros((s, s)),
-    )
+
+    def of_ranks(coefficients):
+        weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
+        c = rng.normal(size=(s, q, q))
+        return replace(
+            coefficients,
+            weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
+            couplings=c + c.transpose(0, 2, 1),
+        )
+
+    own = None if losses.own is None else of_ranks(losses.own)
+    return replace(of_ranks(losses), form=form, own=own, core_strength=np.zeros((s, s)))
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)

@@ -15,6 +15,7 @@ from openmm_duality.invariants.moments import moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis, b_splines
 from openmm_duality.losses import FORMS, evaluate_agents
+from openmm_duality.losses.coefficients import combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses, pack
@@ -45,15 +46,10 @@ def with_committee(losses, members=5, seed=7):
     """The losses with members whose coefficients are 1 % off."""
     rng = np.random.default_rng(seed)
 
-    def perturbed(array):
-        return array * (1.0 + 0.01 * rng.normal(size=(members, *array.shape)))
+    def perturbed(arrays):
+        return arrays[0] * (1.0 + 0.01 * rng.normal(size=(members, *arrays[0].shape)))
 
-    coefficients = {
-        "pair_coefficients": perturbed(losses.pair_coefficients),
-        "weights": {rank: perturbed(w) for rank, w in losses.weights.items()},
-        "couplings": perturbed(losses.couplings),
-        "channel_weights": tuple(map(perturbed, losses.channel_weights)),
-    }
+    coefficients = combine(perturbed, [losses]).coefficient_fields()
     # what a spread is worth is not asked here
     others = {field.name for field in fields(Committee)} - set(coefficients)
     committee = Committee(**coefficients, **dict.fromkeys(others, np.ones(len(losses.species))))
