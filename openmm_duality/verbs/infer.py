@@ -38,7 +38,10 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
     "--size",
     help="Size of the form channels: small, medium (default) or large. Errors fall with it; cost and memory rise.",
 )
-@click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
+@click.option(
+    "--gradient",
+    help="collective (sum of losses; conserves energy and momentum), agent (own loss) or mutual (a shared and an own part).",
+)
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
