@@ -40,7 +40,8 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 )
 @click.option(
     "--gradient",
-    help="collective (sum of losses; conserves energy and momentum), agent (own loss) or mutual (a shared and an own part).",
+    help="agent (own loss), collective (sum of losses; conserves energy and momentum) or mutual (a shared part and an "
+    "own one).",
 )
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")

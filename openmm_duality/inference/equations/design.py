@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,14 @@ from openmm_duality.inference.equations.channel_rows import channel_forces
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
-from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments, moments_by_rank
+from openmm_duality.invariants.moments import (
+    flat,
+    harmonics,
+    moment_derivatives,
+    moments,
+    moments_by_rank,
+    own_derivatives,
+)
 from openmm_duality.invariants.neighbours import NeighbourTable
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
@@ -64,13 +71,17 @@ class Design:
             Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index, for
             its P columns.
         """
-        layout, pair = self.layout, self._pair_forces(tables, species_index)
+        layout, pair = self.layout, pair_forces(self.pair_basis, tables, species_index)
         ranks, coupled = layout.form.ranks, layout.form.coupled
-        fine = _Moments.of(self.basis, ranks or layout.form.channels, tables, species_index)
-        contracted = [contraction_forces(layout, rank, fine, tables, species_index) for rank in ranks]
+        fine = Moments.of(self.basis, ranks or layout.form.channels, tables, species_index)
+        coarse = Moments.of(self.coarse, layout.form.all_ranks if coupled else (), tables, species_index)
+        reactions = [partial(_add_reactions, layout, rank, fine, tables, species_index) for rank in ranks]
         if coupled:
-            coarse = _Moments.of(self.coarse, layout.form.all_ranks, tables, species_index)
-            contracted.append(coupling_forces(layout, coarse, tables, species_index))
+            reactions.append(partial(_add_coupled_reactions, layout, coarse, tables, species_index))
+        contracted = [
+            _by_part(layout, factors, add, species_index)
+            for factors, add in zip(own_factors(layout, fine, coarse), reactions, strict=True)
+        ]
         if self.channels:
             inputs = (fine.values, fine.derivatives, tables)
             kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self._kernels)]
@@ -140,131 +151,159 @@ class Design:
         rows = np.concatenate(columns, axis=-1)
         return rows if len(layout.groups) == 1 else rows[np.isin(species_index, group)]
 
-    def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-        """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
-        forces = []
-        for b, table in enumerate(tables):
-            _, slope = self.pair_basis.evaluate(table.distances, species_index, b)
-            forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
-        return np.stack(forces, axis=1)
+
+def pair_forces(basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
+    """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
+    forces = []
+    for b, table in enumerate(tables):
+        _, slope = basis.evaluate(table.distances, species_index, b)
+        forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
+    return np.stack(forces, axis=1)
 
 
 @dataclass(frozen=True)
-class _Moments:
+class Moments:
     """Moments of all agents and their derivatives, by rank.
 
     Parameters
     ----------
     values : dict of int to array, shape (N, S·n, 2l + 1)
+    own : dict of int to array, shape (N, 3, S·n, 2l + 1)
+        Derivatives −∂M/∂q_i with respect to the agent's own position.
     derivatives : dict of int to list of arrays, shape (N, 3, n, J, 2l + 1)
-        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species.
+        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species; empty if only
+        the own derivatives are wanted.
     """
 
     values: dict[int, FloatArray]
+    own: dict[int, FloatArray]
     derivatives: dict[int, list[FloatArray]]
 
     @classmethod
     def of(
-        cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], species_index: IntArray
-    ) -> _Moments:
-        radial = [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
-        values: dict[int, FloatArray] = {}
+        cls,
+        basis: RadialBasis,
+        ranks: tuple[int, ...],
+        tables: list[NeighbourTable],
+        species_index: IntArray,
+        only_own: bool = False,
+    ) -> Moments:
+        """Moments of the functions of a basis."""
+        radial = [basis.evaluate(t.distances, species_index, b) for b, t in enumerate(tables)] if ranks else []
+        by_table = list(zip(radial, tables, strict=False))
+        values, own = {}, {}
         derivatives: dict[int, list[FloatArray]] = {}
         for rank in ranks:
-            blocks, derivatives[rank] = [], []
-            for table, (f, df) in zip(tables, radial, strict=True):
-                y, dy = harmonics(rank, table.directions)
-                blocks.append(moments(f, y))
-                derivatives[rank].append(_moment_derivatives(rank, f, df, table, y, dy))
+            blocks = [moments(f, harmonics(rank, table.directions)[0]) for (f, _), table in by_table]
             values[rank] = np.concatenate(blocks, axis=1)
-        return cls(values, derivatives)
-
-    def own(self, rank: int) -> FloatArray:
-        """Derivatives −∂M/∂q_i with respect to the agent's own position, shape (N, 3, S·n, 2l + 1)."""
-        return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
-
-
-def contraction_forces(
-    layout: Layout, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-) -> list[list[FloatArray]]:
-    """Forces per unit W^l_Aab by part and species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
-    n, width = layout.n, layout.n_species * layout.n
-    m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
-
-    def add_reactions(a: int, product: FloatArray) -> None:
-        for b in range(layout.n_species):
-            # agents of species b as neighbours of agents of species a
-            of_b = species_index == b
-            k = derivatives[a][of_b]
-            around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
-            inner = k.shape[3] * k.shape[4]
-            reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
-            product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
-
-    return _by_part(layout, own, m.swapaxes(-1, -2), add_reactions, species_index, layout.triangle)
+            if only_own:
+                summed = [own_derivatives(rank, *f, table) for f, table in by_table]
+            else:
+                derivatives[rank] = [moment_derivatives(rank, *f, table) for f, table in by_table]
+                summed = [k.sum(axis=3) for k in derivatives[rank]]
+            own[rank] = np.concatenate(summed, axis=2)
+        return cls(values, own, derivatives)
 
 
-def coupling_forces(
-    layout: Layout, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-) -> list[list[FloatArray]]:
-    """Forces per unit C_Apq by part and species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
-    ranks, n = layout.form.coupled, layout.n_coarse
-    phi = invariants(found.values, ranks)
-    pairs = np.triu_indices(layout.n_species * n)
-    own = [found.own(0)[..., 0]]
-    for rank in ranks:
-        t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
-        own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
-    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i by the agent's own position, (N, 3, Q)
+@dataclass(frozen=True)
+class Factors:
+    """Factors of the products that a block of coefficients multiplies, and their derivatives.
 
-    def add_reactions(a: int, product: FloatArray) -> None:
-        for b in range(layout.n_species):
-            of_b = species_index == b
-            around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
-            slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
-            reaction = slopes @ phi[tables[a].indices[of_b]]
-            product[of_b] += reaction.reshape(len(around), *product.shape[1:])
+    Parameters
+    ----------
+    slopes : array, shape (N, 3, Q, M)
+        Derivatives −∂/∂q_i by the agent's own position.
+    values : array, shape (N, M, Q)
+    triangle : tuple of arrays of int
+        Upper triangle of the products (Q, Q).
+    """
 
-    return _by_part(layout, slope[..., None], phi[:, None], add_reactions, species_index, layout.coupled_triangle)
+    slopes: FloatArray
+    values: FloatArray
+    triangle: tuple[IntArray, IntArray]
+
+
+def own_factors(layout: Layout, fine: Moments, coarse: Moments) -> list[Factors]:
+    """Factors of the contractions of every rank, moments, and of the coupling, its invariants."""
+    found = [Factors(fine.own[r], fine.values[r].swapaxes(-1, -2), layout.triangle) for r in layout.form.ranks]
+    if layout.form.coupled:
+        pairs = np.triu_indices(layout.n_species * layout.n_coarse)
+        slopes = [coarse.own[0][..., 0]]
+        for rank in layout.form.coupled:
+            t = coarse.own[rank] @ coarse.values[rank][:, None].swapaxes(-1, -2)
+            slopes.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+        phi = invariants(coarse.values, layout.form.coupled)
+        found.append(Factors(np.concatenate(slopes, axis=-1)[..., None], phi[:, None], layout.coupled_triangle))
+    return found
 
 
 def _by_part(
-    layout: Layout,
-    slopes: FloatArray,
-    values: FloatArray,
-    add_reactions: Callable[[int, FloatArray], None],
-    species_index: IntArray,
-    triangle: tuple[IntArray, IntArray],
+    layout: Layout, factors: Factors, add_reactions: Callable[[int, FloatArray], None], species_index: IntArray
 ) -> list[list[FloatArray]]:
-    """Columns of each part, then of each species: those of agents' own derivatives, in a shared part with reactions.
+    """Force columns of each part, then of each species A, arrays of shape (N, 3, Q (Q + 1)/2).
 
     Parameters
     ----------
     layout : Layout
-    slopes : array, shape (N, 3, Q, M)
-        Derivatives of the factors of the products by the agent's own position.
-    values : array, shape (N, M, Q)
-        Those factors.
+    factors : Factors
     add_reactions : callable
-        Adds the reactions of agents of a species to the products (N, 3, Q, Q).
+        Adds the reactions to agents of a species to products (N, 3, Q, Q).
     species_index : array of int, shape (N,)
-    triangle : tuple of arrays
-        Upper triangle of the products.
     """
     found: list[list[FloatArray]] = [[] for _ in layout.parts]
     for a in range(layout.n_species):
         of_a = species_index == a
-        product = np.zeros((len(species_index), 3, values.shape[-1], values.shape[-1]))
-        product[of_a] = slopes[of_a] @ values[of_a, None]
-        for columns, part in reversed(list(zip(found, layout.parts, strict=True))):  # a shared part adds to the own one
+        product = np.zeros((len(species_index), 3, *[factors.values.shape[-1]] * 2))
+        product[of_a] = factors.slopes[of_a] @ factors.values[of_a, None]
+        for columns, part in reversed(list(zip(found, layout.parts, strict=True))):  # the own part comes first
             if part.shared:
                 add_reactions(a, product)
-            columns.append(quadratic_columns(product if part is layout.parts[0] else product.copy(), triangle))
+            last = part is layout.parts[0]
+            columns.append(quadratic_columns(product if last else product.copy(), factors.triangle))
     return found
 
 
+def _add_reactions(
+    layout: Layout,
+    rank: int,
+    found: Moments,
+    tables: list[NeighbourTable],
+    species_index: IntArray,
+    a: int,
+    product: FloatArray,
+) -> None:
+    """Add the derivatives of the contractions of agents of species A by the positions of their neighbours."""
+    n, m = layout.n, found.values[rank]
+    for b in range(layout.n_species):
+        # agents of species b as neighbours of agents of species a
+        of_b = species_index == b
+        k = found.derivatives[rank][a][of_b]
+        around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
+        inner = k.shape[3] * k.shape[4]
+        reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, m.shape[1])
+        product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, m.shape[1])
+
+
+def _add_coupled_reactions(
+    layout: Layout,
+    found: Moments,
+    tables: list[NeighbourTable],
+    species_index: IntArray,
+    a: int,
+    product: FloatArray,
+) -> None:
+    """The same of the products of coupled invariants."""
+    phi = invariants(found.values, layout.form.coupled)
+    for b in range(layout.n_species):
+        of_b = species_index == b
+        around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
+        slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
+        reaction = slopes @ phi[tables[a].indices[of_b]]
+        product[of_b] += reaction.reshape(len(around), *product.shape[1:])
+
+
 def _neighbour_slopes(
-    layout: Layout, found: _Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
+    layout: Layout, found: Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
 ) -> FloatArray:
     """Derivatives −∂φ_p(j)/∂q_i for agents i of species b and neighbours j of species a, shape (M, J, 3, Q)."""
     n, width = layout.n_coarse, layout.n_species * layout.n_coarse
@@ -289,15 +328,3 @@ def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) 
     product += product.swapaxes(-1, -2)
     product[..., diagonal, diagonal] *= 0.5
     return np.asarray(product[..., triangle[0], triangle[1]])
-
-
-def _moment_derivatives(
-    rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable, y: FloatArray, dy: FloatArray
-) -> FloatArray:
-    """Derivatives K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
-    g, h = derivative_factors(rank, f, df, table.distances)
-    along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
-    k = g.transpose(0, 2, 1)[:, None, :, :, None] * along
-    if rank:
-        k += h.transpose(0, 2, 1)[:, None, :, :, None] * dy.transpose(0, 3, 1, 2)[:, :, None]
-    return np.asarray(k)
