@@ -8,7 +8,7 @@ Index suffixes: i agent, s neighbour slot, a = (B, n) moment, m component of a r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,15 +110,25 @@ class LocalEnvironments:
         own_adjoints = adjoints if one_part else polynomial(descended, self.species_index, self.moments)[1]
         forces = np.zeros((len(self.species_index), 3))
         for b, table in enumerate(self.tables):
-            value, gradient = self._pair_gradients(losses, adjoints, b)
-            own_gradient = gradient if one_part else self._pair_gradients(descended, own_adjoints, b)[1]
+            value, gradient = self.pair_gradients(losses, adjoints, b)
+            own_gradient = gradient if one_part else self.pair_gradients(descended, own_adjoints, b)[1]
             found += value.sum(axis=1)
             forces += own_gradient.sum(axis=1)
             if losses.has_reactions:
                 np.subtract.at(forces, table.indices, gradient)
         return Evaluation(found, forces)
 
-    def _pair_gradients(
+    def moved(self, losses: AgentLosses, b: int, shift: FloatArray) -> LocalEnvironments:
+        """The same with all neighbours of a species displaced from their agents by a vector (3,), in nm.
+
+        The moments are those of the environments themselves.
+        """
+        tables, radial = list(self.tables), list(self.radial)
+        tables[b] = self.tables[b].displaced(shift)
+        radial[b] = losses.moment_basis.evaluate(tables[b].distances, self.species_index, b)
+        return replace(self, tables=tables, radial=radial)
+
+    def pair_gradients(
         self, losses: AgentLosses, adjoints: Mapping[int, FloatArray], b: int
     ) -> tuple[FloatArray, FloatArray]:
         """Pair potentials (N, J), and gradients ∂H_i/∂(q_j − q_i) (N, J, 3), for the neighbours of a species."""
