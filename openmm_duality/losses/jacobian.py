@@ -63,43 +63,44 @@ def _add_moments(
     result: FloatArray, losses: AgentLosses, environments: LocalEnvironments, own: bool, reactions: bool
 ) -> None:
     """Add the derivatives by way of the adjoints."""
-    n = len(environments.species_index)
-    for begin in range(0, n, _CHUNK):
-        agents = np.arange(begin, min(begin + _CHUNK, n))
-        slopes, own_slopes = _moment_slopes(losses, environments, agents)
-        curved = slopes @ _adjoint_slopes(losses, environments, agents)
-        of_agents = (own_slopes @ curved.swapaxes(1, 2)).reshape(len(agents), 3, n, 3)
-        if reactions:
-            every = np.concatenate(list(slopes), axis=1) @ np.concatenate(list(curved), axis=1).T
-            result -= every.reshape(n, 3, n, 3)
-            if not own:
-                result[agents] += of_agents
-        elif own:
-            result[agents] -= of_agents
+    by_atoms = result.swapaxes(1, 2)
+    for begin in range(0, len(environments.species_index), _CHUNK):
+        agents = np.arange(begin, min(begin + _CHUNK, len(environments.species_index)))
+        of_agents = (_adjoint_slopes(losses, environments, agents), *_moment_slopes(losses, environments, agents))
+        for i, w, by_slot, near in zip(agents, *of_agents, strict=True):
+            near, place = np.unique(near, return_inverse=True)
+            by_atom = np.zeros((len(near), *by_slot.shape[1:]))
+            np.add.at(by_atom, place, by_slot)
+            change = (by_atom.reshape(-1, len(w)) @ w).T
+            # what acts on the agent itself comes first; its images move with it, but it descends as if they did not
+            on_agent = (by_slot[0] @ change).reshape(3, -1, 3).swapaxes(0, 1)
+            if reactions:
+                every = (by_atom.reshape(-1, len(w)) @ change).reshape(len(near), 3, len(near), 3)
+                by_atoms[np.ix_(near, near)] -= every.swapaxes(1, 2)
+            if own is not reactions:
+                by_atoms[i, near] += on_agent if reactions else -on_agent
 
 
 def _moment_slopes(
     losses: AgentLosses, environments: LocalEnvironments, agents: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Derivatives of the moments of some agents by all positions, shape (I, 3 N, a), and by their own, (I, 3, a).
+) -> tuple[FloatArray, IntArray]:
+    """Derivatives of the moments of some agents, shape (I, 1 + J, 3, a), by their own positions and each neighbour's.
 
-    They differ where an agent is its own neighbour: its images move with it, but it descends as if they did not.
+    The second value has the indices of these atoms, shape (I, 1 + J).
     """
     s, number = len(losses.species), losses.moment_basis.size
-    blocks, own = [], []
+    ends = np.cumsum([1, *(table.indices.shape[1] for table in environments.tables)])
+    blocks = []
     for rank in losses.form.all_ranks:
-        by_self = np.zeros((len(agents), 3, s, number, 2 * rank + 1))
-        block = np.zeros((len(agents), len(environments.species_index), *by_self.shape[1:]))
+        block = np.zeros((len(agents), ends[-1], 3, s, number, 2 * rank + 1))
         for b, (table, radial) in enumerate(zip(environments.tables, environments.radial, strict=True)):
             f, df = (array[agents] for array in radial)
             k = moment_derivatives(rank, f, df, table.of(agents)).transpose(0, 3, 1, 2, 4)
-            rows = np.broadcast_to(np.arange(len(agents))[:, None], k.shape[:2])
-            np.add.at(block[:, :, :, b], (rows, table.indices[agents]), k)
-            by_self[:, :, b] = -k.sum(axis=1)
-        block[np.arange(len(agents)), agents] += by_self
-        blocks.append(block.reshape(len(agents), 3 * block.shape[1], -1))
-        own.append(by_self.reshape(len(agents), 3, -1))
-    return np.concatenate(blocks, axis=-1), np.concatenate(own, axis=-1)
+            block[:, ends[b] : ends[b + 1], :, b] = k
+            block[:, 0, :, b] = -k.sum(axis=1)
+        blocks.append(block.reshape(*block.shape[:3], -1))
+    atoms = np.concatenate([agents[:, None], *(table.indices[agents] for table in environments.tables)], axis=1)
+    return np.concatenate(blocks, axis=-1), atoms
 
 
 def _adjoint_slopes(losses: AgentLosses, environments: LocalEnvironments, agents: IntArray) -> FloatArray:

@@ -7,7 +7,7 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
 from openmm_duality.inference.equations.channel_rows import channel_forces
-from openmm_duality.inference.equations.layout import Group, Layout
+from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import (
@@ -31,6 +31,8 @@ from openmm_duality.invariants.moments import (
 from openmm_duality.invariants.neighbours import NeighbourTable
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
+
+Radial = tuple[FloatArray, FloatArray]  # values and slopes of radial functions, shape (N, J, n)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,30 @@ class Design:
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
         """Design of the equations that the losses solve, with a given number of energy constants."""
+        joint = len(losses.metadata.get("regularisation", ())) == 1
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
         n_invariants = tuple(len(mine.invariants) for mine in losses.channels)
-        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants)
+        groups = joint_group(len(losses.species)) if joint else ()
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants, groups)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse, losses.channels)
+
+    def losses(
+        self, solutions: Sequence[FloatArray], species: tuple[str, ...], masses: FloatArray, shortest: FloatArray
+    ) -> AgentLosses:
+        """Losses with the coefficients of solutions, by group, without core and metadata."""
+        return AgentLosses(
+            species=species,
+            masses=masses,
+            form=self.layout.form,
+            gradient=self.layout.gradient,
+            pair_basis=self.pair_basis,
+            basis=self.basis,
+            coarse=self.coarse,
+            channels=self.channels,
+            **self.layout.unpack(solutions),
+            shortest=shortest,
+            core_strength=np.zeros_like(shortest),
+        )
 
     def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:
         """Rows of the forces on all agents, by group.
@@ -71,10 +93,11 @@ class Design:
             Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index, for
             its P columns.
         """
-        layout, pair = self.layout, pair_forces(self.pair_basis, tables, species_index)
+        layout, pair = self.layout, pair_forces(self._radial(self.pair_basis, tables, species_index), tables)
         ranks, coupled = layout.form.ranks, layout.form.coupled
-        fine = Moments.of(self.basis, ranks or layout.form.channels, tables, species_index)
-        coarse = Moments.of(self.coarse, layout.form.all_ranks if coupled else (), tables, species_index)
+        fine = Moments.of(ranks or layout.form.channels, self._radial(self.basis, tables, species_index), tables)
+        coarse_ranks = layout.form.all_ranks if coupled else ()
+        coarse = Moments.of(coarse_ranks, self._radial(self.coarse, tables, species_index), tables)
         reactions = [partial(_add_reactions, layout, rank, fine, tables, species_index) for rank in ranks]
         if coupled:
             reactions.append(partial(_add_coupled_reactions, layout, coarse, tables, species_index))
@@ -131,6 +154,10 @@ class Design:
             columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)
 
+    def _radial(self, basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> list[Radial]:
+        """Values and slopes of radial functions at the distances of each table."""
+        return [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
+
     def _group_rows(
         self, group: Group, pair: FloatArray, contracted: list[list[list[FloatArray]]], species_index: IntArray
     ) -> FloatArray:
@@ -152,13 +179,10 @@ class Design:
         return rows if len(layout.groups) == 1 else rows[np.isin(species_index, group)]
 
 
-def pair_forces(basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-    """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
-    forces = []
-    for b, table in enumerate(tables):
-        _, slope = basis.evaluate(table.distances, species_index, b)
-        forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
-    return np.stack(forces, axis=1)
+def pair_forces(radial: list[Radial], tables: list[NeighbourTable]) -> FloatArray:
+    """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p), from values and slopes of its functions by table."""
+    pairs = zip(radial, tables, strict=True)
+    return np.stack([np.matmul(table.directions.swapaxes(1, 2), slope) for (_, slope), table in pairs], axis=1)
 
 
 @dataclass(frozen=True)
@@ -181,16 +205,10 @@ class Moments:
 
     @classmethod
     def of(
-        cls,
-        basis: RadialBasis,
-        ranks: tuple[int, ...],
-        tables: list[NeighbourTable],
-        species_index: IntArray,
-        only_own: bool = False,
+        cls, ranks: tuple[int, ...], radial: list[Radial], tables: list[NeighbourTable], only_own: bool = False
     ) -> Moments:
-        """Moments of the functions of a basis."""
-        radial = [basis.evaluate(t.distances, species_index, b) for b, t in enumerate(tables)] if ranks else []
-        by_table = list(zip(radial, tables, strict=False))
+        """Moments of radial functions, from their values and slopes by table."""
+        by_table = list(zip(radial, tables, strict=True))
         values, own = {}, {}
         derivatives: dict[int, list[FloatArray]] = {}
         for rank in ranks:

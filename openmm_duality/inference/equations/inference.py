@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import product
 from time import perf_counter
@@ -28,6 +28,7 @@ from openmm_duality.inference.equations.energies import EnergyReference, default
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_penalty, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
@@ -171,9 +172,16 @@ class Inference:
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
-        return [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
+        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
+        standard = [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
+        if self.prior is not None or not self.settings.pump_strength:
+            return standard
+        (total,), (penalties,), (scale,) = self.totals, standard, self.scales
+        with timed(self.seconds, "pump"), raise_if_undetermined():
+            losses = self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
+            penalty = pump_penalty(self.design, losses, self.sets, self.settings.pump_frames, total.mean_square)
+        return [(*penalties, penalty)]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -205,6 +213,8 @@ class Inference:
         grids = {name: grids[name] for name in grids if any(p.name == name for p in self.penalties[0])}
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
+        if any(p.name == PUMP for p in self.penalties[0]):
+            grids[PUMP] = (self.settings.pump_strength,)
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
@@ -222,7 +232,16 @@ class Inference:
                     result.append(rank_strengths(total, folds, penalties, candidates, n_constants, scale=scale))
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
+            if self.settings.max_pump is not None:
+                strength = weakest_strength(self.settings.max_pump, partial(self._pump, result[0][0]))
+                result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
+
+    def _pump(self, strengths: Strengths, strength: float) -> float:
+        """Predicted pump of the solution with a strength of its penalty."""
+        solution = self.solve(self.totals, [{**strengths, PUMP: strength}])[0]
+        (penalty,) = (p for p in self.penalties[0] if p.name == PUMP)
+        return penalty.value(solution) / self.totals[0].mean_square
 
     def solve(
         self,
@@ -304,22 +323,10 @@ class Inference:
             equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
             if selected[k] is not None:
                 equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
-        return AgentLosses(
-            species=self.species,
-            masses=self.masses,
-            form=layout.form,
-            gradient=layout.gradient,
-            pair_basis=self.design.pair_basis,
-            basis=self.design.basis,
-            coarse=self.design.coarse,
-            channels=self.design.channels,
-            **layout.unpack(solutions),
-            shortest=self.statistics.shortest,
-            core_strength=np.zeros((len(self.species), len(self.species))),
-            **self.bonds,
-            equations=equations,
-            metadata=metadata,
-        )
+        return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)
+
+    def _losses(self, solutions: Sequence[FloatArray]) -> AgentLosses:
+        return self.design.losses(solutions, self.species, self.masses, self.statistics.shortest)
 
     def added_to_prior(
         self, differences: Sequence[FloatArray], prior: AgentLosses, metadata: Mapping[str, Any] | None = None

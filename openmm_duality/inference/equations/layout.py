@@ -33,8 +33,13 @@ def separable_groups(gradient: str, n_species: int) -> tuple[Group, ...]:
     If there is only an own part, a force depends on the coefficients of the agent's species alone, otherwise on those
     of all.
     """
-    indices = tuple(range(n_species))
-    return tuple((a,) for a in indices) if GRADIENTS[gradient] == ("own",) else (indices,)
+    alone = GRADIENTS[gradient] == ("own",)
+    return tuple((a,) for a in range(n_species)) if alone else joint_group(n_species)
+
+
+def joint_group(n_species: int) -> tuple[Group, ...]:
+    """The partition into one group, for a penalty on the coefficients of all species together."""
+    return (tuple(range(n_species)),)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ class Penalty:
         """Penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
         return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
 
+    def value(self, coefficients: FloatArray) -> float:
+        """Quadratic term cᵀAc of a penalty on the coefficients themselves, given by blocks."""
+        assert isinstance(self.matrix, tuple)
+        parts = ((coefficients[first : first + len(block)], block) for first, block in self.matrix)
+        return float(sum(c @ block @ c for c, block in parts))
+
     def add(self, matrix: FloatArray, rhs: FloatArray, scale: FloatArray, strength: float) -> None:
         """Add the penalty to equations in scaled columns, in place.
 

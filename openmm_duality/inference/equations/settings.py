@@ -45,6 +45,7 @@ _ATOM_ENERGIES = mapping_of(
 )
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
+_PUMP = 1e-3
 DELTA_CHOICES = (
     "ridge",
     "curvature",
@@ -91,6 +92,14 @@ class Settings:
     ridge, curvature : float or None
         Regularisation strengths, of the size of the coefficients and of changes of the curvature of the functions; None
         chooses them by cross-validation over contiguous blocks of time.
+    pump : float or None
+        Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend
+        alone feed into thermal motion: by default 1e-3 under `mutual`, else 0.
+    max_pump : float or None
+        Instead of a strength, largest predicted pump in kJ/mol per atom and ps; the weakest penalty that keeps it is
+        taken. With friction γ it changes the temperature by 40 K per kJ/mol, over γ.
+    pump_frames : int
+        Number of training frames for the penalty, whose forces are not used.
     blocks : int
         Number of these blocks, the folds of the cross-validation.
     members : int
@@ -140,6 +149,9 @@ class Settings:
     intervals: int = field(metadata=key(integer(20)), default=240)
     ridge: float | None = field(metadata=key(_STRENGTH), default=None)
     curvature: float | None = field(metadata=key(_STRENGTH), default=None)
+    pump: float | None = field(metadata=key(_STRENGTH), default=None)
+    max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
+    pump_frames: int = field(metadata=key(integer(1)), default=8)
     blocks: int = field(metadata=key(integer(2)), default=5)
     members: int = field(metadata=key(integer(0)), default=16)
     max_coefficients: int | None = field(metadata=key(optional(integer(1))), default=None)
@@ -172,6 +184,15 @@ class Settings:
                 f"energies cannot be fitted with the gradient {self.gradient!r}, because the sum of its losses is no "
                 "potential; leave energy_weight at 0, or use the gradient 'collective'"
             )
+        if (self.pump or self.max_pump) and has_potential(self.gradient):
+            raise DualityError(
+                f"forces with the gradient {self.gradient!r} have a potential and pump no power; leave pump and "
+                "max_pump out, or use the gradient 'mutual' or 'agent'"
+            )
+        if (self.pump or self.max_pump) and self.agent_form.channels:
+            raise DualityError(f"a penalty on the pump is not available for the form {self.form!r} yet")
+        if self.pump is not None and self.max_pump is not None:
+            raise DualityError("give either the strength of the penalty, pump, or the largest pump, max_pump")
         if self.invariants is not None and len(self.invariants) != 3:
             raise DualityError(
                 "invariants must be three numbers, of the orders 2, 3 and 4, such as [300, 900, 400]; got "
@@ -179,6 +200,13 @@ class Settings:
             )
         if self.members == 1:
             raise DualityError("members must be 0 (no committee) or at least 2, got 1")
+
+    @property
+    def pump_strength(self) -> float:
+        """Strength of the penalty on the pump; with a stated target the one to begin with."""
+        if self.pump is not None:
+            return self.pump
+        return _PUMP if self.max_pump is not None or self.gradient == "mutual" else 0.0
 
     @classmethod
     def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:
