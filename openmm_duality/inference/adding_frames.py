@@ -15,6 +15,7 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
 from openmm_duality.inference.equations.penalties import standard_penalties
+from openmm_duality.inference.equations.pump import PUMP, penalty_of
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.equations.targets import (
@@ -79,6 +80,8 @@ def add_frames(
         total = NormalEquations.sum_of([old, *new.blocks[k]])
         strengths, scale = losses.metadata["regularisation"][k], stored[f"{k}/scale"]
         penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
+        if f"{k}/{PUMP}" in stored:
+            penalties += (penalty_of(design.layout, stored[f"{k}/{PUMP}"]),)
         mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None
         equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))

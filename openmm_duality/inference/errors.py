@@ -6,7 +6,7 @@ If the frames have no forces, the model is compared with the targets of inferenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,19 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
-from openmm_duality.inference.equations.targets import count_samples, only_energies
+from openmm_duality.inference.equations.pump import predicted_pump
+from openmm_duality.inference.equations.targets import count_samples, only_energies, samples
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
-from openmm_duality.units import MEV
+from openmm_duality.units import BOLTZMANN, MEV
 
+_PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
+_ACCEPTED = 5.0  # K, an acceptable error of the temperature
 _OVERFITTED = 3.0  # times the training error
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
@@ -43,6 +47,8 @@ class ErrorTable:
     energy_constants : str
         Constants per species in the energies: ``model``, or ``frames`` if the model has none, so that those that fit
         these frames best are taken (for one composition: the mean difference).
+    pump : float or None
+        Power in kJ/mol per atom and ps that the losses are predicted to feed into thermal motion (`mean_pump`).
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
@@ -56,6 +62,7 @@ class ErrorTable:
     energy_mae_per_atom: float | None = None
     energy_constants: str = "frames"
     targets: str = "forces"
+    pump: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
@@ -127,7 +134,28 @@ def evaluate(
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
     title = "evaluating" if progress else ""
-    return error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    table = error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    return table if losses.has_potential else replace(table, pump=mean_pump(losses, frames))
+
+
+def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:
+    """Mean over frames of the power that losses feed into thermal motion at 300 K, in kJ/mol per atom and ps."""
+    count = count_samples(frames)
+    found = []
+    for sample in samples(frames, evenly_spaced(count, min(_PUMP_FRAMES, count)).tolist()):
+        _, positions, cell = sample.configurations[sample.central]
+        found.append(predicted_pump(losses, LocalEnvironments.of(losses, positions, sample.species, cell)))
+    return float(np.mean(found))
+
+
+def describe_pump(pump: float) -> str:
+    """Describe what a predicted pump means for dynamics in a Langevin bath."""
+    heating = pump / (3.0 * BOLTZMANN)  # K/ps, which a friction of 1/ps holds to as many K
+    return (
+        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of 1/ps it "
+        f"raises the temperature by {heating:.2g} K; a friction of {heating / _ACCEPTED:.2g}/ps holds it to "
+        f"{_ACCEPTED:g} K."
+    )
 
 
 def error_table(

@@ -27,7 +27,7 @@ from tests.systems import (
     verlet,
 )
 
-TINY = {"ridge": 1e-13, "curvature": 0.0, "large_force": 1e9}
+TINY = {"ridge": 1e-13, "curvature": 0.0, "pump": 0.0, "large_force": 1e9}
 SMALL = {
     "cutoff": 0.5,
     "pair_functions": 5,

@@ -180,7 +180,9 @@ class Inference:
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
         with timed(self.seconds, "pump"), raise_if_undetermined():
             losses = self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
-            penalty = pump_penalty(self.design, losses, self.sets, self.settings.pump_frames, total.mean_square)
+            penalty = pump_penalty(
+                self.design, losses, self.sets, self.settings.pump_frames, self.equations.mean_square
+            )
         return [(*penalties, penalty)]
 
     @cached_property
@@ -241,7 +243,7 @@ class Inference:
         """Predicted pump of the solution with a strength of its penalty."""
         solution = self.solve(self.totals, [{**strengths, PUMP: strength}])[0]
         (penalty,) = (p for p in self.penalties[0] if p.name == PUMP)
-        return penalty.value(solution) / self.totals[0].mean_square
+        return penalty.value(solution) / self.equations.mean_square
 
     def solve(
         self,
@@ -321,6 +323,7 @@ class Inference:
         equations: dict[str, FloatArray] = {}
         for k, total in enumerate(self.totals if settings.keep_equations else ()):
             equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
+            equations |= {f"{k}/{PUMP}": p.blocks[0][1] for p in self.penalties[k] if p.name == PUMP}
             if selected[k] is not None:
                 equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
         return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)

@@ -57,10 +57,14 @@ class Penalty:
         return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
 
     def value(self, coefficients: FloatArray) -> float:
-        """Quadratic term cᵀAc of a penalty on the coefficients themselves, given by blocks."""
-        assert isinstance(self.matrix, tuple)
-        parts = ((coefficients[first : first + len(block)], block) for first, block in self.matrix)
+        """Quadratic term cᵀAc, with matrices A for the coefficients themselves."""
+        parts = ((coefficients[first : first + len(block)], block) for first, block in self.blocks)
         return float(sum(c @ block @ c for c, block in parts))
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the matrix."""
+        return self.matrix if isinstance(self.matrix, tuple) else ((0, self.matrix),)
 
     def add(self, matrix: FloatArray, rhs: FloatArray, scale: FloatArray, strength: float) -> None:
         """Add the penalty to equations in scaled columns, in place.
@@ -74,7 +78,7 @@ class Penalty:
         strength : float
         """
         units, strength = np.ones_like(scale) if self.relative else scale, self.share * strength
-        blocks = self.matrix if isinstance(self.matrix, tuple) else ((0, self.matrix),)
+        blocks = self.blocks
         columns = [slice(first, first + len(block)) for first, block in blocks]
         if self.normalised:
             entries = [

@@ -25,6 +25,7 @@ from openmm_duality.inference.equations.design import (
     pair_forces,
     quadratic_columns,
 )
+from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Penalty
 from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, samples
 from openmm_duality.invariants.neighbours import NeighbourTable
@@ -171,8 +172,13 @@ def pump_penalty(
     matrix: FloatArray | float = 0.0
     for rows in on_all_cores(rows_of, enumerate(unlabelled_samples(sets, number))):
         matrix = matrix + rows.T @ rows
-    *_, (_, first) = design.layout.first_columns(design.layout.groups[0])
-    return Penalty(PUMP, ((first, np.asarray(mean_square / number * matrix)),))
+    return penalty_of(design.layout, np.asarray(mean_square / number * matrix))
+
+
+def penalty_of(layout: Layout, matrix: FloatArray) -> Penalty:
+    """Penalty on the coefficients of the own part, with a matrix (p, p)."""
+    *_, (_, first) = layout.first_columns(layout.groups[0])
+    return Penalty(PUMP, ((first, matrix),))
 
 
 def weakest_strength(limit: float, pump_of: Callable[[float], float]) -> float:

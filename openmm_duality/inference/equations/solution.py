@@ -93,11 +93,6 @@ class NormalEquations:
             self.weight - other.weight,
         )
 
-    @property
-    def mean_square(self) -> float:
-        """Mean square of the targets."""
-        return self.target_squares / self.weight
-
     def relative_to(self, coefficients: FloatArray) -> NormalEquations:
         """Equations of the differences from given coefficients, with the residuals of those as targets."""
         rhs = self.rhs - self.gram @ coefficients

@@ -34,7 +34,7 @@ def own_part(losses):
     """The part of losses that agents descend alone, as losses of its own."""
     if losses.own is None:
         return losses
-    return replace(losses, gradient="agent", own=None, **{**losses.own.coefficient_fields(), "own": None})
+    return replace(losses, gradient="agent", **losses.own.coefficient_fields())
 
 
 def coefficients_of(design, losses):
