@@ -88,7 +88,7 @@ def add_frames(
         if deviations:
             moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, n_constants, mask)
             members.append(solutions[k][:, None] + moved)
-    outdated = ("calibration", "stability", "failed_candidates")
+    outdated = ("calibration", "stability", "failed_candidates", "pump")
     refitted = replace(
         losses,
         **design.layout.unpack(solutions),
