@@ -148,6 +148,13 @@ def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:
     return float(np.mean(found))
 
 
+def known_pump(losses: AgentLosses) -> float | None:
+    """Pump that inference predicted, on held-out frames where there are any; None if the losses have a potential."""
+    found: Mapping[str, float | None] = losses.metadata.get("pump", {})
+    test = found.get("test")
+    return found.get("train") if test is None else test
+
+
 def describe_pump(pump: float) -> str:
     """Describe what a predicted pump means for dynamics in a Langevin bath."""
     heating = pump / (3.0 * BOLTZMANN)  # K/ps, which a friction of 1/ps holds to as many K

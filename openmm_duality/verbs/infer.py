@@ -92,7 +92,7 @@ def infer(
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
-    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables
+    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables, known_pump
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
 
@@ -160,9 +160,9 @@ def infer(
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
-    pump = losses.metadata.get("pump")
+    pump = known_pump(losses)
     if pump is not None:
-        click.echo(f"\n{describe_pump(pump['train'] if pump['test'] is None else pump['test'])}")
+        click.echo(f"\n{describe_pump(pump)}")
     for note in (*_core_notes(losses), *_monitor_notes(losses, resolved.settings.members)):
         click.echo(f"\n{note}")
     if "channels" in losses.metadata:
@@ -197,7 +197,7 @@ def infer(
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
         "calibration": losses.metadata.get("calibration"),
-        "pump": pump,
+        "pump": losses.metadata.get("pump"),
         "regularisation": losses.metadata["regularisation"],
         "core": losses.metadata["core"],
         "overfitted": losses.metadata["overfitted"],

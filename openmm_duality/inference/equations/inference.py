@@ -130,6 +130,8 @@ class Inference:
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
+            known = prior.metadata.get("regularisation", [{}])[0]
+            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, _parts(sets), remedy)
@@ -175,14 +177,13 @@ class Inference:
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         standard = [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
-        if self.prior is not None or not self.settings.pump_strength:
+        if not self.settings.pump_strength:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
         with timed(self.seconds, "pump"), raise_if_undetermined():
-            losses = self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
-            penalty = pump_penalty(
-                self.design, losses, self.sets, self.settings.pump_frames, self.equations.mean_square
-            )
+            losses = self.prior or self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
+            number, unit = self.settings.pump_frames, self.equations.mean_square
+            penalty = pump_penalty(self.design, losses, self.sets, number, unit)
         return [(*penalties, penalty)]
 
     @cached_property
