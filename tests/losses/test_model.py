@@ -77,6 +77,16 @@ def test_the_identity_of_a_model_is_what_it_computes(saved):
     assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
 
 
+def test_the_own_part_is_part_of_the_identity_of_a_model_and_belongs_to_one_gradient():
+    losses = random_losses("moment", "mutual")
+    own = replace(losses.own, pair_coefficients=2 * losses.own.pair_coefficients)
+    hashes = {losses.sha256(), replace(losses, own=own).sha256(), replace(losses, own=None, gradient="agent").sha256()}
+    assert len(hashes) == 3
+    for wrong in ({"own": None}, {"gradient": "collective"}):
+        with pytest.raises(ValueError, match="own part"):
+            replace(losses, **wrong)
+
+
 def test_channels_are_part_of_the_identity_of_a_model():
     losses = random_losses("channels")
     mine = losses.channels[1]

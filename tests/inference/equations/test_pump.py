@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference import evaluate, infer
+from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.equations import pump
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.losses.evaluator import LocalEnvironments
@@ -125,3 +125,12 @@ def test_an_own_part_of_strong_penalty_vanishes(frames):
     shared = infer(frames, form="quadratic", gradient="collective", ridge=1e-6, curvature=1e-6, **SMALL)
     ours, theirs = (labelled(frames, losses).forces for losses in (found, shared))
     assert rms(ours - theirs) < 0.05 * rms(theirs)
+
+
+def test_frames_of_the_penalty_come_from_all_sets_by_weight():
+    few, many = random_frames(4, n_atoms=8), random_frames(20, n_atoms=12, seed=1)
+    sets = [DataSet(replace(few, forces=few.positions), 5.0), DataSet(replace(many, forces=many.positions))]
+    found = list(pump.unlabelled_samples(sets, 8))
+    assert [len(sample.species) for sample in found] == [8] * 4 + [12] * 4
+    assert len({sample.target.tobytes() for sample in found}) == 8
+    assert len(list(pump.unlabelled_samples(sets, 1))) == 1
