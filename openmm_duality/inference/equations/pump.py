@@ -42,7 +42,7 @@ FIRST_STRENGTHS = {"curvature": 1e-4, "ridge": 1e-7}  # of the fit whose modes a
 STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-12, 5))  # tried for a stated target
 _WAVENUMBER = 2.0 * np.pi * 0.0299792458  # rad/ps per cm⁻¹
 _FLOOR = 40.0  # cm⁻¹, of the frequencies
-_STEP = 1e-5  # nm, largest displacement of an atom in differences, which are forward: rounding is far below
+_STEP = 1e-8  # nm, largest displacement of an atom in forward differences, whose rounding is as far below
 _COPIES = 4  # displaced configurations at a time
 
 

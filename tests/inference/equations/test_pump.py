@@ -51,7 +51,7 @@ def test_rows_are_derivatives_of_the_forces_of_the_own_part(form, gradient):
     slopes = pump._directional_slopes(design, environments, directions) @ coefficients_of(design, losses)
     flat = directions.reshape(6, -1)
     expected = (flat @ jacobian(own_part(losses), environments) @ flat.T).T
-    assert np.abs(slopes - expected).max() < 1e-3 * np.abs(expected).max()
+    assert np.abs(slopes - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("gradient", ["agent", "mutual"])
