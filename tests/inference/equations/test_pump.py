@@ -134,3 +134,15 @@ def test_frames_of_the_penalty_come_from_all_sets_by_weight():
     assert [len(sample.species) for sample in found] == [8] * 4 + [12] * 4
     assert len({sample.target.tobytes() for sample in found}) == 8
     assert len(list(pump.unlabelled_samples(sets, 1))) == 1
+
+
+def test_own_losses_of_full_symmetry_are_pair_losses():
+    """An own loss is conservative only if it is a sum over pairs."""
+    every = random_frames(16, least=0.17)
+    frames = labelled(every, random_losses("moment", "collective", every.distinct_species))
+    choices = {"ridge": 1e-10, "curvature": 0.0, **SMALL}
+    free, own = (infer(frames, form="quadratic", gradient="agent", pump=eta, **choices) for eta in (0.0, 1e5))
+    pairs = infer(frames, form="pair", gradient="collective", **choices)
+    others, ours, theirs = (labelled(frames, losses).forces for losses in (free, own, pairs))
+    assert rms(ours - theirs) < 1e-5 * rms(theirs)
+    assert rms(others - theirs) > 0.05 * rms(theirs)
