@@ -24,7 +24,8 @@ import numpy as np
 import openmm_duality as duality
 from openmm_duality.files import atomic_write
 from openmm_duality.inference.configuration import InferenceConfig
-from openmm_duality.inference.equations.inference import DELTA_GRIDS, Inference
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.penalties import DELTA_GRIDS
 from openmm_duality.inference.equations.solution import coordinate_search
 from openmm_duality.inference.fitting import solve_with_core
 from openmm_duality.report.learning import delta_learning_figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from openmm_duality.inference.equations.channel_selection import choose_channels
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
-from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
+from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.forms import form_of
 from openmm_duality.losses.model import levelled
 from openmm_duality.reference.frames import Frames
@@ -47,6 +49,12 @@ RANKED = {
 }
 
 
+def laws(forms: Iterable[str]) -> list[tuple[str, str]]:
+    """Forms, names of `FORMS` or `RANKED`, each with the gradients that are available for it."""
+    every = FORMS | RANKED
+    return [(form, g) for form in forms for g in GRADIENTS if not (every[form].channels and g == "mutual")]
+
+
 def random_losses(
     form: str = "quadratic",
     gradient: str = "collective",
@@ -55,7 +63,7 @@ def random_losses(
     seed: int = 0,
     shortest: float = 0.12,
 ) -> AgentLosses:
-    """Losses with random coefficients; under `collective` in the gauge u_AB = u_BA, as inference gives them.
+    """Losses with random coefficients, in the gauge in which inference gives them.
 
     The form is a name of `FORMS` or `RANKED`.
     """
@@ -71,16 +79,23 @@ def random_losses(
         functions = b_splines(grid, knots) if size else np.empty((0, grid.intervals + 3))
         coefficients = np.broadcast_to(functions, (s, s, size, grid.intervals + 3))
         bases.append(levelled(RadialBasis(grid, coefficients), distances))
-    u = rng.normal(size=(s, s, n_pair)) * 10.0
-    if gradient == "collective":
-        u = 0.5 * (u + u.transpose(1, 0, 2))
-    weights = {}
-    for rank in chosen.ranks:
-        w = rng.normal(size=(s, s * n, s * n))
-        weights[rank] = w + w.transpose(0, 2, 1)
     q = contractions.count_invariants(s * n_coarse, chosen.coupled)
-    c = rng.normal(size=(s, q, q))
+
+    def coefficients() -> Coefficients:
+        u = rng.normal(size=(s, s, n_pair)) * 10.0
+        weights = {}
+        for rank in chosen.ranks:
+            w = rng.normal(size=(s, s * n, s * n))
+            weights[rank] = w + w.transpose(0, 2, 1)
+        c = rng.normal(size=(s, q, q))
+        return Coefficients(u, weights, c + c.transpose(0, 2, 1), ())
+
+    first = coefficients()
     channels = tuple(random_channels(chosen.channels, s * n, rng) for _ in species) if chosen.channels else ()
+    first, own = (
+        replace(one, channel_weights=tuple(rng.normal(size=len(mine.invariants)) for mine in channels))
+        for one in (first, coefficients())
+    )
     return AgentLosses(
         species=species,
         masses=np.arange(1, s + 1) * 20.0,
@@ -89,14 +104,21 @@ def random_losses(
         pair_basis=bases[0],
         basis=bases[1],
         coarse=bases[2],
-        pair_coefficients=u,
-        weights=weights,
-        couplings=c + c.transpose(0, 2, 1),
+        **in_gauge(first, own, gradient).coefficient_fields(),
         shortest=distances,
         core_strength=np.full((s, s), 50.0),
         channels=channels,
-        channel_weights=tuple(rng.normal(size=len(mine.invariants)) for mine in channels),
     )
+
+
+def in_gauge(coefficients: Coefficients, own: Coefficients, gradient: str) -> Coefficients:
+    """Coefficients as inference gives them: u_AB = u_BA in a shared part, u_AB = -u_BA in an own part beside it."""
+    if gradient == "agent":
+        return coefficients
+    u, du = coefficients.pair_coefficients, own.pair_coefficients
+    own = replace(own, pair_coefficients=0.5 * (du - du.transpose(1, 0, 2)))
+    shared = replace(coefficients, pair_coefficients=0.5 * (u + u.transpose(1, 0, 2)))
+    return replace(shared, own=own if gradient == "mutual" else None)
 
 
 def random_channels(ranks: tuple[int, ...], width: int, rng: np.random.Generator) -> Channels:
@@ -128,8 +150,9 @@ def random_species(n_atoms: int, seed: int = 0, species: tuple[str, ...] = SPECI
 
 
 def with_gradient(losses: AgentLosses, gradient: str) -> AgentLosses:
-    """The same losses descended the other way."""
-    return replace(losses, gradient=gradient)
+    """The same losses descended the other way; under `mutual` without an own part."""
+    own = combine(lambda arrays: 0.0 * arrays[0], [replace(losses, own=None)]) if gradient == "mutual" else None
+    return replace(losses, gradient=gradient, own=own)
 
 
 def random_frames(
@@ -189,6 +212,17 @@ def labelled(frames: Frames, losses: AgentLosses) -> Frames:
     )
 
 
+def descended(
+    losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None
+) -> FloatArray:
+    """What each agent descends: its own loss, and what its neighbours lose through its position."""
+    own = evaluate_agents(losses.descended, positions, species, cell).losses
+    if not losses.has_reactions:
+        return own
+    shared = evaluate_agents(losses, positions, species, cell).losses
+    return own + shared.sum() - shared
+
+
 def verlet(losses: AgentLosses, start: Frames, steps: int, dt: float = 5e-4) -> Frames:
     """A trajectory of these losses by velocity Verlet from the first frame of `start`: every step, with forces."""
     masses, cell = start.masses[:, None], start.cell(0)
@@ -217,20 +251,20 @@ def verlet(losses: AgentLosses, start: Frames, steps: int, dt: float = 5e-4) -> 
 def randomised(losses: AgentLosses, seed: int = 0, scale: float = 10.0) -> AgentLosses:
     """Losses with the bases of a model, random coefficients and no core; `collective` in its gauge."""
     rng = np.random.default_rng(seed)
-    u = rng.normal(size=losses.pair_coefficients.shape) * scale
-    if losses.gradient == "collective":
-        u = 0.5 * (u + u.transpose(1, 0, 2))
-    weights = {}
-    for rank, w in losses.weights.items():
-        noise = rng.normal(size=w.shape) * 0.1 * scale
-        weights[rank] = noise + noise.transpose(0, 2, 1)
-    noise = rng.normal(size=losses.couplings.shape) * 0.01 * scale
+
+    def coefficients() -> Coefficients:
+        u = rng.normal(size=losses.pair_coefficients.shape) * scale
+        weights = {}
+        for rank, w in losses.weights.items():
+            noise = rng.normal(size=w.shape) * 0.1 * scale
+            weights[rank] = noise + noise.transpose(0, 2, 1)
+        noise = rng.normal(size=losses.couplings.shape) * 0.01 * scale
+        mixed = tuple(0.01 * scale * rng.normal(size=c.shape) for c in losses.channel_weights)
+        return Coefficients(u, weights, noise + noise.transpose(0, 2, 1), mixed)
+
     return replace(
         losses,
-        pair_coefficients=u,
-        weights=weights,
-        couplings=noise + noise.transpose(0, 2, 1),
-        channel_weights=tuple(0.01 * scale * rng.normal(size=c.shape) for c in losses.channel_weights),
+        **in_gauge(coefficients(), coefficients(), losses.gradient).coefficient_fields(),
         core_strength=np.zeros_like(losses.core_strength),
         metadata={},
     )

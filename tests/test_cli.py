@@ -231,6 +231,27 @@ def test_compare_answers_by_its_exit_code(tmp_path, bond, code):
     assert (directory / "report" / "report.html").is_file()
 
 
+def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
+    model, figures = tmp_path / "mutual.safetensors", tmp_path / "figures.json"
+    choices = ("--form", "pair", "--gradient", "mutual", "--cutoff", 0.5, "--max-pump", 0.5)
+    text = call("infer", "--data", folder / "liquid.safetensors", *choices, "-o", model, "--json", figures)
+    assert "Predicted pump at 300 K" in text
+    found = json.loads(figures.read_text())["pump"]
+    assert 0.0 < found["test"] < 1.0
+    text = call("evaluate", model, folder / "test.safetensors", "--json", tmp_path / "evaluated.json")
+    assert "In a Langevin bath" in text
+    assert json.loads((tmp_path / "evaluated.json").read_text())["pump"] == pytest.approx(found["test"], rel=1.0)
+    text = monitored(model, folder, tmp_path / "run", "--integrator", "langevin")
+    assert "no potential energy" in text
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["pump"] == found
+    log = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert {"temperature_H_K", "temperature_O_K"} < set(log[0].split(","))
+    refusal = refused(
+        "infer", "--data", folder / "liquid.safetensors", "--pump", 0.1, "-o", tmp_path / "no.safetensors"
+    )
+    assert "have a potential" in refusal
+
+
 def test_a_run_that_stops_early_ends_with_code_1(folder, tmp_path):
     start = ("--start", folder / "liquid.safetensors", "-o", tmp_path / "run", "--platform", "CPU", "--seed", 5)
     more = ("--temperature", 3000, "--time", 0.3, "--report", "5 fs", "--json", tmp_path / "s.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,16 @@ class RunLog:
     ----------
     path : path
         Of the file.
+    species : sequence of str
+        One column for the temperature of each.
     pairs : sequence of pairs of species
         One column for the shortest distance of each.
     append : bool
         Whether to append to a file that is there.
     """
 
-    def __init__(self, path: Path, pairs: Sequence[Pair], append: bool = False) -> None:
-        self._pairs = tuple(pairs)
+    def __init__(self, path: Path, species: Sequence[str], pairs: Sequence[Pair], append: bool = False) -> None:
+        self._species, self._pairs = tuple(species), tuple(pairs)
         self._handle = open(path, "a" if append else "w")  # noqa: SIM115  (`close` closes it)
         if not append:
             self._write(self.columns)
@@ -73,6 +75,7 @@ class RunLog:
             "kinetic_energy",
             "conserved_quantity",
             "temperature_K",
+            *(f"temperature_{name}_K" for name in self._species),
             "volume_nm3",
             *(f"shortest_{a}-{b}_nm" for a, b in self._pairs),
             "atoms_left_molecule",
@@ -86,6 +89,7 @@ class RunLog:
         time: float,
         energies: tuple[float, float, float | None],
         temperature: float,
+        of_species: Mapping[str, float],
         volume: float | None,
         integrity: IntegrityReport,
         uncertainty: FloatArray | None = None,
@@ -102,6 +106,8 @@ class RunLog:
             Potential and kinetic energy and the conserved quantity, if there is one, in kJ/mol.
         temperature : float
             In K.
+        of_species : mapping of str to float
+            Temperature of each species in K.
         volume : float or None
             In nm³; None without a cell.
         integrity : IntegrityReport
@@ -110,7 +116,8 @@ class RunLog:
             Predicted error of the force on every agent in kJ/mol/nm, where the monitor checked.
         """
         spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
-        numbers = [time, *energies, temperature, volume, *(integrity.shortest[pair] for pair in self._pairs)]
+        temperatures = [temperature, *(of_species[name] for name in self._species)]
+        numbers = [time, *energies, *temperatures, volume, *(integrity.shortest[pair] for pair in self._pairs)]
         fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
         self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 

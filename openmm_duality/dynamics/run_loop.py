@@ -255,10 +255,24 @@ class RunLoop:
             self._time(),
             (snapshot.potential, snapshot.kinetic, self._simulation.integrator.conservedFrom(total)),
             snapshot.temperature,
+            self._species_temperatures(snapshot.state),
             None if snapshot.cell is None else volume(snapshot.cell),
             snapshot.integrity,
             self._reading[1].uncertainty if self._reading and self._reading[0] == self.step else None,
         )
+
+    def _species_temperatures(self, state: mm.State) -> dict[str, float]:
+        """Temperature of each species in K, with the same share of the removed degrees of freedom for every atom."""
+        system, species = self._simulation.system, np.array(self._integrity.species)
+        velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
+        masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(species))])
+        twice_kinetic, massive = masses * np.square(velocities).sum(axis=1), masses > 0.0
+        per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / massive.sum()
+        atoms = {name: massive & (species == name) for name in set(self._integrity.species)}
+        return {
+            name: float(twice_kinetic[mine].mean()) / per_atom if mine.any() else math.nan
+            for name, mine in atoms.items()
+        }
 
     def _stop(self, snapshot: Snapshot, reason: str) -> None:
         if self._last_good is not None:
@@ -301,7 +315,8 @@ class RunLoop:
                 append = path.exists()
                 reporter = kind(str(path), self.settings["report_interval"], append=append, enforcePeriodicBox=False)
                 self._reporters.append(reporter)
-        self._log = RunLog(self._directory / LOG, self._integrity.pairs, append=not fresh)
+        species = sorted(set(self._integrity.species))
+        self._log = RunLog(self._directory / LOG, species, self._integrity.pairs, append=not fresh)
         if self._monitor is not None:
             self._monitor_log = MonitorLog(self._directory, self._integrity.species, self._monitor)
 

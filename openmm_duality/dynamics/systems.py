@@ -81,8 +81,8 @@ def create_system(
 
     The box may be of any width: the losses act between all images within their cutoff. (A `NonbondedForce` that is
     added refuses a box narrower than twice its own cutoff.) The System declares no bonds, so write trajectories with
-    ``enforcePeriodicBox=False``. Under `agent` the sum of losses that OpenMM reports as potential energy is
-    information, not a potential.
+    ``enforcePeriodicBox=False``. Under `agent` and `mutual` the sum of losses that OpenMM reports as potential energy
+    is information, not a potential.
 
     Parameters
     ----------
@@ -101,11 +101,15 @@ def create_system(
     Raises
     ------
     DualityError
-        If a species is unknown, the back end cannot run, centre-of-mass motion is to stay under `agent`, which does not
-        conserve momentum, an index of a particle is repeated or that of no atom, or another atom has no element.
+        If a species is unknown, the back end cannot run, centre-of-mass motion is to stay under `agent` or `mutual`,
+        which do not conserve momentum, an index of a particle is repeated or that of no atom, or another atom has no
+        element.
     """
-    if losses.gradient == "agent" and not removeCMMotion:
-        raise DualityError("agent losses do not conserve momentum, so their centre-of-mass motion must be removed")
+    if not losses.has_potential and not removeCMMotion:
+        raise DualityError(
+            f"losses with the {losses.gradient} gradient do not conserve momentum, so their centre-of-mass motion must "
+            "be removed"
+        )
     species = species_of(topology)
     indices = check_particles(particles, n_atoms=len(species))
     if indices is not None:
@@ -147,7 +151,7 @@ def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: i
     Raises
     ------
     DualityError
-        Under `agent`.
+        Under `agent` and `mutual`.
     """
     require_potential(simulation.system, "the minimiser")
     force = unit.kilojoule_per_mole / unit.nanometer
@@ -160,7 +164,7 @@ def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: 
     Raises
     ------
     DualityError
-        Under `agent`, or if the System is not periodic.
+        Under `agent` and `mutual`, or if the System is not periodic.
     """
     require_potential(system, "a barostat")
     if not system.usesPeriodicBoundaryConditions():

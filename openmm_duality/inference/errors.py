@@ -6,7 +6,7 @@ If the frames have no forces, the model is compared with the targets of inferenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,19 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
-from openmm_duality.inference.equations.targets import count_samples, only_energies
+from openmm_duality.inference.equations.pump import predicted_pump
+from openmm_duality.inference.equations.targets import count_samples, only_energies, samples
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
-from openmm_duality.units import MEV
+from openmm_duality.units import BOLTZMANN, MEV
 
+_PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
+_ACCEPTED = 5.0  # K, an acceptable error of the temperature
 _OVERFITTED = 3.0  # times the training error
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
@@ -38,11 +42,13 @@ class ErrorTable:
         Root-mean-square error, mean absolute error and root mean square in meV/Å, with the keys ``all``, each species,
         and ``molecular`` (net forces on the molecules identified in the data, if any is a part of its frame).
     energy_rmse_per_atom, energy_mae_per_atom : float or None
-        In meV; None for `agent` losses, whose sum is not an energy, or without enough frames that have energies and
-        forces.
+        In meV; None for losses whose sum is not an energy (`agent`, `mutual`), or without enough frames that have
+        energies and forces.
     energy_constants : str
         Constants per species in the energies: ``model``, or ``frames`` if the model has none, so that those that fit
         these frames best are taken (for one composition: the mean difference).
+    pump : float or None
+        Power in kJ/mol per atom and ps that the losses are predicted to feed into thermal motion (`mean_pump`).
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
@@ -56,6 +62,7 @@ class ErrorTable:
     energy_mae_per_atom: float | None = None
     energy_constants: str = "frames"
     targets: str = "forces"
+    pump: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
@@ -127,7 +134,35 @@ def evaluate(
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
     title = "evaluating" if progress else ""
-    return error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    table = error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    return table if losses.has_potential else replace(table, pump=mean_pump(losses, frames))
+
+
+def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:
+    """Mean over frames of the power that losses feed into thermal motion at 300 K, in kJ/mol per atom and ps."""
+    count = count_samples(frames)
+    found = []
+    for sample in samples(frames, evenly_spaced(count, min(_PUMP_FRAMES, count)).tolist()):
+        _, positions, cell = sample.configurations[sample.central]
+        found.append(predicted_pump(losses, LocalEnvironments.of(losses, positions, sample.species, cell)))
+    return float(np.mean(found))
+
+
+def known_pump(losses: AgentLosses) -> float | None:
+    """Pump that inference predicted, on held-out frames where there are any; None if the losses have a potential."""
+    found: Mapping[str, float | None] = losses.metadata.get("pump", {})
+    test = found.get("test")
+    return found.get("train") if test is None else test
+
+
+def describe_pump(pump: float) -> str:
+    """Describe what a predicted pump means for dynamics in a Langevin bath."""
+    heating = pump / (3.0 * BOLTZMANN)  # K/ps, which a friction of 1/ps holds to as many K
+    return (
+        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of 1/ps it "
+        f"raises the temperature by {heating:.2g} K; a friction of {heating / _ACCEPTED:.2g}/ps holds it to "
+        f"{_ACCEPTED:g} K."
+    )
 
 
 def error_table(
@@ -198,7 +233,7 @@ def _energy_errors(
     whose = "model" if ours else "frames"
     deviations, counts = [], []
     one_per_frame = frames.has_forces or only_energies(frames)
-    for m in measurements if losses.gradient == "collective" and one_per_frame else ():
+    for m in measurements if losses.has_potential and one_per_frame else ():
         part, t = frames.locate(m.number)
         if part.energies is not None:
             deviations.append(m.energies[model] - part.energies[t])

@@ -10,7 +10,7 @@ from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
-from openmm_duality.inference.errors import error_table, overfitted
+from openmm_duality.inference.errors import error_table, mean_pump, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -167,13 +167,19 @@ def with_uncertainty_and_errors(
         **losses.metadata,
         "errors": errors[0],
         "overfitted": overfitted(errors[0]),
-        "seconds": dict(inference.seconds),
     }
     if prior is not None:
         metadata["prior_errors"] = errors[1]
+    if not losses.has_potential:
+        with timed(inference.seconds, "pump"):
+            held_out = next((frames for frames in test.values() if not only_energies(frames)), None)
+            metadata["pump"] = {
+                "train": mean_pump(losses, inference.sets[0].frames),
+                "test": None if held_out is None else mean_pump(losses, held_out),
+            }
     if calibrating:
         metadata["calibration"] = calibration_of(losses, calibrating).to_dict()
-    return replace(losses, metadata=metadata)
+    return replace(losses, metadata={**metadata, "seconds": dict(inference.seconds)})
 
 
 def sets_with_targets(test: AnyFrames | Mapping[str, AnyFrames] | None) -> dict[str, AnyFrames]:

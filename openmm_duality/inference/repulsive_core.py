@@ -143,7 +143,7 @@ def approach(losses: AgentLosses, frames: Frames, i: int, j: int) -> Approach:
     pairs = [_pairs_around(start, cell, j, start[j] - vector + r * direction, losses.cutoff) for r in distances]
     forces, energies = _moved(losses, species_index, j, pairs)
     slopes = RadialBasis(losses.grid, unit_cores(losses.shortest, losses.grid)[:, :, None])
-    own = 2.0 if losses.gradient == "collective" else 1.0  # the loss of the neighbour contains the core too
+    own = 2.0 if losses.has_reactions else 1.0  # the loss of the neighbour contains the core too
     per_strength = np.zeros((len(distances), *losses.shortest.shape))
     closest = np.empty(len(distances), dtype=bool)
     for k, (agents, neighbours, d, displacements) in enumerate(pairs):

@@ -86,3 +86,33 @@ def derivative_factors(
     """
     h = f / distances[..., None]
     return df - rank * h, h
+
+
+def moment_derivatives(rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable) -> FloatArray:
+    """Derivatives K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s.
+
+    Parameters
+    ----------
+    rank : int
+    f, df : array, shape (N, J, n)
+        Radial functions and their slopes (1/nm) at the distances of the table.
+    table : NeighbourTable
+    """
+    y, dy = harmonics(rank, table.directions)
+    g, h = derivative_factors(rank, f, df, table.distances)
+    along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
+    k = g.transpose(0, 2, 1)[:, None, :, :, None] * along
+    if rank:
+        k += h.transpose(0, 2, 1)[:, None, :, :, None] * dy.transpose(0, 3, 1, 2)[:, :, None]
+    return np.asarray(k)
+
+
+def own_derivatives(rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable) -> FloatArray:
+    """Their sums over the neighbours, −∂M/∂q_i, shape (N, 3, n, 2l + 1); parameters as for `moment_derivatives`."""
+    y, dy = harmonics(rank, table.directions)
+    g, h = derivative_factors(rank, f, df, table.distances)
+    along = (y[..., None] * table.directions[..., None, :]).reshape(*y.shape[:2], -1)
+    summed = g.swapaxes(1, 2) @ along
+    if rank:
+        summed += h.swapaxes(1, 2) @ dy.reshape(*y.shape[:2], -1)
+    return summed.reshape(*summed.shape[:2], -1, 3).transpose(0, 3, 1, 2)

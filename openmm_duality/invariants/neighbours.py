@@ -40,6 +40,15 @@ class NeighbourTable:
         """Unit vectors u from agents to neighbours, shape (N, J, 3)."""
         return self.displacements / self.distances[..., None]
 
+    def of(self, agents: IntArray) -> NeighbourTable:
+        """Table of some of the agents."""
+        return NeighbourTable(self.indices[agents], self.displacements[agents], self.distances[agents])
+
+    def displaced(self, shifts: FloatArray) -> NeighbourTable:
+        """Table with displacements changed by shifts, which broadcast to (N, J, 3), in nm."""
+        displacements = self.displacements + shifts
+        return NeighbourTable(self.indices, displacements, np.linalg.norm(displacements, axis=-1))
+
 
 def find_neighbours(
     positions: FloatArray, cell: FloatArray | None, species_index: IntArray, n_species: int, cutoff: float

@@ -104,13 +104,37 @@ class RadialBasis:
         f, df : arrays, shape (N, J, n)
             Values (dimensionless, or kJ/mol for pair potentials) and slopes (the same per nm).
         """
+        return self.cubics(distances, a, b).evaluate(distances)
+
+    def cubics(self, distances: FloatArray, a: IntArray, b: int) -> Cubics:
+        """The cubics that the functions are at distances (N, J); parameters as for `evaluate`."""
         grid = self.grid
-        scaled = np.minimum(distances / grid.spacing, grid.intervals)
-        k = np.minimum(scaled.astype(np.int64), grid.intervals - 1)
-        x = (scaled - k)[..., None]
+        k = np.minimum((distances / grid.spacing).astype(np.int64), grid.intervals - 1)
         rows = (a[:, None] * len(self.coefficients) + b) * grid.intervals + k
         powers = self.powers.reshape(len(self.coefficients) ** 2 * grid.intervals, 4, self.size)
-        c = np.take(powers, rows, axis=0)  # (N, J, 4, n)
+        return Cubics(grid, k, np.take(powers, rows, axis=0))
+
+
+@dataclass(frozen=True)
+class Cubics:
+    """Cubics that radial functions are in some intervals of the grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    intervals : array of int, shape (N, J)
+    powers : array, shape (N, J, 4, n)
+        Coefficients of the powers 0…3 of the fractional position in the interval.
+    """
+
+    grid: Grid
+    intervals: IntArray
+    powers: FloatArray
+
+    def evaluate(self, distances: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Evaluate values and slopes, shape (…, N, J, n), at distances (…, N, J) in or close to the intervals."""
+        grid, c = self.grid, self.powers
+        x = (np.minimum(distances / grid.spacing, grid.intervals) - self.intervals)[..., None]
         f = c[..., 0, :] + x * (c[..., 1, :] + x * (c[..., 2, :] + x * c[..., 3, :]))
         df = c[..., 1, :] + x * (2.0 * c[..., 2, :] + x * 3.0 * c[..., 3, :])
         return f, df / grid.spacing

@@ -7,30 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
+
+_CALIBRATION = ("residual", "scale", "limit")
 
 
 @dataclass(frozen=True)
-class Committee:
+class Committee(Coefficients):
     """Members that share bases, gradient and core with the losses they belong to, but have different coefficients.
 
     A member is a refit to contiguous blocks of time drawn with replacement. The members share the systematic errors of
     the form, so that their standard deviation s alone underestimates the error: the standard deviation predicted for a
-    component of the force on an agent of species A is σ = √(a_A² + b_A² s²).
+    component of the force on an agent of species A is σ = √(a_A² + b_A² s²). The first axis of all coefficients has the
+    K members.
 
     Parameters
     ----------
-    pair_coefficients : array, shape (K, S, S, n_p)
-        u_ABn of each member in kJ/mol.
-    weights : mapping of int to array, shape (K, S, S·n, S·n)
-        W^l_A in kJ/mol by rank l.
-    couplings : array, shape (K, S, Q, Q)
-        C_A in kJ/mol.
-    channel_weights : tuple of arrays, shape (K, F_A)
-        c_A in kJ/mol, by agent species; empty for a form without channels.
     residual : array, shape (S,)
         a_A in kJ/mol/nm, the error common to all members.
     scale : array, shape (S,)
@@ -39,30 +36,17 @@ class Committee:
         Largest σ in kJ/mol/nm expected within the training distribution.
     """
 
-    pair_coefficients: FloatArray
-    weights: Mapping[int, FloatArray]
-    couplings: FloatArray
-    channel_weights: tuple[FloatArray, ...]
     residual: FloatArray
     scale: FloatArray
     limit: FloatArray
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """Convert the committee to arrays by their names in a model file."""
-        weights = {f"weights_{rank}": w for rank, w in self.weights.items()}
-        weights |= {f"channel_weights_{a}": w for a, w in enumerate(self.channel_weights)}
-        names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
-        return {**{name: getattr(self, name) for name in names}, **weights}
+        return {**{name: getattr(self, name) for name in _CALIBRATION}, **self.coefficient_arrays()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, FloatArray], shapes: Mapping[str, tuple[int, ...]]) -> Committee:
-        """Read the committee back from `to_arrays`.
-
-        Parameters
-        ----------
-        arrays : mapping of str to array
-        shapes : mapping of str to tuple of int
-            Shapes of the coefficients of the losses themselves, by the names of `to_arrays`.
+    def from_arrays(cls, arrays: Mapping[str, FloatArray], losses: Coefficients) -> Committee:
+        """Read the committee of losses back from `to_arrays`.
 
         Raises
         ------
@@ -72,17 +56,20 @@ class Committee:
             If the shapes of the arrays are inconsistent with each other or with the losses.
         """
         members = len(arrays["pair_coefficients"])
-        expected = {name: (members, *shape) for name, shape in shapes.items()}
-        expected |= dict.fromkeys(("residual", "scale", "limit"), shapes["pair_coefficients"][:1])
+        expected = {name: (members, *array.shape) for name, array in losses.coefficient_arrays().items()}
+        expected |= dict.fromkeys(_CALIBRATION, losses.pair_coefficients.shape[:1])
         wrong = [name for name, shape in expected.items() if arrays[name].shape != shape]
         if wrong or members < 2 or not (arrays["limit"] > 0.0).all():
             raise ValueError(
                 f"the arrays of the committee do not fit each other: {', '.join(wrong) or 'members, limit'}"
             )
-        weights = {int(name.removeprefix("weights_")): arrays[name] for name in shapes if name.startswith("weights_")}
-        channel_weights = tuple(arrays[name] for name in shapes if name.startswith("channel_weights_"))
-        names = ("pair_coefficients", "couplings", "residual", "scale", "limit")
-        return cls(weights=weights, channel_weights=channel_weights, **{name: arrays[name] for name in names})
+        found = read_coefficients(arrays, list(losses.weights), len(losses.channel_weights), losses.own is not None)
+        calibration: dict[str, Any] = {name: arrays[name] for name in _CALIBRATION}
+        return cls(**found.coefficient_fields(), **calibration)
+
+    def member(self, k: int) -> Coefficients:
+        """Coefficients of one member."""
+        return combine(lambda arrays: arrays[0][k], [self])
 
     @property
     def size(self) -> int:

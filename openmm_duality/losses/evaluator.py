@@ -8,7 +8,7 @@ Index suffixes: i agent, s neighbour slot, a = (B, n) moment, m component of a r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Evaluation:
     Parameters
     ----------
     losses : array, shape (N,)
-        H_A(φ^i) of each agent in kJ/mol.
+        H_A(φ^i) of each agent in kJ/mol; under `mutual` its shared part.
     forces : array, shape (N, 3)
         Forces in kJ/mol/nm, according to the gradient of the model.
     """
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def energy(self) -> float:
-        """Sum of the losses in kJ/mol: the potential energy under `collective`, only informative under `agent`."""
+        """Sum of the losses in kJ/mol: the potential energy under `collective`, else only informative."""
         return float(self.losses.sum())
 
 
@@ -104,19 +104,41 @@ class LocalEnvironments:
 
     def evaluate(self, losses: AgentLosses) -> Evaluation:
         """Evaluate losses that have the bases of these environments."""
-        own, adjoints = polynomial(losses, self.species_index, self.moments)
+        found, adjoints = polynomial(losses, self.species_index, self.moments)
+        descended = losses.descended
+        one_part = descended is losses
+        own_adjoints = adjoints if one_part else polynomial(descended, self.species_index, self.moments)[1]
         forces = np.zeros((len(self.species_index), 3))
         for b, table in enumerate(self.tables):
-            u = table.directions
-            value, slope = losses.pair_potentials.evaluate(table.distances, self.species_index, b)
-            own += value[..., 0].sum(axis=1)
-            gradient = slope * u  # ∂H_i/∂(q_j − q_i)
-            for rank in losses.form.all_ranks:
-                gradient += _pair_gradient(rank, adjoints[rank][:, b], table, u, self.radial[b])
-            forces += gradient.sum(axis=1)
-            if losses.gradient == "collective":
+            value, gradient = self.pair_gradients(losses, adjoints, b)
+            own_gradient = gradient if one_part else self.pair_gradients(descended, own_adjoints, b)[1]
+            found += value.sum(axis=1)
+            forces += own_gradient.sum(axis=1)
+            if losses.has_reactions:
                 np.subtract.at(forces, table.indices, gradient)
-        return Evaluation(own, forces)
+        return Evaluation(found, forces)
+
+    def moved(self, losses: AgentLosses, b: int, shift: FloatArray) -> LocalEnvironments:
+        """The same with all neighbours of a species displaced from their agents by a vector (3,), in nm.
+
+        The moments are those of the environments themselves.
+        """
+        tables, radial = list(self.tables), list(self.radial)
+        tables[b] = self.tables[b].displaced(shift)
+        radial[b] = losses.moment_basis.evaluate(tables[b].distances, self.species_index, b)
+        return replace(self, tables=tables, radial=radial)
+
+    def pair_gradients(
+        self, losses: AgentLosses, adjoints: Mapping[int, FloatArray], b: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Pair potentials (N, J), and gradients ∂H_i/∂(q_j − q_i) (N, J, 3), for the neighbours of a species."""
+        table = self.tables[b]
+        u = table.directions
+        value, slope = losses.pair_potentials.evaluate(table.distances, self.species_index, b)
+        gradient = slope * u
+        for rank in losses.form.all_ranks:
+            gradient += _pair_gradient(rank, adjoints[rank][:, b], table, u, self.radial[b])
+        return value[..., 0], gradient
 
 
 def polynomial(

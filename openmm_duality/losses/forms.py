@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from openmm_duality.errors import DualityError
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
 
-GRADIENTS = ("agent", "collective")
+# by the name of a gradient, the parts of its losses: a shared part is descended by all agents, so that a force has the
+# reactions of the neighbours' losses in it; an own part by its agent alone
+GRADIENTS = {"agent": ("own",), "collective": ("shared",), "mutual": ("shared", "own")}
 _CHOOSE_RANKS = ("moment", "coupled", "channels")
 
 
@@ -101,14 +103,27 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     return Form(name, given["ranks"], given["coupled_ranks"])
 
 
-def check_gradient(name: str) -> str:
-    """Check the name of a gradient and return it.
+def check_gradient(name: str, form: Form) -> str:
+    """Check the name of a gradient of losses of a form and return it.
 
     Raises
     ------
     DualityError
-        If it is neither ``agent`` nor ``collective``.
+        If it is not known, or not available for the form.
     """
     if name not in GRADIENTS:
-        raise DualityError(f"gradient {name!r} is not known; it is 'agent' (own loss only) or 'collective' (the sum)")
+        raise DualityError(
+            f"gradient {name!r} is not known; it is 'agent' (own loss only), 'collective' (the sum of all losses) or "
+            "'mutual' (a shared and an own part)"
+        )
+    if form.channels and len(GRADIENTS[name]) > 1:
+        raise DualityError(
+            f"the gradient {name!r} is not available for the form {form.name!r} yet; use pair, quadratic, moment or "
+            "coupled, or the gradient 'collective'"
+        )
     return name
+
+
+def has_potential(gradient: str) -> bool:
+    """Whether forces of this gradient derive from a potential energy, the sum of all losses."""
+    return "own" not in GRADIENTS[gradient]

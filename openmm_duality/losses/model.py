@@ -23,9 +23,10 @@ from openmm_duality.geometry.bonding import Coordination
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
-from openmm_duality.losses.forms import Form, check_gradient, form_of
+from openmm_duality.losses.forms import GRADIENTS, Form, check_gradient, form_of, has_potential
 
 _KIND = "openmm_duality losses 3"
 _OUTDATED = {
@@ -40,10 +41,12 @@ _CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays fini
 
 
 @dataclass(frozen=True)
-class AgentLosses:
+class AgentLosses(Coefficients):
     """Agent losses H_A(φ) of all species A, with the gradient that gives the forces.
 
     Agents are nuclei; the loss of an agent is what it minimises, its energy if all descend the sum (`collective`).
+    Under `mutual` there are two losses: all agents descend the sum of the shared part, and an agent alone descends its
+    own part, whose coefficients are `own`. The coefficients are those of `Coefficients`.
 
     H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, with a repulsive core below
     the distances in the training data (`core_onsets`), where the radial functions level off. φ are the invariants of
@@ -57,27 +60,20 @@ class AgentLosses:
         In dalton.
     form : Form
     gradient : str
-        ``agent`` (each agent's own loss, the others fixed) or ``collective`` (the sum of all losses).
+        ``agent`` (each agent's own loss, the others fixed), ``collective`` (the sum of all losses) or ``mutual`` (the
+        sum of the shared part, and each agent's own part with the others fixed).
     pair_basis : RadialBasis
         n_p functions of the pair part.
     basis : RadialBasis
         n functions of the contracted moments.
     coarse : RadialBasis
         n_c functions of the coupled invariants; none for a form without coupling.
-    pair_coefficients : array, shape (S, S, n_p)
-        u_ABn in kJ/mol.
-    weights : mapping of int to array, shape (S, S·n, S·n)
-        W^l_A in kJ/mol, symmetric in its last two axes, by rank l.
-    couplings : array, shape (S, Q, Q)
-        C_A in kJ/mol, symmetric, of the Q invariants φ.
     shortest : array, shape (S, S)
         Shortest distance in the training data, in nm; NaN for species never within the cutoff of each other.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
     channels : tuple of Channels, length S
         Channels and invariants B of each agent species; empty for a form without channels.
-    channel_weights : tuple of arrays, shape (F_A,)
-        Coefficients c_A of the invariants B in kJ/mol.
     committee : Committee or None
         Refits to resampled blocks of the training data, which estimate the uncertainty of forces.
     domain : Domain or None
@@ -99,19 +95,20 @@ class AgentLosses:
     pair_basis: RadialBasis
     basis: RadialBasis
     coarse: RadialBasis
-    pair_coefficients: FloatArray
-    weights: Mapping[int, FloatArray]
-    couplings: FloatArray
     shortest: FloatArray
     core_strength: FloatArray
     channels: tuple[Channels, ...] = ()
-    channel_weights: tuple[FloatArray, ...] = ()
     committee: Committee | None = None
     domain: Domain | None = None
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
     coordinations: Set[Coordination] = frozenset()
     equations: Mapping[str, FloatArray] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_gradient(self.gradient, self.form)
+        if (self.own is None) is (len(GRADIENTS[self.gradient]) > 1):
+            raise ValueError("losses have an own part beside a shared one under the gradient 'mutual', and only there")
 
     @property
     def cutoff(self) -> float:
@@ -129,17 +126,31 @@ class AgentLosses:
         if committee is None:
             return []
         return [
-            replace(
-                self,
-                pair_coefficients=committee.pair_coefficients[k],
-                weights={rank: w[k] for rank, w in committee.weights.items()},
-                couplings=committee.couplings[k],
-                channel_weights=tuple(w[k] for w in committee.channel_weights),
-                committee=None,
-                equations={},
-            )
+            replace(self, **committee.member(k).coefficient_fields(), committee=None, equations={})
             for k in range(committee.size)
         ]
+
+    @property
+    def has_potential(self) -> bool:
+        """Whether the sum of the losses is the potential energy of the forces."""
+        return has_potential(self.gradient)
+
+    @property
+    def has_reactions(self) -> bool:
+        """Whether the force on an agent contains what its neighbours lose through its position."""
+        return "shared" in GRADIENTS[self.gradient]
+
+    @cached_property
+    def descended(self) -> AgentLosses:
+        """Losses that an agent descends by its own position: those of the shared and the own part together.
+
+        The reactions of its neighbours are those of the losses themselves.
+        """
+        if self.own is None:
+            return self
+        shared = replace(self, own=None, gradient="agent", committee=None, equations={})
+        summed = combine(lambda arrays: arrays[0] + arrays[1], [shared, self.own])
+        return replace(shared, **summed.coefficient_fields())
 
     @cached_property
     def moment_basis(self) -> RadialBasis:
@@ -203,7 +214,8 @@ class AgentLosses:
         bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
         channels = [*self._channel_arrays.values(), *self.channel_weights]
-        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *channels):
+        own = [] if self.own is None else [array for _, array in sorted(self.own.coefficient_arrays().items())]
+        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *channels, *own):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
@@ -220,13 +232,10 @@ class AgentLosses:
             "pair_basis": self.pair_basis.coefficients,
             "basis": self.basis.coefficients,
             "coarse": self.coarse.coefficients,
-            "couplings": self.couplings,
-            "pair_coefficients": self.pair_coefficients,
             "shortest": self.shortest,
             "core_strength": self.core_strength,
+            **self.coefficient_arrays(),
         }
-        arrays |= {f"weights_{rank}": w for rank, w in self.weights.items()}
-        arrays |= {f"channel_weights_{a}": w for a, w in enumerate(self.channel_weights)}
         sections = {"equations": self.equations, "channels": self._channel_arrays}
         sections["committee"] = {} if self.committee is None else self.committee.to_arrays()
         sections["domain"] = {} if self.domain is None else self.domain.to_arrays()
@@ -256,27 +265,27 @@ class AgentLosses:
         arrays, header = read_container(path, _KIND, _OUTDATED)
         try:
             form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
-            _check_arrays(arrays, len(tuple(header["species"])), form)
+            gradient = check_gradient(header["gradient"], form)
+            with_own = len(GRADIENTS[gradient]) > 1
+            _check_arrays(arrays, len(tuple(header["species"])), form, with_own)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
             species, width = tuple(header["species"]), len(header["species"]) * arrays["basis"].shape[2]
             channels = _channels(arrays, form, len(species), width)
+            coefficients = read_coefficients(arrays, form.ranks, len(channels), with_own)
             return cls(
                 species=species,
                 masses=arrays["masses"],
                 form=form,
-                gradient=check_gradient(header["gradient"]),
+                gradient=gradient,
                 pair_basis=RadialBasis(grid, arrays["pair_basis"]),
                 basis=RadialBasis(grid, arrays["basis"]),
                 coarse=RadialBasis(grid, arrays["coarse"]),
-                couplings=arrays["couplings"],
-                pair_coefficients=arrays["pair_coefficients"],
-                weights={rank: arrays[f"weights_{rank}"] for rank in form.ranks},
+                **coefficients.coefficient_fields(),
                 channels=channels,
-                channel_weights=tuple(arrays[f"channel_weights_{a}"] for a in range(len(channels))),
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
-                committee=Committee.from_arrays(committee, _shapes(arrays, form, len(channels))) if committee else None,
+                committee=Committee.from_arrays(committee, coefficients) if committee else None,
                 domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
                 equations=equations,
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
@@ -297,13 +306,6 @@ def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArra
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
-def _shapes(arrays: Mapping[str, FloatArray], form: Form, n_channels: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays of coefficients, by name."""
-    names = ["pair_coefficients", "couplings", *(f"weights_{rank}" for rank in form.ranks)]
-    names += [f"channel_weights_{a}" for a in range(n_channels)]
-    return {name: arrays[name].shape for name in names}
-
-
 def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) -> tuple[Channels, ...]:
     """Channels of a model of `s` species with `width` moments of a rank; none for a form without."""
     section = _section(arrays, "channels")
@@ -315,7 +317,7 @@ def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) 
     return tuple(found)
 
 
-def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, with_own: bool) -> None:
     """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and finite numbers."""
     sizes = {}
     for name in ("pair_basis", "basis", "coarse"):
@@ -325,13 +327,10 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) ->
         sizes[name] = shape[2]
     q = count_invariants(s * sizes["coarse"], form.coupled)
     width = s * sizes["basis"]
-    shapes = {
-        "masses": (s,),
-        "pair_coefficients": (s, s, sizes["pair_basis"]),
-        "couplings": (s, q, q),
-        "shortest": (s, s),
-        "core_strength": (s, s),
-    } | {f"weights_{rank}": (s, width, width) for rank in form.ranks}
+    coefficients = {"pair_coefficients": (s, s, sizes["pair_basis"]), "couplings": (s, q, q)}
+    coefficients |= {f"weights_{rank}": (s, width, width) for rank in form.ranks}
+    shapes = {"masses": (s,), "shortest": (s, s), "core_strength": (s, s), **coefficients}
+    shapes |= {f"own/{name}": shape for name, shape in coefficients.items() if with_own}
     for name, expected in shapes.items():
         if arrays[name].shape != expected:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, expected {expected}")

@@ -16,6 +16,7 @@ import openmm as mm
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.losses.forms import has_potential
 from openmm_duality.losses.model import AgentLosses
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
@@ -91,19 +92,21 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
 
 
 def require_potential(system: mm.System, what: str) -> None:
-    """Refuse something that needs a potential energy in a System of `agent` losses.
+    """Refuse something that needs a potential energy in a System of losses that have none.
 
     Raises
     ------
     DualityError
-        If the System holds `agent` losses.
+        If the System holds losses that agents descend alone.
     """
-    if "agent" in (identify_forces(system)["loss_gradient"] or ""):
-        raise DualityError(
-            f"{what} needs a potential energy, and losses with the agent gradient have none: each agent descends its "
-            "own loss, and their sum is only information. Infer with gradient='collective', or relax the structure "
-            "with DescentLearningIntegrator"
-        )
+    gradients = identify_forces(system)["loss_gradient"]
+    for gradient in gradients.split(", ") if gradients else ():
+        if not has_potential(gradient):
+            raise DualityError(
+                f"{what} needs a potential energy, and losses with the {gradient} gradient have none: each agent "
+                "descends a loss of its own, and their sum is only information. Infer with gradient='collective', or "
+                "relax the structure with DescentLearningIntegrator"
+            )
 
 
 def _xml(force: mm.Force) -> str | None:

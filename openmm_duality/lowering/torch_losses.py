@@ -4,7 +4,8 @@ The evaluator's computation with torch's batched operations. It knows nothing of
 found. Importing this module imports torch.
 
 Index suffixes: i agent, s neighbour slot, n radial function, m component of all ranks, x Cartesian. Shapes: N agents,
-J neighbour slots, M components, S species, R rows (intervals of pairs of species) of a table.
+J neighbour slots, M components, S species, R rows (intervals of pairs of species) of a table, D sets of coefficients
+(the losses, and under `mutual` what an agent descends by its own position).
 """
 
 from typing import Any
@@ -54,7 +55,11 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         self.harmonics = traced_harmonics(self.ranks or [0])
         self.second_harmonics = traced_harmonics([2])
         self.gradient_terms = [gradient_terms(rank) for rank in range(4)]
-        functions, pairs = table_of(losses.moment_basis), table_of(losses.pair_potentials)
+        # the losses, and with an own part those that an agent descends by its own position
+        descents = [losses] if losses.own is None else [losses, losses.descended]
+        self.descents: int = len(descents)
+        functions = table_of(losses.moment_basis)
+        pairs = np.concatenate([table_of(one.pair_potentials) for one in descents], axis=2)
         self.embedding_bags: bool = precision == "single"
         if self.embedding_bags:
             # rows of (f | f' | V | V') for every power of the fraction
@@ -71,16 +76,19 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             )
         ]
         self.channels = torch.nn.ModuleList(mixed)
-        self.register_buffer("weights", torch.tensor(weights_of_components(losses), dtype=dtype))
-        self.register_buffer("couplings", torch.tensor(losses.couplings, dtype=dtype))
+        weights, couplings = ([f(one) for one in descents] for f in (weights_of_components, lambda one: one.couplings))
+        self.register_buffer("weights", torch.tensor(np.concatenate(weights), dtype=dtype))
+        self.register_buffer("couplings", torch.tensor(np.concatenate(couplings), dtype=dtype))
         width = s * losses.coarse.size
         rows, columns = np.triu_indices(width)
         self.register_buffer("triangle", torch.tensor(rows * width + columns))
 
     def forward(
         self, displacement: torch.Tensor, neighbour_ends: list[int], species_index: torch.Tensor, agent_ends: list[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses (N,) in kJ/mol, and their gradients by the displacements (3, N, J) in kJ/mol/nm.
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Losses (N,) in kJ/mol, and gradients by the displacements (3, N, J) in kJ/mol/nm.
+
+        The first gradient is that of the losses, the last that of what an agent descends by its own position.
 
         Parameters
         ----------
@@ -101,22 +109,28 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         ends = neighbour_ends
         kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=u.device) for b in range(self.n_species)])
         rows = k + (species_index.unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
-        f, df, potential, along = self.radial(rows, scaled - k)
-        own = potential.sum(1)
-        across = torch.zeros_like(u)
-        if len(self.ranks) > 0:
-            angular = self.harmonics(u).transpose(0, 1)
-            value, adjoint = self.polynomial(agent_ends, self.moments(angular, f, ends))
-            own = own + value
-            along = along + (self.over_functions(adjoint, df, ends) * angular).sum(1)
-            if not self.only_sums:
-                weight = self.over_functions(adjoint, f, ends).transpose(0, 1)
-                for rank in self.ranks:
-                    self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
-                across *= inverse
-        # ∂H/∂r, less the component along u, on which a direction does not depend
-        along = along * (1.0 / self.spacing) - (across * u).sum(0)
-        return own, torch.addcmul(across, along, u)
+        f, df, potentials, slopes = self.radial(rows, scaled - k)
+        found = potentials[..., 0].sum(1)
+        angular = self.harmonics(u).transpose(0, 1) if len(self.ranks) > 0 else f
+        moments = self.moments(angular, f, ends) if len(self.ranks) > 0 else f
+        gradients: list[torch.Tensor] = []
+        for descent in range(self.descents):
+            along = slopes[..., descent]
+            across = torch.zeros_like(u)
+            if len(self.ranks) > 0:
+                value, adjoint = self.polynomial(descent, agent_ends, moments)
+                if descent == 0:
+                    found = found + value
+                along = along + (self.over_functions(adjoint, df, ends) * angular).sum(1)
+                if not self.only_sums:
+                    weight = self.over_functions(adjoint, f, ends).transpose(0, 1)
+                    for rank in self.ranks:
+                        self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
+                    across *= inverse
+            # ∂H/∂r, less the component along u, on which a direction does not depend
+            along = along * (1.0 / self.spacing) - (across * u).sum(0)
+            gradients.append(torch.addcmul(across, along, u))
+        return found, gradients
 
     def moments(self, angular: torch.Tensor, f: torch.Tensor, ends: list[int]) -> torch.Tensor:
         """Σ_s f_n Y_m by neighbour species, shape (N, M, S·(n + n_c))."""
@@ -154,33 +168,34 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
     def radial(
         self, rows: torch.Tensor, x: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """f and f' (N, J, n) and the pair potential V and V' (N, J), derivatives by the fraction x of an interval."""
+        """f and f' (N, J, n), pair potentials V and V' (N, J, D): derivatives by the fraction x of an interval."""
         if self.embedding_bags:
-            found, n = sums_of_powers(self.table, rows, x), self.n
-            return found[..., :n], found[..., n : 2 * n], found[..., 2 * n], found[..., 2 * n + 1]
+            found, n, m = sums_of_powers(self.table, rows, x), self.n, 2 * self.n + self.descents
+            return found[..., :n], found[..., n : 2 * n], found[..., 2 * n : m], found[..., m:]
         f, df = cubics(self.table, rows, x)
         value, slope = cubics(self.pair_table, rows, x)
-        return f, df, value.squeeze(-1), slope.squeeze(-1)
+        return f, df, value, slope
 
-    def polynomial(self, ends: list[int], moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def polynomial(self, descent: int, ends: list[int], moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate H(M) of every agent without the pair part, and G = ∂H/∂M, as `losses.evaluator.polynomial` does.
 
         The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
         """
         values: list[torch.Tensor] = []
         adjoints: list[torch.Tensor] = []
+        first = descent * self.n_species
         for a, channels in enumerate(self.channels):
             value, g = channels(moments[ends[a] : ends[a + 1]])
             values.append(value)
             adjoints.append(g)
         for a in range(self.n_species if len(self.channels) == 0 else 0):
             m = moments[ends[a] : ends[a + 1]]
-            g = torch.bmm(m.transpose(0, 1), self.weights[a]).transpose(0, 1).contiguous()
+            g = torch.bmm(m.transpose(0, 1), self.weights[first + a]).transpose(0, 1).contiguous()
             value = 0.5 * (m * g).sum(2).sum(1)
             if len(self.coupled) > 0:
                 by_neighbour = [m.shape[0], m.shape[1], self.n_species, self.n]
                 coupling, g_coarse = self.coupling(
-                    m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), self.couplings[a]
+                    m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), self.couplings[first + a]
                 )
                 value = value + coupling
                 coarse = g.reshape(by_neighbour)[..., self.n_fine :]

@@ -48,7 +48,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
         self.n_species: int = len(losses.species)
-        self.collective: bool = losses.gradient == "collective"
+        self.reactions: bool = losses.has_reactions
         # agents in the order of their species, where each of them is in it, and where each species begins
         species_index = losses.index_of(species)
         order = np.argsort(species_index, kind="stable")
@@ -103,11 +103,11 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
                 begin, end, i[pairs], j[pairs], displacement[:, pairs], self.species_index, self.n_species, self.cutoff
             )
             agent_ends = [min(max(start, begin), end) - begin for start in self.starts]
-            own, gradient = self.losses(d, neighbour_ends, self.species_index[begin:end], agent_ends)
-            energy += own.sum(dtype=torch.float64)
-            forces[:, begin:end] += gradient.sum(2)
-            if self.collective:
-                forces.scatter_add_(1, neighbour.expand(3, -1), -gradient.flatten(1))
+            found, gradients = self.losses(d, neighbour_ends, self.species_index[begin:end], agent_ends)
+            energy += found.sum(dtype=torch.float64)
+            forces[:, begin:end] += gradients[-1].sum(2)
+            if self.reactions:
+                forces.scatter_add_(1, neighbour.expand(3, -1), -gradients[0].flatten(1))
         return energy, forces
 
 

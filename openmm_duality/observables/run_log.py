@@ -37,6 +37,8 @@ class Energetics:
         The temperature asked for in K; in NVE the one the velocities were drawn at.
     temperature : Estimate
         In K.
+    species_temperatures : dict of str to Estimate
+        Of each species in K, where the log has them. A bath does not keep them alike if the forces pump power.
     temperature_slope : Estimate
         In K/ps.
     kinetic_mean, kinetic_variance : Estimate
@@ -53,6 +55,7 @@ class Energetics:
 
     target: float
     temperature: Estimate
+    species_temperatures: dict[str, Estimate]
     temperature_slope: Estimate
     kinetic_mean: Estimate
     kinetic_variance: Estimate
@@ -67,6 +70,7 @@ class Energetics:
         return {
             "target_K": self.target,
             "temperature_K": self.temperature,
+            "species_temperatures_K": self.species_temperatures,
             "temperature_slope_K_per_ps": self.temperature_slope,
             "kinetic_mean_kJ_per_mol": self.kinetic_mean,
             "kinetic_variance_kJ2_per_mol2": self.kinetic_variance,
@@ -98,6 +102,11 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     return Energetics(
         target=target,
         temperature=series_estimate(log["temperature_K"], n_blocks),
+        species_temperatures={
+            name: series_estimate(log[f"temperature_{name}_K"], n_blocks)
+            for name in sorted(set(run.trajectory.species))
+            if f"temperature_{name}_K" in log
+        },
         temperature_slope=slope(times, log["temperature_K"], n_blocks),
         kinetic_mean=series_estimate(kinetic, n_blocks),
         kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
@@ -111,7 +120,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
 
 def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
-    if run.model.get("gradient") == "agent":
+    if not run.has_potential:
         return Conserved.NO_COMMON_ENERGY, None
     if str(run.settings["ensemble"]).upper() == "NVE":
         return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]

@@ -18,6 +18,7 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.forms import GRADIENTS, has_potential
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.trajectory import Trajectory, whole_frames
 
@@ -54,6 +55,12 @@ class Run:
         """The record of the model that the run used; empty if there is none."""
         model = self.settings.get("model")
         return model if isinstance(model, dict) else {}
+
+    @property
+    def has_potential(self) -> bool:
+        """Whether the forces of the run derive from its potential energy, as far as its record says."""
+        gradient = self.model.get("gradient")
+        return gradient not in GRADIENTS or has_potential(gradient)
 
     def held_out_error(self, key: str = "all") -> float | None:
         """RMSE of forces in meV/Å on the first of the sets that inference held out, where the record has it."""

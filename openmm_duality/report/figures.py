@@ -232,7 +232,7 @@ def _energy(comparison: Comparison) -> Figure:
         title = CONSERVED[conserved].capitalize()
         if energy is None:
             energy = run.log["potential_energy"]
-            title = "Sum of losses" if run.model.get("gradient") == "agent" else "Potential energy"
+            title = "Potential energy" if run.has_potential else "Sum of losses"
         titles.append(title)
         times, shade = run.log["time_ps"], colour(column)
         per_atom = 1e3 * (energy - np.median(energy)) / len(c.species)

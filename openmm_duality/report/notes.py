@@ -46,7 +46,7 @@ _SENTENCES = {  # with the name and the values of a `Note`
 CONSERVED = {
     Conserved.TOTAL_ENERGY: "total energy",
     Conserved.EXTENDED_ENERGY: "conserved quantity",  # of the system with its thermostat
-    Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agent gradient descends no common energy",
+    Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agents descend no common energy",
     Conserved.NOT_RECORDED: "{integrator} has no conserved quantity",
 }
 

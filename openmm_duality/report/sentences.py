@@ -111,8 +111,11 @@ def limitations(comparison: Comparison) -> list[str]:
         found.append(
             "Where the time is too short, the blocks miss slow fluctuations, and the error bars are too small."
         )
-    if any(c.run is not None and c.run.model.get("gradient") == "agent" for c in comparison.columns):
-        found.append("The agent gradient has no potential energy: energies shown are sums of losses, for information.")
+    runs = [c.run for c in comparison.columns if c.run is not None and not c.run.has_potential]
+    for gradient in sorted({run.model["gradient"] for run in runs}):
+        found.append(
+            f"The {gradient} gradient has no potential energy: energies shown are sums of losses, for information."
+        )
     return found
 
 

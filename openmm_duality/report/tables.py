@@ -263,6 +263,7 @@ def _run(comparison: Comparison) -> list[Row]:
         ("Simulated time", "ps", ""),
         ("Atoms away from their molecule", "", ""),
         ("Temperature", "K", ""),
+        ("Temperature of each species", "K", ""),
         ("Variance of the kinetic energy / canonical", "", "1"),
         ("Drift of the conserved energy", "J/mol per atom and ps", "0"),
         ("Speed of the centre of mass, at most", "m/s", "0"),
@@ -276,7 +277,8 @@ def _run_cells(c: Comparison) -> list[Cell]:
     """Rows on how long a run lasted, and on what it conserved."""
     e, record, spectra = c.energetics, c.integrity, c.motion.spectra
     if c.run is None or e is None or record is None:
-        return 7 * [Cell(NOTHING)]
+        return 8 * [Cell(NOTHING)]
+    of_species = ", ".join(f"{name} {plus_minus(t, 1, 1)}" for name, t in e.species_temperatures.items())
     variance = plus_minus(e.kinetic_variance, 1 / e.canonical_variance, 2) if e.canonical_variance else NOTHING
     speed = None if spectra is None else 1000 * spectra.drift  # 1 nm/ps is 1,000 m/s
     cost = c.run.settings.get("ms_per_step")
@@ -284,6 +286,7 @@ def _run_cells(c: Comparison) -> list[Cell]:
         Cell(f"{record.time:.4g}, {record.status}", c.failed(Observable.COMPLETION)),
         Cell(str(record.most_left), c.failed(Observable.WHOLE_MOLECULES)),
         Cell(plus_minus(e.temperature, 1, 1)),
+        Cell(of_species or NOTHING),
         Cell(variance),
         Cell(plus_minus(e.drift, 1000, 3)),
         Cell(NOTHING if speed is None else "< 0.001" if speed < 1e-3 else f"{speed:.2g}"),

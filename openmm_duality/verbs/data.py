@@ -89,6 +89,8 @@ def evaluate(
     If the model has a committee, its predicted uncertainty is compared with the errors too, on at most 100 evenly
     spaced frames.
     """
+    from openmm_duality.inference.errors import describe_pump
+
     check_outputs(overwrite, json_file, figure)
     losses = duality.AgentLosses.load(model)
     if figure is not None and losses.committee is None:
@@ -100,6 +102,8 @@ def evaluate(
         distance = training_distance(train, frames)
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))
+    if table.pump is not None:
+        click.echo(f"\n{describe_pump(table.pump)}")
     figures = table.to_dict()
     if distance is not None:
         figures["training_distance"] = distance.to_dict()

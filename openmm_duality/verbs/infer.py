@@ -38,7 +38,13 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
     "--size",
     help="Size of the form channels: small, medium (default) or large. Errors fall with it; cost and memory rise.",
 )
-@click.option("--gradient", help="agent (own loss) or collective (sum of losses; conserves energy and momentum).")
+@click.option(
+    "--gradient",
+    help="agent (own loss), collective (sum of losses; conserves energy and momentum) or mutual (a shared part and an "
+    "own one).",
+)
+@click.option("--pump", type=float, help="Strength of the penalty on the pump; 1e-3 by default under mutual, else 0.")
+@click.option("--max-pump", type=float, help="Instead: largest pump, in kJ/mol per atom and ps.")
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
@@ -86,7 +92,7 @@ def infer(
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
-    from openmm_duality.inference.errors import ErrorTable, format_overfitted, format_tables
+    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables, known_pump
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
 
@@ -154,6 +160,9 @@ def infer(
         click.echo("\n" + "\n".join(_described(losses.metadata["delta"], errors["test"])))
     if "calibration" in losses.metadata:
         click.echo(f"\nHeld-out frames of all sets\n{Calibration.from_dict(losses.metadata['calibration'])}")
+    pump = known_pump(losses)
+    if pump is not None:
+        click.echo(f"\n{describe_pump(pump)}")
     for note in (*_core_notes(losses), *_monitor_notes(losses, resolved.settings.members)):
         click.echo(f"\n{note}")
     if "channels" in losses.metadata:
@@ -188,6 +197,7 @@ def infer(
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
         "calibration": losses.metadata.get("calibration"),
+        "pump": losses.metadata.get("pump"),
         "regularisation": losses.metadata["regularisation"],
         "core": losses.metadata["core"],
         "overfitted": losses.metadata["overfitted"],

@@ -78,6 +78,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     predicted error of forces.
     """
     from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.inference.errors import describe_pump, known_pump
 
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
@@ -94,6 +95,9 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         precision=options["loss_precision"],
         platform=options["platform"],
     )
+    pump = known_pump(losses)
+    if pump is not None:
+        click.echo(f"These losses have no potential energy. {describe_pump(pump)}")
     result = duality.simulate(
         system,
         topology,
@@ -159,7 +163,8 @@ def _monitor(
 def _described(losses: AgentLosses) -> dict[str, Any]:
     errors = losses.metadata.get("errors", {})
     first = {part: next(iter(tables.values())) for part, tables in errors.items() if tables}
-    return {"form": losses.form.name, "gradient": losses.gradient, "errors": first}
+    pump = {"pump": losses.metadata["pump"]} if "pump" in losses.metadata else {}
+    return {"form": losses.form.name, "gradient": losses.gradient, "errors": first, **pump}
 
 
 @click.command()

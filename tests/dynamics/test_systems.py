@@ -20,6 +20,7 @@ from openmm_duality.dynamics.systems import species_of
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import openmm_form
 from openmm_duality.losses import GRADIENTS, evaluate_agents
+from openmm_duality.losses.forms import has_potential
 from tests.dynamics.systems import make_context, masses_of, positions_of, thermal
 from tests.systems import CELL, NARROW, narrow_positions, random_losses, random_positions, random_species, rms
 from tests.water import liquid, water_losses
@@ -81,8 +82,10 @@ def test_residues_are_named_as_pdb_readers_know_them(species, name):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DualityError, match="Ne"):
         create_system(random_losses(), create_topology(("Ne",)))
-    with pytest.raises(DualityError, match="do not conserve momentum"):
+    with pytest.raises(DualityError, match="the agent gradient do not conserve momentum"):
         system_of("agent", removeCMMotion=False)
+    with pytest.raises(DualityError, match="the mutual gradient do not conserve momentum"):
+        system_of("mutual", removeCMMotion=False)
     system_of("collective", removeCMMotion=False)
 
 
@@ -137,7 +140,8 @@ def test_losses_act_on_chosen_particles_of_a_topology():
         create_system(losses, create_topology(["site", *names[1:]], cell=CELL), particles=particles)
 
 
-def test_the_centre_of_mass_rests_under_agent():
+@pytest.mark.parametrize("gradient", ["agent", "mutual"])
+def test_the_centre_of_mass_rests_where_momentum_is_not_conserved(gradient):
     start = random_positions(20, CELL, least=0.2)
 
     def drift(system):
@@ -147,14 +151,14 @@ def test_the_centre_of_mass_rests_under_agent():
         masses = masses_of(system)
         return np.linalg.norm(masses @ (positions_of(context) - start)) / masses.sum()
 
-    with_remover, without_remover = system_of("agent"), system_of("agent")
+    with_remover, without_remover = system_of(gradient), system_of(gradient)
     removers = [k for k, force in enumerate(with_remover.getForces()) if isinstance(force, mm.CMMotionRemover)]
     assert [with_remover.getForce(k).getFrequency() for k in removers] == [1]
     without_remover.removeForce(removers[0])
     assert drift(with_remover) < 0.1 * drift(without_remover)
 
 
-def test_what_needs_a_potential_refuses_agent_and_serves_collective():
+def test_what_needs_a_potential_is_refused_where_there_is_none():
     positions = random_positions(20, CELL, least=0.2)
     for gradient in GRADIENTS:
         system = system_of(gradient)
@@ -162,7 +166,7 @@ def test_what_needs_a_potential_refuses_agent_and_serves_collective():
         platform = mm.Platform.getPlatformByName("Reference")
         simulation = app.Simulation(topology, system, VerletLearningIntegrator(1e-3), platform)
         simulation.context.setPositions(positions)
-        if gradient == "agent":
+        if not has_potential(gradient):
             with pytest.raises(DualityError, match="the minimiser needs a potential"):
                 minimize(simulation)
             with pytest.raises(DualityError, match="a barostat needs a potential"):

@@ -14,6 +14,7 @@ from openmm_duality.inference.equations.accumulation import accumulate
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.penalties import ridge_penalty, standard_penalties
+from openmm_duality.inference.equations.pump import penalty_of
 from openmm_duality.inference.equations.selection import select
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, propagate_deviations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
@@ -50,7 +51,10 @@ def fixed_fit(losses, sets):
     for k, group in enumerate(design.layout.groups):
         strengths = losses.metadata["regularisation"][k]
         penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
-        solutions.append(solve(found.totals[k], penalties, strengths, losses.equations[f"{k}/scale"]))
+        stored = StoredEquations.from_arrays(losses.equations, f"{k}/")
+        if stored.pump is not None:
+            penalties += (penalty_of(design.layout, stored.pump),)
+        solutions.append(solve(found.totals[k], penalties, strengths, stored.scale))
     return design.layout.unpack(solutions)
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
-from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
+from openmm_duality.losses.coefficients import combine, read_coefficients
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.evaluator import LocalEnvironments
-from tests.systems import CELL, random_losses, random_positions, random_species
+from tests.systems import CELL, laws, random_losses, random_positions, random_species
 
 KIND = "openmm_duality losses 3"
 SPECIES = random_species(12)
@@ -22,16 +23,12 @@ def of(losses, members=4, seed=5, residual=(3.0, 4.0, 5.0), scale=(2.0, 1.0, 0.5
     """A committee whose members have random coefficients."""
     rng = np.random.default_rng(seed)
 
-    def drawn(array):
-        return array * rng.normal(1.0, 0.1, size=(members, *array.shape))
+    def drawn(arrays):
+        return arrays[0] * rng.normal(1.0, 0.1, size=(members, *arrays[0].shape))
 
-    return Committee(
-        drawn(losses.pair_coefficients),
-        {rank: drawn(w) for rank, w in losses.weights.items()},
-        drawn(losses.couplings),
-        tuple(map(drawn, losses.channel_weights)),
-        *(np.array(numbers) for numbers in (residual, scale, limit)),
-    )
+    coefficients = combine(drawn, [losses]).coefficient_fields()
+    residual, scale, limit = map(np.array, (residual, scale, limit))
+    return Committee(**coefficients, residual=residual, scale=scale, limit=limit)
 
 
 def with_committee(losses, **choices):
@@ -64,8 +61,7 @@ def test_the_uncertainty_adds_what_the_members_have_in_common():
     np.testing.assert_allclose(found, expected)
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
     losses = with_committee(random_losses(form, gradient))
     members = losses.members()
@@ -73,13 +69,9 @@ def test_members_are_losses_with_the_coefficients_of_one(form, gradient):
     positions = random_positions(12, CELL)
     environments = LocalEnvironments.of(losses, positions, SPECIES, CELL)
     for k, member in enumerate(members):
-        alone = replace(
-            random_losses(form, gradient),
-            pair_coefficients=losses.committee.pair_coefficients[k],
-            weights={rank: w[k] for rank, w in losses.committee.weights.items()},
-            couplings=losses.committee.couplings[k],
-            channel_weights=tuple(w[k] for w in losses.committee.channel_weights),
-        )
+        arrays = {name: array[k] for name, array in losses.committee.coefficient_arrays().items()}
+        coefficients = read_coefficients(arrays, losses.form.ranks, len(losses.channels), losses.own is not None)
+        alone = replace(random_losses(form, gradient), **coefficients.coefficient_fields())
         expected = evaluate_agents(alone, positions, SPECIES, CELL)
         found = environments.evaluate(member)
         np.testing.assert_array_equal(found.forces, expected.forces)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents
 from tests.systems import (
     CELL,
     NARROW,
     RANKED,
     TRICLINIC,
+    descended,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -34,10 +38,12 @@ def rms(array):
     return np.sqrt(np.mean(np.square(array)))
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize(
-    ("form", "cell_name"),
-    [*((form, cell) for form in FORMS for cell in CELLS), *((form, "triclinic") for form in RANKED)],
+    ("form", "gradient", "cell_name"),
+    [
+        *((form, gradient, cell) for form, gradient in laws(FORMS) for cell in CELLS),
+        *((form, gradient, "triclinic") for form, gradient in laws(RANKED)),
+    ],
 )
 def test_forces_are_central_differences(form, gradient, cell_name):
     losses = random_losses(form, gradient)
@@ -51,14 +57,12 @@ def test_forces_are_central_differences(form, gradient, cell_name):
             for sign in (1, -1):
                 moved = positions.copy()
                 moved[i, x] += sign * step
-                result = evaluate_agents(losses, moved, SPECIES, cell)
-                shifted.append(result.losses[i] if gradient == "agent" else result.energy)
+                shifted.append(descended(losses, moved, SPECIES, cell)[i])
             numerical[i, x] = -(shifted[0] - shifted[1]) / (2 * step)
     assert np.abs(forces - numerical).max() < 1e-6 * rms(forces)
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 class TestInvariance:
     def check(self, form, gradient, moved, cell, species=SPECIES, rotation=None, order=None, original_cell=CELL):
         losses = random_losses(form, gradient)
@@ -103,7 +107,10 @@ def test_agent_gradient_of_a_many_body_loss_does_not_conserve_momentum():
 
 def test_pair_losses_with_symmetric_coefficients_have_half_the_collective_force_under_agent():
     positions = random_positions(N, CELL)
-    agent, collective = (evaluate_agents(random_losses("pair", g), positions, SPECIES, CELL).forces for g in GRADIENTS)
+    agent, collective = (
+        evaluate_agents(random_losses("pair", gradient), positions, SPECIES, CELL).forces
+        for gradient in ("agent", "collective")
+    )
     symmetric = random_losses("pair", "collective")
     own = evaluate_agents(with_gradient(symmetric, "agent"), positions, SPECIES, CELL).forces
     assert np.allclose(2.0 * own, collective, rtol=0, atol=1e-12 * rms(collective))
@@ -155,17 +162,35 @@ class TestNarrowCells:
             numerical[i, x] = -(plus - minus) / (2 * step)
         assert np.abs(forces - numerical).max() < 1e-6 * rms(forces)
 
-    @pytest.mark.parametrize("gradient", GRADIENTS)
-    def test_a_supercell_has_the_same_forces_and_losses(self, form, cell, gradient):
-        losses = random_losses(form, gradient)
-        positions, species = narrow_positions(cell), SPECIES[:2]
-        small = evaluate_agents(losses, positions, species, cell)
-        large = evaluate_agents(losses, *supercell(positions, species, cell, (3, 3, 3)))
-        np.testing.assert_allclose(large.losses, np.tile(small.losses, 27), rtol=1e-10)
-        assert np.abs(large.forces - np.tile(small.forces, (27, 1))).max() < 1e-10 * rms(small.forces)
+    def test_a_supercell_has_the_same_forces_and_losses(self, form, cell):
+        for _, gradient in laws([form]):
+            losses = random_losses(form, gradient)
+            positions, species = narrow_positions(cell), SPECIES[:2]
+            small = evaluate_agents(losses, positions, species, cell)
+            large = evaluate_agents(losses, *supercell(positions, species, cell, (3, 3, 3)))
+            np.testing.assert_allclose(large.losses, np.tile(small.losses, 27), rtol=1e-10)
+            assert np.abs(large.forces - np.tile(small.forces, (27, 1))).max() < 1e-10 * rms(small.forces)
 
     def test_an_atom_among_its_own_images_has_no_force(self, form, cell):
         losses = random_losses(form)
         found = evaluate_agents(losses, np.full((1, 3), 0.1), SPECIES[:1], cell)
         assert found.losses[0] != 0.0
         assert np.abs(found.forces).max() < 1e-9 * np.abs(found.losses[0])
+
+
+@pytest.mark.parametrize("form", [form for form, gradient in laws([*FORMS, *RANKED]) if gradient == "mutual"])
+def test_mutual_losses_without_an_own_part_are_collective(form):
+    losses, positions = random_losses(form, "collective"), random_positions(N, CELL)
+    mutual = with_gradient(losses, "mutual")
+    found, expected = (evaluate_agents(one, positions, SPECIES, CELL) for one in (mutual, losses))
+    np.testing.assert_array_equal(found.losses, expected.losses)
+    np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-12 * rms(expected.forces))
+
+
+def test_mutual_forces_are_those_of_the_shared_and_of_the_own_part():
+    losses, positions = random_losses("coupled", "mutual"), random_positions(N, CELL)
+    shared = replace(losses, gradient="collective", own=None)
+    own = replace(shared, gradient="agent", **losses.own.coefficient_fields(), core_strength=np.zeros((3, 3)))
+    parts = [evaluate_agents(part, positions, SPECIES, CELL).forces for part in (shared, own)]
+    forces = evaluate_agents(losses, positions, SPECIES, CELL).forces
+    np.testing.assert_allclose(forces, sum(parts), rtol=0, atol=1e-12 * rms(forces))

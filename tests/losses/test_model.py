@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
-from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
+from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
 from openmm_duality.losses.forms import check_gradient, form_of
 from openmm_duality.losses.model import core_onsets
 from openmm_duality.reference import Frames
-from tests.systems import CELL, RANKED, random_frames, random_losses, random_positions, random_species
+from tests.systems import CELL, RANKED, laws, random_frames, random_losses, random_positions, random_species
 
 SPECIES = random_species(15)
 
@@ -30,8 +30,7 @@ def saved(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 def test_a_loaded_model_has_the_same_forces_bit_by_bit(form, gradient, tmp_path):
     losses = replace(
         random_losses(form, gradient),
@@ -76,6 +75,16 @@ def test_the_identity_of_a_model_is_what_it_computes(saved):
         {"core_strength": 1.1 * losses.core_strength},
     ]
     assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
+
+
+def test_the_own_part_is_part_of_the_identity_of_a_model_and_belongs_to_one_gradient():
+    losses = random_losses("moment", "mutual")
+    own = replace(losses.own, pair_coefficients=2 * losses.own.pair_coefficients)
+    hashes = {losses.sha256(), replace(losses, own=own).sha256(), replace(losses, own=None, gradient="agent").sha256()}
+    assert len(hashes) == 3
+    for wrong in ({"own": None}, {"gradient": "collective"}):
+        with pytest.raises(ValueError, match="own part"):
+            replace(losses, **wrong)
 
 
 def test_channels_are_part_of_the_identity_of_a_model():
@@ -209,4 +218,6 @@ def test_unknown_forms_and_gradients_are_named():
         with pytest.raises(DualityError, match=message):
             form_of(name, ranks, coupled)
     with pytest.raises(DualityError, match="'agent'"):
-        check_gradient("both")
+        check_gradient("both", FORMS["pair"])
+    with pytest.raises(DualityError, match="not available for the form 'channels' yet"):
+        check_gradient("mutual", FORMS["channels"])

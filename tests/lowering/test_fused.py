@@ -25,6 +25,7 @@ from tests.systems import (
     CELL,
     NARROW,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -55,21 +56,23 @@ def of_form(form, gradient="collective", species=SPECIES[:3]):
     losses = random_losses("coupled" if form.coupled else "moment", gradient, species=species)
     rng = np.random.default_rng(3)
     s, width = len(species), len(species) * losses.basis.size
-    weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
     q = contractions.count_invariants(s * losses.coarse.size, form.coupled)
-    c = rng.normal(size=(s, q, q))
-    return replace(
-        losses,
-        form=form,
-        weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
-        couplings=c + c.transpose(0, 2, 1),
-        core_strength=np.zeros((s, s)),
-    )
+
+    def of_ranks(coefficients):
+        weights = {rank: rng.normal(size=(s, width, width)) for rank in form.ranks}
+        c = rng.normal(size=(s, q, q))
+        return replace(
+            coefficients,
+            weights={rank: w + w.transpose(0, 2, 1) for rank, w in weights.items()},
+            couplings=c + c.transpose(0, 2, 1),
+        )
+
+    own = None if losses.own is None else of_ranks(losses.own)
+    return replace(of_ranks(losses), form=form, own=own, core_strength=np.zeros((s, s)))
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     for cell in CELLS.values():
@@ -173,8 +176,7 @@ def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 @pytest.mark.parametrize("name", NARROW)
 def test_narrow_boxes(name, form, gradient, precision):
     """Boxes narrower than the cutoff, also repeated along one axis, and with one atom alone."""

@@ -14,7 +14,8 @@ from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants.moments import moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.invariants.radial import RadialBasis, b_splines
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents
+from openmm_duality.losses.coefficients import combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses, pack
@@ -25,6 +26,7 @@ from tests.systems import (
     NARROW,
     RANKED,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -44,15 +46,10 @@ def with_committee(losses, members=5, seed=7):
     """The losses with members whose coefficients are 1 % off."""
     rng = np.random.default_rng(seed)
 
-    def perturbed(array):
-        return array * (1.0 + 0.01 * rng.normal(size=(members, *array.shape)))
+    def perturbed(arrays):
+        return arrays[0] * (1.0 + 0.01 * rng.normal(size=(members, *arrays[0].shape)))
 
-    coefficients = {
-        "pair_coefficients": perturbed(losses.pair_coefficients),
-        "weights": {rank: perturbed(w) for rank, w in losses.weights.items()},
-        "couplings": perturbed(losses.couplings),
-        "channel_weights": tuple(map(perturbed, losses.channel_weights)),
-    }
+    coefficients = combine(perturbed, [losses]).coefficient_fields()
     # what a spread is worth is not asked here
     others = {field.name for field in fields(Committee)} - set(coefficients)
     committee = Committee(**coefficients, **dict.fromkeys(others, np.ones(len(losses.species))))
@@ -127,8 +124,7 @@ def visits_agree(losses, evaluation, positions, species, cell):
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_forces_of_members_moments_and_distances(form, gradient, precision):
     losses, tolerance = committee_losses(form, gradient), TOLERANCE[precision]
     for cell in CELLS.values() if precision == "single" else [TRICLINIC]:
@@ -140,8 +136,7 @@ def test_forces_of_members_moments_and_distances(form, gradient, precision):
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_narrow_boxes(form, gradient, precision):
     losses, tolerance = committee_losses(form, gradient), TOLERANCE[precision]
     for cell in NARROW.values():

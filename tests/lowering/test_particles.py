@@ -13,7 +13,7 @@ from openmm_duality.lowering import export_torchscript, lower
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
 from openmm_duality.lowering.torchscript import compile_losses
 from tests.lowering.platforms import BACKENDS, DOUBLE, context_of, energy_and_forces
-from tests.systems import CELL, TRICLINIC, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, TRICLINIC, descended, random_losses, random_positions, random_species, rms
 
 N = 40
 PARTICLES = np.random.default_rng(1).permutation(N)[:30]  # in no order
@@ -48,7 +48,7 @@ def test_forces_are_those_of_the_particles_alone(gradient, platform, precision, 
 @pytest.mark.parametrize("name", ["triclinic", "open"])
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_forces_are_central_differences(gradient, name, backend):
-    """Of the sum of losses under `collective`, of the atom's own loss under `agent`."""
+    """Of the sum of losses under `collective`, of what the atom descends under `agent` and `mutual`."""
     losses, cell, h = random_losses("moment", gradient), CELLS[name], 1e-6
     positions = positions_in(cell)
     force = lower(losses, SPECIES, particles=PARTICLES, periodic=cell is not None, backend=backend, precision="double")
@@ -60,8 +60,8 @@ def test_forces_are_central_differences(gradient, name, backend):
             moved = positions.copy()
             moved[atom, axis] += sign * h
             context.setPositions(moved)
-            own = evaluate_agents(losses, moved[PARTICLES], SPECIES, cell).losses[number]
-            ends.append(own if gradient == "agent" else energy_and_forces(context)[0])
+            own = descended(losses, moved[PARTICLES], SPECIES, cell)[number]
+            ends.append(energy_and_forces(context)[0] if losses.has_potential else own)
         assert (ends[1] - ends[0]) / (2 * h) == pytest.approx(forces[atom, axis], abs=1e-6 * rms(forces))
     moved = positions.copy()
     moved[OTHERS] += 0.05

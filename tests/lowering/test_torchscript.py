@@ -21,6 +21,7 @@ from tests.systems import (
     NARROW,
     RANKED,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_losses,
     random_positions,
@@ -45,8 +46,7 @@ def forward(losses, positions, species, cell, precision="double", dtype=torch.fl
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-12), ("single", 1e-5)])
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision, tolerance):
     losses = random_losses(form, gradient)
     module = compile_losses(losses, SPECIES, precision)
@@ -229,8 +229,7 @@ def test_a_system_large_enough_for_cells_has_the_forces_of_the_evaluator():
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-11), ("single", 1e-5)])
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
 def test_narrow_boxes_have_the_forces_of_the_evaluator(form, gradient, precision, tolerance):
     losses = random_losses(form, gradient)
     for cell in NARROW.values():

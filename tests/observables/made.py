@@ -67,12 +67,12 @@ def write_run(directory: Path, source: Frames, *, left: int = 0, seed: int = 0, 
         write_dcd(directory / "velocities.dcd", source.velocities, source.cells)
     kinetic = BOLTZMANN * 300 * rng.gamma(freedom / 2, 1, count)
     columns = (
-        "step,time_ps,potential_energy,kinetic_energy,conserved_quantity,temperature_K,volume_nm3,"
+        "step,time_ps,potential_energy,kinetic_energy,conserved_quantity,temperature_K,temperature_O_K,volume_nm3,"
         "shortest_H-O_nm,atoms_left_molecule"
     )
     rows = [
         f"{200 * (t + 1)},{time:.6f},{-100 - k:.6f},{k:.6f},{5.0 + 0.01 * rng.normal():.6f},"
-        f"{2 * k / freedom / BOLTZMANN:.4f},nan,0.095,{left}"
+        f"{2 * k / freedom / BOLTZMANN:.4f},{2 * k / freedom / BOLTZMANN + 7.0:.4f},nan,0.095,{left}"
         for t, (time, k) in enumerate(zip(source.times, kinetic, strict=True))
     ]
     (directory / "log.csv").write_text("\n".join([columns, *rows]) + "\n")

@@ -95,6 +95,11 @@ class BlockedEquations:
         return [NormalEquations.sum_of(mine) for mine in self.blocks]
 
     @property
+    def mean_square(self) -> float:
+        """Mean square of the targets of all groups."""
+        return sum(t.target_squares for t in self.totals) / sum(t.weight for t in self.totals)
+
+    @property
     def folds(self) -> list[list[list[NormalEquations]]]:
         """Blocks of the folds of the cross-validation by group, without empty ones."""
         result = []

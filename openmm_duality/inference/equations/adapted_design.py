@@ -8,7 +8,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.layout import Layout, joint_group
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
@@ -40,9 +40,10 @@ def adapted_design(
     form = settings.agent_form
     n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
     n_coarse = settings.coarse_functions if form.coupled else 0
+    groups = joint_group(len(species)) if settings.pump_strength else ()
     knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
     return Design(
-        Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants),
+        Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants, groups=groups),
         make_basis("b-splines", grid, n_pair, statistics, settings.sharpness),
         make_basis(settings.basis, grid, n, statistics, settings.sharpness, knots),
         make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),

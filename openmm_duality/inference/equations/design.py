@@ -7,8 +7,9 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,22 @@ import numpy.typing as npt
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
 from openmm_duality.inference.equations.channel_rows import channel_forces
-from openmm_duality.inference.equations.layout import Group, Layout
+from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
-from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments, moments_by_rank
+from openmm_duality.invariants.moments import (
+    flat,
+    harmonics,
+    moment_derivatives,
+    moments,
+    moments_by_rank,
+    own_derivatives,
+)
 from openmm_duality.invariants.neighbours import NeighbourTable
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
+
+Radial = tuple[FloatArray, FloatArray]  # values and slopes of radial functions, shape (N, J, n)
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,30 @@ class Design:
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
         """Design of the equations that the losses solve, with a given number of energy constants."""
+        joint = len(losses.metadata.get("regularisation", ())) == 1
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
         n_invariants = tuple(len(mine.invariants) for mine in losses.channels)
-        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants)
+        groups = joint_group(len(losses.species)) if joint else ()
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants, groups)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse, losses.channels)
+
+    def losses(
+        self, solutions: Sequence[FloatArray], species: tuple[str, ...], masses: FloatArray, shortest: FloatArray
+    ) -> AgentLosses:
+        """Losses with the coefficients of solutions, by group, without core and metadata."""
+        return AgentLosses(
+            species=species,
+            masses=masses,
+            form=self.layout.form,
+            gradient=self.layout.gradient,
+            pair_basis=self.pair_basis,
+            basis=self.basis,
+            coarse=self.coarse,
+            channels=self.channels,
+            **self.layout.unpack(solutions),
+            shortest=shortest,
+            core_strength=np.zeros_like(shortest),
+        )
 
     def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:
         """Rows of the forces on all agents, by group.
@@ -60,26 +90,31 @@ class Design:
         Returns
         -------
         list of arrays, shape (M, 3, P)
-            Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index (all
-            N agents under `collective`), for its P columns.
+            Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index, for
+            its P columns.
         """
-        pair = self._pair_forces(tables, species_index)
-        ranks, coupled = self.layout.form.ranks, self.layout.form.coupled
-        fine = _Moments.of(self.basis, ranks or self.layout.form.channels, tables, species_index)
-        contracted = [self._contraction_forces(rank, fine, tables, species_index) for rank in ranks]
+        layout, pair = self.layout, pair_forces(self._radial(self.pair_basis, tables, species_index), tables)
+        ranks, coupled = layout.form.ranks, layout.form.coupled
+        fine = Moments.of(ranks or layout.form.channels, self._radial(self.basis, tables, species_index), tables)
+        coarse_ranks = layout.form.all_ranks if coupled else ()
+        coarse = Moments.of(coarse_ranks, self._radial(self.coarse, tables, species_index), tables)
+        reactions = [partial(_add_reactions, layout, rank, fine, tables, species_index) for rank in ranks]
         if coupled:
-            coarse = _Moments.of(self.coarse, self.layout.form.all_ranks, tables, species_index)
-            contracted.append(coupling_forces(self.layout, coarse, tables, species_index))
+            reactions.append(partial(_add_coupled_reactions, layout, coarse, tables, species_index))
+        contracted = [
+            _by_part(layout, factors, add, species_index)
+            for factors, add in zip(own_factors(layout, fine, coarse), reactions, strict=True)
+        ]
         if self.channels:
-            collective = self.layout.gradient == "collective"
-            inputs = (fine.values, fine.derivatives, tables, collective)
-            by_species = [np.flatnonzero(species_index == a) for a in range(self.layout.n_species)]
-            kernels = zip(self._kernels, by_species, strict=True)
-            contracted.append([channel_forces(kernel, agents, *inputs) for kernel, agents in kernels])
-        return [self._group_rows(group, pair, contracted, species_index) for group in self.layout.groups]
+            inputs = (fine.values, fine.derivatives, tables)
+            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self._kernels)]
+            contracted.append(
+                [[channel_forces(k, agents, *inputs, part.shared) for k, agents in kernels] for part in layout.parts]
+            )
+        return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-        """Row of the sum of all losses, shape (P,), for the single group of `collective`.
+        """Row of the sum of all losses, shape (P,), for the single group of `collective` losses.
 
         Parameters
         ----------
@@ -93,7 +128,7 @@ class Design:
             axis=1,
         )
         columns = []
-        for a, b in layout.pairs(group):
+        for a, b in layout.pairs(layout.parts[0], group):
             column = sums[species_index == a, b].sum(axis=0)
             columns.append(column if a == b else column + sums[species_index == b, a].sum(axis=0))
 
@@ -119,121 +154,174 @@ class Design:
             columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)
 
+    def _radial(self, basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> list[Radial]:
+        """Values and slopes of radial functions at the distances of each table."""
+        return [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
+
     def _group_rows(
-        self, group: Group, pair: FloatArray, contracted: list[list[FloatArray]], species_index: IntArray
+        self, group: Group, pair: FloatArray, contracted: list[list[list[FloatArray]]], species_index: IntArray
     ) -> FloatArray:
+        """Rows of a group from those of the pair part and of the others, by contraction, part and species."""
         layout = self.layout
-        collective = layout.gradient == "collective"
         columns = []
-        for a, b in layout.pairs(group):
-            block = np.zeros((len(species_index), 3, layout.n_pair))
-            block[species_index == a] = pair[species_index == a, b]
-            if collective:
-                block[species_index == b] = pair[species_index == b, a]
-                block *= 2.0  # the loss of the neighbour contains the same function of the same distance
-            columns.append(block)
-        columns += [by_species[a] for a in group for by_species in contracted]
+        for number, part in enumerate(layout.parts):
+            for a, b in layout.pairs(part, group):
+                block = np.zeros((len(species_index), 3, layout.n_pair))
+                block[species_index == a] = pair[species_index == a, b]
+                if part.symmetry:
+                    block[species_index == b] = part.symmetry * pair[species_index == b, a]
+                if part.shared:
+                    block *= 2.0  # the loss of the neighbour contains the same function of the same distance
+                columns.append(block)
+            columns += [by_part[number][a] for a in group for by_part in contracted]
         columns.append(np.zeros((len(species_index), 3, layout.n_constants)))
         rows = np.concatenate(columns, axis=-1)
-        return rows if collective else rows[np.isin(species_index, group)]
+        return rows if len(layout.groups) == 1 else rows[np.isin(species_index, group)]
 
-    def _pair_forces(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
-        """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p)."""
-        forces = []
-        for b, table in enumerate(tables):
-            _, slope = self.pair_basis.evaluate(table.distances, species_index, b)
-            forces.append(np.matmul(table.directions.swapaxes(1, 2), slope))
-        return np.stack(forces, axis=1)
 
-    def _contraction_forces(
-        self, rank: int, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-    ) -> list[FloatArray]:
-        """Forces per unit W^l_Aab by species A, arrays of shape (N, 3, S·n (S·n + 1)/2)."""
-        n, width = self.basis.size, self.layout.n_species * self.basis.size
-        m, derivatives, own = found.values[rank], found.derivatives[rank], found.own(rank)
-        result = []
-        for a in range(self.layout.n_species):
-            product = np.zeros((len(species_index), 3, width, width))
-            of_a = species_index == a
-            product[of_a] = own[of_a] @ m[of_a, None].swapaxes(-1, -2)
-            if self.layout.gradient == "collective":
-                for b in range(self.layout.n_species):
-                    # agents of species b as neighbours of agents of species a
-                    of_b = species_index == b
-                    k = derivatives[a][of_b]
-                    around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
-                    inner = k.shape[3] * k.shape[4]
-                    reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, width)
-                    product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, width)
-            result.append(quadratic_columns(product, self.layout.triangle))
-        return result
+def pair_forces(radial: list[Radial], tables: list[NeighbourTable]) -> FloatArray:
+    """Forces of the pair part, Σ_s f_n' u, shape (N, S, 3, n_p), from values and slopes of its functions by table."""
+    pairs = zip(radial, tables, strict=True)
+    return np.stack([np.matmul(table.directions.swapaxes(1, 2), slope) for (_, slope), table in pairs], axis=1)
 
 
 @dataclass(frozen=True)
-class _Moments:
+class Moments:
     """Moments of all agents and their derivatives, by rank.
 
     Parameters
     ----------
     values : dict of int to array, shape (N, S·n, 2l + 1)
+    own : dict of int to array, shape (N, 3, S·n, 2l + 1)
+        Derivatives −∂M/∂q_i with respect to the agent's own position.
     derivatives : dict of int to list of arrays, shape (N, 3, n, J, 2l + 1)
-        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species.
+        K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s, by neighbour species; empty if only
+        the own derivatives are wanted.
     """
 
     values: dict[int, FloatArray]
+    own: dict[int, FloatArray]
     derivatives: dict[int, list[FloatArray]]
 
     @classmethod
     def of(
-        cls, basis: RadialBasis, ranks: tuple[int, ...], tables: list[NeighbourTable], species_index: IntArray
-    ) -> _Moments:
-        radial = [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
-        values: dict[int, FloatArray] = {}
+        cls, ranks: tuple[int, ...], radial: list[Radial], tables: list[NeighbourTable], only_own: bool = False
+    ) -> Moments:
+        """Moments of radial functions, from their values and slopes by table."""
+        by_table = list(zip(radial, tables, strict=True))
+        values, own = {}, {}
         derivatives: dict[int, list[FloatArray]] = {}
         for rank in ranks:
-            blocks, derivatives[rank] = [], []
-            for table, (f, df) in zip(tables, radial, strict=True):
-                y, dy = harmonics(rank, table.directions)
-                blocks.append(moments(f, y))
-                derivatives[rank].append(_moment_derivatives(rank, f, df, table, y, dy))
+            blocks = [moments(f, harmonics(rank, table.directions)[0]) for (f, _), table in by_table]
             values[rank] = np.concatenate(blocks, axis=1)
-        return cls(values, derivatives)
+            if only_own:
+                summed = [own_derivatives(rank, *f, table) for f, table in by_table]
+            else:
+                derivatives[rank] = [moment_derivatives(rank, *f, table) for f, table in by_table]
+                summed = [k.sum(axis=3) for k in derivatives[rank]]
+            own[rank] = np.concatenate(summed, axis=2)
+        return cls(values, own, derivatives)
 
-    def own(self, rank: int) -> FloatArray:
-        """Derivatives −∂M/∂q_i with respect to the agent's own position, shape (N, 3, S·n, 2l + 1)."""
-        return np.concatenate([k.sum(axis=3) for k in self.derivatives[rank]], axis=2)
+
+@dataclass(frozen=True)
+class Factors:
+    """Factors of the products that a block of coefficients multiplies, and their derivatives.
+
+    Parameters
+    ----------
+    slopes : array, shape (N, 3, Q, M)
+        Derivatives −∂/∂q_i by the agent's own position.
+    values : array, shape (N, M, Q)
+    triangle : tuple of arrays of int
+        Upper triangle of the products (Q, Q).
+    """
+
+    slopes: FloatArray
+    values: FloatArray
+    triangle: tuple[IntArray, IntArray]
 
 
-def coupling_forces(
-    layout: Layout, found: _Moments, tables: list[NeighbourTable], species_index: IntArray
-) -> list[FloatArray]:
-    """Forces per unit C_Apq by species A, arrays of shape (N, 3, Q (Q + 1)/2)."""
-    ranks, n = layout.form.coupled, layout.n_coarse
-    phi = invariants(found.values, ranks)
-    pairs = np.triu_indices(layout.n_species * n)
-    own = [found.own(0)[..., 0]]
-    for rank in ranks:
-        t = found.own(rank) @ found.values[rank][:, None].swapaxes(-1, -2)
-        own.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
-    slope = np.concatenate(own, axis=-1)  # −∂φ_p/∂q_i by the agent's own position, (N, 3, Q)
-    result = []
+def own_factors(layout: Layout, fine: Moments, coarse: Moments) -> list[Factors]:
+    """Factors of the contractions of every rank, moments, and of the coupling, its invariants."""
+    found = [Factors(fine.own[r], fine.values[r].swapaxes(-1, -2), layout.triangle) for r in layout.form.ranks]
+    if layout.form.coupled:
+        pairs = np.triu_indices(layout.n_species * layout.n_coarse)
+        slopes = [coarse.own[0][..., 0]]
+        for rank in layout.form.coupled:
+            t = coarse.own[rank] @ coarse.values[rank][:, None].swapaxes(-1, -2)
+            slopes.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
+        phi = invariants(coarse.values, layout.form.coupled)
+        found.append(Factors(np.concatenate(slopes, axis=-1)[..., None], phi[:, None], layout.coupled_triangle))
+    return found
+
+
+def _by_part(
+    layout: Layout, factors: Factors, add_reactions: Callable[[int, FloatArray], None], species_index: IntArray
+) -> list[list[FloatArray]]:
+    """Force columns of each part, then of each species A, arrays of shape (N, 3, Q (Q + 1)/2).
+
+    Parameters
+    ----------
+    layout : Layout
+    factors : Factors
+    add_reactions : callable
+        Adds the reactions to agents of a species to products (N, 3, Q, Q).
+    species_index : array of int, shape (N,)
+    """
+    found: list[list[FloatArray]] = [[] for _ in layout.parts]
     for a in range(layout.n_species):
-        product = np.zeros((len(species_index), 3, phi.shape[1], phi.shape[1]))
         of_a = species_index == a
-        product[of_a] = slope[of_a][..., None] * phi[of_a][:, None, None, :]
-        if layout.gradient == "collective":
-            for b in range(layout.n_species):
-                of_b = species_index == b
-                around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
-                slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
-                reaction = slopes @ phi[tables[a].indices[of_b]]
-                product[of_b] += reaction.reshape(len(around), *product.shape[1:])
-        result.append(quadratic_columns(product, layout.coupled_triangle))
-    return result
+        product = np.zeros((len(species_index), 3, *[factors.values.shape[-1]] * 2))
+        product[of_a] = factors.slopes[of_a] @ factors.values[of_a, None]
+        for columns, part in reversed(list(zip(found, layout.parts, strict=True))):  # the own part comes first
+            if part.shared:
+                add_reactions(a, product)
+            last = part is layout.parts[0]
+            columns.append(quadratic_columns(product if last else product.copy(), factors.triangle))
+    return found
+
+
+def _add_reactions(
+    layout: Layout,
+    rank: int,
+    found: Moments,
+    tables: list[NeighbourTable],
+    species_index: IntArray,
+    a: int,
+    product: FloatArray,
+) -> None:
+    """Add the derivatives of the contractions of agents of species A by the positions of their neighbours."""
+    n, m = layout.n, found.values[rank]
+    for b in range(layout.n_species):
+        # agents of species b as neighbours of agents of species a
+        of_b = species_index == b
+        k = found.derivatives[rank][a][of_b]
+        around = m[tables[a].indices[of_b]].swapaxes(2, 3)  # (M, J, 2l + 1, S·n)
+        inner = k.shape[3] * k.shape[4]
+        reaction = k.reshape(len(k), 3 * n, inner) @ around.reshape(len(k), inner, m.shape[1])
+        product[of_b, :, b * n : (b + 1) * n] += (-1) ** rank * reaction.reshape(len(k), 3, n, m.shape[1])
+
+
+def _add_coupled_reactions(
+    layout: Layout,
+    found: Moments,
+    tables: list[NeighbourTable],
+    species_index: IntArray,
+    a: int,
+    product: FloatArray,
+) -> None:
+    """The same of the products of coupled invariants."""
+    phi = invariants(found.values, layout.form.coupled)
+    for b in range(layout.n_species):
+        of_b = species_index == b
+        around = _neighbour_slopes(layout, found, a, b, tables[a].indices[of_b], of_b)
+        slopes = around.reshape(*around.shape[:2], 3 * phi.shape[1]).swapaxes(1, 2)
+        reaction = slopes @ phi[tables[a].indices[of_b]]
+        product[of_b] += reaction.reshape(len(around), *product.shape[1:])
 
 
 def _neighbour_slopes(
-    layout: Layout, found: _Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
+    layout: Layout, found: Moments, a: int, b: int, indices: IntArray, of_b: npt.NDArray[np.bool_]
 ) -> FloatArray:
     """Derivatives −∂φ_p(j)/∂q_i for agents i of species b and neighbours j of species a, shape (M, J, 3, Q)."""
     n, width = layout.n_coarse, layout.n_species * layout.n_coarse
@@ -258,15 +346,3 @@ def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) 
     product += product.swapaxes(-1, -2)
     product[..., diagonal, diagonal] *= 0.5
     return np.asarray(product[..., triangle[0], triangle[1]])
-
-
-def _moment_derivatives(
-    rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable, y: FloatArray, dy: FloatArray
-) -> FloatArray:
-    """Derivatives K[i, x, n, s, m] = ∂(f_n Y_m)/∂(q_j − q_i)_x for the neighbour in slot s."""
-    g, h = derivative_factors(rank, f, df, table.distances)
-    along = (y[..., None] * table.directions[..., None, :]).transpose(0, 3, 1, 2)[:, :, None]
-    k = g.transpose(0, 2, 1)[:, None, :, :, None] * along
-    if rank:
-        k += h.transpose(0, 2, 1)[:, None, :, :, None] * dy.transpose(0, 3, 1, 2)[:, :, None]
-    return np.asarray(k)

@@ -20,6 +20,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.losses.forms import has_potential
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
@@ -185,7 +186,7 @@ def _counts(species: tuple[str, ...], names: Sequence[str]) -> FloatArray:
 
 def default_weight(settings: Settings, sets: Sequence[DataSet]) -> float:
     """Weight of energies where the settings give none: a small one for channels, if there are energies; else 0."""
-    wanted = settings.agent_form.channels and settings.gradient == "collective" and _with_energies(sets)
+    wanted = settings.agent_form.channels and has_potential(settings.gradient) and _with_energies(sets)
     return _DEFAULT_WEIGHT if wanted else 0.0
 
 

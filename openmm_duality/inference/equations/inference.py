@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import product, zip_longest
 from time import perf_counter
@@ -28,13 +28,23 @@ from openmm_duality.inference.equations.displaced_frames import curvature_change
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
-from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
+from openmm_duality.inference.equations.penalties import (
+    CHANNEL_GRIDS,
+    CHANNEL_TOLERANCE,
+    DELTA_GRIDS,
+    GRIDS,
+    Penalty,
+    Strengths,
+    standard_penalties,
+)
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_penalty, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
     NormalEquations,
     column_scale,
     coordinate_search,
+    raise_if_undetermined,
     rank_strengths,
     solve,
 )
@@ -52,21 +62,10 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
 
-# the curvature comes first: of strengths with the same held-out error, the smoothest functions are the best elsewhere
-GRIDS: Mapping[str, Sequence[float]] = {
-    "curvature": (1e-6, 1e-4, 1e-2, 1.0),
-    "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
-}
-CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {"curvature": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5), "ridge": (1e-7,)}
-CHANNEL_TOLERANCE = 0.02  # of the held-out error: what a stronger curvature costs there it gains outside the data
-DELTA_GRIDS: Mapping[str, Sequence[float]] = {
-    "ridge": tuple(10.0**k for k in range(-9, 3)),
-    "curvature": (1e-7, 1e-4, 1e-1),
-}
-
 GAUGE = {
     "collective": "u_AB = u_BA; the constant of every loss is zero",
     "agent": "the constant of every loss is zero",
+    "mutual": "u_AB = u_BA in the shared and u_AB = -u_BA in the own part; the constant of every loss is zero",
 }
 
 
@@ -135,6 +134,8 @@ class Inference:
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
+            known = prior.metadata.get("regularisation", [{}])[0]
+            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, _parts(sets), remedy)
@@ -182,10 +183,18 @@ class Inference:
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
+        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         groups = zip_longest(layout.groups, self.curvature_changes)
-        return [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
+        standard = [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
+        if not self.settings.pump_strength:
+            return standard
+        (total,), (penalties,), (scale,) = self.totals, standard, self.scales
+        with timed(self.seconds, "pump"), raise_if_undetermined():
+            losses = self.prior or self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
+            number, unit = self.settings.pump_frames, self.equations.mean_square
+            penalty = pump_penalty(self.design, losses, self.sets, number, unit)
+        return [(*penalties, penalty)]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -216,6 +225,8 @@ class Inference:
         grids = DELTA_GRIDS if self.prior is not None else CHANNEL_GRIDS if self.design.channels else GRIDS
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
+        if any(p.name == PUMP for p in self.penalties[0]):
+            grids[PUMP] = (self.settings.pump_strength,)
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
@@ -234,7 +245,16 @@ class Inference:
                     result.append(rank_strengths(total, folds, penalties, candidates, n_constants, None, scale, **more))
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
+            if self.settings.max_pump is not None:
+                strength = weakest_strength(self.settings.max_pump, partial(self._pump, result[0][0]))
+                result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
+
+    def _pump(self, strengths: Strengths, strength: float) -> float:
+        """Predicted pump of the solution with a strength of its penalty."""
+        solution = self.solve(self.totals, [{**strengths, PUMP: strength}])[0]
+        (penalty,) = (p for p in self.penalties[0] if p.name == PUMP)
+        return penalty.value(solution) / self.equations.mean_square
 
     def solve(
         self,
@@ -313,24 +333,14 @@ class Inference:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
         if settings.keep_equations:
-            for k, of_group in enumerate(zip_longest(self.totals, self.scales, selected, self.curvature_changes)):
+            pump = [p.blocks[0][1] for p in self.penalties[0] if p.name == PUMP]
+            stored = zip_longest(self.totals, self.scales, selected, self.curvature_changes, pump)
+            for k, of_group in enumerate(stored):
                 equations |= StoredEquations(*of_group).to_arrays(f"{k}/")
-        return AgentLosses(
-            species=self.species,
-            masses=self.masses,
-            form=layout.form,
-            gradient=layout.gradient,
-            pair_basis=self.design.pair_basis,
-            basis=self.design.basis,
-            coarse=self.design.coarse,
-            channels=self.design.channels,
-            **layout.unpack(solutions),
-            shortest=self.statistics.shortest,
-            core_strength=np.zeros((len(self.species), len(self.species))),
-            **self.bonds,
-            equations=equations,
-            metadata=metadata,
-        )
+        return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)
+
+    def _losses(self, solutions: Sequence[FloatArray]) -> AgentLosses:
+        return self.design.losses(solutions, self.species, self.masses, self.statistics.shortest)
 
     def added_to_prior(
         self, differences: Sequence[FloatArray], prior: AgentLosses, metadata: Mapping[str, Any] | None = None
@@ -381,17 +391,6 @@ class Inference:
             "bond_lengths": lengths,
             "coordinations": known if self.prior is None else known | self.prior.coordinations,
         }
-
-
-@contextmanager
-def raise_if_undetermined() -> Iterator[None]:
-    """Turn a failed factorisation into an error for the user."""
-    try:
-        yield
-    except np.linalg.LinAlgError as error:
-        raise DualityError(
-            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
-        ) from None
 
 
 def _parts(sets: Sequence[DataSet]) -> list[Frames]:

@@ -1,7 +1,8 @@
 """Order of the coefficients of the losses in the vectors that inference solves for.
 
 Columns come in blocks: the pair part of each pair of species, then for each species the upper triangles of W of every
-rank and of the couplings. If energies are fitted, the last columns are the energy constants of the species.
+rank and of the couplings. Those of a shared part come before those of an own part. If energies are fitted, the last
+columns are the energy constants of the species.
 
 Species form groups, each with its own system of equations. The gradient determines which species can be separated
 (`separable_groups`); apart from that any partition of the species is a valid layout.
@@ -9,8 +10,8 @@ Species form groups, each with its own system of equations. The gradient determi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,19 +19,44 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants.contractions import count_invariants
-from openmm_duality.losses.forms import Form
-from openmm_duality.losses.model import AgentLosses
+from openmm_duality.losses.coefficients import Coefficients
+from openmm_duality.losses.forms import GRADIENTS, Form
 
 Group = tuple[int, ...]
+# by the names of the parts, the sign in u_BA = ± u_AB (the gauge), or 0 where both are determined
+_SYMMETRY = {("own",): (0,), ("shared",): (1,), ("shared", "own"): (1, -1)}
 
 
 def separable_groups(gradient: str, n_species: int) -> tuple[Group, ...]:
     """Finest partition of the species into systems of equations that share no coefficient.
 
-    Under `agent` a force depends on the coefficients of the agent's species alone; under `collective` on those of all.
+    If there is only an own part, a force depends on the coefficients of the agent's species alone, otherwise on those
+    of all.
     """
-    indices = tuple(range(n_species))
-    return (indices,) if gradient == "collective" else tuple((a,) for a in indices)
+    alone = GRADIENTS[gradient] == ("own",)
+    return tuple((a,) for a in range(n_species)) if alone else joint_group(n_species)
+
+
+def joint_group(n_species: int) -> tuple[Group, ...]:
+    """The partition into one group, for a penalty on the coefficients of all species together."""
+    return (tuple(range(n_species)),)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the losses.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether all agents descend it, so that its forces contain the reactions of neighbours.
+    symmetry : int
+        1 if u_AB and u_BA share their columns, −1 if they do with opposite signs, 0 if they have columns of their own.
+        Only the sum of u_AB and u_BA is determined in a shared part; that of an own part beside it would be the same.
+    """
+
+    shared: bool
+    symmetry: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,7 @@ class Layout:
     ----------
     form : Form
     gradient : str
-        Under `collective` u_AB and u_BA share their columns (the gauge).
+        It determines the parts of the losses.
     n_species, n_pair, n, n_coarse : int
         Numbers of species S and of functions of the pair part, the contracted moments and the coupled invariants.
     n_constants : int
@@ -67,10 +93,18 @@ class Layout:
         if not self.groups:
             object.__setattr__(self, "groups", separable_groups(self.gradient, self.n_species))
 
-    @property
-    def tied(self) -> bool:
-        """Whether u_AB and u_BA are the same coefficient."""
-        return self.gradient == "collective"
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts of the losses, whose columns follow each other."""
+        names = GRADIENTS[self.gradient]
+        return tuple(Part(name == "shared", _SYMMETRY[names][k]) for k, name in enumerate(names))
+
+    def first_columns(self, group: Group) -> Iterator[tuple[Part, int]]:
+        """Parts, each with its first column."""
+        first = 0
+        for part in self.parts:
+            yield part, first
+            first += sum(self._part_sizes(part, group))
 
     @cached_property
     def triangle(self) -> tuple[IntArray, IntArray]:
@@ -82,21 +116,25 @@ class Layout:
         """Rows and columns of the upper triangle of C_A, each of length Q (Q + 1)/2."""
         return _triangle(count_invariants(self.n_species * self.n_coarse, self.form.coupled))
 
-    def pairs(self, group: Group) -> list[tuple[int, int]]:
-        """Pairs of species (A, B) that have pair columns, in the order of the columns."""
-        return [(a, b) for a in group for b in range(self.n_species) if not self.tied or a <= b]
+    def pairs(self, part: Part, group: Group) -> list[tuple[int, int]]:
+        """Pairs of species (A, B) that have pair columns in a part, in the order of the columns."""
+        every = [(a, b) for a in group for b in range(self.n_species)]
+        return [(a, b) for a, b in every if not part.symmetry or a < b or (a == b and part.symmetry > 0)]
 
     def size(self, group: Group) -> int:
         """Number of columns of a group."""
         return sum(self.block_sizes(group))
 
     def block_sizes(self, group: Group) -> list[int]:
-        """Number of columns of each block: pairs, then by species the ranks and the couplings, then the constants."""
-        sizes = [self.n_pair] * len(self.pairs(group))
+        """Number of columns of each block: of each part the pairs, then by species the ranks and the couplings."""
+        return [*(size for part in self.parts for size in self._part_sizes(part, group)), self.n_constants]
+
+    def _part_sizes(self, part: Part, group: Group) -> list[int]:
+        sizes = [self.n_pair] * len(self.pairs(part, group))
         for a in group:
             sizes += [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
             sizes += self.n_invariants[a : a + 1]
-        return [*sizes, self.n_constants]
+        return sizes
 
     def scale_blocks(self, group: Group) -> list[int]:
         """Numbers of columns that share a lower bound of their scales (`column_scale`).
@@ -104,20 +142,23 @@ class Layout:
         Those are the blocks, but the invariants of channels have none in common: of them the variance of the data is
         the prior, and a small column is one of high degree.
         """
-        sizes = self.block_sizes(group)
         if not self.n_invariants:
-            return sizes
-        n_pairs = len(self.pairs(group))
+            return self.block_sizes(group)
         alone = [1] * sum(self.n_invariants[a] for a in group)
-        return [*sizes[:n_pairs], *alone, self.n_constants]
+        blocks = (size for part in self.parts for size in [*[self.n_pair] * len(self.pairs(part, group)), *alone])
+        return [*blocks, self.n_constants]
 
     def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
         """Names of the blocks of columns."""
-        names = [f"pair {species[a]}-{species[b]}" for a, b in self.pairs(group)]
-        for a in group:
-            names += [f"{species[a]}, rank {rank}" for rank in self.form.ranks]
-            names.append(f"{species[a]}, coupled")
-            names += [f"{species[a]}, channels"] * len(self.n_invariants[a : a + 1])
+        names = []
+        for part in self.parts:
+            of_part = [f"pair {species[a]}-{species[b]}" for a, b in self.pairs(part, group)]
+            for a in group:
+                of_part += [f"{species[a]}, rank {rank}" for rank in self.form.ranks]
+                of_part.append(f"{species[a]}, coupled")
+                of_part += [f"{species[a]}, channels"] * len(self.n_invariants[a : a + 1])
+            prefix = "" if part is self.parts[0] else "own part, "
+            names += [prefix + name for name in of_part]
         return [*names, "constants of the energy"]
 
     def shares(self, max_coefficients: int | None) -> list[int]:
@@ -129,42 +170,47 @@ class Layout:
 
     def unpack(self, solutions: Sequence[FloatArray]) -> dict[str, Any]:
         """Split the solutions of all groups into the coefficients of `AgentLosses`, by the names of its fields."""
+        split = [
+            iter(np.split(solution, np.cumsum(self.block_sizes(group))[:-1]))
+            for group, solution in zip(self.groups, solutions, strict=True)
+        ]
+        first, *more = (self._unpack_part(part, split) for part in self.parts)
+        return replace(first, own=more[0] if more else None).coefficient_fields()
+
+    def _unpack_part(self, part: Part, split: Sequence[Iterator[FloatArray]]) -> Coefficients:
+        """Coefficients of one part, from the next blocks of each group."""
         s, width = self.n_species, self.n_species * self.n
         invariants = count_invariants(s * self.n_coarse, self.form.coupled)
         u = np.zeros((s, s, self.n_pair))
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
         channel_weights = [np.zeros(size) for size in self.n_invariants]
-        for group, solution in zip(self.groups, solutions, strict=True):
-            blocks = iter(np.split(solution, np.cumsum(self.block_sizes(group))[:-1]))
-            for a, b in self.pairs(group):
+        for group, blocks in zip(self.groups, split, strict=True):
+            for a, b in self.pairs(part, group):
                 u[a, b] = next(blocks)
-                if self.tied:
-                    u[b, a] = u[a, b]
+                if part.symmetry:
+                    u[b, a] = part.symmetry * u[a, b]
             for a in group:
                 for rank in self.form.ranks:
                     weights[rank][a] = _symmetric(self.triangle, next(blocks), width)
                 couplings[a] = _symmetric(self.coupled_triangle, next(blocks), invariants)
                 if self.n_invariants:
                     channel_weights[a] = next(blocks)
-        return {
-            "pair_coefficients": u,
-            "weights": weights,
-            "couplings": couplings,
-            "channel_weights": tuple(channel_weights),
-        }
+        return Coefficients(u, weights, couplings, tuple(channel_weights))
 
-    def pack(self, losses: AgentLosses) -> list[FloatArray]:
+    def pack(self, losses: Coefficients) -> list[FloatArray]:
         """Join the coefficients of losses into vectors by group, the inverse of `unpack`; energy constants are zero."""
         solutions = []
         for group in self.groups:
-            blocks = [losses.pair_coefficients[a, b] for a, b in self.pairs(group)]
-            for a in group:
-                blocks += [losses.weights[rank][a][self.triangle] for rank in self.form.ranks]
-                blocks.append(losses.couplings[a][self.coupled_triangle])
-                blocks += losses.channel_weights[a : a + 1]
-            blocks.append(np.zeros(self.n_constants))
-            solutions.append(np.concatenate(blocks))
+            blocks: list[FloatArray] = []
+            for part, coefficients in zip(self.parts, (losses, losses.own), strict=False):
+                assert coefficients is not None
+                blocks += [coefficients.pair_coefficients[a, b] for a, b in self.pairs(part, group)]
+                for a in group:
+                    blocks += [coefficients.weights[rank][a][self.triangle] for rank in self.form.ranks]
+                    blocks.append(coefficients.couplings[a][self.coupled_triangle])
+                    blocks += coefficients.channel_weights[a : a + 1]
+            solutions.append(np.concatenate([*blocks, np.zeros(self.n_constants)]))
         return solutions
 
 

@@ -6,7 +6,7 @@ functions are smooth, so that their curvature changes slowly, and a wall is cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,18 @@ from openmm_duality.losses.model import core_onsets
 
 Strengths = Mapping[str, float]  # by the name of the penalty
 Blocks = tuple[tuple[int, FloatArray], ...]  # first column and matrix of every block
+
+# the curvature comes first: of strengths with the same held-out error, the smoothest functions are the best elsewhere
+GRIDS: Mapping[str, Sequence[float]] = {
+    "curvature": (1e-6, 1e-4, 1e-2, 1.0),
+    "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
+}
+CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {"curvature": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5), "ridge": (1e-7,)}
+CHANNEL_TOLERANCE = 0.02  # of the held-out error: what a stronger curvature costs there it gains outside the data
+DELTA_GRIDS: Mapping[str, Sequence[float]] = {
+    "ridge": tuple(10.0**k for k in range(-9, 3)),
+    "curvature": (1e-7, 1e-4, 1e-1),
+}
 
 # strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised
 _MANY_BODY_SHARE = 1e-3
@@ -56,6 +68,16 @@ class Penalty:
         """Penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
         return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
 
+    def value(self, coefficients: FloatArray) -> float:
+        """Quadratic term cᵀAc, with matrices A for the coefficients themselves."""
+        parts = ((coefficients[first : first + len(block)], block) for first, block in self.blocks)
+        return float(sum(c @ block @ c for c, block in parts))
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the matrix."""
+        return self.matrix if isinstance(self.matrix, tuple) else ((0, self.matrix),)
+
     def add(self, matrix: FloatArray, rhs: FloatArray, scale: FloatArray, strength: float) -> None:
         """Add the penalty to equations in scaled columns, in place.
 
@@ -68,7 +90,7 @@ class Penalty:
         strength : float
         """
         units, strength = np.ones_like(scale) if self.relative else scale, self.share * strength
-        blocks = self.matrix if isinstance(self.matrix, tuple) else ((0, self.matrix),)
+        blocks = self.blocks
         columns = [slice(first, first + len(block)) for first, block in blocks]
         if self.normalised:
             entries = [
@@ -106,8 +128,12 @@ def pair_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, sho
     shortest : array, shape (S, S)
         Shortest distances in the data, in nm; coefficients below the onsets of the cores do not count.
     """
-    products = [_radial_products(basis, shortest, a, b)[0] for a, b in layout.pairs(group)]
-    return Penalty("curvature", tuple((k * layout.n_pair, k3) for k, k3 in enumerate(products)), normalised=True)
+    blocks = [
+        (first + k * layout.n_pair, _radial_products(basis, shortest, a, b)[0])
+        for part, first in layout.first_columns(group)
+        for k, (a, b) in enumerate(layout.pairs(part, group))
+    ]
+    return Penalty("curvature", tuple(blocks), normalised=True)
 
 
 def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis, shortest: FloatArray) -> Penalty:
@@ -123,23 +149,28 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
     basis : RadialBasis
         Radial functions of the contracted moments.
     """
-    n, blocks = layout.n, []
+    n, products = layout.n, []
     rows, columns = layout.triangle
     multiplicity = np.where(rows == columns, 0.5, 1.0)
-    first, width = len(layout.pairs(group)) * layout.n_pair, len(rows)
+    width = len(rows)
     for a in group:
         k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
         for b in range(layout.n_species):
             block = slice(b * n, (b + 1) * n)
             k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
-        products = np.zeros((width, width))
+        product = np.zeros((width, width))
         for one, other in ((k, g), (g, k)):
-            products += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
-            products += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
-        for _ in layout.form.ranks:
-            blocks.append((first, np.outer(multiplicity, multiplicity) * products))
-            first += width
-        first += len(layout.coupled_triangle[0])
+            product += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
+            product += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
+        products.append(np.outer(multiplicity, multiplicity) * product)
+    blocks = []
+    for part, first in layout.first_columns(group):
+        first += len(layout.pairs(part, group)) * layout.n_pair
+        for product in products:
+            for _ in layout.form.ranks:
+                blocks.append((first, product))
+                first += width
+            first += len(layout.coupled_triangle[0])
     return Penalty("curvature", tuple(blocks), normalised=True, share=_MANY_BODY_SHARE)
 
 

@@ -11,7 +11,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.inference.equations.channel_selection import SIZES
-from openmm_duality.losses.forms import Form, check_gradient, form_of
+from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential
 from openmm_duality.schema import (
     boolean,
     build,
@@ -45,6 +45,7 @@ _ATOM_ENERGIES = mapping_of(
 )
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
+_PUMP = 1e-3
 DELTA_CHOICES = (
     "ridge",
     "curvature",
@@ -63,7 +64,7 @@ class Settings:
     form : str
         ``pair``, ``quadratic`` (the paper's), ``moment``, ``coupled`` or ``channels``.
     gradient : str
-        ``agent`` or ``collective``.
+        ``agent``, ``collective`` or ``mutual``.
     ranks, coupled_ranks : tuple of int or None
         Ranks (0…3) of the contracted and of the coupled moments; None for the defaults of the form (`form_of`).
     cutoff : float
@@ -92,6 +93,14 @@ class Settings:
         Regularisation strengths, of the size of the coefficients and of changes of the curvature: of the functions, or,
         with channels, of the losses when training frames are displaced. None chooses them by cross-validation over
         contiguous blocks of time.
+    pump : float or None
+        Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend
+        alone feed into thermal motion: by default 1e-3 under `mutual`, else 0.
+    max_pump : float or None
+        Instead of a strength, largest predicted pump in kJ/mol per atom and ps; the weakest penalty that keeps it is
+        taken. With friction γ it changes the temperature by 40 K per kJ/mol, over γ.
+    pump_frames : int
+        Number of training frames for the penalty, whose forces are not used.
     blocks : int
         Number of these blocks, the folds of the cross-validation.
     members : int
@@ -141,6 +150,9 @@ class Settings:
     intervals: int = field(metadata=key(integer(20)), default=240)
     ridge: float | None = field(metadata=key(_STRENGTH), default=None)
     curvature: float | None = field(metadata=key(_STRENGTH), default=None)
+    pump: float | None = field(metadata=key(_STRENGTH), default=None)
+    max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
+    pump_frames: int = field(metadata=key(integer(1)), default=8)
     blocks: int = field(metadata=key(integer(2)), default=5)
     members: int = field(metadata=key(integer(0)), default=16)
     max_coefficients: int | None = field(metadata=key(optional(integer(1))), default=None)
@@ -160,7 +172,7 @@ class Settings:
     def __post_init__(self) -> None:
         convert_keys(self)
         self.agent_form  # noqa: B018  (raises if the ranks do not fit the form)
-        check_gradient(self.gradient)
+        check_gradient(self.gradient, self.agent_form)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
@@ -168,11 +180,20 @@ class Settings:
                 "knots are for the b-splines of contracted moments; leave them out, or choose a form with moments and "
                 "the basis b-splines"
             )
-        if self.energy_weight and self.gradient == "agent":
+        if self.energy_weight and not has_potential(self.gradient):
             raise DualityError(
-                "energies cannot be fitted with the gradient 'agent', because the sum of its losses is no potential; "
-                "leave energy_weight at 0, or use the gradient 'collective'"
+                f"energies cannot be fitted with the gradient {self.gradient!r}, because the sum of its losses is no "
+                "potential; leave energy_weight at 0, or use the gradient 'collective'"
             )
+        if (self.pump or self.max_pump) and has_potential(self.gradient):
+            raise DualityError(
+                f"forces with the gradient {self.gradient!r} have a potential and pump no power; leave pump and "
+                "max_pump out, or use the gradient 'mutual' or 'agent'"
+            )
+        if (self.pump or self.max_pump) and self.agent_form.channels:
+            raise DualityError(f"a penalty on the pump is not available for the form {self.form!r} yet")
+        if self.pump is not None and self.max_pump is not None:
+            raise DualityError("give either the strength of the penalty, pump, or the largest pump, max_pump")
         if self.invariants is not None and len(self.invariants) != 3:
             raise DualityError(
                 "invariants must be three numbers, of the orders 2, 3 and 4, such as [300, 900, 400]; got "
@@ -180,6 +201,13 @@ class Settings:
             )
         if self.members == 1:
             raise DualityError("members must be 0 (no committee) or at least 2, got 1")
+
+    @property
+    def pump_strength(self) -> float:
+        """Strength of the penalty on the pump; with a stated target the one to begin with."""
+        if self.pump is not None:
+            return self.pump
+        return _PUMP if self.max_pump is not None or self.gradient == "mutual" else 0.0
 
     @classmethod
     def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:

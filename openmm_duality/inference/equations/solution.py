@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
@@ -139,6 +141,17 @@ def solve(
     matrix = matrix[np.ix_(selected, selected)]
     coefficients[selected] = cho_solve(factorised(matrix), rhs[selected]) / scale[selected]
     return coefficients
+
+
+@contextmanager
+def raise_if_undetermined() -> Iterator[None]:
+    """Turn a failed factorisation into an error for the user."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise DualityError(
+            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
+        ) from None
 
 
 def factorised(matrix: FloatArray) -> tuple[FloatArray, bool]:

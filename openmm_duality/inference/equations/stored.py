@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
@@ -25,12 +26,15 @@ class StoredEquations:
         Columns whose coefficients are fitted; all by default.
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
+    pump : array, shape (Q, Q), optional
+        Penalty on the Q coefficients of an own part (`pump`).
     """
 
     total: NormalEquations
     scale: FloatArray
     selected: BoolArray | None = None
     curvature_changes: FloatArray | None = None
+    pump: FloatArray | None = None
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays for a model file; of symmetric matrices only the upper triangle is stored."""
@@ -43,22 +47,22 @@ class StoredEquations:
         }
         if self.selected is not None:
             found["selected"] = self.selected.astype(np.float64)
-        if self.curvature_changes is not None:
-            found["curvature_changes"] = _upper_triangle(self.curvature_changes)
+        for name, matrix in (("curvature_changes", self.curvature_changes), ("pump", self.pump)):
+            if matrix is not None:
+                found[name] = _upper_triangle(matrix)
         return {prefix + name: array for name, array in found.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray], prefix: str) -> StoredEquations:
         """Read back what `to_arrays` wrote."""
         found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        rhs, size = found["rhs"].copy(), len(found["rhs"])
         target_squares, weight = map(float, found["sums"])
-        gram, squares = _symmetric(found["gram"], size), found["column_squares"].copy()
+        gram, rhs, squares = _symmetric(found["gram"]), found["rhs"].copy(), found["column_squares"].copy()
         return cls(
             NormalEquations(gram, rhs, squares, target_squares, weight),
             found["scale"],
             found["selected"] > 0.0 if "selected" in found else None,
-            _symmetric(found["curvature_changes"], size) if "curvature_changes" in found else None,
+            *(_symmetric(found[name]) if name in found else None for name in ("curvature_changes", "pump")),
         )
 
 
@@ -66,7 +70,8 @@ def _upper_triangle(matrix: FloatArray) -> FloatArray:
     return np.concatenate([row[k:] for k, row in enumerate(matrix)])
 
 
-def _symmetric(triangle: FloatArray, size: int) -> FloatArray:
+def _symmetric(triangle: FloatArray) -> FloatArray:
+    size = isqrt(2 * len(triangle))
     matrix = np.zeros((size, size))
     ends = np.cumsum(np.arange(size, 0, -1))[:-1]
     for k, row in enumerate(np.split(triangle, ends)):

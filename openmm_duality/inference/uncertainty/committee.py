@@ -25,6 +25,7 @@ from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import count_samples, indices_of, samples
 from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, tail_limit
+from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
@@ -103,12 +104,7 @@ def with_members(committee: Committee | None, layout: Layout, solutions: Sequenc
 
 def stacked(unpacked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack the coefficients of all members into the arrays of a committee."""
-    first = unpacked[0]
-    return {
-        **{name: np.array([one[name] for one in unpacked]) for name in ("pair_coefficients", "couplings")},
-        "weights": {rank: np.array([one["weights"][rank] for one in unpacked]) for rank in first["weights"]},
-        "channel_weights": tuple(map(np.array, zip(*(one["channel_weights"] for one in unpacked), strict=True))),
-    }
+    return combine(np.array, [Coefficients(**one) for one in unpacked]).coefficient_fields()
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ class ChannelKernel(KernelCode):
         with self.code.loop(begin, end) as p:
             force = self.work["pair_forces"].vector(p * 4, 4)
             own.add(force)
-            if self.shape.collective:
+            if self.shape.reactions:
                 j = neighbours[p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - force
         self.forces[i * 4] = self.forces.vector(i * 4, 4) + own.get()

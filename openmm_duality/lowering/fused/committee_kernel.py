@@ -41,7 +41,7 @@ class CommitteeKernel(EnvironmentKernel):
         with code.loop(code.argument("begin"), code.argument("end")) as i:
             atom = self.order[i]
 
-            def visit(p: Value, _: Value) -> None:
+            def visit(p: Value, _: list[Value]) -> None:
                 self.visited[self.work["intervals"][p]] = atom
 
             loss, bounds = self.loss(i, visit)
@@ -50,10 +50,11 @@ class CommitteeKernel(EnvironmentKernel):
             if shape.members:
                 species = self.species_index[i].to(I64)
                 with code.loop(0, shape.registers) as group:
-                    self.polynomials.write(species, group)
-                    own = self.polynomials.nothing(3)
-                    for b in range(shape.species):
-                        self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, own)
+                    for descent in range(shape.member_descents):
+                        self.polynomials.write(species, group, descent)
+                        own = self.polynomials.nothing(3)
+                        for b in range(shape.species):
+                            self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, descent, own)
                     self.push(i, group, [force.get() for force in own], 1)
         return code.compiled()
 
@@ -68,10 +69,13 @@ class CommitteeKernel(EnvironmentKernel):
                 at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
                 found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
 
-    def descend_members(self, b: int, begin: Value, end: Value, group: Value, own: list[Variable]) -> None:
+    def descend_members(
+        self, b: int, begin: Value, end: Value, group: Value, descent: int, own: list[Variable]
+    ) -> None:
         """Forces of the agent's loss by every member, on the agent and, where they take part, its neighbours."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.member_lanes
-        rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * group
+        at = group * shape.member_descents + descent
+        rows = (code.argument("intervals_of_grid") + 1) * (shape.species**2) * at
         with code.loop(begin, end) as p:
             inverse, place = work["inverse"][p], work["fraction"][p]
             x = [work["unit"][self.capacity * k + p] for k in range(3)]
@@ -105,7 +109,7 @@ class CommitteeKernel(EnvironmentKernel):
                 force = [along * u + g * inverse for u, g in zip(x, gradient, strict=True)]
             for component, one in zip(own, force, strict=True):
                 component.add(one)
-            if shape.collective:
+            if shape.reactions and descent == 0:
                 self.push(work["neighbours"][p].to(I64), group, force, -1)
 
     def over_functions(self, b: int, m: int, p: Value, start: Value) -> tuple[Value, Value]:

@@ -62,14 +62,14 @@ class EnvironmentKernel(KernelCode):
         self.nearest = nearest_image(code, shape.box)
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
 
-    def loss(self, i: Value, visit: Callable[[Value, Value], None]) -> tuple[Value, list[Variable]]:
+    def loss(self, i: Value, visit: Callable[[Value, list[Value]], None]) -> tuple[Value, list[Variable]]:
         """The loss of an agent, and where its neighbours of every species begin, and the end of all.
 
         Parameters
         ----------
         i : Value
         visit : callable
-            Writes what else is done with a pair, given its index and the slope of its pair potential.
+            Writes what else is done with a pair, given its index and the slopes of its pair potential by descent.
         """
         own, bounds = self.environment(i, Variable(self.code, I64), visit)
         if self.shape.ranks:
@@ -77,7 +77,7 @@ class EnvironmentKernel(KernelCode):
         return own.get(), bounds
 
     def environment(
-        self, i: Value, count: Variable, visit: Callable[[Value, Value], None]
+        self, i: Value, count: Variable, visit: Callable[[Value, list[Value]], None]
     ) -> tuple[Variable, list[Variable]]:
         """Moments of an agent, its pair part, and where its neighbours begin, behind those counted so far."""
         code, shape, species = self.code, self.shape, self.species_index[i].to(I64)
@@ -149,7 +149,7 @@ class EnvironmentKernel(KernelCode):
         return self.work["solid"][self.capacity * m + p]
 
     def sum_moments(
-        self, b: int, begin: Value, end: Value, own: Variable, visit: Callable[[Value, Value], None]
+        self, b: int, begin: Value, end: Value, own: Variable, visit: Callable[[Value, list[Value]], None]
     ) -> None:
         """Splines and moments of one neighbour species, and the pair part of the agent's loss."""
         code, shape, work = self.code, self.shape, self.work
@@ -157,9 +157,12 @@ class EnvironmentKernel(KernelCode):
         with code.loop(begin, end) as p:
             row = self.table.from_index(work["intervals"][p].to(I64) * shape.stride)
             x = work["fraction"][p]
-            value, slope = spline([row[4 * shape.padded + k] for k in range(4)], x)
-            own.add(value)
-            visit(p, slope)
+            pair = [
+                spline([row[4 * (shape.padded + descent) + k] for k in range(4)], x)
+                for descent in range(shape.descents)
+            ]
+            own.add(pair[0][0])
+            visit(p, [slope for _, slope in pair])
             radial = []
             for begins in shape.chunks:
                 c = [row.vector(k * shape.padded + begins, shape.lanes) for k in range(4)]
@@ -185,8 +188,9 @@ class AgentKernel(EnvironmentKernel):
         code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
         energy = Variable(code, DOUBLE)
 
-        def visit(p: Value, slope: Value) -> None:
-            self.work["slope"][p] = slope
+        def visit(p: Value, slopes: list[Value]) -> None:
+            for descent, slope in enumerate(slopes):
+                self.work["slope"][self.capacity * descent + p] = slope
 
         with code.loop(self.begin, self.end) as i:
             loss, bounds = self.loss(i, visit)
@@ -202,20 +206,28 @@ class AgentKernel(EnvironmentKernel):
         """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species."""
         code, shape, work = self.code, self.shape, self.work
         places = [(m * shape.species + b) * shape.padded for m in range(len(shape.components))]
-        adjoint = [[work["adjoint"].vector(at + begins, shape.lanes) for at in places] for begins in shape.chunks]
+        adjoints = [
+            [
+                [work["adjoint"].vector(descent * shape.moment_size + at + begins, shape.lanes) for at in places]
+                for begins in shape.chunks
+            ]
+            for descent in range(shape.descents)
+        ]
         with code.loop(begin, end) as p:
             inverse = work["inverse"][p]
             u = work["displacements"].vector(p * 4, 4).to(shape.real) * inverse
-            along = work["slope"][p]
-            if shape.ranks:
-                sums = self.across_and_along(p, inverse, adjoint)
-                force = u * (along + sums.lane(3)) + sums * inverse
-            else:
-                force = u * along
-            own.add(force)
-            if shape.collective:
+            forces = []
+            for descent, adjoint in enumerate(adjoints):
+                along = work["slope"][self.capacity * descent + p]
+                if shape.ranks:
+                    sums = self.across_and_along(p, inverse, adjoint)
+                    forces.append(u * (along + sums.lane(3)) + sums * inverse)
+                else:
+                    forces.append(u * along)
+            own.add(forces[-1])
+            if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
-                self.forces[j] = self.forces.vector(j, 4) - force
+                self.forces[j] = self.forces.vector(j, 4) - forces[0]
 
     def across_and_along(self, p: Value, inverse: Value, adjoint: list[list[Value]]) -> Value:
         """Σ_nm G f ∂_x Y, for x, y and z, and Σ_nm G (f' − l f/r) Y: four numbers."""

@@ -18,7 +18,7 @@ from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Varia
 
 
 class Polynomial:
-    """Writes the polynomial of one agent into a function.
+    """Writes the polynomial of one agent into a function; with an own part also the adjoint of what it descends.
 
     Parameters
     ----------
@@ -46,32 +46,37 @@ class Polynomial:
                 self.contract(rank, species, own)
             else:
                 size = shape.species * shape.padded
-                first, count = shape.first(rank) * size, (2 * rank + 1) * size
-                self.code.clear(self.work["adjoint"], first, first + count, shape.lanes)
+                for descent in range(shape.descents):
+                    first = descent * shape.moment_size + shape.first(rank) * size
+                    self.code.clear(self.work["adjoint"], first, first + (2 * rank + 1) * size, shape.lanes)
         if shape.coupled:
             self.couple(species, own)
         return own.get()
 
     def contract(self, rank: int, species: Value, own: Variable) -> None:
         """Add ½ w·(M·M) of one rank."""
-        code, shape = self.code, self.shape
+        code, shape, descents = self.code, self.shape, range(self.shape.descents)
         moments, adjoint = self.work["moments"], self.work["adjoint"]
         size = shape.species * shape.padded
         first, count = shape.first(rank) * size, 2 * rank + 1
-        number = shape.contracted.index(rank)
-        weights = self.weights.from_index(
-            (species + number * shape.species) * (shape.species * shape.fine * shape.species * shape.padded)
-        )
+        numbers = [descent * len(shape.contracted) + shape.contracted.index(rank) for descent in descents]
+        weights = [
+            self.weights.from_index((species + number * shape.species) * (shape.species * shape.fine * size))
+            for number in numbers
+        ]
         energy = Variable(code, shape.vector)
         with code.loop(0, size, shape.lanes) as out:
-            sums = [Variable(code, shape.vector) for _ in range(count)]
+            sums = [[Variable(code, shape.vector) for _ in range(count)] for _ in descents]
             with code.loop(0, shape.species) as b, code.loop(0, shape.fine) as n:
-                row = weights.vector((b * shape.fine + n) * size + out, shape.lanes)
-                for m, one in enumerate(sums):
-                    one.add(row * moments[first + m * size + b * shape.padded + n])
-            for m, one in enumerate(sums):
+                for of_descent, totals in zip(weights, sums, strict=True):
+                    row = of_descent.vector((b * shape.fine + n) * size + out, shape.lanes)
+                    for m, one in enumerate(totals):
+                        one.add(row * moments[first + m * size + b * shape.padded + n])
+            for m, one in enumerate(sums[0]):
                 energy.add(one.get() * moments.vector(first + m * size + out, shape.lanes))
-                adjoint[first + m * size + out] = one.get()
+            for descent, totals in enumerate(sums):
+                for m, one in enumerate(totals):
+                    adjoint[descent * shape.moment_size + first + m * size + out] = one.get()
         own.add(0.5 * energy.get().folded(1).lane(0))
 
     def couple(self, species: Value, own: Variable) -> None:
@@ -80,10 +85,12 @@ class Polynomial:
             self.work["coarse"][at] = self.work["moments"][place]
         self.invariants()
         self.coupling(species)
-        own.add(0.5 * self.spread_slopes())
-        self.coarse_adjoint()
-        for place, at in self.coarse_places():
-            self.work["adjoint"][place] = self.work["coarse_adjoint"][at]
+        for descent in reversed(range(self.shape.descents)):  # the matrix of the losses stays
+            value = self.spread_slopes(descent)
+            self.coarse_adjoint()
+            for place, at in self.coarse_places():
+                self.work["adjoint"][descent * self.shape.moment_size + place] = self.work["coarse_adjoint"][at]
+        own.add(0.5 * value)
 
     def coarse_places(self) -> Iterator[tuple[Value, Value]]:
         """Places of the coarse moments among all moments, and where those of all species are contiguous."""
@@ -112,23 +119,25 @@ class Polynomial:
 
     def coupling(self, species: Value) -> None:
         """Cφ, over the Q different invariants."""
-        code, shape = self.code, self.shape
+        code, shape, descents = self.code, self.shape, range(self.shape.descents)
         size = shape.padded_invariants
-        couplings = self.couplings.from_index(species * size * size)
+        couplings = [self.couplings.from_index((species + d * shape.species) * (size * size)) for d in descents]
         with code.loop(0, size, GROUP) as out:
-            sums = [Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)]
+            sums = [[Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)] for _ in descents]
             with code.loop(0, size, TURN) as q:
-                for k, one in enumerate(sums):
+                for k in range(TURN):
                     phi = self.work["phi"][self.places[q + k]]
-                    one.add(couplings.vector((q + k) * size + out, GROUP) * phi)
-            self.work["slopes_of_phi"][out] = total(one.get() for one in sums)
+                    for of_descent, totals in zip(couplings, sums, strict=True):
+                        totals[k].add(of_descent.vector((q + k) * size + out, GROUP) * phi)
+            for descent, totals in enumerate(sums):
+                self.work["slopes_of_phi"][out + descent * size] = total(one.get() for one in totals)
 
-    def spread_slopes(self) -> Value:
+    def spread_slopes(self, descent: int) -> Value:
         """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; φ·∂H/∂φ."""
         code, shape = self.code, self.shape
         energy = Variable(code, shape.real)
         with code.loop(0, shape.invariants) as q:
-            slope = self.work["slopes_of_phi"][q]
+            slope = self.work["slopes_of_phi"][q + descent * shape.padded_invariants]
             place = self.places[q]
             energy.add(slope * self.work["phi"][place])
             slope = slope * self.factors[q]
@@ -176,12 +185,13 @@ class MemberPolynomials:
         self.places = code.array("places", I32)
         self.matches = code.array("matches", I32)
 
-    def write(self, species: Value, group: Value) -> None:
-        """Code for an agent of a species and a register of members."""
+    def write(self, species: Value, group: Value, descent: int) -> None:
+        """Code for an agent of a species, a register of members and one of their descents."""
+        at = group * self.shape.member_descents + descent
         for rank in self.shape.contracted:
-            self.contract(rank, species, group)
+            self.contract(rank, species, at)
         if self.shape.coupled:
-            self.couple(species, group)
+            self.couple(species, at)
             self.coarse_adjoints()
 
     def adjoint(self, b: int | Value, n: int | Value, m: int) -> Value:
@@ -194,12 +204,12 @@ class MemberPolynomials:
         """Variables for sums, at zero."""
         return [Variable(self.code, self.shape.member_vector) for _ in range(number)]
 
-    def contract(self, rank: int, species: Value, group: Value) -> None:
+    def contract(self, rank: int, species: Value, at: Value) -> None:
         """W^l M^l of one rank, some functions in one turn."""
         code, shape, lanes = self.code, self.shape, self.shape.member_lanes
         moments, turn = self.work["moments"], shape.turn(rank)
         width = shape.species * shape.fine
-        number = (group * len(shape.contracted) + shape.contracted.index(rank)) * shape.species + species
+        number = (at * len(shape.contracted) + shape.contracted.index(rank)) * shape.species + species
         of_species = self.weights.from_index(number * (width * width * lanes))
         with code.loop(0, shape.species) as b, code.loop(0, shape.fine, turn) as n:
             block = of_species.from_index((b * shape.fine + n) * (width * lanes))
@@ -215,11 +225,11 @@ class MemberPolynomials:
                 for k, one in enumerate(totals):
                     self.work["member_adjoint"][self.adjoint(b, n + k, m)] = one.get()
 
-    def couple(self, species: Value, group: Value) -> None:
+    def couple(self, species: Value, at: Value) -> None:
         """Cφ: ∂H/∂φ, doubled for the contraction of a moment with itself."""
         code, shape, lanes = self.code, self.shape, self.shape.member_lanes
         size = shape.member_invariants
-        of_species = self.couplings.from_index((group * shape.species + species) * (size * shape.invariants * lanes))
+        of_species = self.couplings.from_index((at * shape.species + species) * (size * shape.invariants * lanes))
         with code.loop(0, size, MEMBER_TURN) as out:
             block = of_species.from_index(out * (shape.invariants * lanes))
             sums = self.nothing(MEMBER_TURN)
@@ -259,8 +269,8 @@ class MemberChannels(MemberPolynomials):
         self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["member_tensor_slopes"], 1, lanes)
         self.entries, self.n_entries = code.array("member_entry_weights", shape.real), code.array("entries", I64)
 
-    def write(self, species: Value, group: Value) -> None:
-        """Code for an agent of a species and a register of members."""
+    def write(self, species: Value, group: Value, descent: int) -> None:
+        """Code for an agent of a species and a register of members, which have one descent."""
         lanes, components = self.shape.member_lanes, len(self.shape.components)
         header = self.polynomial.headers.from_index(species * HEADER)
         weights = self.entries.from_index(group * self.n_entries[0] * lanes)

@@ -34,8 +34,8 @@ class Shape:
         All ranks of moments.
     contracted, coupled : tuple of int
         Those contracted, and those whose contractions are coupled.
-    collective : bool
-        Whether neighbours take part in the descent of an agent's loss.
+    reactions : bool
+        Whether the force on an agent contains what its neighbours lose through its position.
     box : str
         ``open``, ``orthorhombic`` or ``triclinic``.
     precision : str
@@ -48,6 +48,8 @@ class Shape:
         Ranks of the channels.
     rows : int
         Most components of all tensors, channels and products, of one agent.
+    own : bool
+        Whether an agent descends an own part too, so that its descent and the reactions are of different losses.
     """
 
     species: int
@@ -56,13 +58,24 @@ class Shape:
     ranks: tuple[int, ...]
     contracted: tuple[int, ...]
     coupled: tuple[int, ...]
-    collective: bool
+    reactions: bool
     box: str
     precision: str
     members: int = 0
     window: int = 0
     mixed: tuple[int, ...] = ()
     rows: int = 0
+    own: bool = False
+
+    @property
+    def member_descents(self) -> int:
+        """Number of losses that are descended, of each member: one, or those of the reactions and of the agent."""
+        return 2 if self.own else 1
+
+    @property
+    def descents(self) -> int:
+        """The same of the losses themselves; beside members only their value is wanted."""
+        return 1 if self.members else self.member_descents
 
     @property
     def dtype(self) -> str:
@@ -116,13 +129,18 @@ class Shape:
 
     @property
     def stride(self) -> int:
-        """Numbers per interval of the table: four powers of every function, then of the pair part."""
-        return 4 * self.padded + 4
+        """Numbers per interval of the table: four powers of every function, then of the pair part of each descent."""
+        return 4 * (self.padded + self.descents)
 
     @property
     def components(self) -> list[tuple[int, int]]:
         """(l, m) of every component of the moments."""
         return [(rank, m) for rank in self.ranks for m in range(2 * rank + 1)]
+
+    @property
+    def moment_size(self) -> int:
+        """Room for the moments of an agent, by component, neighbour species and function."""
+        return len(self.components) * self.species * self.padded
 
     @property
     def padded_components(self) -> int:
@@ -221,18 +239,18 @@ class Shape:
         reals = {
             "fraction": capacity,
             "inverse": capacity,
-            "slope": capacity,
+            "slope": capacity * self.descents,
             "unit": 3 * capacity,
             "solid": len(self.components) * capacity,
             "f": self.padded * capacity,
             "df": self.padded * capacity,
-            "moments": len(self.components) * self.species * self.padded,
-            "adjoint": len(self.components) * self.species * self.padded,
+            "moments": self.moment_size,
+            "adjoint": self.moment_size * self.descents,
             "coarse": len(self.components) * self.padded_width,
             "coarse_adjoint": len(self.components) * self.padded_width,
             "phi": self.phi_size,
             "matrix": self.phi_size,
-            "slopes_of_phi": self.padded_invariants,
+            "slopes_of_phi": self.padded_invariants * self.descents,
         }
         if self.mixed:
             reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)

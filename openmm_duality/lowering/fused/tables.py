@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +27,18 @@ def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
         ranks=tuple(form.all_ranks),
         contracted=tuple(form.ranks),
         coupled=tuple(form.coupled),
-        collective=losses.gradient == "collective",
+        reactions=losses.has_reactions,
         box=box,
         precision=precision,
         mixed=tuple(form.channels),
         rows=max((int((2 * mine.ranks + 1).sum()) for mine in losses.channels), default=0),
+        own=losses.own is not None,
     )
+
+
+def descents_of(losses: AgentLosses, number: int) -> list[AgentLosses]:
+    """The losses, whose reactions act on neighbours, and where there are two those that an agent descends."""
+    return [losses, losses.descended][:number]
 
 
 def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
@@ -47,10 +53,11 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
         return laid_out | {"alone": losses.channels_alone}
     places, mirrors, factors = _places(shape)
     padding = (0, shape.padded_invariants - shape.invariants)
+    descents = descents_of(losses, shape.descents)
     arrays = {
         "table": _table(losses, shape),
-        "weights": _weights(losses, shape),
-        "couplings": np.pad(losses.couplings, [(0, 0), padding, padding]),
+        "weights": np.array([_weights(one, shape) for one in descents]),
+        "couplings": np.array([np.pad(one.couplings, [(0, 0), padding, padding]) for one in descents]),
         "factors": factors,
     }
     return {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()} | {
@@ -71,8 +78,13 @@ def committee_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
 def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     """The arrays that the kernel of a committee reads; members are the last axis, a register at a time."""
     members = losses.members()
+    descents = [descents_of(member, shape.member_descents) for member in members]
+
+    def of_members(lay_out: Callable[[AgentLosses], npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+        return [np.array([lay_out(one) for one in member]) for member in descents]
+
     own = tables(losses, shape)
-    arrays: dict[str, list[npt.NDArray[np.float64]]] = {"member_table": [_member_table(member) for member in members]}
+    arrays: dict[str, list[npt.NDArray[np.float64]]] = {"member_table": of_members(_member_table)}
     integers = {"starts": _starts(losses, shape)}
     if losses.channels:
         arrays["member_entry_weights"] = [entry_weights(losses.channels, m.channel_matrices) for m in members]
@@ -81,10 +93,10 @@ def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray
         w, rows, columns = shape.width, *np.triu_indices(shape.width)
         integers["matches"] = np.zeros((w, w), dtype=np.int32)
         integers["matches"][rows, columns] = integers["matches"][columns, rows] = w + np.arange(len(rows))
-        arrays["member_weights"] = [_member_weights(member, shape) for member in members]
-        arrays["member_couplings"] = [_member_couplings(member, shape, own["factors"]) for member in members]
-    of_members = {name: to_aligned(_registers(array, shape), shape.dtype) for name, array in arrays.items()}
-    return own | of_members | integers
+        arrays["member_weights"] = of_members(lambda one: _member_weights(one, shape))
+        arrays["member_couplings"] = of_members(lambda one: _member_couplings(one, shape, own["factors"]))
+    in_registers = {name: to_aligned(_registers(array, shape), shape.dtype) for name, array in arrays.items()}
+    return own | in_registers | integers
 
 
 def _windows(losses: AgentLosses) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -105,7 +117,7 @@ def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
 
 
 def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
-    """Powers by pair of species and interval: of the functions, then of the pair part; a row of zeros at the cutoff.
+    """Powers by pair of species and interval: functions, then the pair part of each descent; zeros at the cutoff.
 
     Of a form with channels the pair part is also the last of the functions.
     """
@@ -116,7 +128,8 @@ def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
     if shape.mixed:
         powers[..., n] = losses.pair_potentials.powers[..., 0]
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
-    table[:, :, :k, 4 * padded :] = losses.pair_potentials.powers[..., 0]
+    for number, one in enumerate(descents_of(losses, shape.descents), start=padded):
+        table[:, :, :k, 4 * number : 4 * number + 4] = one.pair_potentials.powers[..., 0]
     return table
 
 

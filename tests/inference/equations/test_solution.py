@@ -15,7 +15,7 @@ from openmm_duality.inference.equations.pair_statistics import pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.invariants import Grid, find_neighbours
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents
 from openmm_duality.losses.model import core_onsets
 from tests.systems import (
     CELL,
@@ -23,6 +23,7 @@ from tests.systems import (
     RANKED,
     SPECIES,
     TRICLINIC,
+    laws,
     narrow_positions,
     random_frames,
     random_losses,
@@ -32,8 +33,7 @@ from tests.systems import (
 )
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 def test_pack_is_the_inverse_of_unpack(form, gradient):
     losses = random_losses(form, gradient)
     layout = Design.of(losses).layout
@@ -45,8 +45,7 @@ def test_pack_is_the_inverse_of_unpack(form, gradient):
 
 
 @pytest.mark.parametrize("cell", [CELL, TRICLINIC, None], ids=["orthorhombic", "triclinic", "open"])
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gradient, cell):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     n = 20
@@ -77,8 +76,7 @@ def test_the_energy_row_times_coefficients_is_the_sum_of_losses(form, cell):
 
 
 @pytest.mark.parametrize("cell", NARROW.values(), ids=NARROW)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
 def test_rows_of_a_narrow_cell_are_those_of_its_supercell(form, gradient, cell):
     losses = random_losses(form, gradient)
     design, found = Design.of(losses, n_constants=3), []

@@ -1,0 +1,258 @@
+"""The pump of losses that agents descend alone: the power that forces without a potential feed into thermal motion.
+
+The antisymmetric part A of the Jacobian does work around loops. With the modes of the symmetric part, mass-weighted,
+of frequencies ω and vectors e, thermal displacements are v = Σ_a ξ_a e_a/√ω_a, ξ normal, up to a factor, and in a band
+of frequencies of width Δω the power per atom is ½ (k_B T/N) (π/Δω) ⟨(v′ᵀAv)²⟩ over pairs of directions: modes couple
+in resonance, for the time that their phases agree. As A is linear in the coefficients of an own part, the pump is a
+quadratic form of them, and a penalty on it keeps the inference one linear problem (a soft symmetry).
+
+Index suffixes: i agent, d, e directions, c displaced copy, p coefficient of the own part, x Cartesian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.design import (
+    Design,
+    Moments,
+    own_factors,
+    pair_forces,
+    quadratic_columns,
+)
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.penalties import Penalty
+from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, samples
+from openmm_duality.invariants.neighbours import NeighbourTable
+from openmm_duality.invariants.radial import Cubics
+from openmm_duality.losses.evaluator import LocalEnvironments
+from openmm_duality.losses.jacobian import jacobian
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.parallel import on_all_cores
+from openmm_duality.units import BOLTZMANN
+
+TEMPERATURE = 300.0  # K, at which the pump is given
+PUMP = "pump"  # name of the penalty
+FIRST_STRENGTHS = {"curvature": 1e-4, "ridge": 1e-7}  # of the fit whose modes are taken
+STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-12, 5))  # tried for a stated target
+_WAVENUMBER = 2.0 * np.pi * 0.0299792458  # rad/ps per cm⁻¹
+_FLOOR = 40.0  # cm⁻¹, of the frequencies
+_STEP = 1e-8  # nm, largest displacement of an atom in forward differences, whose rounding is as far below
+_COPIES = 4  # displaced configurations at a time
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band of frequencies whose modes exchange power.
+
+    Parameters
+    ----------
+    low, high : float
+        Bounds in cm⁻¹.
+    width : float
+        Width Δω in cm⁻¹ of the frequencies that occur.
+    directions : int
+        Number of thermal directions drawn from it.
+    """
+
+    low: float
+    high: float
+    width: float
+    directions: int
+
+    def contains(self, frequencies: FloatArray) -> FloatArray:
+        """Which frequencies in rad/ps are in the band."""
+        found = frequencies / _WAVENUMBER
+        return np.asarray((found >= self.low) & (found < self.high))
+
+    def power(self, n_atoms: int) -> float:
+        """Factor ½ (k_B T/N) (π/Δω) of the mean square of v′ᵀAv, in kJ/mol ps."""
+        return float(0.5 * BOLTZMANN * TEMPERATURE / n_atoms * np.pi / (self.width * _WAVENUMBER))
+
+
+BANDS = (Band(0.0, 1200.0, 1200.0, 32), Band(1200.0, 2500.0, 1300.0, 3), Band(2500.0, 5000.0, 600.0, 5))
+
+
+def predicted_pump(losses: AgentLosses, environments: LocalEnvironments) -> float:
+    """Power that the losses are predicted to feed into thermal motion at 300 K, in kJ/mol per atom and ps.
+
+    It is the expectation over all thermal directions; zero if the forces have a potential.
+    """
+    if losses.has_potential:
+        return 0.0
+    slopes = jacobian(losses, environments)
+    frequencies, modes = thermal_modes(losses, environments.species_index, slopes)
+    power = 0.0
+    for band in BANDS:
+        chosen = modes[:, band.contains(frequencies)]
+        coupled = 0.5 * chosen.T @ (slopes - slopes.T) @ chosen
+        power += band.power(len(environments.species_index)) * float(np.sum(coupled**2))
+    return power
+
+
+def thermal_modes(losses: AgentLosses, species_index: IntArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Frequencies (rad/ps) of the symmetric part of a Jacobian (3 N, 3 N), and M^{-1/2} e/√ω as columns, (3 N, 3 N)."""
+    inverse_root = 1.0 / np.sqrt(np.repeat(losses.masses[species_index], 3))
+    squares, vectors = np.linalg.eigh(-0.5 * (slopes + slopes.T) * inverse_root * inverse_root[:, None])
+    frequencies = np.sqrt(np.abs(squares))
+    return frequencies, inverse_root[:, None] * vectors / np.sqrt(np.maximum(frequencies, _FLOOR * _WAVENUMBER))
+
+
+def unlabelled_samples(sets: Sequence[DataSet], number: int) -> Iterator[Sample]:
+    """Frames for the rows of the pump, from all sets in proportion to their weights and numbers of frames."""
+    counts = [count_samples(s.frames) for s in sets]
+    ends = np.cumsum([s.weight * count for s, count in zip(sets, counts, strict=True)])
+    for place in ends[-1] * (np.arange(number) + 0.5) / number:
+        k = int(np.searchsorted(ends, place, side="right"))
+        begin = ends[k - 1] if k else 0.0
+        index = int(counts[k] * (place - begin) / (ends[k] - begin))
+        yield from samples(sets[k].frames, [min(index, counts[k] - 1)])
+
+
+def pump_rows(
+    design: Design, losses: AgentLosses, environments: LocalEnvironments, rng: np.random.Generator
+) -> FloatArray:
+    """Rows a, shape (R, p), of the coefficients c of the own part of a design: the predicted pump is Σ (a·c)².
+
+    Parameters
+    ----------
+    design : Design
+        With one group of species.
+    losses : AgentLosses
+        Losses with the bases of the design, whose modes are taken.
+    environments : LocalEnvironments
+        Of the configuration.
+    rng : Generator
+        Source of the directions.
+    """
+    index = environments.species_index
+    # an own part hardly changes the modes of a shared one
+    conservative = replace(losses, gradient="collective", own=None) if losses.has_reactions else losses
+    frequencies, modes = thermal_modes(losses, index, jacobian(conservative, environments))
+    rows = []
+    for band in BANDS:
+        chosen = modes[:, band.contains(frequencies)]
+        if not chosen.size:
+            continue
+        drawn = rng.normal(size=(band.directions, chosen.shape[1])) @ chosen.T
+        slopes = _directional_slopes(design, environments, drawn.reshape(band.directions, len(index), 3))
+        d, e = np.triu_indices(band.directions, 1)
+        rows.append(np.sqrt(band.power(len(index)) / len(d)) * 0.5 * (slopes[d, e] - slopes[e, d]))
+    return np.concatenate(rows)
+
+
+def pump_penalty(
+    design: Design, losses: AgentLosses, sets: Sequence[DataSet], number: int, mean_square: float
+) -> Penalty:
+    """Penalty on the predicted pump of the own part, averaged over training frames.
+
+    Parameters
+    ----------
+    design, losses
+        As for `pump_rows`.
+    sets : sequence of DataSet
+        Training frames.
+    number : int
+        Number of frames.
+    mean_square : float
+        Mean square of the targets, in units of which the squared errors are compared with the pump.
+    """
+
+    def rows_of(item: tuple[int, Sample]) -> FloatArray:
+        k, sample = item
+        _, positions, cell = sample.configurations[sample.central]
+        environments = LocalEnvironments.of(losses, positions, sample.species, cell)
+        return pump_rows(design, losses, environments, np.random.default_rng(k))
+
+    matrix: FloatArray | float = 0.0
+    for rows in on_all_cores(rows_of, enumerate(unlabelled_samples(sets, number))):
+        matrix = matrix + rows.T @ rows
+    return penalty_of(design.layout, np.asarray(mean_square / number * matrix))
+
+
+def penalty_of(layout: Layout, matrix: FloatArray) -> Penalty:
+    """Penalty on the coefficients of the own part, with a matrix (p, p)."""
+    *_, (_, first) = layout.first_columns(layout.groups[0])
+    return Penalty(PUMP, ((first, matrix),))
+
+
+def weakest_strength(limit: float, pump_of: Callable[[float], float]) -> float:
+    """Smallest strength of the penalty with which the predicted pump does not exceed a limit.
+
+    Raises
+    ------
+    DualityError
+        If there is none.
+    """
+    for strength in STRENGTHS:
+        found = pump_of(strength)
+        if found <= limit:
+            return float(strength)
+    raise DualityError(
+        f"no strength of the penalty brings the predicted pump down to {limit:g} kJ/mol per atom and ps; the "
+        f"strongest, {STRENGTHS[-1]:g}, leaves {found:.3g}. Allow more with max_pump"
+    )
+
+
+def _directional_slopes(design: Design, environments: LocalEnvironments, directions: FloatArray) -> FloatArray:
+    """Derivatives v_eᵀ ∂O/∂v_d of the rows O of the own part, shape (d, e, p), for directions (d, N, 3)."""
+    index = environments.species_index
+    bases = (design.pair_basis, design.basis, design.coarse)
+    cubics = [[basis.cubics(t.distances, index, b) for b, t in enumerate(environments.tables)] for basis in bases]
+    steps = _STEP / np.abs(directions).max(axis=(1, 2))
+    shifts = steps[:, None, None] * directions
+    here = _products(design, environments, cubics, np.zeros_like(shifts[:1]), directions)
+    found = [
+        _products(design, environments, cubics, shifts[k : k + _COPIES], directions)
+        for k in range(0, len(directions), _COPIES)
+    ]
+    return np.asarray((np.concatenate(found) - here) / steps[:, None, None])
+
+
+def _products(
+    design: Design,
+    environments: LocalEnvironments,
+    cubics: Sequence[Sequence[Cubics]],
+    shifts: FloatArray,
+    directions: FloatArray,
+) -> FloatArray:
+    """Products v_eᵀ O of displaced copies, shape (c, e, p), for shifts (c, N, 3) of the atoms in nm.
+
+    The radial functions are those cubics, by basis and table, that they are without the shifts.
+    """
+    layout, copies, n_atoms = design.layout, len(shifts), directions.shape[1]
+    moved = [t.displaced(shifts[:, t.indices] - shifts[:, :, None]) for t in environments.tables]
+    radial = [
+        [(_joined(f), _joined(df)) for f, df in (c.evaluate(t.distances) for c, t in zip(mine, moved, strict=True))]
+        for mine in cubics
+    ]
+    tables = [NeighbourTable(t.indices, _joined(t.displacements), _joined(t.distances)) for t in moved]
+    by_species = [np.flatnonzero(environments.species_index == a) for a in range(layout.n_species)]
+    pair = pair_forces(radial[0], tables).reshape(copies, n_atoms, layout.n_species, 3, -1)
+    along = np.array([np.einsum("eix,cibxn->cebn", directions[:, i], pair[:, i], optimize=True) for i in by_species])
+    part, (group,) = layout.parts[-1], layout.groups
+    columns = []
+    for a, b in layout.pairs(part, group):
+        columns.append(along[a, :, :, b] + (part.symmetry * along[b, :, :, a] if part.symmetry else 0.0))
+    fine = Moments.of(layout.form.ranks, radial[1], tables, only_own=True)
+    coarse = Moments.of(layout.form.all_ranks if layout.form.coupled else (), radial[2], tables, only_own=True)
+    factors = own_factors(layout, fine, coarse)
+    for agents in (by_species[a] for a in group):
+        for one in factors:
+            q, m = one.slopes.shape[2:]
+            slopes = one.slopes.reshape(copies, n_atoms, 3, q * m)[:, agents]
+            values = one.values.reshape(copies, n_atoms, m, q)[:, agents].reshape(copies, -1, q)
+            contracted = (directions[:, agents].swapaxes(0, 1) @ slopes).reshape(copies, len(agents), -1, q, m)
+            left = contracted.transpose(0, 2, 3, 1, 4).reshape(copies, -1, len(agents) * m)
+            columns.append(quadratic_columns((left @ values).reshape(copies, -1, q, q), one.triangle))
+    return np.concatenate(columns, axis=-1)
+
+
+def _joined(array: FloatArray) -> FloatArray:
+    """Arrays (c, N, …) of displaced copies as (c·N, …), one copy after the other."""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
