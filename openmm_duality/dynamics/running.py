@@ -3,7 +3,7 @@
 A run folder holds `run.json` (everything that was resolved), `topology.pdb`, `trajectory.dcd` (positions, not wrapped),
 `velocities.dcd` if asked for (nm/ps in the place of nm), `log.csv`, `checkpoint.chk`, and at the end `final.pdb`. A run
 that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if its positions are
-finite, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
+finite, `stopped.cif`. The checkpoints can be loaded by OpenMM alone.
 
 A resumed run is bitwise the same run where the forces are: OpenMM's own nonbonded forces on the CPU platform differ in
 the last bit from run to run, killed or not.

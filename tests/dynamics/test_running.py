@@ -324,6 +324,19 @@ def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
     assert "900 K" in result.reason
 
 
+def test_a_run_that_explodes_is_recorded_with_its_last_frame(liquid, tmp_path):
+    """Coordinates beyond what a PDB file holds: 1e6 nm."""
+    away = with_force(liquid, "-1e15*x")
+    result = run(away, tmp_path, report_interval=1, limits=Limits())
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["steps_done"]) == ("stopped", result.steps_done)
+    assert record["reason"] == result.reason
+    last = app.PDBxFile(str(tmp_path / "stopped.cif"))
+    positions = last.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    assert positions[:, 0].min() > 1e6
+    assert len(positions) == last.topology.getNumAtoms() == liquid[0].getNumParticles()
+
+
 def test_numbers_that_are_not_finite_stop_a_run(liquid, tmp_path):
     edge = liquid[2][:, 0].max() + 0.02
     sick = with_force(liquid, f"100*sqrt({edge} - x)")  # pulls towards the edge, and is no number beyond it
