@@ -36,7 +36,7 @@ _OUTDATED = {
 }
 ONSET = 0.85  # of the shortest distance in the data, where the core begins
 _LEVELLING = 0.2  # of the onset, the length over which the radial functions level off below it
-_CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays finite
+_CORE_FLOOR = 0.01  # nm below which the core is a straight line, so that it stays finite
 
 
 @dataclass(frozen=True)
@@ -350,14 +350,14 @@ def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
 
 
 def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3)."""
+    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
     # the splines extend one interval beyond r_0, so it is placed one interval below the onset
     intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
     r_0 = np.array(intervals)[..., None] * grid.spacing
     r = np.maximum(grid.centres, _CORE_FLOOR)
     x = np.clip(r_0 / r - 1.0, 0.0, None)
     curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
-    return grid.coefficients(x**3, curvature)
+    return grid.coefficients(x**3 + 3.0 * x**2 * r_0 / r**2 * (r - grid.centres), curvature)
 
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
