@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         raise DualityError(f"cannot create the folder {target.parent} for {target.name}: {error}") from None
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
+        temporary.unlink(missing_ok=True)  # of an earlier process, or a link that someone has laid there
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
@@ -92,6 +94,35 @@ def provenance(path: str | Path) -> str:
     return f"{Path(path).name} sha256:{sha256(path)}"
 
 
+def checksum(path: str | Path, begin: int, end: int, value: int = 0) -> int:
+    """CRC-32 of the bytes `begin` to `end` of a file, going on from that of the bytes before; shorter if it ends."""
+    with open(path, "rb") as handle:
+        handle.seek(begin)
+        while begin < end and (block := handle.read(min(end - begin, 1 << 20))):
+            value = zlib.crc32(block, value)
+            begin += len(block)
+    return value
+
+
+def require_own_files(directory: Path) -> None:
+    """Refuse a folder with files that are not its own, through which something elsewhere would be changed.
+
+    Raises
+    ------
+    DualityError
+        If it holds a symbolic link, a file with another name elsewhere (a hard link) or something that is no file.
+    """
+    for path in sorted(directory.iterdir()):
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
+            raise DualityError(
+                f"{path} is a link to a file that may lie elsewhere, which writing here would change; put the file "
+                "itself in its place"
+            )
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise DualityError(f"{path} is neither a file nor a folder; remove it, or choose another folder")
+
+
 @contextmanager
 def locked(path: str | Path, busy: str) -> Iterator[None]:
     """Lock a file, made if it is missing, while the block lasts.
@@ -103,7 +134,8 @@ def locked(path: str | Path, busy: str) -> Iterator[None]:
     DualityError
         With the message `busy`, if another process holds the lock.
     """
-    with open(path, "w") as file:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # never through a symbolic link
+    with open(path, "r+", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
         if sys.platform != "win32":
             import fcntl
 

@@ -7,6 +7,7 @@ with the value and its name (for messages) and raises `DualityError`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from openmm_duality.units import bare
 
 Reader = Callable[[Any, str], Any]
 T = TypeVar("T")
+_SPECIES_NAME = re.compile(r"\w[\w+\-.*']{0,31}")
 
 
 def key(read: Reader) -> dict[str, Reader]:
@@ -158,6 +160,16 @@ def text(value: Any, name: str) -> str:
     """Read a name or a path, which must not be empty."""
     if not isinstance(value, str) or not value:
         raise DualityError(f"{name}: expected a name, got {value!r}")
+    return value
+
+
+def species_name(value: Any, name: str) -> str:
+    """Read the name of a species, which becomes part of file names and of tables."""
+    if not isinstance(value, str) or _SPECIES_NAME.fullmatch(value) is None:
+        raise DualityError(
+            f"{name}: {value!r} cannot name a species; expected at most 32 letters and digits, and behind the first "
+            "of them also any of _ + - . * '"
+        )
     return value
 
 

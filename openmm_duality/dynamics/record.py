@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import locked, write_text
+from openmm_duality.files import locked, require_own_files, write_text
 
 RECORD = "run.json"
 LOCK = ".lock"
@@ -58,6 +58,7 @@ def locked_folder(directory: Path) -> Iterator[dict[str, Any] | None]:
             f"{directory} holds {others[0]}{' and other files' if len(others) > 1 else ''} but no {RECORD}, so it is "
             "not the folder of a run; choose a new or an empty one"
         )
+    require_own_files(directory)
     with locked(directory / LOCK, f"another process is running in {directory}; wait for it, or choose a new folder"):
         for path in filter(_is_temporary, directory.iterdir()):
             path.unlink()

@@ -14,7 +14,15 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
-from openmm_duality.dynamics.checkpoint import Checkpoint, read_checkpoint, rewind, write_checkpoint
+from openmm_duality.dynamics.checkpoint import (
+    NOTHING,
+    Checkpoint,
+    GrowingFile,
+    measured,
+    read_checkpoint,
+    rewind,
+    write_checkpoint,
+)
 from openmm_duality.dynamics.integrity import Integrity, IntegrityReport
 from openmm_duality.dynamics.interruption import end_by, noted_signals
 from openmm_duality.dynamics.monitoring import MONITOR_FILES, MonitorLog, Reading, RunMonitor, count_alarms
@@ -91,6 +99,7 @@ class RunLoop:
         self._reading: tuple[int, Reading] | None = None
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()
         self._growing = (TRAJECTORY, LOG, *velocities, *MONITOR_FILES)
+        self._files: dict[str, GrowingFile] = dict.fromkeys(self._growing, NOTHING)
         self._seconds = 0.0
         self._last_good: tuple[Checkpoint, mm.State] | None = None
 
@@ -102,7 +111,7 @@ class RunLoop:
     def begin(self, positions: FloatArray, velocities: FloatArray) -> None:
         """Start from a structure, shape (N, 3) in nm, and velocities, shape (N, 3) in nm/ps."""
         write_record(self._directory, self.settings)
-        rewind(self._directory, dict.fromkeys(self._growing, 0))
+        rewind(self._directory, dict.fromkeys(self._growing, NOTHING))
         context = self._simulation.context
         context.setPositions(positions)
         context.setVelocities(velocities)
@@ -117,7 +126,7 @@ class RunLoop:
         DualityError
             If the checkpoint cannot be read or loaded, or frames are lost.
         """
-        checkpoint = read_checkpoint(self._directory / CHECKPOINT)
+        checkpoint = read_checkpoint(self._directory / CHECKPOINT, self._growing)
         try:
             self._simulation.context.loadCheckpoint(checkpoint.state)
         except (mm.OpenMMException, ValueError) as error:
@@ -125,9 +134,10 @@ class RunLoop:
                 f"{self._directory / CHECKPOINT} cannot be loaded: {error}. It must be resumed on the machine, "
                 f"platform and version of OpenMM that wrote it ({self.settings['versions'].get('openmm')} here)"
             ) from error
-        rewind(self._directory, {**dict.fromkeys(self._growing, 0), **checkpoint.sizes})
+        self._files = {**dict.fromkeys(self._growing, NOTHING), **checkpoint.files}
+        rewind(self._directory, self._files)
         self._seconds = checkpoint.seconds
-        self._open(fresh=checkpoint.sizes[LOG] == 0)
+        self._open(fresh=self._files[LOG].size == 0)
 
     def run(self, steps: int, progress: bool) -> dict[str, Any]:
         """Run until `steps` are done in all, or the run stops itself; gives the final record.
@@ -298,9 +308,8 @@ class RunLoop:
         self._update_record(status="running")
 
     def _checkpoint(self) -> Checkpoint:
-        files = {name: self._directory / name for name in self._growing}
-        sizes = {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
-        return Checkpoint(self._simulation.context.createCheckpoint(), self.step, sizes, self._seconds)
+        self._files = {name: measured(self._directory / name, before) for name, before in self._files.items()}
+        return Checkpoint(self.step, self._files, self._seconds, self._simulation.context.createCheckpoint())
 
     def _update_record(self, status: str, reason: str = "") -> None:
         done = self.step

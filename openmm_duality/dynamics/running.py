@@ -32,6 +32,7 @@ from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
+from openmm_duality.schema import species_name
 from openmm_duality.units import BOLTZMANN, bare
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
@@ -273,7 +274,7 @@ def _species(topology: app.Topology, species: Sequence[str] | None, start: Float
     if species is not None:
         if len(species) != len(start):
             raise DualityError(f"species: {len(species)} were given for {len(start)} atoms")
-        return tuple(species)
+        return tuple(species_name(name, "species") for name in species)
     if any(atom.element is None for atom in atoms):
         raise DualityError("the topology has atoms without an element; give their species")
     return tuple(atom.element.symbol for atom in atoms)

@@ -14,6 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import openmm_form, supercell
 from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.schema import species_name
 from openmm_duality.units import ANGSTROM, BOLTZMANN
 
 
@@ -36,6 +37,8 @@ class Start:
     cell: FloatArray | None
 
     def __post_init__(self) -> None:
+        for name in set(self.species):
+            species_name(name, "start: species")
         if self.positions.shape != (len(self.species), 3) or not len(self.species):
             raise DualityError(
                 f"start: positions of shape {self.positions.shape} for {len(self.species)} atoms; expected one "

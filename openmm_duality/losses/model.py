@@ -26,6 +26,7 @@ from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import Form, check_gradient, form_of
+from openmm_duality.schema import species_name
 
 _KIND = "openmm_duality losses 3"
 _OUTDATED = {
@@ -256,11 +257,11 @@ class AgentLosses:
         arrays, header = read_container(path, _KIND, _OUTDATED)
         try:
             form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
-            _check_arrays(arrays, len(tuple(header["species"])), form)
+            species = tuple(species_name(name, f"{path}: species") for name in header["species"])
+            _check_arrays(arrays, len(species), form)
             grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
-            species, width = tuple(header["species"]), len(header["species"]) * arrays["basis"].shape[2]
-            channels = _channels(arrays, form, len(species), width)
+            channels = _channels(arrays, form, len(species), len(species) * arrays["basis"].shape[2])
             return cls(
                 species=species,
                 masses=arrays["masses"],
@@ -277,7 +278,7 @@ class AgentLosses:
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
                 committee=Committee.from_arrays(committee, _shapes(arrays, form, len(channels))) if committee else None,
-                domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
+                domain=Domain.from_arrays(domain, len(species), grid.intervals) if domain else None,
                 equations=equations,
                 bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
                 coordinations=frozenset(

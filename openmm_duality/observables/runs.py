@@ -20,6 +20,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.trajectory import Trajectory, whole_frames
+from openmm_duality.schema import species_name
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
 _COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")
@@ -156,7 +157,7 @@ def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], Float
     symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
     same_names = isinstance(listed, list) and set(listed) == set(symbols)
     if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
-        species = tuple(str(name) for name in listed)
+        species = tuple(species_name(name, f"{path.parent / 'run.json'}: species") for name in listed)
     elif None in symbols:
         raise DualityError(
             f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "

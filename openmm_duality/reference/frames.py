@@ -18,6 +18,7 @@ from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
+from openmm_duality.schema import species_name
 from openmm_duality.units import bare
 
 FORMAT = "openmm_duality frames 1"
@@ -80,6 +81,8 @@ class Frames:
     source: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in set(self.species):
+            species_name(name, "frames: species")
         t, n = len(self.positions), len(self.species)
         shapes = {
             "masses": (n,),

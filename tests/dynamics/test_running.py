@@ -217,8 +217,8 @@ def test_frames_behind_the_checkpoint_are_cut_off_and_the_header_mended(liquid, 
     path.write_bytes(whole + whole[-500:])
     with pytest.raises(DualityError, match="within a frame"):
         repair_dcd(path)
-    sizes = read_checkpoint(tmp_path / "checkpoint.chk").sizes
-    assert sizes["trajectory.dcd"] == len(whole)
+    files = read_checkpoint(tmp_path / "checkpoint.chk").files
+    assert files["trajectory.dcd"].size == len(whole)
     run(liquid, tmp_path, steps=25)
     assert mdtraj.load(path, top=tmp_path / "topology.pdb").n_frames == 5
 

@@ -107,9 +107,7 @@ class TestCheck:
         reading = monitor.check(positions, cell)
         assert len(reading.alarms) >= 2
         assert not any("nan" in alarm for alarm in reading.alarms)
-        unknown = np.flatnonzero(~np.isfinite(reading.uncertainty))  # two atoms at one place have no direction
-        assert unknown.tolist() == ([0, 1] if where == "one place" else [])
-        assert any("not a finite number" in alarm for alarm in reading.alarms) == (where == "one place")
+        assert np.isfinite(reading.uncertainty).all()
 
     def test_molecules_far_from_each_other_are_unknown(self, water):
         losses, test = water
