@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import stat
@@ -12,11 +13,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from openmm_duality.errors import DualityError
 
 # what reading a plain or compressed file may raise when it is missing, truncated or damaged
+_EXPANSION, _ALWAYS = 50, 1 << 26  # times the size of a compressed file, and bytes, that it may expand to
+_LONGEST_LINE = 1 << 24  # bytes in a compressed file
 UNREADABLE = (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error)
 
 
@@ -71,13 +74,44 @@ def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
 
 
 def open_text(path: str | Path) -> IO[str]:
-    """Open a text file for reading: xz or gzip by its suffix (``.xz``, ``.gz``), else plain."""
+    """Open a text file for reading: xz or gzip by its suffix (``.xz``, ``.gz``), else plain.
+
+    Reading raises a `DualityError` where a compressed file expands as no data do.
+    """
     path = Path(path)
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt")
-    return open(path)
+    if path.suffix not in (".xz", ".gz"):
+        return open(path)
+    unpack = lzma.open if path.suffix == ".xz" else gzip.open
+    return io.TextIOWrapper(io.BufferedReader(_Unpacked(path, unpack(path, "rb")), 1 << 16))
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a compressed file, as long as it is not far larger than the file."""
+
+    def __init__(self, path: Path, packed: Any) -> None:
+        self._path, self._packed = path, packed
+        self._left = _EXPANSION * path.stat().st_size + _ALWAYS
+        self._line = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._packed.read(len(buffer))
+        buffer[: len(content)] = content
+        self._left -= len(content)
+        end = content.rfind(b"\n")
+        self._line = self._line + len(content) if end < 0 else len(content) - end - 1
+        if self._left < 0 or self._line > _LONGEST_LINE:
+            raise DualityError(
+                f"{self._path}: expands to more than {_EXPANSION} times its size, or to a line of more than "
+                f"{_LONGEST_LINE:,} bytes, as no data do; unpack it, and look at what is in it"
+            )
+        return len(content)
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
 
 
 def sha256(path: str | Path) -> str:

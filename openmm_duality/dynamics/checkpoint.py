@@ -20,7 +20,7 @@ from typing import Any
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, checksum
-from openmm_duality.schema import build, integer, key, mapping_of, quantity, to_plain
+from openmm_duality.schema import build, integer, key, mapping_of, quantity, read_json, to_plain
 
 _MAGIC = b"omm-duality-chk2"
 _LENGTH = struct.Struct("<Q")
@@ -31,8 +31,8 @@ _HEAD_OF_DCD = 24  # bytes with the number of frames and the last step, which ch
 class GrowingFile:
     """Size in bytes of a growing file, 0 where it was not there yet, and the CRC-32 of its content."""
 
-    size: int = field(metadata=key(integer(0)))
-    checksum: int = field(metadata=key(integer(0)))
+    size: int = field(metadata=key(integer(0, 2**63)))
+    checksum: int = field(metadata=key(integer(0, 2**63)))
 
 
 NOTHING = GrowingFile(0, 0)
@@ -59,7 +59,7 @@ class Checkpoint:
         What `openmm.Context.createCheckpoint` gave.
     """
 
-    step: int = field(metadata=key(integer(0)))
+    step: int = field(metadata=key(integer(0, 2**63)))
     files: dict[str, GrowingFile] = field(metadata=key(_read_files))
     seconds: float = field(metadata=key(quantity(zero=True)))
     state: bytes = b""
@@ -120,10 +120,7 @@ def read_checkpoint(path: Path, known: Collection[str] | None = None) -> Checkpo
         )
     end = begin - _LENGTH.size
     start = end - _LENGTH.unpack_from(content, end)[0]
-    try:
-        trailer = json.loads(content[max(start, 0) : end])
-    except (ValueError, RecursionError) as error:
-        raise DualityError(f"{path} is not a checkpoint of this package ({error})") from None
+    trailer = read_json(content[max(start, 0) : end], f"{path} is not a checkpoint of this package")
     checkpoint = replace(build(Checkpoint, trailer, str(path)), state=content[: max(start, 0)])
     foreign = sorted(set(checkpoint.files) - set(checkpoint.files if known is None else known))
     if foreign:

@@ -23,6 +23,7 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
+from openmm_duality.bounds import STEPS, require_bounds
 from openmm_duality.dynamics import record
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
@@ -249,8 +250,8 @@ def simulate(
 
 def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:
     for name, value in (("steps", steps), ("report_interval", report), ("checkpoint_interval", checkpoint)):
-        if value != int(value) or value < 1:
-            raise DualityError(f"{name}: expected a whole number above zero, got {value}")
+        if not 1 <= value <= STEPS or value != int(value):
+            raise DualityError(f"{name}: expected a whole number from 1 to {STEPS:,}, got {value:.6g}")
     if checkpoint % report:
         raise DualityError(f"checkpoint_interval: {checkpoint} is not a multiple of the report interval {report}")
     if seed is not None and not 0 < seed < 2**31:
@@ -264,6 +265,7 @@ def _array(value: Any, dimension: Any, name: str, n: int) -> FloatArray:
             f"{name}: expected finite numbers of shape ({n}, 3), for the {n} particles of the system, got shape "
             f"{array.shape}{'' if np.isfinite(array).all() else ' with numbers that are not finite'}"
         )
+    require_bounds(array, name, "simulate")
     return array
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
@@ -25,8 +26,9 @@ from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
-from openmm_duality.losses.forms import Form, check_gradient, form_of
-from openmm_duality.schema import species_name
+from openmm_duality.losses.forms import Form, form_of
+from openmm_duality.losses.header import Header
+from openmm_duality.schema import build
 
 _KIND = "openmm_duality losses 3"
 _OUTDATED = {
@@ -254,19 +256,19 @@ class AgentLosses:
         DualityError
             If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
-        arrays, header = read_container(path, _KIND, _OUTDATED)
+        arrays, content = read_container(path, _KIND, _OUTDATED)
         try:
-            form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
-            species = tuple(species_name(name, f"{path}: species") for name in header["species"])
-            _check_arrays(arrays, len(species), form)
-            grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
+            header = build(Header, content, str(path))
+            form, species = form_of(header.form, header.ranks, header.coupled_ranks), header.species
+            _check_arrays(arrays, len(species), form, str(path))
+            grid = Grid(header.cutoff, arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
             channels = _channels(arrays, form, len(species), len(species) * arrays["basis"].shape[2])
             return cls(
                 species=species,
                 masses=arrays["masses"],
                 form=form,
-                gradient=check_gradient(header["gradient"]),
+                gradient=header.gradient,
                 pair_basis=RadialBasis(grid, arrays["pair_basis"]),
                 basis=RadialBasis(grid, arrays["basis"]),
                 coarse=RadialBasis(grid, arrays["coarse"]),
@@ -280,11 +282,9 @@ class AgentLosses:
                 committee=Committee.from_arrays(committee, _shapes(arrays, form, len(channels))) if committee else None,
                 domain=Domain.from_arrays(domain, len(species), grid.intervals) if domain else None,
                 equations=equations,
-                bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
-                coordinations=frozenset(
-                    (name, tuple(sorted(dict(around).items()))) for name, around in header["coordinations"]
-                ),
-                metadata=header["metadata"],
+                bond_lengths=header.bond_lengths,
+                coordinations=header.coordinations,
+                metadata=header.metadata,
             )
         except KeyError as missing:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
@@ -316,8 +316,8 @@ def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) 
     return tuple(found)
 
 
-def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) -> None:
-    """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and finite numbers."""
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, where: str) -> None:
+    """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and possible numbers."""
     sizes = {}
     for name in ("pair_basis", "basis", "coarse"):
         shape = arrays[name].shape
@@ -339,6 +339,11 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form) ->
     for name, array in arrays.items():
         if array.dtype != np.float64 or not (np.isfinite(array) | ((name == "shortest") & np.isnan(array))).all():
             raise ValueError(f"{name} holds values that are not finite numbers in double precision")
+    require_bounds(arrays["masses"], "masses", where)
+    require_bounds(arrays["core_strength"], "core strength", where)
+    require_bounds(arrays["shortest"][~np.isnan(arrays["shortest"])], "shortest distance", where)
+    for name in ("pair_basis", "basis", "coarse", "pair_coefficients", "couplings"):
+        require_bounds(arrays[name], "coefficients", f"{where}: {name}")
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:

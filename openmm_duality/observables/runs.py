@@ -8,7 +8,6 @@ is whole is used, and a note says so.
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,20 @@ from typing import Any
 import numpy as np
 from openmm import app, unit
 
+from openmm_duality.bounds import require_bounds
+from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.trajectory import Trajectory, whole_frames
-from openmm_duality.schema import species_name
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
+_BOUNDED = {
+    "time_ps": "times",
+    "potential_energy": "energies",
+    "kinetic_energy": "energies",
+    "temperature_K": "temperature",
+}
 _COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")
 
 
@@ -106,16 +112,15 @@ def read_run(directory: str | Path) -> Run:
 
 def _settings(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DualityError(f"{directory}: no run.json; give the folder that `simulate` wrote") from None
-    except ValueError as error:
-        raise DualityError(f"{path}: not whole JSON ({error}); run `simulate` again to resume and repair it") from None
+    if not path.exists():
+        raise DualityError(f"{directory}: no run.json; give the folder that `simulate` wrote")
+    settings = read_record(directory)
     missing = [key for key in _SETTINGS if key not in settings]
     if missing:
         raise DualityError(f"{path}: {', '.join(missing)} missing; it was not written by `simulate` of this version")
-    return dict(settings)
+    if settings["temperature"] is None:
+        raise DualityError(f"{path}: the run has no temperature, as damped descent, so there is nothing to compare")
+    return settings
 
 
 def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
@@ -144,7 +149,12 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
                 f"{path}: line {number} is damaged ({error}); restore the log or repeat the run"
             ) from None
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-    return dict(zip(names, table.T, strict=True)), notes
+    log = dict(zip(names, table.T, strict=True))
+    for name, of in _BOUNDED.items():
+        require_bounds(log[name], of, f"{path}: {name}")
+    if (log["kinetic_energy"] < 0.0).any():
+        raise DualityError(f"{path}: a kinetic energy below zero; restore the log or repeat the run")
+    return log, notes
 
 
 def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], FloatArray]:
@@ -152,12 +162,11 @@ def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], Float
     listed = settings.get("species")
     try:
         topology = app.PDBFile(str(path)).topology
-    except (OSError, ValueError, IndexError) as error:
+    except Exception as error:  # whatever the library raises
         raise DualityError(f"{path}: not a readable PDB file ({error}); it names the atoms of trajectory.dcd") from None
     symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
-    same_names = isinstance(listed, list) and set(listed) == set(symbols)
-    if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
-        species = tuple(species_name(name, f"{path.parent / 'run.json'}: species") for name in listed)
+    if listed is not None and len(listed) == len(symbols) and set(listed) != set(symbols):
+        species = tuple(listed)
     elif None in symbols:
         raise DualityError(
             f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "
@@ -178,4 +187,6 @@ def _masses(path: Path, species: tuple[str, ...], recorded: Any) -> FloatArray:
                 f"{path.parent}: run.json does not give one mass for {name}, which is no element; write it there as "
                 f'"masses": {{"{name}": [dalton]}}'
             ) from None
-    return np.array([known[name] for name in species], dtype=np.float64)
+    masses = np.array([known[name] for name in species], dtype=np.float64)
+    require_bounds(masses, "masses", str(path.parent / "run.json"))
+    return masses
