@@ -36,7 +36,7 @@ class Group(click.Group):
             _fail("interrupted; the same command again resumes what keeps checkpoints", 130)
         except (BrokenPipeError, click.ClickException, click.exceptions.Exit):
             raise  # for click; the first says that the reader of the output has closed it
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             _fail(f"a file cannot be read or written: {error}", 2)
         except MemoryError as error:
             _fail(f"this needs more memory than there is ({error}); take smaller data or a larger machine", 2)

@@ -70,9 +70,8 @@ def read_container(
                 raise DualityError(f"{path}: {(outdated or {})[found]}")
             if found != file_format:
                 raise DualityError(f"{expected}, found {found!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, read_json(
-                metadata["header"], f"{path}: header"
-            )  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, read_json(metadata["header"], f"{path}: header")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DualityError(f"{expected}; it is missing, of another kind or cut short ({error})") from None
 

@@ -96,6 +96,8 @@ def read_run(directory: str | Path) -> Run:
     if not path.exists():
         raise DualityError(f"{directory}: no trajectory.dcd; compare needs the positions that the run wrote")
     trajectory = Trajectory.from_dcd(path, species, masses, times)
+    if not len(trajectory):
+        raise DualityError(f"{path}: holds no frame; compare needs the positions that the run wrote")
     notes = [*log_notes, *trajectory.notes]
     n_frames = whole_frames(path, len(species))[0]
     if n_frames != len(times):
@@ -128,6 +130,8 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DualityError(f"{path.parent}: no log.csv; give the folder that `simulate` wrote") from None
+    except UnicodeDecodeError as error:
+        raise DualityError(f"{path}: no text ({error}); restore the log or repeat the run") from None
     lines = text.split("\n")
     # What follows the last line end is empty, or was being written when the run died.
     notes = [Note(Remark.LOG_CUT, path.name)] if lines.pop() else []

@@ -149,7 +149,7 @@ def _load(folder: Path, name: str, columns: int) -> FloatArray | None:
         if array.dtype.kind not in "fiu":
             raise ValueError(f"numbers of the kind {array.dtype}")
         return np.array(array.reshape(-1, columns), dtype=np.float64)
-    except (*UNREADABLE, ValueError) as error:
+    except Exception as error:  # NumPy raises whatever its parser of the header runs into
         raise DualityError(f"{file}: expected an array of {columns} numbers per frame ({error})") from None
 
 

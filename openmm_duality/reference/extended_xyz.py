@@ -148,7 +148,7 @@ def _images(path: Path) -> Iterator[Atoms]:
 
 
 def _check_counts(path: Path) -> None:
-    """Refuse a file with fewer lines than its numbers of atoms say, or far too many columns.."""
+    """Refuse a file with fewer lines than its numbers of atoms say, or far too many columns."""
     try:
         with open_text(path) as handle:
             while (line := handle.readline()).strip():
