@@ -9,6 +9,7 @@ from openmm_duality.errors import DualityError
 
 LENGTH = 1e4  # nm, of coordinates and cells; single precision resolves 1e-3 nm there
 WIDTH = 0.05  # nm, between opposite faces of a cell; less than any bond, and images grow with its inverse cube
+DENSITY = 2000.0  # atoms per nm³ of a cell, ten times that of diamond
 STEPS = 10**12  # of a run
 
 BOUNDS = {

@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import os
+import shutil
 import stat
 import sys
 import zlib
@@ -65,6 +66,42 @@ def atomic_write(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # an error here would hide the first one
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(directory: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder, whose files are moved to `directory` together when the block ends without an error.
+
+    Otherwise nothing is left, nor a folder that was made for them.
+
+    Raises
+    ------
+    DualityError
+        If one of the files exists there and `overwrite` is not set, or it cannot be written.
+    """
+    directory = Path(directory)
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    place = directory / f".{os.getpid()}.partial"
+    try:
+        place.mkdir(parents=True)
+        yield place
+        files = sorted(place.iterdir())
+        for path in files:
+            if (directory / path.name).exists() and not overwrite:
+                raise DualityError(f"{path} exists already and would be overwritten; choose another folder")
+        for path in files:
+            os.replace(path, directory / path.name)
+    except OSError as error:
+        raise DualityError(
+            f"{directory} cannot be written: {error}; free some space or choose another folder"
+        ) from error
+    except DualityError as error:
+        raise DualityError(str(error).replace(str(place), str(directory))) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
 
 
 def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:

@@ -48,7 +48,7 @@ class Start:
         if not np.isfinite(self.positions).all() or (self.cell is not None and not np.isfinite(self.cell).all()):
             raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
         require_bounds(self.positions, "positions", "start")
-        check_cell(self.cell)
+        check_cell(self.cell, len(self.species))
 
     def repeated(self, n: Sequence[int]) -> Start:
         """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the present cell."""

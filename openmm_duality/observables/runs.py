@@ -156,8 +156,10 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
     log = dict(zip(names, table.T, strict=True))
     for name, of in _BOUNDED.items():
         require_bounds(log[name], of, f"{path}: {name}")
-    if (log["kinetic_energy"] < 0.0).any():
-        raise DualityError(f"{path}: a kinetic energy below zero; restore the log or repeat the run")
+    if (log["kinetic_energy"] < 0.0).any() or (np.diff(log["time_ps"], prepend=-1e-9) <= 0.0).any():
+        raise DualityError(
+            f"{path}: a kinetic energy below zero, or times that do not rise; restore the log or repeat the run"
+        )
     return log, notes
 
 

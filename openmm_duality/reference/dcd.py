@@ -43,7 +43,7 @@ def read_dcd(path: Path) -> tuple[int, int, FloatArray]:
 
 
 def _steps(path: Path) -> tuple[int, int, int]:
-    """Step of the first frame, steps between frames and number of frames, from the header of a file that is found to be complete."""
+    """Step of the first frame, steps between frames and number of frames, of a file that is found to be complete."""
     with open(path, "rb") as file:
         head = file.read(96)
         if len(head) < 96 or head[:8] != b"T\0\0\0CORD":

@@ -112,7 +112,7 @@ class Frames:
                 )
             if name in BOUNDS:
                 require_bounds(array, name, f"frames from {', '.join(self.source) or 'memory'}")
-        check_cell(self.cells)
+        check_cell(self.cells, n)
         if self.timestep is not None:
             require_bounds(self.timestep, "timestep", f"frames from {', '.join(self.source) or 'memory'}")
 

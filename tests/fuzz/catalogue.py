@@ -120,6 +120,7 @@ LATTICES = {
     "of 1e-200": "1e-200 0 0 0 1e-200 0 0 0 1e-200",
     "of 1e9": "1e9 0 0 0 1e9 0 0 0 1e9",
     "of 1e-6": "1e-6 0 0 0 1e-6 0 0 0 1e-6",
+    "too small for its atoms": "1.3 0 0 0 1.25 0 0 0 1.4",
     "nan": "nan 0 0 0 12 0 0 0 12",
     "infinite": "inf 0 0 0 12 0 0 0 12",
     "of four numbers": "1 2 3 4",

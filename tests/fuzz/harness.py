@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,19 +66,17 @@ class Outcome:
         return found
 
 
-def run_case(kind: Kind, material: Path, seed: int) -> Outcome:
-    """Damage a copy of the material and run the command that a kind gives."""
+def run_case(kind: Kind, material: Path, seed: int, largest_file: int | None = None) -> Outcome:
+    """Damage a copy of the material and run the command that a kind gives; no file may become larger, in bytes."""
     with TemporaryDirectory() as name:
         folder = Path(name) / "case"
         shutil.copytree(material, folder)
         rng = random.Random(seed)
         arguments = kind(folder, rng)
         before = contents(folder)
-        output = Path(name) / "output"
-        code, seconds = _run(arguments, folder, output)
+        code, seconds, message = _run(arguments, folder, largest_file)
         after = contents(folder)
         changed = sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p))
-        message = output.read_text(errors="replace")
         lines = [line for line in message.splitlines() if not line.startswith("openmm-duality: note: ")]
         return Outcome(arguments, code, seconds, "\n".join(lines), changed)
 
@@ -90,11 +90,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _run(arguments: list[str], folder: Path, output: Path) -> tuple[int, float]:
-    """Run a command in a copy of this process, which has imported everything already; exit code and seconds."""
+def _run(arguments: list[str], folder: Path, largest_file: int | None) -> tuple[int, float, str]:
+    """Run a command in a copy of this process, which has imported everything already; exit code, seconds, message."""
+    source, sink = os.pipe()  # which no limit of files holds for
+    fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
     process = os.fork()
     if process == 0:
-        _child(arguments, folder, output)
+        _child(arguments, folder, sink, largest_file)
+    os.close(sink)
+    try:
+        code, seconds = _ended(process)
+        with open(source, "rb", closefd=False) as output:
+            return code, seconds, output.read().decode(errors="replace")
+    finally:
+        os.close(source)
+
+
+def _ended(process: int) -> tuple[int, float]:
+    """Exit code and seconds of a process, which is killed if it takes too long."""
     deadline = time.monotonic() + PATIENCE
     while True:
         done, status, used = os.wait4(process, os.WNOHANG)
@@ -107,15 +120,16 @@ def _run(arguments: list[str], folder: Path, output: Path) -> tuple[int, float]:
         time.sleep(0.002)
 
 
-def _child(arguments: list[str], folder: Path, output: Path) -> None:
+def _child(arguments: list[str], folder: Path, sink: int, largest_file: int | None) -> None:
     code = 3
     try:
         os.chdir(folder)
-        here = os.open(output, os.O_WRONLY | os.O_CREAT)
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 0)
         os.dup2(nowhere, 1)
-        os.dup2(here, 2)
+        os.dup2(sink, 2)
+        if largest_file is not None:  # as on a full disk, writing fails
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
@@ -131,6 +145,6 @@ def _child(arguments: list[str], folder: Path, output: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(Exception):
+            sys.stderr.flush()
         os._exit(code)
