@@ -126,7 +126,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise DualityError(f"cannot read {path}: {error}; is {directory} the folder of a run?") from None
     if "status" not in record:
-        raise DualityError(f"{path} is not the record of a run; start the run in a new folder")
+        raise DualityError(f"{path} is not the record of a run: its status is missing; start the run in a new folder")
     return {name: _READERS.get(name, unread)(value, f"{path}: {name}") for name, value in record.items()}
 
 
@@ -151,6 +151,9 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     DualityError
         Naming every difference.
     """
+    missing = sorted({"status", "steps_done", "time_ps", "ms_per_step", "reason"} - old.keys())
+    if missing:
+        raise DualityError(f"{directory / RECORD}: {', '.join(missing)} missing; start the run in a new folder")
     before, after = json.loads(json.dumps(dict(old))), json.loads(json.dumps(dict(new)))
     differences = [
         f"{key} was {_shortened(before.get(key))} and is now {_shortened(after.get(key))}"

@@ -96,7 +96,7 @@ def check_cell(cell: FloatArray | None, n_atoms: int = 0) -> None:
         return
     cells = np.asarray(cell, dtype=np.float64)
     if cells.shape[-2:] != (3, 3):
-        raise DualityError(f"the cell is {cells.tolist()}; expected three vectors in nm")
+        raise DualityError(f"the cell is {cells.tolist()}; expected three vectors in nm that span a volume")
     cells = cells.reshape(-1, 3, 3)
     finite = np.where(np.abs(cells) <= LENGTH, cells, 0.0)  # zero too for NaN, and then not wide enough
     faces = np.linalg.norm(np.cross(finite[:, [1, 2, 0]], finite[:, [2, 0, 1]]), axis=2).max(axis=1)
