@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -14,10 +15,14 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
 
 PATH = click.Path(path_type=Path)
+MOST_CHARACTERS = 800  # of an error message, whatever the value that it quotes
 
 
 class Group(click.Group):
-    """A click group that prints the package's errors as one paragraph and exits with code 2."""
+    """A click group that prints errors as one paragraph, and exits with the code that belongs to them.
+
+    2: the input, the command or the machine; 3: a defect of the package; 130: Ctrl-C.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -26,13 +31,27 @@ class Group(click.Group):
                 warnings.simplefilter("ignore", DeprecationWarning)  # raised by libraries, meant for developers
                 return super().invoke(ctx)
         except DualityError as error:
-            click.echo(f"openmm-duality: {error}", err=True)
-            sys.exit(2)
-        except BrokenPipeError:
-            raise  # the reader of the output has closed it; click ends quietly
-        except OSError as error:
-            click.echo(f"openmm-duality: a file cannot be read or written: {error}", err=True)
-            sys.exit(2)
+            _fail(str(error), 2)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command again resumes what keeps checkpoints", 130)
+        except (BrokenPipeError, click.ClickException, click.exceptions.Exit):
+            raise  # for click; the first says that the reader of the output has closed it
+        except (OSError, UnicodeDecodeError) as error:
+            _fail(f"a file cannot be read or written: {error}", 2)
+        except MemoryError as error:
+            _fail(f"this needs more memory than there is ({error}); take smaller data or a larger machine", 2)
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(at.filename).name}, line {at.lineno}"
+            _fail(f"unexpected {type(error).__name__} in {where}: {error}; please report this defect of the package", 3)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    text = " ".join(message.split())
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[: MOST_CHARACTERS // 2]} … {text[-MOST_CHARACTERS // 2 :]}"
+    click.echo(f"openmm-duality: {text}", err=True)
+    sys.exit(code)
 
 
 def _note(

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.schema import read_json
 
 
 def write_container(
@@ -69,7 +70,8 @@ def read_container(
                 raise DualityError(f"{path}: {(outdated or {})[found]}")
             if found != file_format:
                 raise DualityError(f"{expected}, found {found!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["header"])  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, read_json(metadata["header"], f"{path}: header")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DualityError(f"{expected}; it is missing, of another kind or cut short ({error})") from None
 

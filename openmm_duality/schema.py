@@ -7,6 +7,8 @@ with the value and its name (for messages) and raises `DualityError`.
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +17,14 @@ import numpy as np
 import yaml
 from openmm import unit
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.units import bare
 
 Reader = Callable[[Any, str], Any]
 T = TypeVar("T")
+_LARGEST_YAML, _MOST_NODES = 10_000_000, 100_000
+_SPECIES_NAME = re.compile(r"\w[\w+\-.*']{0,31}")
 
 
 def key(read: Reader) -> dict[str, Reader]:
@@ -98,8 +103,18 @@ def load_yaml(path: str | Path) -> Any:
         If the file cannot be read or is not YAML; a message of one line, with line and column.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if Path(path).stat().st_size > _LARGEST_YAML:
+            raise DualityError(f"{path}: larger than {_LARGEST_YAML} bytes; this is no configuration")
+        loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) > _MOST_NODES:
+            raise DualityError(f"{path}: its aliases stand for more than {_MOST_NODES:,} values; write them out")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise DualityError(f"{path}: lists in lists, or aliases of themselves, without end") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         said = " ".join(str(error).split())
         if mark is not None and problem is not None:
@@ -107,12 +122,42 @@ def load_yaml(path: str | Path) -> Any:
         raise DualityError(f"{path}: cannot be read as YAML ({said})") from None
 
 
-def integer(minimum: int | None = None) -> Reader:
-    """Reader of a whole number, not below `minimum` if that is given."""
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """Number of values that a node stands for, with its aliases written out."""
+    if id(node) not in known:
+        members = node.value if isinstance(node.value, list) else []
+        flat = [n for member in members for n in (member if isinstance(member, tuple) else (member,))]
+        known[id(node)] = 1 + sum(_expanded(n, known) for n in flat)
+    return known[id(node)]
+
+
+def read_json(content: str | bytes, what: str) -> dict[str, Any]:
+    """The object that a JSON text holds.
+
+    Raises
+    ------
+    DualityError
+        Beginning with `what`, if it is no JSON or no object.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DualityError(f"{what}: not whole JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise DualityError(f"{what}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def integer(minimum: int | None = None, maximum: int = 10**9) -> Reader:
+    """Reader of a whole number, not below `minimum` if that is given and not above `maximum`."""
     bound = "" if minimum is None else f" of at least {minimum}"
 
     def read(value: Any, name: str) -> int:
         wrong = isinstance(value, bool) or not isinstance(value, int | np.integer)
+        if not wrong and value > maximum:
+            raise DualityError(
+                f"{name}: expected a whole number of at most {maximum:,}, got {float(min(value, 10**300)):g}"
+            )
         if wrong or (minimum is not None and value < minimum):
             raise DualityError(f"{name}: expected a whole number{bound}, got {value!r}")
         return int(value)
@@ -147,6 +192,23 @@ def quantity(dimension: unit.Unit = unit.dimensionless, *, positive: bool = True
     return read
 
 
+def bounded(dimension: unit.Unit, of: str) -> Reader:
+    """Reader of a quantity within the bounds that `bounds.BOUNDS` names."""
+    read_number = quantity(dimension, positive=False)
+
+    def read(value: Any, name: str) -> float:
+        number = float(read_number(value, name))
+        require_bounds(number, of, name)
+        return number
+
+    return read
+
+
+def unread(value: Any, name: str) -> Any:
+    """The value as it is."""
+    return value
+
+
 def boolean(value: Any, name: str) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
@@ -158,6 +220,16 @@ def text(value: Any, name: str) -> str:
     """Read a name or a path, which must not be empty."""
     if not isinstance(value, str) or not value:
         raise DualityError(f"{name}: expected a name, got {value!r}")
+    return value
+
+
+def species_name(value: Any, name: str) -> str:
+    """Read the name of a species, which becomes part of file names and of tables."""
+    if not isinstance(value, str) or _SPECIES_NAME.fullmatch(value) is None:
+        raise DualityError(
+            f"{name}: {value!r} cannot name a species; expected at most 32 letters and digits, and behind the first "
+            "of them also any of _ + - . * '"
+        )
     return value
 
 

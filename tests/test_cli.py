@@ -293,7 +293,7 @@ def test_a_monitor_warns_by_default_and_writes_what_it_is_asked_for(folder, low_
 def test_a_monitor_stops_a_run_with_code_1_or_collects_its_frames_or_is_off(folder, low_limit, tmp_path):
     text = monitored(low_limit, folder, tmp_path / "stop", "--monitor", "stop", code=1)
     assert re.search(r"the monitor: [OH] \d+: predicted force error", text)
-    assert (tmp_path / "stop" / "stopped.pdb").is_file()
+    assert (tmp_path / "stop" / "stopped.cif").is_file()
     monitored(low_limit, folder, tmp_path / "collect", "--monitor", "collect", "--monitor-interval", "5 fs")
     collected = read(tmp_path / "collect" / "collected.xyz")
     assert len(collected) == 1  # within 50 fs

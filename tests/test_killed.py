@@ -1,4 +1,4 @@
-"""`openmm-duality simulate` killed with learned forces: the resumed run equals an uninterrupted one."""
+"""`openmm-duality simulate` ended by signals with learned forces: the resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import mdtraj
 from click.testing import CliRunner
 
 from openmm_duality.cli import main
+from openmm_duality.dynamics.checkpoint import read_checkpoint
 from tests.water import liquid, water_losses
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +30,22 @@ def dcd(path):
     return bytes(data)
 
 
+def ended_by(number, program, directory, after, errors):
+    """End the program by a signal once the log of its run has so many rows; returns its exit code."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with open(errors, "w") as file:
+        process = subprocess.Popen(
+            program, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL, stderr=file
+        )
+        log, checkpoint = directory / "log.csv", directory / "checkpoint.chk"
+        while process.poll() is None and not (checkpoint.exists() and log.read_bytes().count(b"\n") > after):
+            time.sleep(0.002)
+        process.send_signal(number)
+        return process.wait()
+
+
 def test_a_killed_run_resumes_as_if_uninterrupted(tmp_path):
+    """Ctrl-C and SIGTERM leave a checkpoint of the step at which they came, SIGKILL the last one that was due."""
     model, start = tmp_path / "model.safetensors", tmp_path / "start.safetensors"
     water_losses("collective").save(model)
     liquid()[1][:1].save(start)
@@ -45,21 +62,21 @@ def test_a_killed_run_resumes_as_if_uninterrupted(tmp_path):
         assert result.exit_code == 0, result.output
         return json.loads((directory / "run.json").read_text())
 
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    broken, whole, errors = tmp_path / "broken", tmp_path / "whole", tmp_path / "errors"
     program = [sys.executable, "-m", "openmm_duality.cli", *command(broken)]
-    with open(tmp_path / "errors", "w") as errors:
-        process = subprocess.Popen(
-            program, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL, stderr=errors
-        )
-        frames = random.randrange(10 * REPORT, STEPS * 3 // 4) // REPORT
-        log, checkpoint = broken / "log.csv", broken / "checkpoint.chk"
-        while process.poll() is None and not (checkpoint.exists() and log.read_bytes().count(b"\n") > frames):
-            time.sleep(0.002)
-        process.kill()
-        process.wait()
-    assert process.returncode == -9, (tmp_path / "errors").read_text()
-    assert json.loads((broken / "run.json").read_text())["status"] == "running"
+    frames = STEPS // REPORT
+    asked = random.choice([(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    for number, code, status, after in (
+        (*asked, "interrupted", 10 + random.randrange(frames // 4)),
+        (signal.SIGKILL, -9, "running", random.randrange(frames // 2, 3 * frames // 4)),
+    ):
+        assert ended_by(number, program, broken, after, errors) == code, errors.read_text()
+        record = json.loads((broken / "run.json").read_text())
+        assert record["status"] == status
+        if status == "interrupted":
+            assert read_checkpoint(broken / "checkpoint.chk").step == record["steps_done"] >= REPORT * after
+            assert "Traceback" not in errors.read_text()
+            assert f"after step {record['steps_done']}" in record["reason"]
 
     record = finish(broken)
     expected = finish(whole)

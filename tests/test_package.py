@@ -17,6 +17,7 @@ import openmm_duality
 ROOT = Path(openmm_duality.__file__).parent
 MAIN = "openmm_duality"
 GROUND = (
+    "bounds",
     "console",
     "container",
     "errors",

@@ -22,6 +22,8 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.units import BOLTZMANN, bare
 
+_MOST = 1e9  # of times, rates, temperatures and lengths in MD units
+
 # Weights of the Yoshida–Suzuki factorisations (Yoshida 1990, Suzuki 1991); each set sums to one.
 _OUTER3, _OUTER5 = 1.0 / (2.0 - 2.0 ** (1 / 3)), 1.0 / (4.0 - 4.0 ** (1 / 3))
 YOSHIDA_SUZUKI = {
@@ -32,10 +34,10 @@ YOSHIDA_SUZUKI = {
 
 
 def positive(value: Any, dimension: Any, name: str) -> float:
-    """A quantity as a bare number in MD units, refused unless above zero."""
+    """A quantity as a bare number in MD units, refused unless above zero and at most 1e9."""
     number = bare(value, dimension, name)
-    if not 0 < number < float("inf"):
-        raise DualityError(f"{name}: expected a finite number above zero in {dimension}, got {value}")
+    if not 0 < number <= _MOST:
+        raise DualityError(f"{name}: expected a number above zero and up to {_MOST:g} in {dimension}, got {value}")
     return number
 
 

@@ -11,8 +11,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from openmm import unit
+
+from openmm_duality.bounds import STEPS
 from openmm_duality.errors import DualityError
-from openmm_duality.files import locked, write_text
+from openmm_duality.files import locked, require_own_files, write_text
+from openmm_duality.schema import (
+    Reader,
+    bounded,
+    integer,
+    mapping_of,
+    one_of,
+    optional,
+    quantity,
+    read_json,
+    species_name,
+    text,
+    tuple_of,
+    unread,
+)
 
 RECORD = "run.json"
 LOCK = ".lock"
@@ -30,6 +47,25 @@ CHANGEABLE_ON_RESUME = (
     "checkpoint_interval",
 )
 _ATOMIC_STEMS = (".run", ".checkpoint", ".last_good", ".topology", ".final", ".stopped")
+_READERS: dict[str, Reader] = {  # of what the package itself uses again
+    "status": one_of("running", "interrupted", "stopped", "finished"),
+    "reason": optional(unread),
+    "steps": integer(1, STEPS),
+    "steps_done": integer(0, STEPS),
+    "time_ps": bounded(unit.picosecond, "times"),
+    "ms_per_step": quantity(zero=True),
+    "alarms": integer(0),
+    "ensemble": text,
+    "integrator": text,
+    "timestep": bounded(unit.picosecond, "timestep"),
+    "temperature": optional(bounded(unit.kelvin, "temperature")),
+    "seed": integer(1, 2**31),
+    "report_interval": integer(1, STEPS),
+    "checkpoint_interval": integer(1, STEPS),
+    "degrees_of_freedom": integer(1, STEPS),
+    "species": tuple_of(species_name),
+    "masses": mapping_of(tuple_of(quantity(zero=True)), "masses by species"),
+}
 _PACKAGES = ("openmm_duality", "openmm", "numpy", "torch", "openmmtorch")
 
 
@@ -58,6 +94,7 @@ def locked_folder(directory: Path) -> Iterator[dict[str, Any] | None]:
             f"{directory} holds {others[0]}{' and other files' if len(others) > 1 else ''} but no {RECORD}, so it is "
             "not the folder of a run; choose a new or an empty one"
         )
+    require_own_files(directory)
     with locked(directory / LOCK, f"another process is running in {directory}; wait for it, or choose a new folder"):
         for path in filter(_is_temporary, directory.iterdir()):
             path.unlink()
@@ -85,12 +122,12 @@ def read_record(directory: Path) -> dict[str, Any]:
     """
     path = directory / RECORD
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        record = read_json(path.read_bytes(), f"{path} is not the record of a run")
+    except OSError as error:
         raise DualityError(f"cannot read {path}: {error}; is {directory} the folder of a run?") from None
-    if not isinstance(record, dict) or "status" not in record:
-        raise DualityError(f"{path} is not the record of a run; start the run in a new folder")
-    return record
+    if "status" not in record:
+        raise DualityError(f"{path} is not the record of a run: its status is missing; start the run in a new folder")
+    return {name: _READERS.get(name, unread)(value, f"{path}: {name}") for name, value in record.items()}
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
@@ -114,6 +151,9 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     DualityError
         Naming every difference.
     """
+    missing = sorted({"status", "steps_done", "time_ps", "ms_per_step", "reason"} - old.keys())
+    if missing:
+        raise DualityError(f"{directory / RECORD}: {', '.join(missing)} missing; start the run in a new folder")
     before, after = json.loads(json.dumps(dict(old))), json.loads(json.dumps(dict(new)))
     differences = [
         f"{key} was {_shortened(before.get(key))} and is now {_shortened(after.get(key))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,17 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
-from openmm_duality.dynamics.checkpoint import Checkpoint, read_checkpoint, rewind, write_checkpoint
+from openmm_duality.dynamics.checkpoint import (
+    NOTHING,
+    Checkpoint,
+    GrowingFile,
+    measured,
+    read_checkpoint,
+    rewind,
+    write_checkpoint,
+)
 from openmm_duality.dynamics.integrity import Integrity, IntegrityReport
+from openmm_duality.dynamics.interruption import end_by, noted_signals
 from openmm_duality.dynamics.monitoring import MONITOR_FILES, MonitorLog, Reading, RunMonitor, count_alarms
 from openmm_duality.dynamics.record import write_record
 from openmm_duality.dynamics.reporters import RunLog, VelocityDCDReporter
@@ -27,7 +37,7 @@ from openmm_duality.units import BOLTZMANN
 
 CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
-STOP_FILES = ("last_good.chk", "last_good.pdb", "stopped.pdb")
+STOP_FILES = ("last_good.chk", "last_good.pdb", "stopped.cif")
 
 _RAISED = re.compile(r"^(?:\w+: )*?(?:\w*(?:Error|Exception): )+(.+)$", re.MULTILINE)
 
@@ -89,6 +99,7 @@ class RunLoop:
         self._reading: tuple[int, Reading] | None = None
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()
         self._growing = (TRAJECTORY, LOG, *velocities, *MONITOR_FILES)
+        self._files: dict[str, GrowingFile] = dict.fromkeys(self._growing, NOTHING)
         self._seconds = 0.0
         self._last_good: tuple[Checkpoint, mm.State] | None = None
 
@@ -100,11 +111,11 @@ class RunLoop:
     def begin(self, positions: FloatArray, velocities: FloatArray) -> None:
         """Start from a structure, shape (N, 3) in nm, and velocities, shape (N, 3) in nm/ps."""
         write_record(self._directory, self.settings)
-        rewind(self._directory, dict.fromkeys(self._growing, 0))
+        rewind(self._directory, dict.fromkeys(self._growing, NOTHING))
         context = self._simulation.context
         context.setPositions(positions)
         context.setVelocities(velocities)
-        self._write_pdb("topology.pdb", context.getState(positions=True))
+        self._write("topology.pdb", context.getState(positions=True))
         self._open(fresh=True)
 
     def resume(self) -> None:
@@ -115,7 +126,7 @@ class RunLoop:
         DualityError
             If the checkpoint cannot be read or loaded, or frames are lost.
         """
-        checkpoint = read_checkpoint(self._directory / CHECKPOINT)
+        checkpoint = read_checkpoint(self._directory / CHECKPOINT, self._growing)
         try:
             self._simulation.context.loadCheckpoint(checkpoint.state)
         except (mm.OpenMMException, ValueError) as error:
@@ -123,22 +134,32 @@ class RunLoop:
                 f"{self._directory / CHECKPOINT} cannot be loaded: {error}. It must be resumed on the machine, "
                 f"platform and version of OpenMM that wrote it ({self.settings['versions'].get('openmm')} here)"
             ) from error
-        rewind(self._directory, {**dict.fromkeys(self._growing, 0), **checkpoint.sizes})
+        self._files = {**dict.fromkeys(self._growing, NOTHING), **checkpoint.files}
+        rewind(self._directory, self._files)
         self._seconds = checkpoint.seconds
-        self._open(fresh=checkpoint.sizes[LOG] == 0)
+        self._open(fresh=self._files[LOG].size == 0)
 
     def run(self, steps: int, progress: bool) -> dict[str, Any]:
-        """Run until `steps` are done in all, or the run stops itself; gives the final record."""
+        """Run until `steps` are done in all, or the run stops itself; gives the final record.
+
+        Ctrl-C or SIGTERM end it after the step in progress, with a checkpoint from which it resumes.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            After a signal, once everything is written.
+        """
         report = self.settings["report_interval"]
         self._update_record(status="running")
-        with progress_bar(steps, "run", show=progress, unit="step", initial=min(self.step, steps)) as bar:
+        bar = progress_bar(steps, "run", show=progress, unit="step", initial=min(self.step, steps))
+        with noted_signals() as signals, bar:
             snapshot, reason = self._peek()
             if not reason and self.step == 0:
                 reason = self._check_monitor()
                 self._last_good = None if reason else self._last_good
-            while not reason and self.step < steps:
+            while not reason and not signals and self.step < steps:
                 before, last_good, clock = self.step, self._last_good, time.perf_counter()
-                error = self._advance(self._next_stop(before, steps) - before)
+                error = self._advance(self._next_stop(before, steps) - before, signals)
                 due = self.step % report == 0
                 if error or due:
                     snapshot, reason = self._snapshot(error)
@@ -157,16 +178,25 @@ class RunLoop:
                 bar.set_postfix_str(self._postfix(snapshot), refresh=False)
                 if not reason and self.step % self.settings["checkpoint_interval"] == 0:
                     self._save()
+            self._end(snapshot, reason, steps)
+        self._log.close()
+        if signals:
+            end_by(signals[0])
+        return self.settings
+
+    def _end(self, snapshot: Snapshot, reason: str, steps: int) -> None:
+        """Write how the run ended: it stopped itself, was interrupted, or is finished."""
         if reason:
             self._stop(snapshot, reason)
-        else:
-            self._save()
-            self._write_pdb("final.pdb", snapshot.state)
-            for name in STOP_FILES:  # of an earlier call, with other limits
-                (self._directory / name).unlink(missing_ok=True)
-            self._update_record(status="finished")
-        self._log.close()
-        return self.settings
+            return
+        self._save()
+        if self.step < steps:
+            self._update_record(status="interrupted", reason=f"a signal ended the process after step {self.step}")
+            return
+        self._write("final.pdb", snapshot.state)
+        for name in STOP_FILES:  # of an earlier call, with other limits
+            (self._directory / name).unlink(missing_ok=True)
+        self._update_record(status="finished")
 
     def _next_stop(self, step: int, last: int) -> int:
         """The next step with a report or a check."""
@@ -195,10 +225,13 @@ class RunLoop:
             return positions, None
         return positions, np.asarray(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
 
-    def _advance(self, n: int) -> str:
-        """Make n steps; gives the error of OpenMM, if there was one."""
+    def _advance(self, n: int, signals: Sequence[int]) -> str:
+        """Make n steps, fewer if a signal comes; gives the error of OpenMM, if there was one."""
         try:
-            self._simulation.step(n)
+            for _ in range(n):
+                self._simulation.integrator.step(1)
+                if signals:
+                    break
         except mm.OpenMMException as error:
             return _error_line(error)
         return ""
@@ -278,10 +311,10 @@ class RunLoop:
         if self._last_good is not None:
             checkpoint, state = self._last_good
             write_checkpoint(self._directory / "last_good.chk", checkpoint)
-            self._write_pdb("last_good.pdb", state)
+            self._write("last_good.pdb", state)
             reason += f" (last good state: step {checkpoint.step}, last_good.pdb)"
         if snapshot.integrity.finite:
-            self._write_pdb("stopped.pdb", snapshot.state)
+            self._write("stopped.cif", snapshot.state, app.PDBxFile)  # columns of a PDB file hold up to 1e6 nm
         self._update_record(status="stopped", reason=reason)
 
     def _save(self) -> None:
@@ -289,9 +322,8 @@ class RunLoop:
         self._update_record(status="running")
 
     def _checkpoint(self) -> Checkpoint:
-        files = {name: self._directory / name for name in self._growing}
-        sizes = {name: path.stat().st_size if path.exists() else 0 for name, path in files.items()}
-        return Checkpoint(self._simulation.context.createCheckpoint(), self.step, sizes, self._seconds)
+        self._files = {name: measured(self._directory / name, before) for name, before in self._files.items()}
+        return Checkpoint(self.step, self._files, self._seconds, self._simulation.context.createCheckpoint())
 
     def _update_record(self, status: str, reason: str = "") -> None:
         done = self.step
@@ -320,13 +352,13 @@ class RunLoop:
         if self._monitor is not None:
             self._monitor_log = MonitorLog(self._directory, self._integrity.species, self._monitor)
 
-    def _write_pdb(self, name: str, state: mm.State) -> None:
+    def _write(self, name: str, state: mm.State, file_type: Any = app.PDBFile) -> None:
         box = self._simulation.topology.getPeriodicBoxVectors()
         try:
             if box is not None:
                 self._simulation.topology.setPeriodicBoxVectors(state.getPeriodicBoxVectors())
             with atomic_write(self._directory / name, overwrite=True) as path, open(path, "w") as handle:
-                app.PDBFile.writeFile(self._simulation.topology, state.getPositions(), handle, keepIds=True)
+                file_type.writeFile(self._simulation.topology, state.getPositions(), handle, keepIds=True)
         finally:
             self._simulation.topology.setPeriodicBoxVectors(box)
 

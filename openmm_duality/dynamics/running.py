@@ -3,7 +3,7 @@
 A run folder holds `run.json` (everything that was resolved), `topology.pdb`, `trajectory.dcd` (positions, not wrapped),
 `velocities.dcd` if asked for (nm/ps in the place of nm), `log.csv`, `checkpoint.chk`, and at the end `final.pdb`. A run
 that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check that passed and, if its positions are
-finite, `stopped.pdb`. The checkpoints can be loaded by OpenMM alone.
+finite, `stopped.cif`. The checkpoints can be loaded by OpenMM alone.
 
 A resumed run is bitwise the same run where the forces are: OpenMM's own nonbonded forces on the CPU platform differ in
 the last bit from run to run, killed or not.
@@ -23,6 +23,7 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
+from openmm_duality.bounds import STEPS, require_bounds
 from openmm_duality.dynamics import record
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
@@ -32,6 +33,7 @@ from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
+from openmm_duality.schema import species_name
 from openmm_duality.units import BOLTZMANN, bare
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
@@ -248,8 +250,8 @@ def simulate(
 
 def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:
     for name, value in (("steps", steps), ("report_interval", report), ("checkpoint_interval", checkpoint)):
-        if value != int(value) or value < 1:
-            raise DualityError(f"{name}: expected a whole number above zero, got {value}")
+        if not 1 <= value <= STEPS or value != int(value):
+            raise DualityError(f"{name}: expected a whole number from 1 to {STEPS:,}, got {value:.6g}")
     if checkpoint % report:
         raise DualityError(f"checkpoint_interval: {checkpoint} is not a multiple of the report interval {report}")
     if seed is not None and not 0 < seed < 2**31:
@@ -263,6 +265,7 @@ def _array(value: Any, dimension: Any, name: str, n: int) -> FloatArray:
             f"{name}: expected finite numbers of shape ({n}, 3), for the {n} particles of the system, got shape "
             f"{array.shape}{'' if np.isfinite(array).all() else ' with numbers that are not finite'}"
         )
+    require_bounds(array, name, "simulate")
     return array
 
 
@@ -273,7 +276,7 @@ def _species(topology: app.Topology, species: Sequence[str] | None, start: Float
     if species is not None:
         if len(species) != len(start):
             raise DualityError(f"species: {len(species)} were given for {len(start)} atoms")
-        return tuple(species)
+        return tuple(species_name(name, "species") for name in species)
     if any(atom.element is None for atom in atoms):
         raise DualityError("the topology has atoms without an element; give their species")
     return tuple(atom.element.symbol for atom in atoms)

@@ -10,10 +10,12 @@ import ase.io
 import numpy as np
 from openmm import app, unit
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.cells import openmm_form, supercell
+from openmm_duality.geometry.cells import check_cell, openmm_form, supercell
 from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.schema import species_name
 from openmm_duality.units import ANGSTROM, BOLTZMANN
 
 
@@ -36,6 +38,8 @@ class Start:
     cell: FloatArray | None
 
     def __post_init__(self) -> None:
+        for name in set(self.species):
+            species_name(name, "start: species")
         if self.positions.shape != (len(self.species), 3) or not len(self.species):
             raise DualityError(
                 f"start: positions of shape {self.positions.shape} for {len(self.species)} atoms; expected one "
@@ -43,6 +47,8 @@ class Start:
             )
         if not np.isfinite(self.positions).all() or (self.cell is not None and not np.isfinite(self.cell).all()):
             raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
+        require_bounds(self.positions, "positions", "start")
+        check_cell(self.cell, len(self.species))
 
     def repeated(self, n: Sequence[int]) -> Start:
         """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the present cell."""
@@ -131,6 +137,9 @@ def _read_pdb(path: Path, frame: int) -> Start:
     t = _frame(frame, pdb.getNumFrames(), path.name)
     positions = pdb.getPositions(asNumpy=True, frame=t).value_in_unit(unit.nanometer)
     box = pdb.topology.getPeriodicBoxVectors()
+    edges = next((line[6:33].split() for line in path.read_text().splitlines() if line.startswith("CRYST1")), [])
+    if box is None and any(float(edge) for edge in edges):
+        raise DualityError(f"start: {path.name} has a CRYST1 with the edges {' '.join(edges)}; expected three lengths")
     cell = None if box is None else np.array(box.value_in_unit(unit.nanometer), dtype=np.float64)
     return Start(np.array(positions, dtype=np.float64), tuple(atom.element.symbol for atom in atoms), cell)
 

@@ -13,6 +13,7 @@ import numpy as np
 from openmm import unit
 from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
+from openmm_duality.bounds import DENSITY, LENGTH, WIDTH
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 
@@ -89,12 +90,23 @@ def shows_one_image(cutoff: float, cell: FloatArray | None) -> bool:
     return cell is None or 2.0 * cutoff <= float(widths(cell).min()) * (1.0 + WIDTH_TOLERANCE)
 
 
-def check_cell(cell: FloatArray | None) -> None:
-    """Refuse a cell, shape (3, 3) in nm, whose vectors span no volume."""
+def check_cell(cell: FloatArray | None, n_atoms: int = 0) -> None:
+    """Refuse cells, shape (3, 3) or (T, 3, 3) in nm, of which one is flat, too large, or too small for its atoms."""
     if cell is None:
         return
-    if np.shape(cell) != (3, 3) or not np.isfinite(cell).all() or np.linalg.det(cell) == 0.0:
-        raise DualityError(f"the cell is {np.asarray(cell).tolist()}; expected three vectors in nm that span a volume")
+    cells = np.asarray(cell, dtype=np.float64)
+    if cells.shape[-2:] != (3, 3):
+        raise DualityError(f"the cell is {cells.tolist()}; expected three vectors in nm that span a volume")
+    cells = cells.reshape(-1, 3, 3)
+    finite = np.where(np.abs(cells) <= LENGTH, cells, 0.0)  # zero too for NaN, and then not wide enough
+    faces = np.linalg.norm(np.cross(finite[:, [1, 2, 0]], finite[:, [2, 0, 1]]), axis=2).max(axis=1)
+    volumes = np.abs(np.linalg.det(finite))
+    right = (finite == cells).all(axis=(1, 2)) & (volumes > WIDTH * faces) & (volumes * DENSITY >= n_atoms)
+    if not right.all():
+        raise DualityError(
+            f"the cell is {cells[~right][0].tolist()}; expected three vectors in nm that span a volume, none longer "
+            f"than {LENGTH:g} nm, at least {WIDTH:g} nm between opposite faces, and at most {DENSITY:g} atoms per nm³"
+        )
 
 
 def supercell(

@@ -14,6 +14,8 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cell
 from openmm_duality.geometry.pairs import pair_vectors_within
 
+CLOSEST = 2e-4  # of the cutoff; shorter distances count as this, so that losses and forces are finite at any distance
+
 
 @dataclass(frozen=True)
 class NeighbourTable:
@@ -102,6 +104,7 @@ def neighbour_tables(
     cutoff : float
         Distance in the empty slots, in nm.
     """
+    distances = np.maximum(distances, CLOSEST * cutoff)
     return [
         _padded(i[chosen], j[chosen], displacements[chosen], distances[chosen], n_agents, cutoff)
         for chosen in (species_of_j == b for b in range(n_species))

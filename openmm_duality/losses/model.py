@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
@@ -27,6 +28,8 @@ from openmm_duality.losses.coefficients import Coefficients, combine, read_coeff
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import GRADIENTS, Form, check_gradient, form_of, has_potential
+from openmm_duality.losses.header import Header
+from openmm_duality.schema import build
 
 _KIND = "openmm_duality losses 3"
 _OUTDATED = {
@@ -37,7 +40,7 @@ _OUTDATED = {
 }
 ONSET = 0.85  # of the shortest distance in the data, where the core begins
 _LEVELLING = 0.2  # of the onset, the length over which the radial functions level off below it
-_CORE_FLOOR = 0.01  # nm below which the core is constant, so that it stays finite
+_CORE_FLOOR = 0.01  # nm below which the core is a straight line, so that it stays finite
 
 
 @dataclass(frozen=True)
@@ -262,16 +265,16 @@ class AgentLosses(Coefficients):
         DualityError
             If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
-        arrays, header = read_container(path, _KIND, _OUTDATED)
+        arrays, content = read_container(path, _KIND, _OUTDATED)
         try:
-            form = form_of(header["form"], header.get("ranks"), header.get("coupled_ranks"))
-            gradient = check_gradient(header["gradient"], form)
+            header = build(Header, content, str(path))
+            form, species = form_of(header.form, header.ranks, header.coupled_ranks), header.species
+            gradient = check_gradient(header.gradient, form)
             with_own = len(GRADIENTS[gradient]) > 1
-            _check_arrays(arrays, len(tuple(header["species"])), form, with_own)
-            grid = Grid(float(header["cutoff"]), arrays["pair_basis"].shape[-1] - 3)
+            _check_arrays(arrays, len(species), form, with_own, str(path))
+            grid = Grid(header.cutoff, arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
-            species, width = tuple(header["species"]), len(header["species"]) * arrays["basis"].shape[2]
-            channels = _channels(arrays, form, len(species), width)
+            channels = _channels(arrays, form, len(species), len(species) * arrays["basis"].shape[2])
             coefficients = read_coefficients(arrays, form.ranks, len(channels), with_own)
             return cls(
                 species=species,
@@ -286,13 +289,11 @@ class AgentLosses(Coefficients):
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
                 committee=Committee.from_arrays(committee, coefficients) if committee else None,
-                domain=Domain.from_arrays(domain, len(header["species"]), grid.intervals) if domain else None,
+                domain=Domain.from_arrays(domain, len(species), grid.intervals) if domain else None,
                 equations=equations,
-                bond_lengths={(a, b): length for a, b, length in header["bond_lengths"]},
-                coordinations=frozenset(
-                    (name, tuple(sorted(dict(around).items()))) for name, around in header["coordinations"]
-                ),
-                metadata=header["metadata"],
+                bond_lengths=header.bond_lengths,
+                coordinations=header.coordinations,
+                metadata=header.metadata,
             )
         except KeyError as missing:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
@@ -317,8 +318,8 @@ def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) 
     return tuple(found)
 
 
-def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, with_own: bool) -> None:
-    """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and finite numbers."""
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, with_own: bool, where: str) -> None:
+    """Raise ValueError unless the arrays of a model of `s` species have consistent shapes and possible numbers."""
     sizes = {}
     for name in ("pair_basis", "basis", "coarse"):
         shape = arrays[name].shape
@@ -337,6 +338,11 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, wi
     for name, array in arrays.items():
         if array.dtype != np.float64 or not (np.isfinite(array) | ((name == "shortest") & np.isnan(array))).all():
             raise ValueError(f"{name} holds values that are not finite numbers in double precision")
+    require_bounds(arrays["masses"], "masses", where)
+    require_bounds(arrays["core_strength"], "core strength", where)
+    require_bounds(arrays["shortest"][~np.isnan(arrays["shortest"])], "shortest distance", where)
+    for name in ("pair_basis", "basis", "coarse", "pair_coefficients", "couplings"):
+        require_bounds(arrays[name], "coefficients", f"{where}: {name}")
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
@@ -349,14 +355,14 @@ def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
 
 
 def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3)."""
+    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
     # the splines extend one interval beyond r_0, so it is placed one interval below the onset
     intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
     r_0 = np.array(intervals)[..., None] * grid.spacing
     r = np.maximum(grid.centres, _CORE_FLOOR)
     x = np.clip(r_0 / r - 1.0, 0.0, None)
     curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
-    return grid.coefficients(x**3, curvature)
+    return grid.coefficients(x**3 + 3.0 * x**2 * r_0 / r**2 * (r - grid.centres), curvature)
 
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def export_torchscript(
     from openmm_duality.lowering.torchscript import compile_losses
 
     module = compile_losses(losses, species, precision, particles)
+    buffer = io.BytesIO()  # torch raises no OSError, nor says why it cannot write
+    torch.jit.save(module, buffer)
     with atomic_write(path, overwrite) as temporary:
-        torch.jit.save(module, str(temporary))
+        temporary.write_bytes(buffer.getvalue())
 
 
 def export_system(system: mm.System, path: str | Path, *, overwrite: bool = False) -> None:

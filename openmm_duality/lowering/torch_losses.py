@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
+from openmm_duality.invariants.neighbours import CLOSEST
 from openmm_duality.invariants.radial import RadialBasis
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_precision
@@ -44,6 +45,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         grid, s = losses.grid, len(losses.species)
         self.spacing: float = grid.spacing
         self.intervals: int = grid.intervals
+        self.closest: float = CLOSEST * grid.cutoff
         self.n_species: int = s
         self.n: int = losses.moment_basis.size
         self.n_fine: int = losses.basis.size
@@ -101,7 +103,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         agent_ends : list of int, length S + 1
             Where the agents of every species begin, and N.
         """
-        r = torch.sqrt((displacement * displacement).sum(0))
+        r = torch.sqrt((displacement * displacement).sum(0)).clamp_(min=self.closest)
         inverse = 1.0 / r
         u = displacement * inverse
         scaled = torch.clamp(r * (1.0 / self.spacing), max=float(self.intervals))

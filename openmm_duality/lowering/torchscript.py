@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.fused.checks import check_particles
+from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
 from openmm_duality.lowering.torch_losses import NeighbourLosses
 from openmm_duality.lowering.torch_neighbours import find_pairs, neighbour_slots
 
@@ -47,6 +47,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         self.losses = NeighbourLosses(losses, precision)
         self.chunks: tuple[int, int] = (CHUNK, CHUNK_ON_DEVICE)
         self.cutoff: float = losses.cutoff
+        self.largest_force: float = LARGEST_FORCE
         self.n_species: int = len(losses.species)
         self.reactions: bool = losses.has_reactions
         # agents in the order of their species, where each of them is in it, and where each species begins
@@ -77,6 +78,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         if not bool(torch.isfinite(positions).all()):
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
         energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
+        forces.clamp_(-self.largest_force, self.largest_force)
         if self.every_atom:
             return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()
         of_all = torch.zeros_like(positions)

@@ -41,6 +41,7 @@ from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
+_HIGHEST = 1e5  # cm⁻¹, of a band
 _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE)
 
 
@@ -231,9 +232,10 @@ def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:
     if asked is None:
         return find_bands(reference.spectra.total) if reference.spectra is not None else ()
     for low, high in asked:
-        if not 0 <= low < high:
+        if not 0 <= low < high <= _HIGHEST:
             raise DualityError(
-                f"bands: expected a first and a greater last wavenumber in cm⁻¹, got {low:g} and {high:g}"
+                "bands: expected a first and a greater last wavenumber in cm⁻¹, "
+                f"at most {_HIGHEST:g}, got {low:g} and {high:g}"
             )
     return tuple((float(low), float(high)) for low, high in asked)
 

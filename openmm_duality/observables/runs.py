@@ -8,7 +8,6 @@ is whole is used, and a note says so.
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 from openmm import app, unit
 
+from openmm_duality.bounds import require_bounds
+from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.forms import GRADIENTS, has_potential
@@ -23,6 +24,12 @@ from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.trajectory import Trajectory, whole_frames
 
 _SETTINGS = ("temperature", "timestep", "ensemble", "report_interval", "degrees_of_freedom")
+_BOUNDED = {
+    "time_ps": "times",
+    "potential_energy": "energies",
+    "kinetic_energy": "energies",
+    "temperature_K": "temperature",
+}
 _COLUMNS = ("step", "time_ps", "potential_energy", "kinetic_energy", "temperature_K", "atoms_left_molecule")
 
 
@@ -96,6 +103,8 @@ def read_run(directory: str | Path) -> Run:
     if not path.exists():
         raise DualityError(f"{directory}: no trajectory.dcd; compare needs the positions that the run wrote")
     trajectory = Trajectory.from_dcd(path, species, masses, times)
+    if not len(trajectory):
+        raise DualityError(f"{path}: holds no frame; compare needs the positions that the run wrote")
     notes = [*log_notes, *trajectory.notes]
     n_frames = whole_frames(path, len(species))[0]
     if n_frames != len(times):
@@ -112,16 +121,15 @@ def read_run(directory: str | Path) -> Run:
 
 def _settings(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DualityError(f"{directory}: no run.json; give the folder that `simulate` wrote") from None
-    except ValueError as error:
-        raise DualityError(f"{path}: not whole JSON ({error}); run `simulate` again to resume and repair it") from None
+    if not path.exists():
+        raise DualityError(f"{directory}: no run.json; give the folder that `simulate` wrote")
+    settings = read_record(directory)
     missing = [key for key in _SETTINGS if key not in settings]
     if missing:
         raise DualityError(f"{path}: {', '.join(missing)} missing; it was not written by `simulate` of this version")
-    return dict(settings)
+    if settings["temperature"] is None:
+        raise DualityError(f"{path}: the run has no temperature, as damped descent, so there is nothing to compare")
+    return settings
 
 
 def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
@@ -129,6 +137,8 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DualityError(f"{path.parent}: no log.csv; give the folder that `simulate` wrote") from None
+    except UnicodeDecodeError as error:
+        raise DualityError(f"{path}: no text ({error}); restore the log or repeat the run") from None
     lines = text.split("\n")
     # What follows the last line end is empty, or was being written when the run died.
     notes = [Note(Remark.LOG_CUT, path.name)] if lines.pop() else []
@@ -150,7 +160,14 @@ def _log(path: Path) -> tuple[dict[str, FloatArray], list[Note]]:
                 f"{path}: line {number} is damaged ({error}); restore the log or repeat the run"
             ) from None
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-    return dict(zip(names, table.T, strict=True)), notes
+    log = dict(zip(names, table.T, strict=True))
+    for name, of in _BOUNDED.items():
+        require_bounds(log[name], of, f"{path}: {name}")
+    if (log["kinetic_energy"] < 0.0).any() or (np.diff(log["time_ps"], prepend=-1e-9) <= 0.0).any():
+        raise DualityError(
+            f"{path}: a kinetic energy below zero, or times that do not rise; restore the log or repeat the run"
+        )
+    return log, notes
 
 
 def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], FloatArray]:
@@ -158,12 +175,11 @@ def _atoms(path: Path, settings: dict[str, Any]) -> tuple[tuple[str, ...], Float
     listed = settings.get("species")
     try:
         topology = app.PDBFile(str(path)).topology
-    except (OSError, ValueError, IndexError) as error:
+    except Exception as error:  # whatever the library raises
         raise DualityError(f"{path}: not a readable PDB file ({error}); it names the atoms of trajectory.dcd") from None
     symbols = [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
-    same_names = isinstance(listed, list) and set(listed) == set(symbols)
-    if isinstance(listed, list) and len(listed) == len(symbols) and not same_names:
-        species = tuple(str(name) for name in listed)
+    if listed is not None and len(listed) == len(symbols) and set(listed) != set(symbols):
+        species = tuple(listed)
     elif None in symbols:
         raise DualityError(
             f"{path}: atom {symbols.index(None) + 1} has no element, and run.json does not list the species of "
@@ -184,4 +200,6 @@ def _masses(path: Path, species: tuple[str, ...], recorded: Any) -> FloatArray:
                 f"{path.parent}: run.json does not give one mass for {name}, which is no element; write it there as "
                 f'"masses": {{"{name}": [dalton]}}'
             ) from None
-    return np.array([known[name] for name in species], dtype=np.float64)
+    masses = np.array([known[name] for name in species], dtype=np.float64)
+    require_bounds(masses, "masses", str(path.parent / "run.json"))
+    return masses

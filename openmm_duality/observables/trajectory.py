@@ -195,7 +195,14 @@ class Trajectory:
             with _open(path) as file:
                 file.seek(skip)
                 for start in range(skip, len(known), step):
-                    yield _chunk(path, start, *file.read(min(step, len(known) - start)))
+                    wanted = min(step, len(known) - start)
+                    frames = file.read(wanted)
+                    if len(frames[0]) < wanted:
+                        raise DualityError(
+                            f"{path}: damaged in frame {start + len(frames[0])} (counted from 0); restore it from a "
+                            "copy, or repeat the run"
+                        )
+                    yield _chunk(path, start, *frames)
 
         return Trajectory(path.name, species, masses, known, reader, notes=notes)
 

@@ -12,9 +12,11 @@ from ase.cell import Cell
 from ase.data import atomic_masses, atomic_numbers
 from scipy.constants import physical_constants
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import check_cell
 from openmm_duality.units import ANGSTROM, BOHR, FEMTOSECOND
 
 _LENGTHS = {"angstrom": ANGSTROM, "bohr": BOHR, "nm": 1.0, "pm": 1e-3, "m": 1e9}  # nm
@@ -27,6 +29,7 @@ _TIMES = {
 }  # ps
 _ANGLES = {"deg": 1.0, "rad": 180.0 / np.pi}  # degrees
 _MASSES = {"amu": 1.0}  # dalton
+_LARGEST, _LONGEST_VALUE = 100_000_000, 10_000  # characters of an input, and of a variable
 _VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
 
 ATOMIC_TIME = _TIMES["au_t"]
@@ -160,6 +163,7 @@ def read_input(path: str | Path) -> Cp2kInput:
         moves = any((s.keyword("VARIABLE_VOLUME") or "F").upper().strip(".")[:1] == "T" for s in md.find("REFTRAJ"))
     periodic, cell = _cell(path, cells[0]) if cells else (True, None)
     timestep = float(_numbers(path, md.keyword("TIMESTEP") or "0.5", _TIMES, "fs", 1)[0])
+    require_bounds(timestep, "timestep", f"{path}: TIMESTEP")
     topology = next(subsys.find("TOPOLOGY"), Section("TOPOLOGY"))
     file = topology.keyword("COORD_FILE_NAME", "COORD_FILE")
     is_xyz = (topology.keyword("COORD_FILE_FORMAT", "COORDINATE") or "").upper() == "XYZ"
@@ -202,13 +206,17 @@ def _parse(path: Path) -> Section:
     return root
 
 
-def _lines(path: Path, variables: dict[str, str]) -> Iterator[str]:
+def _lines(path: Path, variables: dict[str, str], within: tuple[Path, ...] = ()) -> Iterator[str]:
     """Lines without comments, with continued lines joined, variables replaced and included files read."""
+    if path.resolve() in within:
+        raise DualityError(f"{path}: the input includes itself")
     try:
         with open_text(path) as handle:
-            text = handle.read()
+            text = handle.read(_LARGEST + 1)
     except UNREADABLE as error:
         raise DualityError(f"{path}: the CP2K input cannot be read ({error})") from None
+    if len(text) > _LARGEST:
+        raise DualityError(f"{path}: longer than {_LARGEST:,} characters; this is no CP2K input")
     text = re.sub(r"[!#].*", "", text)
     for raw in re.sub(r"\\[ \t]*\n", " ", text).splitlines():
         line = re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda m: _variable(path, variables, m[1] or m[2]), raw).strip()
@@ -220,9 +228,11 @@ def _lines(path: Path, variables: dict[str, str]) -> Iterator[str]:
         directive, _, rest = line.partition(" ")
         if directive.upper() == "@SET":
             name, _, value = rest.strip().partition(" ")
+            if len(value) > _LONGEST_VALUE:
+                raise DualityError(f"{path}: the value of @SET {name} is longer than {_LONGEST_VALUE} characters")
             variables[name.upper()] = value.strip()
         elif directive.upper() == "@INCLUDE":
-            yield from _lines(path.parent / rest.strip().strip("'\""), variables)
+            yield from _lines(path.parent / rest.strip().strip("'\""), variables, (*within, path.resolve()))
         else:
             raise DualityError(
                 f"{path}: the directive {directive} is not understood (only @SET and @INCLUDE are); give the expanded "
@@ -269,15 +279,22 @@ def _cell(path: Path, section: Section) -> tuple[bool, FloatArray | None]:
         angles = section.keyword("ALPHA_BETA_GAMMA", "ANGLES") or "90 90 90"
         parameters = [*_numbers(path, lengths, _LENGTHS, "angstrom", 3), *_numbers(path, angles, _ANGLES, "deg", 3)]
         # a along x, b in the plane of x and y: CP2K's convention and ASE's.
-        cell = np.array(Cell.fromcellpar(parameters))
+        try:
+            assert min(parameters) > 0.0
+            cell = np.array(Cell.fromcellpar(parameters))
+        except AssertionError:
+            raise DualityError(f"{path}: there is no &CELL with ABC {lengths} and the angles {angles}") from None
     elif all(vector is not None for vector in vectors):
         cell = np.array([_numbers(path, vector or "", _LENGTHS, "angstrom", 3) for vector in vectors])
     else:
         return True, None
-    if abs(np.linalg.det(cell)) < 1e-9:
-        raise DualityError(f"{path}: the vectors of the &CELL span no volume")
     multiple = _numbers(path, section.keyword("MULTIPLE_UNIT_CELL") or "1 1 1", {}, "", 3)
-    return True, cell * multiple[:, None]
+    cell = cell * multiple[:, None]
+    try:
+        check_cell(cell)
+    except DualityError as error:
+        raise DualityError(f"{path}: {error}") from None
+    return True, cell
 
 
 def _kind(path: Path, section: Section) -> Kind:
@@ -285,7 +302,11 @@ def _kind(path: Path, section: Section) -> Kind:
     if element is None:
         raise DualityError(f"{path}: &KIND {section.parameter} names no element; add the keyword ELEMENT to it")
     mass = section.keyword("MASS", "ATOMIC_MASS", "ATOMIC_WEIGHT", "WEIGHT")
-    return Kind(element, None if mass is None else float(_numbers(path, mass, _MASSES, "amu", 1)[0]))
+    if mass is None:
+        return Kind(element, None)
+    value = float(_numbers(path, mass, _MASSES, "amu", 1)[0])
+    require_bounds(value, "masses", f"{path}: &KIND {section.parameter}")
+    return Kind(element, value)
 
 
 def _element(label: str) -> str | None:

@@ -14,6 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.geometry.arrays import FloatArray
 
+_MOST_ATOMS = 10**8
 _STEP = re.compile(r"\bi\s*=\s*(\d+)")
 _TIME = re.compile(r"\btime\s*=\s*([-+.\dEeDd]+)")
 _ENERGY = re.compile(r"\bE\s*=\s*([-+.\dEeDd]+)")
@@ -136,7 +137,7 @@ def _number(path: Path, line: str, last: int | None) -> int:
         count = int(line)
     except ValueError:
         count = 0
-    if count < 1:
+    if not 1 <= count <= _MOST_ATOMS:
         raise _damaged(path, last, f"the number of atoms was expected and {line.strip()[:60]!r} was found")
     return count
 

@@ -31,17 +31,19 @@ def read_dcd(path: Path) -> tuple[int, int, FloatArray]:
     """
     import mdtraj  # here, because it is slow to import and few need it
 
-    first_step, stride = _steps(path)
+    first_step, stride, n_frames = _steps(path)
     with mdtraj.formats.DCDTrajectoryFile(str(path)) as file:
         positions = np.asarray(file.read()[0], dtype=np.float64)
+    if len(positions) < n_frames:
+        raise DualityError(f"{path}: damaged in frame {len(positions)} (counted from 0); copy the file again")
     if not np.isfinite(positions).all():
         frame = int(np.argwhere(~np.isfinite(positions))[0, 0])
         raise DualityError(f"{path}: frame {frame} (counted from 0) holds a position that is not a finite number")
     return first_step, stride, positions
 
 
-def _steps(path: Path) -> tuple[int, int]:
-    """Step of the first frame and steps between frames, from the header of a file that is found to be complete."""
+def _steps(path: Path) -> tuple[int, int, int]:
+    """Step of the first frame, steps between frames and number of frames, of a file that is found to be complete."""
     with open(path, "rb") as file:
         head = file.read(96)
         if len(head) < 96 or head[:8] != b"T\0\0\0CORD":
@@ -61,4 +63,4 @@ def _steps(path: Path) -> tuple[int, int]:
             f"{path}: the DCD file is cut short: {complete} complete frames of {n_atoms} atoms and {rest} bytes of the "
             "next; copy the file again"
         )
-    return int(control[1]), int(control[2])
+    return int(control[1]), int(control[2]), complete

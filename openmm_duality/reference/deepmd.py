@@ -69,7 +69,10 @@ def _systems(path: Path) -> list[Path]:
 
 def _types(system: Path) -> IntArray:
     try:
-        return np.loadtxt(system / "type.raw", dtype=np.int64, ndmin=1).ravel()
+        types = np.loadtxt(system / "type.raw", dtype=np.int64, ndmin=1).ravel()
+        if not len(types) or types.min() < 0:
+            raise ValueError("numbers from 0 on")
+        return types
     except (*UNREADABLE, ValueError) as error:
         raise DualityError(f"{system / 'type.raw'}: expected one whole number per atom ({error})") from None
 
@@ -142,9 +145,11 @@ def _load(folder: Path, name: str, columns: int) -> FloatArray | None:
     if not file.exists():
         return None
     try:
-        array = np.load(file, allow_pickle=False).astype(np.float64)
-        return np.asarray(array.reshape(-1, columns))
-    except (*UNREADABLE, ValueError) as error:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)  # a header may claim more than the file holds
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"numbers of the kind {array.dtype}")
+        return np.array(array.reshape(-1, columns), dtype=np.float64)
+    except Exception as error:  # NumPy raises whatever its parser of the header runs into
         raise DualityError(f"{file}: expected an array of {columns} numbers per frame ({error})") from None
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import provenance
+from openmm_duality.files import UNREADABLE, open_text, provenance
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
 _SHOWN = 12  # names in a message
+_MOST_ATOMS, _MOST_COLUMNS = 10**8, 1000  # of a frame
+_COLUMNS = re.compile(r":[RISL]:(\d+)")
 
 
 def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: bool = False) -> AnyFrames:
@@ -135,10 +139,28 @@ def _images(path: Path) -> Iterator[Atoms]:
     """The frames of the file, one after the other."""
     import ase.io  # here, because it is slow to import and few need it
 
+    _check_counts(path)
     try:
         yield from ase.io.iread(path, index=":", format="extxyz")
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
+        raise DualityError(f"{path}: cannot be read as extended XYZ ({type(error).__name__}: {error})") from None
+
+
+def _check_counts(path: Path) -> None:
+    """Refuse a file with fewer lines than its numbers of atoms say, or far too many columns."""
+    try:
+        with open_text(path) as handle:
+            while (line := handle.readline()).strip():
+                n_atoms = int(line) if len(line) < 20 else _MOST_ATOMS + 1
+                columns = sum(int(n[:9]) for n in _COLUMNS.findall(handle.readline()))
+                rows = sum(1 for _ in islice(handle, n_atoms)) if 0 < n_atoms <= _MOST_ATOMS else -1
+                if rows != n_atoms or columns > _MOST_COLUMNS:
+                    raise DualityError(
+                        f"{path}: a frame of {line.strip()[:20]} atoms and {columns} columns is followed by "
+                        f"{max(rows, 0)} lines; copy the file again, or repair what wrote it"
+                    )
+    except (*UNREADABLE, ValueError) as error:
         raise DualityError(f"{path}: cannot be read as extended XYZ ({type(error).__name__}: {error})") from None
 
 

@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from openmm import unit
 
+from openmm_duality.bounds import BOUNDS, require_bounds
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import check_cell
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
+from openmm_duality.schema import optional, quantity, species_name, text, tuple_of
 from openmm_duality.units import bare
 
 FORMAT = "openmm_duality frames 1"
@@ -80,6 +83,8 @@ class Frames:
     source: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in set(self.species):
+            species_name(name, "frames: species")
         t, n = len(self.positions), len(self.species)
         shapes = {
             "masses": (n,),
@@ -105,6 +110,11 @@ class Frames:
                     f"{'atom' if name == 'masses' else 'frame'} {where}, counted from 0); "
                     f"repair or leave out what wrote it: {', '.join(self.source) or 'the data'}"
                 )
+            if name in BOUNDS:
+                require_bounds(array, name, f"frames from {', '.join(self.source) or 'memory'}")
+        check_cell(self.cells, n)
+        if self.timestep is not None:
+            require_bounds(self.timestep, "timestep", f"frames from {', '.join(self.source) or 'memory'}")
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -219,11 +229,16 @@ class Frames:
         """
         arrays, header = read_container(path, FORMAT)
         try:
-            return cls(
-                species=tuple(header["species"]),
-                timestep=header["timestep"],
-                source=tuple(header["source"]),
-                **arrays,
-            )
+            return frames_of(arrays, header)
         except (KeyError, TypeError) as error:
             raise DualityError(f"{path}: the saved frames lack something or hold too much ({error})") from None
+
+
+def frames_of(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> Frames:
+    """Frames from the arrays and the header of a file."""
+    for name, array in arrays.items():
+        if array.dtype != (np.int64 if name == "steps" else np.float64):
+            raise TypeError(f"{name} are numbers of the kind {array.dtype}")
+    timestep = optional(quantity(unit.picosecond))(header["timestep"], "timestep")
+    source = tuple_of(text, empty=True)(header["source"], "source")
+    return Frames(species=tuple(header["species"]), timestep=timestep, source=source, **arrays)

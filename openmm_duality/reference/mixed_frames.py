@@ -15,7 +15,7 @@ from openmm import unit
 from openmm_duality.container import format_of, read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import IntArray
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, frames_of
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.units import bare
 
@@ -115,11 +115,8 @@ class MixedFrames:
         try:
             return cls(
                 tuple(
-                    Frames(
-                        species=tuple(part["species"]),
-                        timestep=part["timestep"],
-                        source=tuple(part["source"]),
-                        **{n.partition("/")[2]: a for n, a in arrays.items() if n.partition("/")[0] == str(k)},
+                    frames_of(
+                        {n.partition("/")[2]: a for n, a in arrays.items() if n.partition("/")[0] == str(k)}, part
                     )
                     for k, part in enumerate(header["parts"])
                 )

@@ -23,6 +23,7 @@ from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, M
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
 _SHOWN = 6  # compositions
 _FIRST_SEARCH = 0.3  # nm; doubled until every pair of species is found
+_MOST_PAIRS = 1_000_000  # from which on it is not doubled: in a long and narrow cell images would fill the memory
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def shortest_distances(frames: AnyFrames, progress: bool = True) -> dict[tuple[s
     dict
         From the pair of species, in alphabetical order, to nm. A pair is absent where it cannot occur: one atom of a
         species in a cell that is not periodic, or further apart than the search reaches (the size of the cell or of
-        the molecule).
+        the molecule, or a million pairs).
     """
     distinct = frames.distinct_species
     indices = {part.species: np.searchsorted(distinct, part.species) for part in frames.parts}
@@ -217,7 +218,7 @@ def shortest_distances(frames: AnyFrames, progress: bool = True) -> dict[tuple[s
             a, b = np.minimum(number[i], number[j]), np.maximum(number[i], number[j])
             np.minimum.at(shortest, (a, b), d)
             here = shortest[np.ix_(np.unique(number), np.unique(number))]
-            if np.isfinite(here).all() or cutoff >= reach:
+            if np.isfinite(here).all() or cutoff >= reach or len(d) > _MOST_PAIRS:
                 break
             cutoff = min(2 * cutoff, reach)
     return {(distinct[a], distinct[b]): float(shortest[a, b]) for a, b in order if np.isfinite(shortest[a, b])}

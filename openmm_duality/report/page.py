@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import staged
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import SIGNIFICANCE
@@ -51,16 +51,16 @@ def write_report(comparison: Comparison, directory: str | Path, *, overwrite: bo
     for path in (page, directory / "compare.json", *files):
         if path.exists() and not overwrite:
             raise DualityError(f"{path} exists already and would be overwritten; choose another folder, or overwrite")
-    with atomic_write(directory / "compare.json", overwrite) as path:
-        path.write_text(json.dumps(comparison_to_dict(comparison), allow_nan=False, indent=1) + "\n", encoding="utf-8")
     drawings = {name: svg(figure, name) for name, figure in drawn.items()}
-    for name, figure in drawn.items():
-        with atomic_write(directory / f"{name}.png", overwrite) as path:
-            path.write_bytes(png(figure))
-        with atomic_write(directory / f"{name}.svg", overwrite) as path:
-            path.write_text(drawings[name], encoding="utf-8")
-    with atomic_write(page, overwrite) as path:
-        path.write_text(render(comparison, {name: inline(text) for name, text in drawings.items()}), "utf-8")
+    with staged(directory, overwrite) as place:
+        content = json.dumps(comparison_to_dict(comparison), allow_nan=False, indent=1)
+        (place / "compare.json").write_text(content + "\n", encoding="utf-8")
+        for name, figure in drawn.items():
+            (place / f"{name}.png").write_bytes(png(figure))
+            (place / f"{name}.svg").write_text(drawings[name], encoding="utf-8")
+        (place / page.name).write_text(
+            render(comparison, {name: inline(text) for name, text in drawings.items()}), encoding="utf-8"
+        )
     return page
 
 

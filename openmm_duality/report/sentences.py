@@ -150,7 +150,7 @@ def _integrity(comparison: Comparison) -> list[str]:
     if record is None or any(finding.observable in INTEGRITY for finding in comparison.failures):
         return []
     whole = "No molecule broke and no atoms collapsed" if comparison.bond_length else "No atoms collapsed"
-    running = " so far; the run is not finished" if record.status == "running" else ""
+    running = " so far; the run is not finished" if record.status in ("running", "interrupted") else ""
     return [f"{whole} in {record.time:.4g} ps{running}."]
 
 

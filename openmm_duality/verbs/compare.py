@@ -62,6 +62,8 @@ def compare(
     """
     if models and recompute is None:
         raise DualityError("--model names a model for --recompute; give --recompute METHOD.yaml with it")
+    if every is not None and dynamics is None:
+        raise DualityError("--every is the time between the frames of --dynamics; give both")
     folder = directory or run / "report"
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     reference = read_one(data, "a comparison", forces=False)

@@ -14,7 +14,7 @@ import click
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write, write_text
+from openmm_duality.files import atomic_write, staged
 from openmm_duality.verbs.options import data_options
 
 if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
@@ -178,8 +178,9 @@ def infer(
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
-    losses.save(model, overwrite)
-    write_text(resolved_file, resolved.to_yaml(resolved_file.parent), overwrite)
+    with staged(model.parent, overwrite) as place:
+        losses.save(place / model.name)
+        (place / resolved_file.name).write_text(resolved.to_yaml(resolved_file.parent), encoding="utf-8")
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
     figures = {

@@ -14,7 +14,7 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
-from openmm_duality.files import atomic_write
+from openmm_duality.files import staged
 from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
@@ -191,10 +191,9 @@ def export(
     structure = read_structure(start, cell, supercell)
     topology = topology_of(losses, structure)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
-    duality.export_torchscript(
-        losses, structure.species, directory / "losses.pt", precision=precision, overwrite=overwrite
-    )
-    duality.export_system(system, directory / "system.xml", overwrite=overwrite)
-    with atomic_write(directory / "topology.pdb", overwrite) as temporary, open(temporary, "w") as file:
-        mm.app.PDBFile.writeFile(topology, structure.positions * unit.nanometer, file)
+    with staged(directory, overwrite) as place:
+        duality.export_torchscript(losses, structure.species, place / "losses.pt", precision=precision)
+        duality.export_system(system, place / "system.xml")
+        with open(place / "topology.pdb", "w") as file:
+            mm.app.PDBFile.writeFile(topology, structure.positions * unit.nanometer, file)
     click.echo(f"{directory}: losses.pt, system.xml, topology.pdb")

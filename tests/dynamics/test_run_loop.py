@@ -14,7 +14,7 @@ def test_positions_that_overflow_stop_the_run_in_one_line(tmp_path):
         create_system(random_losses("pair", "collective", SPECIES[:2]), topology),
         topology,
         frames.positions[0],
-        NoseHooverLearningIntegrator(300.0, 10.0, 1e200),
+        NoseHooverLearningIntegrator(300.0, 10.0, 1e9),
         tmp_path / "run",
         steps=2000,
         report_interval=10,

@@ -222,8 +222,8 @@ def test_frames_behind_the_checkpoint_are_cut_off_and_the_header_mended(liquid, 
     path.write_bytes(whole + whole[-500:])
     with pytest.raises(DualityError, match="within a frame"):
         repair_dcd(path)
-    sizes = read_checkpoint(tmp_path / "checkpoint.chk").sizes
-    assert sizes["trajectory.dcd"] == len(whole)
+    files = read_checkpoint(tmp_path / "checkpoint.chk").files
+    assert files["trajectory.dcd"].size == len(whole)
     run(liquid, tmp_path, steps=25)
     assert mdtraj.load(path, top=tmp_path / "topology.pdb").n_frames == 5
 
@@ -327,6 +327,19 @@ def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
     assert result.status == "stopped"
     assert "ran away" in result.reason
     assert "900 K" in result.reason
+
+
+def test_a_run_that_explodes_is_recorded_with_its_last_frame(liquid, tmp_path):
+    """Coordinates beyond what a PDB file holds: 1e6 nm."""
+    away = with_force(liquid, "-1e15*x")
+    result = run(away, tmp_path, report_interval=1, limits=Limits())
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["steps_done"]) == ("stopped", result.steps_done)
+    assert record["reason"] == result.reason
+    last = app.PDBxFile(str(tmp_path / "stopped.cif"))
+    positions = last.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    assert positions[:, 0].min() > 1e6
+    assert len(positions) == last.topology.getNumAtoms() == liquid[0].getNumParticles()
 
 
 def test_numbers_that_are_not_finite_stop_a_run(liquid, tmp_path):

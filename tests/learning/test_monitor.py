@@ -107,9 +107,7 @@ class TestCheck:
         reading = monitor.check(positions, cell)
         assert len(reading.alarms) >= 2
         assert not any("nan" in alarm for alarm in reading.alarms)
-        unknown = np.flatnonzero(~np.isfinite(reading.uncertainty))  # two atoms at one place have no direction
-        assert unknown.tolist() == ([0, 1] if where == "one place" else [])
-        assert any("not a finite number" in alarm for alarm in reading.alarms) == (where == "one place")
+        assert np.isfinite(reading.uncertainty).all()
 
     def test_molecules_far_from_each_other_are_unknown(self, water):
         losses, test = water
@@ -254,7 +252,7 @@ def test_an_alarm_can_stop_a_run_with_the_frame_saved(water, tmp_path):
     assert (result.status, result.steps_done, result.alarms) == ("stopped", 0, 1)
     assert result.reason.startswith("the monitor: H–O at 1.2")
     assert "stopped itself" in result.message
-    saved = app.PDBFile(str(tmp_path / "start" / "stopped.pdb")).getPositions(asNumpy=True)
+    saved = app.PDBxFile(str(tmp_path / "start" / "stopped.cif")).getPositions(asNumpy=True)
     np.testing.assert_allclose(saved.value_in_unit(unit.nanometer), foreign, atol=1e-4)
     assert not (tmp_path / "start" / "last_good.pdb").exists()
     record = json.loads((tmp_path / "start" / "run.json").read_text())
@@ -284,8 +282,8 @@ def test_the_state_before_the_alarm_is_the_one_to_go_back_to(water, tmp_path, in
     assert rows(tmp_path / "alarms.csv")[-1]["step"] == str(result.steps_done)
     assert rows(tmp_path / "log.csv")[-1]["step"] == str(before) if before else True
     stopped, good = (
-        app.PDBFile(str(tmp_path / name)).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        for name in ("stopped.pdb", "last_good.pdb")
+        file_type(str(tmp_path / name)).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        for name, file_type in (("stopped.cif", app.PDBxFile), ("last_good.pdb", app.PDBFile))
     )
     check = Monitor(losses, test.species).check
     assert check(stopped, test.cell(0)).alarms
@@ -301,7 +299,7 @@ def test_a_stopped_run_goes_on_with_another_monitor_as_if_that_had_been_there(wa
     lenient = Monitor(tight, test.species, interval=3)
     resumed = run(losses, tmp_path / "a", steps=130, monitor=lenient)
     assert (resumed.status, resumed.steps_done) == ("finished", 130)
-    assert not (tmp_path / "a" / "stopped.pdb").exists()
+    assert not (tmp_path / "a" / "stopped.cif").exists()
     whole = run(losses, tmp_path / "b", steps=130, monitor=lenient)
     assert resumed.alarms == whole.alarms > 0
     names = ("trajectory.dcd", "log.csv", "alarms.csv")

@@ -137,9 +137,9 @@ def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
     for change, message in (
         ({"form": "cubic"}, "cubic"),
         ({"gradient": "both"}, "both"),
-        ({"species": 7}, "damaged"),
-        ({"bond_lengths": [["H"]]}, "damaged"),
-        ({"coordinations": [["H", 1]]}, "damaged"),
+        ({"species": 7}, "species: expected a list"),
+        ({"bond_lengths": [["H"]]}, "bond_lengths: expected a list of 3"),
+        ({"coordinations": [["H", 1]]}, "coordinations: expected numbers of neighbours"),
     ):
         write_container(saved, kind, arrays, {**header, **change}, overwrite=True)
         with pytest.raises(DualityError, match=message):

@@ -132,6 +132,25 @@ def test_a_particle_beyond_the_atoms_stops_the_run(backend):
             context.getState(forces=True)
 
 
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
+def test_a_system_of_another_number_of_atoms_stops_the_run(backend):
+    for number in (3, 5):
+        context = context_of(
+            lower(random_losses("pair"), SPECIES[:4], backend=backend), positions_in(CELL)[:number], CELL
+        )
+        for _ in range(2):
+            with pytest.raises(Exception, match="4 atoms"):
+                context.getState(forces=True)
+
+
+def test_a_file_of_the_module_refuses_another_number_of_atoms(tmp_path):
+    export_torchscript(random_losses("pair"), SPECIES[:4], tmp_path / "losses.pt")
+    module = torch.jit.load(str(tmp_path / "losses.pt"))
+    for number in (3, 5):
+        with pytest.raises(torch.jit.Error, match=f"of 4 atoms, and there are {number}"):
+            module(torch.tensor(positions_in(CELL)[:number]), torch.tensor(CELL))
+
+
 def test_a_position_that_is_not_finite_is_that_of_the_atom():
     fused = unpacked(pack(random_losses("pair"), SPECIES, "double", PARTICLES))
     positions = positions_in(CELL)

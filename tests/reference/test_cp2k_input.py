@@ -111,7 +111,7 @@ def test_set_and_include(tmp_path: Path) -> None:
         ("&CELL\nABC 10 10\n&END CELL", r"expected 3 number\(s\)"),
         ("&CELL\nABC [furlong] 10 10 10\n&END CELL", r"unit \[furlong\]"),
         ("&CELL\nABC 10 10 10\nPERIODIC XY\n&END CELL", "PERIODIC XY is not supported"),
-        ("&CELL\nA 1 0 0\nB 2 0 0\nC 0 0 1\n&END CELL", "span no volume"),
+        ("&CELL\nA 1 0 0\nB 2 0 0\nC 0 0 1\n&END CELL", "expected three vectors in nm that span a volume"),
         ("&CELL\n&END KIND", "closes a section that is not open"),
         ("&CELL", "closes a section that is not open"),
         ("&KIND Qx\n&END KIND", "names no element"),

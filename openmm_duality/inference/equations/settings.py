@@ -14,6 +14,7 @@ from openmm_duality.inference.equations.channel_selection import SIZES
 from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential
 from openmm_duality.schema import (
     boolean,
+    bounded,
     build,
     convert_keys,
     integer,
@@ -136,25 +137,25 @@ class Settings:
     gradient: str = field(metadata=key(text), default="collective")
     ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
     coupled_ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
-    cutoff: float = field(metadata=key(quantity(unit.nanometer)), default=0.6)
+    cutoff: float = field(metadata=key(bounded(unit.nanometer, "cutoff")), default=0.6)
     basis: str = field(metadata=key(text), default="b-splines")
-    pair_functions: int | None = field(metadata=key(optional(integer(4))), default=None)
-    functions: int | None = field(metadata=key(optional(integer(1))), default=None)
-    coarse_functions: int = field(metadata=key(integer(1)), default=3)
+    pair_functions: int | None = field(metadata=key(optional(integer(4, 1000))), default=None)
+    functions: int | None = field(metadata=key(optional(integer(1, 1000))), default=None)
+    coarse_functions: int = field(metadata=key(integer(1, 1000)), default=3)
     size: str = field(metadata=key(one_of(*SIZES)), default="medium")
     channels: int | None = field(metadata=key(optional(integer(1))), default=None)
     invariants: tuple[int, ...] | None = field(metadata=key(optional(tuple_of(integer()))), default=None)
-    channel_cutoff: float | None = field(metadata=key(optional(quantity(unit.nanometer))), default=None)
+    channel_cutoff: float | None = field(metadata=key(optional(bounded(unit.nanometer, "cutoff"))), default=None)
     sharpness: float = field(metadata=key(quantity(zero=True)), default=SHARPNESS)
     knots: dict[str, tuple[float, ...]] | None = field(metadata=key(optional(_knots)), default=None)
-    intervals: int = field(metadata=key(integer(20)), default=240)
+    intervals: int = field(metadata=key(integer(20, 100_000)), default=240)
     ridge: float | None = field(metadata=key(_STRENGTH), default=None)
     curvature: float | None = field(metadata=key(_STRENGTH), default=None)
     pump: float | None = field(metadata=key(_STRENGTH), default=None)
     max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
     pump_frames: int = field(metadata=key(integer(1)), default=8)
-    blocks: int = field(metadata=key(integer(2)), default=5)
-    members: int = field(metadata=key(integer(0)), default=16)
+    blocks: int = field(metadata=key(integer(2, 1000)), default=5)
+    members: int = field(metadata=key(integer(0, 1000)), default=16)
     max_coefficients: int | None = field(metadata=key(optional(integer(1))), default=None)
     keep_equations: bool = field(metadata=key(boolean), default=False)
     memory: int | None = field(metadata=key(optional(memory_size)), default=None)

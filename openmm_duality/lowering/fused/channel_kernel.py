@@ -132,7 +132,7 @@ class ChannelKernel(KernelCode):
         own.set(code.constant(own.kind, 0.0))
         with code.loop(0, end, BLOCK) as q:
             d, square = self.displacements(i, [neighbours[q + k] for k in range(BLOCK)])
-            distance = code.intrinsic("sqrt", square)
+            distance = self.distance(square)
             # beyond the end the row of zeros at the cutoff
             interval = code.count_up(q, BLOCK).compare("<", end).choose(distance.to(I64), self.intervals)
             places = [(base + interval.lane(k)) * shape.stride + 4 * shape.padded for k in range(BLOCK)]
@@ -154,7 +154,7 @@ class ChannelKernel(KernelCode):
             blocks = []
             for first in range(0, lanes, BLOCK):
                 d, square = self.displacements(i, [work["neighbours"][p + (first + k)] for k in range(BLOCK)])
-                distance = code.intrinsic("sqrt", square)
+                distance = self.distance(square)
                 interval = distance.to(I32)
                 work["intervals"][p + first] = interval
                 reals = [*d, distance, distance - interval.to(DOUBLE)]

@@ -1,4 +1,4 @@
-"""Checks of the arguments that all back ends have: the precision, and the particles that the losses act on."""
+"""What all back ends share: the checks of the precision and of the particles, and the bound of the forces."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import IntArray
 
 PRECISIONS = ("single", "double")
+# kJ/mol/nm, at which components of forces are held: OpenMM's OpenCL and CUDA platforms add up forces in fixed point,
+# which changes its sign beyond 2.1e9; only atoms much too close, or far outside the data, are pushed so hard
+LARGEST_FORCE = 1e9
 
 
 def check_precision(name: str) -> str:

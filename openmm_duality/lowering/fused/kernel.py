@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
+from openmm_duality.invariants.neighbours import CLOSEST
 from openmm_duality.lowering.fused.boxes import nearest_image
 from openmm_duality.lowering.fused.channels import AgentChannels
 from openmm_duality.lowering.fused.polynomial import Polynomial
@@ -51,6 +52,12 @@ class KernelCode:
             name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
             for name, (kind, _) in shape.work(1).items()
         }
+
+    def distance(self, square: Value) -> Value:
+        """Distances from their squares; the shortest that there is for shorter ones."""
+        distance = self.code.intrinsic("sqrt", square)
+        closest = self.code.argument("intervals_of_grid").to(DOUBLE) * CLOSEST
+        return distance.compare(">", closest).choose(distance, closest)
 
 
 class EnvironmentKernel(KernelCode):
@@ -127,7 +134,7 @@ class EnvironmentKernel(KernelCode):
             orders = [[c, 4 + c, 8 + c, 12 + c] for c in range(3)]
             halves = ([wide[k].shuffle(wide[k + 1], order) for k in (0, 2)] for order in orders)
             x, y, z = (low.shuffle(high, range(8)) for low, high in halves)
-            distance = code.intrinsic("sqrt", x * x + y * y + z * z)
+            distance = self.distance(x * x + y * y + z * z)
             interval = distance.to(I32)
             inverse = 1.0 / distance
             work["intervals"][p] = interval + base.to(I32)

@@ -20,7 +20,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
-from openmm_duality.lowering.fused.checks import check_particles
+from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
 from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
@@ -118,12 +118,16 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
             position is not a finite number, or there is no position of a particle.
         """
         if self._particles is None:
-            return self._evaluate(positions, box)
+            return self._bounded(positions, box)
         if len(positions) <= self._particles.max():
             raise DualityError(f"the losses act on atom {self._particles.max()}, and there are {len(positions)} atoms")
         forces = np.zeros((len(positions), 3))
-        energy, forces[self._particles] = self._evaluate(positions[self._particles], box)
+        energy, forces[self._particles] = self._bounded(positions[self._particles], box)
         return energy, forces
+
+    def _bounded(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
+        energy, forces = self._evaluate(positions, box)
+        return energy, np.clip(forces, -LARGEST_FORCE, LARGEST_FORCE, out=forces)
 
 
 def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:

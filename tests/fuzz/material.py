@@ -1,0 +1,75 @@
+"""Small inputs of every kind that the command line accepts as they are; the catalogue damages copies of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from openmm import app, unit
+
+from openmm_duality.dynamics import LangevinLearningIntegrator, create_system, create_topology, simulate
+from openmm_duality.reference import Frames
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT
+from tests.reference.conftest import INPUT, block
+from tests.systems import CELL, SPECIES, labelled, random_frames, random_losses
+
+STEPS = 20  # of the run, of 1 fs
+
+
+def write_material(folder: Path) -> None:
+    """Write frames (saved, extended XYZ, CP2K, DeePMD), structures, a model, a configuration and a finished run."""
+    losses = random_losses("pair", "collective", SPECIES[:2])
+    frames = labelled(random_frames(6, n_atoms=12, least=0.3), losses)
+    frames.save(folder / "frames.safetensors")
+    frames[:1].save(folder / "start.safetensors")
+    replace(frames, times=0.1 * np.arange(len(frames)), timestep=5e-4).save(folder / "trajectory.safetensors")
+    losses.save(folder / "model.safetensors")
+    (folder / "frames.xyz").write_text(extended_xyz(frames))
+    (folder / "start.xyz").write_text(extended_xyz(frames[:1]))
+    topology = create_topology(frames.species, cell=CELL)
+    with open(folder / "start.pdb", "w") as file:
+        app.PDBFile.writeFile(topology, frames.positions[0] * unit.nanometer, file)
+    project = folder / "cp2k"
+    project.mkdir()
+    (project / "w.inp").write_text(INPUT)
+    (project / "w-1.ener").write_text("".join(f"{s} {0.5 * s} 0.1 300.0 -17.0 -16.9 0.01\n" for s in range(0, 50, 10)))
+    for name in ("pos", "frc"):
+        (project / f"w-{name}-1.xyz").write_text("".join(block(step, name) for step in range(0, 50, 10)))
+    system = folder / "deepmd"
+    (system / "set.000").mkdir(parents=True)
+    (system / "type.raw").write_text("".join(f"{SPECIES.index(name)}\n" for name in frames.species))
+    (system / "type_map.raw").write_text("\n".join(SPECIES[:2]))
+    arrays = {"coord": frames.positions / ANGSTROM, "box": frames.cells / ANGSTROM}
+    arrays["force"] = frames.forces * ANGSTROM / ELECTRONVOLT
+    for name, array in arrays.items():
+        np.save(system / "set.000" / f"{name}.npy", array.reshape(len(frames), -1))
+    (folder / "config.yaml").write_text("form: pair\ncutoff: 0.4\ndata:\n  - {path: frames.safetensors}\n")
+    simulate(
+        create_system(losses, topology),
+        topology,
+        frames.positions[0],
+        LangevinLearningIntegrator(300.0, 10.0, 0.001),
+        folder / "run",
+        steps=STEPS,
+        report_interval=2,
+        platform="Reference",
+        seed=3,
+        metadata={"model": {"name": "model.safetensors", "sha256": losses.sha256()}},
+        progress=False,
+    )
+
+
+def extended_xyz(frames: Frames) -> str:
+    """Frames with their cell, energies and forces in Å and eV."""
+    text = []
+    for t in range(len(frames)):
+        lattice = " ".join(f"{x:.6f}" for x in (frames.cell(t) / ANGSTROM).ravel())
+        energy = frames.energies[t] / ELECTRONVOLT
+        text += [
+            f"{frames.n_atoms}",
+            f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.8f} pbc="T T T"',
+        ]
+        rows = np.hstack([frames.positions[t] / ANGSTROM, frames.forces[t] * ANGSTROM / ELECTRONVOLT])
+        text += [f"{name} " + " ".join(f"{x:.8f}" for x in row) for name, row in zip(frames.species, rows, strict=True)]
+    return "\n".join(text) + "\n"
