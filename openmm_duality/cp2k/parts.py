@@ -172,10 +172,10 @@ def collect(job: Job, selection: Selection, input_text: str, tables: Mapping[str
                     step = selection(part, n, int(first))
                     if step is not None:
                         out.write(f"{step:10d}" + row.lstrip()[len(first) :])
-    for name in (START, BONDS):
-        if (parts[0].folder / name).is_file():
-            with atomic_write(task / name, overwrite=True) as temporary:
-                shutil.copyfile(parts[0].folder / name, temporary)
+    for other in (START, BONDS):
+        if (parts[0].folder / other).is_file():
+            with atomic_write(task / other, overwrite=True) as temporary:
+                shutil.copyfile(parts[0].folder / other, temporary)
     write_text(task / f"{name}.inp", input_text, overwrite=True)
 
 

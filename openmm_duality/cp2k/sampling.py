@@ -134,6 +134,7 @@ def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
         "TYPE CSVR",
         *section("CSVR", f"TIMECON {femtoseconds(task.time_constant)}"),
     )
+    each = section("EACH", f"MD {task.write_every}")
     dynamics = section(
         "MD",
         f"ENSEMBLE {task.ensemble}",
@@ -141,8 +142,9 @@ def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
         f"TIMESTEP {femtoseconds(task.timestep)}",
         f"TEMPERATURE {task.temperature}",
         *(bath if task.ensemble == "NVT" else []),
+        # at every step, it takes a third of the time of a small classical system
+        *section("PRINT", *section("PROGRAM_RUN_INFO", *each)),
     )
-    each = section("EACH", f"MD {task.write_every}")
     printed = [
         *section("TRAJECTORY", "FORMAT XYZ", *each),
         *section("FORCES", "FORMAT XYZ", *each),

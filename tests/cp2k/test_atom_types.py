@@ -112,6 +112,7 @@ def test_a_force_field_of_types_is_its_formulas(tmp_path: Path, combination: str
     assert found.energies is not None
     assert after.forces is not None
     assert found.species == after.species == species
+    assert {path.name for path in (tmp_path / "out" / "md").iterdir()} >= {"md.inp", "start.xyz", "bonds.psf"}
     forces, h = np.zeros((8, 3)), 1e-6
     for i, x in np.ndindex(8, 3):
         step = np.zeros((8, 3))
