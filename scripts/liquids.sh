@@ -41,34 +41,33 @@ data() {
     esac
 }
 
-# reference CONFIGURATION NAME: carried out in the folder, where a configuration finds the data of others
-reference() {
-    cp "$here/examples/$1" "$folder/$1"
-    (cd "$folder" && "$duality" reference "$1" -o "$2") || {
-        [ $? -eq 1 ] && echo "Some of the frames were refused, which matters little." # atoms too close for CP2K
-    }
-}
-
 for system in "${systems[@]}"; do
-    model="$folder/$system.safetensors"
+    place="$folder/$system"
+    model="$place.safetensors"
+    configuration="$here/examples/$system.yaml"
+    case $system in
+        methanol) liquid=$place/liquid compared=$place/liquid options=() configuration="$here/examples/methanol-classical.yaml" ;;
+        salt-water) liquid=$place/solution compared=$place/solution options=() ;;
+        methanol-xtb) liquid=$place/liquid compared=$place/dynamics options=(--supercell 2 2 2) ;; # of 8 CH3OH
+        *) echo "$system: expected methanol, salt-water or methanol-xtb" && exit 2 ;;
+    esac
     step "$system, 1/5: the reference (CP2K)"
-    [ "$system" = salt-water ] || reference methanol-classical.yaml methanol
-    [ "$system" = methanol ] || reference "$system.yaml" "$system"
-    configuration="$folder/$system.yaml"
-    first=$(data "$system" | sed -n '1s/.*path: \([^,]*\),.*/\1/p') # the liquid
-    "$duality" inspect "$folder/$first"
+    "$duality" reference "$configuration" -o "$place" || {
+        [ $? -eq 1 ] && echo "Some frames were refused: atoms were too close for CP2K."
+    }
+    "$duality" inspect "$liquid"
     step "$system, 2/5: the losses, in closed form"
-    { printf 'form: channels\ncutoff: 6 angstrom\ndata:\n'; data "$system"; } > "$folder/$system-infer.yaml"
-    [ -e "$model" ] || "$duality" infer "$folder/$system-infer.yaml" -o "$model" --json "$folder/$system-infer.json" --overwrite
+    { printf 'form: channels\ncutoff: 6 angstrom\ndata:\n'; data "$system"; } > "$place-infer.yaml"
+    [ -e "$model" ] || "$duality" infer "$place-infer.yaml" -o "$model" --json "$place-infer.json" --overwrite
     step "$system, 3/5: their errors on the last 20 %, which inference has not seen"
-    "$duality" evaluate "$model" "$folder/$first" --held-out --json "$folder/$system-evaluate.json" --overwrite
+    "$duality" evaluate "$model" "$liquid" --held-out --json "$place-evaluate.json" --overwrite
     step "$system, 4/5: learning dynamics, 20 ps at 300 K, and 10 ps at constant energy"
-    options=(--start "$folder/$first" --platform CPU --temperature 300)
-    "$duality" simulate "$model" "${options[@]}" --time "20 ps" --friction 1/ps --report "10 fs" --seed 1 -o "$folder/$system-run"
-    "$duality" simulate "$model" "${options[@]}" --time "10 ps" --integrator verlet --seed 2 -o "$folder/$system-nve"
+    options+=(--start "$liquid" --platform CPU --temperature 300)
+    "$duality" simulate "$model" "${options[@]}" --time "20 ps" --friction 1/ps --seed 1 -o "$place-run"
+    "$duality" simulate "$model" "${options[@]}" --time "10 ps" --integrator verlet --seed 2 -o "$place-nve"
     step "$system, 5/5: the comparison with CP2K"
     answer=0
-    "$duality" compare "$folder/$system-run" "$folder/$first" -o "$folder/$system-report" --overwrite || answer=$?
+    "$duality" compare "$place-run" "$compared" -o "$place-report" --overwrite || answer=$?
     [ "$answer" -le 1 ] || exit "$answer"
-    printf '\nThe report: %s\n' "$folder/$system-report/report.html"
+    printf '\nThe report: %s\n' "$place-report/report.html"
 done
