@@ -24,18 +24,18 @@ data() {
     case $1 in
         methanol)
             echo "  - {path: methanol/liquid, name: liquid, every: 16}"
-            echo "  - {path: methanol/distorted, weight: 0.2}"
+            echo "  - {path: methanol/distorted, weight: 0.2, max_force: 15 eV/angstrom}"
             echo "  - {path: methanol/hot, name: hot, weight: 0.5, gap: 0.1}"
             ;;
         salt-water)
-            echo "  - {path: salt-water/solution, name: solution, every: 32}"
-            echo "  - {path: salt-water/brine, name: brine, every: 3}"
-            echo "  - {path: salt-water/distorted, weight: 0.2, every: 2}"
-            echo "  - {path: salt-water/hot, name: hot, weight: 0.5, every: 2, gap: 0.1}"
+            echo "  - {path: salt-water/solution, name: solution, every: 48}"
+            echo "  - {path: salt-water/brine, name: brine, every: 4}"
+            echo "  - {path: salt-water/distorted, weight: 0.2, max_force: 15 eV/angstrom, every: 3}"
+            echo "  - {path: salt-water/hot, name: hot, weight: 0.5, gap: 0.1, every: 3}"
             ;;
         methanol-xtb)
             echo "  - {path: methanol-xtb/liquid, name: liquid}"
-            echo "  - {path: methanol-xtb/distorted, weight: 0.2}"
+            echo "  - {path: methanol-xtb/distorted, weight: 0.2, max_force: 15 eV/angstrom}"
             echo "  - {path: methanol-xtb/hot, name: hot, weight: 0.5}"
             ;;
     esac
@@ -46,7 +46,9 @@ for system in "${systems[@]}"; do
     model="$place.safetensors"
     configuration="$here/examples/$system.yaml"
     case $system in
-        methanol) liquid=$place/liquid compared=$place/liquid options=() configuration="$here/examples/methanol-classical.yaml" ;;
+        methanol)
+            liquid=$place/liquid compared=$place/liquid options=() configuration="$here/examples/methanol-classical.yaml"
+            ;;
         salt-water) liquid=$place/solution compared=$place/solution options=() ;;
         methanol-xtb) liquid=$place/liquid compared=$place/dynamics options=(--supercell 2 2 2) ;; # of 8 CH3OH
         *) echo "$system: expected methanol, salt-water or methanol-xtb" && exit 2 ;;
