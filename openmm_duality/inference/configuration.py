@@ -211,7 +211,7 @@ class InferenceConfig:
         frames = read(self.folder / path, forces=forces, keys=entry.keys, progress=progress)
         if not frames.has_forces and entry.targets == "forces" and path == entry.path:
             raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
-        return frames if entry.max_force is None else without_large_forces(frames, entry.max_force)
+        return frames if entry.max_force is None else without_large_forces(frames, entry.max_force, path)
 
     def to_yaml(self, folder: str | Path | None = None) -> str:
         """Write the resolved configuration as YAML that `load` reads back.

@@ -169,15 +169,16 @@ def without_forces(frames: AnyFrames) -> AnyFrames:
     return joined([replace(part, forces=None) for part in frames.parts])
 
 
-def without_large_forces(frames: AnyFrames, limit: float) -> AnyFrames:
+def without_large_forces(frames: AnyFrames, limit: float, name: str) -> AnyFrames:
     """The frames in which no force on an atom is above a limit in kJ/mol/nm; a warning says how many are left out.
+
+    `name` is that of the data, in messages.
 
     Raises
     ------
     DualityError
         If there are no forces, or none of the frames is left.
     """
-    name = ", ".join(frames.source) or "the data"
     chosen = []
     for part in frames.parts:
         if part.forces is None:

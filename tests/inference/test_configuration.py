@@ -206,7 +206,7 @@ def test_frames_with_large_forces_are_left_out(tmp_path, several):
         frames.append(atoms)
     ase.io.write(tmp_path / "data.xyz", frames)
     config = load(tmp_path, "form: pair\ndata: [{path: data.xyz, max_force: 2.0 eV/angstrom}]\n")
-    with pytest.warns(UserWarning, match="3 of 20 frames are left out for forces above 1929"):
+    with pytest.warns(UserWarning, match="data.xyz: 3 of 20 frames are left out for forces above 1929"):
         sets, held_out = config.read()
     assert len(sets[0].frames) + len(held_out["data.xyz"]) == 17
     limit = 2.0 * ELECTRONVOLT / 0.1
