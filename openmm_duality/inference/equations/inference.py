@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import product
+from itertools import product, zip_longest
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +24,7 @@ from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, MIN_FOLD
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
@@ -37,6 +38,7 @@ from openmm_duality.inference.equations.solution import (
     rank_strengths,
     solve,
 )
+from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.targets import (
     DataSet,
     data_set_metadata,
@@ -55,6 +57,8 @@ GRIDS: Mapping[str, Sequence[float]] = {
     "curvature": (1e-6, 1e-4, 1e-2, 1.0),
     "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
 }
+CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {"curvature": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5), "ridge": (1e-7,)}
+CHANNEL_TOLERANCE = 0.02  # of the held-out error: what a stronger curvature costs there it gains outside the data
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),
@@ -97,6 +101,8 @@ class Inference:
         Wall time by task.
     memory : MemoryPlan
         Memory that was expected to be needed.
+    curvature_changes : list of arrays, shape (P, P)
+        Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
     prior : AgentLosses, optional
     """
 
@@ -110,6 +116,7 @@ class Inference:
     equations: BlockedEquations
     seconds: dict[str, float]
     memory: MemoryPlan
+    curvature_changes: list[FloatArray]
     prior: AgentLosses | None = None
 
     @classmethod
@@ -151,9 +158,14 @@ class Inference:
         note(str(memory), show=progress)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
+        changes: list[FloatArray] = []
+        if design.channels:
+            with timed(seconds, "displaced_frames"):
+                changes = curvature_changes(sets, species, design, progress, memory.storage.at_once)
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
-        return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, prior)
+        found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
+        return cls(*found, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -172,7 +184,8 @@ class Inference:
         """Penalties of each group."""
         layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
-        return [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
+        groups = zip_longest(layout.groups, self.curvature_changes)
+        return [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -200,13 +213,13 @@ class Inference:
         DualityError
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
-        grids = GRIDS if self.prior is None else DELTA_GRIDS
-        grids = {name: grids[name] for name in grids if any(p.name == name for p in self.penalties[0])}
+        grids = DELTA_GRIDS if self.prior is not None else CHANNEL_GRIDS if self.design.channels else GRIDS
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
+        more = {"tolerance": CHANNEL_TOLERANCE} if self.design.channels else {}
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
             groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
             for total, folds, penalties, selectable, scale in groups:
@@ -218,7 +231,7 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, scale=scale))
+                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, None, scale, **more))
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
         return result
@@ -299,10 +312,9 @@ class Inference:
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
-        for k, total in enumerate(self.totals if settings.keep_equations else ()):
-            equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
-            if selected[k] is not None:
-                equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
+        if settings.keep_equations:
+            for k, of_group in enumerate(zip_longest(self.totals, self.scales, selected, self.curvature_changes)):
+                equations |= StoredEquations(*of_group).to_arrays(f"{k}/")
         return AgentLosses(
             species=self.species,
             masses=self.masses,
