@@ -75,6 +75,7 @@ _UNITS: dict[str, Any] = {
     "hartree": HARTREE * unit.kilojoule_per_mole,
     "kcal/mol": unit.kilocalorie_per_mole,
     "kJ/mol": unit.kilojoule_per_mole,
+    "eV/angstrom": ELECTRONVOLT * unit.kilojoule_per_mole / unit.angstrom,
 }
 
 

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM, FEMTOSECOND
 
-START = "start.xyz"
+START, BONDS = "start.xyz", "bonds.psf"
 
 
 def section(head: str, *body: str) -> list[str]:
@@ -55,17 +56,20 @@ class Method(Protocol):
         """Whether every evaluation is a self-consistent iteration, which may fail."""
         return False
 
-    @property
-    def bonded(self) -> bool:
-        """Whether CP2K has to know which atoms are bonded."""
-        return False
+    def labels(self, frame: Frames) -> tuple[str, ...]:
+        """What CP2K is to call every atom of a frame: its species, or a type of the method's own."""
+        return frame.species
 
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+    def connectivity(self, frame: Frames) -> str | None:
+        """The text of a file that says which atoms of a frame are bonded, or None if CP2K need not know it."""
+        return None
+
+    def force_eval(self, labels: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL`` apart from its ``&SUBSYS``."""
 
-    def kind(self, species: str) -> list[str]:
-        """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}"]
+    def kind(self, label: str) -> list[str]:
+        """The lines of the ``&KIND`` of a label."""
+        return [f"ELEMENT {label}"]
 
 
 @dataclass(frozen=True)
@@ -101,18 +105,26 @@ class Job:
         return f"{self.name}.inp"
 
 
+def start_files(job: Job, start: Frames) -> dict[str, str]:
+    """The files with which CP2K begins, by their names: coordinates of one frame and, where they matter, its bonds."""
+    bonds = job.method.connectivity(start)
+    coordinates = xyz_block(job.method.labels(start), start.positions[0] / ANGSTROM, job.name)
+    return {START: coordinates} if bonds is None else {START: coordinates, BONDS: bonds}
+
+
 def project_input(
     job: Job,
-    species: Sequence[str],
-    cell: FloatArray,
+    start: Frames,
     motion: list[str],
     restart: Sequence[str] = (),
     *,
     dynamics: bool,
 ) -> str:
     """The input of a run, from the lines of its ``&MOTION`` and, where it is resumed, its ``&EXT_RESTART``."""
-    # Without molecules CP2K generates no bonds at all.
-    bonds = ["CONNECTIVITY GENERATE", *section("GENERATE", "CREATE_MOLECULES T")]
+    assert start.cells is not None
+    labels, cell = job.method.labels(start), start.cells[0]
+    unbonded = job.method.connectivity(start) is None
+    bonds = ["CONNECTIVITY OFF"] if unbonded else ["CONN_FILE_FORMAT UPSF", f"CONN_FILE_NAME {BONDS}"]
     subsystem = section(
         "SUBSYS",
         *cell_section(cell),
@@ -120,13 +132,13 @@ def project_input(
             "TOPOLOGY",
             f"COORD_FILE_NAME {START}",
             "COORD_FILE_FORMAT XYZ",
-            *(bonds if job.method.bonded else ["CONNECTIVITY OFF"]),
+            *bonds,
         ),
-        *(line for name in sorted(set(species)) for line in section(f"KIND {name}", *job.method.kind(name))),
+        *(line for name in sorted(set(labels)) for line in section(f"KIND {name}", *job.method.kind(name))),
     )
     lines = [
         *section("GLOBAL", f"PROJECT {job.name}", "RUN_TYPE MD", "PRINT_LEVEL LOW", f"SEED {job.seed}"),
-        *section("FORCE_EVAL", *job.method.force_eval(species, cell, dynamics), *subsystem),
+        *section("FORCE_EVAL", *job.method.force_eval(labels, cell, dynamics), *subsystem),
         *section("MOTION", *motion),
         *restart,
     ]

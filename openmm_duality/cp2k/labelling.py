@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.cp2k.engine import aborted, complaint, converged
-from openmm_duality.cp2k.inputs import START, Job, cell_file, project_input, section, xyz_block
+from openmm_duality.cp2k.inputs import Job, cell_file, project_input, section, start_files, xyz_block
 from openmm_duality.cp2k.parts import (
     Part,
     close_part,
@@ -23,7 +23,6 @@ from openmm_duality.cp2k.parts import (
     run_part,
 )
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.cp2k_xyz import blocks
 from openmm_duality.reference.frames import Frames
@@ -73,7 +72,7 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
                 raise
             if not _close(job, drop=False):
                 raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; see {job.name}.out there")
-    return _collect(job, frames, origins)
+    return _collect(job, frames, start, origins)
 
 
 def _missing(job: Job, total: int) -> list[int]:
@@ -85,19 +84,18 @@ def _missing(job: Job, total: int) -> list[int]:
 
 def _files(job: Job, frames: Frames, start: Frames, todo: list[int]) -> dict[str, Any]:
     assert frames.cells is not None
-    assert start.cells is not None
     positions, cells = frames.positions[todo] / ANGSTROM, frames.cells[todo]
     heads = [f" i = {n:8d}, time = {n:12.3f}, E = {0.0:20.10f}" for n in range(1, len(todo) + 1)]
     return {
-        START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
+        **start_files(job, start),
         _TRAJECTORY: "".join(xyz_block(frames.species, p, head) for p, head in zip(positions, heads, strict=True)),
         _CELLS: cell_file(cells),
-        job.input: _input(job, frames.species, start.cells[0], len(todo)),
+        job.input: _input(job, start, len(todo)),
         "todo.txt": "".join(f"{t}\n" for t in todo),
     }
 
 
-def _input(job: Job, species: Sequence[str], cell: FloatArray, count: int) -> str:
+def _input(job: Job, start: Frames, count: int) -> str:
     """The input of single points along the frames in the same folder, all in one CP2K process."""
     trajectory = section(
         "REFTRAJ",
@@ -120,7 +118,7 @@ def _input(job: Job, species: Sequence[str], cell: FloatArray, count: int) -> st
         *section("RESTART OFF"),
         *section("RESTART_HISTORY OFF"),
     ]
-    return project_input(job, species, cell, [*md, *section("PRINT", *printed)], dynamics=False)
+    return project_input(job, start, [*md, *section("PRINT", *printed)], dynamics=False)
 
 
 def _close(job: Job, drop: bool = True) -> bool:
@@ -147,7 +145,7 @@ def _record(job: Job, folder: Path) -> dict[str, Any] | None:
     return {"labelled": labelled, "refused": refused, "order": todo[:complete]}
 
 
-def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
+def _collect(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> list[str]:
     refused = {int(t): why for part in closed_parts(job.folder) for t, why in part.record["refused"].items()}
     if len(refused) == len(frames):
         raise DualityError(f"{job.name}: all {len(frames)} frames were refused, the first as {refused[0]}")
@@ -156,9 +154,7 @@ def _collect(job: Job, frames: Frames, origins: Sequence[str]) -> list[str]:
         order = part.record["order"]
         return order[n] + 1 if n < len(order) and order[n] not in refused else None
 
-    assert frames.cells is not None
-    text = _input(job, frames.species, frames.cells[0], len(frames))
-    collect(job, selection, text, _TABLES)
+    collect(job, selection, _input(job, start, len(frames)), _TABLES)
     _compare(job, frames)
     return [f"{job.name}: frame {t + 1} ({origins[t]}), {why}" for t, why in sorted(refused.items())]
 

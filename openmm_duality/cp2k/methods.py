@@ -37,7 +37,7 @@ class Network(Method):
     model: str = field(metadata=key(text), default="NNP/bulkH2O-jcp2020-cnnp")
     members: int = field(metadata=key(integer(1)), default=8)
 
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+    def force_eval(self, labels: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         members = [
             line for m in range(self.members) for line in section("MODEL", f"WEIGHTS {self.model}/nnp-{m + 1}/weights")
@@ -82,7 +82,7 @@ class Dft(Method):
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
 
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+    def force_eval(self, labels: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         lines, reference, _ = _FUNCTIONALS[self.functional]
         functional = section("XC_FUNCTIONAL", *lines)
@@ -112,9 +112,9 @@ class Dft(Method):
             ),
         ]
 
-    def kind(self, species: str) -> list[str]:
+    def kind(self, label: str) -> list[str]:
         """The lines of the ``&KIND`` of a species."""
-        return [f"ELEMENT {species}", f"BASIS_SET {self.basis}", f"POTENTIAL {_FUNCTIONALS[self.functional][2]}"]
+        return [f"ELEMENT {label}", f"BASIS_SET {self.basis}", f"POTENTIAL {_FUNCTIONALS[self.functional][2]}"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Xtb(Method):
     multiplicity: int = field(metadata=key(integer(1)), default=1)
     iterates = True
 
-    def force_eval(self, species: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
+    def force_eval(self, labels: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""
         xtb = section("XTB", "DO_EWALD T", "CHECK_ATOMIC_CHARGES F")
         return [

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from openmm_duality.cp2k.engine import run_cp2k
-from openmm_duality.cp2k.inputs import START, Job, xyz_block
+from openmm_duality.cp2k.inputs import BONDS, START, Job, xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, write_text
 from openmm_duality.reference.cp2k_xyz import Block, blocks
@@ -172,8 +172,10 @@ def collect(job: Job, selection: Selection, input_text: str, tables: Mapping[str
                     step = selection(part, n, int(first))
                     if step is not None:
                         out.write(f"{step:10d}" + row.lstrip()[len(first) :])
-    with atomic_write(task / START, overwrite=True) as temporary:
-        shutil.copyfile(parts[0].folder / START, temporary)
+    for other in (START, BONDS):
+        if (parts[0].folder / other).is_file():
+            with atomic_write(task / other, overwrite=True) as temporary:
+                shutil.copyfile(parts[0].folder / other, temporary)
     write_text(task / f"{name}.inp", input_text, overwrite=True)
 
 

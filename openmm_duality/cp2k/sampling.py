@@ -10,7 +10,7 @@ from typing import Any
 from openmm import unit
 
 from openmm_duality.cp2k.engine import converged
-from openmm_duality.cp2k.inputs import START, Job, femtoseconds, project_input, section, xyz_block
+from openmm_duality.cp2k.inputs import Job, femtoseconds, project_input, section, start_files
 from openmm_duality.cp2k.parts import (
     Part,
     close_part,
@@ -28,7 +28,6 @@ from openmm_duality.progress import progress_bar
 from openmm_duality.reference.cp2k_input import read_input
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import boolean, integer, key, one_of, quantity
-from openmm_duality.units import ANGSTROM
 
 _RESTART = "start.restart"
 _ENERGY_COLUMNS = 7
@@ -118,7 +117,7 @@ def _reached(job: Job) -> int:
 
 def _files(job: Job, task: Sampling, start: Frames, done: int) -> dict[str, str | Path]:
     files: dict[str, str | Path] = {
-        START: xyz_block(start.species, start.positions[0] / ANGSTROM, job.name),
+        **start_files(job, start),
         job.input: _input(job, task, start, done),
     }
     if done:
@@ -129,13 +128,13 @@ def _files(job: Job, task: Sampling, start: Frames, done: int) -> dict[str, str 
 
 def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
     """The input of the steps that are not done yet, from the restart file where some are."""
-    assert start.cells is not None
     bath = section(
         "THERMOSTAT",
         f"REGION {task.bath.upper()}",
         "TYPE CSVR",
         *section("CSVR", f"TIMECON {femtoseconds(task.time_constant)}"),
     )
+    each = section("EACH", f"MD {task.write_every}")
     dynamics = section(
         "MD",
         f"ENSEMBLE {task.ensemble}",
@@ -143,8 +142,9 @@ def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
         f"TIMESTEP {femtoseconds(task.timestep)}",
         f"TEMPERATURE {task.temperature}",
         *(bath if task.ensemble == "NVT" else []),
+        # at every step, it takes a third of the time of a small classical system
+        *section("PRINT", *section("PROGRAM_RUN_INFO", *each)),
     )
-    each = section("EACH", f"MD {task.write_every}")
     printed = [
         *section("TRAJECTORY", "FORMAT XYZ", *each),
         *section("FORCES", "FORMAT XYZ", *each),
@@ -154,7 +154,7 @@ def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
     ]
     restart = section("EXT_RESTART", f"RESTART_FILE_NAME {_RESTART}") if done else []
     motion = [*dynamics, *section("PRINT", *printed)]
-    return project_input(job, start.species, start.cells[0], motion, restart, dynamics=True)
+    return project_input(job, start, motion, restart, dynamics=True)
 
 
 def _close(job: Job, task: Sampling, drop: bool = True) -> bool:

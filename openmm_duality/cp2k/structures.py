@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from openmm_duality.files import provenance
 from openmm_duality.geometry.cells import minimum_image, supercell
 from openmm_duality.reference.formats import frames_of_atoms, read
 from openmm_duality.reference.frames import Frames
-from openmm_duality.schema import build, integer, key, one_of, quantity, text, tuple_of
+from openmm_duality.schema import build, integer, key, mapping_of, one_of, quantity, text, tuple_of
 from openmm_duality.units import ANGSTROM
 
 _ORIENTATIONS = 100  # orientations tried of every molecule
@@ -27,9 +28,12 @@ def _density(value: Any, name: str) -> float:
     return grams * 602.214076  # dalton/nm³
 
 
+_MOLECULES = mapping_of(integer(1), "molecules and how many of each")
+
+
 @dataclass(frozen=True)
 class Structure:
-    """A structure to start from: `path`, `crystal` or `molecule`, each with the keys that follow it.
+    """A structure to start from: `path`, `crystal` or `molecules`, each with the keys that follow it.
 
     Parameters
     ----------
@@ -41,9 +45,9 @@ class Structure:
         Edges in nm, for a file without a cell.
     crystal, formula, constant : str, str, float
         A lattice, its species (as ``LiF``) and the edge of its cubic cell in nm.
-    molecule, number, density : str, int, float
-        A molecule that ASE knows by name (as ``CH3OH``), how many, and g/cm³: on a cubic lattice, rotated so that
-        they keep apart.
+    molecules, density : dict, float
+        From molecules that ASE knows by name (as ``CH3OH``, or an element) to how many of each, and g/cm³: mixed at
+        random on a cubic lattice, rotated so that they keep apart.
     copies : three ints
         Along a, b and c.
     """
@@ -54,13 +58,12 @@ class Structure:
     crystal: str | None = field(metadata=key(one_of(*_CRYSTALS)), default=None)
     formula: str | None = field(metadata=key(text), default=None)
     constant: float | None = field(metadata=key(quantity(unit.nanometer)), default=None)
-    molecule: str | None = field(metadata=key(text), default=None)
-    number: int | None = field(metadata=key(integer(1)), default=None)
+    molecules: dict[str, int] | None = field(metadata=key(_MOLECULES), default=None)
     density: float | None = field(metadata=key(_density), default=None)
     copies: tuple[int, ...] = field(metadata=key(tuple_of(integer(1), 3)), default=(1, 1, 1))
 
     def __post_init__(self) -> None:
-        needs = {"path": (), "crystal": ("formula", "constant"), "molecule": ("number", "density")}
+        needs = {"path": (), "crystal": ("formula", "constant"), "molecules": ("density",)}
         given = [name for name in needs if getattr(self, name) is not None]
         if len(given) != 1:
             raise DualityError(f"start: give one of {', '.join(needs)}, got {' and '.join(given) or 'none'}")
@@ -89,7 +92,9 @@ class Structure:
             try:
                 found = frames_of_atoms([self._built(seed)])
             except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-                raise DualityError(f"start: {self.formula or self.molecule} cannot be built ({error})") from None
+                raise DualityError(
+                    f"start: {self.formula or ', '.join(self.molecules or ())} cannot be built ({error})"
+                ) from None
         if self.cell is not None:
             if found.cells is not None:
                 raise DualityError(f"start: {self.path} has a cell of its own; leave out the key cell")
@@ -118,10 +123,10 @@ class Structure:
         if self.crystal is not None:
             edge = (self.constant or 0.0) / ANGSTROM
             return ase.build.bulk(self.formula, self.crystal, a=edge, cubic=True)
-        one = ase.build.molecule(self.molecule)
-        number = self.number or 0
-        edge = (number * one.get_masses().sum() / (self.density or 1.0)) ** (1 / 3) / ANGSTROM
-        return _in_a_box(one, number, edge, seed)
+        kinds = [(ase.build.molecule(name), number) for name, number in (self.molecules or {}).items()]
+        every = [one for one, number in kinds for _ in range(number)]
+        mass = sum(float(one.get_masses().sum()) for one in every)
+        return _in_a_box(every, (mass / (self.density or 1.0)) ** (1 / 3) / ANGSTROM, seed)
 
 
 def read_structure(content: Any) -> Structure:
@@ -129,23 +134,24 @@ def read_structure(content: Any) -> Structure:
     return build(Structure, {"path": content} if isinstance(content, str) else content, "start")
 
 
-def _in_a_box(one: Any, number: int, edge: float, seed: int) -> Any:
+def _in_a_box(molecules: Sequence[Any], edge: float, seed: int) -> Any:
     """Molecules at sites of a cubic lattice, each rotated to be furthest from those before; Å."""
     from ase import Atoms
     from scipy.spatial.transform import Rotation
 
     rng = np.random.default_rng(seed)
-    along = int(np.ceil(number ** (1 / 3) - 1e-9))
+    along = int(np.ceil(len(molecules) ** (1 / 3) - 1e-9))
     grid = np.stack(np.meshgrid(*[np.arange(along)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    chosen = np.sort(rng.permutation(len(grid))[:number])
-    body, placed = one.positions - one.get_center_of_mass(), np.empty((0, 3))
-    for site in (grid[chosen] + 0.5) * edge / along:
+    chosen = rng.permutation(len(grid))[: len(molecules)]
+    placed, symbols = np.empty((0, 3)), list[str]()
+    for one, site in zip(molecules, (grid[chosen] + 0.5) * edge / along, strict=True):
         rotations = Rotation.from_quat(rng.normal(size=(_ORIENTATIONS, 4))).as_matrix()
-        rotated = np.einsum("kxy,iy->kix", rotations, body) + site
+        rotated = np.einsum("kxy,iy->kix", rotations, one.positions - one.get_center_of_mass()) + site
         apart = minimum_image(rotated[:, :, None] - placed, edge * np.eye(3))
         nearest = np.linalg.norm(apart, axis=-1).min(axis=(1, 2), initial=np.inf)
         placed = np.concatenate([placed, rotated[int(np.argmax(nearest))]])
-    return Atoms(list(one.symbols) * number, placed, cell=[edge] * 3, pbc=True)
+        symbols += one.symbols
+    return Atoms(symbols, placed, cell=[edge] * 3, pbc=True)
 
 
 def _repeated(frame: Frames, copies: tuple[int, ...]) -> Frames:

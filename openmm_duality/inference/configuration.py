@@ -15,7 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.reference.formats import read
-from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
+from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms, without_large_forces
 from openmm_duality.reference.quantities import UNITS, DataKeys
 from openmm_duality.reference.splits import SPLITS, check_fraction
 from openmm_duality.schema import (
@@ -32,6 +32,7 @@ from openmm_duality.schema import (
     tuple_of,
 )
 
+_FORCE = unit.kilojoule_per_mole / unit.nanometer
 TARGETS = ("auto", "forces", "accelerations")
 
 
@@ -62,6 +63,9 @@ class DataConfig:
         ``forces``, ``accelerations`` (forces are ignored), or ``auto``: forces if available, else accelerations.
     forces_key, energy_key : str or None
         Names of forces and energies in an extended XYZ file; by default found among the common names.
+    max_force : float or None
+        Largest force on an atom, in kJ/mol/nm; frames with a larger one are left out, of training and test. A few
+        collisions may otherwise outweigh all other frames.
     units : str
         Units of an extended XYZ file, as `reference.DataKeys` knows them.
     """
@@ -77,6 +81,7 @@ class DataConfig:
     targets: str = field(metadata=key(one_of(*TARGETS)), default="auto")
     forces_key: str | None = field(metadata=key(optional(text)), default=None)
     energy_key: str | None = field(metadata=key(optional(text)), default=None)
+    max_force: float | None = field(metadata=key(optional(quantity(_FORCE))), default=None)
     units: str = field(metadata=key(one_of(*UNITS)), default="eV")
 
     def __post_init__(self) -> None:
@@ -206,7 +211,7 @@ class InferenceConfig:
         frames = read(self.folder / path, forces=forces, keys=entry.keys, progress=progress)
         if not frames.has_forces and entry.targets == "forces" and path == entry.path:
             raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
-        return frames
+        return frames if entry.max_force is None else without_large_forces(frames, entry.max_force, path)
 
     def to_yaml(self, folder: str | Path | None = None) -> str:
         """Write the resolved configuration as YAML that `load` reads back.

@@ -105,8 +105,10 @@ class StructureComparison:
     correlation_times: dict[Measured, tuple[CorrelationTime, CorrelationTime]] = field(default_factory=dict)
 
     def curves(self, observable: Observable) -> dict[str, CurveComparison]:
-        """Curves of an observable, by name, where both have one."""
-        return {name: self._curve(observable, name) for name in self._names(observable)}
+        """Curves of an observable, by name, where both have one and at least one is not zero, as of two far ions."""
+        wholes = [_part(sample.whole, observable) for sample in (self.run, self.reference)]
+        names = [name for name in self._names(observable) if any(whole[name].mean.any() for whole in wholes)]
+        return {name: self._curve(observable, name) for name in names}
 
     def distributions(self, observable: Observable) -> dict[str, DistributionComparison]:
         """Distributions of an observable, by name, with their means and spreads, where both have one."""

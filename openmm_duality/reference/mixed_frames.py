@@ -166,6 +166,32 @@ def without_forces(frames: AnyFrames) -> AnyFrames:
     return joined([replace(part, forces=None) for part in frames.parts])
 
 
+def without_large_forces(frames: AnyFrames, limit: float, name: str) -> AnyFrames:
+    """The frames in which no force on an atom is above a limit in kJ/mol/nm; a warning says how many are left out.
+
+    `name` is that of the data, in messages.
+
+    Raises
+    ------
+    DualityError
+        If there are no forces, or none of the frames is left.
+    """
+    chosen = []
+    for part in frames.parts:
+        if part.forces is None:
+            raise DualityError(f"{name}: a limit of the forces is given, and there are none; leave out max_force")
+        chosen.append(part[np.linalg.norm(part.forces, axis=-1).max(axis=1) <= limit])
+    left = [part for part in chosen if len(part)]
+    if not left:
+        raise DualityError(f"{name}: all frames have forces above {limit:g} kJ/mol/nm; choose a larger max_force")
+    removed = len(frames) - sum(map(len, left))
+    if removed:
+        warnings.warn(
+            f"{name}: {removed} of {len(frames)} frames are left out for forces above {limit:g} kJ/mol/nm", stacklevel=2
+        )
+    return joined(left)
+
+
 def without_isolated_atoms(frames: AnyFrames) -> tuple[AnyFrames, dict[str, float]]:
     """Take the isolated atoms out of the frames: single atoms without periodic boundaries.
 

@@ -114,7 +114,7 @@ def test_moves_are_repeatable_and_mixed(water: Frames) -> None:
 
 
 def test_larger_molecules_bend_and_stretch_by_their_smaller_side() -> None:
-    box = Structure(molecule="CH3OH", number=8, density=0.4 * 602.214076)
+    box = Structure(molecules={"CH3OH": 8}, density=0.4 * 602.214076)
     frame = box.frames(EXAMPLES, 3)
     made, sources, _ = changed(frame, stretched={"factor": [1.1, 1.2], "molecules": 8, "bond": ["C", "O"]})
     step = np.linalg.norm(made.positions - sources[0].positions, axis=2)

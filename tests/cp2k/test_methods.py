@@ -92,7 +92,6 @@ PAIR = {"species": ["C", "C"], "lennard_jones": {"epsilon": 1, "sigma": 0.3}}
         ({"name": "dft", "cutoff": -300}, "positive"),
         ({"name": "nnp", "members": 0}, "at least 1"),
         ({"name": "xtb", "charge": 0.5}, "whole number"),
-        ({"name": "classical"}, "pairs must be given"),
         ({"name": "classical", "pairs": [{"species": ["C", "C"]}]}, "one of lennard_jones and buckingham"),
         ({"name": "classical", "pairs": [{**PAIR, "species": ["C"]}]}, "list of 2"),
         ({"name": "classical", "pairs": [PAIR], "charges": {"C": "much"}}, "charges of C"),

@@ -11,7 +11,7 @@ import pytest
 
 from openmm_duality.cp2k.structures import read_structure
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.cells import volume
+from openmm_duality.geometry.cells import minimum_image, volume
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import shortest_distances
 from tests.reference.conftest import EXAMPLES
@@ -48,12 +48,21 @@ def test_a_crystal_repeated() -> None:
 
 
 def test_molecules_in_a_box_keep_apart() -> None:
-    frame = read_structure({"molecule": "CH3OH", "number": 12, "density": 0.79}).frames(EXAMPLES, 5)
+    frame = read_structure({"molecules": {"CH3OH": 12}, "density": 0.79}).frames(EXAMPLES, 5)
     assert len(molecules_of(frame)) == 12
     grams = frame.masses.sum() / volume(frame.cell(0)) / 602.214076
     assert grams == pytest.approx(0.79)
-    again = read_structure({"molecule": "CH3OH", "number": 12, "density": 0.79}).frames(EXAMPLES, 5)
+    again = read_structure({"molecules": {"CH3OH": 12}, "density": 0.79}).frames(EXAMPLES, 5)
     assert (frame.positions == again.positions).all()
+
+
+def test_a_solution_is_mixed() -> None:
+    frame = read_structure({"molecules": {"H2O": 24, "Na": 3, "Cl": 3}, "density": 1.1}).frames(EXAMPLES, 5)
+    assert frame.species == ("O", "H", "H") * 24 + ("Na",) * 3 + ("Cl",) * 3
+    # at random on the lattice, and not in the order of the list
+    apart = minimum_image(frame.positions[0, -6:, None] - frame.positions[0, -6:], frame.cell(0))
+    assert np.linalg.norm(apart, axis=-1).max() > 0.5 * frame.cell(0)[0, 0]
+    assert min(shortest_distances(frame).values()) > 0.09
 
 
 @pytest.mark.parametrize(
@@ -64,7 +73,9 @@ def test_molecules_in_a_box_keep_apart() -> None:
         ({"crystal": "fcc"}, "formula and constant"),
         ({"crystal": "quasi", "formula": "Ar", "constant": 1}, "fcc"),
         ({"crystal": "fcc", "formula": "Arr", "constant": 1}, "cannot be built"),
-        ({"molecule": "nothing", "number": 1, "density": 1}, "cannot be built"),
+        ({"molecules": {"nothing": 1}, "density": 1}, "cannot be built"),
+        ({"molecules": {"H2O": 0}, "density": 1}, "at least 1"),
+        ({"molecules": {"H2O": 1}}, "needs density"),
         ({"path": "nothing.xyz"}, "no such file"),
         ({"path": "nothing.pdb"}, "cannot be read"),
         ({"path": "water64-cnnp", "frame": 5000}, "981 frames"),

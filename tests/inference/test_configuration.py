@@ -194,3 +194,25 @@ def test_inconsistent_data_are_refused():
     heavy = [DataSet(frames, name="a"), DataSet(replace(frames, masses=2 * frames.masses), name="b")]
     with pytest.raises(DualityError, match="isotopes"):
         infer(heavy, cutoff=0.5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_frames_with_large_forces_are_left_out(tmp_path, several):
+    rng = np.random.default_rng(8)
+    frames = []
+    for n in range(20):
+        atoms = Atoms("ArNe" if several and n % 2 else "Ar2", rng.random((2, 3)) * 4)
+        atoms.arrays["forces"] = np.array([[3.0 if n in (4, 7, 19) else 1.0, 0.2, 0.0], [0.0, 0.0, 0.1]])
+        frames.append(atoms)
+    ase.io.write(tmp_path / "data.xyz", frames)
+    config = load(tmp_path, "form: pair\ndata: [{path: data.xyz, max_force: 2.0 eV/angstrom}]\n")
+    with pytest.warns(UserWarning, match="data.xyz: 3 of 20 frames are left out for forces above 1929"):
+        sets, held_out = config.read()
+    assert len(sets[0].frames) + len(held_out["data.xyz"]) == 17
+    limit = 2.0 * ELECTRONVOLT / 0.1
+    for part in (*sets[0].frames.parts, *held_out["data.xyz"].parts):
+        assert np.linalg.norm(part.forces, axis=-1).max() < limit
+    again = load(tmp_path, config.to_yaml())
+    assert again.data[0].max_force == pytest.approx(limit)
+    with pytest.raises(DualityError, match="larger max_force"):
+        load(tmp_path, "data: [{path: data.xyz, max_force: 0.5 eV/angstrom}]\n").read()

@@ -322,6 +322,16 @@ def test_a_single_atom_of_a_species_has_no_shell_of_its_own(tmp_path):
     assert "Ar-Ar" not in compare(run, source, lengths={}, discard=0, progress=False).shells
 
 
+@pytest.mark.parametrize(("near_in_run", "named"), [(False, set()), (True, {"C-C"})])
+def test_atoms_that_never_come_near_each_other_have_no_curves(tmp_path, near_in_run, named):
+    rng = np.random.default_rng(4)
+    positions = np.array([[0.2, 0.2, 0.2], [1.2, 1.2, 1.2]]) + rng.normal(scale=0.01, size=(60, 2, 3))
+    far = made.frames(("C", "C"), positions, np.eye(3) * 2)
+    run = made.frames(("C", "C"), positions * [[1.0], [0.4 if near_in_run else 1.0]], np.eye(3) * 2)
+    found = compare(made.write_run(tmp_path / "run", run), far, r_max=0.6, lengths={}, discard=0, progress=False)
+    assert set(found.rdf) == set(found.coordination) == named
+
+
 def test_one_reference_has_one_error_of_its_motion(tmp_path):
     rng = np.random.default_rng(36)
     walks = [
