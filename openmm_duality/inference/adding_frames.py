@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.accumulation import Storage, accumulate
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
 from openmm_duality.inference.equations.penalties import standard_penalties
-from openmm_duality.inference.equations.pump import PUMP, penalty_of
+from openmm_duality.inference.equations.pump import penalty_of
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
+from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.targets import (
     DataSet,
     as_sets,
@@ -70,20 +72,21 @@ def add_frames(
     )
     reference = EnergyReference.from_metadata(losses.species, losses.metadata)
     n_constants = reference.n_constants
-    design, stored = Design.of(losses, n_constants), losses.equations
+    design = Design.of(losses, n_constants)
     settings = replace(Settings.of(losses.metadata["settings"]), members=0)
     new = accumulate(sets, losses.species, design, settings, reference, progress, Storage(1, 1))
-    solutions, members, equations = [], [], dict(stored)
+    solutions, members = [], []
+    equations: dict[str, FloatArray] = {}
     deviations = committee_deviations(losses, design.layout)
     for k, group in enumerate(design.layout.groups):
-        old = NormalEquations.from_arrays(stored, f"{k}/")
+        stored = StoredEquations.from_arrays(losses.equations, f"{k}/")
+        old, scale, mask = stored.total, stored.scale, stored.selected
         total = NormalEquations.sum_of([old, *new.blocks[k]])
-        strengths, scale = losses.metadata["regularisation"][k], stored[f"{k}/scale"]
-        penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
-        if f"{k}/{PUMP}" in stored:
-            penalties += (penalty_of(design.layout, stored[f"{k}/{PUMP}"]),)
-        mask = stored[f"{k}/selected"] > 0.0 if f"{k}/selected" in stored else None
-        equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": scale}
+        strengths, bases = losses.metadata["regularisation"][k], (design.pair_basis, design.basis)
+        penalties = standard_penalties(design.layout, group, *bases, losses.shortest, stored.curvature_changes)
+        if stored.pump is not None:
+            penalties += (penalty_of(design.layout, stored.pump),)
+        equations |= replace(stored, total=total).to_arrays(f"{k}/")
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))
         if deviations:
             moved = propagate_deviations(deviations[k], old, total, penalties, strengths, scale, n_constants, mask)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.inference.equations.inference import Inference, raise_if_undetermined
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import Strengths
+from openmm_duality.inference.equations.solution import raise_if_undetermined
 from openmm_duality.inference.equations.targets import count_samples
 from openmm_duality.inference.errors import error_table
 from openmm_duality.inference.uncertainty.measurements import measure

@@ -17,6 +17,7 @@ from openmm_duality.inference.equations.penalties import ridge_penalty, standard
 from openmm_duality.inference.equations.pump import penalty_of
 from openmm_duality.inference.equations.selection import select
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, propagate_deviations, solve
+from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.learning_curves import learning_curve
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.losses import GRADIENTS, AgentLosses, evaluate_agents
@@ -110,10 +111,18 @@ def test_equations_are_read_back_from_arrays():
     rng = np.random.default_rng(0)
     equations = NormalEquations.empty(5)
     equations.add_rows(rng.normal(size=(30, 5)), rng.normal(size=30), rng.uniform(size=30))
-    again = NormalEquations.from_arrays(equations.to_arrays("0/"), "0/")
-    np.testing.assert_array_equal(again.gram, np.triu(equations.gram) + np.triu(equations.gram, 1).T)
-    np.testing.assert_array_equal(again.rhs, equations.rhs)
-    assert (again.target_squares, again.weight) == (equations.target_squares, equations.weight)
+    stored = StoredEquations(equations, rng.uniform(size=5), rng.uniform(size=5) > 0.5, equations.gram @ equations.gram)
+    again = StoredEquations.from_arrays({**stored.to_arrays("0/"), "1/gram": np.zeros(3)}, "0/")
+    for found, one in ((again.total.gram, equations.gram), (again.curvature_changes, stored.curvature_changes)):
+        np.testing.assert_array_equal(found, np.triu(one) + np.triu(one, 1).T)
+    np.testing.assert_array_equal(again.total.rhs, equations.rhs)
+    np.testing.assert_array_equal(again.total.column_squares, equations.column_squares)
+    assert (again.total.target_squares, again.total.weight) == (equations.target_squares, equations.weight)
+    np.testing.assert_array_equal(again.scale, stored.scale)
+    np.testing.assert_array_equal(again.selected, stored.selected)
+    bare = StoredEquations.from_arrays(StoredEquations(equations, stored.scale).to_arrays(""), "")
+    assert bare.selected is None
+    assert bare.curvature_changes is None
 
 
 def test_models_without_equations_and_closer_distances_are_refused():

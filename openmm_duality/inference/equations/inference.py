@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
-from itertools import product
+from itertools import product, zip_longest
 from time import perf_counter
 from typing import Any
 
@@ -24,20 +24,24 @@ from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, MIN_FOLD
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
+from openmm_duality.inference.equations.layout import GAUGE
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, standard_penalties
-from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_penalty, weakest_strength
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_matrix, pump_penalty, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
     NormalEquations,
     column_scale,
     coordinate_search,
+    raise_if_undetermined,
     rank_strengths,
     solve,
 )
+from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.targets import (
     DataSet,
     data_set_metadata,
@@ -56,15 +60,11 @@ GRIDS: Mapping[str, Sequence[float]] = {
     "curvature": (1e-6, 1e-4, 1e-2, 1.0),
     "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
 }
+CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {"curvature": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5), "ridge": (1e-7,)}
+CHANNEL_TOLERANCE = 0.02  # of the held-out error: what a stronger curvature costs there it gains outside the data
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),
-}
-
-GAUGE = {
-    "collective": "u_AB = u_BA; the constant of every loss is zero",
-    "agent": "the constant of every loss is zero",
-    "mutual": "u_AB = u_BA in the shared and u_AB = -u_BA in the own part; the constant of every loss is zero",
 }
 
 
@@ -99,6 +99,8 @@ class Inference:
         Wall time by task.
     memory : MemoryPlan
         Memory that was expected to be needed.
+    curvature_changes : list of arrays, shape (P, P)
+        Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
     prior : AgentLosses, optional
     """
 
@@ -112,6 +114,7 @@ class Inference:
     equations: BlockedEquations
     seconds: dict[str, float]
     memory: MemoryPlan
+    curvature_changes: list[FloatArray]
     prior: AgentLosses | None = None
 
     @classmethod
@@ -155,9 +158,14 @@ class Inference:
         note(str(memory), show=progress)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
+        changes: list[FloatArray] = []
+        if design.channels:
+            with timed(seconds, "displaced_frames"):
+                changes = curvature_changes(sets, species, design, progress, memory.storage.at_once)
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
-        return cls(sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, prior)
+        found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
+        return cls(*found, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -174,9 +182,10 @@ class Inference:
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
-        standard = [standard_penalties(layout, group, *bases, shortest) for group in layout.groups]
+        shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
+        groups = zip_longest(layout.groups, self.curvature_changes)
+        standard = [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
         if not self.settings.pump_strength:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
@@ -212,8 +221,7 @@ class Inference:
         DualityError
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
-        grids = GRIDS if self.prior is None else DELTA_GRIDS
-        grids = {name: grids[name] for name in grids if any(p.name == name for p in self.penalties[0])}
+        grids = DELTA_GRIDS if self.prior is not None else CHANNEL_GRIDS if self.design.channels else GRIDS
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
         if any(p.name == PUMP for p in self.penalties[0]):
@@ -221,6 +229,7 @@ class Inference:
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
+        more = {"tolerance": CHANNEL_TOLERANCE} if self.design.channels else {}
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
             groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
             for total, folds, penalties, selectable, scale in groups:
@@ -232,19 +241,17 @@ class Inference:
                         "there are too few frames; add frames, or give ridge and curvature"
                     )
                 elif self.prior is None:
-                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, scale=scale))
+                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, None, scale, **more))
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
             if self.settings.max_pump is not None:
-                strength = weakest_strength(self.settings.max_pump, partial(self._pump, result[0][0]))
+                first, penalty = result[0][0], self.penalties[0][-1]
+                strength = weakest_strength(
+                    self.settings.max_pump * self.equations.mean_square,
+                    lambda eta: penalty.value(self.solve(self.totals, [{**first, PUMP: eta}])[0]),
+                )
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
-
-    def _pump(self, strengths: Strengths, strength: float) -> float:
-        """Predicted pump of the solution with a strength of its penalty."""
-        solution = self.solve(self.totals, [{**strengths, PUMP: strength}])[0]
-        (penalty,) = (p for p in self.penalties[0] if p.name == PUMP)
-        return penalty.value(solution) / self.equations.mean_square
 
     def solve(
         self,
@@ -322,11 +329,9 @@ class Inference:
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
-        for k, total in enumerate(self.totals if settings.keep_equations else ()):
-            equations |= {**total.to_arrays(f"{k}/"), f"{k}/scale": self.scales[k]}
-            equations |= {f"{k}/{PUMP}": p.blocks[0][1] for p in self.penalties[k] if p.name == PUMP}
-            if selected[k] is not None:
-                equations[f"{k}/selected"] = np.asarray(selected[k], dtype=np.float64)
+        if settings.keep_equations:
+            for k, of_group in enumerate(zip_longest(self.totals, self.scales, selected, self.curvature_changes)):
+                equations |= StoredEquations(*of_group, pump=pump_matrix(self.penalties[k])).to_arrays(f"{k}/")
         return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)
 
     def _losses(self, solutions: Sequence[FloatArray]) -> AgentLosses:
@@ -381,17 +386,6 @@ class Inference:
             "bond_lengths": lengths,
             "coordinations": known if self.prior is None else known | self.prior.coordinations,
         }
-
-
-@contextmanager
-def raise_if_undetermined() -> Iterator[None]:
-    """Turn a failed factorisation into an error for the user."""
-    try:
-        yield
-    except np.linalg.LinAlgError as error:
-        raise DualityError(
-            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
-        ) from None
 
 
 def _parts(sets: Sequence[DataSet]) -> list[Frames]:

@@ -17,6 +17,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.accumulation import BATCH, MIN_FOLDS, Storage, sample_rows
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.displaced_frames import displaced_configurations, second_differences
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import PANEL
@@ -41,8 +42,9 @@ class MemoryPlan:
     columns : tuple of int
         Number of columns of every group.
     blocks, total, copies, stored, rows : int
-        Bytes of the Gram matrices of the blocks, of their sums, of what the solution needs beside them, of the
-        equations kept in the model, and of the rows of the frames that are computed at the same time.
+        Bytes of the Gram matrices of the blocks, of their sums and those of displaced frames, of what the solution
+        needs beside them, of the equations kept in the model, and of the rows of the frames that are computed at the
+        same time.
     bound : int
         Bytes that may be used.
     """
@@ -68,7 +70,7 @@ class MemoryPlan:
         columns = " and ".join(f"{p:,} × {p:,}" for p in sorted(set(self.columns)))
         found = {
             f"{self.storage.n_blocks} blocks of {columns}": 0 if self.storage.on_disk else self.blocks,
-            "their sum and copies for the solution": self.total + self.copies,
+            "their sums and copies for the solution": self.total + self.copies,
             "equations kept in the model": self.stored,
             f"rows of {self.storage.at_once} frames at the same time": self.rows,
         }
@@ -123,13 +125,14 @@ def plan_memory(
         copies = max(copies + sum(squares), 3 * max(squares))
     if settings.pump_strength:  # the matrix of its penalty, and the product that is added to it
         copies += 2 * max(squares)
-    stored = sum(squares) // 2 if settings.keep_equations else 0
+    n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
+    stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     disk = temporary_space()
     plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
     for storage in _storages(settings, least_blocks):
         blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
-        plan = MemoryPlan(storage, columns, blocks, sum(squares), copies, stored, rows, bound)
+        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, bound)
         if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
             return plan
     assert plan is not None
@@ -166,7 +169,11 @@ def _bytes_of_rows(
     if rows + adding > most:
         return rows, adding
     sample = next(iter(samples(largest)))
-    return _traced_peak(lambda: sample_rows(design, species, reference.used, sample)), adding
+    peak = _traced_peak(lambda: sample_rows(design, species, reference.used, sample))
+    if design.channels:
+        (displaced,) = displaced_configurations([DataSet(largest[:1])], species, 1, design.pair_basis.grid.cutoff)
+        peak = max(peak, _traced_peak(lambda: second_differences(design, displaced)))
+    return peak, adding
 
 
 def _traced_peak(call: Callable[[], object]) -> int:

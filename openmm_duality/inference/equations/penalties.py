@@ -171,16 +171,28 @@ def _radial_products(basis: RadialBasis, shortest: FloatArray, a: int, b: int) -
 
 
 def standard_penalties(
-    layout: Layout, group: Group, pair_basis: RadialBasis, basis: RadialBasis, shortest: FloatArray
+    layout: Layout,
+    group: Group,
+    pair_basis: RadialBasis,
+    basis: RadialBasis,
+    shortest: FloatArray,
+    curvature_changes: FloatArray | None = None,
 ) -> tuple[Penalty, ...]:
     """Penalties of every inference: curvature, and a ridge on all coefficients but the energy constants.
 
-    The functions of channels are smooth by themselves.
+    Parameters
+    ----------
+    layout, group, pair_basis, basis, shortest
+        As for the penalties on curvature.
+    curvature_changes : array, shape (P, P), optional
+        For a form with channels: the mean squared changes of the curvature of its losses in displaced frames (see
+        `displaced_frames`). Without them the penalty is on the third differences of the functions.
     """
-    if layout.form.channels:
-        return (ridge_penalty(layout.size(group), layout.n_constants),)
+    ridge = ridge_penalty(layout.size(group), layout.n_constants)
+    if curvature_changes is not None:
+        return (Penalty("curvature", curvature_changes), ridge)
     return (
         pair_curvature_penalty(layout, group, pair_basis, shortest),
         many_body_curvature_penalty(layout, group, basis, shortest),
-        ridge_penalty(layout.size(group), layout.n_constants),
+        ridge,
     )

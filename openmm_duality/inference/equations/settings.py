@@ -90,8 +90,9 @@ class Settings:
     intervals : int
         Number of intervals of the spline grid from 0 to the cutoff, common to all radial functions.
     ridge, curvature : float or None
-        Regularisation strengths, of the size of the coefficients and of changes of the curvature of the functions; None
-        chooses them by cross-validation over contiguous blocks of time.
+        Regularisation strengths, of the size of the coefficients and of changes of the curvature: of the functions, or,
+        with channels, of the losses when training frames are displaced. None chooses them by cross-validation over
+        contiguous blocks of time.
     pump : float or None
         Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend
         alone feed into thermal motion: by default 1e-3 under `mutual`, else 0.

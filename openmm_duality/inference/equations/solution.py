@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
 _ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _ROUNDING = 1e-14  # root mean square of a column that is rounding, relative to the largest
-_TOLERANCE = 0.005  # relative increase of the RMS error accepted for a stronger regularisation
+TOLERANCE = 0.005
 _SCALE_FLOOR = 0.3  # of the root mean square of a block of columns
 PANEL = 2**21  # numbers of a Gram matrix that are handled at a time, so that temporary arrays are small
 
@@ -101,26 +103,6 @@ class NormalEquations:
     def squared_error(self, coefficients: FloatArray) -> float:
         """Weighted sum of squared residuals of the coefficients over all rows."""
         return float(self.target_squares - 2.0 * coefficients @ self.rhs + coefficients @ self.gram @ coefficients)
-
-    def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
-        """Convert to arrays for a model file; of the Gram matrix only the upper triangle is stored."""
-        return {
-            f"{prefix}gram": np.concatenate([row[k:] for k, row in enumerate(self.gram)]),
-            f"{prefix}rhs": self.rhs,
-            f"{prefix}column_squares": self.column_squares,
-            f"{prefix}sums": np.array([self.target_squares, self.weight]),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, FloatArray], prefix: str) -> NormalEquations:
-        """Read the equations back from `to_arrays`."""
-        rhs, squares = (arrays[f"{prefix}{name}"].copy() for name in ("rhs", "column_squares"))
-        gram = np.zeros((len(rhs), len(rhs)))
-        ends = np.cumsum(np.arange(len(rhs), 0, -1))[:-1]
-        for k, row in enumerate(np.split(arrays[f"{prefix}gram"], ends)):
-            gram[k, k:] = gram[k:, k] = row
-        target_squares, weight = map(float, arrays[f"{prefix}sums"])
-        return cls(gram, rhs, squares, target_squares, weight)
 
 
 def panels(size: int) -> Iterator[slice]:
@@ -303,11 +285,12 @@ def rank_strengths(
     n_constants: int = 0,
     selected: BoolArray | None = None,
     scale: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
 ) -> list[Strengths]:
     """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
 
-    First come the candidates within half a per cent of the smallest RMS error, the strongest first (by the first
-    penalty, then by the next), then the others by their error. The folds are contiguous blocks of time, so that frames
+    First come the candidates with nearly the smallest RMS error, the strongest first (by the first penalty, then by the
+    next), then the others by their error. The folds are contiguous blocks of time, so that frames
     of the fold left out have no nearly identical neighbours among those fitted.
 
     Parameters
@@ -319,6 +302,8 @@ def rank_strengths(
     penalties, n_constants, selected, scale
         As for `solve`.
     candidates : sequence of mappings of str to float
+    tolerance : float
+        Relative increase of the RMS error accepted for a stronger regularisation.
 
     Raises
     ------
@@ -339,7 +324,7 @@ def rank_strengths(
         raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
 
     def preference(k: int) -> tuple[bool, list[float]]:
-        if errors[k] <= (1.0 + _TOLERANCE) ** 2 * best:
+        if errors[k] <= (1.0 + tolerance) ** 2 * best:
             return False, [-strength for strength in candidates[k].values()]
         return True, [errors[k]]
 
@@ -395,3 +380,14 @@ def _held_out_error(
             np.linalg.pinv(free.T @ ours @ free, rcond=_ABSENT, hermitian=True) @ free.T @ residual
         )
     return fold.squared_error(solution)
+
+
+@contextmanager
+def raise_if_undetermined() -> Iterator[None]:
+    """Turn a failed factorisation into an error for the user."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise DualityError(
+            f"the data do not determine the losses ({error}); use a stronger ridge, more frames or fewer functions"
+        ) from None

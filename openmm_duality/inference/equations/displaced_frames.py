@@ -1,0 +1,124 @@
+"""Changes of the curvature of the losses on the way out of the data, from displaced training frames without labels.
+
+Nothing in the data determines a polynomial of the moments where no frame has been: beside a training frame q it may
+have a hole into which a bond breaks. The second difference of the forces, F(q + d) + F(q − d) − 2 F(q), for random
+displacements d that leave the data, is a change of the curvature of the sum of losses, and linear in the coefficients.
+As a penalty it continues the losses harmonically, as far as the data do not say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.solution import NormalEquations
+from openmm_duality.inference.equations.targets import DataSet, indices_of
+from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.parallel import on_all_cores
+from openmm_duality.progress import progress_bar
+from openmm_duality.reference.frames import Frames, evenly_spaced
+
+_DISPLACEMENTS = (0.1, 0.4)  # standard deviation of a component, relative to the distance of the nearest neighbour
+_ROWS_PER_COLUMN = 1.5
+_PER_FRAME = 2  # displacements of every frame
+_SEED = 0
+_ROUNDING = 1e-10  # of the diagonal, added to it, so that the matrix is positive definite in spite of rounding
+
+Configuration = tuple[FloatArray, FloatArray | None, IntArray, Sequence[FloatArray]]
+
+
+def displaced_configurations(
+    sets: Sequence[DataSet], species: tuple[str, ...], n_columns: int, cutoff: float
+) -> list[Configuration]:
+    """Training frames, evenly spaced over all parts of the data, with random displacements of all their atoms.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    species : tuple of str
+        Names in the order of the species index.
+    n_columns : int
+        Number of coefficients, which determines the number of frames.
+    cutoff : float
+        In nm.
+
+    Returns
+    -------
+    list of (positions in nm, cell or None, species index, displacements in nm)
+    """
+    rng = np.random.default_rng(_SEED)
+    parts = [part for data in sets for part in data.frames.parts]
+    rows = sum(3 * _PER_FRAME * len(part) * part.n_atoms for part in parts)
+    share = min(1.0, _ROWS_PER_COLUMN * n_columns / rows)
+    return [
+        _displaced(part, int(t), indices_of(part.species, species), len(species), cutoff, rng)
+        for part in parts
+        for t in evenly_spaced(len(part), max(1, round(share * len(part))))
+    ]
+
+
+def _displaced(
+    part: Frames, t: int, species_index: IntArray, n_species: int, cutoff: float, rng: np.random.Generator
+) -> Configuration:
+    positions, cell = part.positions[t], part.cell(t)
+    tables = find_neighbours(positions, cell, species_index, n_species, cutoff)
+    nearest = np.min([table.distances.min(axis=1, initial=cutoff) for table in tables], axis=0)
+    displacements = [
+        rng.uniform(*_DISPLACEMENTS) * nearest[:, None] * rng.normal(size=positions.shape) for _ in range(_PER_FRAME)
+    ]
+    return positions, cell, species_index, displacements
+
+
+def second_differences(design: Design, configuration: Configuration) -> list[list[FloatArray]]:
+    """Rows of F(q + d) + F(q − d) − 2 F(q), shape (R, P), by displacement and by group of the layout."""
+    positions, cell, species_index, displacements = configuration
+
+    def rows_at(where: FloatArray) -> list[FloatArray]:
+        cutoff = design.pair_basis.grid.cutoff
+        tables = find_neighbours(where, cell, species_index, design.layout.n_species, cutoff)
+        return design.force_rows(tables, species_index)
+
+    middle, found = rows_at(positions), []
+    for d in displacements:
+        ahead, behind = rows_at(positions + d), rows_at(positions - d)
+        for a, b, c in zip(ahead, behind, middle, strict=True):
+            a += b
+            a -= 2.0 * c
+        found.append([a.reshape(-1, a.shape[-1]) for a in ahead])
+    return found
+
+
+def curvature_changes(
+    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, progress: bool, at_once: int | None = None
+) -> list[FloatArray]:
+    """Mean squared changes of the curvature as matrices A by group: cᵀAc in (kJ/mol/nm)², shape (P, P).
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    species : tuple of str
+        Names in the order of the species index.
+    design : Design
+    progress : bool
+        Whether to show the progress.
+    at_once : int, optional
+        Number of frames whose rows are computed at the same time; by default as many as there are threads.
+    """
+    layout = design.layout
+    sizes = [layout.size(group) for group in layout.groups]
+    sums = [NormalEquations.empty(size) for size in sizes]
+    chosen = displaced_configurations(sets, species, max(sizes), design.pair_basis.grid.cutoff)
+    with progress_bar(len(chosen), "displaced frames", show=progress) as bar:
+        for by_displacement in on_all_cores(partial(second_differences, design), chosen, at_once):
+            for by_group in by_displacement:
+                for mine, rows in zip(sums, by_group, strict=True):
+                    mine.add_rows(rows, np.zeros(len(rows)), np.ones(len(rows)))
+            bar.update()
+    means = [mine.gram / (mine.weight or 1.0) for mine in sums]
+    for a in means:
+        a[np.diag_indices(len(a))] *= 1.0 + _ROUNDING
+    return means
