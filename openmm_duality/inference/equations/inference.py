@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from itertools import product, zip_longest
 from time import perf_counter
@@ -26,6 +26,7 @@ from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
+from openmm_duality.inference.equations.layout import GAUGE
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import (
@@ -37,7 +38,7 @@ from openmm_duality.inference.equations.penalties import (
     Strengths,
     standard_penalties,
 )
-from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_penalty, weakest_strength
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_matrix, pump_penalty, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
@@ -61,12 +62,6 @@ from openmm_duality.progress import note
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
-
-GAUGE = {
-    "collective": "u_AB = u_BA; the constant of every loss is zero",
-    "agent": "the constant of every loss is zero",
-    "mutual": "u_AB = u_BA in the shared and u_AB = -u_BA in the own part; the constant of every loss is zero",
-}
 
 
 @contextmanager
@@ -183,8 +178,8 @@ class Inference:
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
+        shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         groups = zip_longest(layout.groups, self.curvature_changes)
         standard = [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
         if not self.settings.pump_strength:
@@ -246,15 +241,13 @@ class Inference:
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
             if self.settings.max_pump is not None:
-                strength = weakest_strength(self.settings.max_pump, partial(self._pump, result[0][0]))
+                first, penalty = result[0][0], self.penalties[0][-1]
+                strength = weakest_strength(
+                    self.settings.max_pump * self.equations.mean_square,
+                    lambda eta: penalty.value(self.solve(self.totals, [{**first, PUMP: eta}])[0]),
+                )
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
-
-    def _pump(self, strengths: Strengths, strength: float) -> float:
-        """Predicted pump of the solution with a strength of its penalty."""
-        solution = self.solve(self.totals, [{**strengths, PUMP: strength}])[0]
-        (penalty,) = (p for p in self.penalties[0] if p.name == PUMP)
-        return penalty.value(solution) / self.equations.mean_square
 
     def solve(
         self,
@@ -333,10 +326,8 @@ class Inference:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
         if settings.keep_equations:
-            pump = [p.blocks[0][1] for p in self.penalties[0] if p.name == PUMP]
-            stored = zip_longest(self.totals, self.scales, selected, self.curvature_changes, pump)
-            for k, of_group in enumerate(stored):
-                equations |= StoredEquations(*of_group).to_arrays(f"{k}/")
+            for k, of_group in enumerate(zip_longest(self.totals, self.scales, selected, self.curvature_changes)):
+                equations |= StoredEquations(*of_group, pump=pump_matrix(self.penalties[k])).to_arrays(f"{k}/")
         return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)
 
     def _losses(self, solutions: Sequence[FloatArray]) -> AgentLosses:

@@ -25,6 +25,11 @@ from openmm_duality.losses.forms import GRADIENTS, Form
 Group = tuple[int, ...]
 # by the names of the parts, the sign in u_BA = ± u_AB (the gauge), or 0 where both are determined
 _SYMMETRY = {("own",): (0,), ("shared",): (1,), ("shared", "own"): (1, -1)}
+GAUGE = {
+    "collective": "u_AB = u_BA; the constant of every loss is zero",
+    "agent": "the constant of every loss is zero",
+    "mutual": "u_AB = u_BA in the shared and u_AB = -u_BA in the own part; the constant of every loss is zero",
+}
 
 
 def separable_groups(gradient: str, n_species: int) -> tuple[Group, ...]:

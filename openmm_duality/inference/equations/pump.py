@@ -181,21 +181,28 @@ def penalty_of(layout: Layout, matrix: FloatArray) -> Penalty:
     return Penalty(PUMP, ((first, matrix),))
 
 
-def weakest_strength(limit: float, pump_of: Callable[[float], float]) -> float:
-    """Smallest strength of the penalty with which the predicted pump does not exceed a limit.
+def pump_matrix(penalties: Sequence[Penalty]) -> FloatArray | None:
+    """Matrix (p, p) of the penalty on the pump among others, if it is there."""
+    found = [penalty.blocks[0][1] for penalty in penalties if penalty.name == PUMP]
+    return found[0] if found else None
+
+
+def weakest_strength(limit: float, value_of: Callable[[float], float]) -> float:
+    """Smallest strength of the penalty with which its value does not exceed a limit.
 
     Raises
     ------
     DualityError
         If there is none.
     """
+    found = np.inf
     for strength in STRENGTHS:
-        found = pump_of(strength)
+        found = value_of(strength)
         if found <= limit:
             return float(strength)
     raise DualityError(
-        f"no strength of the penalty brings the predicted pump down to {limit:g} kJ/mol per atom and ps; the "
-        f"strongest, {STRENGTHS[-1]:g}, leaves {found:.3g}. Allow more with max_pump"
+        f"no strength of the penalty keeps the predicted pump below max_pump: with the strongest, {STRENGTHS[-1]:g}, "
+        f"it is {found / limit:.3g} times that; allow more"
     )
 
 

@@ -26,8 +26,8 @@ class StoredEquations:
         Columns whose coefficients are fitted; all by default.
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
-    pump : array, shape (Q, Q), optional
-        Penalty on the Q coefficients of an own part (`pump`).
+    pump : array, shape (p, p), optional
+        Penalty on the pump of an own part of p columns (`pump`).
     """
 
     total: NormalEquations
