@@ -119,7 +119,8 @@ def test_gradients_by_displacements_are_those_of_the_losses(form):
     module = torch.jit.script(NeighbourLosses(losses, "double"))
 
     def evaluated(d):
-        return [x.numpy() for x in module(d, neighbour_ends, index, agent_ends)]
+        found, (by_displacement,) = module(d, neighbour_ends, index, agent_ends)
+        return found.numpy(), by_displacement.numpy()
 
     own, gradient = evaluated(displacement)
     assert own.shape == (N,)

@@ -14,17 +14,19 @@ from functools import partial
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.pairs import pair_vectors_within
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import DataSet, indices_of
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.molecules import molecules_of
 
-_DISPLACEMENTS = (0.1, 0.4)  # standard deviation of a component, relative to the distance of the nearest neighbour
+_DISPLACEMENTS = (0.1, 0.4)  # standard deviation of a component, relative to the nearest distance
 _ROWS_PER_COLUMN = 1.5
-_PER_FRAME = 2  # displacements of every frame
+_PER_FRAME = 2  # displacements of every frame: of atoms and of molecules
 _SEED = 0
 _ROUNDING = 1e-10  # of the diagonal, added to it, so that the matrix is positive definite in spite of rounding
 
@@ -34,7 +36,7 @@ Configuration = tuple[FloatArray, FloatArray | None, IntArray, Sequence[FloatArr
 def displaced_configurations(
     sets: Sequence[DataSet], species: tuple[str, ...], n_columns: int, cutoff: float
 ) -> list[Configuration]:
-    """Training frames, evenly spaced over all parts of the data, with random displacements of all their atoms.
+    """Training frames, evenly spaced over all parts of the data, with random displacements of atoms and of molecules.
 
     Parameters
     ----------
@@ -48,29 +50,37 @@ def displaced_configurations(
 
     Returns
     -------
-    list of (positions in nm, cell or None, species index, displacements in nm)
+    list of (positions in nm, cell or None, species index, two displacements in nm)
+        In the first displacement all atoms move alone; in the second, where there are several molecules, each of them
+        moves as a whole.
     """
     rng = np.random.default_rng(_SEED)
     parts = [part for data in sets for part in data.frames.parts]
     rows = sum(3 * _PER_FRAME * len(part) * part.n_atoms for part in parts)
     share = min(1.0, _ROWS_PER_COLUMN * n_columns / rows)
-    return [
-        _displaced(part, int(t), indices_of(part.species, species), len(species), cutoff, rng)
-        for part in parts
-        for t in evenly_spaced(len(part), max(1, round(share * len(part))))
-    ]
+    found: list[Configuration] = []
+    for part in parts:
+        atoms, molecule = np.arange(part.n_atoms), np.zeros(part.n_atoms, dtype=np.int64)
+        for k, members in enumerate(molecules_of(part)):
+            molecule[members] = k
+        bodies = (atoms, molecule if molecule.any() else atoms)
+        for t in map(int, evenly_spaced(len(part), max(1, round(share * len(part))))):
+            positions, cell = part.positions[t], part.cell(t)
+            moves = [_displacements(positions, cell, body, cutoff, rng) for body in bodies]
+            found.append((positions, cell, indices_of(part.species, species), moves))
+    return found
 
 
-def _displaced(
-    part: Frames, t: int, species_index: IntArray, n_species: int, cutoff: float, rng: np.random.Generator
-) -> Configuration:
-    positions, cell = part.positions[t], part.cell(t)
-    tables = find_neighbours(positions, cell, species_index, n_species, cutoff)
-    nearest = np.min([table.distances.min(axis=1, initial=cutoff) for table in tables], axis=0)
-    displacements = [
-        rng.uniform(*_DISPLACEMENTS) * nearest[:, None] * rng.normal(size=positions.shape) for _ in range(_PER_FRAME)
-    ]
-    return positions, cell, species_index, displacements
+def _displacements(
+    positions: FloatArray, cell: FloatArray | None, body: IntArray, cutoff: float, rng: np.random.Generator
+) -> FloatArray:
+    """Random displacements of bodies, by the distance of the nearest other body, for atoms (N,) of given bodies."""
+    i, j, r, _ = pair_vectors_within(positions, cell, cutoff, full_list=True)
+    apart = body[i] != body[j]
+    nearest = np.full(body.max() + 1, cutoff)
+    np.minimum.at(nearest, body[i[apart]], r[apart])
+    moves = rng.uniform(*_DISPLACEMENTS) * nearest[:, None] * rng.normal(size=(len(nearest), 3))
+    return np.asarray(moves[body])
 
 
 def second_differences(design: Design, configuration: Configuration) -> list[list[FloatArray]]:
