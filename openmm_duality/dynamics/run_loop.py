@@ -97,6 +97,9 @@ class RunLoop:
         self._simulation, self._integrity, self._directory = simulation, integrity, directory
         self.settings, self._allow_broken, self._monitor = settings, allow_broken, monitor
         self._reading: tuple[int, Reading] | None = None
+        system = simulation.system
+        masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
+        self._masses = np.array(masses)
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()
         self._growing = (TRAJECTORY, LOG, *velocities, *MONITOR_FILES)
         self._files: dict[str, GrowingFile] = dict.fromkeys(self._growing, NOTHING)
@@ -296,9 +299,8 @@ class RunLoop:
 
     def _species_temperatures(self, state: mm.State) -> dict[str, float]:
         """Temperature of each species in K, with the same share of the removed degrees of freedom for every atom."""
-        system, species = self._simulation.system, np.array(self._integrity.species)
+        species, masses = np.array(self._integrity.species), self._masses
         velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
-        masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(species))])
         twice_kinetic, massive = masses * np.square(velocities).sum(axis=1), masses > 0.0
         per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / massive.sum()
         atoms = {name: massive & (species == name) for name in set(self._integrity.species)}
