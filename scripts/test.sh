@@ -21,5 +21,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echo "== tests with the dependencies torchforce"
 .venv-torchforce/bin/python -m pytest --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"
-[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/test_*.py
+[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/test_*.py \
+    --deselect=tests/test_fuzz.py --deselect=tests/test_any_system.py # the command line is the same in both
 .venv-pythonforce/bin/python -m pytest --durations=8 "$@"
