@@ -123,8 +123,8 @@ class Structure:
         if self.crystal is not None:
             edge = (self.constant or 0.0) / ANGSTROM
             return ase.build.bulk(self.formula, self.crystal, a=edge, cubic=True)
-        kinds = [(ase.build.molecule(name), number) for name, number in (self.molecules or {}).items()]
-        every = [one for one, number in kinds for _ in range(number)]
+        counts = [(ase.build.molecule(name), number) for name, number in (self.molecules or {}).items()]
+        every = [one for one, number in counts for _ in range(number)]
         mass = sum(float(one.get_masses().sum()) for one in every)
         return _in_a_box(every, (mass / (self.density or 1.0)) ** (1 / 3) / ANGSTROM, seed)
 

@@ -97,9 +97,10 @@ class RunLoop:
         self._simulation, self._integrity, self._directory = simulation, integrity, directory
         self.settings, self._allow_broken, self._monitor = settings, allow_broken, monitor
         self._reading: tuple[int, Reading] | None = None
-        system = simulation.system
+        system, species = simulation.system, np.array(integrity.species)
         masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
         self._masses = np.array(masses)
+        self._massive_atoms = {name: (self._masses > 0.0) & (species == name) for name in set(integrity.species)}
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()
         self._growing = (TRAJECTORY, LOG, *velocities, *MONITOR_FILES)
         self._files: dict[str, GrowingFile] = dict.fromkeys(self._growing, NOTHING)
@@ -299,14 +300,12 @@ class RunLoop:
 
     def _species_temperatures(self, state: mm.State) -> dict[str, float]:
         """Temperature of each species in K, with the same share of the removed degrees of freedom for every atom."""
-        species, masses = np.array(self._integrity.species), self._masses
         velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
-        twice_kinetic, massive = masses * np.square(velocities).sum(axis=1), masses > 0.0
-        per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / massive.sum()
-        atoms = {name: massive & (species == name) for name in set(self._integrity.species)}
+        twice_kinetic = self._masses * np.square(velocities).sum(axis=1)
+        per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / (self._masses > 0.0).sum()
         return {
             name: float(twice_kinetic[mine].mean()) / per_atom if mine.any() else math.nan
-            for name, mine in atoms.items()
+            for name, mine in self._massive_atoms.items()
         }
 
     def _stop(self, snapshot: Snapshot, reason: str) -> None:

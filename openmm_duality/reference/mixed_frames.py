@@ -157,7 +157,7 @@ def of_one_composition(frames: AnyFrames, purpose: str) -> Frames:
         return frames.parts[0]
     raise DualityError(
         f"{purpose} needs frames of one composition and order of atoms, and {', '.join(frames.source) or 'these'} hold "
-        f"{len(frames.parts)} kinds of frames; give a file of one of them"
+        f"{len(frames.parts)} of them; give a file with a single one"
     )
 
 

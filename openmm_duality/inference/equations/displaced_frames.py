@@ -64,18 +64,19 @@ def displaced_configurations(
         for k, members in enumerate(molecules_of(part)):
             molecule[members] = k
         bodies = (atoms, molecule if molecule.any() else atoms)
+        species_index = indices_of(part.species, species)
         for t in map(int, evenly_spaced(len(part), max(1, round(share * len(part))))):
             positions, cell = part.positions[t], part.cell(t)
-            moves = [_displacements(positions, cell, body, cutoff, rng) for body in bodies]
-            found.append((positions, cell, indices_of(part.species, species), moves))
+            i, j, r, _ = pair_vectors_within(positions, cell, cutoff, full_list=True)
+            moves = [_displacements(i, j, r, body, cutoff, rng) for body in bodies]
+            found.append((positions, cell, species_index, moves))
     return found
 
 
 def _displacements(
-    positions: FloatArray, cell: FloatArray | None, body: IntArray, cutoff: float, rng: np.random.Generator
+    i: IntArray, j: IntArray, r: FloatArray, body: IntArray, cutoff: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Random displacements of bodies, by the distance of the nearest other body, for atoms (N,) of given bodies."""
-    i, j, r, _ = pair_vectors_within(positions, cell, cutoff, full_list=True)
+    """Random displacements of atoms, each with its body (N,), by the nearest other body among pairs at distances r."""
     apart = body[i] != body[j]
     nearest = np.full(body.max() + 1, cutoff)
     np.minimum.at(nearest, body[i[apart]], r[apart])
@@ -128,7 +129,7 @@ def curvature_changes(
                 for mine, rows in zip(sums, by_group, strict=True):
                     mine.add_rows(rows, np.zeros(len(rows)), np.ones(len(rows)))
             bar.update()
-    means = [mine.gram / (mine.weight or 1.0) for mine in sums]
-    for a in means:
-        a[np.diag_indices(len(a))] *= 1.0 + _ROUNDING
-    return means
+    for mine in sums:  # in place: another such matrix would be as large as a block of equations
+        mine.gram /= mine.weight or 1.0
+        mine.gram[np.diag_indices(len(mine.gram))] *= 1.0 + _ROUNDING
+    return [mine.gram for mine in sums]
