@@ -77,7 +77,7 @@ class Call:
     """
 
     def __init__(self, function: Function, **values: int | npt.NDArray[Any]) -> None:
-        self._call = function.call
+        self.function = function.call
         self._index = {name: k for k, name in enumerate(function.names)}
         self._values = np.zeros(len(function.names), dtype=np.int64)
         self._arrays: dict[str, npt.NDArray[Any]] = {}
@@ -85,7 +85,7 @@ class Call:
         self.set(**values)
 
     def __call__(self) -> None:
-        self._call(self.address)
+        self.function(self.address)
 
     def set(self, **values: int | npt.NDArray[Any]) -> None:
         """Set some of the arguments; arrays have to be contiguous and of the kind that the kernel reads."""

@@ -34,7 +34,7 @@ class ChannelKernel(KernelCode):
     def write(self) -> Function:
         """Write the whole function."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
-        code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
+        self.load(4)
         polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
         blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
         energy, count = Variable(code, DOUBLE), Variable(code, I64)
@@ -79,7 +79,7 @@ class ChannelKernel(KernelCode):
         own.set(code.constant(shape.real, 0.0))
         pairs = [self.species_index[i].to(I64) * shape.species + b for b in range(shape.species)]
         for b, pair in enumerate(pairs):
-            own.add(self.select(i, (i - self.begin) * shape.species + b, pair, count))
+            own.add(self.select(i, i * shape.species + b, pair, count))
             bounds.append(count.get())
         for b, bound in enumerate(bounds):
             self.work["bounds"][lane * len(bounds) + b] = bound.to(I32)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,26 +52,24 @@ class _List(NeighbourList[CommitteeEvaluation]):
         species, parts = self._shape.species, found.parts
         self._visited = np.empty((len(parts), species, species, owner.grid.intervals + 1), dtype=np.int64)
         for call, visited in zip(self._calls, self._visited, strict=True):
-            call.set(order=found.order, visited=visited)
-        bounds = [*(part.begin for part in parts), len(found.order)]
-        self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, list(pairwise(bounds)))
+            call.set(all_agents=found.agents, visited=visited)
+        self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, all_agents=found.agents)
 
     def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
         shape = self._shape
-        n_atoms = len(self._found.order)  # with images, of which there are no moments
-        size = n_atoms * shape.species * shape.functions
+        n_agents = len(positions)
+        size = n_agents * shape.species * shape.functions
         found = np.empty(size * len(shape.components))
-        losses = np.empty(len(positions))
+        losses = np.empty(n_agents)
         self._visited.fill(-1)
         for call in self._calls:
             call.set(found=found, losses=losses)
         self.run(positions)
-        forces = self.sum_forces(np.empty((shape.padded_members, len(positions), 3)))
+        forces = self.sum_forces(np.empty((shape.padded_members, n_agents, 3)))
         moments = {}
         for rank in shape.ranks:
             of_rank = found[size * shape.of(rank).start : size * shape.of(rank).stop]
-            of_rank = of_rank.reshape(n_atoms, shape.species, shape.functions, 2 * rank + 1)
-            moments[rank] = of_rank[: len(positions)]
+            moments[rank] = of_rank.reshape(n_agents, shape.species, shape.functions, 2 * rank + 1)
         visited = self._visited.max(axis=0)[..., :-1]
         return CommitteeEvaluation(forces[: shape.members], moments, visited, losses)
 

@@ -14,7 +14,7 @@ from functools import cache
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.kernel import EnvironmentKernel
+from openmm_duality.lowering.fused.kernel import EnvironmentKernel, places_of
 from openmm_duality.lowering.fused.polynomial import MemberChannels, MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
@@ -29,17 +29,17 @@ class CommitteeKernel(EnvironmentKernel):
         code = self.code
         self.member_table = code.array("member_table", shape.real)
         self.starts = code.array("starts", I32)
-        self.order = code.array("order", I64)
         self.visited = code.array("visited", I64)
+        self.all_agents = code.argument("all_agents")
         self.polynomials = (MemberChannels if shape.mixed else MemberPolynomials)(code, shape, self.work)
 
     def write(self) -> Function:
         """Write the whole function."""
         code, shape = self.code, self.shape
-        code.clear(self.forces, 0, code.argument("atoms") * (3 * shape.padded_members), shape.member_lanes)
+        self.load(3 * shape.padded_members)
         losses = code.array("losses", DOUBLE)
-        with code.loop(code.argument("begin"), code.argument("end")) as i:
-            atom = self.order[i]
+        with code.loop(0, self.agents) as i:
+            atom = self.order[i].to(I64)
 
             def visit(p: Value, _: list[Value]) -> None:
                 self.visited[self.work["intervals"][p]] = atom
@@ -65,7 +65,7 @@ class CommitteeKernel(EnvironmentKernel):
         size = shape.species * shape.functions
         with code.loop(0, shape.species) as b, code.loop(0, shape.functions) as n:
             for m, (rank, component) in enumerate(shape.components):
-                first = code.argument("atoms") * (size * shape.first(rank))
+                first = self.all_agents * (size * shape.first(rank))
                 at = (atom * size + b * shape.functions + n) * (2 * rank + 1) + component
                 found[first + at] = moments[(b + m * shape.species) * shape.padded + n].to(DOUBLE)
 
@@ -141,17 +141,17 @@ def evaluate(shape: Shape) -> Function:
 
 @cache
 def collect_members(shape: Shape) -> Function:
-    """The function ``collect_members``: the forces of the members of all parts added up, as (K, N, 3)."""
+    """The function ``collect_members``: as `collect`, with the forces of the members, as (K, N, 3)."""
     code = Code("collect_members")
-    source, target, order = code.array("source", shape.real), code.array("target", DOUBLE), code.array("order", I64)
-    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
+    source, target = code.array("source", shape.real), code.array("target", DOUBLE)
+    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("all_agents")
     lanes, padded = shape.member_lanes, shape.padded_members
     with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
         for c in range(3):
             force = Variable(code, ir.VectorType(DOUBLE, lanes))
-            with code.loop(0, code.argument("parts")) as part:
-                force.add(source.vector(((part * atoms + i) * 3 + c) * padded + k, lanes).to(DOUBLE))
+            with places_of(code, i) as place:
+                force.add(source.vector((place * 3 + c) * padded + k, lanes).to(DOUBLE))
             scaled = force.get() * scale
             for lane in range(lanes):
-                target[((k + lane) * atoms + order[i]) * 3 + c] = scaled.lane(lane)
+                target[((k + lane) * atoms + i) * 3 + c] = scaled.lane(lane)
     return code.compiled()

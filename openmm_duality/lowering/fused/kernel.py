@@ -11,7 +11,8 @@ registers), m component of all ranks, x Cartesian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -40,18 +41,37 @@ class KernelCode:
     def __init__(self, name: str, shape: Shape) -> None:
         self.shape = shape
         self.code = code = Code(name)
+        self.agents = code.argument("agents")
         self.positions = code.array("positions", DOUBLE)
+        self.order = code.array("order", I32)
         self.species_index = code.array("species_index", I32)
         self.list = code.array("list", I32)
         self.offsets = code.array("offsets", I64)
         self.table = code.array("table", shape.real)
         self.forces = code.array("forces", shape.real)
         self.capacity = code.argument("capacity")
-        self.begin, self.end = code.argument("begin"), code.argument("end")
         self.work = {
             name: code.array(name, {"<f8": DOUBLE, "<i4": I32}.get(kind, shape.real))
             for name, (kind, _) in shape.work(1).items()
         }
+
+    def load(self, per_atom: int) -> None:
+        """Copy the positions of the atoms of the part to where they are read, and set their forces to zero.
+
+        Parameters
+        ----------
+        per_atom : int
+            Numbers of the forces on an atom, a multiple of four.
+        """
+        code, positions = self.code, self.positions
+        source, shifts, scale = code.array("source", DOUBLE), code.array("shifts", DOUBLE), code.array("scale", DOUBLE)
+        with code.loop(0, code.argument("atoms")) as k:
+            atom = self.order[k].to(I64) * 3
+            for c in range(3):
+                positions[k * 4 + c] = source[atom + c] * scale[0]
+        with code.loop(0, code.argument("shifted") * 4, 4) as at:
+            positions[at] = positions.vector(at, 4) + shifts.vector(at, 4)
+        code.clear(self.forces, 0, code.argument("atoms") * per_atom, 4)
 
     def distance(self, square: Value) -> Value:
         """Distances from their squares; the shortest that there is for shorter ones."""
@@ -93,7 +113,7 @@ class EnvironmentKernel(KernelCode):
         own.set(code.constant(shape.real, 0.0))
         bounds[0].set(count.get())
         for b in range(shape.species):
-            self.gather(i, (i - self.begin) * shape.species + b, count)
+            self.gather(i, i * shape.species + b, count)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
             self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
@@ -192,14 +212,14 @@ class AgentKernel(EnvironmentKernel):
     def write(self) -> Function:
         """Write the whole function."""
         code, shape = self.code, self.shape
-        code.clear(self.forces, 0, code.argument("atoms") * 4, 4)
+        self.load(4)
         energy = Variable(code, DOUBLE)
 
         def visit(p: Value, slopes: list[Value]) -> None:
             for descent, slope in enumerate(slopes):
                 self.work["slope"][self.capacity * descent + p] = slope
 
-        with code.loop(self.begin, self.end) as i:
+        with code.loop(0, self.agents) as i:
             loss, bounds = self.loss(i, visit)
             force = Variable(code, ir.VectorType(shape.real, 4))
             for b in range(shape.species):
@@ -264,18 +284,25 @@ class AgentKernel(EnvironmentKernel):
 
 @cache
 def collect(real: Any) -> Function:
-    """The function ``collect``: the forces of all parts added up, scaled and put back as (N, 3)."""
+    """The function ``collect``: the forces on atoms, from all parts that have them, added up and scaled, as (N, 3)."""
     code = Code("collect")
-    source, target, order = code.array("source", real), code.array("target", DOUBLE), code.array("order", I64)
-    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("atoms")
+    source, target, scale = code.array("source", real), code.array("target", DOUBLE), code.array("scale", DOUBLE)[0]
     with code.loop(code.argument("begin"), code.argument("end")) as i:
         force = Variable(code, ir.VectorType(DOUBLE, 4))
-        with code.loop(0, code.argument("parts")) as part:
-            force.add(source.vector((part * atoms + i) * 4, 4).to(DOUBLE))
+        with places_of(code, i) as place:
+            force.add(source.vector(place * 4, 4).to(DOUBLE))
         scaled = force.get() * scale
         for c in range(3):
-            target[order[i] * 3 + c] = scaled.lane(c)
+            target[i * 3 + c] = scaled.lane(c)
     return code.compiled()
+
+
+@contextmanager
+def places_of(code: Code, i: Value) -> Iterator[Value]:
+    """Loop over the places of an atom among the atoms of all parts."""
+    firsts, places = code.array("firsts", I64), code.array("places", I64)
+    with code.loop(firsts[i], firsts[i + 1]) as k:
+        yield places[k]
 
 
 def spline(c: list[Value], x: Value) -> tuple[Value, Value]:

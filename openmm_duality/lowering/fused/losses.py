@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
@@ -43,24 +43,23 @@ class _List(NeighbourList[tuple[float, FloatArray]]):
     def __init__(self, owner: NeighbourListCache[Any], found: Candidates, box: FloatArray | None) -> None:
         super().__init__(owner, found, box)
         self._energies = np.zeros(len(found.parts))
-        species_index = owner.species_index[found.order]
         for number, (call, part) in enumerate(zip(self._calls, found.parts, strict=True)):
             call.set(energy=self._energies[number : number + 1])
             if self._shape.mixed:
-                blocks = blocks_of(part.begin, species_index[part.begin : part.end], self._shape.together)
+                blocks = blocks_of(call["species_index"][: part.agents], self._shape.together)
                 call.set(blocks=blocks, number_of_blocks=len(blocks), intervals_of_moments=owner.intervals_of_moments)
-        self.share_forces(collect(self._shape.real), 4, [(0, len(found.order))])
+        self.share_forces(collect(self._shape.real), 4)
 
     def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
         self.run(positions)
         return float(self._energies.sum()), self.sum_forces(np.empty_like(positions))
 
 
-def blocks_of(begin: int, species_index: IntArray, width: int) -> npt.NDArray[np.int32]:
+def blocks_of(species_index: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     """Agents of one species in blocks of at most `width`: how many, and which, shape (number of blocks, width + 1)."""
     blocks = []
     for a in np.unique(species_index):
-        agents = begin + np.flatnonzero(species_index == a)
+        agents = np.flatnonzero(species_index == a)
         for first in range(0, len(agents), width):
             few = agents[first : first + width]
             blocks.append([len(few), *few, *[few[0]] * (width - len(few))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -20,11 +21,12 @@ from openmm_duality.lowering.fused.boxes import kind_of, packed
 from openmm_duality.lowering.fused.checks import check_precision
 from openmm_duality.lowering.fused.search import Candidates, find_candidates
 from openmm_duality.lowering.fused.shape import BLOCK, BOXES, Shape
-from openmm_duality.machine_code.code import DOUBLE, I64, Code, Variable
+from openmm_duality.machine_code.code import DOUBLE, I64, Code, Variable, total
 from openmm_duality.machine_code.machine import Call, Function, aligned
 
 SKIN = 0.1  # nm
 LISTS = 8  # cached by one object, for trajectories that are evaluated alternately
+LEAST = 4096  # atoms in a range of what is done atom by atom, which for fewer takes less time than to wake a thread
 
 
 Result = TypeVar("Result")
@@ -48,33 +50,35 @@ class NeighbourList(ABC, Generic[Result]):
         self._found = found
         self._shape = owner.shapes[kind_of(found.box)]
         self._scale = np.array([1.0 / owner.grid.spacing])
-        atoms = len(found.order)
-        positions = aligned(4 * atoms, "<f8")
-        self._moved = np.zeros(1, dtype=np.int64)
         self._last = np.zeros((found.agents, 3))
-        self._arrange = Call(
-            arrange(),
-            begin=0,
-            end=atoms,
-            order=found.order,
-            scale=self._scale,
-            shifts=found.shifts,
-            target=positions,
-            reference=found.positions,
-            limit=np.array([0.25 * found.skin**2]),
-            moved=self._moved,
-        )
+        ranges = np.linspace(0, found.agents, pool.parts_of(found.agents, owner.threads, LEAST) + 1).astype(np.int64)
+        self._ranges = list(pairwise(ranges.tolist()))  # of atoms, for what is done atom by atom
+        self._moved = np.zeros(len(self._ranges), dtype=np.int64)
+        self._checks = [
+            Call(
+                count_moved(),
+                begin=begin,
+                end=end,
+                scale=self._scale,
+                reference=found.positions,
+                limit=np.array([0.25 * found.skin**2]),
+                moved=self._moved[number:],
+            )
+            for number, (begin, end) in enumerate(self._ranges)
+        ]
         self._kernel = self.kernel_of(self._shape)
-        species_index = owner.species_index[found.order].astype(np.int32)
         capacity = found.most * self._shape.together + 2 * BLOCK
         self._calls = [
             Call(
                 self._kernel,
-                begin=part.begin,
-                end=part.end,
-                atoms=atoms,
-                positions=positions,
-                species_index=species_index,
+                agents=part.agents,
+                atoms=len(part.atoms),
+                order=found.order[part.atoms].astype(np.int32),
+                scale=self._scale,
+                shifts=np.zeros(1) if found.shifts is None else found.shifts[part.atoms],
+                shifted=0 if found.shifts is None else len(part.atoms),
+                positions=aligned(4 * len(part.atoms), "<f8"),
+                species_index=owner.species_index[found.order[part.atoms]].astype(np.int32),
                 box=packed(found.box),
                 list=part.candidates,
                 offsets=part.offsets,
@@ -99,10 +103,11 @@ class NeighbourList(ABC, Generic[Result]):
         return np.array_equal(box, self._box)
 
     def load(self, positions: FloatArray) -> bool:
-        """Copy positions to where the kernels read them; returns whether the list holds for them."""
-        self._arrange.set(source=positions)
-        self._arrange()
-        return not self._moved[0]
+        """Make positions those that the kernels read; returns whether the list holds for them."""
+        for call in (*self._checks, *self._calls):
+            call.set(source=positions)
+        pool.run(self._checks[0].function, [call.address for call in self._checks], self._threads)
+        return not self._moved.any()
 
     def is_near(self, positions: FloatArray, step: float) -> bool:
         """Whether no atom is further than a step (nm) from where the last call had it."""
@@ -113,30 +118,36 @@ class NeighbourList(ABC, Generic[Result]):
         np.copyto(self._last, positions)
         pool.run(self._kernel.call, self._addresses, self._threads)
 
-    def share_forces(self, collect: Function, per_atom: int, ranges: Sequence[tuple[int, int]]) -> None:
-        """Give every part room for forces, `per_atom` numbers; another function adds them up for ranges of atoms."""
-        order, parts = self._found.order, len(self._calls)
-        self._by_atom = np.argsort(order, kind="stable")
-        self._firsts = np.searchsorted(order[self._by_atom], np.arange(self._found.agents))
-        if len(order) > self._found.agents:
-            order = np.arange(len(order))
-        size = per_atom * len(order)
-        forces = aligned(parts * size, self._shape.dtype)
-        for number, call in enumerate(self._calls):
-            call.set(forces=forces[number * size :])
-        shared: dict[str, Any] = {"parts": parts, "atoms": len(order), "source": forces, "order": order}
-        self._collect = collect
-        self._collecting = [Call(collect, begin=b, end=e, scale=self._scale, **shared) for b, e in ranges]
+    def share_forces(self, collect: Function, per_atom: int, **arguments: int) -> None:
+        """Give every part room for the forces on its atoms, `per_atom` numbers each, which a function adds up.
+
+        Parameters
+        ----------
+        collect : Function
+            Over ranges of atoms.
+        per_atom : int
+        **arguments : int
+            Others that it has.
+        """
+        atoms = np.concatenate([call["order"] for call in self._calls])
+        forces, first = aligned(per_atom * len(atoms), self._shape.dtype), 0
+        for call in self._calls:
+            call.set(forces=forces[per_atom * first :])
+            first += len(call["order"])
+        counts = np.bincount(atoms, minlength=self._found.agents)
+        shared: dict[str, Any] = {
+            "source": forces,
+            "scale": self._scale,
+            "places": np.argsort(atoms, kind="stable"),  # forces on images act on their atoms
+            "firsts": np.concatenate([[0], np.cumsum(counts)]),
+        }
+        self._collecting = [Call(collect, begin=b, end=e, **shared, **arguments) for b, e in self._ranges]
 
     def sum_forces(self, target: FloatArray) -> FloatArray:
-        """Put the forces of all parts, added up, into an array (…, N, 3); those on images act on their atoms."""
-        n_atoms, n_agents = len(self._by_atom), self._found.agents
-        forces = target if n_atoms == n_agents else np.empty((*target.shape[:-2], n_atoms, 3))
+        """Put the forces of all parts, added up, into an array (…, N, 3)."""
         for call in self._collecting:
-            call.set(target=forces)
-        pool.run(self._collect.call, [call.address for call in self._collecting], self._threads)
-        if n_atoms > n_agents:
-            np.add.reduceat(forces[..., self._by_atom, :], self._firsts, axis=-2, out=target)
+            call.set(target=target)
+        pool.run(self._collecting[0].function, [call.address for call in self._collecting], self._threads)
         return target
 
 
@@ -239,24 +250,15 @@ class NeighbourListCache(Generic[Result]):
 
 
 @cache
-def arrange() -> Function:
-    """The function ``arrange``: positions (N, 3) scaled, in order and moved, as (x, y, z, 0).
-
-    It counts those further than a limit from where they were.
-    """
-    code = Code("arrange")
-    source, target, reference, shifts = (
-        code.array(name, DOUBLE) for name in ("source", "target", "reference", "shifts")
-    )
-    order, scale, limit = code.array("order", I64), code.array("scale", DOUBLE)[0], code.array("limit", DOUBLE)[0]
+def count_moved() -> Function:
+    """The function ``count_moved``: how many of some atoms are further than a limit from where they were."""
+    code = Code("count_moved")
+    source, reference = code.array("source", DOUBLE), code.array("reference", DOUBLE)
+    scale, limit = code.array("scale", DOUBLE)[0], code.array("limit", DOUBLE)[0]
     moved = Variable(code, I64)
     with code.loop(code.argument("begin"), code.argument("end")) as i:
-        atom, square = order[i] * 3, code.constant(DOUBLE, 0.0)
-        for c in range(3):
-            value = source[atom + c] * scale + shifts[i * 4 + c]
-            target[i * 4 + c] = value
-            change = value - reference[i * 4 + c]
-            square = square + change * change
+        changes = [source[i * 3 + c] * scale - reference[i * 3 + c] for c in range(3)]
+        square = total(change * change for change in changes)
         # a comparison that NaN fails counts as a move
         moved.set(moved.get() + 1 - square.compare("<=", limit).to(I64))
     code.array("moved", I64)[0] = moved.get()

@@ -29,20 +29,23 @@ CELLS_PER_ATOM = 2  # at most, so that an almost empty box does not fill the mem
 
 @dataclass(frozen=True)
 class Part:
-    """The candidates of some agents.
+    """Some agents, neighbours in space, with the atoms that are near them and their candidates.
 
     Parameters
     ----------
-    begin, end : int
-        Those agents, in the order of the cells.
-    offsets : array of int64, shape ((end − begin)·S + 1,)
+    agents : int
+        Number n of those agents.
+    atoms : array of int64, shape (n + n_near,)
+        The agents and the atoms in the cells around them, as indices of the order of all; an agent whose cell is
+        shared with another part may occur a second time, where it is never a candidate.
+    offsets : array of int64, shape (n·S + 1,)
         Where the candidates of an agent and species begin.
     candidates : array of int32
-        In the order of the cells.
+        Indices of atoms of the part.
     """
 
-    begin: int
-    end: int
+    agents: int
+    atoms: IntArray
     offsets: IntArray
     candidates: npt.NDArray[np.int32]
 
@@ -57,10 +60,10 @@ class Candidates:
         Number N of agents.
     order : array of int64, shape (M,)
         The atoms in the order of the cells, then those whose images follow.
-    shifts : array, shape (M, 4)
-        The lattice vectors (x, y, z, 0) by which they are moved, in this order; zero where there are no images.
-    positions : array, shape (M, 4)
-        Where they were, (x, y, z, 0), moved, in this order.
+    shifts : array, shape (M, 4), or None
+        The lattice vectors (x, y, z, 0) by which they are moved, in this order; None where there are no images.
+    positions : array, shape (N, 3)
+        Where the atoms were.
     box : array, shape (3, 3), or None
         What it was; None where there are images.
     skin : float
@@ -72,7 +75,7 @@ class Candidates:
 
     agents: int
     order: IntArray
-    shifts: FloatArray
+    shifts: FloatArray | None
     positions: FloatArray
     box: FloatArray | None
     skin: float
@@ -106,8 +109,8 @@ def find_candidates(
     reach, n_agents = cutoff + skin, len(positions)
     density = 0.0 if box is None else n_agents / volume(box)
     sources, shifts, box = _with_images(positions, box, cutoff, reach)
-    positions = positions[sources] + shifts
-    cell, around = cells(positions, box, reach)
+    all_positions = positions if shifts is None else positions[sources] + shifts
+    cell, around = cells(all_positions, box, reach)
     # images are in cells of their own, so that they follow the agents
     cell[n_agents:] += len(around)
     around = around if len(sources) == n_agents else np.hstack([around, around + np.int32(len(around))])
@@ -116,12 +119,12 @@ def find_candidates(
     n_bins = (int(around.max()) + 1) * n_species
     bins = np.zeros(n_bins + 1, dtype=np.int32)
     np.cumsum(np.bincount(key, minlength=n_bins), out=bins[1:])
-    n_atoms = len(positions)
-    ordered, moved = np.zeros((n_atoms, 4)), np.zeros((n_atoms, 4))
-    ordered[:, :3], moved[:, :3] = positions[order], shifts[order]
+    n_atoms = len(order)
     axes = np.zeros((3, n_atoms + BLOCK))
-    axes[:, :n_atoms] = ordered[:, :3].T
+    axes[:, :n_atoms] = all_positions[order].T
+    cell = cell[order].astype(np.int32)
     bounds = np.linspace(0, n_agents, threads.parts_of(n_agents, n_threads) + 1).astype(np.int64).tolist()
+    around_parts = [_atoms_around(b, e, cell, around, bins[::n_species]) for b, e in pairwise(bounds)]
     search = search_function(kind_of(box))
     calls = [
         Call(
@@ -131,15 +134,17 @@ def find_candidates(
             positions=axes,
             stride=n_atoms + BLOCK,
             box=packed(box),
-            cells=cell[order].astype(np.int32),
-            around=around,
+            cells=cell,
+            first_cell=int(cell[begin]) if end > begin else 0,
+            around=near,
+            index_shifts=index_shifts,
             shells=around.shape[1],
             species=n_species,
             bins=bins,
             reach=np.array([reach]),
             offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64),
         )
-        for begin, end in pairwise(bounds)
+        for (begin, end), (_, near, index_shifts) in zip(pairwise(bounds), around_parts, strict=True)
     ]
     # somewhat more candidates than an agent has in a homogeneous system; a list that needs more room gets it
     expected = int(min(n_atoms, 32 + 1.15 * density * 4.2 * reach**3))
@@ -153,22 +158,54 @@ def find_candidates(
             break
         room = found
     parts = tuple(
-        Part(begin, end, call["offsets"], call["list"])
-        for (begin, end), call in zip(pairwise(bounds), calls, strict=True)
+        Part(end - begin, atoms, call["offsets"], call["list"])
+        for (begin, end), (atoms, _, _), call in zip(pairwise(bounds), around_parts, calls, strict=True)
     )
     most = max((int(np.diff(part.offsets[::n_species]).max(initial=0)) for part in parts), default=0)
+    moved = None if shifts is None else np.pad(shifts[order], [(0, 0), (0, 1)])
     kept = None if box is None else box.copy()
-    return Candidates(n_agents, sources[order], moved, ordered, kept, skin, parts, most)
+    return Candidates(n_agents, sources[order], moved, positions.copy(), kept, skin, parts, most)
 
 
 def _with_images(
     positions: FloatArray, box: FloatArray | None, cutoff: float, reach: float
-) -> tuple[IntArray, FloatArray, FloatArray | None]:
+) -> tuple[IntArray, FloatArray | None, FloatArray | None]:
     """Atoms and the images to search with them, as `images_within` gives them, and the box that is then left."""
     if not len(positions) or shows_one_image(cutoff if kind_of(box) == "orthorhombic" else reach, box):
-        return np.arange(len(positions)), np.zeros_like(positions), box
+        return np.arange(len(positions)), None, box
     assert box is not None
     return *images_within(positions, box, reach), None
+
+
+def _atoms_around(
+    begin: int, end: int, cell: npt.NDArray[np.int32], around: npt.NDArray[np.int32], firsts: npt.NDArray[np.int32]
+) -> tuple[IntArray, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The atoms of a part, as `Part` has them, the cells around those of its agents, and how to index their atoms.
+
+    Parameters
+    ----------
+    begin, end : int
+        The agents of the part.
+    cell : array of int32, shape (M,)
+        Cells in their order.
+    around : array of int32, shape (n_cells, shells)
+    firsts : array of int32, shape (n_cells + 1,)
+        The first atom of every cell.
+
+    Returns
+    -------
+    atoms : array of int64
+    near : array of int32, shape (cells of the agents, shells)
+    index_shifts : array of int32, same shape
+        Index among the atoms of the part, less that among all atoms; for atoms that are no agents of the part.
+    """
+    near = around[cell[begin] : cell[end - 1] + 1] if end > begin else around[:0]
+    found, places = np.unique(near, return_inverse=True)
+    first, last = firsts[found].astype(np.int64), firsts[found + 1]
+    counts = np.where((first >= begin) & (last <= end), 0, last - first)
+    shifts = end - begin + np.cumsum(counts) - counts - first
+    atoms = np.arange(end - begin, end - begin + counts.sum()) - np.repeat(shifts, counts)
+    return np.append(np.arange(begin, end), atoms), near, shifts[places].reshape(near.shape).astype(np.int32)
 
 
 def cells(positions: FloatArray, box: FloatArray | None, reach: float) -> tuple[IntArray, npt.NDArray[np.int32]]:
@@ -205,11 +242,13 @@ def _around(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
 def search_function(box: str) -> Function:
     """The function ``search`` of a kind of box: the candidates of the agents `begin` to `end`, species by species.
 
+    Agents and candidates are found among all atoms, and candidates kept by their indices among those of the part.
+
     Positions are all x, then all y, then all z, with room for a block behind each. Candidates beyond the room of the
     list are counted and not kept; the list has room for two more blocks.
     """
     code = Code("search")
-    cells, bins, around = (code.array(name, I32) for name in ("cells", "bins", "around"))
+    cells, bins, around, index_shifts = (code.array(name, I32) for name in ("cells", "bins", "around", "index_shifts"))
     listed, offsets = code.array("list", I32), code.array("offsets", I64)
     stride, positions = code.argument("stride"), code.array("positions", DOUBLE)
     axes = [positions.from_index(stride * c) for c in range(3)]
@@ -218,26 +257,28 @@ def search_function(box: str) -> Function:
     limit = reach * reach
     nearest = nearest_images(code, box, BLOCK)
     count = Variable(code, I64)
-    begin = code.argument("begin")
-    with code.loop(begin, code.argument("end")) as i:
+    begin, end = code.argument("begin"), code.argument("end")
+    with code.loop(begin, end) as i:
         here = [axis[i] for axis in axes]
-        cell = cells[i].to(I64) * shells
+        cell = (cells[i].to(I64) - code.argument("first_cell")) * shells
         with code.loop(0, species) as b:
             offsets[(i - begin) * species + b] = count.get()
             with code.loop(0, shells) as shell:
                 bin_ = around[cell + shell].to(I64) * species + b
-                last = bins[bin_ + 1].to(I64)
+                last, shift = bins[bin_ + 1].to(I64), index_shifts[cell + shell].to(I64)
                 with code.loop(bins[bin_], last, BLOCK) as j:
                     x, y, z = nearest([axis.vector(j, BLOCK) - q for axis, q in zip(axes, here, strict=True)])
                     near = (x * x + y * y + z * z).compare("<", limit)
                     index = code.count_up(j, BLOCK)
                     chosen = near.both(index.compare("<", last)).both(index.compare("!=", i))
+                    own = index.compare(">=", begin).both(index.compare("<", end))
+                    local = own.choose(index - begin, index + shift).to(I32)
                     at = count.get()
                     place = at.compare("<", room).choose(at, room)
                     for k, bit in enumerate(chosen.bits()):
-                        listed[place] = (j + k).to(I32)
+                        listed[place] = local.lane(k)
                         place, at = place + bit, at + bit
                     count.set(at)
-    offsets[(code.argument("end") - begin) * species] = count.get()
+    offsets[(end - begin) * species] = count.get()
     code.array("found", I64)[0] = count.get()
     return code.compiled()

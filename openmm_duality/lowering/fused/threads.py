@@ -36,9 +36,9 @@ def default_threads() -> int:
     return int(text)
 
 
-def parts_of(atoms: int, threads: int) -> int:
-    """Number of parts that the agents are divided into."""
-    return 1 if threads == 1 else max(1, min(PARTS * threads, atoms // LEAST))
+def parts_of(atoms: int, threads: int, least: int = LEAST) -> int:
+    """Number of parts that atoms are divided into, with a least number of them in a part."""
+    return 1 if threads == 1 else max(1, min(PARTS * threads, atoms // least))
 
 
 class _Task:
