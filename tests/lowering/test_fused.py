@@ -16,6 +16,8 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants import contractions
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses.domain import Domain, KnownEnvironments
+from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.forms import Form
 from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
@@ -262,6 +264,70 @@ def test_the_number_of_threads_changes_nothing_but_rounding_and_results_repeat(f
     for energy, forces in results.values():
         np.testing.assert_allclose(forces, results[1][1], atol=1e-5 * rms(forces))
         assert energy == pytest.approx(results[1][0], rel=1e-5)
+
+
+def test_parts_have_the_atoms_near_their_agents_and_more_threads_than_cores_agree(monkeypatch):
+    """Memory in proportion to the atoms, in boxes wide enough that no part is near all of them."""
+    losses, one, per_atom = random_losses("moment", cutoff=0.35), random_positions(N, CELL), []
+    expected = evaluate_agents(losses, one, SPECIES, CELL)
+    monkeypatch.setenv(VARIABLE, "16")
+    for copies in ((4, 4, 4), (4, 4, 16)):
+        shifts = np.stack(np.meshgrid(*(np.arange(k) for k in copies), indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
+        positions, box = (one + shifts[:, None]).reshape(-1, 3), np.array(copies)[:, None] * CELL
+        fused = FusedLosses(losses, SPECIES * len(shifts), skin=0.05)
+        assert fused.threads == 16
+        energy, forces = fused(positions, box)
+        tiled = np.tile(expected.forces, (len(shifts), 1))
+        assert np.abs(forces - tiled).max() < 20 * TOLERANCE["single"] * rms(tiled)
+        again = FusedLosses(losses, SPECIES * len(shifts), skin=0.05)(positions, box)
+        assert again[0] == energy
+        np.testing.assert_array_equal(again[1], forces)
+        memory, sizes = fused._lists[0].memory(), fused._lists[0].part_sizes
+        assert len(sizes) == 32
+        assert sum(agents for agents, _ in sizes) == len(positions)
+        assert max(atoms for _, atoms in sizes) < 0.75 * len(positions)
+        per_atom.append((memory["forces"] + memory["positions"]) / len(positions))
+    assert per_atom[1] < per_atom[0] < 20 * (16 + 32)
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(("form", "gradient"), [law for law in laws(FORMS) if 0 in FORMS[law[0]].ranks])
+def test_contractions_about_any_sums_are_the_same_losses(form, gradient, precision):
+    losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
+    centres = np.random.default_rng(4).normal(size=(3, 3, losses.basis.size))
+    for cell in (TRICLINIC, None):
+        positions = random_positions(N, CELL if cell is None else cell)
+        assert agrees(losses, positions, SPECIES, cell, precision, mean_sums=centres)
+
+
+def test_the_energy_in_single_precision_is_less_noisy_about_the_mean_sums_of_the_data():
+    """Differences of energies, as of the moves of a Monte Carlo barostat, where sums vary little, as in a liquid."""
+    losses = random_losses("quadratic")
+    losses = replace(losses, pair_coefficients=0.0 * losses.pair_coefficients)
+    grid = np.stack(np.meshgrid(*3 * [np.arange(3)], indexing="ij"), axis=-1).reshape(-1, 3) / 3.0
+    positions, species = (grid + 0.01 * np.random.default_rng(1).normal(size=grid.shape)) @ CELL, ("Kr",) * 27
+    environments = LocalEnvironments.of(losses, positions, species, CELL)
+    centres = np.broadcast_to(environments.moments[0][..., 0].mean(axis=0), (3, 3, losses.basis.size))
+    exact = FusedLosses(losses, species, "double")
+    noise = {}
+    for name, given in (("centred", centres), ("not", np.zeros_like(centres))):
+        fused, rng = FusedLosses(losses, species, mean_sums=given), np.random.default_rng(0)
+        scales = 1.0 + 1e-3 * rng.normal(size=60)
+        noise[name] = np.std([fused(k * positions, k * CELL)[0] - exact(k * positions, k * CELL)[0] for k in scales])
+    assert 0.0 < noise["centred"] < 0.5 * noise["not"]
+    travelled = unpacked(pack(with_mean_sums(losses, centres), species, "single"))
+    assert travelled(positions, CELL)[0] == FusedLosses(losses, species, mean_sums=centres)(positions, CELL)[0]
+
+
+def with_mean_sums(losses, centres):
+    """The losses with a domain whose descriptors have these mean sums."""
+    known = tuple(
+        KnownEnvironments(np.append(of_species.ravel(), np.zeros(5)), np.ones((of_species.size + 5, 1)), 1.0)
+        for of_species in centres
+    )
+    s = len(centres)
+    domain = Domain(np.ones((s, s, losses.grid.intervals)), known, np.ones((s + 1, 2)), 1.0, 1.0)
+    return replace(losses, domain=domain)
 
 
 def test_several_threads_may_call_at_once():

@@ -1,7 +1,8 @@
 """The fused kernel: for one agent after the other moments, polynomial, adjoint and forces, all in the nearest cache.
 
 As `losses.evaluator`, with a list of candidates for neighbours. Lengths are in units of the grid spacing, so that the
-interval of a distance is its whole part. Displacements and distances are in double precision.
+interval of a distance is its whole part. Displacements and distances are in double precision, and losses are added up
+in it. Sums ρ are taken from their centres (`tables.centred`), so that single precision rounds small numbers.
 
 Neighbours come from lists of candidates (`search`, `neighbour_lists`); nothing here knows how they were found.
 
@@ -88,6 +89,7 @@ class EnvironmentKernel(KernelCode):
         code = self.code
         self.nearest = nearest_image(code, shape.box)
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
+        self.centres, self.at_centres = code.array("centres", shape.real), code.array("at_centres", DOUBLE)
 
     def loss(self, i: Value, visit: Callable[[Value, list[Value]], None]) -> tuple[Value, list[Variable]]:
         """The loss of an agent, and where its neighbours of every species begin, and the end of all.
@@ -100,7 +102,8 @@ class EnvironmentKernel(KernelCode):
         """
         own, bounds = self.environment(i, Variable(self.code, I64), visit)
         if self.shape.ranks:
-            own.add(self.polynomial.write(self.species_index[i].to(I64)))
+            species = self.species_index[i].to(I64)
+            own.add(self.polynomial.write(species).to(DOUBLE) + self.at_centres[species])
         return own.get(), bounds
 
     def environment(
@@ -108,15 +111,15 @@ class EnvironmentKernel(KernelCode):
     ) -> tuple[Variable, list[Variable]]:
         """Moments of an agent, its pair part, and where its neighbours begin, behind those counted so far."""
         code, shape, species = self.code, self.shape, self.species_index[i].to(I64)
-        own = Variable(code, shape.real)
+        own = Variable(code, DOUBLE)
         bounds = [Variable(code, I64) for _ in range(shape.species + 1)]
-        own.set(code.constant(shape.real, 0.0))
+        own.set(code.constant(DOUBLE, 0.0))
         bounds[0].set(count.get())
         for b in range(shape.species):
             self.gather(i, i * shape.species + b, count)
             bounds[b + 1].set(count.get())
             self.geometry(species * shape.species + b, bounds[b].get(), count.get())
-            self.sum_moments(b, bounds[b].get(), count.get(), own, visit)
+            self.sum_moments(species, b, bounds[b].get(), count.get(), own, visit)
         return own, bounds
 
     def gather(self, i: Value, segment: Value, count: Variable) -> None:
@@ -176,11 +179,22 @@ class EnvironmentKernel(KernelCode):
         return self.work["solid"][self.capacity * m + p]
 
     def sum_moments(
-        self, b: int, begin: Value, end: Value, own: Variable, visit: Callable[[Value, list[Value]], None]
+        self,
+        species: Value,
+        b: int,
+        begin: Value,
+        end: Value,
+        own: Variable,
+        visit: Callable[[Value, list[Value]], None],
     ) -> None:
-        """Splines and moments of one neighbour species, and the pair part of the agent's loss."""
+        """Splines and moments of one neighbour species, and the pair part of the loss of an agent of a species."""
         code, shape, work = self.code, self.shape, self.work
         sums = [[Variable(code, shape.vector) for _ in shape.chunks] for _ in shape.components]
+        for (rank, _), chunks in zip(shape.components, sums, strict=True):
+            for begins, moment in zip(shape.chunks, chunks, strict=True):
+                if rank == 0:
+                    place = (species * shape.species + b) * shape.padded + begins
+                    moment.set(code.constant(shape.vector, 0.0) - self.centres.vector(place, shape.lanes))
         with code.loop(begin, end) as p:
             row = self.table.from_index(work["intervals"][p].to(I64) * shape.stride)
             x = work["fraction"][p]
@@ -188,7 +202,7 @@ class EnvironmentKernel(KernelCode):
                 spline([row[4 * (shape.padded + descent) + k] for k in range(4)], x)
                 for descent in range(shape.descents)
             ]
-            own.add(pair[0][0])
+            own.add(pair[0][0].to(DOUBLE))
             visit(p, [slope for _, slope in pair])
             radial = []
             for begins in shape.chunks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape
-from openmm_duality.lowering.fused.tables import shape_of, tables
+from openmm_duality.lowering.fused.tables import mean_sums_of, shape_of, tables
 from openmm_duality.machine_code.machine import Function
 
 
@@ -78,7 +78,8 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
     species : sequence of str, length N
         The species of every atom, in the order of the positions or of the particles.
     precision : str
-        ``single`` or ``double``: of the arithmetic. Displacements, distances and the energy are always double.
+        ``single`` or ``double``: of the arithmetic. Displacements and distances are always double, and losses are added
+        up in it (docs/benchmarks.md has the noise of the energy).
     particles : sequence of int, length N, optional
         Indices of these atoms among the positions; by default they are all of them.
     threads : int, optional
@@ -86,6 +87,8 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         from run to run with one number of threads.
     skin : float
         In nm: a neighbour list holds until an atom has moved half of it.
+    mean_sums : array-like, shape (S, S, n), optional
+        As `tables.mean_sums_of`, which is the default.
 
     Raises
     ------
@@ -93,7 +96,7 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         If a species is unknown to the model, the precision is not one of the two, or the particles are wrong.
     """
 
-    shape_of, tables_of, list_type = staticmethod(shape_of), staticmethod(tables), _List
+    shape_of, list_type = staticmethod(shape_of), _List
 
     def __init__(
         self,
@@ -103,7 +106,10 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         particles: Sequence[int] | None = None,
         threads: int | None = None,
         skin: float = SKIN,
+        mean_sums: npt.ArrayLike | None = None,
     ) -> None:
+        centres = np.asarray(mean_sums_of(losses) if mean_sums is None else mean_sums, dtype=np.float64)
+        self.tables_of = partial(tables, centres=centres)
         super().__init__(losses, species, precision, threads, skin)
         self._particles = check_particles(particles, n_given=len(species))
 
@@ -139,7 +145,14 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles:
     """
     FusedLosses(losses, species, precision, particles)
     indices = None if particles is None else [int(k) for k in particles]
-    header = json.dumps({"species": list(species), "precision": precision, "particles": indices})
+    header = json.dumps(
+        {
+            "species": list(species),
+            "precision": precision,
+            "particles": indices,
+            "mean_sums": mean_sums_of(losses).tolist(),
+        }
+    )
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
         replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)

@@ -96,6 +96,18 @@ class NeighbourList(ABC, Generic[Result]):
     def evaluate(self, positions: FloatArray) -> Result:
         """Evaluate the positions that the list holds for."""
 
+    @property
+    def part_sizes(self) -> list[tuple[int, int]]:
+        """Agents, and atoms, of every part."""
+        return [(part.agents, len(part.atoms)) for part in self._found.parts]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the arrays of all parts together: per atom, then what the threads work in."""
+        names = ("positions", "order", "species_index", "list", "offsets", "forces")
+        sizes = {name: sum(call[name].nbytes for call in self._calls) for name in names}
+        sizes |= {name: self._collecting[0][name].nbytes for name in ("places", "firsts")}
+        return sizes | {"work": sum(call[name].nbytes for call in self._calls for name in self._shape.work(0))}
+
     def in_box(self, box: FloatArray | None) -> bool:
         """Whether the list was made in this box."""
         if box is None or self._box is None:
@@ -132,13 +144,14 @@ class NeighbourList(ABC, Generic[Result]):
         atoms = np.concatenate([call["order"] for call in self._calls])
         forces, first = aligned(per_atom * len(atoms), self._shape.dtype), 0
         for call in self._calls:
-            call.set(forces=forces[per_atom * first :])
-            first += len(call["order"])
+            last = first + len(call["order"])
+            call.set(forces=forces[per_atom * first : per_atom * last])
+            first = last
         counts = np.bincount(atoms, minlength=self._found.agents)
         shared: dict[str, Any] = {
             "source": forces,
             "scale": self._scale,
-            "places": np.argsort(atoms, kind="stable"),  # forces on images act on their atoms
+            "places": np.argsort(atoms, kind="stable"),  # of every atom; forces on images act on their atoms
             "firsts": np.concatenate([[0], np.cumsum(counts)]),
         }
         self._collecting = [Call(collect, begin=b, end=e, **shared, **arguments) for b, e in self._ranges]

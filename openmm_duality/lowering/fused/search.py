@@ -113,7 +113,8 @@ def find_candidates(
     cell, around = cells(all_positions, box, reach)
     # images are in cells of their own, so that they follow the agents
     cell[n_agents:] += len(around)
-    around = around if len(sources) == n_agents else np.hstack([around, around + np.int32(len(around))])
+    if len(sources) > n_agents:
+        around = np.hstack([around, around + np.int32(len(around))]).astype(np.int32)
     key = cell * n_species + species_index[sources]
     order = np.argsort(key, kind="stable")
     n_bins = (int(around.max()) + 1) * n_species
@@ -122,9 +123,9 @@ def find_candidates(
     n_atoms = len(order)
     axes = np.zeros((3, n_atoms + BLOCK))
     axes[:, :n_atoms] = all_positions[order].T
-    cell = cell[order].astype(np.int32)
+    in_order = cell[order].astype(np.int32)
     bounds = np.linspace(0, n_agents, threads.parts_of(n_agents, n_threads) + 1).astype(np.int64).tolist()
-    around_parts = [_atoms_around(b, e, cell, around, bins[::n_species]) for b, e in pairwise(bounds)]
+    around_parts = [_atoms_around(b, e, in_order, around, bins[::n_species]) for b, e in pairwise(bounds)]
     search = search_function(kind_of(box))
     calls = [
         Call(
@@ -134,8 +135,8 @@ def find_candidates(
             positions=axes,
             stride=n_atoms + BLOCK,
             box=packed(box),
-            cells=cell,
-            first_cell=int(cell[begin]) if end > begin else 0,
+            cells=in_order,
+            first_cell=int(in_order[begin]) if end > begin else 0,
             around=near,
             index_shifts=index_shifts,
             shells=around.shape[1],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
@@ -41,8 +42,40 @@ def descents_of(losses: AgentLosses, number: int) -> list[AgentLosses]:
     return [losses, losses.descended][:number]
 
 
-def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of the losses that the kernel reads, by the names of its arguments."""
+def mean_sums_of(losses: AgentLosses) -> FloatArray:
+    """Mean sums ρ in the training data, shape (S, S, n), by species; zero where they are not known or not contracted.
+
+    The descriptors of the domain begin with them.
+    """
+    s, n = len(losses.species), losses.basis.size
+    if losses.domain is None or 0 not in losses.form.ranks:
+        return np.zeros((s, s, n))
+    return np.array([known.centre[: s * n].reshape(s, n) for known in losses.domain.environments])
+
+
+def centred(losses: AgentLosses, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Slopes (S, S, n) and values (S,) of the contractions of sums at centres ρ₀ (S, S, n), by species of the agent.
+
+    With them ½ ρᵀWρ = ½ (ρ − ρ₀)ᵀW(ρ − ρ₀) + (Wρ₀)·ρ − ½ ρ₀ᵀWρ₀: the linear term is one more pair potential. Near the
+    mean of the training data all terms are then small, and so is what single precision leaves of them.
+    """
+    flat = centres.reshape(len(centres), -1)
+    if 0 not in losses.form.ranks:
+        return np.zeros_like(centres), np.zeros(len(centres))
+    slopes = np.einsum("aij,aj->ai", losses.weights[0], flat)
+    return slopes.reshape(centres.shape), -0.5 * np.einsum("ai,ai->a", flat, slopes)
+
+
+def tables(losses: AgentLosses, shape: Shape, centres: FloatArray | None = None) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the losses that the kernel reads, by the names of its arguments.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    shape : Shape
+    centres : array, shape (S, S, n), optional
+        Sums ρ about which contractions are written (`centred`); zero by default.
+    """
     if losses.channels:
         found = channel_tables(losses.channels) | {"table": _table(losses, shape)}
         found["entry_weights"] = entry_weights(losses.channels, losses.channel_matrices)
@@ -54,13 +87,20 @@ def tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray[Any]]:
     places, mirrors, factors = _places(shape)
     padding = (0, shape.padded_invariants - shape.invariants)
     descents = descents_of(losses, shape.descents)
+    if centres is None:
+        centres = np.zeros((shape.species, shape.species, shape.fine))
+    starts = np.zeros((shape.species, shape.species, shape.padded))
+    if 0 in shape.contracted:
+        starts[..., : shape.fine] = centres
     arrays = {
-        "table": _table(losses, shape),
+        "table": _table(losses, shape, centres),
+        "centres": starts,
         "weights": np.array([_weights(one, shape) for one in descents]),
         "couplings": np.array([np.pad(one.couplings, [(0, 0), padding, padding]) for one in descents]),
         "factors": factors,
     }
     return {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()} | {
+        "at_centres": centred(losses, centres)[1],
         "places": places.astype(np.int32),
         "mirrors": mirrors.astype(np.int32),
     }
@@ -87,6 +127,8 @@ def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray
     arrays: dict[str, list[npt.NDArray[np.float64]]] = {"member_table": of_members(_member_table)}
     integers = {"starts": _starts(losses, shape)}
     if losses.channels:
+        centres = np.zeros((shape.species, shape.species, shape.padded), dtype=shape.dtype)
+        own |= {"centres": centres, "at_centres": np.zeros(shape.species)}
         arrays["member_entry_weights"] = [entry_weights(losses.channels, m.channel_matrices) for m in members]
         integers["entries"] = np.array([len(own["entry_rows"])])
     else:
@@ -116,7 +158,7 @@ def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
     return starts
 
 
-def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
+def _table(losses: AgentLosses, shape: Shape, centres: FloatArray | None = None) -> npt.NDArray[np.float64]:
     """Powers by pair of species and interval: functions, then the pair part of each descent; zeros at the cutoff.
 
     Of a form with channels the pair part is also the last of the functions.
@@ -129,7 +171,10 @@ def _table(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
         powers[..., n] = losses.pair_potentials.powers[..., 0]
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
     for number, one in enumerate(descents_of(losses, shape.descents), start=padded):
-        table[:, :, :k, 4 * number : 4 * number + 4] = one.pair_potentials.powers[..., 0]
+        pair = one.pair_potentials.powers[..., 0]
+        if centres is not None:
+            pair = pair + np.einsum("abkpn,abn->abkp", losses.basis.powers, centred(one, centres)[0])
+        table[:, :, :k, 4 * number : 4 * number + 4] = pair
     return table
 
 
