@@ -2,8 +2,8 @@
 
 python scripts/energy_noise.py MODEL [--copies 8] [--moves 12]
 
-A frame of `water64-cnnp` is repeated, its atoms are displaced by 2 pm, and the box is scaled at random, by 0.03 % of its
-edges. The error of a difference of two energies is √2 times the standard deviation of E(single) − E(double).
+A frame of `water64-cnnp` is repeated, its atoms are displaced by 2 pm, and the box is scaled at random, by 0.03 % of
+its edges. The error of a difference of two energies is √2 times the standard deviation of E(single) − E(double).
 """
 
 from __future__ import annotations
