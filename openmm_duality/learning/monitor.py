@@ -8,7 +8,7 @@ its members has data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,10 @@ from openmm_duality.losses.evaluator import describe_environments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
 from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
+
+FALSE_ALARMS = 5e-6  # per check of a run: 0.1 per ns at a check every 50 fs
+PER_ATOM_TESTS = 3  # tests whose limits hold for every atom; the fourth is of means
+_AT_ONCE = 2048  # agents whose descriptors are in memory together
 
 
 class Monitor:
@@ -41,6 +45,10 @@ class Monitor:
         Whether the run writes the uncertainty of every atom at every check, to ``uncertainty.csv``.
     threads : int, optional
         As for `FusedLosses`.
+    false_alarms : float
+        Expected number of false alarms per check of the whole system, by the tails of the distributions of what the
+        agents of the training data have, for each of the tests of atoms in equal parts. Limits are wider for more
+        atoms, so that it does not depend on their number.
 
     Raises
     ------
@@ -56,6 +64,7 @@ class Monitor:
         interval: int = 100,
         per_atom: bool = False,
         threads: int | None = None,
+        false_alarms: float = FALSE_ALARMS,
     ) -> None:
         if losses.domain is None and losses.committee is None:
             raise DualityError(
@@ -66,15 +75,26 @@ class Monitor:
             raise DualityError(f"monitor: expected {', '.join(ACTIONS)}, got {action!r}")
         if interval < 1:
             raise DualityError(f"monitor: expected at least one step between checks, got {interval}")
+        if not 0.0 < false_alarms <= 1.0:
+            raise DualityError(
+                f"monitor: expected more than 0 false alarms per check, and at most 1, got {false_alarms}"
+            )
         if per_atom and losses.committee is None:
             raise DualityError("the model has no committee, so there is no uncertainty to write for every atom")
         self.losses, self.action, self.interval, self.per_atom = losses, action, interval, per_atom
+        self.false_alarms = false_alarms
+        self._share = false_alarms / (PER_ATOM_TESTS * max(1, len(species)))
         self._species, self._species_index = tuple(species), losses.index_of(species)
         self._committee = FusedCommittee(losses, species, threads=threads)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
-        return {"action": self.action, "interval": self.interval, "per_atom": self.per_atom}
+        return {
+            "action": self.action,
+            "interval": self.interval,
+            "per_atom": self.per_atom,
+            "false_alarms": self.false_alarms,
+        }
 
     def check(self, positions: FloatArray, cell: FloatArray | None) -> Reading:
         """Check positions (N, 3) and cell (3, 3) in nm.
@@ -89,7 +109,7 @@ class Monitor:
         committee, sigma = self.losses.committee, None
         if committee is not None:
             sigma = committee.uncertainty(evaluation.forces, self._species_index)
-            ratio = sigma / committee.limit[self._species_index]
+            ratio = sigma / committee.limit_of(self._share)[self._species_index]
             i = int(ratio.argmax())
             if not np.isfinite(ratio[i]):
                 alarms.append(f"{self._named(i)}: predicted force error is not a finite number")
@@ -100,10 +120,26 @@ class Monitor:
                 )
         return Reading(sigma, tuple(alarms))
 
+    def shares(self, positions: FloatArray, cell: FloatArray | None) -> tuple[float, float, float]:
+        """How rare a configuration is: the least share of agents for which each of the tests of atoms would alarm.
+
+        They are those of distances, of local environments and of predicted force errors, infinite for a test that is
+        not made. An alarm is raised below `false_alarms` / (3 N).
+        """
+        evaluation, index = self._committee(positions, cell), self._species_index
+        shares, domain, committee = [np.inf] * PER_ATOM_TESTS, self.losses.domain, self.losses.committee
+        if domain is not None:
+            around = domain.distances_of_environments(self._described(evaluation.moments), index)
+            of_species = [known.share_of(around[index == a]) for a, known in enumerate(domain.environments)]
+            shares[:2] = domain.share_of_distances(evaluation.visited >= 0), min(np.concatenate(of_species).tolist())
+        if committee is not None:
+            shares[2] = float(committee.share_of(committee.uncertainty(evaluation.forces, index), index).min())
+        return shares[0], shares[1], shares[2]
+
     def _outside(self, domain: Domain, evaluation: CommitteeEvaluation) -> list[str]:
         """Distances, local environments and mean losses outside the training distribution."""
-        phi = describe_environments(self.losses, evaluation.moments, self._species_index)
-        found = domain.distances(phi, evaluation.visited >= 0, evaluation.losses, self._species_index)
+        described, visited = self._described(evaluation.moments), evaluation.visited >= 0
+        found = domain.distances(described, visited, evaluation.losses, self._species_index, self._share)
         names, alarms = self.losses.species, []
         for a, b in np.argwhere(found.unseen.any(axis=-1)):
             if a <= b:  # every pair of atoms occurs twice
@@ -123,6 +159,13 @@ class Monitor:
             if not ratio <= 1.0:
                 alarms.append(f"mean loss of {which} outside the training distribution ({ratio:.2f} × limit)")
         return alarms
+
+    def _described(self, moments: Mapping[int, FloatArray]) -> Iterator[FloatArray]:
+        """The descriptors of the agents, some at a time."""
+        for first in range(0, len(self._species_index), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            of_some = {rank: m[some] for rank, m in moments.items()}
+            yield describe_environments(self.losses, of_some, self._species_index[some])
 
     def _named(self, i: int) -> str:
         return f"{self._species[i]} {i + 1}"

@@ -13,8 +13,10 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
+from openmm_duality.losses.domain import REFERENCE_SHARE
 
-_CALIBRATION = ("residual", "scale", "limit")
+_NO_TAIL = 1e-3  # in place of zero, where a share falls at once
+_CALIBRATION = ("residual", "scale", "limit", "tail")
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,25 @@ class Committee(Coefficients):
     scale : array, shape (S,)
         b_A, the factor on the standard deviation s.
     limit : array, shape (S,)
-        Largest σ in kJ/mol/nm expected within the training distribution.
+        σ in kJ/mol/nm that `domain.REFERENCE_SHARE` of the agents exceed within the training distribution.
+    tail : array, shape (S,)
+        Growth of the logarithm of the limit where the share is smaller by a factor of e.
     """
 
     residual: FloatArray
     scale: FloatArray
     limit: FloatArray
+    tail: FloatArray
+
+    def limit_of(self, share: float) -> FloatArray:
+        """Limits of σ that a share of the agents exceeds, shape (S,), by a tail that is a power law."""
+        return self.limit * (REFERENCE_SHARE / share) ** self.tail
+
+    def share_of(self, sigma: FloatArray, species_index: IntArray) -> FloatArray:
+        """Share of the agents that exceeds each σ (N,), the inverse of `limit_of`."""
+        ratio, tail = sigma / self.limit[species_index], np.maximum(self.tail[species_index], _NO_TAIL)
+        with np.errstate(over="ignore"):
+            return np.asarray(REFERENCE_SHARE * ratio ** (-1.0 / tail))
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """Convert the committee to arrays by their names in a model file."""
@@ -55,13 +70,14 @@ class Committee(Coefficients):
         ValueError
             If the shapes of the arrays are inconsistent with each other or with the losses.
         """
+        arrays = {"tail": np.zeros_like(arrays["limit"]), **arrays}  # which older models lack
         members = len(arrays["pair_coefficients"])
         expected = {name: (members, *array.shape) for name, array in losses.coefficient_arrays().items()}
         expected |= dict.fromkeys(_CALIBRATION, losses.pair_coefficients.shape[:1])
         wrong = [name for name, shape in expected.items() if arrays[name].shape != shape]
-        if wrong or members < 2 or not (arrays["limit"] > 0.0).all():
+        if wrong or members < 2 or not (arrays["limit"] > 0.0).all() or not (arrays["tail"] >= 0.0).all():
             raise ValueError(
-                f"the arrays of the committee do not fit each other: {', '.join(wrong) or 'members, limit'}"
+                f"the arrays of the committee do not fit each other: {', '.join(wrong) or 'members, limit, tail'}"
             )
         found = read_coefficients(arrays, list(losses.weights), len(losses.channel_weights), losses.own is not None)
         calibration: dict[str, Any] = {name: arrays[name] for name in _CALIBRATION}

@@ -190,7 +190,7 @@ def test_the_committee_and_the_domain_include_the_new_frames(energy_weight):
     for t in range(len(new)):
         local = LocalEnvironments.of(updated, new.positions[t], new.species, new.cell(t))
         phi, own = environment_descriptors(local.moments, updated.basis.size), local.evaluate(updated).losses
-        found = updated.domain.distances(phi, np.zeros_like(updated.domain.seen, dtype=bool), own, species_index)
+        found = updated.domain.distances([phi], np.zeros_like(updated.domain.seen, dtype=bool), own, species_index)
         assert found.environments.max() < 1.0
         assert found.losses.max() < 1.0
 

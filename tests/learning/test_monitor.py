@@ -133,6 +133,7 @@ class TestCheck:
             ({"action": "shout"}, "warn, stop, collect, got 'shout'"),
             ({"interval": 0}, "at least one step"),
             ({"species": ("Ne",)}, "Ne"),
+            ({"false_alarms": 0.0}, "more than 0 false alarms"),
             ({"losses": replace(losses, committee=None), "per_atom": True}, "no committee"),
         ):
             with pytest.raises(DualityError, match=message):
@@ -224,7 +225,7 @@ def test_warnings_are_written_and_the_run_goes_on(water, tmp_path):
     assert not (tmp_path / "collected.xyz").exists()
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["alarms"] == 3
-    assert record["limits"]["monitor"] == {"action": "warn", "interval": 25, "per_atom": True}
+    assert record["limits"]["monitor"] == {"action": "warn", "interval": 25, "per_atom": True, "false_alarms": 5e-6}
 
 
 def test_collected_frames_are_those_of_the_run_at_most_one_every_50_fs(water, tmp_path):

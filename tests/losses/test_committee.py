@@ -28,7 +28,7 @@ def of(losses, members=4, seed=5, residual=(3.0, 4.0, 5.0), scale=(2.0, 1.0, 0.5
 
     coefficients = combine(drawn, [losses]).coefficient_fields()
     residual, scale, limit = map(np.array, (residual, scale, limit))
-    return Committee(**coefficients, residual=residual, scale=scale, limit=limit)
+    return Committee(**coefficients, residual=residual, scale=scale, limit=limit, tail=np.zeros_like(limit))
 
 
 def with_committee(losses, **choices):

@@ -29,10 +29,16 @@ class PairStatistics:
         Shortest distance in nm; NaN for species that never come within the cutoff of each other.
     density : array, shape (S, S, K)
         Number of pairs per interval of the grid, divided by r², in arbitrary units.
+    counts : array, shape (S, S, K)
+        Number of neighbours of all agents, by species of the agent and of the neighbour, per interval of the grid.
+    agents : array, shape (S,)
+        Number of agents of every species, over all frames.
     """
 
     shortest: FloatArray
     density: FloatArray
+    counts: FloatArray
+    agents: FloatArray
 
 
 def pair_statistics(
@@ -47,12 +53,13 @@ def pair_statistics(
     """
     s = len(species)
     shortest = np.full((s, s), np.inf)
-    counts = np.zeros((s, s, grid.intervals))
+    counts, agents = np.zeros((s, s, grid.intervals)), np.zeros(s)
     edges = np.linspace(0.0, grid.cutoff, grid.intervals + 1)
     parts = list(data)
     bar = progress_bar(sum(map(len, parts)), "pair distances", show=progress)
     for frames in parts:
         species_index = np.array([species.index(name) for name in frames.species])
+        agents += len(frames) * np.bincount(species_index, minlength=s)
         for t in range(len(frames)):
             bar.update()
             cell = frames.cell(t)
@@ -70,7 +77,8 @@ def pair_statistics(
                     counts[b, a] = counts[a, b]
     bar.close()
     middles = 0.5 * (edges[1:] + edges[:-1])
-    return PairStatistics(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2)
+    neighbours = counts * (1.0 + np.eye(s))[..., None]  # both atoms of a pair of one species have a neighbour
+    return PairStatistics(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2, neighbours, agents)
 
 
 def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: str) -> PairStatistics:

@@ -32,7 +32,7 @@ from openmm_duality.parallel import on_all_cores
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible
-_MIN_TAIL_FRAMES = 50  # below which no tail can be extrapolated
+_MIN_TAIL_AGENTS = 1000  # below which no tail can be extrapolated
 _FRAMES = 60  # evenly spaced frames of the last block of every data set
 
 
@@ -70,8 +70,8 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
         errors, spreads, species_index = (np.concatenate(column) for column in zip(*judged, strict=True))
         residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
         unpacked = [inference.design.layout.unpack(solutions) for solutions in drawn]
-    limit = uncertainty_limits(judged, residual, scale)
-    committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit)
+    limit, tail = uncertainty_limits(judged, residual, scale)
+    committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit, tail=tail)
     committee_metadata = {
         "members": n_members,
         "blocks": len(used),
@@ -214,18 +214,18 @@ def held_out_spreads(
 
 def uncertainty_limits(
     judged: list[tuple[FloatArray, FloatArray, IntArray]], residual: FloatArray, scale: FloatArray
-) -> FloatArray:
-    """Limits of σ by species, shape (S,); a species without agents gets the largest limit of the others."""
-    found = np.zeros(len(residual))
+) -> tuple[FloatArray, FloatArray]:
+    """Limits of σ and their tails by species, shape (S,); a species without agents gets the largest of the others."""
+    found, tails = np.zeros(len(residual)), np.zeros(len(residual))
     for a in range(len(residual)):
-        largest = [
-            spreads[species_index == a].max() for _, spreads, species_index in judged if (species_index == a).any()
-        ]
-        if largest:
-            sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.array(largest))
-            enough = len(sigma) >= _MIN_TAIL_FRAMES
-            found[a] = tail_limit(sigma, power_law=True) if enough else LARGEST_FACTOR * sigma.max()
-    return np.where(found > 0.0, found, found.max())
+        s2 = np.concatenate([spreads[species_index == a] for _, spreads, species_index in judged])
+        if len(s2):
+            sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * s2)
+            if len(sigma) >= _MIN_TAIL_AGENTS:
+                found[a], tails[a] = tail_limit(sigma, power_law=True)
+            else:
+                found[a] = LARGEST_FACTOR * sigma.max()
+    return np.where(found > 0.0, found, found.max()), np.where(found > 0.0, tails, tails.max())
 
 
 def calibrate(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.uncertainty.measurements import Measurement
-from openmm_duality.losses.domain import Domain, KnownEnvironments, mean_losses
+from openmm_duality.invariants.radial import Grid
+from openmm_duality.losses.domain import REFERENCE_SHARE, Domain, KnownEnvironments, mean_losses
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 
@@ -18,11 +20,12 @@ MAX_AGENTS = 40_000  # whose local environments are described
 MIN_VARIANCE = 1e-6  # of a principal component relative to the largest; anything below is rounding
 RANGE = 5.0  # standard deviations; a component with rare larger values is scaled by its range instead
 DISTANCE_MARGIN = 0.0075  # nm around an observed distance that also count as observed
-LOSSES_LIMIT = 4.5  # standard deviations of a frame's mean loss
+LOSSES_LIMIT = 5.0  # standard deviations of a frame's mean loss
 MIN_FRAMES = 10  # for a domain
-FALSE_ALARMS = 1e-6  # per frame; a run has more checks than there are training frames, and longer tails
 LARGEST_FACTOR = 3.0  # limit of the extrapolation of a tail, relative to the largest value
-_TAIL = 0.2  # fraction of the frames in the tail
+_TAIL, _LEAST_TAIL = 0.005, 30  # fraction of the agents in the tail, and their least number
+_TAIL_DISTANCES = 30  # at an edge of the observed distances
+_CONCAVITY = 0.1  # of the logarithm of the share of distances beyond an edge: at a wall it falls ever faster
 _BLOCKS = 5
 _MIN_SCALE = 1e-9  # avoids division by zero
 _MARGIN = 1.01  # for rounding, when a limit is widened to contain a frame
@@ -70,7 +73,7 @@ def with_domain(
     """
     means = np.array([description.means[0] for description in descriptions])
     domain = Domain(
-        seen=_with_margin(statistics.density > 0.0, round(DISTANCE_MARGIN / losses.grid.spacing)),
+        seen=_frequencies(statistics, losses.grid),
         environments=tuple(_known_environments(descriptions, a) for a in range(len(losses.species))),
         losses=np.stack([np.nanmean(means, axis=0), np.maximum(np.nanstd(means, axis=0), _MIN_SCALE)], axis=1),
         limit=LOSSES_LIMIT,
@@ -104,29 +107,36 @@ def with_wider_domain(
     levels[present, 0] += np.nanmean(shifts[:, present], axis=0)
     away = np.nan_to_num(np.abs(means - levels[:, 0])).max(axis=0)
     levels[:, 1] = np.maximum(levels[:, 1], _MARGIN * away / domain.limit)
-    seen = np.maximum(domain.seen, _with_margin(statistics.density > 0.0, round(DISTANCE_MARGIN / losses.grid.spacing)))
+    seen = np.maximum(domain.seen, _frequencies(statistics, losses.grid))
     environments = tuple(_widened_environments(known, descriptions, a) for a, known in enumerate(domain.environments))
     return replace(losses, domain=replace(domain, seen=seen, environments=environments, losses=levels))
 
 
-def tail_limit(largest: FloatArray, rate: float = FALSE_ALARMS, power_law: bool = False) -> float:
-    """Extrapolate the value that a given fraction of frames exceeds, assuming an exponential or power-law tail.
+def tail_limit(values: FloatArray, share: float = REFERENCE_SHARE, power_law: bool = False) -> tuple[float, float]:
+    """Extrapolate the value that a share of agents exceeds, assuming an exponential or power-law tail.
 
     Parameters
     ----------
-    largest : array, shape (T,)
-        Largest value in each frame, positive.
-    rate : float
-        Fraction of frames above the limit.
+    values : array, shape (M,)
+        Of agents in many frames, positive.
+    share : float
+        Share of agents above the limit.
     power_law : bool
         Whether the tail is a power law, so that the logarithms have an exponential tail.
+
+    Returns
+    -------
+    limit : float
+    tail : float
+        Growth of the limit, or of its logarithm, where the share is smaller by a factor of e.
     """
-    values = np.log(largest) if power_law else largest
-    begin = float(np.quantile(values, 1.0 - _TAIL))
-    excess = values[values >= begin] - begin
-    found = begin + float(excess.mean()) * float(np.log(_TAIL / rate))
-    furthest = LARGEST_FACTOR * float(largest.max())
-    return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest)
+    ordered = np.sort(np.log(values) if power_law else values)
+    number = min(len(ordered), max(_LEAST_TAIL, round(_TAIL * len(ordered))))
+    begin = float(ordered[-number])
+    tail = float((ordered[-number:] - begin).mean())
+    found = begin + tail * float(np.log(number / (len(ordered) * share)))
+    furthest = LARGEST_FACTOR * float(values.max())
+    return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest), tail
 
 
 def _widened_environments(
@@ -143,15 +153,18 @@ def _widened_environments(
 def _known_environments(descriptions: Sequence[FrameDescriptors], a: int) -> KnownEnvironments:
     """Known environments of a species, with a limit that held-out blocks of frames stay within."""
     of_species = [(d.descriptors[d.species_index == a], d.block) for d in descriptions if (d.species_index == a).any()]
-    largest = []
+    away: list[FloatArray] = []
     for block in range(_BLOCKS):
         rest = [descriptors for descriptors, other in of_species if other != block]
         held_out = [descriptors for descriptors, other in of_species if other == block]
         if rest and held_out:
             known = _components(np.concatenate(rest))
-            largest += [known.distances(descriptors).max() for descriptors in held_out]
+            away += [known.distances(descriptors) for descriptors in held_out]
     found = _components(np.concatenate([descriptors for descriptors, _ in of_species]))
-    return replace(found, limit=max(tail_limit(np.array(largest)), RANGE) if largest else RANGE)
+    if not away:
+        return replace(found, limit=RANGE)
+    limit, tail = tail_limit(np.concatenate(away))
+    return replace(found, limit=max(limit, RANGE), tail=tail)
 
 
 def _components(descriptors: FloatArray) -> KnownEnvironments:
@@ -171,6 +184,39 @@ def _scale(z: FloatArray) -> FloatArray:
     """Standard deviation of every column about zero, or its range in units of `RANGE` where that is larger."""
     deviation, reach = np.sqrt(np.mean(z**2, axis=0)), np.abs(z).max(axis=0)
     return np.asarray(np.maximum(np.maximum(deviation, reach / RANGE), _MIN_SCALE))
+
+
+def _frequencies(statistics: PairStatistics, grid: Grid) -> FloatArray:
+    """How many neighbours an agent has in every interval of the grid, `Domain.seen`, with a tail at every edge.
+
+    Beyond an edge of the observed distances, towards longer or shorter ones, the frequency falls as a generalised
+    Pareto distribution with the mean excess of the outermost distances and the shape −`_CONCAVITY`. Near an observed
+    distance there is one neighbour at least in all the data. Of two species the agent is of the rarer one.
+    """
+    counts = np.asarray(statistics.counts, dtype=np.float64)
+    near = _with_margin(counts > 0.0, round(DISTANCE_MARGIN / grid.spacing))
+    found = np.maximum(counts, near)
+    for a, b in np.ndindex(counts.shape[:2]):
+        for way in (slice(None), slice(None, None, -1)):
+            tail = _tail_beyond_edges(counts[a, b, way])
+            found[a, b, way] = np.maximum(found[a, b, way], tail)
+    agents = np.maximum(statistics.agents, 1.0)
+    return np.asarray(np.maximum(found, found.swapaxes(0, 1)) / np.minimum.outer(agents, agents)[..., None])
+
+
+def _tail_beyond_edges(counts: FloatArray) -> FloatArray:
+    """Expected counts (K,) in the intervals that follow an observed one, up to the next that is observed."""
+    found, observed = np.zeros_like(counts), np.flatnonzero(counts)
+    for edge, following in pairwise([*observed, len(counts)]):
+        if following > edge + 1:
+            inner = np.cumsum(counts[edge::-1])  # from the edge inwards
+            depth = int(np.searchsorted(inner, min(_TAIL_DISTANCES, inner[-1])))
+            outermost = counts[edge - depth : edge + 1]
+            excess = max(float(outermost @ (0.5 + np.arange(depth + 1.0)) / outermost.sum()), 0.5)
+            reduced = np.arange(edge + 1, following + 1) - (edge - depth)
+            left = np.maximum(1.0 - _CONCAVITY * reduced / ((1.0 + _CONCAVITY) * excess), 0.0) ** (1.0 / _CONCAVITY)
+            found[edge + 1 : following] = outermost.sum() * -np.diff(left)
+    return found
 
 
 def _with_margin(seen: BoolArray, intervals: int) -> FloatArray:

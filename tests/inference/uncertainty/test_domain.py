@@ -10,7 +10,8 @@ import pytest
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import DataSet, infer
 from openmm_duality.inference.adding_frames import add_frames
-from openmm_duality.inference.uncertainty.domain import DISTANCE_MARGIN
+from openmm_duality.inference.equations.pair_statistics import PairStatistics
+from openmm_duality.inference.uncertainty.domain import DISTANCE_MARGIN, _frequencies
 from openmm_duality.invariants.contractions import environment_descriptors
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses.evaluator import LocalEnvironments
@@ -43,7 +44,7 @@ def domain_distances(losses, positions, species, cell):
     environments = LocalEnvironments.of(losses, positions, species, cell)
     phi = environment_descriptors(environments.moments, losses.basis.size)
     present = visited(losses, positions, species, cell)
-    return losses.domain.distances(phi, present, environments.evaluate(losses).losses, environments.species_index)
+    return losses.domain.distances([phi], present, environments.evaluate(losses).losses, environments.species_index)
 
 
 def known(found):
@@ -113,19 +114,31 @@ def test_observed_distances_and_a_margin_around_them_are_inside():
     frames = labelled(random_frames(12, n_atoms=14, least=0.2), random_losses("pair"))
     losses = infer(frames, **SMALL)
     spacing = losses.grid.spacing
-    seen = losses.domain.seen > 0.0
     present = [visited(losses, frames.positions[t], frames.species, frames.cell(t))[:2, :2] for t in range(12)]
     occurred = np.any(present, axis=0)
-    assert seen[occurred].all()
-    np.testing.assert_array_equal(seen, seen.swapaxes(0, 1))
-    for a, b, k in np.argwhere(seen):
-        near = occurred[a, b, max(0, k - 15) : k + 16]
-        away = np.abs(np.flatnonzero(near) + max(0, k - 15) - k).min(initial=99)
-        assert away * spacing <= DISTANCE_MARGIN + 0.5 * spacing
-    first = int(np.flatnonzero(occurred[0, 1])[0])
     reach = round(DISTANCE_MARGIN / spacing)
-    assert seen[0, 1, first - reach]
-    assert not seen[0, 1, : first - reach].any()
+    for share in (1e-4, 1e-8):
+        seen = ~losses.domain.unlikely(share)
+        np.testing.assert_array_equal(seen, seen.swapaxes(0, 1))
+        for a, b, k in np.argwhere(occurred):
+            assert seen[a, b, max(0, k - reach) : k + reach + 1].all()
+    first = int(np.flatnonzero(occurred[0, 1])[0])
+    wider = [int(np.flatnonzero(~losses.domain.unlikely(share)[0, 1])[0]) for share in (1e-2, 1e-6, 1e-12)]
+    assert first - reach >= wider[0] >= wider[1] >= wider[2]
+
+
+def test_distances_beyond_the_edges_are_as_frequent_as_their_tails_say():
+    """Neighbours at exponentially distributed distances from an edge on: at most as frequent, and not by far less."""
+    grid, rng = random_losses("pair").grid, np.random.default_rng(0)
+    k, width, agents = grid.intervals, 6.0, 3000
+    ratios = []
+    for _ in range(40):
+        distances = (k // 4 + rng.exponential(width, size=agents)).astype(int)
+        counts = np.bincount(distances[distances < k], minlength=k)[None, None].astype(float)
+        statistics = PairStatistics(np.ones((1, 1)), counts, counts, np.array([float(agents)]))
+        beyond = distances.max() + 20 - k // 4  # behind the margin
+        ratios.append(_frequencies(statistics, grid)[0, 0, k // 4 + beyond :].sum() / np.exp(-beyond / width))
+    assert 0.01 < np.median(ratios) < 1.0
 
 
 def test_domains_of_few_frames_are_left_out_and_those_of_rare_species_are_no_obstacle():
@@ -156,7 +169,7 @@ def test_every_training_frame_is_inside_for_every_form():
 def test_old_and_added_frames_are_inside():
     truth = random_losses("pair")
     old = labelled(random_frames(16, n_atoms=14, least=0.17), truth)
-    new = labelled(random_frames(6, n_atoms=22, seed=7, least=0.2), truth)  # denser
+    new = labelled(random_frames(6, n_atoms=30, seed=7, least=0.2), truth)  # denser
     losses = infer(old, keep_equations=True, **SMALL)
     first, updated = losses, add_frames(losses, new)
 

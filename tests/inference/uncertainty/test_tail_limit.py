@@ -13,7 +13,7 @@ def test_the_limit_is_exceeded_at_the_given_rate_for_exponential_tails(rate):
     rng = np.random.default_rng(0)
     passed = []
     for _ in range(60):
-        found = tail_limit(3.0 + 2.0 * rng.exponential(size=500), rate)
+        found, _ = tail_limit(3.0 + 2.0 * rng.exponential(size=500), share=rate)
         passed.append(np.exp(-(found - 3.0) / 2.0))  # the fraction of all such values above the limit
     assert np.median(passed) == pytest.approx(rate, rel=0.3)
     assert 0.05 * rate < min(passed) < max(passed) < 20.0 * rate
@@ -22,14 +22,15 @@ def test_the_limit_is_exceeded_at_the_given_rate_for_exponential_tails(rate):
 def test_tails_that_decay_faster_exceed_it_less_often():
     rng = np.random.default_rng(1)
     normal = rng.normal(size=(200, 400))
-    limits = np.array([tail_limit(sample, 1e-3) for sample in normal])
+    limits = np.array([tail_limit(sample, share=1e-3)[0] for sample in normal])
     assert np.median((rng.normal(size=400_000) > np.median(limits)).mean()) < 1e-3
 
 
 def test_the_limit_moves_and_grows_with_the_values_and_their_rate():
     values = np.random.default_rng(2).exponential(size=300)
-    found = tail_limit(values, 1e-4)
+    found, tail = tail_limit(values, share=1e-4)
     assert found > values.max()
-    assert tail_limit(5.0 * values - 2.0, 1e-4) == pytest.approx(5.0 * found - 2.0)
-    assert tail_limit(values, 1e-6) > found > tail_limit(values, 1e-2)
-    assert tail_limit(np.full(7, 3.5)) == pytest.approx(3.5)
+    assert tail_limit(5.0 * values - 2.0, share=1e-4) == (pytest.approx(5.0 * found - 2.0), pytest.approx(5.0 * tail))
+    for share in (1e-2, 1e-5):
+        assert tail_limit(values, share=share)[0] == pytest.approx(found + tail * np.log(1e-4 / share))
+    assert tail_limit(np.full(7, 3.5)) == pytest.approx((3.5, 0.0))
