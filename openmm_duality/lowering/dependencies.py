@@ -109,14 +109,17 @@ def require_torch() -> None:
         )
 
 
-def use_one_thread() -> None:
-    """Let torch use one thread: on few cores its threads and OpenMM's wait for each other, at 30 times the cost.
+def prepare_torch() -> None:
+    """Let torch use one thread, and compile nothing during a run.
 
-    ``torch.set_num_threads`` after the System is made sets another number.
+    On few cores its threads and OpenMM's wait for each other, at 30 times the cost; ``torch.set_num_threads`` after the
+    System is made sets another number. On GPUs TorchScript compiles code for the shapes that it meets, and numbers of
+    pairs change at every step; ``torch.jit.set_fusion_strategy`` makes it do so again.
     """
     import torch
 
     torch.set_num_threads(1)
+    torch.jit.set_fusion_strategy([("STATIC", 0), ("DYNAMIC", 0)])
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -11,17 +12,20 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
+from openmm_duality.errors import DualityError
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require, require_torch, use_one_thread
+from openmm_duality.lowering.dependencies import prepare_torch, require, require_torch
+
+DEVICE_VARIABLE = "OPENMM_DUALITY_DEVICE"
 
 
 def pythonforce(
     losses: AgentLosses, species: Sequence[str], particles: Sequence[int] | None, periodic: bool, precision: str
 ) -> mm.Force:
-    """A `PythonForce` of the losses of a list of atoms.
+    """A `PythonForce` of the losses of a list of atoms, on the GPU if torch has one (see `device_here`).
 
     Its computation is pickled into a System's XML; whoever reads that needs this package and torch.
-    Sets torch to one thread (see `use_one_thread`).
+    Sets torch up (see `prepare_torch`).
 
     Raises
     ------
@@ -30,7 +34,7 @@ def pythonforce(
     """
     require("pythonforce")
     require_torch()
-    use_one_thread()
+    prepare_torch()
     import torch
 
     from openmm_duality.lowering.torchscript import compile_losses
@@ -75,12 +79,33 @@ def compute(file: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[
     box = None
     if periodic:
         box = torch.tensor(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-    energy, forces = _module(file)(positions, box)
+    energy, forces = _module(file, device_here())(positions, box)
     return float(energy), forces.numpy()
 
 
-@lru_cache(maxsize=8)
-def _module(file: bytes) -> Any:
+def device_here() -> str:
+    """The device of torch on which a `PythonForce` computes: OPENMM_DUALITY_DEVICE, or its first GPU, or the CPU.
+
+    Raises
+    ------
+    DualityError
+        If the variable names a device that torch does not have.
+    """
     import torch
 
-    return torch.jit.freeze(torch.jit.load(io.BytesIO(file)))
+    named = os.environ.get(DEVICE_VARIABLE)
+    if named is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=named)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DualityError(f"{DEVICE_VARIABLE} is {named!r}, a device that torch does not have: {reason}") from None
+    return named
+
+
+@lru_cache(maxsize=8)
+def _module(file: bytes, device: str) -> Any:
+    import torch
+
+    return torch.jit.freeze(torch.jit.load(io.BytesIO(file), map_location=device))

@@ -14,6 +14,15 @@ from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.couplings import coupling
 
 
+def add_columns(target: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
+    """Add values to columns, the last axis of three, in a fixed order, so that runs repeat on a GPU."""
+    if target.device.type == "cpu":
+        target.index_add_(2, columns, values)
+    else:
+        where: list[torch.Tensor | None] = [columns]
+        target.permute(2, 0, 1).index_put_(where, values.permute(2, 0, 1), accumulate=True)
+
+
 class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     """Loss Σ_f c_f B_f of agents of one species, and its adjoint.
 
@@ -102,8 +111,8 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             g = slopes[rank][:, :, begin : begin + x.shape[2]]
             pairs = torch.matmul(self.coupling(group), g).reshape(x.shape[0], x.shape[1], y.shape[1], x.shape[2])
             here = slice(self.begins[group], self.begins[group + 1])
-            own[one].index_add_(2, self.one[here], (pairs * y.unsqueeze(1)).sum(2))
-            own[other].index_add_(2, self.other[here], (pairs * x.unsqueeze(2)).sum(1))
+            add_columns(own[one], self.one[here], (pairs * y.unsqueeze(1)).sum(2))
+            add_columns(own[other], self.other[here], (pairs * x.unsqueeze(2)).sum(1))
         adjoints = [torch.matmul(own[rank], mixing[rank]) for rank in self.ranks]
         return value, torch.cat(adjoints, dim=1)
 

@@ -4,7 +4,8 @@ In a box narrower than twice the cutoff, periodic images are atoms of their own 
 
 Index suffixes: i agent, j neighbour, p pair, x Cartesian.
 
-`gather` is several times faster than an index in brackets.
+`gather` is several times faster than an index in brackets. On a GPU whatever the processor has to know waits for all
+that was begun there, so boxes are on the CPU, and what is asked of the GPU is how many candidates and pairs there are.
 """
 
 import torch
@@ -34,7 +35,7 @@ def find_pairs(
     positions : tensor, shape (N, 3)
         In nm.
     box : tensor, shape (3, 3), or None
-        Rows are the box vectors in nm; of any width.
+        Rows are the box vectors in nm; of any width. On the CPU, wherever the positions are.
     cutoff : float
         In nm.
     species_index : tensor of int64, shape (N,)
@@ -80,18 +81,18 @@ def with_images(positions: torch.Tensor, box: torch.Tensor, cutoff: float) -> tu
 
     As `geometry.images.images_within`. Returns the atom that each of them is of, shape (M,), and positions (M, 3).
     """
-    fractional = torch.matmul(positions, torch.linalg.inv(box))
+    fractional = torch.matmul(positions, torch.linalg.inv(box).to(positions.device))
     fractional = fractional - torch.floor(fractional)
     lowest, highest = fractional.min(dim=0)[0], fractional.max(dim=0)[0]
-    margin = cutoff / widths_of(box)
+    margin = (cutoff / widths_of(box)).to(positions.device)
     most: list[int] = torch.floor(margin + highest - lowest).to(torch.long).tolist()
-    axes = [torch.arange(-k, k + 1, device=box.device) for k in most]
+    axes = [torch.arange(-k, k + 1, device=positions.device) for k in most]
     steps = torch.cartesian_prod(axes[0], axes[1], axes[2])
     moved = fractional + steps[steps.any(dim=1)].to(fractional.dtype).unsqueeze(1)
     inside = ((moved >= lowest - margin) & (moved <= highest + margin)).all(dim=2)
     atoms = torch.arange(positions.shape[0], device=box.device)
     sources = torch.cat([atoms, torch.nonzero(inside)[:, 1]])
-    return sources, torch.matmul(torch.cat([fractional, moved[inside]]), box)
+    return sources, torch.matmul(torch.cat([fractional, moved[inside]]), box.to(positions.device))
 
 
 def within_cutoff(
@@ -103,7 +104,9 @@ def within_cutoff(
     """
     if box is not None:
         difference = difference - torch.round(difference)
-        difference = torch.matmul(box.t().contiguous(), difference.flatten(1)).reshape_as(difference)
+        difference = torch.matmul(box.t().contiguous().to(difference.device), difference.flatten(1)).reshape_as(
+            difference
+        )
     dx, dy, dz = difference.unbind(0)
     return difference, torch.addcmul(torch.addcmul(dx * dx, dy, dy), dz, dz) < cutoff * cutoff
 
@@ -111,7 +114,7 @@ def within_cutoff(
 def coordinates(positions: torch.Tensor, box: torch.Tensor | None) -> torch.Tensor:
     """Coordinates (3, N), fractional where there is a box; long rows are faster than many vectors of three numbers."""
     x = positions.t().contiguous()
-    return x if box is None else torch.matmul(torch.linalg.inv(box).t(), x)
+    return x if box is None else torch.matmul(torch.linalg.inv(box).t().to(x.device), x)
 
 
 def all_pairs(
@@ -154,21 +157,22 @@ def pairs_from_cells(
         # a box around the atoms, so wide that no image is within the cutoff
         lowest = positions.min(dim=0)[0]
         edges = positions.max(dim=0)[0] - lowest + 2.0 * cutoff
-        cell_box = torch.diag(edges)
+        cell_box = torch.diag(edges).cpu()
         fractional = (positions - lowest) / edges
     else:
         cell_box = box
-        fractional = torch.matmul(positions, torch.linalg.inv(box))
+        fractional = torch.matmul(positions, torch.linalg.inv(box).to(device))
     fractional = fractional - torch.floor(fractional)
     widths = widths_of(cell_box)
     most = max(3.0, float(cells_per_atom * n) ** (1.0 / 3.0))
-    shape = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
+    numbers = torch.clamp(torch.floor(widths / cutoff * (1.0 - 1e-6)), min=1.0, max=float(int(most))).to(torch.long)
+    shape = numbers.to(device)
     triple = torch.minimum(torch.floor(fractional * shape).to(torch.long), shape - 1)
     strides = torch.stack([shape[1] * shape[2], shape[2], torch.ones_like(shape[2])])
     # every species has cells of its own, so that an agent meets its neighbours one species after the other
-    n_cells = int(shape.prod())
+    n_cells = int(numbers.prod())
     cell = species_index * n_cells + (triple * strides).sum(1)
-    counts = torch.bincount(cell, minlength=n_species * n_cells)
+    counts = counted(cell, n_species * n_cells)
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)
     x = coordinates(positions, box)
@@ -176,7 +180,7 @@ def pairs_from_cells(
     steps: list[torch.Tensor] = []
     for axis in range(3):
         # with one or two cells along an axis, each of them once
-        first, last = (-1, 2) if int(shape[axis]) > 2 else (0, int(shape[axis]))
+        first, last = (-1, 2) if int(numbers[axis]) > 2 else (0, int(numbers[axis]))
         steps.append(torch.arange(first, last, device=device))
     around = torch.cartesian_prod(steps[0], steps[1], steps[2])
     firsts: list[torch.Tensor] = []
@@ -189,9 +193,10 @@ def pairs_from_cells(
         sizes = counts[cells]
         ends = torch.cumsum(sizes, 0)
         total = int(ends[-1])
-        within_cell = torch.arange(total, device=device) - torch.repeat_interleave(ends - sizes, sizes)
-        j = order[torch.repeat_interleave(begins[cells], sizes) + within_cell]
-        i = torch.repeat_interleave(torch.repeat_interleave(atoms, n_species * around.shape[0]), sizes)
+        first = torch.repeat_interleave(begins[cells] - (ends - sizes), sizes, output_size=total)
+        j = order[first + torch.arange(total, device=device)]
+        of_cells = torch.repeat_interleave(atoms, n_species * around.shape[0])
+        i = torch.repeat_interleave(of_cells, sizes, output_size=total)
         difference = torch.gather(x, 1, j.expand(3, -1)) - torch.gather(x, 1, i.expand(3, -1))
         displacement, near = within_cutoff(difference, box, cutoff)
         chosen = torch.nonzero(near & (i != j)).squeeze(1)
@@ -199,6 +204,15 @@ def pairs_from_cells(
         seconds.append(torch.gather(j, 0, chosen))
         vectors.append(torch.gather(displacement, 1, chosen.expand(3, -1)))
     return torch.cat(firsts), torch.cat(seconds), torch.cat(vectors, dim=1)
+
+
+def counted(indices: torch.Tensor, length: int) -> torch.Tensor:
+    """How often every index below a length occurs, as `torch.bincount`, which on a GPU waits for the largest."""
+    if indices.device.type == "cpu":
+        return torch.bincount(indices, minlength=length)
+    return torch.zeros([length], dtype=torch.long, device=indices.device).scatter_add_(
+        0, indices, torch.ones_like(indices)
+    )
 
 
 def neighbour_slots(
@@ -220,7 +234,7 @@ def neighbour_slots(
     n_atoms = end - begin
     # pairs of one agent with one species follow each other
     block = (i - begin) * n_species + torch.gather(species_index, 0, j)
-    counts = torch.bincount(block, minlength=n_atoms * n_species)
+    counts = counted(block, n_atoms * n_species)
     widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
     ends: list[int] = [0]
     for b in range(n_species):

@@ -9,7 +9,7 @@ from typing import Any
 import openmm as mm
 
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require, require_torchforce, use_one_thread
+from openmm_duality.lowering.dependencies import prepare_torch, require, require_torchforce
 
 
 def torchforce(
@@ -17,7 +17,7 @@ def torchforce(
 ) -> mm.Force:
     """A `TorchForce` of the losses of a list of atoms.
 
-    Sets torch to one thread (see `use_one_thread`).
+    Sets torch up (see `prepare_torch`).
 
     Raises
     ------
@@ -25,7 +25,7 @@ def torchforce(
         If openmm-torch cannot be used with what is installed, or a species is unknown.
     """
     require_torchforce()
-    use_one_thread()
+    prepare_torch()
     from openmm_duality.lowering.torchscript import compile_losses
 
     return _force(compile_losses(losses, species, precision, particles))
@@ -37,7 +37,7 @@ def fused_torchforce(
     """A `TorchForce` whose module calls the fused kernel.
 
     The computation is on the CPU, wherever OpenMM has the positions. Whoever reads it from a System's XML has to import
-    `openmm_duality.lowering.fused.operator` first. Sets torch to one thread (see `use_one_thread`).
+    `openmm_duality.lowering.fused.operator` first. Sets torch up (see `prepare_torch`).
 
     Raises
     ------
@@ -46,7 +46,7 @@ def fused_torchforce(
     """
     require("fused")
     require_torchforce()
-    use_one_thread()
+    prepare_torch()
     import torch
 
     from openmm_duality.lowering.fused.losses import pack

@@ -67,33 +67,45 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         """Sum of losses in kJ/mol and forces (N, 3) in kJ/mol/nm, from positions (N, 3) and box (3, 3) in nm."""
         # TorchForce gives positions that require a gradient, and to record one would cost half as much again; in
         # TorchScript `detach` does not prevent that, and `no_grad` ends the process when an error is raised inside
-        positions = positions.data
-        box = None if boxvectors is None else boxvectors.to(torch.float64)
+        given, device = positions.data, self.species_index.device
+        # openmm-torch moves the module to a GPU where there is one, and on the OpenCL and CPU platforms leaves the
+        # positions on the CPU
+        positions = given.to(device)
         # here and not where they are of use: TorchForce drops the functions that are inlined, and an error raised in
         # one of them would look for its name
         if positions.shape[0] <= self.last_atom:
             raise ValueError(f"the losses act on atom {self.last_atom}, and there are {positions.shape[0]} atoms")
         if self.every_atom and positions.shape[0] != self.places.shape[0]:
             raise ValueError(f"the losses are of {self.places.shape[0]} atoms, and there are {positions.shape[0]}")
-        if not bool(torch.isfinite(positions).all()):
+        # one message from a GPU: whether all is well, and the box, which is wanted on the CPU
+        message = torch.isfinite(positions).all().to(torch.float64).reshape(1)
+        if boxvectors is not None:
+            message = torch.cat([message, boxvectors.to(device, torch.float64).flatten()])
+        message = message.cpu()
+        if not bool(message[0] > 0.0):
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
+        box = None if boxvectors is None else message[1:].reshape(3, 3)
         energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
         forces.clamp_(-self.largest_force, self.largest_force)
         if self.every_atom:
-            return energy, forces.index_select(1, self.places).t().to(positions.dtype).contiguous()
-        of_all = torch.zeros_like(positions)
-        of_all[self.by_species] = forces.t().to(positions.dtype)
-        return energy, of_all
+            of_all = forces.index_select(1, self.places).t().to(given.dtype).contiguous()
+        else:
+            of_all = torch.zeros_like(positions)
+            of_all[self.by_species] = forces.t().to(given.dtype)
+        return energy.to(given.device), of_all.to(given.device)
 
     def losses_and_forces(
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of losses and forces (3, N) of agents in the order of their species."""
+        """Sum of losses and forces (3, N) of agents in the order of their species; the box is on the CPU."""
         n_atoms, device = positions.shape[0], positions.device
         i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.species_index, self.n_species)
         displacement = displacement.to(self.losses.table.dtype)
         begins = list(range(0, n_atoms, self.chunks[0] if device.type == "cpu" else self.chunks[1]))
-        firsts: list[int] = torch.searchsorted(i, torch.tensor(begins, device=device)).tolist()
+        firsts = [0]
+        if len(begins) > 1:
+            several: list[int] = torch.searchsorted(i, torch.tensor(begins, device=device)).tolist()
+            firsts = several
         begins.append(n_atoms)
         firsts.append(i.shape[0])
         energy = torch.zeros([], dtype=torch.float64, device=device)
@@ -109,7 +121,12 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
             energy += found.sum(dtype=torch.float64)
             forces[:, begin:end] += gradients[-1].sum(2)
             if self.reactions:
-                forces.scatter_add_(1, neighbour.expand(3, -1), -gradients[0].flatten(1))
+                reactions = -gradients[0].flatten(1)
+                if device.type == "cpu":
+                    forces.scatter_add_(1, neighbour.expand(3, -1), reactions)
+                else:  # in a fixed order, so that runs repeat
+                    where: list[torch.Tensor | None] = [neighbour]
+                    forces.t().index_put_(where, reactions.t(), accumulate=True)
         return energy, forces
 
 
