@@ -18,6 +18,7 @@ import openmm_duality as duality
 from openmm_duality.benchmark import water_box
 from openmm_duality.benchmark.suite import BACKENDS
 from openmm_duality.files import atomic_write
+from openmm_duality.lowering.backends import computing_device, select_backend
 
 MOLECULES = 64
 
@@ -43,10 +44,13 @@ def main() -> None:
         scale = float(np.sqrt(np.mean(expected**2)))
         for backend in arguments.backend:
             try:
-                system = duality.create_system(losses, topology, backend=backend)
+                system = duality.create_system(losses, topology, backend=backend, platform=arguments.platform)
             except duality.DualityError as error:
                 print(f"{path.name}: {error}")
                 continue
+            selected, losses_precision = select_backend(backend, platform=arguments.platform)
+            device = computing_device(selected, arguments.platform)
+            print(f"{path.name}: {selected} in {losses_precision} precision computes on {device}", flush=True)
             for precision in ("single", "mixed", "double") if "Precision" in platform.getPropertyNames() else (None,):
                 properties = {"Precision": precision} if precision else {}
                 context = mm.Context(system, mm.VerletIntegrator(0.001), platform, properties)
@@ -55,6 +59,7 @@ def main() -> None:
                 forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
                 difference = float(np.sqrt(np.mean((forces - expected) ** 2))) / scale
                 row = {"model": path.name, "platform": arguments.platform, "precision": precision, "backend": backend}
+                row["device"] = device
                 rows.append({**row, "relative_rms_difference": difference})
                 print(*row.values(), f"{difference:.1e} of the RMS force", flush=True)
     if arguments.output is not None:

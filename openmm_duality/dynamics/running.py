@@ -32,6 +32,7 @@ from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.lowering.dependencies import platform_hint
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
 from openmm_duality.schema import species_name
 from openmm_duality.units import BOLTZMANN, bare
@@ -342,7 +343,10 @@ def _simulation(
     if platform is None:
         platform = max(known, key=lambda name: float(mm.Platform.getPlatformByName(name).getSpeed()))
     if platform not in known:
-        raise DualityError(f"platform: there is no {platform!r} here, only {', '.join(known)}")
+        hint = platform_hint(platform)
+        raise DualityError(
+            f"platform: there is no {platform!r} here, only {', '.join(known)}{f'; {hint}' if hint else ''}"
+        )
     chosen = mm.Platform.getPlatformByName(platform)
     properties = {}
     if precision is not None and precision != _NATIVE_PRECISION.get(platform):

@@ -93,8 +93,8 @@ def create_system(
         Indices of the atoms that the losses act on, by default all. The others have the masses of their elements, and
         the losses do not act on them; the removal of the centre-of-mass motion does.
     backend, precision, platform : str, optional
-        As for `select_backend`: by default ``torchscript`` in double precision where the platform (OpenMM's fastest if
-        it is not given) is CUDA or HIP, and ``fused`` in single precision elsewhere.
+        As for `select_backend`: by default ``torchscript`` where the platform (OpenMM's fastest if it is not given) is
+        CUDA or HIP, and ``fused`` elsewhere, in single precision.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 

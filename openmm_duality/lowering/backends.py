@@ -83,7 +83,8 @@ def select_backend(
         ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused`` where it can run and the
         platform is neither CUDA nor HIP, ``torchscript`` elsewhere.
     precision : str, optional
-        ``double`` or ``single``; by default ``single`` where it is fused and ``double`` elsewhere.
+        ``double`` or ``single``; by default ``single`` where it is fused or on CUDA and HIP, most of whose processors
+        are many times slower in double precision, and ``double`` elsewhere.
     platform : str, optional
         On which OpenMM will compute; by default its fastest here.
 
@@ -92,20 +93,38 @@ def select_backend(
     DualityError
         If the back end is unknown, or cannot run with what is installed.
     """
-    backend = backend or _default_backend(platform)
+    on_gpu = (platform or _fastest_platform()) in _GPU_PLATFORMS
+    backend = backend or _default_backend(on_gpu)
     if backend in ("torchscript", "fused"):
         backend = _through_openmm(backend)
     if backend not in BACKENDS:
         raise DualityError(f"back end {backend!r} is not known; there are torchscript, fused, {', '.join(BACKENDS)}")
-    return backend, precision or ("single" if backend.startswith("fused") else "double")
+    return backend, precision or ("single" if on_gpu or backend.startswith("fused") else "double")
 
 
-def _default_backend(platform: str | None) -> str:
-    if platform is None:
-        platforms = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
-        platform = max(platforms, key=lambda p: p.getSpeed()).getName()
+def _fastest_platform() -> str:
+    platforms = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
+    return str(max(platforms, key=lambda p: p.getSpeed()).getName())
+
+
+def _default_backend(on_gpu: bool) -> str:
     in_openmm = torchforce_problem() is None or pythonforce_problem() is None
-    return "fused" if platform not in _GPU_PLATFORMS and fused_problem() is None and in_openmm else "torchscript"
+    return "fused" if not on_gpu and fused_problem() is None and in_openmm else "torchscript"
+
+
+def computing_device(backend: str, platform: str) -> str:
+    """Where a back end, as `select_backend` names it, computes on a platform: the name of a GPU, or the CPU."""
+    if backend.startswith("fused"):
+        return "CPU (the fused kernel)"
+    import torch
+
+    if backend == "pythonforce":
+        from openmm_duality.lowering.pythonforce import device_here
+
+        device = torch.device(device_here())
+    else:  # openmm-torch moves the module to a GPU where torch has one, whatever the platform
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type.upper()} (torch)"
 
 
 def _through_openmm(backend: str) -> str:

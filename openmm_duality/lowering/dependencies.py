@@ -20,6 +20,11 @@ from openmm_duality.errors import DualityError
 
 TORCHFORCE_PIP = 'pip install "openmm>=8.4,<8.5" "openmmtorch==1.5" "torch>=2.9,<2.10"'
 PYTHONFORCE_PIP = 'pip install "openmm>=8.6.1,<8.7" "torch>=2.9,<2.14"'
+# by the set of dependencies, the packages of the CUDA platform: OpenMM's own, and openmm-torch's part of it
+CUDA_PIP = {
+    "torchforce": 'pip install "openmm[cuda12]>=8.4,<8.5" "openmmtorch[cuda12]==1.5"',
+    "pythonforce": 'pip install "openmm[cuda12]>=8.6.1,<8.7" (or cuda13, as the driver and torch have it)',
+}
 FUSED_PIP = 'pip install "llvmlite>=0.45"'
 
 _LLVMLITE = (0, 45)  # the lowest that was tried
@@ -63,6 +68,21 @@ def fused_problem() -> str | None:
     if found[:2] < _LLVMLITE:
         return f"llvmlite is {metadata.version('llvmlite')}, not {'.'.join(map(str, _LLVMLITE))} or newer"
     return None
+
+
+def platform_hint(platform: str) -> str:
+    """What to install for a platform that OpenMM does not have here, or that openmm-torch does not; often nothing."""
+    if platform != "CUDA":
+        return ""
+    of_torch = torchforce_problem() is None
+    missing = [name for name in ("OpenMM-CUDA-12", "OpenMM-CUDA-13") if installed(name) is not None]
+    lacks = [] if missing else ["OpenMM's CUDA platform (OpenMM-CUDA-12 or -13)"]
+    if of_torch and installed("OpenMM-Torch-CUDA-12") is None:
+        lacks.append("openmm-torch's part of it (OpenMM-Torch-CUDA-12)")
+    if not lacks:
+        failures = "; ".join(mm.Platform.getPluginLoadFailures())
+        return f"its packages are installed, so the driver or a library is missing: {failures or 'no plug-in failed'}"
+    return f"{' and '.join(lacks)} is not installed: {CUDA_PIP['torchforce' if of_torch else 'pythonforce']}"
 
 
 def require_torchforce() -> None:

@@ -30,7 +30,8 @@ def test_fused_runs_here_and_is_the_default():
     assert select_backend("fused", "double") == (HOME, "double")
     assert select_backend("torchscript")[1] == "double"
     assert select_backend(platform="CPU") == select_backend(platform="OpenCL") == (HOME, "single")
-    assert select_backend(platform="CUDA") == select_backend("torchscript")
+    for platform in ("CUDA", "HIP"):
+        assert select_backend(platform=platform) == (select_backend("torchscript")[0], "single")
     assert select_backend() in (select_backend("fused"), select_backend("torchscript"))
 
 
