@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -15,6 +16,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
 
 PATH = click.Path(path_type=Path)
+TRACEBACK_VARIABLE = "OPENMM_DUALITY_TRACEBACK"
 MOST_CHARACTERS = 800  # of an error message, whatever the value that it quotes
 
 
@@ -43,7 +45,13 @@ class Group(click.Group):
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(at.filename).name}, line {at.lineno}"
-            _fail(f"unexpected {type(error).__name__} in {where}: {error}; please report this defect of the package", 3)
+            if os.environ.get(TRACEBACK_VARIABLE) == "1":
+                traceback.print_exc()
+            _fail(
+                f"unexpected {type(error).__name__} in {where}: {error}; please report this defect of the package "
+                f"with what the same command prints if {TRACEBACK_VARIABLE}=1 is set",
+                3,
+            )
 
 
 def _fail(message: str, code: int) -> NoReturn:

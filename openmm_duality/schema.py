@@ -148,6 +148,27 @@ def read_json(content: str | bytes, what: str) -> dict[str, Any]:
     return found
 
 
+def read_record(path: Path, *kinds: Mapping[str, Reader]) -> dict[str, Any]:
+    """A record that this package wrote, read back: a JSON object with the keys of one of some sets, and no others.
+
+    Raises
+    ------
+    DualityError
+        With the file, if it has other keys, or a value that their readers refuse.
+    """
+    try:
+        content = read_json(path.read_bytes(), "the file")
+        readers = next((kind for kind in kinds if kind.keys() == content.keys()), None)
+        if readers is None:
+            expected = " or ".join(", ".join(kind) for kind in kinds)
+            raise DualityError(f"expected the keys {expected}, got {', '.join(map(str, content)) or 'none'}")
+        return {name: read(content[name], name) for name, read in readers.items()}
+    except DualityError as error:
+        raise DualityError(
+            f"{path} is damaged ({error}); restore it from a copy, or remove its folder to do again what is in it"
+        ) from None
+
+
 def integer(minimum: int | None = None, maximum: int = 10**9) -> Reader:
     """Reader of a whole number, not below `minimum` if that is given and not above `maximum`."""
     bound = "" if minimum is None else f" of at least {minimum}"

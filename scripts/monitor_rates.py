@@ -22,7 +22,7 @@ from openmm_duality.learning.monitor import PER_ATOM_TESTS, Monitor
 from openmm_duality.losses import AgentLosses
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-TIMESTEP, INTERVAL, EQUILIBRATION = 0.5e-3, 20, 1000  # ps, steps, steps
+TIMESTEP, INTERVAL, EQUILIBRATION = 0.5e-3, 20, 300  # ps, steps, steps
 SETTINGS = (1e-3, 1e-2, 1e-1, 1.0)  # alarms per check
 
 

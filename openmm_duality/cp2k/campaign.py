@@ -22,9 +22,26 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import locked, write_text
 from openmm_duality.reference.formats import read, read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
-from openmm_duality.schema import build, integer, key, load_yaml, nested, text, tuple_of
+from openmm_duality.schema import (
+    Reader,
+    build,
+    integer,
+    key,
+    load_yaml,
+    mapping_of,
+    nested,
+    read_record,
+    text,
+    tuple_of,
+    unread,
+)
 
-_RECORD, _DONE, _LOCK = "reference.json", "done.json", ".lock"
+_RECORD, _DONE, _INPUT, _LOCK = "reference.json", "done.json", "input.json", ".lock"
+_READERS: dict[str, dict[str, Reader]] = {
+    _RECORD: {"configuration": mapping_of(unread, "an object")},
+    _DONE: {"frames": integer(0), "refused": tuple_of(text, empty=True)},
+    _INPUT: {"sha256": text, "source": tuple_of(text, empty=True)},
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -177,8 +194,8 @@ def _carry_out(
         _check_inputs(task.name, place, source)
     done = place / _DONE
     if done.is_file():
-        record = json.loads(done.read_text())
-        return record["frames"], record["refused"]
+        record = read_record(done, _READERS[_DONE])
+        return record["frames"], list(record["refused"])
     if task.md is not None:
         refused = sample(job, task.md, start)
     elif task.label is not None:
@@ -197,7 +214,7 @@ def _claim(folder: Path, content: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(wanted, default=str))
     record = folder / _RECORD
     if record.is_file():
-        found = json.loads(record.read_text())["configuration"]
+        found = read_record(record, _READERS[_RECORD])["configuration"]
         changed = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
         if changed:
             raise DualityError(
@@ -217,11 +234,11 @@ def _check_inputs(name: str, place: Path, frames: Frames) -> None:
     for array in (frames.positions, frames.cells):
         if array is not None:
             digest.update(array.tobytes())
-    record = place / "input.json"
+    record = place / _INPUT
     found = {"sha256": digest.hexdigest(), "source": list(frames.source)}
     if not record.is_file():
         write_text(record, json.dumps(found, indent=1) + "\n")
-    elif json.loads(record.read_text())["sha256"] != found["sha256"]:
+    elif read_record(record, _READERS[_INPUT])["sha256"] != found["sha256"]:
         raise DualityError(
             f"{place}: the frames this task began with have changed since; take another folder, or the old data again"
         )

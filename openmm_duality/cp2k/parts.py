@@ -22,8 +22,30 @@ from openmm_duality.cp2k.inputs import BONDS, START, Job, xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, write_text
 from openmm_duality.reference.cp2k_xyz import Block, blocks
+from openmm_duality.schema import Reader, integer, mapping_of, optional, read_record, text, tuple_of
 
 _RECORD = "part.json"
+
+
+def _file_name(value: Any, what: str) -> str:
+    if text(value, what) != Path(value).name:
+        raise DualityError(f"{what}: expected the name of a file in the part, got {value!r}")
+    return str(value)
+
+
+def _refused(value: Any, what: str) -> dict[str, Any]:
+    reasons = mapping_of(text, "reasons by step")(value, what)
+    wrong = next((step for step in reasons if not (step.isascii() and step.isdigit())), None)
+    if wrong is not None:
+        raise DualityError(f"{what}: expected numbers of frames, got {wrong!r}")
+    return dict(reasons)
+
+
+_STEPS = tuple_of(integer(0), empty=True)
+_READERS: tuple[dict[str, Reader], ...] = (  # of a part of dynamics, and of labelled frames
+    {"first": optional(integer(0)), "last": integer(0), "restart": _file_name, "unconverged": _STEPS},
+    {"labelled": _STEPS, "refused": _refused, "order": _STEPS},
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ Selection = Callable[[Part, int, int], int | None]
 
 def closed_parts(task: Path) -> list[Part]:
     """The parts with a record, in order."""
-    return [Part(f, json.loads((f / _RECORD).read_text())) for f in _folders(task) if (f / _RECORD).is_file()]
+    return [Part(f, read_record(f / _RECORD, *_READERS)) for f in _folders(task) if (f / _RECORD).is_file()]
 
 
 def open_part(task: Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,13 @@ if TYPE_CHECKING:
     "stop, collect the frames (collected.xyz) for the reference to label, or nothing.",
 )
 @click.option("--monitor-interval", default="50 fs", show_default=True, help="Time between checks of the monitor.")
+@click.option(
+    "--false-alarms",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Of the monitor, expected per ns of the run from the tails of the training data.",
+)
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
 @click.option("--allow-broken", is_flag=True, help="Continue when a molecule breaks, or is broken.")
 @json_option
@@ -112,7 +119,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         seed=options["seed"],
         species=start.species,
         limits=duality.Limits.of(losses, options["allow_broken"]),
-        monitor=_monitor(losses, start.species, options["monitor"], round(interval / timestep), options["uncertainty"]),
+        monitor=_monitor(losses, start.species, options, max(1, round(interval / timestep)), timestep),
         save_velocities=options["velocities"],
         metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
@@ -143,11 +150,12 @@ def _integrator(name: str, temperature: str, friction: str, timestep: float) -> 
 
 
 def _monitor(
-    losses: AgentLosses, species: Sequence[str], action: str | None, interval: int, per_atom: bool
+    losses: AgentLosses, species: Sequence[str], options: Mapping[str, Any], interval: int, timestep: float
 ) -> Monitor | None:
     """The monitor of a run; none by default where the model has neither domain nor committee."""
     from openmm_duality.learning import Monitor
 
+    action, per_atom, per_ns = options["monitor"], options["uncertainty"], options["false_alarms"]
     impossible = losses.domain is None and losses.committee is None
     if action == "off" or (action is None and impossible and not per_atom):
         if per_atom:
@@ -157,7 +165,15 @@ def _monitor(
                 "No monitor: the model, inferred from few frames, has neither a training domain nor a committee."
             )
         return None
-    return Monitor(losses, species, action or "warn", max(1, interval), per_atom)
+    if not per_ns > 0.0:
+        raise DualityError(f"--false-alarms: expected a number above 0, per ns, got {per_ns}")
+    per_check = per_ns * 1e-3 * interval * timestep
+    monitor = Monitor(losses, species, action or "warn", interval, per_atom, false_alarms=per_check)
+    click.echo(
+        f"Monitor: a check every {1e3 * interval * timestep:g} fs; limits are for {per_ns:g} false alarms per ns, "
+        f"{per_ns / max(1, len(species)):.2g} per atom and ns."
+    )
+    return monitor
 
 
 def _described(losses: AgentLosses) -> dict[str, Any]:
