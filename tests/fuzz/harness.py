@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 Kind = Callable[[Path, random.Random], list[str]]
 
 LONGEST = 10.0  # s, of the processor
-PATIENCE = 60.0  # s on the clock, for machines with other work
+PATIENCE = 60.0  # s on the clock, after which a process that did not go on is taken to hang
+_PROGRESS = 0.05  # s of the processor in that time, which a machine with other work may leave it
 LARGEST_MESSAGE = 1000  # bytes
 MEMORY = 4 << 30  # bytes that a command may take beside what this process has
 
@@ -107,17 +108,26 @@ def _run(arguments: list[str], folder: Path, largest_file: int | None) -> tuple[
 
 
 def _ended(process: int) -> tuple[int, float]:
-    """Exit code and seconds of a process, which is killed if it takes too long."""
-    deadline = time.monotonic() + PATIENCE
+    """Exit code and seconds of a process, which is killed if it hangs; its own limit ends one that computes too long."""
+    since, before = time.monotonic(), 0.0
     while True:
         done, status, used = os.wait4(process, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
-        if time.monotonic() > deadline:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return -signal.SIGKILL, PATIENCE
+        if time.monotonic() > since + PATIENCE:
+            now = _processor_time(process)
+            if now < before + _PROGRESS:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return -signal.SIGKILL, PATIENCE
+            since, before = time.monotonic(), now
         time.sleep(0.002)
+
+
+def _processor_time(process: int) -> float:
+    """Seconds of the processor that a running process has used."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _child(arguments: list[str], folder: Path, sink: int, largest_file: int | None) -> None:
