@@ -108,7 +108,7 @@ def _run(arguments: list[str], folder: Path, largest_file: int | None) -> tuple[
 
 
 def _ended(process: int) -> tuple[int, float]:
-    """Exit code and seconds of a process, which is killed if it hangs; its own limit ends one that computes too long."""
+    """Exit code and seconds of a process; killed if it hangs, while its own limit ends one that computes too long."""
     since, before = time.monotonic(), 0.0
     while True:
         done, status, used = os.wait4(process, os.WNOHANG)

@@ -24,6 +24,7 @@ LOSSES_LIMIT = 5.0  # standard deviations of a frame's mean loss
 MIN_FRAMES = 10  # for a domain
 LARGEST_FACTOR = 3.0  # limit of the extrapolation of a tail, relative to the largest value
 _TAIL, _LEAST_TAIL = 0.005, 30  # fraction of the agents in the tail, and their least number
+_CONFIDENCE = 2.0  # standard deviations by which the width of a tail is taken to be wider than estimated
 _TAIL_DISTANCES = 30  # at an edge of the observed distances
 _CONCAVITY = 0.1  # of the logarithm of the share of distances beyond an edge: at a wall it falls ever faster
 _BLOCKS = 5
@@ -115,6 +116,8 @@ def with_wider_domain(
 def tail_limit(values: FloatArray, share: float = REFERENCE_SHARE, power_law: bool = False) -> tuple[float, float]:
     """Extrapolate the value that a share of agents exceeds, assuming an exponential or power-law tail.
 
+    The width of the tail is the upper end of its confidence interval.
+
     Parameters
     ----------
     values : array, shape (M,)
@@ -133,7 +136,7 @@ def tail_limit(values: FloatArray, share: float = REFERENCE_SHARE, power_law: bo
     ordered = np.sort(np.log(values) if power_law else values)
     number = min(len(ordered), max(_LEAST_TAIL, round(_TAIL * len(ordered))))
     begin = float(ordered[-number])
-    tail = float((ordered[-number:] - begin).mean())
+    tail = float((ordered[-number:] - begin).mean()) * (1.0 + _CONFIDENCE / number**0.5)
     found = begin + tail * float(np.log(number / (len(ordered) * share)))
     furthest = LARGEST_FACTOR * float(values.max())
     return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest), tail
