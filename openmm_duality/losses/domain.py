@@ -16,6 +16,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 
 REFERENCE_SHARE = 1e-8  # of the agents of a check, which exceed a limit as it is stored
+_LEAST_LIMIT = 0.1  # times the limit as it is stored
 _NO_TAIL = 1e-9  # in place of zero, where a share falls at once
 
 
@@ -44,8 +45,8 @@ class KnownEnvironments:
     tail: float = 0.0
 
     def limit_of(self, share: float) -> float:
-        """Limit that a share of the agents exceeds, by an exponential tail."""
-        return self.limit + self.tail * float(np.log(REFERENCE_SHARE / share))
+        """Limit that a share of the agents exceeds, by an exponential tail; for large shares, bounded from below."""
+        return max(self.limit + self.tail * float(np.log(REFERENCE_SHARE / share)), _LEAST_LIMIT * self.limit)
 
     def share_of(self, distances: FloatArray) -> FloatArray:
         """Share of the agents that exceeds each of some distances, the inverse of `limit_of`."""
