@@ -225,8 +225,10 @@ def test_narrow_cells_and_their_supercells_make_one_model():
     assert (small.domain.agents, large.domain.agents) == (2, 16)
     pairs = [(small.pair_coefficients, large.pair_coefficients), (small.weights[0], large.weights[0])]
     pairs += [(small.committee.to_arrays()[name], array) for name, array in large.committee.to_arrays().items()]
-    pairs += [(small.domain.losses, large.domain.losses), (small.domain.seen, large.domain.seen)]
+    # tails and limits, which are rare, are those of more agents in the supercells
+    frequent = small.domain.seen > 0.1
+    pairs += [(small.domain.losses, large.domain.losses), (small.domain.seen[frequent], large.domain.seen[frequent])]
     for ours, theirs in zip(small.domain.environments, large.domain.environments, strict=True):
-        pairs.append((ours.centre, theirs.centre))  # limits are those of more agents
+        pairs.append((ours.centre, theirs.centre))
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(ours).max(initial=0.0))
