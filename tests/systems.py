@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +210,21 @@ def labelled(frames: Frames, losses: AgentLosses) -> Frames:
         forces=np.array([result.forces for result in results]),
         energies=np.array([result.energy for result in results]),
     )
+
+
+def strain_derivatives(
+    energy: Callable[[FloatArray, FloatArray], float], positions: FloatArray, cell: FloatArray, step: float = 1e-5
+) -> FloatArray:
+    """Derivatives ∂E/∂ε of an energy (positions, cell) by a homogeneous strain, fourth-order central differences."""
+    found = np.empty((3, 3))
+    for x, y in np.ndindex(3, 3):
+        ends = {}
+        for k in (-2, -1, 1, 2):
+            strain = np.eye(3)
+            strain[x, y] += k * step
+            ends[k] = energy(positions @ strain.T, cell @ strain.T)
+        found[x, y] = (8.0 * (ends[1] - ends[-1]) - (ends[2] - ends[-2])) / (12.0 * step)
+    return found
 
 
 def descended(

@@ -15,8 +15,7 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
-from openmm_duality.errors import DualityError
-from openmm_duality.losses.forms import has_potential
+from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
@@ -101,12 +100,7 @@ def require_potential(system: mm.System, what: str) -> None:
     """
     gradients = identify_forces(system)["loss_gradient"]
     for gradient in gradients.split(", ") if gradients else ():
-        if not has_potential(gradient):
-            raise DualityError(
-                f"{what} needs a potential energy, and losses with the {gradient} gradient have none: each agent "
-                "descends a loss of its own, and their sum is only information. Infer with gradient='collective', or "
-                "relax the structure with DescentLearningIntegrator"
-            )
+        require_potential_energy(gradient, what, ", or relax the structure with DescentLearningIntegrator")
 
 
 def _xml(force: mm.Force) -> str | None:
