@@ -56,6 +56,7 @@ from openmm_duality.inference.equations.targets import (
     pair_frames,
     species_and_masses,
 )
+from openmm_duality.inference.equations.virials import resolved_stress_weight
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import note
@@ -128,6 +129,8 @@ class Inference:
         seconds: dict[str, float] = {}
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
+        given = settings if prior is None else replace(settings, gradient=prior.gradient)
+        settings = replace(settings, stress_weight=resolved_stress_weight(given, sets))
         if prior is not None:
             known = prior.metadata.get("regularisation", [{}])[0]
             settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))

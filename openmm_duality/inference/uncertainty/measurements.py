@@ -37,6 +37,8 @@ class Measurement:
         Forces in kJ/mol/nm, averaged over the configurations of the sample like the target.
     energies : array, shape (K,)
         Sums of losses in kJ/mol, averaged in the same way.
+    virials : array, shape (K, 3, 3), or None
+        In kJ/mol; None for losses without a potential.
     losses : array, shape (K, N)
         Losses of the agents in the central configuration, in kJ/mol.
     descriptors : array, shape (N, P), or None
@@ -48,12 +50,15 @@ class Measurement:
     target: FloatArray
     forces: FloatArray
     energies: FloatArray
+    virials: FloatArray | None
     losses: FloatArray
     descriptors: FloatArray | None
 
     def of_models(self, chosen: Sequence[int]) -> Measurement:
         """Select some of the models, in a given order."""
-        return replace(self, forces=self.forces[chosen], energies=self.energies[chosen], losses=self.losses[chosen])
+        virials = None if self.virials is None else self.virials[chosen]
+        mine = {name: getattr(self, name)[chosen] for name in ("forces", "energies", "losses")}
+        return replace(self, **mine, virials=virials)
 
 
 def measure(
@@ -88,7 +93,8 @@ def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]
         energies += share * np.array([one.energy for one in found])
         if k == sample.central:
             losses = np.array([one.losses for one in found])
+            virials = np.array([one.virial for one in found]) if first.has_potential else None
             descriptors = None
             if number in described:
                 descriptors = describe_environments(first, environments.moments, environments.species_index)
-    return Measurement(number, first.index_of(species), sample.target, forces, energies, losses, descriptors)
+    return Measurement(number, first.index_of(species), sample.target, forces, energies, virials, losses, descriptors)
