@@ -31,6 +31,7 @@ GIGAPASCAL = float(
     )
 )  # kJ/mol/nm³
 MEGAPASCAL = 1e-3 * GIGAPASCAL  # kJ/mol/nm³
+DALTON_PER_NM3 = float(1e21 / unit.AVOGADRO_CONSTANT_NA.value_in_unit(unit.mole**-1))  # g/cm³
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
 

@@ -19,7 +19,10 @@ from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
-_PATTERN = re.compile(_NAME.format(r"(\w+)", r"(\w+)", r"([\w-]+)", "([0-9a-f]{64})", "([0-9a-f]{64})"))
+_NO_STRESSES = ", inferred without stresses"
+_PATTERN = re.compile(
+    _NAME.format(r"(\w+)", r"(\w+)", r"([\w-]+)", "([0-9a-f]{64})", "([0-9a-f]{64})") + f"(?:{_NO_STRESSES})?"
+)
 
 
 def tag_force(
@@ -46,7 +49,8 @@ def tag_force(
     indices = range(len(species)) if particles is None else particles
     atoms = [f"{k} {name}" for k, name in zip(indices, species, strict=True)]
     of_atoms = hashlib.sha256("\n".join(atoms).encode()).hexdigest()
-    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms))
+    suffix = "" if losses.knows_stresses else _NO_STRESSES
+    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms) + suffix)
 
 
 def identify_forces(system: mm.System) -> dict[str, Any]:
@@ -88,6 +92,11 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
         "other_forces": {"sha256": digest.hexdigest()},
         "forces_not_hashed": unknown,
     }
+
+
+def fitted_without_stresses(system: mm.System) -> bool:
+    """Whether a System holds losses that were inferred from forces and energies alone."""
+    return any(force.getName().endswith(_NO_STRESSES) for force in system.getForces())
 
 
 def require_potential(system: mm.System, what: str) -> None:
