@@ -23,7 +23,7 @@ from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
-from openmm_duality.units import BOLTZMANN, MEGAPASCAL, MEV, stress_from_virial
+from openmm_duality.units import BOLTZMANN, MEGAPASCAL, MEV
 
 _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
@@ -225,7 +225,7 @@ def error_table(
         *_energy_errors(losses, frames, measurements, model),
         targets=targets,
     )
-    return replace(table, **_stress_errors(frames, measurements, model))
+    return replace(table, **_stress_errors(measurements, model))
 
 
 def _molecular(
@@ -277,15 +277,13 @@ def _energy_errors(
     return float(np.sqrt(np.mean(errors**2)) / MEV), float(np.abs(errors).mean() / MEV), whose
 
 
-def _stress_errors(frames: AnyFrames, measurements: Sequence[Measurement], model: int) -> dict[str, Any]:
+def _stress_errors(measurements: Sequence[Measurement], model: int) -> dict[str, Any]:
     """Errors of virials and stresses, as fields of an error table; empty where there are none to compare."""
     errors, virials = [], []
-    for m in measurements if frames.has_forces or only_energies(frames) else ():
-        part, t = frames.locate(m.number)
-        if m.virials is not None and part.stresses is not None and part.cells is not None:
-            volume = abs(float(np.linalg.det(part.cells[t])))
-            errors.append((stress_from_virial(m.virials[model], volume) - part.stresses[t]) / MEGAPASCAL)
-            virials.append(errors[-1] * MEGAPASCAL / MEV * volume / part.n_atoms)
+    for m in measurements:
+        if m.stress_errors is not None:
+            errors.append(m.stress_errors[model] / MEGAPASCAL)
+            virials.append(m.stress_errors[model] / MEV * m.volume / len(m.species_index))
     if not errors:
         return {}
     found = {"pressure_error": -float(np.trace(errors, axis1=1, axis2=2).mean()) / 3.0}

@@ -18,6 +18,7 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.units import stress_from_virial
 
 Models = Sequence[AgentLosses]
 
@@ -41,6 +42,10 @@ class Measurement:
         In kJ/mol; None for losses without a potential.
     losses : array, shape (K, N)
         Losses of the agents in the central configuration, in kJ/mol.
+    stress : array, shape (3, 3), or None
+        Target of the stress in kJ/mol/nm³; None for losses or samples without one.
+    volume : float
+        Of the cell in nm³, for the stresses of the virials; zero without one.
     descriptors : array, shape (N, P), or None
         Descriptors of the local environments in the central configuration; None if not requested.
     """
@@ -52,7 +57,16 @@ class Measurement:
     energies: FloatArray
     virials: FloatArray | None
     losses: FloatArray
+    stress: FloatArray | None
+    volume: float
     descriptors: FloatArray | None
+
+    @property
+    def stress_errors(self) -> FloatArray | None:
+        """Errors of the stresses of all models in kJ/mol/nm³, shape (K, 3, 3)."""
+        if self.virials is None or self.stress is None:
+            return None
+        return stress_from_virial(self.virials, self.volume) - self.stress
 
     def of_models(self, chosen: Sequence[int]) -> Measurement:
         """Select some of the models, in a given order."""
@@ -97,4 +111,7 @@ def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]
             descriptors = None
             if number in described:
                 descriptors = describe_environments(first, environments.moments, environments.species_index)
-    return Measurement(number, first.index_of(species), sample.target, forces, energies, virials, losses, descriptors)
+    volume = 0.0 if cell is None else abs(float(np.linalg.det(cell)))
+    stress = None if sample.virial is None else stress_from_virial(sample.virial, volume)
+    index = first.index_of(species)
+    return Measurement(number, index, sample.target, forces, energies, virials, losses, stress, volume, descriptors)

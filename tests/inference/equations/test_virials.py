@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference import DataSet, evaluate, fit_delta, infer
+from openmm_duality.inference import DataSet, assess_calibration, evaluate, fit_delta, infer
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.virials import (
@@ -17,8 +17,10 @@ from openmm_duality.inference.equations.virials import (
     resolved_stress_weight,
     virial_rows,
 )
+from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.invariants.neighbours import find_neighbours
-from openmm_duality.losses import FORMS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents, evaluate_stress
+from openmm_duality.units import MEGAPASCAL
 from tests.systems import (
     CELL,
     NARROW,
@@ -103,3 +105,22 @@ def test_the_weight_is_small_where_there_are_stresses_and_zero_elsewhere():
         resolved_stress_weight(Settings(form="pair", stress_weight=1), bare)
     with pytest.raises(DualityError, match="needs a potential energy"):
         Settings(form="pair", gradient="agent", stress_weight=1)
+
+
+def test_the_committee_spreads_the_pressure():
+    frames = labelled(random_frames(16, least=0.2), random_losses("quadratic", species=SPECIES[:2]))
+    losses = infer(frames[:12], form="pair", cutoff=0.5, ridge=1e-6, curvature=0.0, members=4, intervals=60)
+    found = assess_calibration(losses, frames[12:])
+    assert found.pressure.frames == 4
+    models = (losses, *losses.members())
+
+    def pressure(one, t):
+        return -np.trace(evaluate_stress(one, frames.positions[t], frames.species, frames.cell(t))) / 3.0
+
+    pressures = np.array([[pressure(one, t) for one in models] for t in range(12, 16)])
+    pressures += np.trace(frames.stresses[12:], axis1=1, axis2=2)[:, None] / 3.0
+    assert found.pressure.mean_found == pytest.approx(pressures[:, 0].mean() / MEGAPASCAL)
+    assert found.pressure.mean_predicted == pytest.approx(pressures[:, 1:].mean(axis=0).std(ddof=1) / MEGAPASCAL)
+    assert found.pressure.mean_found == pytest.approx(evaluate(losses, frames[12:]).pressure_error)
+    assert Calibration.from_dict(found.to_dict()) == found
+    assert "pressure" in str(found)
