@@ -28,6 +28,9 @@ from openmm_duality.units import bare
         (10 / unit.picosecond, unit.picosecond**-1, 10.0),
         ("300 K", unit.kelvin, 300.0),
         ("1 bar", unit.bar, 1.0),
+        ("0.1 MPa", unit.bar, 1.0),
+        ("2 GPa", unit.bar, 2e4),
+        ("1 atm", unit.bar, 1.01325),
         ("1e-7", unit.dimensionless, 1e-7),
     ],
 )

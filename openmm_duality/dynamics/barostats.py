@@ -17,6 +17,7 @@ from openmm_duality.lowering.force_identity import fitted_without_stresses, requ
 from openmm_duality.units import bare
 
 MOLECULES = "molecules of the barostat"  # name of the force that declares them
+_LARGEST = 1e7  # bar
 NEVER_SEEN = (
     "the losses were inferred without stresses, so nothing has taught them the pressure, and the density of this run "
     "is arbitrary; infer them from frames with stresses (of CP2K: `stress: true` for the verb reference)"
@@ -51,18 +52,20 @@ def add_barostat(
     Raises
     ------
     DualityError
-        Under `agent` and `mutual`, if the System is not periodic, or an index of an atom is wrong or repeated.
+        Under `agent` and `mutual`, if the System is not periodic, the pressure is no number of a possible size, or an
+        index of an atom is wrong or repeated.
     """
     require_potential(system, "a barostat")
     if not system.usesPeriodicBoundaryConditions():
         raise DualityError("a barostat needs a periodic System; give the topology box vectors")
     if frequency and fitted_without_stresses(system):
         warnings.warn(NEVER_SEEN, stacklevel=2)
+    target = bare(pressure, unit.bar, "pressure")
+    if not abs(target) <= _LARGEST:
+        raise DualityError(f"pressure: expected at most {_LARGEST:g} bar in size, got {pressure}")
     if molecules is not None:
         system.addForce(_bonds(system.getNumParticles(), molecules))
-    barostat = mm.MonteCarloBarostat(
-        bare(pressure, unit.bar, "pressure") * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin
-    )
+    barostat = mm.MonteCarloBarostat(target * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin)
     barostat.setFrequency(frequency)
     system.addForce(barostat)
     return barostat
