@@ -237,6 +237,9 @@ def _forces(comparison: Comparison) -> list[Row]:
         name = f"Force error, {names.get(key, key)}"
         rows.append(Row(name, "meV/Å", "", [cell(c, key) for c in comparison.columns]))
         rows.append(Row("mean absolute error", "meV/Å", "", [mean(c, key) for c in comparison.columns]))
+    errors = [None if c.force_errors is None else c.force_errors.pressure_error for c in comparison.columns]
+    if any(error is not None for error in errors):
+        rows.append(Row("Error of the pressure", "MPa", "", [Cell(plus_minus(error, 1.0, 1)) for error in errors]))
     return rows
 
 
