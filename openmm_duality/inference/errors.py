@@ -29,6 +29,7 @@ _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _OVERFITTED = 3.0  # times the training error
+_UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _STRESS_LINES = (
     ("virial", ("virial_rmse_per_atom", "virial_mae_per_atom"), 2),
     ("stress", ("stress_rmse", "stress_mae"), 1),
@@ -57,8 +58,8 @@ class ErrorTable:
         Power in kJ/mol per atom and ps that the losses are predicted to feed into thermal motion (`mean_pump`).
     virial_rmse_per_atom, virial_mae_per_atom : float or None
         Errors of a component of the virial −Vσ in meV; None for losses without a potential, or frames without stresses.
-    stress_rmse, stress_mae : float or None
-        The same of the stress, in MPa.
+    stress_rmse, stress_mae, stress_rms : float or None
+        The same of the stress, in MPa, and the root mean square of the reference's.
     pressure_error : float or None
         Mean error of the pressure −tr σ/3 in MPa, with its sign: what shifts a density.
     targets : str
@@ -79,6 +80,7 @@ class ErrorTable:
     virial_mae_per_atom: float | None = None
     stress_rmse: float | None = None
     stress_mae: float | None = None
+    stress_rms: float | None = None
     pressure_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -279,19 +281,37 @@ def _energy_errors(
 
 def _stress_errors(measurements: Sequence[Measurement], model: int) -> dict[str, Any]:
     """Errors of virials and stresses, as fields of an error table; empty where there are none to compare."""
-    errors, virials = [], []
+    errors, virials, references = [], [], []
     for m in measurements:
-        if m.stress_errors is not None:
+        if m.stress_errors is not None and m.stress is not None:
+            references.append(m.stress / MEGAPASCAL)
             errors.append(m.stress_errors[model] / MEGAPASCAL)
             virials.append(m.stress_errors[model] / MEV * m.volume / len(m.species_index))
     if not errors:
         return {}
     found = {"pressure_error": -float(np.trace(errors, axis1=1, axis2=2).mean()) / 3.0}
+    found["stress_rms"] = float(np.sqrt(np.mean(np.square(references))))
     for values, rmse, mae in (
         (virials, "virial_rmse_per_atom", "virial_mae_per_atom"),
         (errors, "stress_rmse", "stress_mae"),
     ):
         found |= {rmse: float(np.sqrt(np.mean(np.square(values)))), mae: float(np.abs(values).mean())}
+    return found
+
+
+def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
+    """Describe the sets whose stresses a fit to them does not follow: another sign, unit or order than was read."""
+    found = []
+    for name, table in tables.items():
+        if (
+            table.stress_rmse is not None
+            and table.stress_rms is not None
+            and table.stress_rmse > 0.8 * table.stress_rms
+        ):
+            found.append(
+                f"{name}: the fit does not follow the stresses (error {table.stress_rmse:,.0f}, root mean square "
+                f"{table.stress_rms:,.0f} MPa); check their sign, unit and order, or leave them out by stress_weight: 0"
+            )
     return found
 
 

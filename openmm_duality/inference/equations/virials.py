@@ -9,7 +9,9 @@ Index suffixes: i agent, s neighbour slot, n radial function, m component of a r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,13 +19,16 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.channel_rows import channel_strains
 from openmm_duality.inference.equations.design import Design, Moments, Radial, own_factors, quadratic_columns
+from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
 from openmm_duality.invariants.moments import STRAINS, harmonics, moments, strain_derivatives, strain_of
-from openmm_duality.invariants.neighbours import NeighbourTable
-from openmm_duality.losses.forms import has_potential
+from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
+from openmm_duality.losses.forms import form_of, has_potential
+from openmm_duality.reference.frames import evenly_spaced
 
 DEFAULT_WEIGHT = 0.003
+_CHECKED, _LEAST_CHECKED = 6, 3  # frames of a set, and in all, whose stresses are compared with their forces
 MULTIPLICITY = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # of the components of STRAINS in a symmetric tensor
 
 
@@ -45,6 +50,81 @@ def resolved_stress_weight(settings: Settings, sets: Sequence[DataSet]) -> float
     if settings.stress_weight is not None:
         return settings.stress_weight
     return DEFAULT_WEIGHT if known and has_potential(settings.gradient) else 0.0
+
+
+def checked_stress_weight(
+    weight: float, given: bool, sets: Sequence[DataSet], species: tuple[str, ...], design: Design
+) -> float:
+    """The weight of stresses, or 0 and a warning where they contradict the forces.
+
+    Parameters
+    ----------
+    weight : float
+    given : bool
+        Whether the user chose it.
+    sets, species, design
+        As for `correlation_with_forces`.
+
+    Raises
+    ------
+    DualityError
+        If the stresses contradict the forces, and the user gave the weight.
+    """
+    correlation = correlation_with_forces(sets, species, design) if weight else None
+    if correlation is None or correlation >= 0.0:
+        return weight
+    sentence = (
+        f"the stresses of the data contradict their forces (correlation {correlation:.2f} with the stresses of a pair "
+        "potential fitted to the forces), so their sign or order is another than was read; name them by stress_key, "
+        "stress_units and stress_order in the entry of the data set"
+    )
+    if given:
+        raise DualityError(sentence + ", or leave them out by stress_weight: 0")
+    warnings.warn(sentence + "; they are left out", stacklevel=2)
+    return 0.0
+
+
+def correlation_with_forces(sets: Sequence[DataSet], species: tuple[str, ...], design: Design) -> float | None:
+    """Correlation of the stresses of data sets with those of a pair potential fitted to their forces alone.
+
+    It is negative where the stresses have another sign than was read. None with too few frames to tell.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    species : tuple of str
+    design : Design
+        Whose pair functions are used.
+    """
+    pairs = replace(
+        design, layout=Layout(form_of("pair"), "collective", len(species), design.pair_basis.size, 0), channels=()
+    )
+    rows, targets, strains, virials = [], [], [], []
+    for data in sets:
+        if not data.frames.has_forces or all(part.stresses is None for part in data.frames.parts):
+            continue
+        count = len(data.frames)
+        for sample in samples(data.frames, evenly_spaced(count, min(_CHECKED, count)).tolist()):
+            if sample.virial is None:
+                continue
+            ((_, positions, cell),) = sample.configurations
+            index = indices_of(sample.species, species)
+            tables = find_neighbours(positions, cell, index, len(species), design.pair_basis.grid.cutoff)
+            (of_forces,) = pairs.force_rows(tables, index)
+            rows.append(of_forces.reshape(-1, of_forces.shape[-1]))
+            targets.append(sample.target.ravel())
+            strains.append(virial_rows(pairs, tables, index) / len(index))
+            virials.append(components(sample.virial) / len(index))
+    if len(virials) < _LEAST_CHECKED:
+        return None
+    x = np.concatenate(rows)
+    scale = np.sqrt(np.mean(x**2, axis=0))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    coefficients = np.linalg.lstsq(x / scale, np.concatenate(targets), rcond=1e-4)[0] / scale
+    found, expected = np.array(strains) @ coefficients, np.array(virials)
+    a, b = (values - values.mean(axis=0) for values in (found, expected))
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float((a * b).sum()) / norm if norm > 0.0 else None
 
 
 def components(tensor: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from openmm_duality.inference.equations.virials import (
     resolved_stress_weight,
     virial_rows,
 )
+from openmm_duality.inference.errors import doubtful_stresses
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import FORMS, evaluate_agents, evaluate_stress
@@ -33,6 +34,7 @@ from tests.systems import (
     random_losses,
     random_positions,
     random_species,
+    rms,
 )
 
 N = 16
@@ -124,3 +126,24 @@ def test_the_committee_spreads_the_pressure():
     assert found.pressure.mean_found == pytest.approx(evaluate(losses, frames[12:]).pressure_error)
     assert Calibration.from_dict(found.to_dict()) == found
     assert "pressure" in str(found)
+
+
+def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
+    frames = labelled(random_frames(8, least=0.2), random_losses("quadratic", species=SPECIES[:2]))
+    wrong = replace(frames, stresses=-frames.stresses)
+    choices = {"form": "pair", "cutoff": 0.5, "ridge": 1e-6, "curvature": 0.0, "members": 0, "intervals": 60}
+    assert infer(frames, **choices).metadata["settings"]["stress_weight"] == DEFAULT_WEIGHT
+    with pytest.warns(UserWarning, match="contradict their forces .* they are left out"):
+        assert infer(wrong, **choices).metadata["settings"]["stress_weight"] == 0.0
+    with pytest.raises(DualityError, match="name them by stress_key"):
+        infer(wrong, **choices, stress_weight=0.01)
+
+
+def test_stresses_that_a_fit_does_not_follow_are_warned_of():
+    frames = labelled(random_frames(8, least=0.2), random_losses("pair", species=SPECIES[:2]))
+    noise = np.random.default_rng(0).normal(size=frames.stresses.shape) * 10.0 * rms(frames.stresses)
+    noisy = replace(frames, stresses=frames.stresses + noise + noise.transpose(0, 2, 1))
+    table = evaluate(infer(frames, form="pair", cutoff=0.5, members=0, intervals=60), noisy)
+    (sentence,) = doubtful_stresses({"a": table})
+    assert "a: the fit does not follow the stresses" in sentence
+    assert doubtful_stresses({"a": replace(table, stress_rmse=0.5 * table.stress_rms)}) == []
