@@ -73,7 +73,7 @@ class ForceErrors:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers with their units in the names."""
-        errors = {key: self.error(key) for key in self.rmse}
+        errors, error = {key: self.error(key) for key in self.rmse}, self.pressure_error
         return {
             "frames": len(self.times),
             "method": self.method,
@@ -85,7 +85,7 @@ class ForceErrors:
             "force_rms": {key: rms for key, (_, rms) in errors.items()},
             "force_rmse_of_frames": self.rmse,
             "pressure_MPa": None if self.pressures is None else self.pressures.T,
-            "pressure_error_MPa": self.pressure_error,
+            "pressure_error_MPa": None if error is None else {"mean": error.mean, "interval_95": error.interval},
             "units": {"force": "meV/angstrom"},
         }
 
