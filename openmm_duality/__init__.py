@@ -15,7 +15,7 @@ _EXPORTS = {
     "geometry": "supercell",
     "reference": "DataKeys Frames MixedFrames read read_cp2k read_deepmd read_extxyz summarise",
     "cp2k": "run_reference",
-    "losses": "AgentLosses evaluate_agents",
+    "losses": "AgentLosses evaluate_agents evaluate_stress",
     "inference": "DataSet ErrorTable Settings add_frames assess_calibration evaluate fit_delta infer learning_curve",
     "lowering": "export_system export_torchscript lower",
     "dynamics": "DescentLearningIntegrator LangevinLearningIntegrator Limits NoseHooverLearningIntegrator "
@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.learning import recompute_forces as recompute_forces
     from openmm_duality.losses import AgentLosses as AgentLosses
     from openmm_duality.losses import evaluate_agents as evaluate_agents
+    from openmm_duality.losses import evaluate_stress as evaluate_stress
     from openmm_duality.lowering import export_system as export_system
     from openmm_duality.lowering import export_torchscript as export_torchscript
     from openmm_duality.lowering import lower as lower

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from openmm import unit
 
 from openmm_duality.errors import DualityError
@@ -28,10 +30,29 @@ GIGAPASCAL = float(
         unit.kilojoule_per_mole / unit.nanometer**3
     )
 )  # kJ/mol/nm³
+MEGAPASCAL = 1e-3 * GIGAPASCAL  # kJ/mol/nm³
+DALTON_PER_NM3 = float(1e21 / unit.AVOGADRO_CONSTANT_NA.value_in_unit(unit.mole**-1))  # g/cm³
 MEV_PER_ANGSTROM = 1e-3 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 MEV = 1e-3 * ELECTRONVOLT  # kJ/mol
 
 _NUMBER_AND_UNIT = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+
+
+def stress_from_virial(
+    virial: npt.NDArray[np.float64], volume: float | npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Convert virials W = −∂E/∂ε in kJ/mol, shape (…, 3, 3), to stresses σ = (1/V) ∂E/∂ε = −W/V in kJ/mol/nm³.
+
+    This is the sign of ASE, positive under tension: the pressure is −tr σ/3 = tr W/(3 V), both without the kinetic
+    part, which adds (2/3) E_kin/V to it.
+
+    Parameters
+    ----------
+    virial : array, shape (…, 3, 3)
+    volume : float or array, shape (…)
+        In nm³.
+    """
+    return np.asarray(-virial / np.asarray(volume)[..., None, None])
 
 
 def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
@@ -70,6 +91,10 @@ _UNITS: dict[str, Any] = {
     "ns": unit.nanosecond,
     "K": unit.kelvin,
     "bar": unit.bar,
+    "kbar": 1e3 * unit.bar,
+    "MPa": 10.0 * unit.bar,
+    "GPa": 1e4 * unit.bar,
+    "atm": unit.atmosphere,
     "eV": ELECTRONVOLT * unit.kilojoule_per_mole,
     "meV": MEV * unit.kilojoule_per_mole,
     "hartree": HARTREE * unit.kilojoule_per_mole,

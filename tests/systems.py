@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.forms import form_of
 from openmm_duality.losses.model import levelled
 from openmm_duality.reference.frames import Frames
+from openmm_duality.units import stress_from_virial
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -203,13 +204,33 @@ def repeated(frames: Frames, n: tuple[int, int, int]) -> Frames:
 
 
 def labelled(frames: Frames, losses: AgentLosses) -> Frames:
-    """The same frames with the forces and the sums of these losses."""
+    """The same frames with the forces, the sums and, where there are any, the stresses of these losses."""
     results = [evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t)) for t in range(len(frames))]
+    stresses = None
+    if losses.has_potential and frames.cells is not None:
+        virials = np.array([result.virial for result in results])
+        stresses = stress_from_virial(virials, np.abs(np.linalg.det(frames.cells)))
     return replace(
         frames,
         forces=np.array([result.forces for result in results]),
         energies=np.array([result.energy for result in results]),
+        stresses=stresses,
     )
+
+
+def strain_derivatives(
+    energy: Callable[[FloatArray, FloatArray], float], positions: FloatArray, cell: FloatArray, step: float = 1e-5
+) -> FloatArray:
+    """Derivatives ∂E/∂ε of an energy (positions, cell) by a homogeneous strain, fourth-order central differences."""
+    found = np.empty((3, 3))
+    for x, y in np.ndindex(3, 3):
+        ends = {}
+        for k in (-2, -1, 1, 2):
+            strain = np.eye(3)
+            strain[x, y] += k * step
+            ends[k] = energy(positions @ strain.T, cell @ strain.T)
+        found[x, y] = (8.0 * (ends[1] - ends[-1]) - (ends[2] - ends[-2])) / (12.0 * step)
+    return found
 
 
 def descended(

@@ -28,6 +28,9 @@ from openmm_duality.units import bare
         (10 / unit.picosecond, unit.picosecond**-1, 10.0),
         ("300 K", unit.kelvin, 300.0),
         ("1 bar", unit.bar, 1.0),
+        ("0.1 MPa", unit.bar, 1.0),
+        ("2 GPa", unit.bar, 2e4),
+        ("1 atm", unit.bar, 1.01325),
         ("1e-7", unit.dimensionless, 1e-7),
     ],
 )
@@ -50,3 +53,9 @@ def test_constants_agree_with_codata():
     assert pytest.approx(constants.e * kilojoule, rel=1e-7) == units.ELECTRONVOLT
     assert pytest.approx(constants.k * kilojoule, rel=1e-7) == units.BOLTZMANN
     assert pytest.approx(1e-3 * constants.e * kilojoule / 0.1, rel=1e-7) == units.MEV_PER_ANGSTROM
+
+
+def test_a_compressed_cell_has_a_negative_stress():
+    stress = units.stress_from_virial(np.array([np.eye(3), 2.0 * np.eye(3)]), np.array([2.0, 4.0]))
+    np.testing.assert_allclose(stress, [-0.5 * np.eye(3)] * 2)
+    assert pytest.approx(1e6 * constants.N_A * 1e-27 * 1e-3) == units.MEGAPASCAL

@@ -24,6 +24,7 @@ from openmm_duality.reference.formats import read, read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.schema import (
     Reader,
+    boolean,
     build,
     integer,
     key,
@@ -98,6 +99,8 @@ class Campaign:
         Of CP2K's random numbers, and of distortions.
     processes, threads : int
         Of CP2K; they may differ when a campaign is resumed.
+    stress : bool
+        Whether every frame gets its stress too, from which an inference can learn the pressure.
     """
 
     method: Method = field(metadata=key(read_method))
@@ -105,6 +108,7 @@ class Campaign:
     seed: int = field(metadata=key(integer(1)), default=1)
     processes: int = field(metadata=key(integer(1)), default=1)
     threads: int = field(metadata=key(integer(1)), default=1)
+    stress: bool = field(metadata=key(boolean), default=False)
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -177,7 +181,7 @@ def _carry_out(
     """Carry out one task; its number of frames, and those refused."""
     place = folder / task.name
     method = task.method or campaign.method
-    job = Job(task.name, place, method, campaign.seed, campaign.processes, campaign.threads, progress)
+    job = Job(task.name, place, method, campaign.seed, campaign.processes, campaign.threads, progress, campaign.stress)
 
     def holder(name: str | None) -> Path:
         return folder if name in earlier else beside

@@ -89,6 +89,8 @@ class Job:
         Of CP2K.
     progress : bool
         Whether to show a bar.
+    stress : bool
+        Whether CP2K computes stresses too.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Job:
     processes: int = 1
     threads: int = 1
     progress: bool = False
+    stress: bool = False
 
     @property
     def input(self) -> str:
@@ -119,12 +122,20 @@ def project_input(
     restart: Sequence[str] = (),
     *,
     dynamics: bool,
+    every: int = 1,
 ) -> str:
-    """The input of a run, from the lines of its ``&MOTION`` and, where it is resumed, its ``&EXT_RESTART``."""
+    """The input of a run, from the lines of its ``&MOTION`` and, where it is resumed, its ``&EXT_RESTART``.
+
+    Stresses, where they are wanted, are printed every so many steps.
+    """
     assert start.cells is not None
     labels, cell = job.method.labels(start), start.cells[0]
     unbonded = job.method.connectivity(start) is None
     bonds = ["CONNECTIVITY OFF"] if unbonded else ["CONN_FILE_FORMAT UPSF", f"CONN_FILE_NAME {BONDS}"]
+    stress = []
+    if job.stress:
+        tensor = section("STRESS_TENSOR ON", *section("EACH", f"MD {every}"))
+        stress = ["STRESS_TENSOR ANALYTICAL", *section("PRINT", *tensor)]
     subsystem = section(
         "SUBSYS",
         *cell_section(cell),
@@ -138,7 +149,7 @@ def project_input(
     )
     lines = [
         *section("GLOBAL", f"PROJECT {job.name}", "RUN_TYPE MD", "PRINT_LEVEL LOW", f"SEED {job.seed}"),
-        *section("FORCE_EVAL", *job.method.force_eval(labels, cell, dynamics), *subsystem),
+        *section("FORCE_EVAL", *job.method.force_eval(labels, cell, dynamics), *stress, *subsystem),
         *section("MOTION", *motion),
         *restart,
     ]

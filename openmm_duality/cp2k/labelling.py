@@ -24,6 +24,7 @@ from openmm_duality.cp2k.parts import (
 )
 from openmm_duality.errors import DualityError
 from openmm_duality.progress import progress_bar
+from openmm_duality.reference.cp2k_stress import printed_stresses
 from openmm_duality.reference.cp2k_xyz import blocks
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
@@ -133,6 +134,8 @@ def _record(job: Job, folder: Path) -> dict[str, Any] | None:
     counts = [count(complete_blocks(folder / f"{job.name}-{kind}-1.xyz"), len(todo)) for kind in ("pos", "frc")]
     tables = [complete_rows(folder / f"{job.name}{ending}", columns) for ending, columns in _TABLES.items()]
     counts += [count(rows, len(todo)) for rows in tables]
+    if job.stress:
+        counts.append(len(printed_stresses(output)[0]) if output.is_file() else 0)
     complete = min(*counts, len(scf)) if job.method.iterates else min(counts)
     refused = {str(todo[n]): "unconverged" for n in range(complete) if job.method.iterates and not scf[n]}
     labelled = [t for t in todo[:complete] if str(t) not in refused]

@@ -21,6 +21,7 @@ from openmm_duality.cp2k.engine import run_cp2k
 from openmm_duality.cp2k.inputs import BONDS, START, Job, xyz_block
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, write_text
+from openmm_duality.reference.cp2k_stress import stress_lines
 from openmm_duality.reference.cp2k_xyz import Block, blocks
 from openmm_duality.schema import Reader, integer, mapping_of, optional, read_record, text, tuple_of
 
@@ -194,6 +195,10 @@ def collect(job: Job, selection: Selection, input_text: str, tables: Mapping[str
                     step = selection(part, n, int(first))
                     if step is not None:
                         out.write(f"{step:10d}" + row.lstrip()[len(first) :])
+    if job.stress:
+        with atomic_write(task / f"{name}-1.stress_tensor", overwrite=True) as temporary, open(temporary, "w") as out:
+            for part in parts:
+                out.writelines(stress_lines(part.folder / f"{name}.out"))
     for other in (START, BONDS):
         if (parts[0].folder / other).is_file():
             with atomic_write(task / other, overwrite=True) as temporary:

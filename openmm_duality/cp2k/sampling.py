@@ -26,6 +26,7 @@ from openmm_duality.cp2k.structures import Structure, read_structure
 from openmm_duality.errors import DualityError
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.cp2k_input import read_input
+from openmm_duality.reference.cp2k_stress import printed_stresses
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import boolean, integer, key, one_of, quantity
 
@@ -154,7 +155,7 @@ def _input(job: Job, task: Sampling, start: Frames, done: int) -> str:
     ]
     restart = section("EXT_RESTART", f"RESTART_FILE_NAME {_RESTART}") if done else []
     motion = [*dynamics, *section("PRINT", *printed)]
-    return project_input(job, start, motion, restart, dynamics=True)
+    return project_input(job, start, motion, restart, dynamics=True, every=task.write_every)
 
 
 def _close(job: Job, task: Sampling, drop: bool = True) -> bool:
@@ -167,13 +168,16 @@ def _record(job: Job, task: Sampling, folder: Path) -> dict[str, Any] | None:
     names = ["pos", "frc", *(["vel"] if task.velocities else [])]
     written = [{block.step for block in complete_blocks(folder / f"{job.name}-{kind}-1.xyz")} for kind in names]
     energies = {int(row.split()[0]) for row in complete_rows(folder / f"{job.name}-1.ener", _ENERGY_COLUMNS)}
-    scf = converged(folder / f"{job.name}.out")
+    output = folder / f"{job.name}.out"
+    scf = converged(output)
+    n_stresses = len(printed_stresses(output)[0]) if job.stress and output.is_file() else 0
     for name in (f"{job.name}-1.restart", f"{job.name}-1.restart.bak-1"):
         last = _step_of(folder / name)
         if last is None or last <= first:
             continue
         expected = set(range(first + task.write_every if first else 0, last + 1, task.write_every))
         complete = all(expected <= steps for steps in (*written, energies))
+        complete &= not job.stress or n_stresses > (last - first) // task.write_every
         if complete and (not job.method.iterates or len(scf) > last - first):
             # the first evaluation of a part is that of the step it starts from
             failed = [first + n for n, good in enumerate(scf[: last - first + 1]) if not good]

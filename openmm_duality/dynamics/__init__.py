@@ -1,5 +1,6 @@
 """Learning dynamics: integrators, systems, reporters, running."""
 
+from openmm_duality.dynamics.barostats import add_barostat
 from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
@@ -10,7 +11,7 @@ from openmm_duality.dynamics.integrators import (
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.running import RunResult, simulate
 from openmm_duality.dynamics.structures import Start, read_start
-from openmm_duality.dynamics.systems import add_barostat, create_system, create_topology, minimize
+from openmm_duality.dynamics.systems import create_system, create_topology, minimize
 
 __all__ = [
     "DescentLearningIntegrator",

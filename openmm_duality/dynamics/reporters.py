@@ -77,6 +77,7 @@ class RunLog:
             "temperature_K",
             *(f"temperature_{name}_K" for name in self._species),
             "volume_nm3",
+            "pressure_MPa",
             *(f"shortest_{a}-{b}_nm" for a, b in self._pairs),
             "atoms_left_molecule",
             "mean_force_uncertainty",
@@ -91,6 +92,7 @@ class RunLog:
         temperature: float,
         of_species: Mapping[str, float],
         volume: float | None,
+        pressure: float | None,
         integrity: IntegrityReport,
         uncertainty: FloatArray | None = None,
     ) -> None:
@@ -110,6 +112,8 @@ class RunLog:
             Temperature of each species in K.
         volume : float or None
             In nm³; None without a cell.
+        pressure : float or None
+            Instantaneous pressure in MPa, its kinetic part included; None without a barostat.
         integrity : IntegrityReport
             Of the same step.
         uncertainty : array, shape (N,), optional
@@ -117,7 +121,14 @@ class RunLog:
         """
         spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
         temperatures = [temperature, *(of_species[name] for name in self._species)]
-        numbers = [time, *energies, *temperatures, volume, *(integrity.shortest[pair] for pair in self._pairs)]
+        numbers = [
+            time,
+            *energies,
+            *temperatures,
+            volume,
+            pressure,
+            *(integrity.shortest[pair] for pair in self._pairs),
+        ]
         fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
         self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 

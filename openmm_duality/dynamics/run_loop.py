@@ -14,6 +14,7 @@ import numpy as np
 import openmm as mm
 from openmm import app, unit
 
+from openmm_duality.dynamics.barostats import barostat_of, current_pressure
 from openmm_duality.dynamics.checkpoint import (
     NOTHING,
     Checkpoint,
@@ -100,6 +101,7 @@ class RunLoop:
         system, species = simulation.system, np.array(integrity.species)
         masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
         self._masses = np.array(masses)
+        self._barostat = barostat_of(system)
         self._massive_atoms = {name: (self._masses > 0.0) & (species == name) for name in set(integrity.species)}
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()
         self._growing = (TRAJECTORY, LOG, *velocities, *MONITOR_FILES)
@@ -294,6 +296,7 @@ class RunLoop:
             snapshot.temperature,
             self._species_temperatures(snapshot.state),
             None if snapshot.cell is None else volume(snapshot.cell),
+            None if self._barostat is None else current_pressure(self._simulation.context, self._barostat),
             snapshot.integrity,
             self._reading[1].uncertainty if self._reading and self._reading[0] == self.step else None,
         )

@@ -25,6 +25,7 @@ from openmm import app, unit
 
 from openmm_duality.bounds import STEPS, require_bounds
 from openmm_duality.dynamics import record
+from openmm_duality.dynamics.barostats import describe_barostat
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits
 from openmm_duality.dynamics.monitoring import RunMonitor
@@ -197,7 +198,8 @@ def simulate(
             "steps_done": 0,
             "time_ps": 0.0,
             "ms_per_step": 0.0,
-            "ensemble": integrator.ensemble,
+            "ensemble": _ensemble(system, integrator),
+            **describe_barostat(system),
             "integrator": type(integrator).__name__,
             **integrator.parameters(),
             "temperature": target,
@@ -247,6 +249,14 @@ def simulate(
             loop.begin(start, initial)
         resumed_from = loop.step
         return _result(directory, loop.run(steps, progress), resumed_from)
+
+
+def _ensemble(system: mm.System, integrator: LearningIntegrator) -> str:
+    """Name of the ensemble: with a barostat that changes the volume, NPT and NPH in the place of NVT and NVE."""
+    changes = any("Barostat" in type(force).__name__ and force.getFrequency() for force in system.getForces())
+    return (
+        {"NVT": "NPT", "NVE": "NPH"}.get(integrator.ensemble, integrator.ensemble) if changes else integrator.ensemble
+    )
 
 
 def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:

@@ -158,25 +158,6 @@ def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: i
     simulation.minimizeEnergy(bare(tolerance, force, "tolerance") * force, maxIterations)
 
 
-def add_barostat(system: mm.System, pressure: Any, temperature: Any, frequency: int = 25) -> mm.Force:
-    """Add a Monte Carlo barostat (pressure in bar, temperature in K); it scales atoms one by one.
-
-    Raises
-    ------
-    DualityError
-        Under `agent` and `mutual`, or if the System is not periodic.
-    """
-    require_potential(system, "a barostat")
-    if not system.usesPeriodicBoundaryConditions():
-        raise DualityError("a barostat needs a periodic System; give the topology box vectors")
-    barostat = mm.MonteCarloBarostat(
-        bare(pressure, unit.bar, "pressure") * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin
-    )
-    barostat.setFrequency(frequency)
-    system.addForce(barostat)
-    return barostat
-
-
 def _with_others(masses: FloatArray, particles: IntArray, topology: app.Topology) -> FloatArray:
     """Masses (dalton) of all atoms of a topology: those given for the particles, of their elements for the others."""
     every = np.full(topology.getNumAtoms(), np.nan)

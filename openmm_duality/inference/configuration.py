@@ -68,6 +68,8 @@ class DataConfig:
         collisions may otherwise outweigh all other frames.
     units : str
         Units of an extended XYZ file, as `reference.DataKeys` knows them.
+    stress_key, stress_units, stress_order : str or None
+        Key of the stresses of an extended XYZ file, their unit and the order of six values, likewise.
     """
 
     path: str = field(metadata=key(text))
@@ -83,6 +85,9 @@ class DataConfig:
     energy_key: str | None = field(metadata=key(optional(text)), default=None)
     max_force: float | None = field(metadata=key(optional(quantity(_FORCE))), default=None)
     units: str = field(metadata=key(one_of(*UNITS)), default="eV")
+    stress_key: str | None = field(metadata=key(optional(text)), default=None)
+    stress_units: str | None = field(metadata=key(optional(text)), default=None)
+    stress_order: str = field(metadata=key(text), default=DataKeys.stress_order)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -91,6 +96,7 @@ class DataConfig:
         if self.test_fraction is None:
             object.__setattr__(self, "test_fraction", 0.0 if self.test else 0.2)
         check_fraction(self.held_out)
+        self.keys  # noqa: B018  (raises if the units or the order are unknown)
 
     @property
     def held_out(self) -> float:
@@ -100,8 +106,9 @@ class DataConfig:
 
     @property
     def keys(self) -> DataKeys:
-        """Names and units of forces and energies."""
-        return DataKeys(self.forces_key, self.energy_key, self.units)
+        """Names and units of forces, energies and stresses."""
+        names = self.forces_key, self.energy_key, self.units, self.stress_key, self.stress_units, self.stress_order
+        return DataKeys(*names)
 
 
 @dataclass(frozen=True)

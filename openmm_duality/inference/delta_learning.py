@@ -26,6 +26,7 @@ def fit_delta(
     curvature: float | None = None,
     blocks: int = Settings.blocks,
     large_force: Any = Settings.large_force,
+    stress_weight: float | None = None,
     memory: Any = None,
     progress: bool = False,
 ) -> AgentLosses:
@@ -39,7 +40,7 @@ def fit_delta(
     prior : AgentLosses or path
         Model of the low level, or its file.
     data : Frames, MixedFrames, DataSet or sequence of DataSet
-        Frames with forces (or accelerations) of the high level. Their energies are not used.
+        Frames with forces (or accelerations) of the high level. Their energies are not used, their stresses are.
     test : Frames, MixedFrames or mapping of names to them, optional
         Held-out frames of the high level, whose errors are stored in the metadata.
     ridge, curvature : float, optional
@@ -48,6 +49,7 @@ def fit_delta(
     blocks : int
         Number of those blocks.
     large_force : float or openmm.unit.Quantity, optional
+    stress_weight : float, optional
     memory : int or str, optional
         As in `Settings`.
     progress : bool
@@ -67,8 +69,8 @@ def fit_delta(
         setting cannot be used.
     """
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
-    chosen = {"ridge": ridge, "curvature": curvature, "blocks": blocks, "large_force": large_force, "memory": memory}
-    settings = Settings(**chosen, members=0)
+    chosen = {"ridge": ridge, "curvature": curvature, "blocks": blocks, "large_force": large_force}
+    settings = Settings(**chosen, stress_weight=stress_weight, memory=memory, members=0)
     held_out = sets_with_targets(test)
     inference = Inference.of(as_sets(data), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]

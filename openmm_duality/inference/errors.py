@@ -23,11 +23,18 @@ from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
-from openmm_duality.units import BOLTZMANN, MEV
+from openmm_duality.units import BOLTZMANN, MEGAPASCAL, MEV
 
 _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
+UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _OVERFITTED = 3.0  # times the training error
+_UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
+_STRESS_LINES = (
+    ("virial", ("virial_rmse_per_atom", "virial_mae_per_atom"), 2),
+    ("stress", ("stress_rmse", "stress_mae"), 1),
+    ("pressure", ("pressure_error",), 1),
+)
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
@@ -49,6 +56,12 @@ class ErrorTable:
         these frames best are taken (for one composition: the mean difference).
     pump : float or None
         Power in kJ/mol per atom and ps that the losses are predicted to feed into thermal motion (`mean_pump`).
+    virial_rmse_per_atom, virial_mae_per_atom : float or None
+        Errors of a component of the virial −Vσ in meV; None for losses without a potential, or frames without stresses.
+    stress_rmse, stress_mae, stress_rms : float or None
+        The same of the stress, in MPa, and the root mean square of the reference's.
+    pressure_error : float or None
+        Mean error of the pressure −tr σ/3 in MPa, with its sign: what shifts a density.
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
@@ -63,10 +76,16 @@ class ErrorTable:
     energy_constants: str = "frames"
     targets: str = "forces"
     pump: float | None = None
+    virial_rmse_per_atom: float | None = None
+    virial_mae_per_atom: float | None = None
+    stress_rmse: float | None = None
+    stress_mae: float | None = None
+    stress_rms: float | None = None
+    pressure_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
-        return {**asdict(self), "units": {"force": "meV/angstrom", "energy": "meV/atom"}}
+        return {**asdict(self), "units": UNITS}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
@@ -99,10 +118,17 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
     if any(rmse is not None for rmse, _ in energies):
         cells = ["-" if rmse is None or mae is None else f"{rmse:8.2f} {mae:8.2f}" + 10 * " " for rmse, mae in energies]
         lines.append(line("energy", cells))
+    for label, names, digits in _STRESS_LINES:
+        columns = [[getattr(table, name) for name in names] for table in tables.values()]
+        if any(None not in values for values in columns):
+            cells = ["-" if None in v else "".join(f"{x:8.{digits}f} " for x in v) + 9 * " " for v in columns]
+            lines.append(line(label, cells))
     lines.append(line("frames", (str(table.frames) for table in tables.values())))
     if any(table.targets != "forces" for table in tables.values()):
         lines.append(line("targets", (table.targets for table in tables.values())))
     lines.append("(RMSE, MAE per component in meV/Å, and RMSE in per cent of the RMS force; energy in meV per atom)")
+    if any(table.stress_rmse is not None for table in tables.values()):
+        lines.append("(virial in meV per atom, stress in MPa per component; pressure: mean error in MPa)")
     return "\n".join(lines)
 
 
@@ -193,7 +219,7 @@ def error_table(
         molecular = _molecular(losses, frames, measurements, model)
         if molecular is not None:
             compared["molecular"] = molecular
-    return ErrorTable(
+    table = ErrorTable(
         len(measurements),
         {name: component_rms(difference) for name, (difference, _) in compared.items()},
         {name: component_mean(difference) for name, (difference, _) in compared.items()},
@@ -201,6 +227,7 @@ def error_table(
         *_energy_errors(losses, frames, measurements, model),
         targets=targets,
     )
+    return replace(table, **_stress_errors(measurements, model))
 
 
 def _molecular(
@@ -250,6 +277,42 @@ def _energy_errors(
             return None, None, whose
         errors = errors - shares @ fitted
     return float(np.sqrt(np.mean(errors**2)) / MEV), float(np.abs(errors).mean() / MEV), whose
+
+
+def _stress_errors(measurements: Sequence[Measurement], model: int) -> dict[str, Any]:
+    """Errors of virials and stresses, as fields of an error table; empty where there are none to compare."""
+    errors, virials, references = [], [], []
+    for m in measurements:
+        if m.stress_errors is not None and m.stress is not None:
+            references.append(m.stress / MEGAPASCAL)
+            errors.append(m.stress_errors[model] / MEGAPASCAL)
+            virials.append(m.stress_errors[model] / MEV * m.volume / len(m.species_index))
+    if not errors:
+        return {}
+    found = {"pressure_error": -float(np.trace(errors, axis1=1, axis2=2).mean()) / 3.0}
+    found["stress_rms"] = float(np.sqrt(np.mean(np.square(references))))
+    for values, rmse, mae in (
+        (virials, "virial_rmse_per_atom", "virial_mae_per_atom"),
+        (errors, "stress_rmse", "stress_mae"),
+    ):
+        found |= {rmse: float(np.sqrt(np.mean(np.square(values)))), mae: float(np.abs(values).mean())}
+    return found
+
+
+def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
+    """Describe the sets whose stresses a fit to them does not follow: another sign, unit or order than was read."""
+    found = []
+    for name, table in tables.items():
+        if (
+            table.stress_rmse is not None
+            and table.stress_rms is not None
+            and table.stress_rmse > 0.8 * table.stress_rms
+        ):
+            found.append(
+                f"{name}: the fit does not follow the stresses (error {table.stress_rmse:,.0f}, root mean square "
+                f"{table.stress_rms:,.0f} MPa); check their sign, unit and order, or leave them out by stress_weight: 0"
+            )
+    return found
 
 
 def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:

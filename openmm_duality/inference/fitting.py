@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
-from openmm_duality.inference.errors import error_table, mean_pump, overfitted
+from openmm_duality.inference.errors import ErrorTable, doubtful_stresses, error_table, mean_pump, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -177,6 +178,10 @@ def with_uncertainty_and_errors(
                 "train": mean_pump(losses, inference.sets[0].frames),
                 "test": None if held_out is None else mean_pump(losses, held_out),
             }
+    if inference.settings.stress_weight:
+        tables = {name: ErrorTable.from_dict(table) for name, table in errors[0]["train"].items()}
+        for sentence in doubtful_stresses(tables):
+            warnings.warn(sentence, stacklevel=3)
     if calibrating:
         metadata["calibration"] = calibration_of(losses, calibrating).to_dict()
     return replace(losses, metadata={**metadata, "seconds": dict(inference.seconds)})

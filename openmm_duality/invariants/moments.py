@@ -13,6 +13,9 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
 from openmm_duality.invariants.neighbours import NeighbourTable
 
+# components of a symmetric strain: xx, yy, zz, yz, xz, xy
+STRAINS = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
+
 
 def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Harmonics of unit vectors, and the gradients of their homogeneous polynomials there.
@@ -111,8 +114,31 @@ def own_derivatives(rank: int, f: FloatArray, df: FloatArray, table: NeighbourTa
     """Their sums over the neighbours, −∂M/∂q_i, shape (N, 3, n, 2l + 1); parameters as for `moment_derivatives`."""
     y, dy = harmonics(rank, table.directions)
     g, h = derivative_factors(rank, f, df, table.distances)
-    along = (y[..., None] * table.directions[..., None, :]).reshape(*y.shape[:2], -1)
+    flat = (*y.shape[:2], 3 * y.shape[2])  # there may be no neighbours
+    along = (y[..., None] * table.directions[..., None, :]).reshape(flat)
     summed = g.swapaxes(1, 2) @ along
     if rank:
-        summed += h.swapaxes(1, 2) @ dy.reshape(*y.shape[:2], -1)
+        summed += h.swapaxes(1, 2) @ dy.reshape(flat)
     return summed.reshape(*summed.shape[:2], -1, 3).transpose(0, 3, 1, 2)
+
+
+def strain_of(table: NeighbourTable) -> FloatArray:
+    """Products u_x (q_j − q_i)_y, the change of a distance with the components of a strain, shape (N, J, 6)."""
+    return np.asarray(table.directions[..., STRAINS[0]] * table.displacements[..., STRAINS[1]])
+
+
+def strain_derivatives(rank: int, f: FloatArray, df: FloatArray, table: NeighbourTable) -> FloatArray:
+    """Derivatives ∂M/∂ε by a homogeneous strain, shape (N, 6, n, 2l + 1); parameters as for `moment_derivatives`.
+
+    The moment changes as ∂M/∂(q_j − q_i)_x times (q_j − q_i)_y. Off the
+    diagonal this is a shear, and a shear is a strain and a rotation, to which invariants are blind.
+    """
+    y, dy = harmonics(rank, table.directions)
+    g, h = derivative_factors(rank, f, df, table.distances)
+    flat = (*y.shape[:2], 6 * y.shape[2])
+    along = (y[..., None] * strain_of(table)[..., None, :]).reshape(flat)
+    summed = g.swapaxes(1, 2) @ along
+    if rank:
+        across = dy[..., STRAINS[0]] * table.displacements[..., None, STRAINS[1]]
+        summed += h.swapaxes(1, 2) @ across.reshape(flat)
+    return summed.reshape(*summed.shape[:2], -1, 6).transpose(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import load_yaml
 
 _TASK = "labelled"
-_USED = ("method", "seed", "processes", "threads")  # keys of a configuration
+_USED = ("method", "seed", "processes", "threads", "stress")  # keys of a configuration
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def recompute_forces(
     model : str or Path
         The model that the run was made with, as `find_model` finds it.
     method : str or Path
-        A configuration of `run_reference`, of which the method counts, and `seed`, `processes` and `threads`; its tasks
-        are not carried out.
+        A configuration of `run_reference`, of which the method counts, and `seed`, `processes`, `threads` and `stress`,
+        for the pressure too; its tasks are not carried out.
     folder : str or Path
         Where CP2K works. What is labelled there is not labelled again.
     progress : bool

@@ -1,4 +1,4 @@
-"""Evaluation of losses and forces: moments M, the polynomial H(M), its adjoint G = ∂H/∂M, forces from G.
+"""Evaluation of losses, forces and virial: moments M, the polynomial H(M), its adjoint G = ∂H/∂M, forces from G.
 
 This is the NumPy reference implementation in double precision, with which the OpenMM back ends are compared.
 
@@ -12,18 +12,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments_by_rank
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
+from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.units import stress_from_virial
 
 _DESCRIBING = 6  # channels of a rank that describe a local environment
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses and forces of one configuration.
+    """Losses, forces and virial of one configuration.
 
     Parameters
     ----------
@@ -31,10 +34,14 @@ class Evaluation:
         H_A(φ^i) of each agent in kJ/mol; under `mutual` its shared part.
     forces : array, shape (N, 3)
         Forces in kJ/mol/nm, according to the gradient of the model.
+    virial : array, shape (3, 3), or None
+        W = −∂E/∂ε in kJ/mol, positive under compression: the change of the energy E with a homogeneous strain ε of
+        positions and cell, Σ (q_j − q_i) ⊗ F over all pairs and their images. None for losses without a potential.
     """
 
     losses: FloatArray
     forces: FloatArray
+    virial: FloatArray | None = None
 
     @property
     def energy(self) -> float:
@@ -62,6 +69,31 @@ def evaluate_agents(
         If a species is unknown, or the vectors of the cell span no volume.
     """
     return LocalEnvironments.of(losses, positions, species, cell).evaluate(losses)
+
+
+def evaluate_stress(
+    losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray | None
+) -> FloatArray:
+    """Evaluate the stress σ = (1/V) ∂E/∂ε of one configuration, without its kinetic part, shape (3, 3).
+
+    It is in kJ/mol/nm³ and, as in ASE, positive under tension (`units.stress_from_virial`).
+
+    Parameters
+    ----------
+    losses, positions, species, cell
+        As for `evaluate_agents`.
+
+    Raises
+    ------
+    DualityError
+        If the losses have no potential energy, there is no cell, or as for `evaluate_agents`.
+    """
+    require_potential_energy(losses.gradient, "a stress")
+    if cell is None:
+        raise DualityError("a stress needs a periodic cell, and this configuration has none")
+    virial = evaluate_agents(losses, positions, species, cell).virial
+    assert virial is not None
+    return stress_from_virial(virial, abs(float(np.linalg.det(cell))))
 
 
 @dataclass(frozen=True)
@@ -108,7 +140,7 @@ class LocalEnvironments:
         descended = losses.descended
         one_part = descended is losses
         own_adjoints = adjoints if one_part else polynomial(descended, self.species_index, self.moments)[1]
-        forces = np.zeros((len(self.species_index), 3))
+        forces, virial = np.zeros((len(self.species_index), 3)), np.zeros((3, 3))
         for b, table in enumerate(self.tables):
             value, gradient = self.pair_gradients(losses, adjoints, b)
             own_gradient = gradient if one_part else self.pair_gradients(descended, own_adjoints, b)[1]
@@ -116,7 +148,9 @@ class LocalEnvironments:
             forces += own_gradient.sum(axis=1)
             if losses.has_reactions:
                 np.subtract.at(forces, table.indices, gradient)
-        return Evaluation(found, forces)
+            if losses.has_potential:
+                virial -= gradient.reshape(-1, 3).T @ table.displacements.reshape(-1, 3)
+        return Evaluation(found, forces, virial if losses.has_potential else None)
 
     def moved(self, losses: AgentLosses, b: int, shift: FloatArray) -> LocalEnvironments:
         """The same with all neighbours of a species displaced from their agents by a vector (3,), in nm.

@@ -127,3 +127,26 @@ def check_gradient(name: str, form: Form) -> str:
 def has_potential(gradient: str) -> bool:
     """Whether forces of this gradient derive from a potential energy, the sum of all losses."""
     return "own" not in GRADIENTS[gradient]
+
+
+def require_potential_energy(gradient: str, what: str, remedy: str = "") -> None:
+    """Refuse something that needs a potential energy for losses of a gradient that have none.
+
+    Parameters
+    ----------
+    gradient : str
+    what : str
+        What needs it, the subject of the message.
+    remedy : str
+        What can be done instead of an inference with the gradient ``collective``.
+
+    Raises
+    ------
+    DualityError
+        If forces of this gradient do not derive from a potential energy.
+    """
+    if not has_potential(gradient):
+        raise DualityError(
+            f"{what} needs a potential energy, and losses with the {gradient} gradient have none: each agent "
+            "descends a loss of its own, and their sum is only information. Infer with gradient='collective'" + remedy
+        )

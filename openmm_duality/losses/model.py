@@ -139,6 +139,13 @@ class AgentLosses(Coefficients):
         return has_potential(self.gradient)
 
     @property
+    def knows_stresses(self) -> bool:
+        """Whether stresses entered the fit, of these losses or of a prior model; True if they were not inferred."""
+        fits = [self.metadata, self.metadata.get("prior", {})]
+        weights = [fit["settings"].get("stress_weight") for fit in fits if "settings" in fit]
+        return any(weights) or not weights
+
+    @property
     def has_reactions(self) -> bool:
         """Whether the force on an agent contains what its neighbours lose through its position."""
         return "shared" in GRADIENTS[self.gradient]

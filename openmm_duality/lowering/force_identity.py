@@ -15,12 +15,14 @@ import numpy as np
 import openmm as mm
 from openmm import unit
 
-from openmm_duality.errors import DualityError
-from openmm_duality.losses.forms import has_potential
+from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
-_PATTERN = re.compile(_NAME.format(r"(\w+)", r"(\w+)", r"([\w-]+)", "([0-9a-f]{64})", "([0-9a-f]{64})"))
+_NO_STRESSES = ", inferred without stresses"
+_PATTERN = re.compile(
+    _NAME.format(r"(\w+)", r"(\w+)", r"([\w-]+)", "([0-9a-f]{64})", "([0-9a-f]{64})") + f"(?:{_NO_STRESSES})?"
+)
 
 
 def tag_force(
@@ -47,7 +49,8 @@ def tag_force(
     indices = range(len(species)) if particles is None else particles
     atoms = [f"{k} {name}" for k, name in zip(indices, species, strict=True)]
     of_atoms = hashlib.sha256("\n".join(atoms).encode()).hexdigest()
-    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms))
+    suffix = "" if losses.knows_stresses else _NO_STRESSES
+    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms) + suffix)
 
 
 def identify_forces(system: mm.System) -> dict[str, Any]:
@@ -91,6 +94,11 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
     }
 
 
+def fitted_without_stresses(system: mm.System) -> bool:
+    """Whether a System holds losses that were inferred from forces and energies alone."""
+    return any(force.getName().endswith(_NO_STRESSES) for force in system.getForces())
+
+
 def require_potential(system: mm.System, what: str) -> None:
     """Refuse something that needs a potential energy in a System of losses that have none.
 
@@ -101,12 +109,7 @@ def require_potential(system: mm.System, what: str) -> None:
     """
     gradients = identify_forces(system)["loss_gradient"]
     for gradient in gradients.split(", ") if gradients else ():
-        if not has_potential(gradient):
-            raise DualityError(
-                f"{what} needs a potential energy, and losses with the {gradient} gradient have none: each agent "
-                "descends a loss of its own, and their sum is only information. Infer with gradient='collective', or "
-                "relax the structure with DescentLearningIntegrator"
-            )
+        require_potential_energy(gradient, what, ", or relax the structure with DescentLearningIntegrator")
 
 
 def _xml(force: mm.Force) -> str | None:

@@ -50,6 +50,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         self.largest_force: float = LARGEST_FORCE
         self.n_species: int = len(losses.species)
         self.reactions: bool = losses.has_reactions
+        self.potential: bool = losses.has_potential
         # agents in the order of their species, where each of them is in it, and where each species begins
         species_index = losses.index_of(species)
         order = np.argsort(species_index, kind="stable")
@@ -85,7 +86,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         if not bool(message[0] > 0.0):
             raise ValueError("a position is not a finite number: the dynamics has blown up; take a shorter time step")
         box = None if boxvectors is None else message[1:].reshape(3, 3)
-        energy, forces = self.losses_and_forces(positions[self.by_species].to(torch.float64), box)
+        energy, forces, _ = self.sums(positions[self.by_species].to(torch.float64), box, False)
         forces.clamp_(-self.largest_force, self.largest_force)
         if self.every_atom:
             of_all = forces.index_select(1, self.places).t().to(given.dtype).contiguous()
@@ -94,10 +95,21 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
             of_all[self.by_species] = forces.t().to(given.dtype)
         return energy.to(given.device), of_all.to(given.device)
 
-    def losses_and_forces(
-        self, positions: torch.Tensor, boxvectors: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of losses and forces (3, N) of agents in the order of their species; the box is on the CPU."""
+    @torch.jit.export  # type: ignore[untyped-decorator]
+    def virial(self, positions: torch.Tensor, boxvectors: torch.Tensor) -> torch.Tensor:
+        """W = −∂E/∂ε (3, 3) in kJ/mol of losses with a potential, from positions (N, 3) and box (3, 3) in nm."""
+        if not self.potential:
+            raise ValueError("a virial needs a potential energy, and these losses have none")
+        box = boxvectors.to(torch.float64).cpu()
+        return self.sums(positions.data.to(self.by_species.device)[self.by_species].to(torch.float64), box, True)[2]
+
+    def sums(
+        self, positions: torch.Tensor, boxvectors: torch.Tensor | None, with_virial: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sum of losses, forces (3, N) of agents in the order of their species, and virial (3, 3), zero if unwanted.
+
+        The box is on the CPU.
+        """
         n_atoms, device = positions.shape[0], positions.device
         i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.species_index, self.n_species)
         displacement = displacement.to(self.losses.table.dtype)
@@ -110,6 +122,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         firsts.append(i.shape[0])
         energy = torch.zeros([], dtype=torch.float64, device=device)
         forces = torch.zeros((3, n_atoms), dtype=displacement.dtype, device=device)
+        virial = torch.zeros((3, 3), dtype=torch.float64, device=device)
         for c in range(len(begins) - 1):
             begin, end = begins[c], begins[c + 1]
             pairs = slice(firsts[c], firsts[c + 1])
@@ -127,7 +140,9 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
                 else:  # in a fixed order, so that runs repeat
                     where: list[torch.Tensor | None] = [neighbour]
                     forces.t().index_put_(where, reactions.t(), accumulate=True)
-        return energy, forces
+            if with_virial:
+                virial -= torch.matmul(gradients[0].flatten(1), d.flatten(1).t()).to(torch.float64)
+        return energy, forces, virial
 
 
 def compile_losses(

@@ -1,4 +1,4 @@
-"""Errors of a model's forces along its own run, in frames whose forces the reference method computed."""
+"""Errors of a model's forces and pressure along its own run, in frames that the reference method computed again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.learning.recomputing import RecomputedFrames
-from openmm_duality.losses.evaluator import evaluate_agents
+from openmm_duality.losses.evaluator import Evaluation, evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.observables.statistics import Estimate, series_estimate
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
+from openmm_duality.units import MEGAPASCAL, stress_from_virial
+
+_BLOCKS = 10  # of frames, for the error of a mean
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class ForceErrors:
         As the configuration names it.
     model : str
         The file of the losses.
+    pressures : array, shape (T, 2), or None
+        Pressure −tr σ/3 of the model and of CP2K in MPa, without the kinetic part; None without stresses.
     """
 
     times: FloatArray
@@ -46,6 +52,15 @@ class ForceErrors:
     refused: tuple[str, ...]
     method: str
     model: str
+    pressures: FloatArray | None = None
+
+    @property
+    def pressure_error(self) -> Estimate | None:
+        """Mean error of the pressure in MPa, from the scatter of blocks of frames; None without stresses."""
+        if self.pressures is None or len(self.pressures) < 2:
+            return None
+        errors = self.pressures[:, 0] - self.pressures[:, 1]
+        return series_estimate(errors, min(_BLOCKS, len(errors)))
 
     def error(self, key: str) -> tuple[float, float]:
         """RMSE and RMS of all frames together, in meV/Å."""
@@ -58,7 +73,7 @@ class ForceErrors:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers with their units in the names."""
-        errors = {key: self.error(key) for key in self.rmse}
+        errors, error = {key: self.error(key) for key in self.rmse}, self.pressure_error
         return {
             "frames": len(self.times),
             "method": self.method,
@@ -69,6 +84,8 @@ class ForceErrors:
             "force_mae": {key: self.mean_error(key) for key in self.mae},
             "force_rms": {key: rms for key, (_, rms) in errors.items()},
             "force_rmse_of_frames": self.rmse,
+            "pressure_MPa": None if self.pressures is None else self.pressures.T,
+            "pressure_error_MPa": None if error is None else {"mean": error.mean, "interval_95": error.interval},
             "units": {"force": "meV/angstrom"},
         }
 
@@ -83,7 +100,12 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
     """
     frames, losses = recomputed.frames, recomputed.losses
     assert frames.forces is not None
-    own = np.array(list(on_all_cores(_Forces(losses, frames), range(len(frames)))))
+    found = list(on_all_cores(_Evaluations(losses, frames), range(len(frames))))
+    own, pressures = np.array([one.forces for one in found]), None
+    if losses.has_potential and frames.stresses is not None and frames.cells is not None:
+        virials = np.array([one.virial for one in found])
+        stresses = np.stack([stress_from_virial(virials, np.abs(np.linalg.det(frames.cells))), frames.stresses], axis=1)
+        pressures = -np.trace(stresses, axis1=2, axis2=3) / 3.0 / MEGAPASCAL
     molecules = molecules_of(frames, dict(losses.bond_lengths))
     return ForceErrors(
         times=frames.times,
@@ -93,6 +115,7 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
         refused=recomputed.refused,
         method=recomputed.method,
         model=recomputed.model,
+        pressures=pressures,
     )
 
 
@@ -107,10 +130,9 @@ def _by_frame(
 
 
 @dataclass(frozen=True)
-class _Forces:
+class _Evaluations:
     losses: AgentLosses
     frames: Frames
 
-    def __call__(self, t: int) -> FloatArray:
-        found = evaluate_agents(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))
-        return np.asarray(found.forces)
+    def __call__(self, t: int) -> Evaluation:
+        return evaluate_agents(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.observables.density import DensityRecord, measure_density
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.statistics import Estimate, series_estimate, slope
 from openmm_duality.units import BOLTZMANN
@@ -24,6 +25,7 @@ class Conserved(Enum):
     TOTAL_ENERGY = "total_energy"
     EXTENDED_ENERGY = "extended_energy"
     NO_COMMON_ENERGY = "no_common_energy"
+    VOLUME_CHANGES = "volume_changes"
     NOT_RECORDED = "not_recorded"
 
 
@@ -51,6 +53,8 @@ class Energetics:
         What should be conserved, or why nothing is.
     integrator : str
         Of the run.
+    density : DensityRecord or None
+        None at constant volume.
     """
 
     target: float
@@ -64,6 +68,7 @@ class Energetics:
     drift: Estimate | None
     conserved: Conserved
     integrator: str
+    density: DensityRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers with their units in the names."""
@@ -77,6 +82,7 @@ class Energetics:
             "canonical_mean_kJ_per_mol": self.canonical_mean,
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
             "drift_kJ_per_mol_per_atom_per_ps": self.drift,
+            **({} if self.density is None else {"constant_pressure": self.density.to_dict()}),
         }
 
 
@@ -97,7 +103,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     n_blocks = min(n_blocks, len(times))
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
-    canonical = str(run.settings["ensemble"]).upper() == "NVT"
+    canonical = str(run.settings["ensemble"]).upper() in ("NVT", "NPT")
     conserved, energy = conserved_energy(run, log)
     return Energetics(
         target=target,
@@ -115,6 +121,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         drift=None if energy is None else slope(times, energy / len(run.trajectory.species), n_blocks),
         conserved=conserved,
         integrator=str(run.settings.get("integrator", "the integrator")),
+        density=measure_density(run, log, n_blocks),
     )
 
 
@@ -122,6 +129,8 @@ def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, F
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
     if not run.has_potential:
         return Conserved.NO_COMMON_ENERGY, None
+    if str(run.settings["ensemble"]).upper() in ("NPT", "NPH"):
+        return Conserved.VOLUME_CHANGES, None
     if str(run.settings["ensemble"]).upper() == "NVE":
         return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]
     column = log.get("conserved_quantity")

@@ -242,9 +242,9 @@ def _read_used(directory: str | Path, discard: Any) -> tuple[Run, Trajectory, Tr
     """A run with its whole trajectory and the part of it that is analysed."""
     run = read_run(directory)
     ensemble = str(run.settings["ensemble"])
-    if ensemble not in ("NVE", "NVT") or run.settings["temperature"] is None:
+    if ensemble not in ("NVE", "NVT", "NPT", "NPH") or run.settings["temperature"] is None:
         raise DualityError(
-            f"{run.directory}: its ensemble is {ensemble!r}, and only NVE and NVT at a temperature have averages "
+            f"{run.directory}: its ensemble is {ensemble!r}, and only dynamics at a temperature has averages "
             "to compare; give a run of dynamics, not of descent"
         )
     whole = replace(run.trajectory, name=_name(directory))

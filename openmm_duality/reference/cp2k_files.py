@@ -24,8 +24,10 @@ class Project:
         The number CP2K put behind the prefix, usually 1.
     input, positions : Path
         Always there.
-    forces, velocities, energies, cells : Path or None
+    forces, velocities, energies, cells, stresses : Path or None
         Companions of the positions.
+    output : Path or None
+        What CP2K printed, all of it or its stress tensors (``.stress_tensor``).
     labels : Path or None
         The project's own XYZ file of positions, which names the atoms where the positions are read from elsewhere.
     """
@@ -38,6 +40,8 @@ class Project:
     velocities: Path | None
     energies: Path | None
     cells: Path | None
+    stresses: Path | None
+    output: Path | None
     labels: Path | None
 
 
@@ -66,15 +70,19 @@ def find_project(
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     prefix, number, found = _choose(path, folder, positions is not None)
+    inputs = _input(folder, prefix, input_file)
+    outputs = [f"{prefix}-{number}.stress_tensor", f"{prefix}.out", f"{inputs.name.split('.inp')[0]}.out"]
     return Project(
         prefix=prefix,
         number=number,
-        input=_input(folder, prefix, input_file),
+        input=inputs,
         positions=found if positions is None else _named(folder, positions),
         forces=_one(folder, f"{prefix}-frc-{number}.xyz"),
         velocities=_one(folder, f"{prefix}-vel-{number}.xyz"),
         energies=_one(folder, f"{prefix}-{number}.ener"),
         cells=_one(folder, f"{prefix}-{number}.cell"),
+        stresses=_one(folder, f"{prefix}-{number}.stress"),
+        output=next(filter(None, (_one(folder, name) for name in outputs)), None),
         labels=_one(folder, f"{prefix}-pos-{number}.xyz"),
     )
 

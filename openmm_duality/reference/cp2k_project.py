@@ -6,17 +6,18 @@ CP2K's units are converted here and nowhere else: Å, Hartree/Bohr, Hartree, fs,
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import UNREADABLE, open_text, provenance
+from openmm_duality.files import provenance
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.reference.cp2k_files import Project, find_project
 from openmm_duality.reference.cp2k_input import ATOMIC_TIME, Cp2kInput, read_input
+from openmm_duality.reference.cp2k_stress import project_stresses
+from openmm_duality.reference.cp2k_tables import latest, read_table, rows_of, unique_keys
 from openmm_duality.reference.cp2k_xyz import blocks, first_labels
 from openmm_duality.reference.dcd import read_dcd
 from openmm_duality.reference.frames import Frames
@@ -134,18 +135,24 @@ def read_cp2k(
         velocities = velocity.values[velocity.at(keys)]
     elif velocity is not None:
         _warn(f"{velocity.path}: velocities are left out, because some of the frames have none")
+    masses, cells = np.array([inputs.mass(label) for label in labels]), _cells(project, inputs, keys)
+    energies = _energies(position, force, table, keys)
+    stresses, source = None, None
+    if forces and cells is not None:
+        stresses, source = project_stresses(project, inputs, keys, energies, cells, masses, velocities)
     return Frames(
         species=tuple(inputs.element(label) for label in labels),
-        masses=np.array([inputs.mass(label) for label in labels]),
+        masses=masses,
         positions=position.values[chosen],
         times=_times(position, chosen, table, keys, inputs),
         steps=steps,
-        cells=_cells(project, inputs, keys),
+        cells=cells,
         forces=None if force is None else force.values[force.at(keys)],
         velocities=velocities,
-        energies=_energies(position, force, table, keys),
+        energies=energies,
+        stresses=stresses,
         timestep=inputs.timestep,
-        source=tuple(provenance(p) for p in used),
+        source=tuple(provenance(p) for p in (*used, *([source] if source else []))),
     )
 
 
@@ -164,9 +171,9 @@ def read_ener(path: str | Path, keep_all: bool = False) -> EnergyTable:
     DualityError
         If it is not a table of numbers with at least six columns.
     """
-    table = _table(Path(path), 6)
+    table = read_table(Path(path), 6)
     steps = table[:, 0].astype(np.int64)
-    selected = np.arange(len(steps)) if keep_all else _latest(steps)
+    selected = np.arange(len(steps)) if keep_all else latest(steps)
     times, kinetic, temperatures, potential, conserved = table[selected, 1:6].T
     return EnergyTable(
         steps[selected], times * FEMTOSECOND, temperatures, kinetic * HARTREE, potential * HARTREE, conserved * HARTREE
@@ -180,14 +187,14 @@ def _series(path: Path, inputs: Cp2kInput, what: str) -> _Series:
         raise DualityError(f"{inputs.path}: UNIT {name} of {what} is not supported; it must be {' or '.join(known)}")
     read = list(blocks(path))
     steps = np.array([b.step for b in read], dtype=np.int64)
-    selected = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
+    selected = np.arange(len(steps)) if inputs.reftraj else latest(steps)
     if len(selected) < len(steps):
         _warn(f"{path}: a restart repeated steps; {len(steps) - len(selected)} blocks written before it are left out")
     times = [read[k].time for k in selected]
     energies = [read[k].energy for k in selected]
     return _Series(
         path=path,
-        keys=_keys(steps[selected]),
+        keys=unique_keys(steps[selected]),
         steps=steps[selected],
         times=_column(times, FEMTOSECOND),
         energies=_column(energies, HARTREE),
@@ -213,29 +220,7 @@ def _series_dcd(path: Path, inputs: Cp2kInput, first_step: int | None, stride: i
         )
     steps = first + step * np.arange(len(values), dtype=np.int64)
     times = None if inputs.timestep is None else np.asarray(steps * inputs.timestep, dtype=np.float64)
-    return _Series(path, _keys(steps), steps, times, None, None, values * ANGSTROM)
-
-
-def _latest(steps: IntArray) -> IntArray:
-    """Rows whose step number no later row reaches or undercuts, ascending: those that count after restarts."""
-    least_behind = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.iinfo(np.int64).max)
-    return np.flatnonzero(steps < least_behind)
-
-
-def _keys(steps: IntArray) -> IntArray:
-    """Step numbers made unique: REFTRAJ may number two frames alike, the first (always 1) and a later one."""
-    seen: Counter[int] = Counter()
-    occurrence = np.zeros(len(steps), dtype=np.int64)
-    for k, step in enumerate(steps.tolist()):
-        occurrence[k] = seen[step]
-        seen[step] += 1
-    return steps + (occurrence << 40)
-
-
-def _rows(steps: IntArray, keys: IntArray) -> list[int] | None:
-    """Rows of the keys in a table, or None unless all are in it."""
-    where = {int(key): row for row, key in enumerate(_keys(steps))}
-    return [where[int(key)] for key in keys] if all(int(key) in where for key in keys) else None
+    return _Series(path, unique_keys(steps), steps, times, None, None, values * ANGSTROM)
 
 
 def _common(position: _Series, force: _Series, allow_incomplete: bool) -> IntArray:
@@ -299,7 +284,7 @@ def _times(
 ) -> FloatArray:
     if position.times is not None:
         return position.times[chosen]
-    rows = None if table is None else _rows(table.steps, keys)
+    rows = None if table is None else rows_of(table.steps, keys)
     if table is not None and rows is not None:
         return table.times[rows]
     return np.asarray(position.steps[chosen] * (inputs.timestep or 0.0), dtype=np.float64)
@@ -307,7 +292,7 @@ def _times(
 
 def _energies(position: _Series, force: _Series | None, table: EnergyTable | None, keys: IntArray) -> FloatArray | None:
     if table is not None:
-        rows = _rows(table.steps, keys)
+        rows = rows_of(table.steps, keys)
         if rows is not None:
             return table.potential[rows]
         _warn("the .ener file lacks some of the frames; energies are taken from the coordinate files where they can be")
@@ -321,10 +306,10 @@ def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | 
     if not inputs.periodic:
         return None
     if project.cells is not None:
-        table = _table(project.cells, 11)
+        table = read_table(project.cells, 11)
         steps = table[:, 0].astype(np.int64)
-        selected = np.arange(len(steps)) if inputs.reftraj else _latest(steps)
-        rows = _rows(steps[selected], keys)
+        selected = np.arange(len(steps)) if inputs.reftraj else latest(steps)
+        rows = rows_of(steps[selected], keys)
         if rows is not None:
             return table[selected[rows], 2:11].reshape(-1, 3, 3) * ANGSTROM
         if inputs.variable_cell:
@@ -343,25 +328,6 @@ def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | 
             f"{project.prefix}-{project.number}.cell); add the cell to the input, or PERIODIC NONE if there is none"
         )
     return np.tile(inputs.cell, (len(keys), 1, 1))
-
-
-def _table(path: Path, columns: int) -> FloatArray:
-    try:
-        with open_text(path) as handle, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
-            table = np.loadtxt(handle, ndmin=2)
-    except (ValueError, *UNREADABLE) as error:
-        raise DualityError(
-            f"{path}: expected lines of numbers, all of one length ({error}); is the file cut?"
-        ) from None
-    if not table.size:
-        raise DualityError(f"{path}: expected lines of at least {columns} numbers, and there are none; copy it again")
-    if table.shape[1] < columns:
-        raise DualityError(f"{path}: expected at least {columns} columns of numbers, got {table.shape[1]}")
-    if not np.isfinite(table[:, :columns]).all():
-        row = int(np.argwhere(~np.isfinite(table[:, :columns]))[0, 0])
-        raise DualityError(f"{path}: the row of step {table[row, 0]:.0f} holds a value that is not a finite number")
-    return np.asarray(table, dtype=np.float64)
 
 
 def _warn(message: str) -> None:

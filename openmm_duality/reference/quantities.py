@@ -9,7 +9,7 @@ forces or frc, and an energy if one is energy, unless another word says that it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.schema import one_of
-from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, HARTREE, KILOCALORIE
+from openmm_duality.units import ANGSTROM, BOHR, ELECTRONVOLT, GIGAPASCAL, HARTREE, KILOCALORIE, MEGAPASCAL
 
 # by name: the units of energy (kJ/mol) and force (kJ/mol/nm); lengths are in Å in all of them
 UNITS = {
@@ -28,6 +28,15 @@ UNITS = {
     "hartree": (HARTREE, HARTREE / BOHR),
     "hartree/angstrom": (HARTREE, HARTREE / ANGSTROM),
 }
+STRESS_UNITS = {
+    "eV/angstrom^3": ELECTRONVOLT / ANGSTROM**3,
+    "GPa": GIGAPASCAL,
+    "MPa": MEGAPASCAL,
+    "kbar": 0.1 * GIGAPASCAL,
+    "bar": 0.1 * MEGAPASCAL,
+}  # kJ/mol/nm³
+_PLACES = {a + b: tuple(sorted((x, y))) for x, a in enumerate("xyz") for y, b in enumerate("xyz")}
+_VOIGT = "xx yy zz yz xz xy"
 _WORDS = {"forces": {"force", "forces", "frc"}, "energy": {"energy"}}
 _STRESS = {"stress", "virial", "virials"}
 _OTHERS = {
@@ -47,19 +56,49 @@ class DataKeys:
         Name of the column of forces and of the key of the energy; by default found among the common names.
     units : str
         ``eV`` (and eV/Å), ``kcal/mol`` (per Å), ``kJ/mol`` (per Å), ``hartree`` (per bohr) or ``hartree/angstrom``.
+    stress : str or None
+        Key of the stress, where its sign, unit or order is another than `stress_of` takes.
+    stress_units : str or None
+        Unit of the values of that key, one of `STRESS_UNITS`, or energy per volume by default. With a minus before it
+        they are pressures, positive under compression, as VASP prints them: ``-kbar``.
+    stress_order : str
+        Order of six values.
 
     Raises
     ------
     DualityError
-        If the units are unknown.
+        If the units or the order are unknown.
     """
 
     forces: str | None = None
     energy: str | None = None
     units: str = "eV"
+    stress: str | None = None
+    stress_units: str | None = None
+    stress_order: str = _VOIGT
 
     def __post_init__(self) -> None:
         one_of(*UNITS)(self.units, "units")
+        if self.stress_units is not None:
+            one_of(*STRESS_UNITS)(self.stress_units.removeprefix("-"), "stress_units")
+        if sorted(self.stress_places) != sorted(set(_PLACES.values())):
+            raise DualityError(
+                f"stress_order: expected the six components in their order, such as '{_VOIGT}', got "
+                f"{self.stress_order!r}"
+            )
+
+    @property
+    def stress_places(self) -> list[tuple[int, ...]]:
+        """Row and column of each of six values, the smaller first."""
+        return [_PLACES.get(name, (-1, -1)) for name in self.stress_order.split()]
+
+    @property
+    def stress_factor(self) -> float:
+        """What converts values of the key `stress` to kJ/mol/nm³, positive under tension."""
+        if self.stress_units is None:
+            return self.energy_unit / self.length**3
+        sign = -1.0 if self.stress_units.startswith("-") else 1.0
+        return sign * STRESS_UNITS[self.stress_units.removeprefix("-")]
 
     @property
     def energy_unit(self) -> float:
@@ -123,7 +162,7 @@ def stress_of(values: Mapping[str, Any], volume: float, keys: DataKeys) -> tuple
 
     A stress σ is taken in units of energy per Å³ (of `hartree`: per bohr³), positive under tension as ASE has it, and a
     virial −Vσ in units of energy; six numbers are xx, yy, zz, yz, xz, xy. Names with both words say neither, and of
-    several stresses none is taken.
+    several stresses none is taken, unless the keys name one.
 
     Parameters
     ----------
@@ -133,28 +172,39 @@ def stress_of(values: Mapping[str, Any], volume: float, keys: DataKeys) -> tuple
         In nm³.
     keys : DataKeys
     """
-    tensors = {name: _tensor(value) for name, value in values.items()}
+    if keys.stress is not None:
+        found = _tensor(values.get(keys.stress), keys.stress_places)
+        return (None, None) if found is None else (keys.stress, keys.stress_factor * found)
+    tensors = {name: _tensor(value, keys.stress_places) for name, value in values.items()}
     words = {name: _words(name) for name, tensor in tensors.items() if tensor is not None}
     for of, factor in (
         ({"stress"}, keys.energy_unit / keys.length**3),
         ({"virial", "virials"}, -keys.energy_unit / volume),
     ):
-        found = [name for name, mine in words.items() if mine & of and not mine & (_STRESS - of) and not mine & _OTHERS]
-        if len(found) == 1:
-            return found[0], factor * np.asarray(tensors[found[0]])
-        if found:
+        names = [name for name, mine in words.items() if mine & of and not mine & (_STRESS - of) and not mine & _OTHERS]
+        if len(names) == 1:
+            return names[0], factor * np.asarray(tensors[names[0]])
+        if names:
             break
     return None, None
 
 
-def _tensor(value: Any) -> FloatArray | None:
-    """A symmetric tensor (3, 3) from 9 or 6 numbers; None for anything else."""
-    if isinstance(value, str) or np.size(value) not in (6, 9) or np.asarray(value).dtype.kind not in "fi":
+def _tensor(value: Any, places: Sequence[tuple[int, ...]]) -> FloatArray | None:
+    """A symmetric tensor (3, 3) from 9 numbers or 6 at given places; None for anything else."""
+    if (
+        value is None
+        or isinstance(value, str)
+        or np.size(value) not in (6, 9)
+        or np.asarray(value).dtype.kind not in "fi"
+    ):
         return None
     numbers = np.asarray(value, dtype=np.float64).ravel()
     if len(numbers) == 9:
         return 0.5 * (numbers.reshape(3, 3) + numbers.reshape(3, 3).T)
-    return np.asarray(numbers[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+    tensor = np.empty((3, 3))
+    for (x, y), number in zip(places, numbers, strict=True):
+        tensor[x, y] = tensor[y, x] = number
+    return tensor
 
 
 def _words(name: str) -> set[str]:

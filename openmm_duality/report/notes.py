@@ -47,6 +47,7 @@ CONSERVED = {
     Conserved.TOTAL_ENERGY: "total energy",
     Conserved.EXTENDED_ENERGY: "conserved quantity",  # of the system with its thermostat
     Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agents descend no common energy",
+    Conserved.VOLUME_CHANGES: "nothing is conserved: a barostat changes the volume",
     Conserved.NOT_RECORDED: "{integrator} has no conserved quantity",
 }
 

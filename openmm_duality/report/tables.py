@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openmm_duality.observables.density import DensityRecord
 from openmm_duality.observables.findings import Measured, Name, Observable
 from openmm_duality.observables.results import Comparison
+from openmm_duality.observables.statistics import Estimate
 from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.observables.trajectory import counts
 from openmm_duality.report.formatting import NOTHING, SHOWN, dash, formula, plus_minus, printed, subscripts
@@ -234,6 +237,9 @@ def _forces(comparison: Comparison) -> list[Row]:
         name = f"Force error, {names.get(key, key)}"
         rows.append(Row(name, "meV/Å", "", [cell(c, key) for c in comparison.columns]))
         rows.append(Row("mean absolute error", "meV/Å", "", [mean(c, key) for c in comparison.columns]))
+    errors = [None if c.force_errors is None else c.force_errors.pressure_error for c in comparison.columns]
+    if any(error is not None for error in errors):
+        rows.append(Row("Error of the pressure", "MPa", "", [Cell(plus_minus(error, 1.0, 1)) for error in errors]))
     return rows
 
 
@@ -270,7 +276,25 @@ def _run(comparison: Comparison) -> list[Row]:
         ("Cost of a step", "ms", ""),
     )
     columns = [_run_cells(c) for c in comparison.columns]
-    return [Row(*title, list(cells)) for title, cells in zip(titles, zip(*columns, strict=True), strict=True)]
+    rows = [Row(*title, list(cells)) for title, cells in zip(titles, zip(*columns, strict=True), strict=True)]
+    return rows + _constant_pressure(comparison)
+
+
+def _constant_pressure(comparison: Comparison) -> list[Row]:
+    """Rows on runs at constant pressure, where there are any."""
+    records = [None if c.energetics is None else c.energetics.density for c in comparison.columns]
+    targets = sorted({f"{record.target:g}" for record in records if record is not None})
+    if not targets:
+        return []
+    rows: list[tuple[str, str, str, Callable[[DensityRecord], Estimate | None], float, int]] = [
+        ("Density", "g/cm³", "", lambda record: record.density, 1.0, 4),
+        ("Isothermal compressibility", "1/GPa", "", lambda record: record.compressibility, 1.0, 3),
+        ("Pressure", "MPa", ", ".join(targets), lambda record: record.pressure, 1.0, 1),
+    ]
+    return [
+        Row(title, unit, known, [Cell(NOTHING if r is None else plus_minus(of(r), scale, digits)) for r in records])
+        for title, unit, known, of, scale, digits in rows
+    ]
 
 
 def _run_cells(c: Comparison) -> list[Cell]:

@@ -48,6 +48,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
+@click.option("--stress-weight", help="Weight of stresses in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
 @click.option("--max-coefficients", type=int, help="Maximum number of coefficients; the most important are kept.")
 @click.option("--memory", help="Largest memory to use, such as '8 GiB'; 60 % of what is available by default.")
 @click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")

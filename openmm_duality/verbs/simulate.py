@@ -56,6 +56,14 @@ if TYPE_CHECKING:
     "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options
+@click.option("--pressure", help="Constant pressure, as '1 bar'; changes the volume. A model needs stresses for it.")
+@click.option(
+    "--barostat",
+    type=click.Choice(["molecules", "atoms"]),
+    default="molecules",
+    show_default=True,
+    help="What is scaled with the volume: molecules as a whole, or atoms one by one.",
+)
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
 @click.option(
@@ -94,7 +102,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
-    topology = topology_of(losses, start)
+    topology, molecules = topology_of(losses, start)
     system = duality.create_system(
         losses,
         topology,
@@ -102,6 +110,11 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         precision=options["loss_precision"],
         platform=options["platform"],
     )
+    if options["pressure"] is not None:
+        if options["integrator"] in ("verlet", "descent"):
+            raise DualityError("constant pressure needs a heat bath: choose --integrator nose-hoover or langevin")
+        scaled = molecules if options["barostat"] == "molecules" else None
+        duality.add_barostat(system, options["pressure"], options["temperature"], molecules=scaled)
     pump = known_pump(losses)
     if pump is not None:
         click.echo(f"These losses have no potential energy. {describe_pump(pump)}")
@@ -205,7 +218,7 @@ def export(
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = read_structure(start, cell, supercell)
-    topology = topology_of(losses, structure)
+    topology, _ = topology_of(losses, structure)
     system = duality.create_system(losses, topology, backend=backend, precision=precision)
     with staged(directory, overwrite) as place:
         duality.export_torchscript(losses, structure.species, place / "losses.pt", precision=precision)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openmm_duality.dynamics import Start
+    from openmm_duality.geometry.arrays import IntArray
     from openmm_duality.losses import AgentLosses
 
 
@@ -51,9 +52,9 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
     return start if copies == (1, 1, 1) else start.repeated(copies)
 
 
-def topology_of(losses: AgentLosses, start: Start) -> app.Topology:
-    """The topology of a structure, with the molecules that the bond lengths of a model's training data give."""
+def topology_of(losses: AgentLosses, start: Start) -> tuple[app.Topology, list[IntArray]]:
+    """The topology of a structure and its molecules, which the bond lengths of a model's training data give."""
     from openmm_duality.geometry.molecules import find_molecules
 
     molecules = find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
-    return duality.create_topology(start.species, molecules, start.cell)
+    return duality.create_topology(start.species, molecules, start.cell), molecules

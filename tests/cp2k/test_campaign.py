@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "liquid", "md": MD},
         {"name": "some", "label": {"data": "liquid", "distort": [{"frames": 9, "scaled": {"factor": 0.97}}]}},
     ]
-    config = configure(folder, method="nnp", tasks=tasks)
+    config = configure(folder, method="nnp", stress=True, tasks=tasks)
     result = run_reference(config, folder / "out")
     assert {name: task.frames for name, task in result.items()} == {"liquid": 7, "some": 9}
     assert not any(task.refused for task in result.values())
@@ -74,6 +74,13 @@ def test_dynamics_is_read_as_dynamics(finished: Path) -> None:
     # velocities belong to positions: their mean over 2 fs is the way, but for the fastest vibrations
     moved, mean = np.diff(frames.positions, axis=0), 0.5 * (frames.velocities[1:] + frames.velocities[:-1])
     assert np.std(moved - 0.002 * mean) < 0.2 * np.std(moved)
+
+
+def test_every_frame_has_its_stress(finished: Path) -> None:
+    liquid, squeezed = (read(finished / "out" / name) for name in ("liquid", "some"))
+    assert liquid.stresses.shape == (7, 3, 3)
+    means = [float(np.trace(frames.stresses, axis1=1, axis2=2).mean()) / 3.0 for frames in (liquid, squeezed)]
+    assert means[1] < means[0] - 300.0  # MPa, nearly: compression is negative
 
 
 def test_a_finished_campaign_is_left_as_it_is(finished: Path) -> None:

@@ -414,6 +414,7 @@ KEYS = {
     "blocks": ("1000000", "0", "-1", "x", "1.5"),
     "pair_functions": ("0", "-1", "1000000000", "many"),
     "energy_weight": ("-1", ".nan", "x"),
+    "stress_weight": ("-1", ".nan", "x"),
     "max_coefficients": ("0", "-1", "x"),
     "memory": ("0", "much", "-1 GiB"),
 }
@@ -607,12 +608,15 @@ INFER_OPTIONS: dict[str, tuple[str, ...]] = {
     "--memory": ("0", "x", "1e300 GiB x"),
     "--test-fraction": ("2", "-1", "nan", "x"),
     "--energy-weight": ("-1", "nan", "x"),
+    "--stress-weight": ("-1", "nan", "x"),
     "--units": ("furlong", ""),
     "-o": ("model.txt", "run", "model.safetensors", "start.pdb/x.safetensors"),
 }
 for option, values in INFER_OPTIONS.items():
     for value in values:
         kind(f"infer {option} {value!r}", lambda f, rng: None, [*INFER, option, value])
+for pressure in ("nan", "1e300", "x", "5 nm", "inf"):
+    kind(f"simulate --pressure {pressure}", lambda f, rng: None, [*SIMULATE, "--pressure", pressure])
 for sizes in ("99999999999", "0", "-1", "x", "", "64,,", "1e9", "nan"):
     command = ["benchmark", "model.safetensors", "--start", "start.pdb", "--no-tip3p", "--no-cp2k", "--sizes", sizes]
     kind(f"benchmark --sizes {sizes!r}", lambda f, rng: None, command)

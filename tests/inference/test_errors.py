@@ -9,7 +9,7 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import ErrorTable, evaluate
-from openmm_duality.inference.errors import format_tables
+from openmm_duality.inference.errors import UNITS, format_tables
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 from tests.systems import SPECIES, labelled, random_frames, random_losses, rms, verlet
 
@@ -42,7 +42,7 @@ def test_table_against_direct_numpy(losses, spoilt):
     assert table.energy_rmse_per_atom == pytest.approx(np.sqrt(2.0) / frames.n_atoms / MEV, rel=1e-6)
     assert table.energy_mae_per_atom == pytest.approx(1.2 / frames.n_atoms / MEV, rel=1e-6)
     assert ErrorTable.from_dict(table.to_dict()) == table
-    assert table.to_dict()["units"] == {"force": "meV/angstrom", "energy": "meV/atom"}
+    assert table.to_dict()["units"] == UNITS
 
 
 def test_without_forces_the_reference_is_the_accelerations():

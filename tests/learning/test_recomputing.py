@@ -24,7 +24,9 @@ COUNT = 3
 @pytest.fixture(scope="module")
 def method(tmp_path_factory):
     path = tmp_path_factory.mktemp("method") / "method.yaml"
-    path.write_text("method: {name: nnp, members: 8}\ntasks: [{name: left alone, label: {data: nowhere}}]\n")
+    path.write_text(
+        "method: {name: nnp, members: 8}\nstress: true\ntasks: [{name: left alone, label: {data: nowhere}}]\n"
+    )
     return path
 
 
@@ -56,6 +58,7 @@ def test_errors_are_those_against_the_forces_that_the_frames_came_with(done):
     for key in found.rmse:
         assert found.error(key) == pytest.approx((known.force_rmse[key], known.force_rms[key]), rel=2e-3)
     assert found.refused == ()
+    assert found.pressure_error.mean == pytest.approx(known.pressure_error, abs=0.5)
     assert found.method == "nnp (members 8)"
 
 

@@ -47,7 +47,7 @@ def forward(losses, positions, species, cell, precision="double", dtype=torch.fl
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-12), ("single", 1e-5)])
 @pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
-def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision, tolerance):
+def test_forces_sum_of_losses_and_virial_are_those_of_the_evaluator(form, gradient, precision, tolerance):
     losses = random_losses(form, gradient)
     module = compile_losses(losses, SPECIES, precision)
     for cell in CELLS.values():
@@ -56,6 +56,12 @@ def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, pre
         energy, forces = module(tensor(positions), tensor(cell))
         assert np.abs(forces.numpy() - expected.forces).max() < tolerance * rms(expected.forces)
         assert float(energy) == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
+        if cell is not None and expected.virial is not None:
+            virial = module.virial(tensor(positions), tensor(cell)).numpy()
+            assert np.abs(virial - expected.virial).max() < tolerance * np.abs(expected.virial).max()
+        elif cell is not None:
+            with pytest.raises(torch.jit.Error, match="a virial needs a potential energy"):
+                module.virial(tensor(positions), tensor(cell))
 
 
 def test_single_precision_positions_give_forces_in_single_precision():
@@ -238,9 +244,13 @@ def test_narrow_boxes_have_the_forces_of_the_evaluator(form, gradient, precision
         for copies in ((1, 1, 1), (2, 1, 1)):
             positions, species, box = supercell(shifted, SPECIES[:2], cell, copies)
             expected = evaluate_agents(losses, positions, species, box)
-            energy, forces = forward(losses, positions, species, box, precision)
-            np.testing.assert_allclose(forces, expected.forces, atol=tolerance * rms(expected.forces))
-            assert energy == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
+            module = compile_losses(losses, species, precision)
+            energy, forces = module(tensor(positions), tensor(box))
+            np.testing.assert_allclose(forces.numpy(), expected.forces, atol=tolerance * rms(expected.forces))
+            assert float(energy) == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
+    if expected.virial is not None:
+        virial = module.virial(tensor(positions), tensor(box)).numpy()
+        assert np.abs(virial - expected.virial).max() < tolerance * np.abs(expected.virial).max()
 
 
 @pytest.mark.parametrize("n_species", [1, 3])

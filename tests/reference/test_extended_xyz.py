@@ -235,3 +235,19 @@ def test_six_numbers_are_in_the_order_of_voigt_and_unclear_names_are_not_used(tm
         ase.io.write(tmp_path / "b.xyz", atoms, format="extxyz")
         with pytest.warns(UserWarning, match=f"not used: {', '.join(names)}"):
             assert read(tmp_path / "b.xyz").parts[0].stresses is None
+
+
+def test_stresses_of_another_name_sign_unit_and_order_are_read_as_their_keys_say(tmp_path: Path) -> None:
+    """As VASP prints them: pressures in kbar, xx, yy, zz, xy, yz, zx."""
+    atoms = Atoms("Ar", cell=[5.0] * 3, pbc=True, info={"virial_stress": np.arange(6.0)})
+    atoms.arrays["forces"] = np.zeros((1, 3))
+    ase.io.write(tmp_path / "a.xyz", atoms)
+    keys = DataKeys(stress="virial_stress", stress_units="-kbar", stress_order="xx yy zz xy yz zx")
+    stresses = quiet(tmp_path / "a.xyz", keys).parts[0].stresses
+    assert stresses is not None
+    np.testing.assert_allclose(stresses[0] / -60.2214076, [[0, 3, 5], [3, 1, 4], [5, 4, 2]], rtol=1e-6)
+    for wrong in ("xx yy zz", "xx yy zz xy yz zz", "xx yy zz xy yz zy", "1 2 3 4 5 6"):
+        with pytest.raises(DualityError, match="stress_order: expected the six components"):
+            DataKeys(stress_order=wrong)
+    with pytest.raises(DualityError, match="stress_units"):
+        DataKeys(stress_units="psi")

@@ -17,6 +17,7 @@ from openmm_duality.inference.equations.energies import EnergyReference, energy_
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
+from openmm_duality.inference.equations.virials import MULTIPLICITY, components, virial_rows
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
@@ -156,34 +157,37 @@ def accumulate(
     n_blocks = storage.n_blocks
     blocks = [storage.empty(layout.size(group)) for group in layout.groups]
     forces = [_Buffer(mine) for mine in blocks]
-    energies = _Buffer(blocks[0], set_scale=False)
+    energies, virials = (_Buffer(blocks[0], set_scale=False) for _ in range(2))
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     with progress_bar(sum(counts), "design equations", show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
-            rows_of = partial(sample_rows, design, species, reference.used)
+            rows_of = partial(sample_rows, design, species, reference.used, bool(settings.stress_weight))
             computed = on_all_cores(rows_of, samples(data.frames), storage.at_once)
             begin = time.perf_counter()
-            for number, (sample, force_rows, energy_row) in enumerate(computed):
-                ready = time.perf_counter()
+            for number, rows in enumerate(computed):
+                ready, sample = time.perf_counter(), rows.sample
                 species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
                 block = block_of(number, count, n_blocks)
-                for buffer, group, rows in zip(forces, layout.groups, force_rows, strict=True):
+                for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)
-                    rows = rows.reshape(-1, layout.size(group))
-                    buffer.add(block, rows, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
-                if energy_row is not None and sample.energy is not None:
+                    of_forces = of_group.reshape(-1, layout.size(group))
+                    buffer.add(block, of_forces, sample.target[agents].ravel(), np.repeat(weights[agents], 3))
+                if rows.energy is not None and sample.energy is not None:
                     target = np.array([reference.target(sample.energy, species_index)])
                     weight = np.array([energy_weight(settings.energy_weight or 0.0, weights)])
-                    energies.add(block, energy_row[None], target, weight)
+                    energies.add(block, rows.energy[None], target, weight)
+                if rows.virial is not None and sample.virial is not None:
+                    weight = energy_weight(settings.stress_weight or 0.0, weights) * MULTIPLICITY
+                    virials.add(block, rows.virial, components(sample.virial), weight)
                 bar.update()
                 waiting += ready - begin
                 begin = time.perf_counter()
                 multiplying += begin - ready
-    for buffer in (*forces, energies):
+    for buffer in (*forces, energies, virials):
         buffer.flush()
     return BlockedEquations(blocks, storage.per_fold, largest, {"rows": waiting, "products": multiplying})
 
@@ -221,12 +225,31 @@ class _Buffer:
             self._blocks[self._block].add_rows(*joined, set_scale=self._set_scale)
 
 
+@dataclass(frozen=True)
+class SampleRows:
+    """Design rows of a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+    forces : list of arrays, shape (M, 3, P)
+        By group, averaged over the configurations of the sample.
+    energy : array, shape (P,), or None
+    virial : array, shape (6, P), or None
+    """
+
+    sample: Sample
+    forces: list[FloatArray]
+    energy: FloatArray | None = None
+    virial: FloatArray | None = None
+
+
 def sample_rows(
-    design: Design, species: tuple[str, ...], with_energy: bool, sample: Sample
-) -> tuple[Sample, list[FloatArray], FloatArray | None]:
-    """Compute the force rows of a sample by group, averaged over its configurations, and its energy row, if any."""
+    design: Design, species: tuple[str, ...], with_energy: bool, with_virial: bool, sample: Sample
+) -> SampleRows:
+    """Compute the rows of a sample: of its forces and, if they are wanted and in the data, of its energy and virial."""
     total: list[FloatArray] = []
-    energy_row = None
+    energy = virial = None
     species_index = indices_of(sample.species, species)
     for share, positions, cell in sample.configurations:
         cutoff = design.pair_basis.grid.cutoff
@@ -236,5 +259,7 @@ def sample_rows(
             rows = [share * x for x in rows]
         total = [a + b for a, b in zip(total, rows, strict=True)] if total else rows
         if with_energy and sample.energy is not None:
-            energy_row = design.energy_row(tables, species_index)
-    return sample, total, energy_row
+            energy = design.energy_row(tables, species_index)
+        if with_virial and sample.virial is not None:
+            virial = virial_rows(design, tables, species_index)
+    return SampleRows(sample, total, energy, virial)

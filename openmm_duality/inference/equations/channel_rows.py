@@ -59,6 +59,36 @@ def channel_forces(
     return out[:, :-1].T.reshape(n_atoms, 3, -1)
 
 
+def channel_strains(
+    kernel: InvariantDerivatives, agents: IntArray, moments: Tensors, strained: Mapping[int, FloatArray]
+) -> FloatArray:
+    """Derivatives of the invariants by a strain, summed over agents, per unit coefficient, shape (6, F).
+
+    Parameters
+    ----------
+    kernel : InvariantDerivatives
+        Of the channels of the species.
+    agents : array of int
+        Agents of the species.
+    moments : mapping of int to array, shape (N, S·n, 2l + 1)
+        Moments of all agents by rank.
+    strained : mapping of int to array, shape (N, 6, S·n, 2l + 1)
+        Their derivatives by the components of the strain.
+    """
+    channels = kernel.channels
+    out = np.zeros((len(channels.invariants), 7))  # the last column takes what is not wanted
+    by_strain = np.zeros((len(agents), kernel.n_components, LANES))
+    first = 0
+    for rank, w in channels.mixing.items():
+        mixed = np.matmul(w, strained[rank][agents]).reshape(len(agents), 6, len(w) * (2 * rank + 1))
+        by_strain[:, first : first + mixed.shape[2], :6] = mixed.swapaxes(1, 2)
+        first += mixed.shape[2]
+    columns = np.tile(np.minimum(np.arange(LANES), 6), (len(agents), 1))
+    own = channels.channels({rank: m[agents] for rank, m in moments.items()})
+    kernel.add(channels.tensors(own), by_strain, columns, out)
+    return -out[:, :6].T
+
+
 def _chunks(agents: IntArray, size: int) -> Iterator[IntArray]:
     width = max(1, int(_CHUNK / max(size, 1)))
     for begin in range(0, len(agents), width):

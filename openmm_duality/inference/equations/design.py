@@ -46,7 +46,8 @@ class Design:
     channels: tuple[Channels, ...] = ()
 
     @cached_property
-    def _kernels(self) -> list[InvariantDerivatives]:
+    def kernels(self) -> list[InvariantDerivatives]:
+        """Derivatives of the invariants of channels by species."""
         return [InvariantDerivatives(mine) for mine in self.channels]
 
     @classmethod
@@ -93,11 +94,11 @@ class Design:
             Force in kJ/mol/nm per kJ/mol of coefficient on the M agents of the group's species in order of index, for
             its P columns.
         """
-        layout, pair = self.layout, pair_forces(self._radial(self.pair_basis, tables, species_index), tables)
+        layout, pair = self.layout, pair_forces(self.radial(self.pair_basis, tables, species_index), tables)
         ranks, coupled = layout.form.ranks, layout.form.coupled
-        fine = Moments.of(ranks or layout.form.channels, self._radial(self.basis, tables, species_index), tables)
+        fine = Moments.of(ranks or layout.form.channels, self.radial(self.basis, tables, species_index), tables)
         coarse_ranks = layout.form.all_ranks if coupled else ()
-        coarse = Moments.of(coarse_ranks, self._radial(self.coarse, tables, species_index), tables)
+        coarse = Moments.of(coarse_ranks, self.radial(self.coarse, tables, species_index), tables)
         reactions = [partial(_add_reactions, layout, rank, fine, tables, species_index) for rank in ranks]
         if coupled:
             reactions.append(partial(_add_coupled_reactions, layout, coarse, tables, species_index))
@@ -107,7 +108,7 @@ class Design:
         ]
         if self.channels:
             inputs = (fine.values, fine.derivatives, tables)
-            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self._kernels)]
+            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self.kernels)]
             contracted.append(
                 [[channel_forces(k, agents, *inputs, part.shared) for k, agents in kernels] for part in layout.parts]
             )
@@ -154,7 +155,7 @@ class Design:
             columns.append(np.bincount(species_index, minlength=layout.n_constants).astype(np.float64))
         return np.concatenate(columns)
 
-    def _radial(self, basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> list[Radial]:
+    def radial(self, basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> list[Radial]:
         """Values and slopes of radial functions at the distances of each table."""
         return [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
 

@@ -56,6 +56,7 @@ from openmm_duality.inference.equations.targets import (
     pair_frames,
     species_and_masses,
 )
+from openmm_duality.inference.equations.virials import checked_stress_weight, resolved_stress_weight
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import note
@@ -128,6 +129,8 @@ class Inference:
         seconds: dict[str, float] = {}
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
+        chosen = settings if prior is None else replace(settings, gradient=prior.gradient)
+        stress_weight, given = resolved_stress_weight(chosen, sets), settings.stress_weight is not None
         if prior is not None:
             known = prior.metadata.get("regularisation", [{}])[0]
             settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))
@@ -146,6 +149,9 @@ class Inference:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
+        with timed(seconds, "stresses"):
+            weight = checked_stress_weight(stress_weight, given, sets, species, design)
+            settings = replace(settings, stress_weight=weight)
         with timed(seconds, "memory"):
             least = MIN_FOLDS if prior is not None or None in (settings.ridge, settings.curvature) else 1
             if settings.members or (prior is not None and prior.committee is not None):

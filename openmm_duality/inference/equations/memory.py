@@ -129,7 +129,7 @@ def plan_memory(
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     disk = temporary_space()
     plan = None
-    of_frame, adding = _bytes_of_rows(sets, species, design, reference, bound - sum(squares))
+    of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))
     for storage in _storages(settings, least_blocks):
         blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
         plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, bound)
@@ -150,7 +150,12 @@ def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:
 
 
 def _bytes_of_rows(
-    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, reference: EnergyReference, most: int
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    design: Design,
+    settings: Settings,
+    reference: EnergyReference,
+    most: int,
 ) -> tuple[int, int]:
     """Bytes of computing the rows of the largest frame, and of adding them to the equations.
 
@@ -169,7 +174,8 @@ def _bytes_of_rows(
     if rows + adding > most:
         return rows, adding
     sample = next(iter(samples(largest)))
-    peak = _traced_peak(lambda: sample_rows(design, species, reference.used, sample))
+    with_virial = bool(settings.stress_weight)
+    peak = _traced_peak(lambda: sample_rows(design, species, reference.used, with_virial, sample))
     if design.channels:
         (displaced,) = displaced_configurations([DataSet(largest[:1])], species, 1, design.pair_basis.grid.cutoff)
         peak = max(peak, _traced_peak(lambda: second_differences(design, displaced)))

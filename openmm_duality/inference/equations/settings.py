@@ -11,7 +11,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.inference.equations.channel_selection import SIZES
-from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential
+from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential, require_potential_energy
 from openmm_duality.schema import (
     boolean,
     bounded,
@@ -52,6 +52,7 @@ DELTA_CHOICES = (
     "curvature",
     "blocks",
     "large_force",
+    "stress_weight",
     "memory",
 )  # settings that can be chosen with a prior model
 
@@ -122,6 +123,10 @@ class Settings:
         Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
         much as an error of 100 meV/Å in each of its force components. By default 0.003 for the form `channels` where
         the data have energies, otherwise 0.
+    stress_weight : float or None
+        Weight of stresses in the fit, 0 for none. At 1, an error of 1 meV per atom in each component of the virial −Vσ
+        of a frame counts as much as an error of 100 meV/Å in each of its force components. By default
+        0.003 where the data have stresses and the losses a potential, otherwise 0.
     atom_energies : mapping of str to float, or None
         Energies of isolated atoms in kJ/mol by species, as the method of the data gives them. They are then the energy
         constants; otherwise those of isolated atoms in the data are, or constants are fitted. In a configuration a unit
@@ -163,6 +168,7 @@ class Settings:
         metadata=key(quantity(unit.kilojoule_per_mole / unit.nanometer)), default=30.0 * ELECTRONVOLT
     )
     energy_weight: float | None = field(metadata=key(optional(quantity(zero=True))), default=None)
+    stress_weight: float | None = field(metadata=key(optional(quantity(zero=True))), default=None)
     atom_energies: dict[str, float] | None = field(metadata=key(optional(_ATOM_ENERGIES)), default=None)
 
     @property
@@ -186,6 +192,8 @@ class Settings:
                 f"energies cannot be fitted with the gradient {self.gradient!r}, because the sum of its losses is no "
                 "potential; leave energy_weight at 0, or use the gradient 'collective'"
             )
+        if self.stress_weight:
+            require_potential_energy(self.gradient, "a fit to stresses (stress_weight)")
         if (self.pump or self.max_pump) and has_potential(self.gradient):
             raise DualityError(
                 f"forces with the gradient {self.gradient!r} have a potential and pump no power; leave pump and "

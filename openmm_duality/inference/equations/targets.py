@@ -1,4 +1,4 @@
-"""Targets of the fit: reference forces, or accelerations if there are none, and energies."""
+"""Targets of the fit: reference forces, or accelerations if there are none, energies and virials."""
 
 from __future__ import annotations
 
@@ -59,12 +59,15 @@ class Sample:
         In kJ/mol/nm.
     energy : float or None
         Energy in kJ/mol, if the sample has a single configuration with an energy.
+    virial : array, shape (3, 3), or None
+        W = −V σ in kJ/mol, if the sample has a single configuration with a stress.
     """
 
     species: tuple[str, ...]
     configurations: tuple[tuple[float, FloatArray, FloatArray | None], ...]
     target: FloatArray
     energy: float | None = None
+    virial: FloatArray | None = None
 
     @property
     def central(self) -> int:
@@ -182,7 +185,10 @@ def samples(frames: AnyFrames, numbers: Iterable[int] | None = None) -> Iterator
             part, t = frames.locate(number)
             target = np.full((part.n_atoms, 3), np.nan) if part.forces is None else part.forces[t]
             energy = None if part.energies is None else float(part.energies[t])
-            yield Sample(part.species, ((1.0, part.positions[t], part.cell(t)),), target, energy)
+            virial = None
+            if part.stresses is not None and part.cells is not None:
+                virial = -abs(float(np.linalg.det(part.cells[t]))) * part.stresses[t]
+            yield Sample(part.species, ((1.0, part.positions[t], part.cell(t)),), target, energy, virial)
         return
     trajectory = _trajectory(frames)
     dt = _spacing(trajectory)

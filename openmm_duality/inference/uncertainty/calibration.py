@@ -16,7 +16,7 @@ from openmm_duality.inference.uncertainty.measurements import Measurement, measu
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames
-from openmm_duality.units import MEV_PER_ANGSTROM
+from openmm_duality.units import MEGAPASCAL, MEV_PER_ANGSTROM
 
 QUANTILES = 5
 
@@ -55,24 +55,73 @@ class SpeciesCalibration:
 
 
 @dataclass(frozen=True)
+class PressureCalibration:
+    """Spread of the pressure over the members of a committee, and its actual error, in MPa.
+
+    The members share the errors of the form, so that the spread is a lower bound of the uncertainty.
+
+    Parameters
+    ----------
+    frames : int
+        Number of frames with stresses.
+    predicted, found : float
+        Root mean squares over frames of the standard deviation of the members and of the error.
+    mean_predicted, mean_found : float
+        Standard deviation over the members of the mean pressure of all frames, and its error: what shifts a density.
+    """
+
+    frames: int
+    predicted: float
+    found: float
+    mean_predicted: float
+    mean_found: float
+
+    @classmethod
+    def of(cls, measurements: Sequence[Measurement]) -> PressureCalibration | None:
+        """Compute it from measurements by the losses and then the members; None without stresses."""
+        errors = [m.stress_errors for m in measurements if m.stress_errors is not None]
+        if not errors:
+            return None
+        pressures = -np.trace(np.array(errors), axis1=2, axis2=3) / 3.0 / MEGAPASCAL  # (T, 1 + K)
+        found, members = pressures[:, 0], pressures[:, 1:]
+        return cls(
+            len(errors),
+            float(np.sqrt(members.var(axis=1, ddof=1).mean())),
+            float(np.sqrt(np.mean(found**2))),
+            float(members.mean(axis=0).std(ddof=1)),
+            float(found.mean()),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"pressure, actual / spread of the committee: {self.found:.1f}/{self.predicted:.1f} MPa per frame, "
+            f"{self.mean_found:+.1f}/{self.mean_predicted:.1f} MPa of the mean of {self.frames} frames"
+        )
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """Calibration of the predicted uncertainty of forces, by species.
+    """Calibration of the predicted uncertainty of forces, by species, and of the pressure.
 
     Parameters
     ----------
     frames : int
     species : mapping of str to SpeciesCalibration
+    pressure : PressureCalibration or None
+        None without stresses.
     """
 
     frames: int
     species: Mapping[str, SpeciesCalibration]
+    pressure: PressureCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the calibration to plain values for JSON."""
         return {
             "frames": self.frames,
             "species": {name: vars(found) for name, found in self.species.items()},
-            "units": {"force": "meV/angstrom"},
+            "pressure": None if self.pressure is None else vars(self.pressure),
+            "units": {"force": "meV/angstrom", "pressure": "MPa"},
         }
 
     @classmethod
@@ -82,7 +131,8 @@ class Calibration:
             name: SpeciesCalibration(s["agents"], *(tuple(s[key]) for key in ("within", "predicted", "found")))
             for name, s in content["species"].items()
         }
-        return cls(content["frames"], found)
+        pressure = content.get("pressure")
+        return cls(content["frames"], found, PressureCalibration(**pressure) if pressure else None)
 
     def __str__(self) -> str:
         titles = "within σ".rjust(10) + "within 2 σ".rjust(12) + "   actual / predicted, by quintile of σ"
@@ -93,6 +143,8 @@ class Calibration:
             lines.append(name.ljust(14) + shares + "   " + pairs)
         expected = " and ".join(f"{100 * share:.1f} %" for share in NOMINAL)
         lines.append(f"(a normal distribution has {expected} within σ and 2 σ; actual and predicted errors in meV/Å)")
+        if self.pressure is not None:
+            lines.append(str(self.pressure))
         return "\n".join(lines)
 
 
@@ -148,4 +200,4 @@ def calibration_of(losses: AgentLosses, measurements: Sequence[Measurement]) -> 
     index = np.concatenate([m.species_index for m in measurements])
     present = [(a, name) for a, name in enumerate(losses.species) if (index == a).any()]
     by_species = {name: SpeciesCalibration.of(errors[index == a], sigma[index == a]) for a, name in present}
-    return Calibration(len(measurements), by_species)
+    return Calibration(len(measurements), by_species, PressureCalibration.of(measurements))

@@ -202,11 +202,12 @@ def held_out_spreads(
         count = count_samples(data.frames)
         inside = [number for number in range(count) if block_of(number, count, n_blocks) == block]
         wanted = samples(data.frames, inside[:: max(1, len(inside) // _FRAMES)])
-        rows_of = partial(sample_rows, design, inference.species, False)
-        for sample, rows, _ in on_all_cores(rows_of, wanted, inference.memory.storage.at_once):
+        rows_of = partial(sample_rows, design, inference.species, False, False)
+        for rows in on_all_cores(rows_of, wanted, inference.memory.storage.at_once):
+            sample = rows.sample
             species_index = indices_of(sample.species, inference.species)
             forces = np.empty((1 + len(members), len(species_index), 3))
-            for group, x, coefficients in zip(groups, rows, stacks, strict=True):
+            for group, x, coefficients in zip(groups, rows.forces, stacks, strict=True):
                 forces[:, np.isin(species_index, group)] = np.moveaxis(x @ coefficients, -1, 0)
             found.append((forces[0] - sample.target, variance_of(forces[1:]), species_index))
     return found

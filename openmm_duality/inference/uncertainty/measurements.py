@@ -18,6 +18,7 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.units import stress_from_virial
 
 Models = Sequence[AgentLosses]
 
@@ -37,8 +38,14 @@ class Measurement:
         Forces in kJ/mol/nm, averaged over the configurations of the sample like the target.
     energies : array, shape (K,)
         Sums of losses in kJ/mol, averaged in the same way.
+    virials : array, shape (K, 3, 3), or None
+        In kJ/mol; None for losses without a potential.
     losses : array, shape (K, N)
         Losses of the agents in the central configuration, in kJ/mol.
+    stress : array, shape (3, 3), or None
+        Target of the stress in kJ/mol/nm³; None for losses or samples without one.
+    volume : float
+        Of the cell in nm³, for the stresses of the virials; zero without one.
     descriptors : array, shape (N, P), or None
         Descriptors of the local environments in the central configuration; None if not requested.
     """
@@ -48,12 +55,24 @@ class Measurement:
     target: FloatArray
     forces: FloatArray
     energies: FloatArray
+    virials: FloatArray | None
     losses: FloatArray
+    stress: FloatArray | None
+    volume: float
     descriptors: FloatArray | None
+
+    @property
+    def stress_errors(self) -> FloatArray | None:
+        """Errors of the stresses of all models in kJ/mol/nm³, shape (K, 3, 3)."""
+        if self.virials is None or self.stress is None:
+            return None
+        return stress_from_virial(self.virials, self.volume) - self.stress
 
     def of_models(self, chosen: Sequence[int]) -> Measurement:
         """Select some of the models, in a given order."""
-        return replace(self, forces=self.forces[chosen], energies=self.energies[chosen], losses=self.losses[chosen])
+        virials = None if self.virials is None else self.virials[chosen]
+        mine = {name: getattr(self, name)[chosen] for name in ("forces", "energies", "losses")}
+        return replace(self, **mine, virials=virials)
 
 
 def measure(
@@ -88,7 +107,11 @@ def _measure(described: Collection[int], item: tuple[tuple[int, Models], Sample]
         energies += share * np.array([one.energy for one in found])
         if k == sample.central:
             losses = np.array([one.losses for one in found])
+            virials = np.array([one.virial for one in found]) if first.has_potential else None
             descriptors = None
             if number in described:
                 descriptors = describe_environments(first, environments.moments, environments.species_index)
-    return Measurement(number, first.index_of(species), sample.target, forces, energies, losses, descriptors)
+    volume = 0.0 if cell is None else abs(float(np.linalg.det(cell)))
+    stress = None if sample.virial is None else stress_from_virial(sample.virial, volume)
+    index = first.index_of(species)
+    return Measurement(number, index, sample.target, forces, energies, virials, losses, stress, volume, descriptors)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
-from openmm_duality.lowering.fused.boxes import nearest_images
+from openmm_duality.lowering.fused.boxes import nearest_image, nearest_images
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
 from openmm_duality.lowering.fused.kernel import KernelCode, spline
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
@@ -24,11 +24,12 @@ from openmm_duality.machine_code.machine import Function
 class ChannelKernel(KernelCode):
     """Writes ``agents`` for a form with channels."""
 
-    def __init__(self, name: str, shape: Shape) -> None:
-        super().__init__(name, shape)
+    def __init__(self, name: str, shape: Shape, with_virial: bool = False) -> None:
+        super().__init__(name, shape, with_virial)
         code = self.code
         self.intervals = code.argument("intervals_of_grid")
         self.nearest = nearest_images(code, shape.box, BLOCK)
+        self.nearest_one = nearest_image(code, shape.box)
         self.four = ir.VectorType(shape.real, 4)
 
     def write(self) -> Function:
@@ -59,6 +60,7 @@ class ChannelKernel(KernelCode):
                     self.descend(lane, b, bounds[b].to(I64), bounds[b + 1].to(I64))
                 self.push(agents[lane].to(I64), work["neighbours"], bounds[0].to(I64), bounds[-1].to(I64))
         code.array("energy", DOUBLE)[0] = energy.get()
+        self.write_virial()
         return code.compiled()
 
     def bound(self, lane: Value, b: int) -> Value:
@@ -94,6 +96,10 @@ class ChannelKernel(KernelCode):
         rows = [self.positions.vector(j.to(I64) * 4, 4) for j in neighbours]
         x, y, z = self.nearest([q - self.positions[i * 4 + c] for c, q in enumerate(transposed(rows)[:3])])
         return [x, y, z], x * x + y * y + z * z
+
+    def displacement(self, i: Value, place: Value) -> Value:
+        """Displacement of four numbers to a neighbour whose position is at a place."""
+        return self.nearest_one(self.positions.vector(place, 4) - self.positions.vector(i * 4, 4))
 
     def select(self, i: Value, segment: Value, pair: Value, count: Variable) -> Value:
         """Candidates of a species within the reach of the moments; the others act at once, and their loss is returned.
@@ -268,7 +274,10 @@ class ChannelKernel(KernelCode):
         with self.code.loop(begin, end) as p:
             force = self.work["pair_forces"].vector(p * 4, 4)
             own.add(force)
+            j = neighbours[p].to(I64) * 4
+            self.add_virial(
+                force, lambda: self.nearest_one(self.positions.vector(j, 4) - self.positions.vector(i * 4, 4))
+            )
             if self.shape.reactions:
-                j = neighbours[p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - force
         self.forces[i * 4] = self.forces.vector(i * 4, 4) + own.get()

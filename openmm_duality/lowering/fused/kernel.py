@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from llvmlite import ir
@@ -37,12 +37,15 @@ class KernelCode:
     name : str
         Of the function.
     shape : Shape
+    with_virial : bool
+        Whether the virial is summed too, which costs a few per cent.
     """
 
-    def __init__(self, name: str, shape: Shape) -> None:
+    def __init__(self, name: str, shape: Shape, with_virial: bool = False) -> None:
         self.shape = shape
         self.code = code = Code(name)
         self.agents = code.argument("agents")
+        self._virial = [Variable(code, ir.VectorType(DOUBLE, 4)) for _ in range(3 if with_virial else 0)]
         self.positions = code.array("positions", DOUBLE)
         self.order = code.array("order", I32)
         self.species_index = code.array("species_index", I32)
@@ -74,6 +77,18 @@ class KernelCode:
             positions[at] = positions.vector(at, 4) + shifts.vector(at, 4)
         code.clear(self.forces, 0, code.argument("atoms") * per_atom, 4)
 
+    def add_virial(self, gradient: Value, displacement: Callable[[], Value]) -> None:
+        """Add the gradient of a pair (four numbers) times its displacement (four of double precision), if wanted."""
+        if self._virial:
+            d, g = displacement(), gradient.to(DOUBLE)
+            for x, row in enumerate(self._virial):
+                row.add(g * d.lane(x))
+
+    def write_virial(self) -> None:
+        """Write the sums, rows of four numbers of which the last is none."""
+        for x, row in enumerate(self._virial):
+            self.code.array("virial", DOUBLE)[4 * x] = row.get()
+
     def distance(self, square: Value) -> Value:
         """Distances from their squares; the shortest that there is for shorter ones."""
         distance = self.code.intrinsic("sqrt", square)
@@ -84,8 +99,8 @@ class KernelCode:
 class EnvironmentKernel(KernelCode):
     """Writes the local environment of an agent: its neighbours, their geometry, its moments and its loss."""
 
-    def __init__(self, name: str, shape: Shape) -> None:
-        super().__init__(name, shape)
+    def __init__(self, name: str, shape: Shape, with_virial: bool = False) -> None:
+        super().__init__(name, shape, with_virial)
         code = self.code
         self.nearest = nearest_image(code, shape.box)
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
@@ -241,6 +256,7 @@ class AgentKernel(EnvironmentKernel):
             self.forces[i * 4] = self.forces.vector(i * 4, 4) + force.get()
             energy.add(loss.to(DOUBLE))
         code.array("energy", DOUBLE)[0] = energy.get()
+        self.write_virial()
         return code.compiled()
 
     def descend(self, b: int, begin: Value, end: Value, own: Variable) -> None:
@@ -266,6 +282,7 @@ class AgentKernel(EnvironmentKernel):
                 else:
                     forces.append(u * along)
             own.add(forces[-1])
+            self.add_virial(forces[0], partial(work["displacements"].vector, p * 4, 4))
             if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - forces[0]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
@@ -30,9 +31,9 @@ from openmm_duality.machine_code.machine import Function
 
 
 @cache
-def agents(shape: Shape) -> Function:
-    """The function ``agents``: losses and forces of the agents `begin` to `end`."""
-    return (ChannelKernel if shape.mixed else AgentKernel)("agents", shape).write()
+def agents(shape: Shape, with_virial: bool = False) -> Function:
+    """The function ``agents``: losses and forces of the agents `begin` to `end`, and their virial if it is wanted."""
+    return (ChannelKernel if shape.mixed else AgentKernel)("agents", shape, with_virial).write()
 
 
 class _List(NeighbourList[tuple[float, FloatArray]]):
@@ -53,6 +54,22 @@ class _List(NeighbourList[tuple[float, FloatArray]]):
     def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
         self.run(positions)
         return float(self._energies.sum()), self.sum_forces(np.empty_like(positions))
+
+
+class _VirialList(_List):
+    """The same with the virial, which takes the place of the energy and the forces."""
+
+    kernel_of = staticmethod(partial(agents, with_virial=True))
+
+    def __init__(self, owner: NeighbourListCache[Any], found: Candidates, box: FloatArray | None) -> None:
+        super().__init__(owner, found, box)
+        self._virials = np.zeros((len(found.parts), 3, 4))
+        for call, virial in zip(self._calls, self._virials, strict=True):
+            call.set(virial=virial)
+
+    def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
+        self.run(positions)
+        return 0.0, -self._virials.sum(axis=0)[:, :3].T  # lengths in units of the grid drop out
 
 
 def blocks_of(species_index: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
@@ -111,6 +128,9 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         centres = np.asarray(mean_sums_of(losses) if mean_sums is None else mean_sums, dtype=np.float64)
         self.tables_of = partial(tables, centres=centres)
         super().__init__(losses, species, precision, threads, skin)
+        self._gradient = losses.gradient
+        self._make_virial = partial(_FusedVirial, losses, species, precision, None, threads, skin, centres)
+        self._with_virial: _FusedVirial | None = None
         self._particles = check_particles(particles, n_given=len(species))
 
     def __call__(self, positions: FloatArray, box: FloatArray | None = None) -> tuple[float, FloatArray]:
@@ -130,9 +150,32 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         energy, forces[self._particles] = self._bounded(positions[self._particles], box)
         return energy, forces
 
+    def virial(self, positions: FloatArray, box: FloatArray | None = None) -> FloatArray:
+        """Virial W = −∂E/∂ε (3, 3) in kJ/mol of losses with a potential (`evaluator.Evaluation`).
+
+        It has a kernel and neighbour lists of its own, made when it is first asked for.
+
+        Raises
+        ------
+        DualityError
+            If the losses have no potential energy, or as for the forces.
+        """
+        require_potential_energy(self._gradient, "a virial")
+        with self._lock:
+            if self._with_virial is None:
+                self._with_virial = self._make_virial()
+        chosen = positions if self._particles is None else np.asarray(positions)[self._particles]
+        return self._with_virial._evaluate(chosen, box)[1]
+
     def _bounded(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
         energy, forces = self._evaluate(positions, box)
         return energy, np.clip(forces, -LARGEST_FORCE, LARGEST_FORCE, out=forces)
+
+
+class _FusedVirial(FusedLosses):
+    """The virial of all given atoms, by a kernel of its own."""
+
+    list_type = _VirialList
 
 
 def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles: Sequence[int] | None = None) -> bytes:

@@ -73,7 +73,7 @@ def test_several_sets_are_assessed_together_on_evenly_spaced_frames():
 def test_a_calibration_is_read_back_from_json_and_printed(judged):
     content = json.loads(json.dumps(judged.to_dict()))
     assert Calibration.from_dict(content) == judged
-    assert content["units"] == {"force": "meV/angstrom"}
+    assert content["units"] == {"force": "meV/angstrom", "pressure": "MPa"}
     text = str(judged)
     assert "68.3 % and 95.5 %" in text
     for name, mine in judged.species.items():

@@ -1,0 +1,115 @@
+"""Monte Carlo barostats that scale atoms or molecules, and the instantaneous pressure of a context."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import openmm as mm
+from openmm import unit
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import IntArray
+from openmm_duality.lowering.force_identity import fitted_without_stresses, require_potential
+from openmm_duality.units import bare
+
+MOLECULES = "molecules of the barostat"  # name of the force that declares them
+_LARGEST = 1e7  # bar
+NEVER_SEEN = (
+    "the losses were inferred without stresses, so nothing has taught them the pressure, and the density of this run "
+    "is arbitrary; infer them from frames with stresses (of CP2K: `stress: true` for the verb reference)"
+)
+
+
+def add_barostat(
+    system: mm.System,
+    pressure: Any,
+    temperature: Any,
+    frequency: int = 25,
+    *,
+    molecules: Sequence[IntArray | Sequence[int]] | None = None,
+) -> mm.Force:
+    """Add a Monte Carlo barostat, which scales atoms one by one, or the centres of molecules.
+
+    Both sample the same ensemble. Where bonds are stiff, molecules allow much larger changes of the volume. They are
+    declared to OpenMM by bonds of no energy, and stay what they are where atoms change partners.
+
+    Parameters
+    ----------
+    system : openmm.System
+    pressure : openmm.unit.Quantity or float
+        In bar.
+    temperature : openmm.unit.Quantity or float
+        In K.
+    frequency : int
+        Steps between attempts to change the volume; with 0 there are none, and the pressure is only computed.
+    molecules : sequence of arrays of int, optional
+        The atoms of every molecule, moved as a whole; by default atoms are scaled one by one.
+
+    Raises
+    ------
+    DualityError
+        Under `agent` and `mutual`, if the System is not periodic, the pressure is no number of a possible size, or an
+        index of an atom is wrong or repeated.
+    """
+    require_potential(system, "a barostat")
+    if not system.usesPeriodicBoundaryConditions():
+        raise DualityError("a barostat needs a periodic System; give the topology box vectors")
+    if frequency and fitted_without_stresses(system):
+        warnings.warn(NEVER_SEEN, stacklevel=2)
+    target = bare(pressure, unit.bar, "pressure")
+    if not abs(target) <= _LARGEST:
+        raise DualityError(f"pressure: expected at most {_LARGEST:g} bar in size, got {pressure}")
+    if molecules is not None:
+        system.addForce(_bonds(system.getNumParticles(), molecules))
+    barostat = mm.MonteCarloBarostat(target * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin)
+    barostat.setFrequency(frequency)
+    system.addForce(barostat)
+    return barostat
+
+
+def barostat_of(system: mm.System) -> mm.Force | None:
+    """The isotropic barostat of a System; None if it has none."""
+    forces = (system.getForce(k) for k in range(system.getNumForces()))
+    return next((force for force in forces if isinstance(force, mm.MonteCarloBarostat)), None)
+
+
+def describe_barostat(system: mm.System) -> dict[str, Any]:
+    """Pressure in bar, steps between changes of the volume, and what is scaled, for the record of a run; or nothing."""
+    barostat = barostat_of(system)
+    if barostat is None:
+        return {}
+    declared = any(system.getForce(k).getName() == MOLECULES for k in range(system.getNumForces()))
+    return {
+        "pressure_bar": float(barostat.getDefaultPressure().value_in_unit(unit.bar)),
+        "barostat_interval": barostat.getFrequency(),
+        "barostat_scales": "molecules" if declared else "atoms",
+    }
+
+
+def current_pressure(context: mm.Context, barostat: mm.Force) -> float:
+    """Instantaneous pressure in MPa: the virial of what the barostat scales, and its kinetic part.
+
+    The virial is the derivative of the energy by the volume, by central differences in OpenMM, so that it holds for all
+    forces of the System. The state of the context stays as it is.
+    """
+    pressure = barostat.computeCurrentPressure(context)
+    return float(pressure.value_in_unit(unit.bar) if unit.is_quantity(pressure) else pressure) * 0.1
+
+
+def _bonds(n_atoms: int, molecules: Sequence[IntArray | Sequence[int]]) -> mm.Force:
+    """Bonds of no energy along every molecule."""
+    joined = np.concatenate([np.asarray(atoms, dtype=np.int64) for atoms in molecules])
+    if len(np.unique(joined)) != len(joined) or not ((joined >= 0) & (joined < n_atoms)).all():
+        raise DualityError(
+            f"molecules: every atom must be in one of them at most, with an index from 0 to {n_atoms - 1}"
+        )
+    force = mm.HarmonicBondForce()
+    force.setName(MOLECULES)
+    for atoms in molecules:
+        for i, j in pairwise(atoms):
+            force.addBond(int(i), int(j), 0.1, 0.0)
+    return force
