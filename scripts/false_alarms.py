@@ -17,9 +17,10 @@ import numpy as np
 
 import openmm_duality as duality
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.differences import CurveDifference, MeanDifference
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.runs import read_run
-from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
+from openmm_duality.observables.statistics import Reason
 from openmm_duality.observables.structure import collect_histograms
 from openmm_duality.observables.structure_comparison import Sample, StructureComparison
 from openmm_duality.observables.trajectory import Trajectory

@@ -24,6 +24,7 @@ class Conserved(Enum):
     TOTAL_ENERGY = "total_energy"
     EXTENDED_ENERGY = "extended_energy"
     NO_COMMON_ENERGY = "no_common_energy"
+    BAROSTAT = "barostat"
     NOT_RECORDED = "not_recorded"
 
 
@@ -97,7 +98,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     n_blocks = min(n_blocks, len(times))
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
-    canonical = str(run.settings["ensemble"]).upper() == "NVT"
+    canonical = run.ensemble in ("NVT", "NPT")  # of the kinetic energy, which knows nothing of the volume
     conserved, energy = conserved_energy(run, log)
     return Energetics(
         target=target,
@@ -122,7 +123,9 @@ def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, F
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
     if not run.has_potential:
         return Conserved.NO_COMMON_ENERGY, None
-    if str(run.settings["ensemble"]).upper() == "NVE":
+    if run.ensemble == "NPT":
+        return Conserved.BAROSTAT, None
+    if run.ensemble == "NVE":
         return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]
     column = log.get("conserved_quantity")
     if column is None or not np.isfinite(column).all():

@@ -64,6 +64,12 @@ class Run:
         return model if isinstance(model, dict) else {}
 
     @property
+    def ensemble(self) -> str:
+        """NVE, NVT, or NPT where a barostat acted, whatever the record calls it; else what the record says."""
+        barostat = any("Barostat" in str(force) for force in self.settings.get("forces") or ())
+        return "NPT" if barostat else str(self.settings["ensemble"])
+
+    @property
     def has_potential(self) -> bool:
         """Whether the forces of the run derive from its potential energy, as far as its record says."""
         gradient = self.model.get("gradient")

@@ -8,10 +8,11 @@ import pytest
 from openmm_duality.observables import Comparison, Conclusion, Observable, Outcome, compare
 from openmm_duality.observables import decisions as d
 from openmm_duality.observables.decisions import judge
+from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference
 from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.results import Quantity
 from openmm_duality.observables.run_log import Closest
-from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference, Reason
+from openmm_duality.observables.statistics import Estimate, Reason
 from openmm_duality.report import verdict
 from tests.observables import made
 

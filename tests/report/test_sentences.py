@@ -2,8 +2,9 @@
 
 import pytest
 
+from openmm_duality.observables.differences import CurveDifference, MeanDifference
 from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
-from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
+from openmm_duality.observables.statistics import Reason
 from openmm_duality.report import formatting, sentences
 from openmm_duality.report.notes import note_sentence
 
