@@ -262,14 +262,14 @@ def _band(motions: tuple[Motion, Motion], band: Band, measure: Callable[[Curve, 
         None if m.spectra is None else _series(m.spectra, measure(m.spectra.segments, band)) for m in motions
     )
     if run is not None and reference is not None:
-        return PairedBlocks.of(run, reference, 0.0).quantity()
+        return PairedBlocks.of(run, reference, run.duration / run.n_blocks).quantity()
     return Quantity(_mean(run), _mean(reference), None)
 
 
 def _mean(series: Series | None) -> Estimate | None:
     if series is None:
         return None
-    return estimate(series.blocks(series.correlation_time() or UNCORRELATED, 0.0))
+    return estimate(series.blocks(series.correlation_time() or UNCORRELATED, series.duration / series.n_blocks))
 
 
 def _series(spectra: Spectra, values: FloatArray) -> Series:

@@ -23,6 +23,7 @@ SHORT = 2.0  # times T: what it has to last for a test
 _FEWEST_LAGS = 4
 _COARSER = (2, 4, 8)  # values that are averaged
 _FEWEST_COARSE = 10
+_CLEARLY = 1.5  # times the correlation time
 _WINDOW = 6.0  # times T: up to where the correlation is summed
 
 
@@ -84,8 +85,9 @@ UNCORRELATED = CorrelationTime(0.0, 0.0)
 def correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
     """Correlation time of a series, or of a curve: all its bins together, those that fluctuate most first.
 
-    The longest one of the series and of its means over two, four and eight values: much noise without correlation, as
-    of the narrow bins of g(r), hides a slow part until it is averaged out.
+    Much noise without correlation, as of the narrow bins of g(r), hides a slow part until it is averaged out. So means
+    over two, four and eight values are looked at too, and a correlation time that is clearly longer there counts. The
+    few of them are often slow by chance, so such a time is cut to what still allows a test.
 
     Parameters
     ----------
@@ -100,7 +102,10 @@ def correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
         if count < _FEWEST_COARSE:
             break
         coarse = values[: count * width].reshape(count, width, *values.shape[1:]).mean(axis=1)
-        found = slower(found, _correlation_time(coarse, spacing * width))
+        slow = _correlation_time(coarse, spacing * width)
+        if slow.time > _CLEARLY * found.time:
+            longest = len(values) * spacing / (FEWEST_BLOCKS * SHORT)
+            found = CorrelationTime(min(slow.time, max(found.time, longest)), slow.share)
     return found
 
 

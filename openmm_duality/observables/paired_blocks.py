@@ -156,9 +156,9 @@ class PairedBlocks:
         """A difference, without its test where there can be none."""
         if self.reason is not None:
             return difference.untested(self.reason)
-        run, reference = self._tested
-        noises = mean_noise(run, self.sampling[0]), mean_noise(reference, self.sampling[1])
-        return without_test(difference) if noisier(noises, (len(run), len(reference))) else difference
+        blocks = self.run, self._tested[1]  # a run too short to show all its noise may show too much even so
+        noises = mean_noise(blocks[0], self.sampling[0]), mean_noise(blocks[1], self.sampling[1])
+        return without_test(difference) if noisier(noises, (len(blocks[0]), len(blocks[1]))) else difference
 
 
 def widened(blocks: FloatArray, factor: float) -> FloatArray:

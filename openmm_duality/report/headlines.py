@@ -27,8 +27,13 @@ def headline(comparison: Comparison) -> str:
     if not comparison.more:
         words = standing(comparison)
         return f"The run {words}" if comparison.failures else words[0].upper() + words[1:]
-    number = Counter(_STANDINGS[c.conclusion].partition(":")[0] for c in comparison.columns)
-    parts = [f"{number[words]} {words}" for words in _STANDINGS.values() if number[words]]
+    number = Counter(c.agrees for c in comparison.columns)
+    words = {
+        True: f"with {_STANDINGS[Conclusion.NO_DIFFERENCE]}",
+        False: "that differs" if number[False] == 1 else "that differ",
+        None: _STANDINGS[Conclusion.TOO_SHORT],
+    }
+    parts = [f"{number[agrees]} {text}" for agrees, text in words.items() if number[agrees]]
     return f"Of {len(comparison.columns)} runs: {listed(parts)}"
 
 
