@@ -20,13 +20,12 @@ from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from openmm_duality.observables import Comparison, Conclusion, Finding, Observable
 from openmm_duality.observables.comparison import side_by_side
 from openmm_duality.observables.conditions import conditions_of_run
 from openmm_duality.observables.decisions import judge
-from openmm_duality.observables.differences import SIGNIFICANCE, joint_p_value
+from openmm_duality.observables.differences import SIGNIFICANCE, holm, joint_p_value
 from openmm_duality.observables.motion import Motion, Scales, measure_motion
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.structure import BlockedHistograms, collect_histograms
@@ -98,8 +97,8 @@ def as_run(subject: Subject, frames: Frames, temperature: float) -> Subject:
 
 
 def bonferroni(p_values: Sequence[float]) -> float:
-    """The smallest p value by their number: that of Holm's method, which `compare` uses."""
-    return joint_p_value(p_values) or 1.0
+    """The smallest p value of Holm's method."""
+    return min(holm(p_values))
 
 
 def simes(p_values: Sequence[float]) -> float:
@@ -109,9 +108,8 @@ def simes(p_values: Sequence[float]) -> float:
 
 
 def cauchy(p_values: Sequence[float]) -> float:
-    """Cauchy combination, Liu and Xie, J. Am. Stat. Assoc. 115, 393 (2020), p values above 0.9 taken for 0.9."""
-    limited = np.clip(p_values, 1e-15, 0.9)
-    return float(stats.cauchy.sf(np.tan((0.5 - limited) * np.pi).mean()))
+    """The combination that `compare` uses."""
+    return joint_p_value(p_values) or 1.0
 
 
 METHODS: dict[str, Callable[[Sequence[float]], float]] = {"Holm": bonferroni, "Simes": simes, "Cauchy": cauchy}

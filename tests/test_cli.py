@@ -252,8 +252,7 @@ def test_headline_sentences_page_json_and_exit_code_say_the_same(tmp_path, frame
     assert cells
     assert all(cells)
     if conclusion != "too_short":
-        smallest = min(test["p_value"] for test in found["tests"].values())
-        assert found["joint_p_value"] == pytest.approx(min(1.0, smallest * len(found["tests"])))
+        assert (found["joint_p_value"] < 0.01) == (code == 1)
 
 
 def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):

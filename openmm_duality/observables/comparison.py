@@ -42,6 +42,7 @@ from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
 _HIGHEST = 1e5  # cm⁻¹, of a band
+_SEGMENTS = 4  # in a block, overlapping by half: energy goes slowly from band to band, too slowly for segments to show
 _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE)
 
 
@@ -262,7 +263,8 @@ def _band(motions: tuple[Motion, Motion], band: Band, measure: Callable[[Curve, 
         None if m.spectra is None else _series(m.spectra, measure(m.spectra.segments, band)) for m in motions
     )
     if run is not None and reference is not None:
-        return PairedBlocks.of(run, reference, run.duration / run.n_blocks).quantity()
+        hop = run.duration / run.n_blocks
+        return PairedBlocks.of(run, reference, hop, _SEGMENTS * hop).quantity()
     return Quantity(_mean(run), _mean(reference), None)
 
 

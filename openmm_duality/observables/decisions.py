@@ -1,8 +1,8 @@
 """Every outcome of a comparison, decided once, and the tests of all observables judged together.
 
-A comparison makes some twenty tests, of which equal sources fail one in five times at 1 %. So their p values are
-corrected for their number by Holm's method, and a comparison of equal sources finds any difference at most once in a
-hundred times. What is set and not measured, as the temperature of a heat bath, needs no test.
+A comparison makes some twenty tests, of which equal sources fail one in five times at 1 %. So all are
+combined to one p value, and a comparison of equal sources finds any difference about once in a hundred times. What is
+set and not measured, as the temperature of a heat bath, needs no test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference, holm
+from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference, holm, joint_p_value
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable, Outcome, Quantity
 from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import Estimate, Reason
@@ -72,14 +72,23 @@ def judge(comparison: Comparison) -> Comparison:
 
 
 def _together(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """The findings with the outcomes of their tests, by p values corrected for the number of tests."""
-    corrected = iter(holm([finding.p_value for finding in findings if finding.p_value is not None]))
+    """The findings with the outcomes of their tests.
+
+    Whether there is a difference at all, all tests say together. Then it is in those whose own p values, corrected for
+    the number of tests, are small, or else in those that are small uncorrected, the smallest of all among them.
+    """
+    p_values = [finding.p_value for finding in findings if finding.p_value is not None]
+    joint, corrected = joint_p_value(p_values), holm(p_values)
+    limit = -1.0
+    if joint is not None and joint < SIGNIFICANCE:
+        named = [p for p, c in zip(p_values, corrected, strict=True) if c < SIGNIFICANCE]
+        limit = max(named, default=max(SIGNIFICANCE, min(p_values)))
+    adjusted = iter(corrected)
     for finding in findings:
         if finding.p_value is None:
             yield finding
         else:
-            p_value = next(corrected)
-            yield replace(finding, adjusted_p_value=p_value, outcome=_passed(not p_value < SIGNIFICANCE))
+            yield replace(finding, adjusted_p_value=next(adjusted), outcome=_passed(not finding.p_value <= limit))
 
 
 def _state(comparison: Comparison) -> Iterator[Finding]:

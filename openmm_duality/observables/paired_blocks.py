@@ -1,9 +1,9 @@
 """Blocks of one observable of a run and of its reference, and the tests of their difference.
 
 Under the hypothesis of the tests, run and reference are the same liquid, so they have one correlation time and one
-noise. The longer correlation time and the larger noise of the two are used: a short trajectory gives poor values of
-both, and mostly too small ones. What is too short to show any noise of its own is tested with the other's. A run that
-is noisier than chance allows is not stationary: its noise would hide any difference, so only a rejection counts.
+noise. The longer correlation time of the two is used, for a short trajectory gives a poor one and mostly too short a
+one, and the noise of both. What is too short to show any noise of its own is tested with the other's. A run that is
+noisier than chance allows is not stationary: its noise would hide any difference, so only a rejection counts.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class PairedBlocks:
     reason: Reason | None
 
     @staticmethod
-    def of(run: Series, reference: Series, least: float) -> PairedBlocks:
+    def of(run: Series, reference: Series, least: float, block: float | None = None) -> PairedBlocks:
         """Divide both into blocks that suit the longer correlation time of the two.
 
         Parameters
@@ -110,6 +110,8 @@ class PairedBlocks:
         run, reference : Series
         least : float
             The least length of a block in ps; a test needs five such blocks of both.
+        block : float, optional
+            What blocks last where there is time for five, in ps, if that is longer.
         """
         series = run, reference
         found = [one.correlation_time() for one in series]
@@ -123,8 +125,8 @@ class PairedBlocks:
         elif not (long and any(noisy) and all(slowest.fits_in(one.duration) for one in series)):
             reason = Reason.TOO_SHORT
         return PairedBlocks(
-            run.blocks(slowest, least),
-            reference.blocks(slowest, least),
+            run.blocks(slowest, block or least),
+            reference.blocks(slowest, block or least),
             (first, second),
             (run.sampling, reference.sampling),
             (noisy[0], noisy[1]),

@@ -14,7 +14,7 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import Estimate, series_estimate, slope
+from openmm_duality.observables.statistics import Estimate, series_estimate, slope, variance_estimate
 from openmm_duality.units import BOLTZMANN
 
 
@@ -99,6 +99,7 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
     canonical = run.ensemble in ("NVT", "NPT")  # of the kinetic energy, which knows nothing of the volume
+    variance = freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None
     conserved, energy = conserved_energy(run, log)
     return Energetics(
         target=target,
@@ -110,9 +111,9 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         },
         temperature_slope=slope(times, log["temperature_K"], n_blocks),
         kinetic_mean=series_estimate(kinetic, n_blocks),
-        kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
+        kinetic_variance=variance_estimate(kinetic, n_blocks, variance),
         canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
-        canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
+        canonical_variance=variance,
         drift=None if energy is None else slope(times, energy / len(run.trajectory.species), n_blocks),
         conserved=conserved,
         integrator=str(run.settings.get("integrator", "the integrator")),

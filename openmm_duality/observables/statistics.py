@@ -119,14 +119,43 @@ def series_estimate(values: FloatArray, n_blocks: int) -> Estimate:
     return replace(blocks, error=max(blocks.error, correlated))
 
 
-def correlation_steps(values: FloatArray) -> float:
-    """1 + 2 Σ ρ(k), the number of steps of a series that are worth one independent value; at least 1."""
+def variance_estimate(values: FloatArray, n_blocks: int, expected: float | None = None) -> Estimate:
+    """The variance of a series, with an error that does not shrink where the variance is small by chance.
+
+    Squares scatter by their own size, so a variance that came out small seems well known. Its relative error is used,
+    at least that of a normal distribution, √(2 τ/T) with τ = 1 + 2 Σ ρ², times what is expected or was found, whichever
+    is larger.
+
+    Parameters
+    ----------
+    values : array, shape (T,)
+        Evenly spaced.
+    n_blocks : int
+        Number of contiguous blocks.
+    expected : float, optional
+        The variance by the ensemble.
+    """
+    found = series_estimate((values - values.mean()) ** 2, n_blocks)
+    if not found.mean > 0.0:
+        return found
+    normal = np.sqrt(2 * correlation_steps(values, power=2) / len(values))
+    return replace(found, error=max(found.error / found.mean, float(normal)) * max(found.mean, expected or 0.0))
+
+
+def correlation_steps(values: FloatArray, power: int = 1) -> float:
+    """1 + 2 Σ ρ(k), the number of steps of a series that are worth one independent value; at least 1.
+
+    Parameters
+    ----------
+    values : array, shape (T,)
+    power : int
+        Of the correlation in the sum: 2 for the variance of a series of normal distribution.
+    """
     x = values - values.mean()
-    power = np.abs(np.fft.rfft(x, 2 * len(x))) ** 2
-    correlation = np.fft.irfft(power)[: len(x)]
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(x, 2 * len(x))) ** 2)[: len(x)]
     if not correlation[0] > 0.0:
         return 1.0
-    sums = 2.0 * np.cumsum(correlation / correlation[0]) - 1.0
+    sums = 2.0 * np.cumsum((correlation / correlation[0]) ** power) - 1.0
     window = int(np.argmax(np.arange(len(sums)) >= 5.0 * sums))
     return max(1.0, float(sums[window]))
 

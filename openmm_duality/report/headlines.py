@@ -84,9 +84,9 @@ def limitations(comparison: Comparison) -> list[str]:
     found.append("No difference from the reference is no agreement with experiment: the reference has errors too.")
     if tests := len(comparison.tests):
         found.append(
-            f"{tests} tests are judged together (Holm’s method): a page of equal sources finds a difference once in "
-            f"{1 / SIGNIFICANCE:.0f} times at most, if the tests keep their level; what was measured about that stands "
-            "in docs/comparison.md. No difference found is no proof that there is none."
+            f"{tests} tests are judged together: of equal sources, {100 * SIGNIFICANCE:.0f} % of pages are to find a "
+            "difference; what was measured about that stands in docs/comparison.md. No difference found is no proof "
+            "that there is none."
         )
     if any(not c.enough for c in comparison.columns):
         found.append(

@@ -130,8 +130,8 @@ def _jointly(comparison: Comparison) -> list[str]:
     if len(tests) == 1:
         return [f"One test was made, of the {printed(smallest)} ({tested(smallest)})."]
     return [
-        f"Of {len(tests)} tests, that of the {printed(smallest)} has the smallest p value ({tested(smallest)}); joint, "
-        f"corrected for their number: {stated(joint)}."
+        f"All {len(tests)} tests together (Cauchy combination): {stated(joint)}; the smallest p value is that of the "
+        f"{printed(smallest)} ({tested(smallest)})."
     ]
 
 

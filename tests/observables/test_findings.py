@@ -87,8 +87,18 @@ def test_a_mean_fails_by_its_p_value_among_all_tests_however_small_the_differenc
             if p_value is not None:
                 finding = found.finding(observable, subject)
                 assert finding.adjusted_p_value == pytest.approx(p_value * len(found.tests))
-                assert found.joint_p_value == pytest.approx(finding.adjusted_p_value)
+                assert (found.joint_p_value < SIGNIFICANCE) == (expected is Outcome.FAILED)
                 assert finding.noticeable == (expected is Outcome.PASSED and difference == -5.0)
+
+
+def test_differences_that_only_all_tests_together_show_are_those_of_small_p_values(same):
+    """No single one of them survives the number of tests."""
+    found = same
+    for observable, subject in MEANS[:3]:
+        found = changed(found, observable, subject, MeanDifference(0.1, 0.05, 0.0008))
+    assert min(f.adjusted_p_value for f in found.tests) > SIGNIFICANCE > found.joint_p_value
+    assert [(f.observable, f.subject) for f in found.failures] == MEANS[:3]
+    assert headline(found) == "The run differs in H–O length, H–O–H angle and tetrahedral order of O"
 
 
 def test_what_is_noticeable_is_in_the_sentences_and_no_failure(same):

@@ -43,6 +43,17 @@ def test_a_series_of_few_blocks_rejects_its_own_mean_no_more_often_than_it_says(
     assert np.mean(rejected) < 0.01
 
 
+def test_a_variance_rejects_its_own_value_no_more_often_than_it_says():
+    """On both sides: what came out small by chance is known no better for it."""
+    runs = autoregressive(np.random.default_rng(10), (900, 600), 0.9)
+    found = [statistics.variance_estimate(run, 6, 1.0) for run in runs.T]
+    p_values = np.array([one.p_value(1.0) for one in found])
+    small = np.array([one.mean < 1.0 for one in found])
+    for side in (small, ~small):
+        assert np.mean(side & (p_values < 0.02)) < 0.02
+    assert np.mean([one.error for one in found]) < 1.6 * np.std([one.mean for one in found])
+
+
 def test_a_slope_is_covered_by_its_interval():
     rng, times = np.random.default_rng(2), np.linspace(0, 10, 300)
     covered = []
