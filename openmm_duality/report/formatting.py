@@ -87,7 +87,9 @@ SHOWN = {
 
 def label(measured: Measured | Finding) -> str:
     """The name of what was measured, in plain letters: "H-O length, spread"."""
-    name = SHOWN[measured.observable].label.format(measured.subject)
+    subject = measured.subject
+    named = f"{subject[0]:g}-{subject[1]:g}" if isinstance(subject, tuple) else subject
+    name = SHOWN[measured.observable].label.format(named)
     statistic = measured.statistic if isinstance(measured, Measured) else "mean"
     return name if statistic == "mean" else f"{name}, {statistic}"
 
@@ -127,7 +129,7 @@ def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -
 
 def half_width(width: float | None, digits: int | None) -> str:
     """The half-width of an interval behind its number, with two significant digits where none are given."""
-    if width is None or math.isnan(width):
+    if width is None or math.isnan(width) or width == 0.0:  # what is set has none
         return ""
     return f" ± {width:.2g}" if digits is None else f" ± {width:.{digits}f}"
 

@@ -248,8 +248,6 @@ def _doubts(comparison: Comparison) -> list[str]:
             f"Run and reference are too short to test what decorrelates slowly, {listed(names)}: one of them must last "
             f"{least:.2g} ps at least."
         )
-    if sided := by_reason.get(Reason.ONE_SIDED):
-        doubts.append(f"Not compared, because one of both lacks it: {listed([printed(f) for f in sided])}.")
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
         doubts.append(f"Too rare to be tested: {listed(rare)}.")

@@ -35,6 +35,7 @@ def test_every_conclusion_and_reason_has_words():
 def test_names_are_printed_with_dashes_and_subscripts():
     assert formatting.label(Measured(Observable.BOND_LENGTH, "H-O", "spread")) == "H-O length, spread"
     assert formatting.printed(Measured(Observable.BOND_LENGTH, "H-O")) == "H–O length"
+    assert formatting.printed(Measured(Observable.BAND_SHARE, (1500.0, 1800.0))) == "share of the band 1500–1800"
     found = Finding(Observable.DIFFUSION, "H2O", Outcome.REPORTED)
     assert (formatting.label(found), formatting.printed(found)) == ("diffusion of H2O", "diffusion of H₂O")
 
@@ -52,4 +53,5 @@ def test_numbers_have_true_signs_and_no_error_where_there_is_none():
     assert formatting.number(float("nan")) == formatting.number(None) == formatting.NOTHING
     assert formatting.signed(-0.5, 1) == "−0.5"
     assert formatting.half_width(None, 2) == formatting.half_width(float("nan"), 2) == ""
+    assert formatting.half_width(0.0, 4) == ""
     assert formatting.listed(["a", "b", "c"]) == "a, b and c"
