@@ -17,6 +17,7 @@ from openmm_duality.observables.statistics import CONFIDENCE, FEWEST_BLOCKS, Est
 
 SIGNIFICANCE = 0.01
 _LARGEST, _SMALL = 0.9, 1e-12  # p values
+_CERTAIN = 1e-2 * SIGNIFICANCE
 _NOISIER = 1e-3  # chance at which two noises are called different
 
 
@@ -167,9 +168,12 @@ def noisier(noises: tuple[float, float], blocks: tuple[int, int]) -> bool:
 
 
 def without_test(difference: Difference) -> Difference:
-    """Difference of a source that is not stationary, without its test unless that rejects in spite of the noise."""
+    """Difference of a source that is not stationary, without its test unless that rejects in spite of the noise.
+
+    By so much that no number of other tests can make it pass again.
+    """
     p_value = difference.p_value
-    return difference if p_value is None or p_value < SIGNIFICANCE else difference.untested(Reason.NOT_STATIONARY)
+    return difference if p_value is None or p_value < _CERTAIN else difference.untested(Reason.NOT_STATIONARY)
 
 
 def compare_curves(

@@ -28,12 +28,12 @@ def headline(comparison: Comparison) -> str:
         words = standing(comparison)
         return f"The run {words}" if comparison.failures else words[0].upper() + words[1:]
     number = Counter(c.agrees for c in comparison.columns)
-    words = {
+    said = {
         True: f"with {_STANDINGS[Conclusion.NO_DIFFERENCE]}",
         False: "that differs" if number[False] == 1 else "that differ",
         None: _STANDINGS[Conclusion.TOO_SHORT],
     }
-    parts = [f"{number[agrees]} {text}" for agrees, text in words.items() if number[agrees]]
+    parts = [f"{number[agrees]} {text}" for agrees, text in said.items() if number[agrees]]
     return f"Of {len(comparison.columns)} runs: {listed(parts)}"
 
 
