@@ -42,7 +42,7 @@ from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
 _HIGHEST = 1e5  # cm⁻¹, of a band
-_SEGMENTS = 4  # in a block, overlapping by half: energy goes slowly from band to band, too slowly for segments to show
+_SEGMENTS = 4  # half segments in a block: energy goes from band to band too slowly for single segments to show it
 _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE)
 
 
