@@ -23,7 +23,7 @@ _EXPORTS = {
     "learning": "Monitor check_stability find_model infer_stable recompute_forces",
     "observables": "compare read_dynamics sample_runs",
     "benchmark": "format_costs measure_cost",
-    "report": "comparison_to_dict verdict write_report",
+    "report": "comparison_to_dict headline verdict write_report",
 }
 _SUBPACKAGE_OF = {name: room for room, names in _EXPORTS.items() for name in names.split()}
 
@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.reference import read_extxyz as read_extxyz
     from openmm_duality.reference import summarise as summarise
     from openmm_duality.report import comparison_to_dict as comparison_to_dict
+    from openmm_duality.report import headline as headline
     from openmm_duality.report import verdict as verdict
     from openmm_duality.report import write_report as write_report
 else:

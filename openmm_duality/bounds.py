@@ -22,6 +22,8 @@ BOUNDS = {
     "masses": ("dalton", 1e-3, 1e4),
     "timestep": ("ps", 1e-9, 1e3),
     "temperature": ("K", 0.0, 1e9),
+    "temperatures": ("K", 0.0, 1e9),
+    "pressure": ("bar", -1e9, 1e9),
     "cutoff": ("nm", 0.05, 5.0),
     "bond length": ("nm", 0.01, 1.0),
     "shortest distance": ("nm", 1e-3, LENGTH),

@@ -214,7 +214,7 @@ def test_compare(run, folder, tmp_path):
     result = CliRunner().invoke(main, [str(a) for a in ("compare", run, reference, *outputs)])
     content = json.loads(figures.read_text())
     assert result.exit_code == (1 if content["agrees"] is False else 0), result.output
-    assert "too short to test" in result.output
+    assert "Too short to tell" in result.output
     assert {"rdf", "integrity", "bond_length", "angle", "verdict"} <= set(content)
     assert set(content["rdf"]) == {"O-O", "H-O", "H-H"} or set(content["rdf"]) == {"O-O", "O-H", "H-H"}
     assert list(tmp_path.glob("*.html"))
@@ -222,13 +222,37 @@ def test_compare(run, folder, tmp_path):
     call("compare", run, reference, *outputs, "--overwrite", code=result.exit_code)
 
 
-@pytest.mark.parametrize(("bond", "code"), [(0.1, 0), (0.104, 1)])
-def test_compare_answers_by_its_exit_code(tmp_path, bond, code):
+@pytest.mark.parametrize(
+    ("frames", "bond", "code", "conclusion", "first"),
+    [
+        (120, 0.1, 0, "no_difference", "No difference found at p < 0.01 (joint)"),
+        (120, 0.104, 1, "differs", "The run differs in H–O length"),
+        (20, 0.1, 0, "too_short", "Too short to tell"),
+    ],
+)
+def test_headline_sentences_page_json_and_exit_code_say_the_same(tmp_path, frames, bond, code, conclusion, first):
     made.water(120, 1).save(tmp_path / "reference.safetensors")
-    directory = made.write_run(tmp_path / "run", made.water(120, 3, bond=bond))
+    directory = made.write_run(tmp_path / "run", made.water(frames, 3, bond=bond))
     text = call("compare", directory, tmp_path / "reference.safetensors", code=code)
-    assert ("The mean H–O length is 1.04" in text) == bool(code)
-    assert (directory / "report" / "report.html").is_file()
+    line = next(line for line in text.split("\n") if not line.startswith(("structure", "spectrum")) and line.strip())
+    assert line.startswith(first)
+    found = json.loads((directory / "report" / "compare.json").read_text())
+    page = (directory / "report" / "report.html").read_text().replace("\u00a0", " ")
+    assert found["headline"] == line
+    assert found["conclusion"] == conclusion
+    assert found["agrees"] is {"no_difference": True, "differs": False, "too_short": None}[conclusion]
+    assert line.replace("<", "&lt;") in page
+    assert ('<h1 class="open">' in page) == (conclusion == "too_short")
+    assert [sentence for sentence in found["verdict"] if f"- {sentence}" not in text] == []
+    differing = [name for name, test in found["tests"].items() if test["differs"]]
+    assert bool(differing) == bool(found["differs_in"]) == (code == 1)
+    assert page.count('<span class="no">') == len(found["differs_in"])
+    assert any(" differs" in sentence for sentence in found["verdict"]) == (code == 1)
+    cells = re.findall(r"<td><span class=[^>]*>[^<]*</span><small>([^<]*)</small></td>", page)
+    assert cells
+    assert all(cells)
+    if conclusion != "too_short":
+        assert (found["joint_p_value"] < 0.01) == (code == 1)
 
 
 def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):

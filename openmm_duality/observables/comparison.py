@@ -8,30 +8,30 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.learning.recomputing import RecomputedFrames
+from openmm_duality.observables.conditions import compare_conditions, differences_in_conditions
 from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.decisions import judge
-from openmm_duality.observables.findings import Note, Observable, Remark
-from openmm_duality.observables.force_errors import measure_force_errors
-from openmm_duality.observables.motion import Motion, Scales, measure_motion
-from openmm_duality.observables.results import Comparison, Quantity, Window
-from openmm_duality.observables.run_log import measure_energetics, read_integrity
-from openmm_duality.observables.spectra import Band, band_centroids, band_shares, find_bands
-from openmm_duality.observables.statistics import (
+from openmm_duality.observables.differences import (
     compare_estimates,
-    compare_means,
-    estimate,
     noisier,
     with_common_noise,
     without_test,
 )
+from openmm_duality.observables.findings import Note, Observable, Quantity, Remark
+from openmm_duality.observables.force_errors import measure_force_errors
+from openmm_duality.observables.motion import Motion, Scales, measure_motion
+from openmm_duality.observables.paired_blocks import PairedBlocks, Series
+from openmm_duality.observables.results import Comparison, Window
+from openmm_duality.observables.run_log import measure_energetics, read_integrity
+from openmm_duality.observables.spectra import Band, Spectra, band_centroids, band_shares, find_bands
+from openmm_duality.observables.statistics import Estimate, block_means, estimate
 from openmm_duality.observables.structure import BlockedHistograms, collect_histograms
 from openmm_duality.observables.structure_comparison import Sample, StructureComparison
 from openmm_duality.observables.subjects import Subject, differences_in_kind, distinct, reach, same_composition
@@ -42,6 +42,7 @@ from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
 _HIGHEST = 1e5  # cm⁻¹, of a band
+_SEGMENTS = 4  # half segments in a block: energy goes from band to band too slowly for single segments to show it
 _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE)
 
 
@@ -129,7 +130,7 @@ def compare(
     compared = []
     for subject in runs:
         found = motion(subject)
-        column = _side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
+        column = side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
         labelled = forces.get(subject.name)
         if isinstance(labelled, RecomputedFrames):
             column = replace(column, force_errors=measure_force_errors(labelled))
@@ -152,7 +153,7 @@ def _viscosity(value: Any) -> float | None:
     return viscosity
 
 
-def _side_by_side(
+def side_by_side(
     subject: Subject,
     known: Subject,
     histograms: tuple[BlockedHistograms, BlockedHistograms],
@@ -160,7 +161,19 @@ def _side_by_side(
     bands: Sequence[Band],
     least: float | None,
 ) -> Comparison:
-    """All measurements of a subject and of the reference, without findings."""
+    """All measurements of a subject and of the reference, without findings.
+
+    Parameters
+    ----------
+    subject, known : Subject
+        The run, and the reference.
+    histograms, motions : tuple
+        Of the run and of the reference.
+    bands : sequence of Band
+        In cm⁻¹.
+    least : float or None
+        The least length of a block in ps.
+    """
     both = list(zip((subject, known), histograms, strict=True))
     samples = [Sample(h, s.used.duration, len(s.used.species)) for s, h in both]
     structure = StructureComparison(samples[0], samples[1], BLOCK_TIME if least is None else least)
@@ -185,6 +198,7 @@ def _side_by_side(
     ]
     n_blocks = UNCORRELATED.blocks_in(len(subject.used), subject.used.duration, structure.least)
     notes = [*subject.notes, *differences_in_kind(subject, known), *motions[0].notes, *motions[1].notes]
+    notes += differences_in_conditions(subject.name, subject.conditions, known.conditions)
     return Comparison(
         name=subject.name,
         run=subject.run,
@@ -195,6 +209,9 @@ def _side_by_side(
         run_window=windows[0],
         reference_window=windows[1],
         block_time=structure.least,
+        conditions=subject.conditions,
+        reference_conditions=known.conditions,
+        state=compare_conditions(subject.conditions, known.conditions),
         **quantities,
         shells=shells,
         hydrogen_bonds=hydrogen_bonds,
@@ -204,7 +221,7 @@ def _side_by_side(
         reorientation=_fitted(*(m.reorientation for m in motions)),
         bands={band: _band(motions, band, band_centroids) for band in bands},
         band_shares={band: _band(motions, band, band_shares) for band in bands},
-        energetics=None if subject.run is None else measure_energetics(subject.run, _log_rows(subject), n_blocks),
+        energetics=None if subject.run is None else measure_energetics(subject.run, subject.rows, n_blocks),
         integrity=None if subject.run is None else read_integrity(subject.run, samples[1].whole.shortest),
         notes=tuple(notes),
     )
@@ -241,16 +258,22 @@ def _bands(asked: Sequence[Band] | None, reference: Motion) -> tuple[Band, ...]:
 
 
 def _band(motions: tuple[Motion, Motion], band: Band, measure: Callable[[Curve, Band], FloatArray]) -> Quantity:
-    a, b = (None if m.spectra is None else measure(m.spectra.total, band) for m in motions)
-    return Quantity(
-        run=None if a is None else estimate(a),
-        reference=None if b is None else estimate(b),
-        difference=None if a is None or b is None else compare_means(a, b),
+    """A number of a band side by side, from the segments of the spectra, which last longer than its vibrations."""
+    run, reference = (
+        None if m.spectra is None else _series(m.spectra, measure(m.spectra.segments, band)) for m in motions
     )
+    if run is not None and reference is not None:
+        hop = run.duration / run.n_blocks
+        return PairedBlocks.of(run, reference, hop, _SEGMENTS * hop).quantity()
+    return Quantity(_mean(run), _mean(reference), None)
 
 
-def _log_rows(subject: Subject) -> slice:
-    """The rows of the log that belong to the frames used."""
-    assert subject.run is not None
-    start, stop = np.searchsorted(subject.run.log["time_ps"], (subject.used.times[0], subject.used.times[-1]))
-    return slice(int(start), int(stop) + 1)
+def _mean(series: Series | None) -> Estimate | None:
+    if series is None:
+        return None
+    return estimate(series.blocks(series.correlation_time() or UNCORRELATED, series.duration / series.n_blocks))
+
+
+def _series(spectra: Spectra, values: FloatArray) -> Series:
+    duration = len(values) * spectra.segment / 2
+    return Series(lambda n: block_means(values, n), len(values), duration, spectra.atoms)

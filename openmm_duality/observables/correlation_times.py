@@ -21,6 +21,9 @@ BLOCK_TIME = 1.5  # ps: no block is shorter unless there is too little time for 
 LONG = 6.0  # times T: what a block lasts where there is time
 SHORT = 2.0  # times T: what it has to last for a test
 _FEWEST_LAGS = 4
+_COARSER = (2, 4, 8)  # values that are averaged
+_FEWEST_COARSE = 10
+_CLEARLY = 1.5  # times the correlation time
 _WINDOW = 6.0  # times T: up to where the correlation is summed
 
 
@@ -51,6 +54,10 @@ class CorrelationTime:
         block = max(least, SHORT * self.time)
         return n_frames >= FEWEST_BLOCKS and duration >= FEWEST_BLOCKS * block * (1 - 1e-9)
 
+    def fits_in(self, duration: float) -> bool:
+        """Whether a trajectory of this many ps holds one block that is long enough for a test."""
+        return duration >= SHORT * self.time
+
     def widening(self, duration: float, n_blocks: int) -> float:
         """Factor on the scatter of blocks that corrects the error of their mean for the correlation between them.
 
@@ -78,8 +85,9 @@ UNCORRELATED = CorrelationTime(0.0, 0.0)
 def correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
     """Correlation time of a series, or of a curve: all its bins together, those that fluctuate most first.
 
-    T is the mean lag of the correlation behind lag 0. It is summed up to six times T, or to where the sum of two
-    neighbouring lags is no longer positive (Geyer, Statistical Science 7, 473 (1992)), for beyond there is only noise.
+    Much noise without correlation, as of the narrow bins of g(r), hides a slow part until it is averaged out. So means
+    over two, four and eight values are looked at too, and a correlation time that is clearly longer there counts. The
+    few of them are often slow by chance, so such a time is cut to what still allows a test.
 
     Parameters
     ----------
@@ -87,6 +95,25 @@ def correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
         Evenly spaced in time.
     spacing : float
         In ps.
+    """
+    found = _correlation_time(values, spacing)
+    for width in _COARSER:
+        count = len(values) // width
+        if count < _FEWEST_COARSE:
+            break
+        coarse = values[: count * width].reshape(count, width, *values.shape[1:]).mean(axis=1)
+        slow = _correlation_time(coarse, spacing * width)
+        if slow.time > _CLEARLY * found.time:
+            longest = len(values) * spacing / (FEWEST_BLOCKS * SHORT)
+            found = CorrelationTime(min(slow.time, max(found.time, longest)), slow.share)
+    return found
+
+
+def _correlation_time(values: FloatArray, spacing: float) -> CorrelationTime:
+    """Correlation time of a series at one spacing.
+
+    T is the mean lag of the correlation behind lag 0. It is summed up to six times T, or to where the sum of two
+    neighbouring lags is no longer positive (Geyer, Statistical Science 7, 473 (1992)), for beyond there is only noise.
     """
     x = values.reshape(len(values), -1)
     if len(x) < _FEWEST_LAGS:

@@ -6,18 +6,26 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
+from openmm_duality.observables.differences import MeanDifference
 from openmm_duality.observables.statistics import Estimate, Reason
 
 
 class Observable(Enum):
     """Quantities that are compared."""
 
+    SET_TEMPERATURE = "set_temperature"
+    MEAN_TEMPERATURE = "mean_temperature"
+    DENSITY = "density"
+    SET_PRESSURE = "set_pressure"
+    PRESSURE = "pressure"
     RDF = "rdf"
     RDF_WHOLE = "rdf_whole"
     COORDINATION = "coordination"
     FIRST_SHELL = "first_shell"
     BOND_LENGTH = "bond_length"
+    BOND_LENGTH_SPREAD = "bond_length_spread"
     ANGLE = "angle"
+    ANGLE_SPREAD = "angle_spread"
     TETRAHEDRAL_ORDER = "tetrahedral_order"
     NEIGHBOUR_ANGLE = "neighbour_angle"
     HYDROGEN_BONDS = "hydrogen_bonds"
@@ -48,14 +56,30 @@ class Outcome(Enum):
 class Conclusion(Enum):
     """Conclusions of a comparison."""
 
-    AGREES = "agrees"
-    AGREES_WHERE_TESTED = "agrees_where_tested"
+    NO_DIFFERENCE = "no_difference"
     DIFFERS = "differs"
     NOT_STATIONARY = "not_stationary"
     TOO_SHORT = "too_short"
 
 
 Name = str | tuple[float, float]  # of a subject
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of the run beside the reference's; None where one of them does not give it.
+
+    Parameters
+    ----------
+    run, reference : Estimate or None
+        In the unit that its place in `Comparison` says.
+    difference : MeanDifference or None
+        None unless both are there.
+    """
+
+    run: Estimate | None
+    reference: Estimate | None
+    difference: MeanDifference | None
 
 
 class Measured(NamedTuple):
@@ -86,8 +110,11 @@ class Finding:
         below in 95 % of cases.
     p_value : float or None
         None where no test was made.
+    adjusted_p_value : float or None
+        The p value corrected for the number of tests of the comparison, by which the outcome is decided; None where
+        no test was made.
     tolerance : float
-        A smaller difference passes, whatever its p value.
+        What is no failure where nothing is tested, as of what is set and of what should be conserved.
     reason : Reason or None
         Why there is no test, where that is known.
     correlation_time : float
@@ -102,14 +129,21 @@ class Finding:
     difference: float | None = None
     interval: float | None = None
     p_value: float | None = None
+    adjusted_p_value: float | None = None
     tolerance: float = 0.0
     reason: Reason | None = None
     correlation_time: float = 0.0
 
     @property
     def failed(self) -> bool:
-        """Whether the run differs by more than errors and tolerance allow."""
+        """Whether the run differs by more than all tests together allow, or by more than the tolerance."""
         return self.outcome is Outcome.FAILED
+
+    @property
+    def noticeable(self) -> bool:
+        """Whether the difference is beyond its own 95 % interval, and yet no failure among so many tests."""
+        tested = self.p_value is not None and self.interval is not None and self.difference is not None
+        return tested and not self.failed and abs(self.difference or 0.0) > (self.interval or 0.0)
 
 
 class Remark(Enum):
@@ -122,7 +156,8 @@ class Remark(Enum):
     UNEVEN_FRAMES = "uneven_frames"
     BROKEN_AT_START = "broken_at_start"
     NO_CELL = "no_cell"
-    OTHER_DENSITY = "other_density"
+    OTHER_ENSEMBLE = "other_ensemble"
+    OTHER_TIME_STEP = "other_time_step"
     DIFFUSION_UNEVEN = "diffusion_uneven"
     MOTION_SHORT = "motion_short"
     MOTION_COARSE = "motion_coarse"

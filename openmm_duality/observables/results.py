@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openmm_duality.observables.conditions import Conditions
 from openmm_duality.observables.curves import Curve, Distribution
-from openmm_duality.observables.findings import Conclusion, Finding, Measured, Name, Note, Observable, Outcome
+from openmm_duality.observables.differences import CurveDifference, MeanDifference, joint_p_value
+from openmm_duality.observables.findings import (
+    Conclusion,
+    Finding,
+    Measured,
+    Name,
+    Note,
+    Observable,
+    Outcome,
+    Quantity,
+)
 from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.motion import Motion
 from openmm_duality.observables.run_log import Energetics, IntegrityRecord
 from openmm_duality.observables.runs import Run
 from openmm_duality.observables.spectra import Band
-from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
+from openmm_duality.observables.statistics import Reason
 
 # fields of a comparison that do not bear the name of their observable
 _PLACES = {
@@ -19,8 +30,16 @@ _PLACES = {
     Observable.BAND_CENTROID: "bands",
     Observable.BAND_SHARE: "band_shares",
 }
-# without a test of these, run and reference may agree all the same
-_MINOR = (Observable.TETRAHEDRAL_ORDER, Observable.HYDROGEN_BONDS, Observable.DIFFUSION, Observable.REORIENTATION)
+_STATE = (
+    Observable.SET_TEMPERATURE,
+    Observable.MEAN_TEMPERATURE,
+    Observable.DENSITY,
+    Observable.SET_PRESSURE,
+    Observable.PRESSURE,
+)
+_SPREADS = {Observable.BOND_LENGTH_SPREAD: "bond_length", Observable.ANGLE_SPREAD: "angle"}
+# without a test of these, nothing can be said; the others are named as untested
+_ESSENTIAL = (Observable.RDF, Observable.BOND_LENGTH, Observable.ANGLE)
 
 
 @dataclass(frozen=True)
@@ -47,22 +66,10 @@ class DistributionComparison:
         """The means side by side."""
         return Quantity(self.run.average, self.reference.average, self.mean)
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number of the run beside the reference's; None where one of them does not give it.
-
-    Parameters
-    ----------
-    run, reference : Estimate or None
-        In the unit that its place in `Comparison` says.
-    difference : MeanDifference or None
-        None unless both are there.
-    """
-
-    run: Estimate | None
-    reference: Estimate | None
-    difference: MeanDifference | None
+    @property
+    def width(self) -> Quantity:
+        """The standard deviations side by side."""
+        return Quantity(self.run.spread, self.reference.spread, self.spread)
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,10 @@ class Comparison:
         What was analysed of each.
     block_time : float
         The least length of a block, in ps.
+    conditions, reference_conditions : Conditions
+        Of each.
+    state : dict of Observable to Quantity
+        What they are set to and their means, in K, g/cm³ and bar.
     rdf, rdf_whole : dict of str to CurveComparison
         g(r) between molecules (which is tested), and with the pairs inside a molecule.
     coordination : dict of str to CurveComparison
@@ -174,6 +185,9 @@ class Comparison:
     run_window: Window
     reference_window: Window
     block_time: float
+    conditions: Conditions
+    reference_conditions: Conditions
+    state: dict[Observable, Quantity]
     rdf: dict[str, CurveComparison]
     rdf_whole: dict[str, CurveComparison]
     coordination: dict[str, CurveComparison]
@@ -207,8 +221,18 @@ class Comparison:
         return tuple(finding for finding in self.findings if finding.failed)
 
     @property
+    def tests(self) -> tuple[Finding, ...]:
+        """Findings that were tested, all of which are judged together."""
+        return tuple(finding for finding in self.findings if finding.p_value is not None)
+
+    @property
+    def joint_p_value(self) -> float | None:
+        """Chance of p values as small as these in so many tests of equal sources; None without any test."""
+        return joint_p_value([finding.p_value for finding in self.tests if finding.p_value is not None])
+
+    @property
     def untested(self) -> tuple[Finding, ...]:
-        """Findings on the structure that could not be tested, and on motion that changes along the run."""
+        """Findings that should have been tested and could not be."""
         return tuple(finding for finding in self.findings if finding.outcome is Outcome.UNTESTED)
 
     @property
@@ -217,34 +241,26 @@ class Comparison:
         return any(finding.reason is Reason.NOT_STATIONARY for finding in self.untested)
 
     @property
-    def agrees(self) -> bool | None:
-        """Whether the run passes; None where that is undecided."""
-        if self.failures:
-            return False
-        stationary = not self.changes
-        minor = all(finding.observable in _MINOR for finding in self.untested)
-        return True if self.enough and stationary and minor else None
-
-    @property
     def conclusion(self) -> Conclusion:
         """Conclusion of the comparison; other runs beside this one do not count."""
-        if self.agrees is False:
+        if self.failures:
             return Conclusion.DIFFERS
-        if self.agrees:
-            return Conclusion.AGREES_WHERE_TESTED if self.untested else Conclusion.AGREES
         if self.changes:
             return Conclusion.NOT_STATIONARY
-        tested = any(f.observable is Observable.RDF and f.p_value is not None for f in self.findings)
-        # a mean length or angle that could not be tested and differs by more than the tolerance
-        hidden = any(
-            abs(finding.difference or 0.0) > finding.tolerance
-            for finding in self.untested
-            if finding.observable in (Observable.BOND_LENGTH, Observable.ANGLE)
-        )
-        return Conclusion.AGREES_WHERE_TESTED if self.enough and tested and not hidden else Conclusion.TOO_SHORT
+        essential = any(finding.observable in _ESSENTIAL for finding in self.untested)
+        return Conclusion.NO_DIFFERENCE if self.enough and self.tests and not essential else Conclusion.TOO_SHORT
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether no difference was found; None where the data are too short to tell."""
+        return {Conclusion.NO_DIFFERENCE: True, Conclusion.DIFFERS: False}.get(self.conclusion)
 
     def quantities(self, observable: Observable) -> dict[Name, Quantity]:
         """The numbers that are compared of an observable, by subject: of distributions their means."""
+        if observable in _STATE:
+            return {"": self.state[observable]} if observable in self.state else {}
+        if observable in _SPREADS:
+            return {name: d.width for name, d in getattr(self, _SPREADS[observable]).items()}
         found = getattr(self, _PLACES.get(observable, observable.value))
         if isinstance(found, Quantity):
             return {"": found}

@@ -15,7 +15,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.density import DensityRecord, measure_density
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import Estimate, series_estimate, slope
+from openmm_duality.observables.statistics import Estimate, series_estimate, slope, variance_estimate
 from openmm_duality.units import BOLTZMANN
 
 
@@ -25,7 +25,7 @@ class Conserved(Enum):
     TOTAL_ENERGY = "total_energy"
     EXTENDED_ENERGY = "extended_energy"
     NO_COMMON_ENERGY = "no_common_energy"
-    VOLUME_CHANGES = "volume_changes"
+    BAROSTAT = "barostat"
     NOT_RECORDED = "not_recorded"
 
 
@@ -103,7 +103,8 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
     n_blocks = min(n_blocks, len(times))
     target = float(run.settings["temperature"])
     freedom = float(run.settings["degrees_of_freedom"])
-    canonical = str(run.settings["ensemble"]).upper() in ("NVT", "NPT")
+    canonical = run.ensemble in ("NVT", "NPT")  # of the kinetic energy, which knows nothing of the volume
+    variance = freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None
     conserved, energy = conserved_energy(run, log)
     return Energetics(
         target=target,
@@ -115,9 +116,9 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         },
         temperature_slope=slope(times, log["temperature_K"], n_blocks),
         kinetic_mean=series_estimate(kinetic, n_blocks),
-        kinetic_variance=series_estimate((kinetic - kinetic.mean()) ** 2, n_blocks),
+        kinetic_variance=variance_estimate(kinetic, n_blocks, variance),
         canonical_mean=freedom * BOLTZMANN * target / 2 if canonical else None,
-        canonical_variance=freedom * (BOLTZMANN * target) ** 2 / 2 if canonical else None,
+        canonical_variance=variance,
         drift=None if energy is None else slope(times, energy / len(run.trajectory.species), n_blocks),
         conserved=conserved,
         integrator=str(run.settings.get("integrator", "the integrator")),
@@ -129,9 +130,9 @@ def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, F
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
     if not run.has_potential:
         return Conserved.NO_COMMON_ENERGY, None
-    if str(run.settings["ensemble"]).upper() in ("NPT", "NPH"):
-        return Conserved.VOLUME_CHANGES, None
-    if str(run.settings["ensemble"]).upper() == "NVE":
+    if run.ensemble in ("NPT", "NPH"):
+        return Conserved.BAROSTAT, None
+    if run.ensemble == "NVE":
         return Conserved.TOTAL_ENERGY, log["potential_energy"] + log["kinetic_energy"]
     column = log.get("conserved_quantity")
     if column is None or not np.isfinite(column).all():

@@ -64,6 +64,13 @@ class Run:
         return model if isinstance(model, dict) else {}
 
     @property
+    def ensemble(self) -> str:
+        """NVE, NVT, or NPH and NPT where a barostat acted, whatever the record calls it; else what the record says."""
+        recorded = str(self.settings["ensemble"])
+        barostat = any("Barostat" in str(force) for force in self.settings.get("forces") or ())
+        return {"NVE": "NPH", "NVT": "NPT"}.get(recorded, recorded) if barostat else recorded
+
+    @property
     def has_potential(self) -> bool:
         """Whether the forces of the run derive from its potential energy, as far as its record says."""
         gradient = self.model.get("gradient")

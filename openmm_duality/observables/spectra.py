@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.curves import Curve
+from openmm_duality.observables.curves import Curve, merged
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.statistics import FEWEST_BLOCKS, MOST_BLOCKS, block_of
 from openmm_duality.observables.trajectory import Trajectory, even_steps, species_codes
@@ -56,6 +56,8 @@ class Spectra:
         By species: density of states of unit area, against wavenumbers in cm⁻¹.
     total : Curve
         Of all species together, of unit area.
+    segments : Curve
+        The same of every segment, which overlap by half: how a band changes with time.
     autocorrelation : dict of str to Curve
         By species: ⟨v(0)·v(t)⟩ divided by its value at 0, against ps.
     source : str
@@ -70,6 +72,7 @@ class Spectra:
 
     density: dict[str, Curve]
     total: Curve
+    segments: Curve
     autocorrelation: dict[str, Curve]
     source: str
     spacing: float
@@ -120,27 +123,29 @@ def measure_spectra(trajectory: Trajectory, bonds: Bonds, segment: float, *, pro
     code, masses = species_codes(trajectory.species)[chosen], trajectory.masses[chosen]
     names = trajectory.distinct_species
     lags = min(hop, round(_REACH / trajectory.spacing)) + 1
-    power = np.zeros((block[-1] + 1, len(names), n // 2 + 1))
+    power = np.zeros((n_segments, len(names), n // 2 + 1))
     correlation = np.zeros((block[-1] + 1, len(names), lags))
     source = _differences(trajectory)
     if moving and trajectory.velocity_reader is not None:
         source = (chunk.positions for chunk in trajectory.velocity_reader(0))
     centre = _Centre(trajectory.masses)
     with progress_bar(n_segments, f"spectrum of {trajectory.name}", show=progress, unit="segment") as bar:
-        for b, part in zip(block, _segments(source, centre, chosen, n, hop), strict=False):
+        for k, part in enumerate(_segments(source, centre, chosen, n, hop)):
             for s in range(len(names)):
                 columns: SingleArray = part[:, code == s].reshape(n, -1)
-                power[b, s] += masses[code == s][0] * _power(columns, trajectory.spacing)
-                correlation[b, s] += _autocorrelation(columns, lags)
+                power[k, s] = masses[code == s][0] * _power(columns, trajectory.spacing)
+                correlation[block[k], s] += _autocorrelation(columns, lags)
             bar.update()
     wavenumbers = np.asarray(fft.rfftfreq(n, trajectory.spacing) * PER_CM, dtype=np.float64)
     if not moving:
         power /= np.sinc(wavenumbers / PER_CM * trajectory.spacing) ** 2  # numpy's sinc has the π inside
     width = wavenumbers[1] - wavenumbers[0]
     delays = np.asarray(np.arange(lags) * trajectory.spacing, dtype=np.float64)
+    blocks = merged(power, block)
     return Spectra(
-        density={name: Curve(wavenumbers, _unit_area(power[:, s], width)) for s, name in enumerate(names)},
-        total=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
+        density={name: Curve(wavenumbers, _unit_area(blocks[:, s], width)) for s, name in enumerate(names)},
+        total=Curve(wavenumbers, _unit_area(blocks.sum(axis=1), width)),
+        segments=Curve(wavenumbers, _unit_area(power.sum(axis=1), width)),
         autocorrelation={
             name: Curve(delays, correlation[:, s] / correlation[:, s, :1]) for s, name in enumerate(names)
         },

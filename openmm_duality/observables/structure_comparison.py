@@ -1,9 +1,4 @@
-"""Structure of a run compared with a reference's, every observable in blocks that suit its own correlation time.
-
-Under the hypothesis of the tests, run and reference are the same liquid, so they have one correlation time and one
-noise. The larger of the two is used: a short trajectory gives poor values of both, and mostly too small ones. A run
-that is noisier than chance allows is not stationary: its noise would hide any difference, so only a rejection counts.
-"""
+"""Structure of a run compared with a reference's, every observable in blocks that suit its own correlation time."""
 
 from __future__ import annotations
 
@@ -14,28 +9,13 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.observables.correlation_times import (
-    BLOCK_TIME,
-    UNCORRELATED,
-    CorrelationTime,
-    correlation_time,
-    slower,
-)
+from openmm_duality.observables.correlation_times import BLOCK_TIME, CorrelationTime
 from openmm_duality.observables.curves import Curve, Distribution
-from openmm_duality.observables.findings import Measured, Observable
+from openmm_duality.observables.differences import CurveDifference, compare_curves
+from openmm_duality.observables.findings import Measured, Observable, Quantity
+from openmm_duality.observables.paired_blocks import PairedBlocks, Series
 from openmm_duality.observables.rdf import first_minimum
-from openmm_duality.observables.results import CurveComparison, DistributionComparison, Quantity, Shell
-from openmm_duality.observables.statistics import (
-    CurveDifference,
-    Difference,
-    MeanDifference,
-    Reason,
-    compare_curves,
-    compare_means,
-    estimate,
-    noisier,
-    without_test,
-)
+from openmm_duality.observables.results import CurveComparison, DistributionComparison, Shell
 from openmm_duality.observables.structure import BlockedHistograms, Structure
 
 Pick = Callable[[Structure], FloatArray]
@@ -54,42 +34,10 @@ class Sample:
         """The structure in a single block."""
         return self.histograms.joined(1)
 
-    def correlation_time(self, pick: Pick) -> CorrelationTime | None:
-        """Correlation time of an observable, None where some short block lacks it."""
-        try:
-            series = pick(self.histograms.joined(self.histograms.n_blocks))
-        except KeyError:
-            return None
-        return correlation_time(series, self.duration / self.histograms.n_blocks)
-
-    def blocks(self, pick: Pick, slowest: CorrelationTime, least: float) -> FloatArray:
-        """The observable in blocks whose scatter gives the error of its mean.
-
-        They are fewer and longer where one of them lacks it.
-        """
-        blocks = pick(self.whole)
-        for n_blocks in range(slowest.blocks_in(self.histograms.n_blocks, self.duration, least), 1, -1):
-            try:
-                blocks = pick(self.histograms.joined(n_blocks))
-                break
-            except KeyError:
-                continue
-        return widened(blocks, slowest.widening(self.duration, len(blocks)))
-
-    def noise(self, blocks: FloatArray) -> float:
-        """The variance of the mean in one ps of one atom, all bins together; 0 from a single block."""
-        if len(blocks) < 2:
-            return 0.0
-        return float(np.var(blocks, axis=0, ddof=1).sum()) / len(blocks) * self.duration * self.atoms
-
-
-@dataclass(frozen=True)
-class _Both:
-    """The blocks of an observable of the run and of the reference, and why they allow no test, if so."""
-
-    run: FloatArray
-    reference: FloatArray
-    reason: Reason | None
+    def series(self, pick: Pick) -> Series:
+        """An observable in blocks of time."""
+        histograms = self.histograms
+        return Series(lambda n: pick(histograms.joined(n)), histograms.n_blocks, self.duration, self.atoms)
 
 
 @dataclass(frozen=True)
@@ -120,7 +68,7 @@ class StructureComparison:
             spreads = self._pair(Measured(observable, name, "spread"), _picked(observable, name, "block_spreads"))
             run = Distribution(centres, density.run, means.run, spreads.run)
             reference = Distribution(centres, density.reference, means.reference, spreads.reference)
-            found[name] = DistributionComparison(run, reference, self._means(means), self._means(spreads))
+            found[name] = DistributionComparison(run, reference, means.means(), spreads.means())
         return found
 
     def shells(self) -> dict[str, Shell]:
@@ -146,40 +94,12 @@ class StructureComparison:
         return [name for name in _part(self.run.whole, observable) if name in known]
 
     def _number(self, measured: Measured, pick: Pick) -> Quantity:
-        both = self._pair(measured, pick)
-        return Quantity(estimate(both.run), estimate(both.reference), self._means(both))
+        return self._pair(measured, pick).quantity()
 
-    def _pair(self, measured: Measured, pick: Pick) -> _Both:
-        samples = self.run, self.reference
-        found = [sample.correlation_time(pick) for sample in samples]
-        one, other = (UNCORRELATED if time is None else time for time in found)
-        slowest = slower(one, other)
-        self.correlation_times[measured] = one, other
-        enough = all(slowest.allows_test(s.histograms.n_blocks, s.duration, self.least) for s in samples)
-        run, reference = (sample.blocks(pick, slowest, self.least) for sample in samples)
-        return _Both(run, reference, Reason.TOO_RARE if None in found else None if enough else Reason.TOO_SHORT)
-
-    def _noises(self, both: _Both) -> tuple[float, float]:
-        return self.run.noise(both.run), self.reference.noise(both.reference)
-
-    def _with_common_noise(self, both: _Both) -> tuple[FloatArray, FloatArray]:
-        """Blocks that scatter by the larger noise of the two, which equal sources share."""
-        noises = self._noises(both)
-        one, other = (
-            widened(blocks, np.sqrt(max(noises) / noise) if noise > 0 else 1.0)
-            for blocks, noise in zip((both.run, both.reference), noises, strict=True)
-        )
-        return one, other
-
-    def _checked(self, both: _Both, difference: Difference) -> Difference:
-        """A difference, without its test where there can be none."""
-        if both.reason is not None:
-            return difference.untested(both.reason)
-        changes = noisier(self._noises(both), (len(both.run), len(both.reference)))
-        return without_test(difference) if changes else difference
-
-    def _means(self, both: _Both) -> MeanDifference:
-        return self._checked(both, compare_means(*self._with_common_noise(both)))
+    def _pair(self, measured: Measured, pick: Pick) -> PairedBlocks:
+        both = PairedBlocks.of(self.run.series(pick), self.reference.series(pick), self.least)
+        self.correlation_times[measured] = both.times
+        return both
 
     def _curve(self, observable: Observable, name: str) -> CurveComparison:
         pick = _picked(observable, name)
@@ -187,11 +107,10 @@ class StructureComparison:
         halves = CurveDifference(np.nan, 0, np.nan, None, None)
         if self.reference.histograms.n_blocks > 1:
             first, second = pick(self.reference.histograms.joined(2))
-            halves = compare_curves(first[None], second[None], enough=False)
-        difference = compare_curves(*self._with_common_noise(both), enough=both.reason is None)
+            halves = compare_curves(first[None], second[None], (1.0, 1.0), enough=False)
         centres = _part(self.reference.whole, observable)[name].centres
         run, reference = Curve(centres, both.run), Curve(centres, both.reference)
-        return CurveComparison(run, reference, self._checked(both, difference), halves)
+        return CurveComparison(run, reference, both.curves(), halves)
 
 
 def _picked(observable: Observable, name: str, what: str = "blocks") -> Pick:
@@ -208,9 +127,3 @@ def _part(structure: Structure, observable: Observable) -> dict[str, Any]:
     """The curves or distributions of an observable, which bear its name."""
     found: dict[str, Any] = getattr(structure, observable.value)
     return found
-
-
-def widened(blocks: FloatArray, factor: float) -> FloatArray:
-    """Blocks of the same mean whose scatter is multiplied by a factor."""
-    mean = blocks.mean(axis=0)
-    return np.asarray(mean + factor * (blocks - mean))

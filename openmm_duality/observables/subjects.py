@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from math import gcd
 from pathlib import Path
@@ -16,8 +16,9 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.bonding import BondLengths
-from openmm_duality.geometry.cells import volume, widths
+from openmm_duality.geometry.cells import widths
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.conditions import Conditions, conditions_of_frames, conditions_of_run
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
@@ -25,6 +26,7 @@ from openmm_duality.observables.trajectory import Trajectory, counts, even_steps
 from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.formats import read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.state_points import ENSEMBLES
 from openmm_duality.units import bare
 
 DISCARD = 1.0  # ps
@@ -48,8 +50,12 @@ class Subject:
         All of it, and what remains after the discarded beginning.
     bonds : Bonds
         Of its first frame.
+    conditions : Conditions
+        Of what is analysed.
     notes : tuple of Note
         What was noticed.
+    rows : slice
+        Of the log of a run, those of the frames that are analysed.
     """
 
     name: str
@@ -58,7 +64,9 @@ class Subject:
     whole: Trajectory
     used: Trajectory
     bonds: Bonds
+    conditions: Conditions
     notes: tuple[Note, ...]
+    rows: slice = field(default_factory=lambda: slice(0))
 
     @property
     def discarded(self) -> float:
@@ -75,13 +83,18 @@ class Subject:
     def of_run(directory: str | Path, lengths: BondLengths, discard: Any) -> Subject:
         """A run directory, less its beginning: by default 1 ps, but at most a tenth of the run."""
         run, whole, used = _read_used(directory, discard)
-        return Subject(whole.name, run, (str(directory),), whole, used, Bonds.found(whole, lengths), run.notes)
+        start, stop = np.searchsorted(run.log["time_ps"], (used.times[0], used.times[-1]))
+        rows = slice(int(start), int(stop) + 1)
+        conditions = conditions_of_run(run, used.first().cell(0), rows)
+        bonds = Bonds.found(whole, lengths)
+        return Subject(whole.name, run, (str(directory),), whole, used, bonds, conditions, run.notes, rows)
 
     @staticmethod
     def of_frames(frames: Frames, name: str, lengths: BondLengths) -> Subject:
         """Reference data, all of them."""
         whole = Trajectory.from_frames(frames, name)
-        return Subject(name, None, frames.source, whole, whole, Bonds.found(whole, lengths), ())
+        bonds = Bonds.found(whole, lengths)
+        return Subject(name, None, frames.source, whole, whole, bonds, conditions_of_frames(frames), ())
 
     @staticmethod
     def of_any(what: str | Path | Frames, lengths: BondLengths, discard: Any) -> Subject:
@@ -224,9 +237,6 @@ def differences_in_kind(subject: Subject, reference: Subject) -> list[Note]:
     cells = [cell for s in (subject, reference) if (cell := s.whole.first().cell(0)) is not None]
     if len(cells) < 2:
         return [*notes, Note(Remark.NO_CELL, subject.name)]
-    densities = [len(s.whole.species) / volume(cell) for s, cell in zip((subject, reference), cells, strict=True)]
-    if abs(densities[0] / densities[1] - 1) > 1e-3:
-        notes.append(Note(Remark.OTHER_DENSITY, subject.name, tuple(densities)))
     return notes
 
 
@@ -241,11 +251,11 @@ def _is_run(path: Path) -> bool:
 def _read_used(directory: str | Path, discard: Any) -> tuple[Run, Trajectory, Trajectory]:
     """A run with its whole trajectory and the part of it that is analysed."""
     run = read_run(directory)
-    ensemble = str(run.settings["ensemble"])
-    if ensemble not in ("NVE", "NVT", "NPT", "NPH") or run.settings["temperature"] is None:
+    ensemble = run.ensemble
+    if ensemble not in ENSEMBLES or run.settings["temperature"] is None:
         raise DualityError(
-            f"{run.directory}: its ensemble is {ensemble!r}, and only dynamics at a temperature has averages "
-            "to compare; give a run of dynamics, not of descent"
+            f"{run.directory}: its ensemble is {ensemble!r}, and only dynamics at a temperature has "
+            "averages to compare; give a run of dynamics, not of descent"
         )
     whole = replace(run.trajectory, name=_name(directory))
     return run, whole, whole.after(_dropped(whole, discard))

@@ -17,6 +17,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import check_cell
+from openmm_duality.reference.state_points import StatePoint
 from openmm_duality.units import ANGSTROM, BOHR, FEMTOSECOND
 
 _LENGTHS = {"angstrom": ANGSTROM, "bohr": BOHR, "nm": 1.0, "pm": 1e-3, "m": 1e9}  # nm
@@ -29,6 +30,9 @@ _TIMES = {
 }  # ps
 _ANGLES = {"deg": 1.0, "rad": 180.0 / np.pi}  # degrees
 _MASSES = {"amu": 1.0}  # dalton
+_TEMPERATURES = {"k": 1.0}
+_PRESSURES = {"bar": 1.0, "pa": 1e-5, "kbar": 1e3, "mpa": 10.0, "gpa": 1e4, "atm": 1.01325}  # bar
+_HEAT_BATH = ("NVT", "NPT_I", "NPT_F", "NPT_IA", "LANGEVIN", "ISOKIN")  # ensembles at the temperature they are set to
 _LARGEST, _LONGEST_VALUE = 100_000_000, 10_000  # characters of an input, and of a variable
 _VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
 
@@ -85,6 +89,9 @@ class Cp2kInput:
         Whether the frames are single points along another trajectory.
     timestep : float or None
         In ps; None where the frames are not dynamics.
+    state_point : StatePoint or None
+        What the dynamics are set to; None for other ensembles than NVE, NVT and NPT, or where the temperature is
+        raised or lowered along the run.
     atomic_kinds : dict
         From the label, in capitals, to its `Kind`.
     labels : tuple of str
@@ -101,6 +108,7 @@ class Cp2kInput:
     variable_cell: bool
     reftraj: bool
     timestep: float | None
+    state_point: StatePoint | None
     atomic_kinds: dict[str, Kind]
     labels: tuple[str, ...]
     coordinates: Path | None
@@ -177,11 +185,26 @@ def read_input(path: str | Path) -> Cp2kInput:
         variable_cell=moves,
         reftraj=reftraj,
         timestep=timestep if dynamics and not reftraj else None,
+        state_point=_state_point(path, md, ensemble) if dynamics else None,
         atomic_kinds=atomic_kinds,
         labels=labels,
         coordinates=path.parent / file.strip("'\"") if file and is_xyz else None,
         units={name: value for name, value in prints.items() if value is not None},
     )
+
+
+def _state_point(path: Path, md: Section, ensemble: str) -> StatePoint | None:
+    """What a ``&MD`` is set to, with CP2K's defaults: 300 K, and 0 bar."""
+    if ensemble == "NVE":
+        return StatePoint("NVE")
+    annealed = [md.keyword(name) for name in ("ANNEALING", "ANNEALING_CELL", "TEMPERATURE_ANNEALING")]
+    if ensemble not in _HEAT_BATH or any(_numbers(path, v, {}, "", 1)[0] != 1.0 for v in annealed if v is not None):
+        return None
+    kelvin = float(_numbers(path, md.keyword("TEMPERATURE", "TEMP") or "300", _TEMPERATURES, "k", 1)[0])
+    if not ensemble.startswith("NPT"):
+        return StatePoint("NVT", kelvin)
+    given = next((s.keyword("PRESSURE") for s in md.find("BAROSTAT")), None)
+    return StatePoint("NPT", kelvin, float(_numbers(path, given or "0", _PRESSURES, "bar", 1)[0]))
 
 
 def _parse(path: Path) -> Section:

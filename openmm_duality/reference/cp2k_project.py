@@ -128,6 +128,7 @@ def read_cp2k(
     keys = position.keys if force is None else _common(position, force, allow_incomplete)
     chosen = position.at(keys)
     steps = position.steps[chosen]
+    rows = None if table is None else rows_of(table.steps, keys)
     used = [project.input, project.positions, *(s.path for s in (force, velocity) if s is not None)]
     used += [p for p in (project.energies, project.cells) if p is not None]
     velocities = None
@@ -151,6 +152,8 @@ def read_cp2k(
         velocities=velocities,
         energies=energies,
         stresses=stresses,
+        temperatures=None if rows is None or table is None or inputs.reftraj else table.temperatures[rows],
+        state_point=inputs.state_point,
         timestep=inputs.timestep,
         source=tuple(provenance(p) for p in (*used, *([source] if source else []))),
     )

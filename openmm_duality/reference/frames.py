@@ -20,11 +20,12 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cell
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
-from openmm_duality.schema import optional, quantity, species_name, text, tuple_of
+from openmm_duality.reference.state_points import StatePoint
+from openmm_duality.schema import nested, optional, quantity, species_name, text, to_plain, tuple_of
 from openmm_duality.units import bare
 
 FORMAT = "openmm_duality frames 1"
-_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies", "stresses")
+_PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies", "stresses", "temperatures")
 
 
 def evenly_spaced(number: int, count: int) -> IntArray:
@@ -58,6 +59,10 @@ class Frames:
         Potential energies in kJ/mol; their zero is the source's.
     stresses : array, shape (T, 3, 3), or None
         Stress σ = (1/V) ∂E/∂ε in kJ/mol/nm³, positive under tension; the pressure is −tr σ/3 without its kinetic part.
+    temperatures : array, shape (T,), or None
+        Kinetic temperatures in K, as the source states them.
+    state_point : StatePoint or None
+        What the dynamics were set to; None if these frames are not dynamics or it is unknown.
     timestep : float or None
         The time step of the dynamics in ps, None if these frames are not dynamics or it is unknown.
     source : tuple of str
@@ -79,6 +84,8 @@ class Frames:
     velocities: FloatArray | None = None
     energies: FloatArray | None = None
     stresses: FloatArray | None = None
+    temperatures: FloatArray | None = None
+    state_point: StatePoint | None = None
     timestep: float | None = None
     source: tuple[str, ...] = ()
 
@@ -96,6 +103,7 @@ class Frames:
             "velocities": (t, n, 3),
             "energies": (t,),
             "stresses": (t, 3, 3),
+            "temperatures": (t,),
         }
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -216,6 +224,8 @@ class Frames:
             If the file exists and `overwrite` is not set.
         """
         header = {"species": self.species, "timestep": self.timestep, "source": self.source}
+        if self.state_point is not None:
+            header["state_point"] = to_plain(self.state_point)
         write_container(path, FORMAT, self.arrays(), header, overwrite)
 
     @classmethod
@@ -241,4 +251,5 @@ def frames_of(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> Fr
             raise TypeError(f"{name} are numbers of the kind {array.dtype}")
     timestep = optional(quantity(unit.picosecond))(header["timestep"], "timestep")
     source = tuple_of(text, empty=True)(header["source"], "source")
-    return Frames(species=tuple(header["species"]), timestep=timestep, source=source, **arrays)
+    state_point = optional(nested(StatePoint))(header.get("state_point"), "state_point")
+    return Frames(species=tuple(header["species"]), state_point=state_point, timestep=timestep, source=source, **arrays)

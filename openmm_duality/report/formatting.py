@@ -6,8 +6,10 @@ import math
 import re
 from typing import NamedTuple
 
+from openmm_duality.observables.conditions import Origin
+from openmm_duality.observables.differences import CurveDifference, MeanDifference
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable
-from openmm_duality.observables.statistics import CurveDifference, Estimate, MeanDifference, Reason
+from openmm_duality.observables.statistics import Estimate, Reason
 from openmm_duality.observables.trajectory import counts
 
 NOTHING = "–"
@@ -15,6 +17,15 @@ UNTESTED = {
     Reason.NOT_STATIONARY: "changes along the run",
     Reason.TOO_RARE: "too rare to test",
     Reason.TOO_SHORT: "too short to test",
+    Reason.SET: "set, not measured",
+    Reason.ONE_SIDED: "not in both",
+}
+
+
+ORIGINS = {
+    Origin.LOG: "from its log",
+    Origin.ENERGY_FILE: "from its .ener file",
+    Origin.VELOCITIES: "from its velocities",
 }
 
 
@@ -44,12 +55,19 @@ class Shown(NamedTuple):
 
 
 SHOWN = {
+    Observable.SET_TEMPERATURE: Shown("temperature set", "Temperature, set", "K", 1, 1),
+    Observable.MEAN_TEMPERATURE: Shown("mean temperature", "Temperature, mean", "K", 1, 1),
+    Observable.DENSITY: Shown("density", "Density", "g/cm³", 1, 4),
+    Observable.SET_PRESSURE: Shown("pressure set", "Pressure, set", "bar", 1, 1),
+    Observable.PRESSURE: Shown("pressure", "Pressure, mean", "bar", 1, 0),
     Observable.RDF: Shown("g(r) {}", "g(r) {}, largest difference"),
     Observable.RDF_WHOLE: Shown("g(r) {}, bonds too"),
     Observable.COORDINATION: Shown("neighbours {}"),
-    Observable.FIRST_SHELL: Shown("first shell of {}"),
+    Observable.FIRST_SHELL: Shown("first shell of {}", "{} within the first shell"),
     Observable.BOND_LENGTH: Shown("{} length", "{} length", "Å", 10, 4),
+    Observable.BOND_LENGTH_SPREAD: Shown("spread of the {} length", "standard deviation", "Å", 10, 4),
     Observable.ANGLE: Shown("{} angle", "{} angle", "°", 1, 2),
+    Observable.ANGLE_SPREAD: Shown("spread of the {} angle", "standard deviation", "°", 1, 2),
     Observable.TETRAHEDRAL_ORDER: Shown("tetrahedral order of {}", "Tetrahedral order of {}", "", 1, 3),
     Observable.NEIGHBOUR_ANGLE: Shown("{} angle", "{} angle, four nearest", "°", 1, 2),
     Observable.HYDROGEN_BONDS: Shown("hydrogen bonds", "Hydrogen bonds per molecule", "", 1, 2),
@@ -57,12 +75,21 @@ SHOWN = {
     Observable.BAND_SHARE: Shown("share of the band {}", "its share of the spectrum", "%", 100, 1),
     Observable.DIFFUSION: Shown("diffusion of {}", "Diffusion of {}", "Å²/ps", 100, 2),
     Observable.REORIENTATION: Shown("turning of {} bonds", "τ₂ of {}", "ps", 1, 2),
+    Observable.TEMPERATURE: Shown("temperature against its heat bath", "Temperature", "K", 1, 1),
+    Observable.KINETIC_VARIANCE: Shown("variance of the kinetic energy"),
+    Observable.COMPLETION: Shown("completion"),
+    Observable.WHOLE_MOLECULES: Shown("whole molecules"),
+    Observable.SHORTEST_DISTANCE: Shown("shortest distance {}"),
+    Observable.ENERGY_DRIFT: Shown("drift of the energy"),
+    Observable.FORCE_ERROR: Shown("force error, {}"),
 }
 
 
 def label(measured: Measured | Finding) -> str:
     """The name of what was measured, in plain letters: "H-O length, spread"."""
-    name = SHOWN[measured.observable].label.format(measured.subject)
+    subject = measured.subject
+    named = f"{subject[0]:g}-{subject[1]:g}" if isinstance(subject, tuple) else subject
+    name = SHOWN[measured.observable].label.format(named)
     statistic = measured.statistic if isinstance(measured, Measured) else "mean"
     return name if statistic == "mean" else f"{name}, {statistic}"
 
@@ -102,7 +129,7 @@ def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -
 
 def half_width(width: float | None, digits: int | None) -> str:
     """The half-width of an interval behind its number, with two significant digits where none are given."""
-    if width is None or math.isnan(width):
+    if width is None or math.isnan(width) or width == 0.0:  # what is set has none
         return ""
     return f" ± {width:.2g}" if digits is None else f" ± {width:.{digits}f}"
 
@@ -120,9 +147,27 @@ def signed(value: float, digits: int) -> str:
 def p_value(difference: CurveDifference | MeanDifference) -> str:
     """The p value of a difference, or why there is none."""
     value = difference.p_value
-    if value is None:
-        return UNTESTED[difference.reason or Reason.TOO_SHORT]
-    return "< 0.001" if value < 1e-3 else f"{value:.3f}"
+    return UNTESTED[difference.reason or Reason.TOO_SHORT] if value is None else chance(value)
+
+
+def chance(p_value: float) -> str:
+    """A p value with two digits, or as many zeros as it begins with."""
+    if p_value < 1e-6:
+        return "< 10⁻⁶"
+    return f"{p_value:.2g}" if p_value < 0.1 else f"{p_value:.2f}"
+
+
+def stated(p_value: float) -> str:
+    """A p value that is corrected for the number of tests."""
+    text = chance(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def tested(finding: Finding) -> str:
+    """The p value of a finding with its sign, or why there is none."""
+    if finding.p_value is None:
+        return "no test: " + UNTESTED[finding.reason or Reason.TOO_SHORT]
+    return stated(finding.p_value)
 
 
 def tied(sentence: str) -> str:

@@ -18,9 +18,10 @@ _SENTENCES = {  # with the name and the values of a `Note`
         "broken from the start."
     ),
     Remark.NO_CELL: "Without a periodic cell in both {name} and reference there is no g(r) to compare.",
-    Remark.OTHER_DENSITY: (
-        "{name} starts at {0:.2f} atoms per nm³ and the reference at {1:.2f}: a difference in structure is to be "
-        "expected from the density alone."
+    Remark.OTHER_ENSEMBLE: "{name} samples {0} and the reference {1}: fluctuations differ, means need not.",
+    Remark.OTHER_TIME_STEP: (
+        "The time step of {name} is {0:.3g} fs and that of the reference {1:.3g} fs: velocity Verlet moves the bands "
+        "of fast vibrations, and the kinetic energy in them, with the square of the step."
     ),
     Remark.DIFFUSION_UNEVEN: "Diffusion of {name} is not given: its frames are not evenly spaced.",
     Remark.MOTION_SHORT: (
@@ -47,7 +48,7 @@ CONSERVED = {
     Conserved.TOTAL_ENERGY: "total energy",
     Conserved.EXTENDED_ENERGY: "conserved quantity",  # of the system with its thermostat
     Conserved.NO_COMMON_ENERGY: "nothing is conserved: the agents descend no common energy",
-    Conserved.VOLUME_CHANGES: "nothing is conserved: a barostat changes the volume",
+    Conserved.BAROSTAT: "no quantity is conserved under a barostat that moves by Monte Carlo",
     Conserved.NOT_RECORDED: "{integrator} has no conserved quantity",
 }
 

@@ -10,14 +10,15 @@ from markupsafe import Markup
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
+from openmm_duality.observables.differences import SIGNIFICANCE
 from openmm_duality.observables.findings import Observable
 from openmm_duality.observables.results import Comparison
-from openmm_duality.observables.statistics import SIGNIFICANCE
 from openmm_duality.report.figures import figures
 from openmm_duality.report.formatting import dash, formula, number, p_value, plus_minus, tied
+from openmm_duality.report.headlines import headline, limitations, standing
 from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.plain import comparison_to_dict
-from openmm_duality.report.sentences import headline, limitations, recomputed_frames, standing, verdict
+from openmm_duality.report.sentences import recomputed_frames, verdict
 from openmm_duality.report.style import inline, png, svg
 from openmm_duality.report.tables import facts, force_errors, glance, reference_facts
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.observables.curves import Curve, Distribution
-from openmm_duality.observables.findings import Observable
+from openmm_duality.observables.differences import MeanDifference
+from openmm_duality.observables.findings import Observable, Quantity
 from openmm_duality.observables.motion import Motion
-from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison, Quantity, Window
-from openmm_duality.observables.statistics import Estimate, curve_error
+from openmm_duality.observables.results import Comparison, CurveComparison, DistributionComparison, Window
+from openmm_duality.observables.statistics import Estimate, Reason, curve_error
 from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.report.formatting import label
+from openmm_duality.report.headlines import headline, standing
 from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.sentences import INTEGRITY, verdict
 
@@ -26,8 +28,22 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
     """
     plain: dict[str, Any] = {
         "name": c.name,
+        "headline": headline(c),
+        "conclusion": c.conclusion.value,
+        "standing": standing(c),
         "verdict": verdict(c),
         "agrees": c.agrees,
+        "joint_p_value": c.joint_p_value,
+        "tests": {
+            label(f): {"p_value": f.p_value, "adjusted_p_value": f.adjusted_p_value, "differs": f.failed}
+            for f in c.tests
+        },
+        "differs_in": [label(finding) for finding in c.failures],
+        "conditions": {
+            "run": c.conditions.to_dict(),
+            "reference": c.reference_conditions.to_dict(),
+            **{observable.value: _quantity(q) for observable, q in c.state.items()},
+        },
         "rdf": {pair: {**_curves(d), "with_intramolecular": _curves(c.rdf_whole[pair])} for pair, d in c.rdf.items()},
         "coordination": {
             pair: {
@@ -118,7 +134,13 @@ def _quantity(q: Quantity) -> dict[str, Any]:
         "difference": None if d is None else d.difference,
         "difference_interval_95": None if d is None else d.interval,
         "p_value": None if d is None else d.p_value,
+        "no_test": None if d is not None and d.p_value is not None else _why(d),
     }
+
+
+def _why(difference: MeanDifference | None) -> str:
+    """Why a difference has no p value."""
+    return (Reason.ONE_SIDED if difference is None else difference.reason or Reason.TOO_SHORT).value
 
 
 def _integrity(c: Comparison) -> dict[str, Any] | None:

@@ -6,21 +6,21 @@ import math
 from collections.abc import Callable
 
 from openmm_duality.observables.correlation_times import SHORT
-from openmm_duality.observables.findings import Conclusion, Finding, Observable
+from openmm_duality.observables.findings import Finding, Observable, Outcome
 from openmm_duality.observables.results import Comparison
-from openmm_duality.observables.statistics import FEWEST_BLOCKS, SIGNIFICANCE, Estimate, Reason
-from openmm_duality.report.formatting import SHOWN, UNTESTED, dash, half_width, listed, printed, signed, subscripts
+from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate, Reason
+from openmm_duality.report.formatting import (
+    SHOWN,
+    dash,
+    half_width,
+    listed,
+    plus_minus,
+    printed,
+    signed,
+    stated,
+    tested,
+)
 from openmm_duality.report.notes import drift_of
-
-_HEADLINES = {
-    Conclusion.AGREES: "The run agrees with the reference",
-    Conclusion.AGREES_WHERE_TESTED: "The run agrees with the reference, as far as it could be tested",
-    Conclusion.DIFFERS: "The run differs from the reference",
-    Conclusion.NOT_STATIONARY: "The run is not stationary, so agreement cannot be assessed",
-    Conclusion.TOO_SHORT: "Too short to test",
-}
-_STANDING = {True: "agrees", False: "differs", None: UNTESTED[Reason.TOO_SHORT]}
-_COARSE = 30.0  # cm⁻¹: a resolution above this is mentioned
 
 
 def verdict(comparison: Comparison) -> tuple[str, ...]:
@@ -31,32 +31,21 @@ def verdict(comparison: Comparison) -> tuple[str, ...]:
     comparison : Comparison
         What `compare` gives, of which the other columns are left alone.
     """
-    failures = [_SENTENCES[finding.observable](comparison, finding) for finding in comparison.failures]
+    failures = [sentence(comparison, finding) for finding in comparison.failures]
     others = [*_integrity(comparison), *_alike(comparison)]
     others += [
-        _SENTENCES[finding.observable](comparison, finding)
+        sentence(comparison, finding)
         for finding in comparison.findings
-        if finding.observable not in _TOGETHER and not finding.failed
+        if finding.observable not in _TOGETHER and finding.outcome is not Outcome.UNTESTED and not finding.failed
     ]
+    others += [*_jointly(comparison), *_noticed(comparison)]
     doubts = _doubts(comparison)
     return (*doubts, *others) if comparison.agrees is None else (*failures, *others, *doubts)
 
 
-def headline(comparison: Comparison) -> str:
-    """The conclusion, in one line."""
-    if not comparison.more:
-        return _HEADLINES[comparison.conclusion]
-    alike = sum(c.agrees is True for c in comparison.columns)
-    total = len(comparison.columns)
-    if alike == 0:
-        return f"None of {total} runs agrees with the reference"
-    return f"{alike} of {total} runs {'agrees' if alike == 1 else 'agree'} with the reference"
-
-
-def standing(column: Comparison) -> str:
-    """The conclusion for one of several runs, in a few words."""
-    changes = column.conclusion is Conclusion.NOT_STATIONARY
-    return UNTESTED[Reason.NOT_STATIONARY] if changes else _STANDING[column.agrees]
+def sentence(comparison: Comparison, finding: Finding) -> str:
+    """Put a finding into words."""
+    return _SENTENCES.get(finding.observable, _compared)(comparison, finding)
 
 
 def recomputed_frames(comparison: Comparison) -> str:
@@ -73,50 +62,6 @@ def recomputed_frames(comparison: Comparison) -> str:
     else:
         which = "; ".join(f"{count} of {name}" for name, count in counts.items())
     return f"Recomputed by CP2K ({methods}): {which}."
-
-
-def limitations(comparison: Comparison) -> list[str]:
-    """Limitations of a comparison."""
-    found = []
-    bands = [
-        f"{d.band_half_width:.2f} for {dash(pair)}"
-        for pair, c in comparison.rdf.items()
-        if (d := c.difference).band_half_width is not None
-    ]
-    if bands:
-        found.append(f"Differences of g(r) smaller than {', '.join(bands)} would not be detected in so short a time.")
-    for name, q in comparison.diffusion.items():
-        if q.difference is not None and q.difference.interval is not None and q.reference is not None:
-            share = 100 * q.difference.interval / abs(q.reference.mean)
-            found.append(
-                f"Diffusion of {subscripts(name)} that differs by less than {share:.0f} % would not be detected."
-            )
-    spectra = comparison.reference_motion.spectra
-    if spectra is not None and spectra.resolution > _COARSE:
-        found.append(f"Spectra are resolved to {spectra.resolution:.0f} cm⁻¹: finer features are not compared.")
-    if all(c.run_window.atoms == comparison.reference_window.atoms for c in comparison.columns):
-        found.append("Run and reference share one cell size, so neither describes a larger system.")
-    else:
-        found.append("Run and reference differ in size; part of a difference may come from the smaller cell.")
-    found.append("Agreement with the reference is not agreement with experiment: the reference has errors of its own.")
-    tests = sum(
-        len(part) for part in (comparison.rdf, comparison.bond_length, comparison.angle, comparison.tetrahedral_order)
-    )
-    tests += len(comparison.bands) + len(comparison.diffusion) + len(comparison.reorientation)
-    found.append(
-        f"Each of about {tests} tests a run fails by chance once in {1 / SIGNIFICANCE:.0f} times: one failure near "
-        f"p = {SIGNIFICANCE} among many that pass says little."
-    )
-    if any(not c.enough for c in comparison.columns):
-        found.append(
-            "Where the time is too short, the blocks miss slow fluctuations, and the error bars are too small."
-        )
-    runs = [c.run for c in comparison.columns if c.run is not None and not c.run.has_potential]
-    for gradient in sorted({run.model["gradient"] for run in runs}):
-        found.append(
-            f"The {gradient} gradient has no potential energy: energies shown are sums of losses, for information."
-        )
-    return found
 
 
 def _stopped(comparison: Comparison, finding: Finding) -> str:
@@ -156,55 +101,68 @@ def _integrity(comparison: Comparison) -> list[str]:
 
 def _rdf(comparison: Comparison, finding: Finding) -> str:
     c = comparison.rdf[str(finding.subject)]
-    p = finding.p_value
-    assert p is not None
     return (
         f"The {dash(finding.subject)} g(r) differs from the reference: by {finding.difference:.2f} at "
         f"{10 * c.run.centres[c.difference.at]:.2f} Å, where the 95 % band of chance is {finding.interval:.2f} "
-        f"(p {'< 0.001' if p < 1e-3 else f'= {p:.3f}'})."
+        f"({tested(finding)})."
     )
 
 
 def _alike(comparison: Comparison) -> list[str]:
-    """One sentence on all g(r) that pass."""
-    tested = [f for f in comparison.findings if f.observable is Observable.RDF and f.p_value is not None]
-    alike = [f"{f.difference:.2f} for {dash(f.subject)} ({f.interval:.2f})" for f in tested if not f.failed]
+    """One sentence on all g(r) in which no difference was found."""
+    found = [f for f in comparison.findings if f.observable is Observable.RDF and f.p_value is not None]
+    alike = [f"{f.difference:.2f} for {dash(f.subject)} ({f.interval:.2f}, {tested(f)})" for f in found if not f.failed]
     if not alike:
         return []
-    which = "The other g(r) agree" if len(alike) < len(tested) else "g(r) agrees"
+    which = "The other g(r) show" if len(alike) < len(found) else "g(r) shows"
     return [
-        f"{which} with the reference within the errors (p above {SIGNIFICANCE:g}); largest difference "
-        f"{listed(alike)}, in brackets the 95 % band of chance."
+        f"{which} no difference from the reference; the largest are {listed(alike)}, in brackets the 95 % band of "
+        "chance."
     ]
 
 
-def _mean(comparison: Comparison, finding: Finding) -> str:
-    assert finding.run is not None
-    assert finding.reference is not None
+def _jointly(comparison: Comparison) -> list[str]:
+    """What all tests say together."""
+    joint, tests = comparison.joint_p_value, comparison.tests
+    if joint is None:
+        return []
+    smallest = min(tests, key=lambda finding: finding.p_value or 0.0)
+    if len(tests) == 1:
+        return [f"One test was made, of the {printed(smallest)} ({tested(smallest)})."]
+    return [
+        f"All {len(tests)} tests together (Cauchy combination): {stated(joint)}; the smallest p value is that of the "
+        f"{printed(smallest)} ({tested(smallest)})."
+    ]
+
+
+def _noticed(comparison: Comparison) -> list[str]:
+    """One sentence on differences beyond their own 95 % intervals that so many tests may show by chance."""
+    noticed = [f"the {printed(f)} ({tested(f)})" for f in comparison.findings if f.noticeable]
+    if not noticed:
+        return []
+    expected = 0.05 * len(comparison.tests)
+    return [
+        f"Beyond the 95 % interval of chance, and no difference among so many tests, of which {expected:.1f} are "
+        f"expected to be so: {listed(noticed)}. A longer run tells."
+    ]
+
+
+def _compared(comparison: Comparison, finding: Finding) -> str:
+    """One number beside the other, whether they differ, and by what test."""
+    name = _NAMES.get(finding.observable, "{}").format(printed(finding))
+    verb = "differs:" if finding.failed else "is"
+    if finding.reason is Reason.SET:
+        return f"The {name} {verb} {_numbers(finding)}."
     assert finding.difference is not None
     shown = SHOWN[finding.observable]
-    scale, digits, sign = shown.scale, shown.digits, shown.sign
-    width = None if finding.interval is None else scale * finding.interval
-    return (
-        f"The mean {printed(finding)} is {scale * finding.run.mean:.{digits}f}{sign}, in the reference "
-        f"{scale * finding.reference.mean:.{digits}f}{sign} (difference "
-        f"{signed(scale * finding.difference, digits)}{half_width(width, digits)}{sign})."
-    )
-
-
-def _diffusion(comparison: Comparison, finding: Finding) -> str:
-    whose = f" of {subscripts(finding.subject)}" if len(comparison.diffusion) > 1 else ""
-    return f"The diffusion coefficient{whose} is {_numbers(finding)}{_sensitivity(finding)}."
-
-
-def _reorientation(comparison: Comparison, finding: Finding) -> str:
-    bonds = dash(finding.subject)
-    return f"The reorientation time τ₂ of {bonds} bonds is {_numbers(finding)}{_sensitivity(finding)}."
+    width = half_width(None if finding.interval is None else shown.scale * finding.interval, shown.digits)
+    difference = f"{signed(shown.scale * finding.difference, shown.digits)}{width}{shown.sign}"
+    return f"The {name} {verb} {_numbers(finding)} (difference {difference}, {tested(finding)}){_sensitivity(finding)}."
 
 
 def _sensitivity(finding: Finding) -> str:
     """The smallest difference that wide errors allow to detect."""
-    if finding.interval is None or finding.reference is None:
+    if finding.failed or finding.interval is None or finding.reference is None or not finding.reference.mean:
         return ""
     share = finding.interval / abs(finding.reference.mean)
     return f"; differences below {100 * share:.0f} % would not be detected" if share > 0.1 else ""
@@ -215,26 +173,29 @@ def _numbers(finding: Finding) -> str:
     shown = SHOWN[finding.observable]
 
     def text(e: Estimate | None) -> str:
-        assert e is not None
-        width = half_width(shown.scale * e.interval, shown.digits)
-        return f"{shown.scale * e.mean:,.{shown.digits}f}{width}{shown.sign}"
+        return plus_minus(e, shown.scale, shown.digits) + shown.sign
 
     return f"{text(finding.run)}, in the reference {text(finding.reference)}"
 
 
 def _temperature(comparison: Comparison, finding: Finding) -> str:
     assert finding.run is not None
-    mean = f"The mean temperature is {finding.run.mean:.1f}{half_width(finding.run.interval, 1)} K"
+    mean = f"The mean temperature of the run is {finding.run.mean:.1f}{half_width(finding.run.interval, 1)} K"
     if finding.reference is None:
         return f"{mean}."
-    return f"{mean}; the target is {finding.reference.mean:.4g} K."
+    if finding.failed:
+        return f"{mean}, which differs from the {finding.reference.mean:.4g} K of its heat bath ({tested(finding)})."
+    return f"{mean}, its heat bath is set to {finding.reference.mean:.4g} K ({tested(finding)})."
 
 
 def _kinetic_variance(comparison: Comparison, finding: Finding) -> str:
     assert finding.run is not None
     assert finding.reference is not None
     ratio, width = (x / finding.reference.mean for x in (finding.run.mean, finding.run.interval))
-    return f"The kinetic energy fluctuates with {ratio:.2f}{half_width(width, 2)} times the canonical variance."
+    times = f"{ratio:.2f}{half_width(width, 2)} times the canonical variance ({tested(finding)})"
+    if finding.failed:
+        return f"The fluctuation of the kinetic energy differs from the canonical one: {times}."
+    return f"The kinetic energy fluctuates with {times}."
 
 
 def _drift(comparison: Comparison, finding: Finding) -> str:
@@ -245,7 +206,8 @@ def _drift(comparison: Comparison, finding: Finding) -> str:
     if math.isnan(finding.run.mean):
         return f"There are too few reports to see a drift of the {energy}."
     rate = f"{1e3 * finding.run.mean:.2g}{half_width(1e3 * finding.run.interval, None)}".replace("-", "−")
-    return f"The {energy} drifts by {rate} J/mol per atom and ps."
+    allowed = f", more than the {1e3 * finding.tolerance:.2g} that are allowed" if finding.failed else ""
+    return f"The {energy} drifts by {rate} J/mol per atom and ps{allowed}."
 
 
 def _forces(comparison: Comparison, finding: Finding) -> str:
@@ -280,12 +242,11 @@ def _doubts(comparison: Comparison) -> list[str]:
             f"its mean says little: {listed([f'the {printed(finding)}' for finding in changing])}."
         )
     if slow := by_reason.get(Reason.TOO_SHORT):
-        shorter, name = min(windows, key=lambda item: item[0].duration)
         names = [f"the {printed(finding)} ({finding.correlation_time:.2g} ps)" for finding in slow]
         least = FEWEST_BLOCKS * SHORT * max(finding.correlation_time for finding in slow)
         doubts.append(
-            f"{name} is too short to test what decorrelates slowly, {listed(names)}: {shorter.duration:.3g} ps were "
-            f"analysed, and {least:.2g} ps are the least for a test."
+            f"Run and reference are too short to test what decorrelates slowly, {listed(names)}: one of them must last "
+            f"{least:.2g} ps at least."
         )
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
@@ -295,20 +256,34 @@ def _doubts(comparison: Comparison) -> list[str]:
 
 INTEGRITY = (Observable.COMPLETION, Observable.WHOLE_MOLECULES, Observable.SHORTEST_DISTANCE)
 # what has a sentence of its own only where it fails
-_TOGETHER = (*INTEGRITY, Observable.RDF, Observable.BAND_SHARE)
+_TOGETHER = (
+    *INTEGRITY,
+    Observable.SET_TEMPERATURE,
+    Observable.SET_PRESSURE,
+    Observable.RDF,
+    Observable.FIRST_SHELL,
+    Observable.BOND_LENGTH_SPREAD,
+    Observable.ANGLE_SPREAD,
+    Observable.NEIGHBOUR_ANGLE,
+    Observable.BAND_SHARE,
+)
+_NAMES = {
+    Observable.SET_TEMPERATURE: "temperature of the heat bath",
+    Observable.MEAN_TEMPERATURE: "mean kinetic temperature",
+    Observable.SET_PRESSURE: "pressure of the barostat",
+    Observable.BOND_LENGTH: "mean {}",
+    Observable.ANGLE: "mean {}",
+    Observable.FIRST_SHELL: "number of neighbours in the {}",
+    Observable.HYDROGEN_BONDS: "number of hydrogen bonds per molecule",
+    Observable.BAND_CENTROID: "{} cm⁻¹",
+    Observable.BAND_SHARE: "{} cm⁻¹ of the spectrum",
+    Observable.REORIENTATION: "reorientation time τ₂, {},",
+}
 _SENTENCES: dict[Observable, Callable[[Comparison, Finding], str]] = {
     Observable.COMPLETION: _stopped,
     Observable.WHOLE_MOLECULES: _broken,
     Observable.SHORTEST_DISTANCE: _collapsed,
     Observable.RDF: _rdf,
-    Observable.BOND_LENGTH: _mean,
-    Observable.ANGLE: _mean,
-    Observable.TETRAHEDRAL_ORDER: lambda _, f: f"The tetrahedral order of {f.subject} is {_numbers(f)}.",
-    Observable.HYDROGEN_BONDS: lambda _, f: f"Hydrogen bonds per molecule: {_numbers(f)}.",
-    Observable.BAND_SHARE: lambda _, f: f"The band at {dash(f.subject)} cm⁻¹ holds {_numbers(f)} of the spectrum.",
-    Observable.BAND_CENTROID: lambda _, f: f"The centroid of the band at {dash(f.subject)} cm⁻¹ is {_numbers(f)}.",
-    Observable.DIFFUSION: _diffusion,
-    Observable.REORIENTATION: _reorientation,
     Observable.TEMPERATURE: _temperature,
     Observable.KINETIC_VARIANCE: _kinetic_variance,
     Observable.ENERGY_DRIFT: _drift,

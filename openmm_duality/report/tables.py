@@ -6,13 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from openmm_duality.observables.decisions import one_way_round
 from openmm_duality.observables.density import DensityRecord
-from openmm_duality.observables.findings import Measured, Name, Observable
+from openmm_duality.observables.findings import Finding, Measured, Name, Observable
 from openmm_duality.observables.results import Comparison
-from openmm_duality.observables.statistics import Estimate
+from openmm_duality.observables.statistics import Estimate, Reason
 from openmm_duality.observables.time_correlations import LaggedFit
-from openmm_duality.observables.trajectory import counts
-from openmm_duality.report.formatting import NOTHING, SHOWN, dash, formula, plus_minus, printed, subscripts
+from openmm_duality.report.formatting import (
+    NOTHING,
+    ORIGINS,
+    SHOWN,
+    UNTESTED,
+    dash,
+    formula,
+    plus_minus,
+    printed,
+    subscripts,
+    tested,
+)
 
 _INTEGRATORS = {
     "VerletLearningIntegrator": "velocity Verlet",
@@ -20,14 +31,16 @@ _INTEGRATORS = {
     "LangevinLearningIntegrator": "Langevin",
     "DescentLearningIntegrator": "damped descent",
 }
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The value of one run in one row, and whether the run fails in it."""
+    """The value of one run in one row, whether the run fails in it, and its p value or why there is none."""
 
     text: str
     bad: bool = False
+    test: str = "not compared"
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ def glance(comparison: Comparison) -> list[Group]:
     """
     order = Observable.TETRAHEDRAL_ORDER, Observable.NEIGHBOUR_ANGLE, Observable.HYDROGEN_BONDS
     groups = [
+        Group("Conditions", _conditions(comparison)),
         Group("Liquid structure", [*_rdf(comparison), *_shells(comparison), *_means(comparison, *order)]),
         Group("Molecules", _molecules(comparison)),
         Group("Vibrations", _bands(comparison)),
@@ -80,7 +94,7 @@ def facts(c: Comparison) -> list[tuple[str, str]]:
         found = [
             ("Model", str(model.get("name", "")) + (f" ({sha[:12]}…)" if sha else "")),
             ("Loss", form),
-            ("System", f"{formula(c.species)} at {settings['temperature']:g} K, {settings['ensemble']}"),
+            ("System", f"{formula(c.species)} at {settings['temperature']:g} K, {c.run.ensemble}"),
             ("Integrator", f"{_INTEGRATORS.get(integrator, integrator)}, {1e3 * settings['timestep']:g} fs"),
             ("Platform", _hardware(settings)),
             ("Cost of a step", "" if cost is None else f"{float(cost):.3g} ms, reports included"),
@@ -156,20 +170,19 @@ def _rdf(comparison: Comparison) -> list[Row]:
         for other in comparison.columns:
             d = other.rdf[pair].difference
             allowed = "" if d.band_half_width is None else f" ({d.band_half_width:.2f})"
-            cells.append(Cell(f"{d.max_difference:.2f}{allowed}", other.failed(Observable.RDF, pair)))
+            found = other.finding(Observable.RDF, pair)
+            cells.append(Cell(f"{d.max_difference:.2f}{allowed}", found is not None and found.failed, _test(found)))
         rows.append(Row(f"g(r) {dash(pair)}, largest difference", "", f"halves {c.halves.max_difference:.2f}", cells))
     return rows
 
 
 def _shells(comparison: Comparison) -> list[Row]:
     """One way round of every pair: around the species that is rarer."""
-    number = counts(comparison.species)
     rows = []
-    for name, shell in comparison.shells.items():
+    for name in one_way_round(comparison.shells, comparison.species):
         a, b = name.split("-")
-        if (number[a], a) <= (number[b], b):
-            title = f"{b} around {a}, within {10 * shell.edge:.2f} Å"
-            rows.append(_quantity(comparison, Observable.FIRST_SHELL, name, title))
+        title = f"{b} around {a}, within {10 * comparison.shells[name].edge:.2f} Å"
+        rows.append(_quantity(comparison, Observable.FIRST_SHELL, name, title))
     return rows
 
 
@@ -182,15 +195,29 @@ def _means(comparison: Comparison, *observables: Observable) -> list[Row]:
 
 
 def _molecules(comparison: Comparison) -> list[Row]:
-    rows = []
-    for observable in (Observable.BOND_LENGTH, Observable.ANGLE):
-        shown = SHOWN[observable]
-        for name, known in getattr(comparison, observable.value).items():
-            found = [getattr(c, observable.value).get(name) for c in comparison.columns]
-            spreads = [known.reference.spread, *(None if d is None else d.run.spread for d in found)]
-            reference, *runs = (plus_minus(spread, shown.scale, shown.digits) for spread in spreads)
-            rows.append(_quantity(comparison, observable, name))
-            rows.append(Row("standard deviation", shown.unit, reference, [Cell(text) for text in runs]))
+    return [
+        _quantity(comparison, observable, name)
+        for both in (
+            (Observable.BOND_LENGTH, Observable.BOND_LENGTH_SPREAD),
+            (Observable.ANGLE, Observable.ANGLE_SPREAD),
+        )
+        for name in comparison.quantities(both[0])
+        for observable in both
+    ]
+
+
+def _conditions(comparison: Comparison) -> list[Row]:
+    """Ensemble, what is set, and what was measured, with its source."""
+    points = [c.state_point for c in (comparison.reference_conditions, *(c.conditions for c in comparison.columns))]
+    known, *runs = (UNKNOWN if point is None else point.ensemble for point in points)
+    rows = [Row("Ensemble", "", known, [Cell(text, test="no number") for text in runs])]
+    for observable in dict.fromkeys(key for c in comparison.columns for key in c.state):
+        title = SHOWN[observable].title
+        if observable is Observable.MEAN_TEMPERATURE and comparison.reference_conditions.origin is not None:
+            title += f" (reference: {ORIGINS[comparison.reference_conditions.origin]})"
+        if observable is Observable.SET_TEMPERATURE and comparison.reference_conditions.state_point is not None:
+            title += " (reference: its input)"
+        rows.append(_quantity(comparison, observable, "", title))
     return rows
 
 
@@ -254,12 +281,18 @@ def _quantity(comparison: Comparison, observable: Observable, subject: Name, tit
     shown = SHOWN[observable]
     quantities = [c.quantities(observable).get(subject) for c in comparison.columns]
     known = next((q.reference for q in quantities if q is not None and q.reference is not None), None)
-    cells = [
-        Cell(plus_minus(None if q is None else q.run, shown.scale, shown.digits), c.failed(observable, subject))
-        for c, q in zip(comparison.columns, quantities, strict=True)
-    ]
+    cells = []
+    for c, q in zip(comparison.columns, quantities, strict=True):
+        found = c.finding(observable, subject)
+        text = plus_minus(None if q is None else q.run, shown.scale, shown.digits)
+        cells.append(Cell(text, found is not None and found.failed, _test(found)))
     name = (subscripts if observable is Observable.DIFFUSION else dash)(subject)
     return Row(title or shown.title.format(name), shown.unit, plus_minus(known, shown.scale, shown.digits), cells)
+
+
+def _test(finding: Finding | None) -> str:
+    """The p value of a finding, or why there is none."""
+    return UNTESTED[Reason.ONE_SIDED] if finding is None else tested(finding)
 
 
 def _run(comparison: Comparison) -> list[Row]:
@@ -268,7 +301,7 @@ def _run(comparison: Comparison) -> list[Row]:
     titles = (
         ("Simulated time", "ps", ""),
         ("Atoms away from their molecule", "", ""),
-        ("Temperature", "K", ""),
+        ("Temperature, against that of the heat bath", "K", ""),
         ("Temperature of each species", "K", ""),
         ("Variance of the kinetic energy / canonical", "", "1"),
         ("Drift of the conserved energy", "J/mol per atom and ps", "0"),
@@ -306,13 +339,19 @@ def _run_cells(c: Comparison) -> list[Cell]:
     variance = plus_minus(e.kinetic_variance, 1 / e.canonical_variance, 2) if e.canonical_variance else NOTHING
     speed = None if spectra is None else 1000 * spectra.drift  # 1 nm/ps is 1,000 m/s
     cost = c.run.settings.get("ms_per_step")
+
+    def cell(text: str, observable: Observable, unset: str = "no test") -> Cell:
+        found = c.finding(observable)
+        untested = found is None or found.p_value is None
+        return Cell(text, found is not None and found.failed, unset if untested or found is None else tested(found))
+
     return [
-        Cell(f"{record.time:.4g}, {record.status}", c.failed(Observable.COMPLETION)),
-        Cell(str(record.most_left), c.failed(Observable.WHOLE_MOLECULES)),
-        Cell(plus_minus(e.temperature, 1, 1)),
+        cell(f"{record.time:.4g}, {record.status}", Observable.COMPLETION, "a check"),
+        cell(str(record.most_left), Observable.WHOLE_MOLECULES, "a check"),
+        cell(plus_minus(e.temperature, 1, 1), Observable.TEMPERATURE, "no heat bath, or too short"),
         Cell(of_species or NOTHING),
-        Cell(variance),
-        Cell(plus_minus(e.drift, 1000, 3)),
+        cell(variance, Observable.KINETIC_VARIANCE, "no heat bath, or too short"),
+        cell(plus_minus(e.drift, 1000, 3), Observable.ENERGY_DRIFT, "a check"),
         Cell(NOTHING if speed is None else "< 0.001" if speed < 1e-3 else f"{speed:.2g}"),
         Cell(NOTHING if cost is None else f"{float(cost):.3g}"),
     ]

@@ -55,7 +55,9 @@ def compare(
     """Compare the observables of RUN with those of the reference DATA, with error bars.
 
     MORE are other runs, or other reference data, that are compared with the same DATA and stand beside RUN. Writes
-    compare.json, figures and one HTML page. Exit code 1 if RUN differs from DATA by more than the errors of both.
+    compare.json, figures and one HTML page. Temperature, density and pressure are compared too, and all tests are
+    judged together. Exit code 1 if RUN differs from DATA, 0 if no difference was found or the data are too short to
+    tell, as the first line and `conclusion` in the JSON say.
 
     With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
     tasks are ignored), in the folder `recomputed` of the report. What it labelled there is not labelled again.
@@ -94,6 +96,7 @@ def compare(
         recomputed=recomputed,
     )
     page = duality.write_report(comparison, folder, overwrite=overwrite)
+    click.echo(duality.headline(comparison))
     for column in comparison.columns:
         if more:
             click.echo(f"{column.name}:")

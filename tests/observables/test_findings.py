@@ -8,20 +8,21 @@ import pytest
 from openmm_duality.observables import Comparison, Conclusion, Observable, Outcome, compare
 from openmm_duality.observables import decisions as d
 from openmm_duality.observables.decisions import judge
+from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference
 from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.results import Quantity
 from openmm_duality.observables.run_log import Closest
-from openmm_duality.observables.statistics import SIGNIFICANCE, Estimate, MeanDifference, Reason
-from openmm_duality.report import verdict
+from openmm_duality.observables.statistics import Estimate, Reason
+from openmm_duality.report import headline, verdict
 from tests.observables import made
 
-SURE, UNSURE = SIGNIFICANCE / 2, SIGNIFICANCE * 2
+SURE, UNSURE = SIGNIFICANCE / 1000, SIGNIFICANCE / 2  # among some twenty tests
 NUMBER = Estimate(1.0, 0.1, 6)
 MEANS = [
-    (Observable.BOND_LENGTH, "H-O", d.TOLERANCES[Observable.BOND_LENGTH]),
-    (Observable.ANGLE, "H-O-H", d.TOLERANCES[Observable.ANGLE]),
-    (Observable.TETRAHEDRAL_ORDER, "O", d.TOLERANCES[Observable.TETRAHEDRAL_ORDER]),
-    (Observable.HYDROGEN_BONDS, "", d.TOLERANCES[Observable.HYDROGEN_BONDS]),
+    (Observable.BOND_LENGTH, "H-O"),
+    (Observable.ANGLE, "H-O-H"),
+    (Observable.TETRAHEDRAL_ORDER, "O"),
+    (Observable.HYDROGEN_BONDS, ""),
 ]
 BAND = (1000.0, 1500.0)
 
@@ -53,7 +54,7 @@ def outcome(comparison: Comparison, observable: Observable, subject="") -> Outco
 
 def test_a_run_of_the_same_source_passes_in_everything_that_is_tested(same):
     assert same.agrees is True
-    assert same.conclusion is Conclusion.AGREES
+    assert same.conclusion is Conclusion.NO_DIFFERENCE
     assert same.failures == same.untested == ()
     keys = [(finding.observable, finding.subject) for finding in same.findings]
     assert len(set(keys)) == len(keys)
@@ -65,9 +66,9 @@ def test_a_finding_holds_the_numbers_of_the_comparison(same):
     found, c = same.finding(Observable.BOND_LENGTH, "H-O"), same.bond_length["H-O"]
     assert (found.run, found.reference) == (c.run.average, c.reference.average)
     assert (found.difference, found.interval, found.p_value) == (c.mean.difference, c.mean.interval, c.mean.p_value)
-    assert found.tolerance == d.TOLERANCES[Observable.BOND_LENGTH]
+    assert found.adjusted_p_value == min(1.0, max(found.p_value, found.adjusted_p_value))
     times = [window.correlation_times for window in (same.run_window, same.reference_window)]
-    for observable, subject, _ in MEANS[:3]:
+    for observable, subject in MEANS[:3]:
         expected = max(one[observable, subject, "mean"] for one in times)
         assert same.finding(observable, subject).correlation_time == expected
     assert any(finding.correlation_time > 0 for finding in same.findings)
@@ -77,17 +78,34 @@ def test_a_finding_holds_the_numbers_of_the_comparison(same):
     assert not same.failed(Observable.RDF, "C-C")
 
 
-@pytest.mark.parametrize(("observable", "subject", "tolerance"), MEANS)
-def test_a_mean_fails_beyond_its_error_and_its_tolerance(same, observable, subject, tolerance):
-    for sign in (1, -1):
-        for p_value, size, expected in (
-            (SURE, 1.1, Outcome.FAILED),
-            (SURE, 0.9, Outcome.PASSED),
-            (UNSURE, 1.1, Outcome.PASSED),
-            (None, 1.1, Outcome.UNTESTED),
-        ):
-            difference = MeanDifference(sign * size * tolerance, tolerance, p_value)
-            assert outcome(changed(same, observable, subject, difference), observable, subject) is expected
+@pytest.mark.parametrize(("observable", "subject"), MEANS)
+def test_a_mean_fails_by_its_p_value_among_all_tests_however_small_the_difference(same, observable, subject):
+    for difference in (1e-9, -5.0):
+        for p_value, expected in ((SURE, Outcome.FAILED), (UNSURE, Outcome.PASSED), (None, Outcome.UNTESTED)):
+            found = changed(same, observable, subject, MeanDifference(difference, 1e-3, p_value))
+            assert outcome(found, observable, subject) is expected
+            if p_value is not None:
+                finding = found.finding(observable, subject)
+                assert finding.adjusted_p_value == pytest.approx(p_value * len(found.tests))
+                assert (found.joint_p_value < SIGNIFICANCE) == (expected is Outcome.FAILED)
+                assert finding.noticeable == (expected is Outcome.PASSED and difference == -5.0)
+
+
+def test_differences_that_only_all_tests_together_show_are_those_of_small_p_values(same):
+    """No single one of them survives the number of tests."""
+    found = same
+    for observable, subject in MEANS[:3]:
+        found = changed(found, observable, subject, MeanDifference(0.1, 0.05, 0.0008))
+    assert min(f.adjusted_p_value for f in found.tests) > SIGNIFICANCE > found.joint_p_value
+    assert [(f.observable, f.subject) for f in found.failures] == MEANS[:3]
+    assert headline(found) == "The run differs in H–O length, H–O–H angle and tetrahedral order of O"
+
+
+def test_what_is_noticeable_is_in_the_sentences_and_no_failure(same):
+    found = changed(same, Observable.ANGLE, "H-O-H", MeanDifference(0.5, 0.3, 0.002))
+    assert found.agrees is True
+    (sentence,) = (text for text in verdict(found) if text.startswith("Beyond the 95 % interval"))
+    assert "the H–O–H angle (p = 0.002)" in sentence
 
 
 @pytest.mark.parametrize(
@@ -103,7 +121,7 @@ def test_motion_without_a_test_is_reported_unless_it_changes_along_the_run(same,
     for p_value, reason, expected, agrees in (
         (SURE, None, Outcome.FAILED, False),
         (UNSURE, None, Outcome.PASSED, True),
-        (None, None, Outcome.REPORTED, True),
+        (None, None, Outcome.UNTESTED, True),
         (None, Reason.NOT_STATIONARY, Outcome.UNTESTED, None),
     ):
         moved = Quantity(NUMBER, NUMBER, MeanDifference(0.1, 0.1, p_value, reason))
@@ -115,22 +133,16 @@ def test_motion_without_a_test_is_reported_unless_it_changes_along_the_run(same,
 
 
 def test_bands_fail_by_their_centroid_or_their_share(same):
-    tolerances = {"bands": d.TOLERANCES[Observable.BAND_CENTROID], "band_shares": d.TOLERANCES[Observable.BAND_SHARE]}
-    for size, p_value, expected in (
-        (1.1, SURE, Outcome.FAILED),
-        (0.9, SURE, Outcome.PASSED),
-        (1.1, UNSURE, Outcome.PASSED),
-        (1.1, None, Outcome.REPORTED),
-    ):
-        parts = {
-            part: {BAND: Quantity(NUMBER, NUMBER, MeanDifference(size * tolerance, 0.1, p_value))}
-            for part, tolerance in tolerances.items()
-        }
-        found = judge(replace(same, **parts))
-        assert outcome(found, Observable.BAND_CENTROID, BAND) is expected
-        assert outcome(found, Observable.BAND_SHARE, BAND) is expected
-        assert found.agrees is (expected is not Outcome.FAILED)
-    unknown = {part: {BAND: Quantity(None, NUMBER, None)} for part in tolerances}
+    for part, observable in (("bands", Observable.BAND_CENTROID), ("band_shares", Observable.BAND_SHARE)):
+        for p_value, expected in ((SURE, Outcome.FAILED), (UNSURE, Outcome.PASSED), (None, Outcome.UNTESTED)):
+            parts = {
+                name: {BAND: Quantity(NUMBER, NUMBER, MeanDifference(0.01, 0.1, p_value if name == part else 0.5))}
+                for name in ("bands", "band_shares")
+            }
+            found = judge(replace(same, **parts))
+            assert outcome(found, observable, BAND) is expected
+            assert found.agrees is (expected is not Outcome.FAILED)
+    unknown = {part: {BAND: Quantity(None, NUMBER, None)} for part in ("bands", "band_shares")}
     assert judge(replace(same, **unknown)).findings == same.findings
 
 
@@ -143,6 +155,7 @@ def test_the_log_is_tested_where_the_run_is_long_enough(same):
         drift=Estimate(3 * d.DRIFT_TOLERANCE, 0.1 * d.DRIFT_TOLERANCE, 6),
     )
     observables = [Observable.TEMPERATURE, Observable.KINETIC_VARIANCE, Observable.ENERGY_DRIFT]
+    assert off.temperature.p_value(e.target) < SURE
     bad = judge(replace(same, energetics=off))
     assert [finding.observable for finding in bad.failures] == observables
     short = judge(replace(bad, run_window=replace(same.run_window, enough=False)))
@@ -188,25 +201,25 @@ def test_errors_of_forces_are_reported_beside_those_of_held_out_frames(same):
 
 
 @pytest.mark.parametrize(
-    ("observable", "size", "reason", "agrees", "conclusion"),
+    ("observable", "reason", "agrees", "conclusion"),
     [
-        (Observable.BOND_LENGTH, 0.5, Reason.TOO_SHORT, None, Conclusion.AGREES_WHERE_TESTED),
-        (Observable.BOND_LENGTH, 2.0, Reason.TOO_SHORT, None, Conclusion.TOO_SHORT),
-        (Observable.ANGLE, -2.0, None, None, Conclusion.TOO_SHORT),
-        (Observable.ANGLE, 0.5, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
-        (Observable.TETRAHEDRAL_ORDER, 2.0, Reason.TOO_RARE, True, Conclusion.AGREES_WHERE_TESTED),
-        (Observable.TETRAHEDRAL_ORDER, 2.0, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
-        (Observable.HYDROGEN_BONDS, 2.0, Reason.TOO_SHORT, True, Conclusion.AGREES_WHERE_TESTED),
+        (Observable.BOND_LENGTH, Reason.TOO_SHORT, None, Conclusion.TOO_SHORT),
+        (Observable.ANGLE, None, None, Conclusion.TOO_SHORT),
+        (Observable.ANGLE, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
+        (Observable.TETRAHEDRAL_ORDER, Reason.TOO_RARE, True, Conclusion.NO_DIFFERENCE),
+        (Observable.TETRAHEDRAL_ORDER, Reason.NOT_STATIONARY, None, Conclusion.NOT_STATIONARY),
+        (Observable.HYDROGEN_BONDS, Reason.TOO_SHORT, True, Conclusion.NO_DIFFERENCE),
     ],
 )
-def test_what_is_untested_leaves_the_answer_open_where_it_matters(same, observable, size, reason, agrees, conclusion):
-    ((subject, tolerance),) = ((subject, tolerance) for known, subject, tolerance in MEANS if known is observable)
-    found = changed(same, observable, subject, MeanDifference(size * tolerance, None, None, reason))
+def test_what_is_untested_leaves_the_answer_open_where_it_matters(same, observable, reason, agrees, conclusion):
+    subject = dict(MEANS)[observable]
+    found = changed(same, observable, subject, MeanDifference(0.1, None, None, reason))
     assert [finding.observable for finding in found.untested] == [observable]
     assert found.untested[0].reason is reason
     assert found.agrees is agrees
     assert found.conclusion is conclusion
     assert found.changes == (conclusion is Conclusion.NOT_STATIONARY)
+    assert ("1 of" in headline(found)) == (conclusion is Conclusion.NO_DIFFERENCE)
 
 
 def test_without_a_tested_g_of_r_or_enough_time_nothing_agrees_in_part(same):
@@ -224,5 +237,5 @@ def test_a_failure_is_a_failure_whatever_is_untested(same):
     assert found.agrees is False
     assert found.conclusion is Conclusion.DIFFERS
     assert len(found.failures) == len(found.untested) == 1
-    assert verdict(found)[0].startswith("The mean H–O length is")
+    assert verdict(found)[0].startswith("The mean H–O length differs: ")
     assert verdict(found)[-1].startswith("The run is not stationary")

@@ -1,14 +1,15 @@
 """The scripts about observables and few frames: what they take for one piece of work."""
 
+import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from openmm_duality.observables.bonds import Bonds
-from openmm_duality.observables.trajectory import Trajectory
-from openmm_duality.reference import bond_lengths
+from openmm_duality.units import BOLTZMANN
 from tests.observables import made
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -18,23 +19,37 @@ def script(name: str) -> dict[str, Any]:
     return runpy.run_path(str(SCRIPTS / f"{name}.py"))
 
 
-def test_windows_last_as_long_as_they_were_asked_to(tmp_path):
-    """Whatever the time between frames, of which the script takes one per 0.04 ps at most."""
-    alarms = script("false_alarms")
-    frames = alarms["load"](made.write_run(tmp_path / "run", made.water(100, 1, n_molecules=4)))
-    bonds = Bonds.found(Trajectory.from_frames(frames[:1]), bond_lengths(frames))
-    found = alarms["windows"](frames, 2.0, bonds)
-    assert [begin for begin, _ in found] == pytest.approx([5.0, 7.0], abs=1e-6)
-    assert [sample.duration for _, sample in found] == pytest.approx([2.0, 2.0], rel=1e-6)
+def windows(folder: Path, seeds: list[int], bond: float = 0.1) -> None:
+    """Windows as `comparison_runs.py` writes them."""
+    folder.mkdir(parents=True)
+    for k, seed in enumerate(seeds):
+        frames = made.water(120, seed, bond=bond)
+        heat = np.sqrt(BOLTZMANN * 300.0 / frames.masses)[:, None]
+        velocities = np.random.default_rng(seed).normal(size=frames.positions.shape) * heat
+        centre = np.einsum("i,tix->tx", frames.masses / frames.masses.sum(), velocities)
+        replace(frames, velocities=velocities - centre[:, None]).save(folder / f"window-{k:02d}.safetensors")
 
 
-@pytest.mark.parametrize(("frames", "word"), [(100, "no window of 95 ps"), (30, "no frames beyond")])
-def test_a_run_without_a_pair_of_windows_is_told_so(tmp_path, monkeypatch, capsys, frames, word):
-    run = made.write_run(tmp_path / "run", made.water(frames, 1, n_molecules=4))
-    monkeypatch.setattr("sys.argv", ["false_alarms.py", str(run)])
+def test_rates_are_those_of_equal_and_of_different_windows(tmp_path, monkeypatch):
+    windows(tmp_path / "300K", [1, 2, 3])
+    windows(tmp_path / "longer bonds", [4], bond=0.104)
+    monkeypatch.setattr("sys.argv", ["comparison_rates.py", str(tmp_path), "-o", str(tmp_path / "rates.json")])
+    script("comparison_rates")["main"]()
+    found = json.loads((tmp_path / "rates.json").read_text())
+    assert {name: row["pairs"] for name, row in found["rates"].items()} == {"300K": 3, "longer bonds": 3}
+    assert found["rates"]["300K"]["differs"] == 0
+    assert found["rates"]["longer bonds"]["differs"] == 100
+    assert found["rates"]["longer bonds"]["structure and motion, Holm"] == 100
+    assert {"g(r) O-O", "H-O length", "mean temperature"} <= set(found["levels"])
+    assert all(row[0] == 100 for row in found["levels"].values())
+
+
+def test_one_window_is_no_pair(tmp_path, monkeypatch, capsys):
+    windows(tmp_path / "300K", [1])
+    monkeypatch.setattr("sys.argv", ["comparison_rates.py", str(tmp_path)])
     with pytest.raises(SystemExit):
-        script("false_alarms")["main"]()
-    assert word in capsys.readouterr().err
+        script("comparison_rates")["main"]()
+    assert "two windows at least" in capsys.readouterr().err
 
 
 def test_kept_results_are_those_of_the_same_work():

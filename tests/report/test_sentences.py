@@ -2,19 +2,19 @@
 
 import pytest
 
+from openmm_duality.observables.conditions import Origin
+from openmm_duality.observables.differences import CurveDifference, MeanDifference
 from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
-from openmm_duality.observables.statistics import CurveDifference, MeanDifference, Reason
-from openmm_duality.report import formatting, sentences
+from openmm_duality.observables.statistics import Reason
+from openmm_duality.report import formatting, headlines, sentences
 from openmm_duality.report.notes import note_sentence
 
-MEASURED = list(Observable)[: list(Observable).index(Observable.BAND_CENTROID)]
 VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
 
 
 def test_every_observable_has_a_label_or_a_sentence():
-    without = {Observable.RDF_WHOLE, Observable.COORDINATION, Observable.FIRST_SHELL, Observable.NEIGHBOUR_ANGLE}
-    assert set(sentences._SENTENCES) == set(Observable) - without
-    assert set(MEASURED) <= set(formatting.SHOWN)
+    assert set(formatting.SHOWN) == set(Observable)
+    assert set(sentences._SENTENCES) <= set(Observable)
 
 
 @pytest.mark.parametrize("remark", Remark)
@@ -26,21 +26,23 @@ def test_every_note_is_a_sentence_that_names_its_subject(remark):
 
 
 def test_every_conclusion_and_reason_has_words():
-    assert set(sentences._HEADLINES) == set(Conclusion)
+    assert set(headlines._STANDINGS) == set(Conclusion)
     assert set(formatting.UNTESTED) == set(Reason)
-    assert len(set(sentences._HEADLINES.values())) == len(Conclusion)
+    assert len(set(headlines._STANDINGS.values())) == len(Conclusion)
+    assert set(formatting.ORIGINS) == set(Origin)
 
 
 def test_names_are_printed_with_dashes_and_subscripts():
     assert formatting.label(Measured(Observable.BOND_LENGTH, "H-O", "spread")) == "H-O length, spread"
     assert formatting.printed(Measured(Observable.BOND_LENGTH, "H-O")) == "H–O length"
+    assert formatting.printed(Measured(Observable.BAND_SHARE, (1500.0, 1800.0))) == "share of the band 1500–1800"
     found = Finding(Observable.DIFFUSION, "H2O", Outcome.REPORTED)
     assert (formatting.label(found), formatting.printed(found)) == ("diffusion of H2O", "diffusion of H₂O")
 
 
 def test_a_missing_p_value_says_why():
     assert formatting.p_value(MeanDifference(0.1, 0.1, 0.0123)) == "0.012"
-    assert formatting.p_value(MeanDifference(0.1, 0.1, 1e-5)) == "< 0.001"
+    assert formatting.p_value(MeanDifference(0.1, 0.1, 1e-7)) == "< 10⁻⁶"
     assert formatting.p_value(CurveDifference(0.1, 0, 0.1, None, None)) == "too short to test"
     assert formatting.p_value(MeanDifference(0.1, None, None, Reason.NOT_STATIONARY)) == "changes along the run"
     assert formatting.p_value(MeanDifference(0.1, None, None, Reason.TOO_RARE)) == "too rare to test"
@@ -51,4 +53,5 @@ def test_numbers_have_true_signs_and_no_error_where_there_is_none():
     assert formatting.number(float("nan")) == formatting.number(None) == formatting.NOTHING
     assert formatting.signed(-0.5, 1) == "−0.5"
     assert formatting.half_width(None, 2) == formatting.half_width(float("nan"), 2) == ""
+    assert formatting.half_width(0.0, 4) == ""
     assert formatting.listed(["a", "b", "c"]) == "a, b and c"
