@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,12 @@ class DataConfig:
     def keys(self) -> DataKeys:
         """Names and units of forces and energies."""
         return DataKeys(self.forces_key, self.energy_key, self.units)
+
+
+def common_strength(name: str, regularisation: Sequence[Mapping[str, float]]) -> float | None:
+    """Strength of a penalty where all species share it, else None."""
+    values = {one.get(name) for one in regularisation}
+    return values.pop() if len(values) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -212,6 +218,20 @@ class InferenceConfig:
         if not frames.has_forces and entry.targets == "forces" and path == entry.path:
             raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
         return frames if entry.max_force is None else without_large_forces(frames, entry.max_force, path)
+
+    def with_strengths(self, regularisation: Sequence[Mapping[str, float]]) -> InferenceConfig:
+        """The configuration with the ridge and the curvature that were chosen written out.
+
+        Where the species have different strengths they stay as they are, because a configuration has one of each.
+
+        Parameters
+        ----------
+        regularisation : sequence of mapping
+            Strengths of the penalties by name, as in the metadata of a model, of all species together or of each.
+        """
+        chosen = {name: common_strength(name, regularisation) for name in ("ridge", "curvature")}
+        known: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        return replace(self, settings=replace(self.settings, **known))
 
     def to_yaml(self, folder: str | Path | None = None) -> str:
         """Write the resolved configuration as YAML that `load` reads back.

@@ -145,6 +145,7 @@ def read_cp2k(
         velocities=velocities,
         energies=_energies(position, force, table, keys),
         timestep=inputs.timestep,
+        temperature=_temperature(table, keys, inputs),
         source=tuple(provenance(p) for p in used),
     )
 
@@ -315,6 +316,12 @@ def _energies(position: _Series, force: _Series | None, table: EnergyTable | Non
         if series is not None and series.energies is not None:
             return series.energies[series.at(keys)]
     return None
+
+
+def _temperature(table: EnergyTable | None, keys: IntArray, inputs: Cp2kInput) -> float | None:
+    """Mean temperature of the frames of dynamics, in K."""
+    rows = None if table is None or inputs.timestep is None else _rows(table.steps, keys)
+    return float(table.temperatures[rows].mean()) if table is not None and rows else None
 
 
 def _cells(project: Project, inputs: Cp2kInput, keys: IntArray) -> FloatArray | None:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options
+@click.option("--minimize", is_flag=True, help="Minimise the energy of the start before the first step.")
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
 @click.option(
@@ -66,7 +67,9 @@ if TYPE_CHECKING:
 )
 @click.option("--monitor-interval", default="50 fs", show_default=True, help="Time between checks of the monitor.")
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
-@click.option("--allow-broken", is_flag=True, help="Continue when a molecule breaks, or is broken.")
+@click.option(
+    "--allow-broken", is_flag=True, help="Continue when atoms leave their molecule: for runs in which bonds break."
+)
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
 def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
@@ -109,6 +112,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         platform=options["platform"],
         precision=options["precision"],
         temperature=None if options["integrator"] == "descent" else options["temperature"],
+        minimize=options["minimize"],
         seed=options["seed"],
         species=start.species,
         limits=duality.Limits.of(losses, options["allow_broken"]),
