@@ -23,6 +23,7 @@ _EXPORTS = {
     "learning": "Monitor check_stability find_model infer_stable recompute_forces",
     "observables": "compare read_dynamics sample_runs",
     "benchmark": "format_costs measure_cost",
+    "integrations": "DualityCalculator",
     "report": "comparison_to_dict verdict write_report",
 }
 _SUBPACKAGE_OF = {name: room for room, names in _EXPORTS.items() for name in names.split()}
@@ -55,6 +56,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.inference import fit_delta as fit_delta
     from openmm_duality.inference import infer as infer
     from openmm_duality.inference import learning_curve as learning_curve
+    from openmm_duality.integrations import DualityCalculator as DualityCalculator
     from openmm_duality.learning import Monitor as Monitor
     from openmm_duality.learning import check_stability as check_stability
     from openmm_duality.learning import find_model as find_model
