@@ -13,40 +13,11 @@ from openmm_duality import add_to_system, create_system
 from openmm_duality.dynamics import mixed_systems
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import evaluate_agents
-from tests.lowering.platforms import BACKENDS, energy_and_forces, properties
+from tests.dynamics.mixtures import EDGE, FIELD, LOSSES, atoms_of, context, evaluated, made, water
+from tests.lowering.platforms import BACKENDS, energy_and_forces
 from tests.systems import random_losses, rms
 
-FIELD = app.ForceField("amber14/tip3p.xml")
-LOSSES = random_losses("moment", species=("H", "O"), cutoff=0.35)
-EDGE = 1.3
 PLATFORMS = [("Reference", None, 1e-7), ("CPU", None, 1e-3), ("OpenCL", "double", 1e-6)]
-
-
-def water(field=FIELD, *, periodic=True, molecules=None, **options):
-    """A box of water, or some molecules of it, with positions in nm; as `made` gives it."""
-    modeller = app.Modeller(app.Topology(), [] * unit.nanometer)
-    modeller.addSolvent(FIELD, boxSize=mm.Vec3(EDGE, EDGE, EDGE) * unit.nanometer)
-    if molecules is not None:
-        modeller.delete([r for r in modeller.topology.residues() if r.index not in molecules])
-    modeller.addExtraParticles(field)
-    if not periodic:
-        modeller.topology.setPeriodicBoxVectors(None)
-    return made(field, modeller.topology, modeller.positions, periodic, **options)
-
-
-def made(field, topology, positions, periodic, **options):
-    method = (
-        {"nonbondedMethod": app.PME, "nonbondedCutoff": 0.6, "switchDistance": 0.5}
-        if periodic
-        else {"nonbondedMethod": app.NoCutoff}
-    )
-    options = {"rigidWater": False, "removeCMMotion": False, **method, **options}
-    system = field.createSystem(topology, **options)
-    for force in system.getForces():
-        if isinstance(force, mm.NonbondedForce):
-            force.setEwaldErrorTolerance(1e-5)
-            force.setUseDispersionCorrection(False)
-    return system, topology, np.array(positions.value_in_unit(unit.nanometer))
 
 
 def part(topology, positions, atoms, field=FIELD, periodic=True):
@@ -54,22 +25,6 @@ def part(topology, positions, atoms, field=FIELD, periodic=True):
     modeller = app.Modeller(topology, positions * unit.nanometer)
     modeller.delete([atom for atom in topology.atoms() if atom.index not in set(atoms)])
     return made(field, modeller.topology, modeller.positions, periodic)[0]
-
-
-def atoms_of(topology, residues):
-    """Atoms of molecules, the last first."""
-    return [atom.index for r in topology.residues() if r.index in residues for atom in r.atoms()][::-1]
-
-
-def context(system, positions, platform="Reference", precision=None):
-    integrator = mm.VerletIntegrator(0.001)
-    found = mm.Context(system, integrator, mm.Platform.getPlatformByName(platform), properties(precision))
-    found.setPositions(positions)
-    return found
-
-
-def evaluated(system, positions, **where):
-    return energy_and_forces(context(system, positions, **where))
 
 
 def expected(whole, topology, positions, atoms, cell, field=FIELD):
