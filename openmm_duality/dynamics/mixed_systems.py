@@ -87,10 +87,15 @@ def add_to_system(
     ------
     DualityError
         If the topology is not of these particles, a species is unknown, an index is repeated or that of no atom, the
-        atoms are bonded to others, a force cannot be separated, the back end cannot run, or losses that do not conserve
-        momentum are added to a System without a `CMMotionRemover`.
+        atoms are bonded to others, losses with a baseline are to replace something, a force cannot be separated, the
+        back end cannot run, or losses that do not conserve momentum are added to a System without a `CMMotionRemover`.
     """
     n = system.getNumParticles()
+    if replace and losses.baseline is not None:
+        raise DualityError(
+            "these losses were inferred beside a baseline, so they replace no interactions; make a System that holds "
+            "the baseline for all of its atoms, and add the losses with replace=False"
+        )
     if topology.getNumAtoms() != n:
         raise DualityError(f"the topology has {topology.getNumAtoms()} atoms and the system {n} particles")
     indices = check_particles(particles, n_atoms=n)

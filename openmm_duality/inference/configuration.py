@@ -120,6 +120,8 @@ class InferenceConfig:
     settings : Settings
     folder : path
         Base folder of relative paths of the data and of the prior model.
+    baseline : str or None
+        XML file of the System whose forces act beside the losses. With a prior model, its baseline does.
     prior : str or None
         File of the prior model of Δ-learning. It fixes form, gradient, cutoff and bases, so that only the settings in
         `equations.settings.DELTA_CHOICES` can be chosen.
@@ -129,10 +131,16 @@ class InferenceConfig:
     settings: Settings = field(default_factory=Settings)
     folder: Path = Path()
     prior: str | None = None
+    baseline: str | None = None
 
     @classmethod
     def of(
-        cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), prior: str | None = None
+        cls,
+        data: tuple[DataConfig, ...],
+        choices: Mapping[str, Any],
+        folder: Path = Path(),
+        prior: str | None = None,
+        baseline: str | None = None,
     ) -> InferenceConfig:
         """Build a configuration from data sets and the settings a user chose.
 
@@ -148,7 +156,11 @@ class InferenceConfig:
                 f"the prior model has its own {', '.join(fixed)}, which Δ-learning keeps; leave that out (settings "
                 f"that can be chosen with a prior model: {', '.join(DELTA_CHOICES)})"
             )
-        return cls(data, settings, folder, prior)
+        if prior is not None and baseline is not None:
+            raise DualityError(
+                "the prior model has its own baseline, or none, which Δ-learning keeps; leave baseline out"
+            )
+        return cls(data, settings, folder, prior, baseline)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -157,14 +169,14 @@ class InferenceConfig:
         return every if self.prior is None else {name: every[name] for name in DELTA_CHOICES}
 
     @classmethod
-    def load(cls, path: str | Path, prior: str | None = None) -> InferenceConfig:
-        """Read a YAML file: a list `data`, the fields of `Settings`, and for Δ-learning `prior`.
+    def load(cls, path: str | Path, prior: str | None = None, baseline: str | None = None) -> InferenceConfig:
+        """Read a YAML file: a list `data`, the fields of `Settings`, and where wanted `prior` and `baseline`.
 
         Parameters
         ----------
         path : path
-        prior : str, optional
-            Prior model to use instead of the one named in the file.
+        prior, baseline : str, optional
+            Prior model and baseline to use instead of those named in the file.
 
         Raises
         ------
@@ -177,11 +189,15 @@ class InferenceConfig:
         choices = {str(key): value for key, value in content.items()}
         entries = choices.pop("data")
         try:
-            named = text(choices.pop("prior"), "prior") if "prior" in choices else None
+            named: dict[str, str] = {
+                name: text(choices.pop(name), name) for name in ("prior", "baseline") if name in choices
+            }
             found = tuple(
                 DataConfig(entry) if isinstance(entry, str) else build(DataConfig, entry, "data") for entry in entries
             )
-            return cls.of(found, choices, Path(path).parent, named if prior is None else prior)
+            given = {"prior": prior, "baseline": baseline}
+            named |= {name: value for name, value in given.items() if value is not None}
+            return cls.of(found, choices, Path(path).parent, **named)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -245,8 +261,9 @@ class InferenceConfig:
         for entry in entries:
             entry["path"] = self._relative(entry["path"], folder)
             entry["test"] = [self._relative(path, folder) for path in entry["test"]]
-        prior = {} if self.prior is None else {"prior": self._relative(self.prior, folder)}
-        return yaml.safe_dump({"data": entries, **prior, **self.choices}, sort_keys=False)
+        named = {"prior": self.prior, "baseline": self.baseline}
+        files = {name: self._relative(path, folder) for name, path in named.items() if path is not None}
+        return yaml.safe_dump({"data": entries, **files, **self.choices}, sort_keys=False)
 
     def _relative(self, path: str, folder: str | Path | None) -> str:
         return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)

@@ -28,7 +28,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
     Properties are ``energy`` and ``free_energy`` (eV, zero for isolated atoms), ``energies`` (the losses of the atoms,
     whose sum is the energy), ``forces`` (eV/Å), and ``uncertainty``, shape (N,), the predicted standard deviation of
     the force components on every atom in eV/Å, of a model with a committee: ``atoms.calc.get_property("uncertainty")``.
-    Losses under `agent` and `mutual` have no potential, hence forces and no energies.
+    Losses under `agent` and `mutual` have no potential, hence forces and no energies. The baseline of a model is
+    included, for the atoms that it is of; then there are no energies of the atoms.
 
     Atoms that are periodic in some directions only have no images in the others.
 
@@ -49,7 +50,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
     ------
     DualityError
         If the file is not a model, or the precision is not one of the two; later, if the atoms are of a species that
-        the model does not know.
+        the model does not know, or are not those of its baseline.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self._species: tuple[str, ...] = ()
         self._fused = FusedLosses(self.losses, (), precision, threads=threads)
         self._committee: FusedCommittee | None = None
-        with_energy = ["energy", "free_energy", "energies"] if self.losses.has_potential else []
+        with_energy = ["energy", "free_energy"] if self.losses.has_potential else []
+        with_energy += ["energies"] if with_energy and self.losses.baseline is None else []
         with_committee = [] if self.losses.committee is None else ["uncertainty"]
         self.implemented_properties = ["forces", *with_energy, *with_committee]
 
@@ -82,6 +84,11 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self._lower_for(self._species_of(self.atoms))
         positions, cell = self.atoms.positions * ANGSTROM, _cell(self.atoms, self.losses.cutoff)
         energy, forces = self._fused(positions, cell)
+        if self.losses.baseline is not None:
+            masses = self.losses.masses[self.losses.index_of(self._species)]
+            self.losses.baseline.require_atoms(masses, cell is not None)
+            further = self.losses.baseline.evaluate(positions, cell)
+            energy, forces = energy + further[0], forces + further[1]
         self.results["forces"] = forces / _FORCE
         if self.losses.has_potential:
             self.results["energy"] = self.results["free_energy"] = energy / ELECTRONVOLT
@@ -90,7 +97,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         if self._committee is None:
             self._committee = FusedCommittee(self.losses, self._species, self._precision, self._threads)
         evaluation = self._committee(positions, cell)
-        if self.losses.has_potential:
+        if "energies" in self.implemented_properties:
             self.results["energies"] = evaluation.losses / ELECTRONVOLT
         if self.losses.committee is not None:
             sigma = self.losses.committee.uncertainty(evaluation.forces, self.losses.index_of(self._species))

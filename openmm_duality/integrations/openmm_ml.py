@@ -54,7 +54,7 @@ class DualityPotentialImpl(MLPotentialImpl):  # type: ignore[misc]
     Raises
     ------
     DualityError
-        If the losses have no potential.
+        If the losses have no potential, or have a baseline.
     """
 
     def __init__(self, losses: Any) -> None:
@@ -62,6 +62,11 @@ class DualityPotentialImpl(MLPotentialImpl):  # type: ignore[misc]
             raise DualityError(
                 f"openmm-ml needs a potential energy, which losses with the {losses.gradient} gradient do not have; "
                 "infer with gradient='collective', or use openmm_duality.create_system"
+            )
+        if losses.baseline is not None:
+            raise DualityError(
+                "openmm-ml adds forces one by one, and this model has a baseline that acts beside its losses; use "
+                "openmm_duality.create_system"
             )
         self.losses = losses
 

@@ -11,8 +11,8 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.learning.recomputing import RecomputedFrames
-from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.losses.total import total_forces
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import molecules_of
@@ -112,5 +112,5 @@ class _Forces:
     frames: Frames
 
     def __call__(self, t: int) -> FloatArray:
-        found = evaluate_agents(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))
-        return np.asarray(found.forces)
+        _, forces = total_forces(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))
+        return forces

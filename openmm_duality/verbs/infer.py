@@ -34,6 +34,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
 @data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
+@click.option("--baseline", type=PATH, help="XML of an OpenMM System, whose forces act beside the losses.")
 @click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment, coupled or channels.")
 @click.option(
     "--size",
@@ -63,6 +64,7 @@ def infer(
     data: tuple[Path, ...],
     test: tuple[Path, ...],
     prior: Path | None,
+    baseline: Path | None,
     model: Path,
     curve: bool,
     check: bool,
@@ -82,6 +84,9 @@ def infer(
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
 
+    With --baseline (or the key `baseline`), the forces of an OpenMM System of the same atoms are taken out of the data,
+    kept in the model, and act beside its losses.
+
     \b
     CONFIG.yaml:
       form: quadratic
@@ -99,6 +104,7 @@ def infer(
     from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables, known_pump
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
+    from openmm_duality.losses.baseline import Baseline
 
     if model.suffix != ".safetensors":
         raise DualityError(
@@ -137,18 +143,28 @@ def infer(
         entries[0] = replace(entries[0], test=tuple(map(str, test)))
         if test and "test_fraction" not in of_data:
             entries = [replace(entry, test_fraction=0.0) for entry in entries]
-        resolved = InferenceConfig.of(tuple(entries), choices, prior=named)
+        beside = None if baseline is None else str(baseline)
+        resolved = InferenceConfig.of(tuple(entries), choices, prior=named, baseline=beside)
     else:
-        loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
-        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
+        given = [None if path is None else str(path.absolute()) for path in (prior, baseline)]
+        loaded = InferenceConfig.load(config, *given)
+        resolved = InferenceConfig.of(
+            loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior, loaded.baseline
+        )
     if "size" in choices and not resolved.settings.agent_form.channels:
         raise DualityError(
             f"--size {choices['size']} is for the form channels, but the form is {resolved.settings.form}; add --form "
             "channels, or leave --size out"
         )
+    system = None if resolved.baseline is None else Baseline.of(resolved.folder / resolved.baseline)
     sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
-    arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
+    arguments: dict[str, Any] = {
+        "test": held_out,
+        "settings": resolved.settings,
+        "baseline": system,
+        "progress": True,
+    }
     if resolved.prior is not None:
         losses = _corrected(resolved, sets, held_out, _check_temperature(sets, temperature) if check else None)
     elif check:
@@ -162,6 +178,10 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    if losses.baseline is not None:
+        click.echo(
+            "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."
+        )
     distances = _training_distances(sets, held_out)
     for name, distance in distances.items():
         if distance.shuffled:
@@ -349,7 +369,9 @@ def _learning_curve(
     # a model that --check preferred for its stability has another regularisation than the curve
     full_model = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
-    found = duality.learning_curve(sets, test, resolved.settings, full_model=full_model, prior=prior, progress=True)
+    found = duality.learning_curve(
+        sets, test, resolved.settings, baseline=losses.baseline, full_model=full_model, prior=prior, progress=True
+    )
     click.echo(f"\nLearning curve, held-out {name}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

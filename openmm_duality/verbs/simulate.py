@@ -15,7 +15,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
-from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
+from openmm_duality.verbs.structures import baseline_option, read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options
+@baseline_option
 @click.option("--minimize", is_flag=True, help="Minimise the energy of the start before the first step.")
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
@@ -94,6 +95,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     system = duality.create_system(
         losses,
         topology,
+        baseline=options["baseline"],
         backend=options["backend"],
         precision=options["loss_precision"],
         platform=options["platform"],
@@ -176,6 +178,7 @@ def _described(losses: AgentLosses) -> dict[str, Any]:
 @click.option("--start", type=PATH, required=True, help="Structure whose atoms and cell the files are for.")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder for the files.")
 @structure_options
+@baseline_option
 @click.option("--backend", default="torchscript", show_default=True)
 @click.option("--precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
 @overwrite_option
@@ -185,16 +188,20 @@ def export(
     directory: Path,
     cell: tuple[str, str, str] | None,
     supercell: tuple[int, int, int],
+    baseline: Path | None,
     backend: str,
     precision: str,
     overwrite: bool,
 ) -> None:
-    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
+    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb.
+
+    The baseline of a model, if it has one, is in system.xml and not in losses.pt.
+    """
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = read_structure(start, cell, supercell)
     topology = topology_of(losses, structure)
-    system = duality.create_system(losses, topology, backend=backend, precision=precision)
+    system = duality.create_system(losses, topology, baseline=baseline, backend=backend, precision=precision)
     with staged(directory, overwrite) as place:
         duality.export_torchscript(losses, structure.species, place / "losses.pt", precision=precision)
         duality.export_system(system, place / "system.xml")
