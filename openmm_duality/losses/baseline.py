@@ -84,7 +84,8 @@ class Baseline:
         if isinstance(source, mm.System):
             return cls(mm.XmlSerializer.serialize(source))
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            with open(source, encoding="utf-8") as file:
+                text = file.read(_LARGEST + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise DualityError(f"baseline: {source} cannot be read ({error})") from None
         try:

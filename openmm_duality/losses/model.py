@@ -300,13 +300,21 @@ class AgentLosses(Coefficients):
                 equations=equations,
                 bond_lengths=header.bond_lengths,
                 coordinations=header.coordinations,
-                baseline=None if header.baseline is None else Baseline(header.baseline),
+                baseline=_baseline(header.baseline, str(path)),
                 metadata=header.metadata,
             )
         except KeyError as missing:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
         except (TypeError, ValueError) as error:
             raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
+
+
+def _baseline(xml: str | None, where: str) -> Baseline | None:
+    """The baseline of a model file; its errors begin with the file."""
+    try:
+        return None if xml is None else Baseline(xml)
+    except DualityError as error:
+        raise DualityError(f"{where}: {error}") from None
 
 
 def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
