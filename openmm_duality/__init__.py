@@ -17,12 +17,13 @@ _EXPORTS = {
     "cp2k": "run_reference",
     "losses": "AgentLosses evaluate_agents evaluate_stress",
     "inference": "DataSet ErrorTable Settings add_frames assess_calibration evaluate fit_delta infer learning_curve",
-    "lowering": "export_system export_torchscript lower",
+    "lowering": "export_system export_torchscript load_system lower",
     "dynamics": "DescentLearningIntegrator LangevinLearningIntegrator Limits NoseHooverLearningIntegrator "
-    "VerletLearningIntegrator add_barostat create_system create_topology minimize read_start simulate",
+    "VerletLearningIntegrator add_barostat add_to_system create_system create_topology minimize read_start simulate",
     "learning": "Monitor check_stability find_model infer_stable recompute_forces",
     "observables": "compare read_dynamics sample_runs",
     "benchmark": "format_costs measure_cost",
+    "integrations": "DualityCalculator",
     "report": "comparison_to_dict headline verdict write_report",
 }
 _SUBPACKAGE_OF = {name: room for room, names in _EXPORTS.items() for name in names.split()}
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.dynamics import NoseHooverLearningIntegrator as NoseHooverLearningIntegrator
     from openmm_duality.dynamics import VerletLearningIntegrator as VerletLearningIntegrator
     from openmm_duality.dynamics import add_barostat as add_barostat
+    from openmm_duality.dynamics import add_to_system as add_to_system
     from openmm_duality.dynamics import create_system as create_system
     from openmm_duality.dynamics import create_topology as create_topology
     from openmm_duality.dynamics import minimize as minimize
@@ -55,6 +57,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.inference import fit_delta as fit_delta
     from openmm_duality.inference import infer as infer
     from openmm_duality.inference import learning_curve as learning_curve
+    from openmm_duality.integrations import DualityCalculator as DualityCalculator
     from openmm_duality.learning import Monitor as Monitor
     from openmm_duality.learning import check_stability as check_stability
     from openmm_duality.learning import find_model as find_model
@@ -65,6 +68,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.losses import evaluate_stress as evaluate_stress
     from openmm_duality.lowering import export_system as export_system
     from openmm_duality.lowering import export_torchscript as export_torchscript
+    from openmm_duality.lowering import load_system as load_system
     from openmm_duality.lowering import lower as lower
     from openmm_duality.observables import compare as compare
     from openmm_duality.observables import read_dynamics as read_dynamics

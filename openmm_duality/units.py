@@ -86,6 +86,8 @@ def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:
 _UNITS: dict[str, Any] = {
     "nm": unit.nanometer,
     "A": unit.angstrom,
+    "Å": unit.angstrom,
+    "Bohr": unit.bohr,
     "ps": unit.picosecond,
     "fs": unit.femtosecond,
     "ns": unit.nanosecond,
@@ -95,26 +97,44 @@ _UNITS: dict[str, Any] = {
     "MPa": 10.0 * unit.bar,
     "GPa": 1e4 * unit.bar,
     "atm": unit.atmosphere,
+    "mol": unit.mole,
+    "kJ": unit.kilojoule,
+    "kcal": unit.kilocalorie,
+    # of one particle, which in MD units is of a mole of them
     "eV": ELECTRONVOLT * unit.kilojoule_per_mole,
     "meV": MEV * unit.kilojoule_per_mole,
     "hartree": HARTREE * unit.kilojoule_per_mole,
-    "kcal/mol": unit.kilocalorie_per_mole,
-    "kJ/mol": unit.kilojoule_per_mole,
-    "eV/angstrom": ELECTRONVOLT * unit.kilojoule_per_mole / unit.angstrom,
+    "Hartree": HARTREE * unit.kilojoule_per_mole,
 }
+_DENOMINATOR = re.compile(r"/\s*\(([^()/]+)\)")
+_OPERATOR = re.compile(r"(/|·|(?<!\*)\*(?!\*))")
+_POWER = re.compile(r"(.*?)(?:\^|\*\*)(-?\d)")
 
 
 def _parsed(text: str, name: str) -> Any:
-    """Read a number with or without a unit."""
+    """Read a number with or without a unit, which may be a quotient or a product, such as ``kJ/mol/nm^2``."""
     match = _NUMBER_AND_UNIT.match(text)
     if match is None:
         raise DualityError(f"{name}: expected a number with or without a unit (such as '6 angstrom'), got {text!r}")
-    number, suffix = float(match[1]), match[2]
+    found, suffix = float(match[1]), match[2]
     if not suffix:
-        return number
-    inverse = suffix.startswith("/")
-    word = suffix.lstrip("/ ")
-    base = _UNITS.get(word) or getattr(unit, word, None)
+        return found
+    # a/(b*c) and a/(b c) are a/b/c
+    suffix = _DENOMINATOR.sub(lambda m: "".join(f"/{word}" for word in re.split(r"[*·\s]+", m[1].strip())), suffix)
+    words = _OPERATOR.split(suffix if suffix.startswith("/") else f"*{suffix}")  # "", operator, word, operator, …
+    for operator, word in zip(words[1::2], words[2::2], strict=True):
+        factor = _unit(word.strip(), name, text)
+        found = found / factor if operator == "/" else found * factor
+    return found
+
+
+def _unit(word: str, name: str, text: str) -> Any:
+    """A unit by its name or symbol, which may be raised to a power."""
+    raised = _POWER.fullmatch(word)
+    symbol, power = (raised[1].strip(), int(raised[2])) if raised is not None else (word, 1)
+    base = _UNITS.get(symbol) or getattr(unit, symbol, None)
     if not isinstance(base, unit.Unit | unit.Quantity):
-        raise DualityError(f"{name}: unknown unit {word!r} in {text!r}; use for instance nanometer, angstrom, fs or K")
-    return number / base if inverse else number * base
+        raise DualityError(
+            f"{name}: unknown unit {symbol!r} in {text!r}; use for instance nanometer, angstrom, fs, K or kJ/mol"
+        )
+    return base**power

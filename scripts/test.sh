@@ -10,7 +10,7 @@ source "$(dirname "$0")/common.sh"
 cd "$here"
 programs cp2k cp2k-data openmpi-bin pocl-opencl-icd ocl-icd-libopencl1 xz-utils
 environment "$here/.venv-torchforce" torchforce,test
-environment "$here/.venv-pythonforce" pythonforce,test
+environment "$here/.venv-pythonforce" pythonforce,openmm-ml,test
 
 echo "== ruff and mypy"
 .venv-torchforce/bin/ruff check .
@@ -21,6 +21,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echo "== tests with the dependencies torchforce"
 .venv-torchforce/bin/python -m pytest --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"
-[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/test_*.py \
+[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/integrations/test_openmm_ml.py tests/test_*.py \
     --deselect=tests/test_fuzz.py --deselect=tests/test_any_system.py # the command line is the same in both
 .venv-pythonforce/bin/python -m pytest --durations=8 "$@"

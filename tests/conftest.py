@@ -11,14 +11,17 @@ import torch  # noqa: F401
 from openmm_duality.lowering.dependencies import torchforce_problem
 from tests.water import liquid, water_losses
 
-# without openmm-torch these files have nothing to test: they are left out of the collection, not skipped
-collect_ignore = [] if torchforce_problem() is None else ["lowering/test_torchforce.py"]
+# Files that have nothing to test in one of the sets are left out of the collection there, not skipped: openmm-ml needs
+# a newer OpenMM than openmm-torch works with. Where they belong, a package that is missing is an error.
+_OF_TORCHFORCE, _OF_PYTHONFORCE = "lowering/test_torchforce.py", "integrations/test_openmm_ml.py"
+collect_ignore = [_OF_PYTHONFORCE if torchforce_problem() is None else _OF_TORCHFORCE]
 
 
 def pytest_report_header() -> str:
     """Which set this is."""
     problem = torchforce_problem()
-    return "set: torchforce" if problem is None else f"set: pythonforce (no openmm-torch: {problem})"
+    left_out = f"not collected: {', '.join(collect_ignore)}"
+    return f"set: {'torchforce' if problem is None else f'pythonforce (no openmm-torch: {problem})'}; {left_out}"
 
 
 @pytest.fixture(scope="session")

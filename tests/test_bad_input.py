@@ -169,6 +169,11 @@ def test_an_unknown_key_of_the_configuration(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
 
 
+def test_a_temperature_is_for_the_checks(tmp_path):
+    message = refused("infer", "--data", "x", "-o", tmp_path / "m.safetensors", "--temperature", "300 K")
+    assert "add --check" in message
+
+
 def test_neither_or_both_of_configuration_and_data(tmp_path):
     assert "either" in refused("infer", "-o", tmp_path / "m.safetensors")
     assert "either" in refused("infer", "c.yaml", "--data", "x", "-o", tmp_path / "m.safetensors")
@@ -176,10 +181,10 @@ def test_neither_or_both_of_configuration_and_data(tmp_path):
 
 def test_outputs_that_would_be_overwritten(argon_krypton, tmp_path):
     model = tmp_path / "m.safetensors"
-    for name in ("m.safetensors", "m.yaml"):
-        (tmp_path / name).write_text("precious")
+    for name, content in (("m.safetensors", "precious"), ("m.config.yaml", "# Resolved configuration of another")):
+        (tmp_path / name).write_text(content)
         assert "exists already" in refused("infer", "--data", argon_krypton, "-o", model)
-        assert (tmp_path / name).read_text() == "precious"
+        assert (tmp_path / name).read_text() == content
         assert {p.name for p in tmp_path.iterdir()} == {name, argon_krypton.name}
         (tmp_path / name).unlink()
 
@@ -216,7 +221,9 @@ def test_a_report_that_would_be_overwritten(tmp_path):
 
 def test_two_outputs_in_one_file(argon_krypton, tmp_path):
     model = tmp_path / "m.safetensors"
-    assert "written twice" in refused("infer", "--data", argon_krypton, "-o", model, "--json", tmp_path / "m.yaml")
+    assert "written twice" in refused(
+        "infer", "--data", argon_krypton, "-o", model, "--json", tmp_path / "m.config.yaml"
+    )
 
 
 def test_outputs_where_no_file_can_be(argon_krypton, tmp_path):
@@ -236,11 +243,17 @@ def test_what_readers_notice_is_a_note(cp2k):
     assert "a restart repeated steps" in notes[0]
 
 
-def test_a_configuration_is_never_replaced_by_its_resolved_self(tmp_path):
-    config = tmp_path / "c.yaml"
-    config.write_text("data: [x]\n")
-    assert "the configuration itself" in refused("infer", config, "-o", tmp_path / "c.safetensors", "--overwrite")
-    assert config.read_text() == "data: [x]\n"
+def test_a_configuration_of_the_user_is_never_replaced(tmp_path):
+    """Not even with --overwrite; the resolved configuration of an earlier inference is."""
+    for content in ("data: [x]\n", "# Resolved configuration of c.safetensors\ndata: [x]\n"):
+        config = tmp_path / "c.config.yaml"
+        config.write_text(content)
+        message = refused("infer", config, "-o", tmp_path / "c.safetensors", "--overwrite")
+        assert "choose another name for the model" in message
+        assert config.read_text() == content
+    assert "no such CP2K project" in refused(
+        "infer", "--data", tmp_path / "no", "-o", tmp_path / "c.safetensors", "--overwrite"
+    )
 
 
 def test_species_that_the_model_does_not_know(folder, argon_krypton, tmp_path):

@@ -63,7 +63,7 @@ def test_infer_from_a_configuration(folder, tmp_path):
     losses = AgentLosses.load(model)
     assert (losses.form.name, losses.gradient, losses.cutoff) == ("pair", "agent", 0.5)
     assert losses.metadata["errors"]["test"]["liquid"] == content["test"]
-    resolved = yaml.safe_load(model.with_suffix(".yaml").read_text())
+    resolved = yaml.safe_load(model.with_suffix(".config.yaml").read_text())
     assert (resolved["gradient"], resolved["ridge"], resolved["data"][0]["every"]) == ("agent", 1e-6, 2)
 
 
@@ -72,8 +72,13 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
         *("infer", "--data", folder / "few.safetensors", "--form", "pair", "--gradient", "collective"),
         *("--cutoff", "0.5", "-o", tmp_path / "one.safetensors"),
     )
-    call("infer", tmp_path / "one.yaml", "-o", tmp_path / "two.safetensors")
+    call("infer", tmp_path / "one.config.yaml", "-o", tmp_path / "two.safetensors", "--json", tmp_path / "two.json")
     one, two = (AgentLosses.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    chosen = one.metadata["regularisation"][0]
+    resolved = (tmp_path / "one.config.yaml").read_text()
+    assert resolved.startswith("# Resolved configuration of one.safetensors, regularisation ")
+    for found in (yaml.safe_load(resolved), json.loads((tmp_path / "two.json").read_text())):
+        assert {name: found[name] for name in ("ridge", "curvature")} == chosen
     np.testing.assert_array_equal(one.pair_coefficients, two.pair_coefficients)
 
 
@@ -84,6 +89,7 @@ def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
         f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
     )
     text = call("infer", tmp_path / "c.yaml", "--check", "-o", tmp_path / "m.safetensors", code=1)
+    assert "--check runs at 300 K, the temperature of liquid." in text
     assert "Not stable: curvature 1e-06, ridge 1e-06" in text
     assert "NVE" in text.split("Stability")[1]
     checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
@@ -423,12 +429,12 @@ def test_inference_from_a_file_of_several_compositions(tmp_path):
         assert table["force_mae"].keys() == table["force_rmse"].keys() == table["force_rms"].keys()
         assert 0.0 < table["force_mae"]["all"] <= table["force_rmse"]["all"]
         assert table["energy_mae_per_atom"] <= table["energy_rmse_per_atom"]
-    resolved = yaml.safe_load(model.with_suffix(".yaml").read_text())["data"][0]
+    resolved = yaml.safe_load(model.with_suffix(".config.yaml").read_text())["data"][0]
     assert (resolved["units"], resolved["test_fraction"]) == ("kcal/mol", 0.0)
     call("evaluate", model, tmp_path / "test.xyz", *options, "--json", tmp_path / "e.json")
     assert json.loads((tmp_path / "e.json").read_text())["force_mae"] == pytest.approx(content["test"]["force_mae"])
     assert "--units is for --data" in refused(
-        "infer", model.with_suffix(".yaml"), "--units", "eV", "-o", tmp_path / "n.safetensors"
+        "infer", model.with_suffix(".config.yaml"), "--units", "eV", "-o", tmp_path / "n.safetensors"
     )
     with pytest.warns(UserWarning, match="not used"):
         read(tmp_path / "train.xyz").save(tmp_path / "saved.safetensors")

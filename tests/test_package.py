@@ -46,6 +46,7 @@ ROOMS = (
     "observables",
     "benchmark",
     "report",
+    "integrations",
     "verbs",
     "cli",
 )

@@ -11,6 +11,8 @@ from openmm_duality import units
 from openmm_duality.errors import DualityError
 from openmm_duality.units import bare
 
+FORCE = unit.kilojoule_per_mole / unit.nanometer
+
 
 @pytest.mark.parametrize(
     ("value", "dimension", "expected"),
@@ -32,15 +34,30 @@ from openmm_duality.units import bare
         ("2 GPa", unit.bar, 2e4),
         ("1 atm", unit.bar, 1.01325),
         ("1e-7", unit.dimensionless, 1e-7),
+        ("5 kJ/mol", unit.kilojoule_per_mole, 5.0),
+        ("5kcal/mol", unit.kilojoule_per_mole, 5 * 4.184),
+        ("0.1 eV", unit.kilojoule_per_mole, 9.648533),
+        ("3 eV/angstrom", FORCE, 3 * 964.8533),
+        ("3 eV/Å", FORCE, 3 * 964.8533),
+        ("3 eV / A", FORCE, 3 * 964.8533),
+        ("100 meV/angstrom", FORCE, 96.48533),
+        ("10 kJ/mol/nm", FORCE, 10.0),
+        ("10 kJ/(mol nm)", FORCE, 10.0),
+        ("10 kJ/(mol*nm)", FORCE, 10.0),
+        ("1 kcal/mol/angstrom", FORCE, 41.84),
+        ("1 hartree/bohr", FORCE, 2625.4996 / 0.05291772),
+        ("2 kJ/mol/nm^2", FORCE / unit.nanometer, 2.0),
+        ("2 kJ/mol*nm**-2", FORCE / unit.nanometer, 2.0),
     ],
 )
 def test_values_are_converted_to_md_units(value, dimension, expected):
     assert bare(value, dimension) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    "value", ["6 parsec", "6 fs", "six", "", "6 angstrom long", None, [1.0], 6 * unit.kelvin, "6 /nm"]
-)
+WRONG_LENGTHS = ("6 parsec", "6 fs", "six", "", "6 angstrom long", None, [1.0], 6 * unit.kelvin, "6 /nm")
+
+
+@pytest.mark.parametrize("value", [*WRONG_LENGTHS, "6 nm^", "6 nm//ps", "6 nm/", "6 nm*", "6 nm/(ps"])
 def test_errors_name_the_quantity(value):
     with pytest.raises(DualityError, match="the cutoff"):
         bare(value, unit.nanometer, "the cutoff")

@@ -9,6 +9,7 @@ from openmm_duality.dynamics.integrators import (
     VerletLearningIntegrator,
 )
 from openmm_duality.dynamics.integrity import Integrity, Limits
+from openmm_duality.dynamics.mixed_systems import add_to_system
 from openmm_duality.dynamics.running import RunResult, simulate
 from openmm_duality.dynamics.structures import Start, read_start
 from openmm_duality.dynamics.systems import create_system, create_topology, minimize
@@ -24,6 +25,7 @@ __all__ = [
     "Start",
     "VerletLearningIntegrator",
     "add_barostat",
+    "add_to_system",
     "create_system",
     "create_topology",
     "minimize",

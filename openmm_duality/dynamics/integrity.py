@@ -58,7 +58,9 @@ class IntegrityReport:
         if not self.finite:
             return ("positions are not finite numbers",)
         n = self.atoms_left_molecule
-        left = f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start"
+        left = (
+            f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start (--allow-broken permits it)"
+        )
         return self.collapsed + ((left,) if n and not allow_broken else ())
 
 

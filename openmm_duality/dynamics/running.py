@@ -98,6 +98,7 @@ def simulate(
     precision: str | None = None,
     temperature: Any = None,
     velocities: Any = None,
+    minimize: bool = False,
     seed: int | None = None,
     species: Sequence[str] | None = None,
     limits: Limits | None = None,
@@ -136,6 +137,8 @@ def simulate(
         Of the initial velocities, in K; the integrator's by default. Damped descent starts at rest without one.
     velocities : openmm.unit.Quantity or array, shape (N, 3), optional
         Initial velocities in nm/ps; drawn from the temperature and the seed by default.
+    minimize : bool
+        Whether the potential energy of the start is minimised before the first step (see `dynamics.systems.minimize`).
     seed : int, optional
         Above zero; drawn and recorded by default.
     species : sequence of str, length N, optional
@@ -157,7 +160,8 @@ def simulate(
     ------
     DualityError
         If the arguments do not fit together, the folder holds something else or a run with other settings, or the
-        platform cannot run the system, or a barostat would act on `agent` losses, which have no potential.
+        platform cannot run the system, or a barostat or the minimiser would act on losses that have no
+        potential.
     """
     directory, limits = Path(directory), limits or Limits()
     checkpoint_interval = 10 * report_interval if checkpoint_interval is None else checkpoint_interval
@@ -170,6 +174,8 @@ def simulate(
             f"the system has {system.getNumConstraints()} constraints, which learning dynamics does not keep; make it "
             "without them (in a force field of OpenMM: rigidWater=False, constraints=None)"
         )
+    if minimize:
+        require_potential(system, "the minimiser")
     if any("Barostat" in type(force).__name__ for force in system.getForces()):
         require_potential(system, "a barostat")
     dof = integrator.degreesOfFreedom(system)
@@ -219,6 +225,7 @@ def simulate(
             "molecules": integrity.molecules,
             "forces": [type(system.getForce(i)).__name__ for i in range(system.getNumForces())],
             **identify_forces(system),
+            **({"minimized": True} if minimize else {}),
             "initial_state": {"sha256": hashlib.sha256(np.concatenate([start, initial]).tobytes()).hexdigest()},
             "limits": {
                 "bond_lengths_nm": {"-".join(pair): r for pair, r in integrity.bond_lengths.items()},
@@ -246,7 +253,7 @@ def simulate(
         if old is not None and (directory / CHECKPOINT).exists():
             loop.resume()
         else:
-            loop.begin(start, initial)
+            loop.begin(start, initial, minimize)
         resumed_from = loop.step
         return _result(directory, loop.run(steps, progress), resumed_from)
 

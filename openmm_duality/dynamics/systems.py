@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from openmm import app, unit
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import require_openmm_form
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import lower
 from openmm_duality.lowering.force_identity import require_potential
@@ -72,12 +74,13 @@ def create_system(
     topology: app.Topology,
     *,
     particles: Sequence[int] | None = None,
+    baseline: Baseline | mm.System | str | Path | None = None,
     backend: str | None = None,
     precision: str | None = None,
     platform: str | None = None,
     removeCMMotion: bool = True,
 ) -> mm.System:
-    """A System whose only interaction is that of the agent losses.
+    """A System whose only interactions are those of the agent losses and of their baseline, if they have one.
 
     The box may be of any width: the losses act between all images within their cutoff. (A `NonbondedForce` that is
     added refuses a box narrower than twice its own cutoff.) The System declares no bonds, so write trajectories with
@@ -92,6 +95,9 @@ def create_system(
     particles : sequence of int, optional
         Indices of the atoms that the losses act on, by default all. The others have the masses of their elements, and
         the losses do not act on them; the removal of the centre-of-mass motion does.
+    baseline : openmm.System, or path of its XML, optional
+        Of losses that were inferred beside a baseline, for other atoms than those of their data, as in a supercell: the
+        System of the same force field for the atoms of the topology. By default the baseline in the model.
     backend, precision, platform : str, optional
         As for `select_backend`: by default ``torchscript`` where the platform (OpenMM's fastest if it is not given) is
         CUDA or HIP, and ``fused`` elsewhere, in single precision.
@@ -102,8 +108,8 @@ def create_system(
     ------
     DualityError
         If a species is unknown, the back end cannot run, centre-of-mass motion is to stay under `agent` or `mutual`,
-        which do not conserve momentum, an index of a particle is repeated or that of no atom, or another atom has no
-        element.
+        which do not conserve momentum, the baseline is of other atoms or is missing, an index of a particle is repeated
+        or that of no atom, or another atom has no element.
     """
     if not losses.has_potential and not removeCMMotion:
         raise DualityError(
@@ -115,10 +121,13 @@ def create_system(
     if indices is not None:
         species = tuple(species[k] for k in indices)
     masses = losses.masses[losses.index_of(species)]
-    system = mm.System()
-    for mass in masses if indices is None else _with_others(masses, indices, topology):
-        system.addParticle(float(mass))
     box = topology.getPeriodicBoxVectors()
+    if baseline is not None or losses.baseline is not None:
+        system = _baseline_system(losses, masses, baseline, box is not None, indices is not None)
+    else:
+        system = mm.System()
+        for mass in masses if indices is None else _with_others(masses, indices, topology):
+            system.addParticle(float(mass))
     if box is not None:
         system.setDefaultPeriodicBoxVectors(*box)
     periodic = box is not None
@@ -156,6 +165,33 @@ def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: i
     require_potential(simulation.system, "the minimiser")
     force = unit.kilojoule_per_mole / unit.nanometer
     simulation.minimizeEnergy(bare(tolerance, force, "tolerance") * force, maxIterations)
+
+
+def _baseline_system(
+    losses: AgentLosses,
+    masses: FloatArray,
+    given: Baseline | mm.System | str | Path | None,
+    periodic: bool,
+    only_some: bool,
+) -> mm.System:
+    """The System of a baseline, with the masses (dalton) of the agents."""
+    if losses.baseline is None:
+        raise DualityError(
+            "these losses were inferred without a baseline, so none may act beside them; add forces of your own to the "
+            "System instead"
+        )
+    if only_some:
+        raise DualityError(
+            "these losses were inferred beside a baseline, which acts on all atoms; to let them act on some of the "
+            "atoms of a System that holds the baseline for all, use add_to_system(…, replace=False)"
+        )
+    found = losses.baseline if given is None else Baseline.of(given)
+    remedy = "; give the System of the same force field for these atoms as the baseline (in a command: --baseline)"
+    found.require_atoms(masses, periodic, remedy)
+    system = found.system()
+    for k, mass in enumerate(masses):
+        system.setParticleMass(k, float(mass))
+    return system
 
 
 def _with_others(masses: FloatArray, particles: IntArray, topology: app.Topology) -> FloatArray:

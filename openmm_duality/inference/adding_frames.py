@@ -66,7 +66,7 @@ def add_frames(
                 "level of theory"
             )
         raise DualityError("the model stored no equations to add frames to; infer it with keep_equations: true")
-    sets = as_sets(data)
+    sets = as_sets(data, losses.baseline, progress)
     statistics = known_pair_statistics(
         losses, (part for s in sets for part in s.frames.parts), "infer it again from all frames"
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,12 @@ class DataConfig:
         return DataKeys(*names)
 
 
+def common_strength(name: str, regularisation: Sequence[Mapping[str, float]]) -> float | None:
+    """Strength of a penalty where all species share it, else None."""
+    values = {one.get(name) for one in regularisation}
+    return values.pop() if len(values) == 1 else None
+
+
 @dataclass(frozen=True)
 class InferenceConfig:
     """Data sets and settings of an inference, and the prior model of Δ-learning, if any.
@@ -121,6 +127,8 @@ class InferenceConfig:
     settings : Settings
     folder : path
         Base folder of relative paths of the data and of the prior model.
+    baseline : str or None
+        XML file of the System whose forces act beside the losses. With a prior model, its baseline does.
     prior : str or None
         File of the prior model of Δ-learning. It fixes form, gradient, cutoff and bases, so that only the settings in
         `equations.settings.DELTA_CHOICES` can be chosen.
@@ -130,10 +138,16 @@ class InferenceConfig:
     settings: Settings = field(default_factory=Settings)
     folder: Path = Path()
     prior: str | None = None
+    baseline: str | None = None
 
     @classmethod
     def of(
-        cls, data: tuple[DataConfig, ...], choices: Mapping[str, Any], folder: Path = Path(), prior: str | None = None
+        cls,
+        data: tuple[DataConfig, ...],
+        choices: Mapping[str, Any],
+        folder: Path = Path(),
+        prior: str | None = None,
+        baseline: str | None = None,
     ) -> InferenceConfig:
         """Build a configuration from data sets and the settings a user chose.
 
@@ -149,7 +163,11 @@ class InferenceConfig:
                 f"the prior model has its own {', '.join(fixed)}, which Δ-learning keeps; leave that out (settings "
                 f"that can be chosen with a prior model: {', '.join(DELTA_CHOICES)})"
             )
-        return cls(data, settings, folder, prior)
+        if prior is not None and baseline is not None:
+            raise DualityError(
+                "the prior model has its own baseline, or none, which Δ-learning keeps; leave baseline out"
+            )
+        return cls(data, settings, folder, prior, baseline)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -158,14 +176,14 @@ class InferenceConfig:
         return every if self.prior is None else {name: every[name] for name in DELTA_CHOICES}
 
     @classmethod
-    def load(cls, path: str | Path, prior: str | None = None) -> InferenceConfig:
-        """Read a YAML file: a list `data`, the fields of `Settings`, and for Δ-learning `prior`.
+    def load(cls, path: str | Path, prior: str | None = None, baseline: str | None = None) -> InferenceConfig:
+        """Read a YAML file: a list `data`, the fields of `Settings`, and where wanted `prior` and `baseline`.
 
         Parameters
         ----------
         path : path
-        prior : str, optional
-            Prior model to use instead of the one named in the file.
+        prior, baseline : str, optional
+            Prior model and baseline to use instead of those named in the file.
 
         Raises
         ------
@@ -178,11 +196,15 @@ class InferenceConfig:
         choices = {str(key): value for key, value in content.items()}
         entries = choices.pop("data")
         try:
-            named = text(choices.pop("prior"), "prior") if "prior" in choices else None
+            named: dict[str, str] = {
+                name: text(choices.pop(name), name) for name in ("prior", "baseline") if name in choices
+            }
             found = tuple(
                 DataConfig(entry) if isinstance(entry, str) else build(DataConfig, entry, "data") for entry in entries
             )
-            return cls.of(found, choices, Path(path).parent, named if prior is None else prior)
+            given = {"prior": prior, "baseline": baseline}
+            named |= {name: value for name, value in given.items() if value is not None}
+            return cls.of(found, choices, Path(path).parent, **named)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -220,6 +242,20 @@ class InferenceConfig:
             raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
         return frames if entry.max_force is None else without_large_forces(frames, entry.max_force, path)
 
+    def with_strengths(self, regularisation: Sequence[Mapping[str, float]]) -> InferenceConfig:
+        """The configuration with the ridge and the curvature that were chosen written out.
+
+        Where the species have different strengths they stay as they are, because a configuration has one of each.
+
+        Parameters
+        ----------
+        regularisation : sequence of mapping
+            Strengths of the penalties by name, as in the metadata of a model, of all species together or of each.
+        """
+        chosen = {name: common_strength(name, regularisation) for name in ("ridge", "curvature")}
+        known: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        return replace(self, settings=replace(self.settings, **known))
+
     def to_yaml(self, folder: str | Path | None = None) -> str:
         """Write the resolved configuration as YAML that `load` reads back.
 
@@ -232,8 +268,9 @@ class InferenceConfig:
         for entry in entries:
             entry["path"] = self._relative(entry["path"], folder)
             entry["test"] = [self._relative(path, folder) for path in entry["test"]]
-        prior = {} if self.prior is None else {"prior": self._relative(self.prior, folder)}
-        return yaml.safe_dump({"data": entries, **prior, **self.choices}, sort_keys=False)
+        named = {"prior": self.prior, "baseline": self.baseline}
+        files = {name: self._relative(path, folder) for name, path in named.items() if path is not None}
+        return yaml.safe_dump({"data": entries, **files, **self.choices}, sort_keys=False)
 
     def _relative(self, path: str, folder: str | Path | None) -> str:
         return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)

@@ -71,8 +71,8 @@ def fit_delta(
     model = prior if isinstance(prior, AgentLosses) else AgentLosses.load(prior)
     chosen = {"ridge": ridge, "curvature": curvature, "blocks": blocks, "large_force": large_force}
     settings = Settings(**chosen, stress_weight=stress_weight, memory=memory, members=0)
-    held_out = sets_with_targets(test)
-    inference = Inference.of(as_sets(data), settings, model, progress)
+    held_out = sets_with_targets(test, model.baseline, progress)
+    inference = Inference.of(as_sets(data, model.baseline, progress), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]
     losses = with_uncertainty_and_errors(solve_with_core(inference, strengths), inference, held_out, progress)
     metadata = dict(losses.metadata)

@@ -155,6 +155,8 @@ def evaluate(
         accelerations.
     """
     frames, _ = without_isolated_atoms(frames)
+    if losses.baseline is not None:
+        frames = losses.baseline.subtracted_from(frames, progress=progress)
     number = count_samples(frames)
     if not number:
         raise DualityError("the data contain no frames with forces to compare with")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import openmm as mm
 
 from openmm_duality.inference.equations.inference import Inference, timed
 from openmm_duality.inference.equations.penalties import Strengths
@@ -23,6 +26,7 @@ from openmm_duality.inference.uncertainty.domain import (
     with_wider_domain,
 )
 from openmm_duality.inference.uncertainty.measurements import Measurement, Models, measure
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
@@ -37,6 +41,7 @@ def infer(
     *,
     test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     settings: Settings | None = None,
+    baseline: Baseline | mm.System | str | Path | None = None,
     progress: bool = False,
     **choices: Any,
 ) -> AgentLosses:
@@ -53,6 +58,9 @@ def infer(
     test : Frames, MixedFrames or mapping of names to them, optional
         Held-out frames, whose errors are stored in the metadata of the model.
     settings : Settings, optional
+    baseline : openmm.System, or path of its XML, optional
+        Forces of OpenMM on the atoms of the frames: they are taken out of the targets, kept in the model, and act
+        beside the losses in every System that is made of it.
     progress : bool
         Whether to show progress bars.
     **choices
@@ -69,9 +77,11 @@ def infer(
         If the data cannot be used, or a setting is unknown.
     """
     chosen = Settings.of(choices, settings)
-    test_sets = sets_with_targets(test)
-    inference = Inference.of(as_sets(data), chosen, progress=progress)
-    return with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
+    beside = None if baseline is None else Baseline.of(baseline)
+    test_sets = sets_with_targets(test, beside, progress)
+    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress)
+    losses = with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
+    return replace(losses, baseline=beside)
 
 
 def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
@@ -187,8 +197,12 @@ def with_uncertainty_and_errors(
     return replace(losses, metadata={**metadata, "seconds": dict(inference.seconds)})
 
 
-def sets_with_targets(test: AnyFrames | Mapping[str, AnyFrames] | None) -> dict[str, AnyFrames]:
-    """Held-out frames with targets, by name, without isolated atoms; accelerations need at least three frames.
+def sets_with_targets(
+    test: AnyFrames | Mapping[str, AnyFrames] | None, baseline: Baseline | None = None, progress: bool = False
+) -> dict[str, AnyFrames]:
+    """Held-out frames with targets, by name, without isolated atoms and the forces of a baseline.
+
+    Accelerations need at least three frames.
 
     Raises
     ------
@@ -201,7 +215,10 @@ def sets_with_targets(test: AnyFrames | Mapping[str, AnyFrames] | None) -> dict[
 
     groups = {} if test is None else {"data": test} if isinstance(test, AnyFrames) else test
     found = {name: without_isolated_atoms(frames)[0] for name, frames in groups.items()}
-    return {name: frames for name, frames in found.items() if has_target(frames)}
+    known = {name: frames for name, frames in found.items() if has_target(frames)}
+    if baseline is None:
+        return known
+    return {name: baseline.subtracted_from(frames, name, progress) for name, frames in known.items()}
 
 
 def _error_samples(frames: AnyFrames) -> list[int]:

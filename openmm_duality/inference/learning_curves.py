@@ -11,6 +11,7 @@ from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.errors import ErrorTable, evaluate
 from openmm_duality.inference.fitting import infer
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames
@@ -51,6 +52,7 @@ def learning_curve(
     test: AnyFrames,
     settings: Settings,
     fractions: Sequence[float] = FRACTIONS,
+    baseline: Baseline | None = None,
     full_model: AgentLosses | None = None,
     prior: AgentLosses | None = None,
     progress: bool = False,
@@ -65,6 +67,8 @@ def learning_curve(
     settings : Settings
     fractions : sequence of float
         Fractions of each data set; at least ten frames of each are used, if available.
+    baseline : Baseline, optional
+        As for `infer`.
     full_model : AgentLosses, optional
         The model inferred from all frames with these settings, if it exists already.
     prior : AgentLosses, optional
@@ -86,7 +90,7 @@ def learning_curve(
             chosen = {name: getattr(settings, name) for name in DELTA_CHOICES}
             losses = fit_delta(prior, subsets, progress=progress, **chosen)
         else:
-            losses = infer(subsets, settings=replace(settings, members=0), progress=progress)
+            losses = infer(subsets, settings=replace(settings, members=0), baseline=baseline, progress=progress)
         counts.append(count)
         tables.append(evaluate(losses, test, at_most=100, progress=progress))
     return LearningCurve(tuple(counts), tuple(tables))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import openmm as mm
 
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
@@ -23,6 +26,7 @@ from openmm_duality.inference.fitting import (
 )
 from openmm_duality.inference.repulsive_core import attraction
 from openmm_duality.learning.stability import Check, check_stability
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.mixed_frames import AnyFrames
 
@@ -33,6 +37,7 @@ def infer_stable(
     *,
     test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     settings: Settings | None = None,
+    baseline: Baseline | mm.System | str | Path | None = None,
     temperature: Any = 300.0,
     time: Any = 2.0,
     platform: str | None = "CPU",
@@ -48,7 +53,7 @@ def infer_stable(
 
     Parameters
     ----------
-    data, test, settings, progress, **choices
+    data, test, settings, baseline, progress, **choices
         As for `infer`.
     start, temperature, time, platform, seed
         As for `check_stability`.
@@ -64,16 +69,17 @@ def infer_stable(
     DualityError
         As for `infer`; or if none of the short runs can be made.
     """
-    measured = sets_with_targets(test)
+    beside = None if baseline is None else Baseline.of(baseline)
+    measured = sets_with_targets(test, beside, progress)
     chosen = Settings.of(choices, settings)
-    inference = Inference.of(as_sets(data), chosen, progress=progress)
+    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress)
     failed: list[dict[str, Any]] = []
     attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None
 
     def checked(losses: AgentLosses) -> list[Check]:
         settings = {"temperature": temperature, "time": time, "platform": platform, "seed": seed, "progress": progress}
-        checks = check_stability(losses, start, **settings)
+        checks = check_stability(replace(losses, baseline=beside), start, **settings)
         if all(check.passed is None for check in checks):
             raise DualityError(f"none of the short runs could be made: {checks[0].reason}")
         return checks
@@ -97,4 +103,4 @@ def infer_stable(
         losses, checks = preferred
     losses = with_uncertainty_and_errors(losses, inference, measured, progress)
     found = {"stability": [check.to_dict() for check in checks], "failed_candidates": failed}
-    return replace(losses, metadata={**losses.metadata, **found})
+    return replace(losses, baseline=beside, metadata={**losses.metadata, **found})

@@ -56,6 +56,7 @@ class Header:
     metadata: Mapping[str, Any] = field(metadata=key(_mapping))
     ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
     coupled_ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
+    baseline: str | None = field(metadata=key(optional(text)), default=None)
 
     def __post_init__(self) -> None:
         known = set(self.species)

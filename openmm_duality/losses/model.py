@@ -24,6 +24,7 @@ from openmm_duality.geometry.bonding import Coordination
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
 from openmm_duality.losses.committee import Committee
 from openmm_duality.losses.domain import Domain
@@ -85,6 +86,8 @@ class AgentLosses(Coefficients):
         Distance in nm below which each pair of species that is bonded in the data is bonded.
     coordinations : set of Coordination
         What atoms are usually bonded to in the data (see `geometry.bonding`).
+    baseline : Baseline or None
+        Forces of OpenMM that act beside the losses, which were inferred from what it leaves of the reference.
     equations : mapping of str to array
         Stored normal equations, to add frames; empty if none.
     metadata : mapping
@@ -105,6 +108,7 @@ class AgentLosses(Coefficients):
     domain: Domain | None = None
     bond_lengths: Mapping[tuple[str, str], float] = field(default_factory=dict)
     coordinations: Set[Coordination] = frozenset()
+    baseline: Baseline | None = None
     equations: Mapping[str, FloatArray] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -215,8 +219,8 @@ class AgentLosses(Coefficients):
     def sha256(self) -> str:
         """SHA-256 of everything that determines losses and forces, the identity of a model.
 
-        It covers species, masses, form, gradient, cutoff, bases, coefficients and core; not committee, domain, stored
-        equations and metadata.
+        It covers species, masses, form, gradient, cutoff, bases, coefficients, core and baseline; not committee,
+        domain, stored equations and metadata.
         """
         form = [self.form.name, *map(list, (self.form.ranks, self.form.coupled))]
         words = [list(map(str, self.species)), form, self.gradient, float(self.cutoff), sorted(self.weights)]
@@ -225,6 +229,8 @@ class AgentLosses(Coefficients):
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
         channels = [*self._channel_arrays.values(), *self.channel_weights]
         own = [] if self.own is None else [array for _, array in sorted(self.own.coefficient_arrays().items())]
+        if self.baseline is not None:
+            digest.update(self.baseline.sha256().encode())
         for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *channels, *own):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
@@ -259,6 +265,7 @@ class AgentLosses(Coefficients):
             "cutoff": self.cutoff,
             "bond_lengths": [[a, b, length] for (a, b), length in self.bond_lengths.items()],
             "coordinations": [[name, dict(around)] for name, around in sorted(self.coordinations)],
+            "baseline": None if self.baseline is None else self.baseline.xml,
             "metadata": self.metadata,
         }
         write_container(path, _KIND, arrays, header, overwrite)
@@ -300,12 +307,21 @@ class AgentLosses(Coefficients):
                 equations=equations,
                 bond_lengths=header.bond_lengths,
                 coordinations=header.coordinations,
+                baseline=_baseline(header.baseline, str(path)),
                 metadata=header.metadata,
             )
         except KeyError as missing:
             raise DualityError(f"{path}: the model file lacks {missing}; infer the model again") from None
         except (TypeError, ValueError) as error:
             raise DualityError(f"{path}: the model file is damaged ({error}); infer the model again") from None
+
+
+def _baseline(xml: str | None, where: str) -> Baseline | None:
+    """The baseline of a model file; its errors begin with the file."""
+    try:
+        return None if xml is None else Baseline(xml)
+    except DualityError as error:
+        raise DualityError(f"{where}: {error}") from None
 
 
 def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:

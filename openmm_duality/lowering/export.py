@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import io
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
 import openmm as mm
 
+from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.lowering.dependencies import require_torch
+from openmm_duality.lowering.dependencies import (
+    fused_problem,
+    prepare_torch,
+    require,
+    require_torch,
+    require_torchforce,
+)
+from openmm_duality.lowering.pythonforce import check_pickle
 
 
 def export_torchscript(
@@ -46,12 +55,57 @@ def export_torchscript(
 
 
 def export_system(system: mm.System, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write the XML of a System.
+    """Write the XML of a System, which `load_system` reads.
 
     Raises
     ------
     DualityError
-        If the file exists and `overwrite` is not set.
+        If the file exists and `overwrite` is not set, or a force cannot be written.
     """
+    try:
+        root = ElementTree.fromstring(mm.XmlSerializer.serialize(system))
+    except mm.OpenMMException as error:
+        raise DualityError(f"the system cannot be written: {error}") from None
+    for element, force in zip(root.iterfind("Forces/Force"), system.getForces(), strict=True):
+        element.set("name", force.getName())  # a TorchForce writes none, and the name says which losses these are
     with atomic_write(path, overwrite) as temporary:
-        temporary.write_text(mm.XmlSerializer.serialize(system))
+        temporary.write_text(ElementTree.tostring(root, encoding="unicode", xml_declaration=True), encoding="utf-8")
+
+
+def load_system(path: str | Path) -> mm.System:
+    """Read the XML of a System, also where losses act in it and nothing of what they need is loaded yet.
+
+    A `PythonForce` is read only if it holds losses of this package: that of any other function would run what its file
+    says. A `TorchForce` holds TorchScript, so read only what you trust.
+
+    Raises
+    ------
+    DualityError
+        If the file is missing or is not that of a System, a force in it cannot be used with what is installed, or it
+        holds a Python function of others.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise DualityError(f"{path}: expected the XML of an OpenMM System ({error})") from None
+    if root.tag != "System":
+        raise DualityError(f"{path}: expected the XML of an OpenMM System, found that of {root.tag!r}")
+    forces = list(root.iter("Force"))
+    if any(element.get("type") == "TorchForce" for element in forces):
+        require_torchforce()
+        prepare_torch()
+        if fused_problem() is None:
+            # makes the operator of the fused kernel known to torch
+            import openmm_duality.lowering.fused.operator  # noqa: F401
+    for element in forces:
+        if element.get("type") == "PythonForce":
+            require("pythonforce")
+            check_pickle(element.get("function", ""), str(path))
+    try:
+        # what was checked is what is read
+        system = mm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
+    except Exception as error:  # OpenMM, torch and SWIG raise what they like
+        raise DualityError(f"{path}: OpenMM cannot read this System: {error}") from None
+    for element, force in zip(root.iterfind("Forces/Force"), system.getForces(), strict=True):
+        force.setName(element.get("name") or force.getName())
+    return system

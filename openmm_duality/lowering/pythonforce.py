@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
+import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -81,6 +83,37 @@ def compute(file: bytes, periodic: bool, state: Any) -> tuple[float, np.ndarray[
         box = torch.tensor(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
     energy, forces = _module(file, device_here())(positions, box)
     return float(energy), forces.numpy()
+
+
+class _OwnFunctions(pickle.Unpickler):
+    """Reads what `pythonforce` and `fused_pythonforce` write, and no other function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {"functools": ("partial",), __name__: (compute.__name__, compute_fused.__name__)}
+        if name not in known.get(module, ()):
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def check_pickle(function: str, where: str) -> None:
+    """Refuse the function in the XML of a `PythonForce`, in hexadecimal digits, unless it is one of this module.
+
+    Raises
+    ------
+    DualityError
+        Beginning with `where`.
+    """
+    try:
+        if re.fullmatch("(?:[0-9a-f]{2})+", function) is None:
+            raise ValueError("no hexadecimal digits")
+        found = _OwnFunctions(io.BytesIO(bytes.fromhex(function))).load()
+    except Exception as error:  # a damaged pickle raises anything
+        raise DualityError(
+            f"{where}: a PythonForce in it holds a Python function that is not of this package ({error}), and to read "
+            "it would run what the file says; use OpenMM's XmlSerializer if you trust the file"
+        ) from None
+    if not isinstance(found, partial) or found.func not in (compute, compute_fused):
+        raise DualityError(f"{where}: a PythonForce in it holds no losses of this package")
 
 
 def device_here() -> str:

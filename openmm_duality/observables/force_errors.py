@@ -11,8 +11,9 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.learning.recomputing import RecomputedFrames
-from openmm_duality.losses.evaluator import Evaluation, evaluate_agents
+from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.losses.total import total_forces
 from openmm_duality.observables.statistics import Estimate, series_estimate
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
@@ -101,9 +102,10 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
     frames, losses = recomputed.frames, recomputed.losses
     assert frames.forces is not None
     found = list(on_all_cores(_Evaluations(losses, frames), range(len(frames))))
-    own, pressures = np.array([one.forces for one in found]), None
-    if losses.has_potential and frames.stresses is not None and frames.cells is not None:
-        virials = np.array([one.virial for one in found])
+    own, pressures = np.array([forces for forces, _ in found]), None
+    known = losses.has_potential and losses.baseline is None
+    if known and frames.stresses is not None and frames.cells is not None:
+        virials = np.array([virial for _, virial in found])
         stresses = np.stack([stress_from_virial(virials, np.abs(np.linalg.det(frames.cells))), frames.stresses], axis=1)
         pressures = -np.trace(stresses, axis1=2, axis2=3) / 3.0 / MEGAPASCAL
     molecules = molecules_of(frames, dict(losses.bond_lengths))
@@ -134,5 +136,10 @@ class _Evaluations:
     losses: AgentLosses
     frames: Frames
 
-    def __call__(self, t: int) -> Evaluation:
-        return evaluate_agents(self.losses, self.frames.positions[t], self.frames.species, self.frames.cell(t))
+    def __call__(self, t: int) -> tuple[FloatArray, FloatArray | None]:
+        """Forces, and the virial unless part of it is that of a baseline."""
+        configuration = (self.frames.positions[t], self.frames.species, self.frames.cell(t))
+        if self.losses.baseline is not None:
+            return total_forces(self.losses, *configuration)[1], None
+        found = evaluate_agents(self.losses, *configuration)
+        return found.forces, found.virial

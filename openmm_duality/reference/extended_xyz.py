@@ -16,11 +16,12 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text, provenance
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
+from openmm_duality.reference.ase_atoms import velocity_unit
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.reference.plausibility import implausible_units
 from openmm_duality.reference.quantities import DataKeys, NameChoice, stress_of
-from openmm_duality.units import ANGSTROM, FEMTOSECOND
+from openmm_duality.units import ANGSTROM
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -115,11 +116,9 @@ class _Group:
         self.stresses.append(stress)
 
     def frames(self, keys: DataKeys, forces: bool, energies: bool, source: str) -> Frames:
-        from ase import units
-
         velocities = None
         if all(v is not None for v in self.velocities):
-            velocities = np.array(self.velocities, dtype=np.float64) * units.fs * ANGSTROM / FEMTOSECOND
+            velocities = np.array(self.velocities, dtype=np.float64) * velocity_unit()
         return Frames(
             species=tuple(self.first.get_chemical_symbols()),
             masses=np.array(self.first.get_masses(), dtype=np.float64),

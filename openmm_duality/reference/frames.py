@@ -5,10 +5,11 @@ Index suffixes: t frame, i atom, x Cartesian.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,10 @@ from openmm_duality.geometry.cells import check_cell
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.reference.state_points import StatePoint
 from openmm_duality.schema import nested, optional, quantity, species_name, text, to_plain, tuple_of
-from openmm_duality.units import bare
+from openmm_duality.units import FEMTOSECOND, bare
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 FORMAT = "openmm_duality frames 1"
 _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "energies", "stresses", "temperatures")
@@ -33,7 +37,7 @@ def evenly_spaced(number: int, count: int) -> IntArray:
     return np.unique(np.linspace(0, number - 1, count).astype(np.int64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Frames:
     """A trajectory, or a set of single points, of one composition in MD units.
 
@@ -124,6 +128,9 @@ class Frames:
         if self.timestep is not None:
             require_bounds(self.timestep, "timestep", f"frames from {', '.join(self.source) or 'memory'}")
 
+    def __repr__(self) -> str:
+        return description([self])
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -209,6 +216,47 @@ class Frames:
             train, test = split_by_time(len(self), test_fraction, times, width)
         return self[train], self[test]
 
+    def to_ase(self) -> list[Atoms]:
+        """The frames as `ase.Atoms`, with energies, forces and stresses as the results of their calculators.
+
+        Times are left out, for which ASE has no place.
+
+        Raises
+        ------
+        DualityError
+            If a species is no chemical element.
+        """
+        from openmm_duality.reference.ase_atoms import atoms_of
+
+        per_frame = {"energy": self.energies, "forces": self.forces, "stress": self.stresses}
+        return [
+            atoms_of(
+                self.species,
+                self.masses,
+                self.positions[t],
+                self.cell(t),
+                None if self.velocities is None else self.velocities[t],
+                {name: array[t] for name, array in per_frame.items() if array is not None},
+            )
+            for t in range(len(self))
+        ]
+
+    @classmethod
+    def from_ase(cls, images: Atoms | Sequence[Atoms]) -> Frames:
+        """Frames of `ase.Atoms` of one composition, as single points; `MixedFrames.from_ase` takes several.
+
+        Forces, energies and stresses are those that the calculators have computed already.
+
+        Raises
+        ------
+        DualityError
+            If the atoms differ in composition or periodicity, are periodic in some directions only, or some of them
+            lack what others have.
+        """
+        from openmm_duality.reference.ase_atoms import arrays_of
+
+        return cls(**arrays_of([images] if hasattr(images, "get_positions") else images))
+
     def blocks(self, n: int) -> list[Frames]:
         """Split into n contiguous blocks of nearly equal length, in order."""
         if not 1 <= n <= len(self):
@@ -223,10 +271,7 @@ class Frames:
         DualityError
             If the file exists and `overwrite` is not set.
         """
-        header = {"species": self.species, "timestep": self.timestep, "source": self.source}
-        if self.state_point is not None:
-            header["state_point"] = to_plain(self.state_point)
-        write_container(path, FORMAT, self.arrays(), header, overwrite)
+        write_container(path, FORMAT, self.arrays(), header_of(self), overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Frames:
@@ -244,6 +289,12 @@ class Frames:
             raise DualityError(f"{path}: the saved frames lack something or hold too much ({error})") from None
 
 
+def header_of(frames: Frames) -> dict[str, Any]:
+    """What the header of a file says beside the arrays; `frames_of` reads it back."""
+    header = {name: getattr(frames, name) for name in ("species", "timestep", "source")}
+    return header if frames.state_point is None else {**header, "state_point": to_plain(frames.state_point)}
+
+
 def frames_of(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> Frames:
     """Frames from the arrays and the header of a file."""
     for name, array in arrays.items():
@@ -253,3 +304,39 @@ def frames_of(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> Fr
     source = tuple_of(text, empty=True)(header["source"], "source")
     state_point = optional(nested(StatePoint))(header.get("state_point"), "state_point")
     return Frames(species=tuple(header["species"]), state_point=state_point, timestep=timestep, source=source, **arrays)
+
+
+def formula(species: Sequence[str]) -> str:
+    """Number of atoms of every species, in alphabetical order."""
+    return "".join(f"{name}{n if n > 1 else ''}" for name, n in sorted(Counter(species).items()))
+
+
+def description(parts: Sequence[Frames]) -> str:
+    """Description of the frames of one or several compositions in five lines."""
+    total = sum(map(len, parts))
+    sizes = sorted({part.n_atoms for part in parts})
+    atoms = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else ", ".join(map(str, sizes)) or "no"
+    formulas = list(dict.fromkeys(formula(part.species) for part in parts))
+    more = f" and {len(formulas) - 3} more" if len(formulas) > 3 else ""
+    dynamics = [part for part in parts if part.timestep is not None and len(part)]
+    times = [
+        f"{p.times[0]:g} to {p.times[-1]:g} ps, time step {p.timestep / FEMTOSECOND:g} fs"
+        for p in dynamics
+        if p.timestep
+    ]
+    periodic = [part for part in parts if part.cells is not None]
+    cell = f"{sum(map(len, periodic))} of {total} frames"
+    if len(periodic) == len(parts) == 1 and parts[0].cells is not None and total:
+        lengths = np.linalg.norm(parts[0].cells, axis=-1).mean(axis=0)
+        cell = " x ".join(f"{length:.4f}" for length in lengths) + " nm"
+    held = [name for name in _PER_FRAME[4:] if parts and all(getattr(part, name) is not None for part in parts)]
+    files = list(dict.fromkeys(name.split(" sha256:")[0] for part in parts for name in part.source))
+    return "\n".join(
+        [
+            f"{total} frames of {atoms} atoms: {', '.join(formulas[:3])}{more}",
+            f"times:  {'; '.join(times) or 'single points'}",
+            f"cell:   {cell if periodic else 'none'}",
+            f"with:   {', '.join(held) or 'positions alone'}",
+            f"source: {', '.join(files[:3]) or 'memory'}{f' and {len(files) - 3} more' if len(files) > 3 else ''}",
+        ]
+    )

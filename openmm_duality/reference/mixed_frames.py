@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from openmm import unit
@@ -15,14 +15,17 @@ from openmm import unit
 from openmm_duality.container import format_of, read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import IntArray
-from openmm_duality.reference.frames import Frames, frames_of
+from openmm_duality.reference.frames import Frames, description, frames_of, header_of
 from openmm_duality.reference.splits import split_by_blocks, split_by_time
 from openmm_duality.units import bare
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 _FORMAT = "openmm_duality mixed frames 1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MixedFrames:
     """A sequence of single points that differ in composition, in the order of their atoms or in periodicity.
 
@@ -45,6 +48,9 @@ class MixedFrames:
             raise DualityError("frames: two frames of a sequence have the same number")
         if len({part.has_forces for part in self.parts}) > 1:
             raise DualityError("frames: some frames of a sequence have forces and others none; split them")
+
+    def __repr__(self) -> str:
+        return description(self.parts)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -96,10 +102,28 @@ class MixedFrames:
         train, test = split(len(self), test_fraction)
         return self[train], self[test]
 
+    def to_ase(self) -> list[Atoms]:
+        """The frames as `ase.Atoms`, in the order of the sequence, as for `Frames.to_ase`."""
+        atoms = [part.to_ase() for part in self.parts]
+        return [atoms[part][index] for part, index in self._locations.tolist()]
+
+    @classmethod
+    def from_ase(cls, images: Sequence[Atoms]) -> MixedFrames:
+        """Frames of `ase.Atoms` of any compositions, as for `Frames.from_ase`."""
+        groups: dict[tuple[bytes, bytes], list[int]] = {}
+        for number, image in enumerate(images):
+            groups.setdefault((image.numbers.tobytes(), image.pbc.tobytes()), []).append(number)
+        return cls(
+            tuple(
+                replace(Frames.from_ase([images[k] for k in numbers]), steps=np.array(numbers, dtype=np.int64))
+                for numbers in groups.values()
+            )
+        )
+
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write one safetensors file, as `Frames.save` does."""
         arrays = {f"{k}/{name}": array for k, part in enumerate(self.parts) for name, array in part.arrays().items()}
-        header = {"parts": [{"species": p.species, "timestep": p.timestep, "source": p.source} for p in self.parts]}
+        header = {"parts": [header_of(part) for part in self.parts]}
         write_container(path, _FORMAT, arrays, header, overwrite)
 
     @classmethod

@@ -15,7 +15,7 @@ from openmm_duality.geometry.cells import volume, widths
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.molecules import bond_lengths, molecules_of
 from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
@@ -67,7 +67,7 @@ class Summary:
     pressure : float or None
         Mean of −tr σ/3 in GPa, without its kinetic part, where all frames have stresses.
     temperature : float or None
-        Mean kinetic temperature in K, where there are velocities.
+        Mean kinetic temperature in K, where there are velocities or a log of the dynamics gives it.
     missing : tuple of str
         What the data do not hold.
     """
@@ -159,7 +159,7 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
     shortest = shortest_distances(frames, progress)
     compositions: Counter[str] = Counter()
     for part in parts:
-        compositions[_formula(part.species)] += len(part)
+        compositions[formula(part.species)] += len(part)
     density = None
     if one is not None and one.cells is not None:
         density = float(np.mean([one.masses.sum() / volume(cell) for cell in one.cells]) * _DENSITY)
@@ -182,9 +182,28 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
         bonds={"-".join(pair): value / ANGSTROM for pair, value in lengths.items()},
         molecules={} if one is None else _formulas(one.species, molecules),
         pressure=_pressure(parts),
-        temperature=None if one is None else _temperature(one),
+        temperature=temperature_of(frames),
         missing=(*missing, *([] if first.timestep is not None else ["time step"])),
     )
+
+
+def temperature_of(frames: AnyFrames) -> float | None:
+    """Mean kinetic temperature of the frames in K: of their velocities, or else what the log of the dynamics gives.
+
+    None for single points without velocities.
+    """
+    found = [(len(part), _temperature(part)) for part in frames.parts]
+    known = [(number, kelvin) for number, kelvin in found if kelvin is not None and number]
+    if not known:
+        return None
+    return float(np.average([kelvin for _, kelvin in known], weights=[number for number, _ in known]))
+
+
+def _temperature(frames: Frames) -> float | None:
+    if frames.velocities is None or frames.n_atoms < 2:
+        return None if frames.temperatures is None else float(frames.temperatures.mean())
+    twice_kinetic = np.einsum("i,tix->t", frames.masses, frames.velocities**2)
+    return float(twice_kinetic.mean() / (BOLTZMANN * (3 * frames.n_atoms - 3)))
 
 
 def shortest_distances(frames: AnyFrames, progress: bool = True) -> dict[tuple[str, str], float]:
@@ -262,21 +281,10 @@ def _pressure(parts: Sequence[Frames]) -> float | None:
     return float(-np.concatenate(traces).mean() / 3.0 / GIGAPASCAL) if len(traces) == len(parts) else None
 
 
-def _temperature(frames: Frames) -> float | None:
-    if frames.velocities is None or frames.n_atoms < 2:
-        return None
-    twice_kinetic = np.einsum("i,tix->t", frames.masses, frames.velocities**2)
-    return float(twice_kinetic.mean() / (BOLTZMANN * (3 * frames.n_atoms - 3)))
-
-
 def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, int]:
     if all(len(atoms) == 1 for atoms in molecules):
         return {}
-    return dict(Counter(_formula([species[i] for i in atoms]) for atoms in molecules).most_common())
-
-
-def _formula(species: Sequence[str]) -> str:
-    return "".join(f"{name}{n if n > 1 else ''}" for name, n in sorted(Counter(species).items()))
+    return dict(Counter(formula([species[i] for i in atoms]) for atoms in molecules).most_common())
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.reference.mixed_frames import AnyFrames
     from openmm_duality.reference.near_copies import TrainingDistance
 
+_RESOLVED = "# Resolved configuration"  # how the file begins, by which it is told from one that a user wrote
 _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
 
@@ -33,6 +34,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
 @data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
+@click.option("--baseline", type=PATH, help="XML of an OpenMM System, whose forces act beside the losses.")
 @click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment, coupled or channels.")
 @click.option(
     "--size",
@@ -54,6 +56,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
 @click.option("--check", is_flag=True, help="Choose among models that are stable in five short runs (2 ps each).")
+@click.option("--temperature", help="Of these runs; by default that of the first data set, as its files give it.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
@@ -62,9 +65,11 @@ def infer(
     data: tuple[Path, ...],
     test: tuple[Path, ...],
     prior: Path | None,
+    baseline: Path | None,
     model: Path,
     curve: bool,
     check: bool,
+    temperature: str | None,
     json_file: Path | None,
     overwrite: bool,
     **choices: Any,
@@ -72,12 +77,16 @@ def infer(
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
     The last 20 % by time of every data set is held out, or data named by --test are separate. The errors are printed,
-    and the model is saved along with the resolved configuration. Data without forces, or with `targets: accelerations`,
+    and the model is saved along with the resolved configuration, MODEL.config.yaml, in which the chosen regularisation
+    is written out. Data without forces, or with `targets: accelerations`,
     are fitted to their accelerations.
     With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
     Exit code 1 also if the error on held-out frames is far above the training error.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
+
+    With --baseline (or the key `baseline`), the forces of an OpenMM System of the same atoms are taken out of the data,
+    kept in the model, and act beside its losses.
 
     \b
     CONFIG.yaml:
@@ -91,18 +100,24 @@ def infer(
         - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
     from openmm_duality.benchmark.machine import peak_memory
-    from openmm_duality.inference.configuration import DataConfig, InferenceConfig
+    from openmm_duality.inference.configuration import DataConfig, InferenceConfig, common_strength
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
     from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables, known_pump
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
+    from openmm_duality.losses.baseline import Baseline
 
     if model.suffix != ".safetensors":
         raise DualityError(
             f"the name of the model file {model} must end in .safetensors (the resolved configuration is written to a "
-            ".yaml file of the same name); choose such a name"
+            ".config.yaml file of the same name); choose such a name"
         )
-    resolved_file = model.with_suffix(".yaml")
+    resolved_file = model.with_suffix(".config.yaml")
+    if resolved_file.is_file() and not resolved_file.read_bytes().startswith(_RESOLVED.encode()):
+        raise DualityError(
+            f"the resolved configuration would be written to {resolved_file}, which holds something else; choose "
+            "another name for the model"
+        )
     if config is not None and resolved_file.resolve() == config.resolve():
         raise DualityError(
             f"the resolved configuration would be written to {resolved_file}, which is the configuration itself; "
@@ -113,6 +128,8 @@ def infer(
     choices = {name: value for name, value in choices.items() if value is not None}
     if "ranks" in choices:
         choices["ranks"] = _numbers(choices["ranks"], "ranks")
+    if temperature is not None and not check:
+        raise DualityError("--temperature is that of the short runs of --check; add --check, or leave it out")
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
     of_data = {name: choices.pop(name) for name in _OF_DATA if name in choices}
@@ -127,21 +144,32 @@ def infer(
         entries[0] = replace(entries[0], test=tuple(map(str, test)))
         if test and "test_fraction" not in of_data:
             entries = [replace(entry, test_fraction=0.0) for entry in entries]
-        resolved = InferenceConfig.of(tuple(entries), choices, prior=named)
+        beside = None if baseline is None else str(baseline)
+        resolved = InferenceConfig.of(tuple(entries), choices, prior=named, baseline=beside)
     else:
-        loaded = InferenceConfig.load(config, None if prior is None else str(prior.absolute()))
-        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior)
+        given = [None if path is None else str(path.absolute()) for path in (prior, baseline)]
+        loaded = InferenceConfig.load(config, *given)
+        resolved = InferenceConfig.of(
+            loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior, loaded.baseline
+        )
     if "size" in choices and not resolved.settings.agent_form.channels:
         raise DualityError(
             f"--size {choices['size']} is for the form channels, but the form is {resolved.settings.form}; add --form "
             "channels, or leave --size out"
         )
+    system = None if resolved.baseline is None else Baseline.of(resolved.folder / resolved.baseline)
     sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
-    arguments: dict[str, Any] = {"test": held_out, "settings": resolved.settings, "progress": True}
+    arguments: dict[str, Any] = {
+        "test": held_out,
+        "settings": resolved.settings,
+        "baseline": system,
+        "progress": True,
+    }
     if resolved.prior is not None:
-        losses = _corrected(resolved, sets, held_out, check)
+        losses = _corrected(resolved, sets, held_out, _check_temperature(sets, temperature) if check else None)
     elif check:
+        arguments["temperature"] = _check_temperature(sets, temperature)
         losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **arguments)
     else:
         losses = duality.infer(sets, **arguments)
@@ -151,6 +179,10 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+    if losses.baseline is not None:
+        click.echo(
+            "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."
+        )
     distances = _training_distances(sets, held_out)
     for name, distance in distances.items():
         if distance.shuffled:
@@ -173,15 +205,18 @@ def infer(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
         )
     for candidate in losses.metadata.get("failed_candidates", ()):
-        click.echo(f"\nNot stable: {_strengths(candidate['regularisation'])}")
+        click.echo(f"\nNot stable: {_strengths(candidate['regularisation'], losses.species)}")
         for name, reason in candidate["reasons"].items():
             click.echo(f"  {name}: {reason}")
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
+    strengths = losses.metadata["regularisation"]
+    comment = f"{_RESOLVED} of {model.name}, regularisation {_strengths(strengths, losses.species)}"
+    content = resolved.with_strengths(strengths).to_yaml(resolved_file.parent)
     with staged(model.parent, overwrite) as place:
         losses.save(place / model.name)
-        (place / resolved_file.name).write_text(resolved.to_yaml(resolved_file.parent), encoding="utf-8")
+        (place / resolved_file.name).write_text(f"{comment}\n{content}", encoding="utf-8")
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
     figures = {
@@ -200,7 +235,9 @@ def infer(
         "failed_candidates": losses.metadata.get("failed_candidates", []),
         "calibration": losses.metadata.get("calibration"),
         "pump": losses.metadata.get("pump"),
-        "regularisation": losses.metadata["regularisation"],
+        "ridge": common_strength("ridge", strengths),
+        "curvature": common_strength("curvature", strengths),
+        "regularisation": strengths,
         "core": losses.metadata["core"],
         "overfitted": losses.metadata["overfitted"],
     }
@@ -219,17 +256,36 @@ def _core_notes(losses: duality.AgentLosses) -> list[str]:
 
     core = losses.metadata["core"]
     onsets = ", ".join(f"{name} {10.0 * onset:.2f} Å" for name, onset in core["onset_nm"].items())
-    notes = [f"Regularisation: {_strengths(losses.metadata['regularisation'])}. The repulsive core begins at {onsets}."]
+    chosen = _strengths(losses.metadata["regularisation"], losses.species)
+    notes = [f"Regularisation: {chosen}. The repulsive core begins at {onsets}."]
     for candidate in core.get("rejected", ()):
         pairs = ", ".join(candidate["attracting"])
-        notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'])}.")
+        notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'], losses.species)}.")
     if attraction(losses):
         notes.append(f"Warning: {attraction(losses)}; use a stronger ridge, or add frames with short distances.")
     return notes
 
 
-def _strengths(regularisation: list[dict[str, float]]) -> str:
-    return "; ".join(", ".join(f"{name} {value:g}" for name, value in one.items()) for one in regularisation)
+def _strengths(regularisation: list[dict[str, float]], species: Sequence[str]) -> str:
+    """Regularisation strengths, by species where each has equations and strengths of its own."""
+    texts = [", ".join(f"{name} {value:g}" for name, value in one.items()) for one in regularisation]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return "; ".join(f"{name}: {text}" for name, text in zip(species, texts, strict=True))
+
+
+def _check_temperature(sets: list[duality.DataSet], given: str | None) -> Any:
+    """Temperature of the short runs of --check: the given one, or that of the first data set in K."""
+    from openmm_duality.reference.summary import temperature_of
+
+    if given is not None:
+        return given
+    found = temperature_of(sets[0].frames)
+    if found is None:
+        click.echo(f"The files of {sets[0].name} give no temperature: --check runs at 300 K (or --temperature).")
+        return 300.0
+    click.echo(f"--check runs at {found:.0f} K, the temperature of {sets[0].name}.")
+    return float(round(found))
 
 
 def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:
@@ -263,14 +319,15 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def _corrected(
-    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], check: bool
+    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], temperature: Any
 ) -> duality.AgentLosses:
-    """Correct the prior model with the data, and check its stability if requested."""
+    """Correct the prior model with the data, and check its stability if there is a temperature for that."""
     assert resolved.prior is not None
     losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
-    if not check:
+    if temperature is None:
         return losses
-    checks = duality.check_stability(losses, duality.read_start(sets[0].frames), progress=True)
+    start = duality.read_start(sets[0].frames)
+    checks = duality.check_stability(losses, start, temperature=temperature, progress=True)
     return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
 
 
@@ -313,7 +370,9 @@ def _learning_curve(
     # a model that --check preferred for its stability has another regularisation than the curve
     full_model = None if losses.metadata.get("failed_candidates") else losses
     prior = None if resolved.prior is None else duality.AgentLosses.load(resolved.folder / resolved.prior)
-    found = duality.learning_curve(sets, test, resolved.settings, full_model=full_model, prior=prior, progress=True)
+    found = duality.learning_curve(
+        sets, test, resolved.settings, baseline=losses.baseline, full_model=full_model, prior=prior, progress=True
+    )
     click.echo(f"\nLearning curve, held-out {name}\n{found}\nFigure: {plot}")
     with atomic_write(plot, overwrite) as temporary:
         temporary.write_bytes(png(learning_curve_figure(found)))

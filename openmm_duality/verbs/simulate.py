@@ -15,7 +15,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
-from openmm_duality.verbs.structures import read_structure, structure_options, topology_of
+from openmm_duality.verbs.structures import baseline_option, read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What is scaled with the volume: molecules as a whole, or atoms one by one.",
 )
+@baseline_option
+@click.option("--minimize", is_flag=True, help="Minimise the energy of the start before the first step.")
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
 @click.option(
@@ -81,7 +83,9 @@ if TYPE_CHECKING:
     help="Of the monitor, expected per ns of the run from the tails of the training data.",
 )
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
-@click.option("--allow-broken", is_flag=True, help="Continue when a molecule breaks, or is broken.")
+@click.option(
+    "--allow-broken", is_flag=True, help="Continue when atoms leave their molecule: for runs in which bonds break."
+)
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
 def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bool, **options: Any) -> None:
@@ -106,6 +110,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     system = duality.create_system(
         losses,
         topology,
+        baseline=options["baseline"],
         backend=options["backend"],
         precision=options["loss_precision"],
         platform=options["platform"],
@@ -129,6 +134,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         platform=options["platform"],
         precision=options["precision"],
         temperature=None if options["integrator"] == "descent" else options["temperature"],
+        minimize=options["minimize"],
         seed=options["seed"],
         species=start.species,
         limits=duality.Limits.of(losses, options["allow_broken"]),
@@ -201,6 +207,7 @@ def _described(losses: AgentLosses) -> dict[str, Any]:
 @click.option("--start", type=PATH, required=True, help="Structure whose atoms and cell the files are for.")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="Folder for the files.")
 @structure_options
+@baseline_option
 @click.option("--backend", default="torchscript", show_default=True)
 @click.option("--precision", type=click.Choice(["double", "single"]), default="double", show_default=True)
 @overwrite_option
@@ -210,16 +217,20 @@ def export(
     directory: Path,
     cell: tuple[str, str, str] | None,
     supercell: tuple[int, int, int],
+    baseline: Path | None,
     backend: str,
     precision: str,
     overwrite: bool,
 ) -> None:
-    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb."""
+    """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb.
+
+    The baseline of a model, if it has one, is in system.xml and not in losses.pt.
+    """
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
     structure = read_structure(start, cell, supercell)
     topology, _ = topology_of(losses, structure)
-    system = duality.create_system(losses, topology, backend=backend, precision=precision)
+    system = duality.create_system(losses, topology, baseline=baseline, backend=backend, precision=precision)
     with staged(directory, overwrite) as place:
         duality.export_torchscript(losses, structure.species, place / "losses.pt", precision=precision)
         duality.export_system(system, place / "system.xml")

@@ -10,6 +10,7 @@ import numpy as np
 from openmm import app, unit
 
 import openmm_duality as duality
+from openmm_duality.console import PATH
 from openmm_duality.errors import DualityError
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ def structure_options(command: Callable[..., None]) -> Callable[..., None]:
         "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
     )
     return edges(copies(command))
+
+
+def baseline_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --baseline SYSTEM.xml."""
+    text = "The OpenMM System of the baseline for these atoms, where they are not those of the data (a supercell)."
+    return click.option("--baseline", type=PATH, help=text)(command)
 
 
 def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Start:

@@ -105,6 +105,23 @@ def test_a_run_writes_what_it_says(liquid, tmp_path):
     np.testing.assert_allclose(of_species @ shares, temperatures, rtol=1e-5)
 
 
+def test_a_run_may_begin_at_a_minimum(liquid, tmp_path):
+    """Minimised once: what goes on behind it is not minimised again."""
+    calm, warm = (
+        run(liquid, tmp_path / str(minimize), minimize=minimize, temperature=1.0).directory
+        for minimize in (True, False)
+    )
+    assert json.loads((calm / "run.json").read_text())["minimized"] is True
+    first, other = (float(rows(directory)[0]["potential_energy"]) for directory in (calm, warm))
+    assert first < other - 100.0
+    with pytest.raises(DualityError, match="minimized was true"):
+        run(liquid, calm, steps=30, temperature=1.0)
+    run(liquid, calm, steps=30, minimize=True, temperature=1.0)
+    assert [int(row["step"]) for row in rows(calm)] == [5, 10, 15, 20, 25, 30]
+    run(liquid, tmp_path / "whole", steps=30, minimize=True, temperature=1.0)
+    assert dcd(tmp_path / "whole" / "trajectory.dcd") == dcd(calm / "trajectory.dcd")
+
+
 def test_the_checkpoint_is_one_that_openmm_reads(liquid, tmp_path):
     system, topology, _ = liquid
     result = run(liquid, tmp_path)
@@ -263,6 +280,7 @@ def test_broken_molecules_stop_a_run_unless_allowed(liquid, tmp_path):
     )
     assert result.status == "stopped"
     assert "left the molecule" in result.reason
+    assert "--allow-broken" in result.reason
     assert result.steps_done < 4000
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert (record["status"], record["reason"]) == ("stopped", result.reason)

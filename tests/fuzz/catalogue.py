@@ -359,6 +359,7 @@ HEADERS = {
         5,
     ),
     "coordinations": ([["Ar"]], [["Ar", {"Kr": "two"}]], [["Ar", {"Kr": -1}]], 7, [[["Ar"], {}]]),
+    "baseline": ("x", 3, "<System/>", "<System><Forces><Force type='PythonForce' function='80'/></Forces></System>"),
     "metadata": (3, None, "x", []),
 }
 for name, values in HEADERS.items():
@@ -610,6 +611,8 @@ INFER_OPTIONS: dict[str, tuple[str, ...]] = {
     "--energy-weight": ("-1", "nan", "x"),
     "--stress-weight": ("-1", "nan", "x"),
     "--units": ("furlong", ""),
+    "--baseline": ("nothing.xml", "run", "model.safetensors", "/dev/null", "/dev/zero", "config.yaml"),
+    "--temperature": ("300 K",),
     "-o": ("model.txt", "run", "model.safetensors", "start.pdb/x.safetensors"),
 }
 for option, values in INFER_OPTIONS.items():

@@ -11,6 +11,7 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.reference.cp2k_project import read_cp2k, read_ener
+from openmm_duality.reference.summary import temperature_of
 from openmm_duality.units import ANGSTROM, BOHR, BOLTZMANN, HARTREE, MEV_PER_ANGSTROM
 from tests.reference.conftest import ARGON_NEON, EXAMPLES, INPUT, block, values
 
@@ -37,7 +38,9 @@ def test_units_against_kinetic_energy_and_the_lennard_jones_law() -> None:
     assert frames.velocities is not None
     kinetic = 0.5 * (frames.masses[:, None] * frames.velocities**2).sum(axis=(1, 2))
     table = read_ener(ARGON_NEON / "tri-1.ener")
-    np.testing.assert_allclose(kinetic, table.kinetic[np.isin(table.steps, frames.steps)], rtol=1e-5)
+    rows = np.isin(table.steps, frames.steps)
+    np.testing.assert_allclose(kinetic, table.kinetic[rows], rtol=1e-5)
+    assert temperature_of(frames) == pytest.approx(table.temperatures[rows].mean(), rel=1e-5)
     # The force field of the input: epsilon / k = 119.8 K, cut off at 0.5 nm. CP2K splines it to 1e-7 Hartree.
     assert frames.forces is not None
     sigma = {"ArAr": 0.3405, "ArNe": 0.32, "NeAr": 0.32, "NeNe": 0.30}
@@ -74,6 +77,8 @@ def test_bundled_water() -> None:
     table = read_ener(EXAMPLES / "water64-cnnp" / "water64-1.ener.xz")
     rows = np.searchsorted(table.steps, frames.steps)
     np.testing.assert_allclose(frames.energies, table.potential[rows])
+    np.testing.assert_allclose(frames.temperatures, table.temperatures[rows])
+    assert temperature_of(frames) == frames.temperatures.mean() == pytest.approx(300.0, abs=2.0)
 
 
 def test_reftraj_frames_are_single_points_in_their_order() -> None:

@@ -1,5 +1,6 @@
 """Frames: splits in time, blocks, the saved file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import MixedFrames
+from openmm_duality.reference.state_points import StatePoint
 
 
 def made(t: int, timestep: float | None = 5e-4) -> Frames:
@@ -75,15 +78,49 @@ def test_blocks_hold_every_frame_once() -> None:
 
 
 def test_saved_frames_come_back(tmp_path: Path) -> None:
-    frames, path = made(7), tmp_path / "new" / "f.safetensors"
+    frames, path = (
+        replace(made(7), temperatures=np.full(7, 310.0), state_point=StatePoint("NVT", 300.0)),
+        tmp_path / "new" / "f.safetensors",
+    )
     frames.save(path)
     again = Frames.load(path)
-    assert (again.species, again.timestep, again.source) == (frames.species, frames.timestep, frames.source)
+    for name in ("species", "timestep", "state_point", "source"):
+        assert getattr(again, name) == getattr(frames, name)
     assert again.arrays().keys() == frames.arrays().keys()
     for name, array in frames.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], array)
         assert again.arrays()[name].dtype == array.dtype
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_frames_are_printed_in_five_lines() -> None:
+    lines = str(made(500)).splitlines()
+    assert lines == [
+        "500 frames of 2 atoms: HO",
+        "times:  0 to 9.98 ps, time step 0.5 fs",
+        "cell:   1.0000 x 1.0000 x 1.0000 nm",
+        "with:   forces",
+        "source: a",
+    ]
+    points = replace(made(3, None), cells=None, forces=None, source=("a", "b", "c", "d sha256:0"))
+    assert repr(points).splitlines()[1:] == [
+        "times:  single points",
+        "cell:   none",
+        "with:   positions alone",
+        "source: a, b, c and 1 more",
+    ]
+    assert str(points[:0]).splitlines()[0] == "0 frames of 2 atoms: HO"
+    water = replace(
+        points, species=("O", "H", "H"), masses=np.array([16.0, 1.0, 1.0]), positions=np.zeros((3, 3, 3)), source=()
+    )
+    mixed = MixedFrames((replace(made(3, None), forces=None), replace(water, steps=np.arange(3, 6))))
+    assert str(mixed).splitlines() == [
+        "6 frames of 2 to 3 atoms: HO, H2O",
+        "times:  single points",
+        "cell:   3 of 6 frames",
+        "with:   positions alone",
+        "source: a",
+    ]
 
 
 def test_a_file_is_not_overwritten_unasked(tmp_path: Path) -> None:

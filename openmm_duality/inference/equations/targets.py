@@ -12,6 +12,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, of_one_composition, without_isolated_atoms
 from openmm_duality.schema import quantity
@@ -75,8 +76,10 @@ class Sample:
         return len(self.configurations) // 2
 
 
-def as_sets(data: AnyFrames | DataSet | Sequence[DataSet]) -> list[DataSet]:
-    """Convert the data argument of `infer` to a list of data sets, with isolated atoms taken out of the frames.
+def as_sets(
+    data: AnyFrames | DataSet | Sequence[DataSet], baseline: Baseline | None = None, progress: bool = False
+) -> list[DataSet]:
+    """Convert the data argument of `infer` to a list of data sets, without isolated atoms and the forces of a baseline.
 
     Raises
     ------
@@ -90,7 +93,9 @@ def as_sets(data: AnyFrames | DataSet | Sequence[DataSet]) -> list[DataSet]:
         raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
     if any(only_energies(s.frames) for s in sets):
         raise DualityError(_NO_TARGETS)
-    return sets
+    if baseline is None:
+        return sets
+    return [replace(s, frames=baseline.subtracted_from(s.frames, s.name, progress)) for s in sets]
 
 
 def _without_isolated_atoms(data: DataSet) -> DataSet:

@@ -174,6 +174,8 @@ def assess_calibration(
             "the model has no committee, so it predicts no uncertainty; infer it from ten or more frames, members: 16"
         )
     groups = [data] if isinstance(data, AnyFrames) else list(data)
+    if losses.baseline is not None:
+        groups = [losses.baseline.subtracted_from(frames, progress=progress) for frames in groups]
     counts = [0 if only_energies(frames) else count_samples(frames) for frames in groups]
     if not sum(counts):
         raise DualityError("the data contain no frames with forces to compare with")

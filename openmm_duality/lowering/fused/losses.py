@@ -198,7 +198,7 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles:
     )
     with TemporaryDirectory() as folder:
         path = Path(folder) / "losses"
-        replace(losses, committee=None, domain=None, equations={}, metadata={}).save(path)
+        replace(losses, committee=None, domain=None, baseline=None, equations={}, metadata={}).save(path)
         return header.encode() + b"\n" + path.read_bytes()
 
 

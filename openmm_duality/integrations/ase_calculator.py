@@ -1,0 +1,132 @@
+"""A calculator of ASE: energies, forces and their uncertainties from the fused kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+from openmm_duality.errors import DualityError
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.fused.committee import FusedCommittee
+from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT, MEV_PER_ANGSTROM
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_FORCE = 1e3 * MEV_PER_ANGSTROM  # kJ/mol/nm in one eV/Å
+
+
+class DualityCalculator(Calculator):  # type: ignore[misc]
+    """Agent losses as a calculator of ASE, on all cores of this machine.
+
+    Properties are ``energy`` and ``free_energy`` (eV, zero for isolated atoms), ``energies`` (the losses of the atoms,
+    whose sum is the energy), ``forces`` (eV/Å), and ``uncertainty``, shape (N,), the predicted standard deviation of
+    the force components on every atom in eV/Å, of a model with a committee: ``atoms.calc.get_property("uncertainty")``.
+    Losses under `agent` and `mutual` have no potential, hence forces and no energies. The baseline of a model is
+    included, for the atoms that it is of; then there are no energies of the atoms.
+
+    Atoms that are periodic in some directions only have no images in the others.
+
+    Parameters
+    ----------
+    losses : AgentLosses or path
+        A model, or its file.
+    species : sequence of str, length N, optional
+        The species of every atom, where they are not the chemical symbols.
+    precision : str
+        ``double`` or ``single``: of the arithmetic. Distances and the energy are always double.
+    threads : int, optional
+        By default OPENMM_DUALITY_THREADS, or as many as the cores that this process may use.
+    **kwargs
+        As for `ase.calculators.calculator.Calculator`.
+
+    Raises
+    ------
+    DualityError
+        If the file is not a model, or the precision is not one of the two; later, if the atoms are of a species that
+        the model does not know, or are not those of its baseline.
+    """
+
+    def __init__(
+        self,
+        losses: AgentLosses | str | Path,
+        *,
+        species: Sequence[str] | None = None,
+        precision: str = "double",
+        threads: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.losses = losses if isinstance(losses, AgentLosses) else AgentLosses.load(losses)
+        self._given, self._precision, self._threads = species, precision, threads
+        self._species: tuple[str, ...] = ()
+        self._fused = FusedLosses(self.losses, (), precision, threads=threads)
+        self._committee: FusedCommittee | None = None
+        with_energy = ["energy", "free_energy"] if self.losses.has_potential else []
+        with_energy += ["energies"] if with_energy and self.losses.baseline is None else []
+        with_committee = [] if self.losses.committee is None else ["uncertainty"]
+        self.implemented_properties = ["forces", *with_energy, *with_committee]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("forces",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate energy and forces, and per-atom energies and uncertainties where they are asked for."""
+        super().calculate(atoms, list(properties), list(system_changes))
+        self._lower_for(self._species_of(self.atoms))
+        positions, cell = self.atoms.positions * ANGSTROM, _cell(self.atoms, self.losses.cutoff)
+        energy, forces = self._fused(positions, cell)
+        if self.losses.baseline is not None:
+            masses = self.losses.masses[self.losses.index_of(self._species)]
+            self.losses.baseline.require_atoms(masses, cell is not None)
+            further = self.losses.baseline.evaluate(positions, cell)
+            energy, forces = energy + further[0], forces + further[1]
+        self.results["forces"] = forces / _FORCE
+        if self.losses.has_potential:
+            self.results["energy"] = self.results["free_energy"] = energy / ELECTRONVOLT
+        if {"energies", "uncertainty"}.isdisjoint(properties):
+            return
+        if self._committee is None:
+            self._committee = FusedCommittee(self.losses, self._species, self._precision, self._threads)
+        evaluation = self._committee(positions, cell)
+        if "energies" in self.implemented_properties:
+            self.results["energies"] = evaluation.losses / ELECTRONVOLT
+        if self.losses.committee is not None:
+            sigma = self.losses.committee.uncertainty(evaluation.forces, self.losses.index_of(self._species))
+            self.results["uncertainty"] = sigma / _FORCE
+
+    def _species_of(self, atoms: Atoms) -> tuple[str, ...]:
+        if self._given is None:
+            return tuple(atoms.get_chemical_symbols())
+        if len(self._given) != len(atoms):
+            raise DualityError(f"the calculator was given {len(self._given)} species for {len(atoms)} atoms")
+        return tuple(self._given)
+
+    def _lower_for(self, species: tuple[str, ...]) -> None:
+        if species != self._species:
+            self._fused = FusedLosses(self.losses, species, self._precision, threads=self._threads)
+            self._committee, self._species = None, species
+
+
+def _cell(atoms: Atoms, cutoff: float) -> FloatArray | None:
+    """Cell of atoms in nm; None without periodicity.
+
+    In directions without periodicity it is so wide that images are beyond the cutoff (nm), and seldom changes.
+    """
+    if not atoms.pbc.any():
+        return None
+    cell = np.array(atoms.cell.complete().array * ANGSTROM, dtype=np.float64)
+    for k in np.flatnonzero(~atoms.pbc):
+        normal = np.cross(cell[k - 2], cell[k - 1])
+        normal /= np.linalg.norm(normal)
+        extent = float(np.ptp(atoms.positions @ normal)) * ANGSTROM
+        cell[k] = normal * np.ceil(extent + 2.0 * cutoff)
+    return cell
