@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
-from openmm_duality.inference.equations.channel_rows import channel_forces
+from openmm_duality.inference.equations.channel_rows import InvariantRows, ProductRows, product_forces
 from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
@@ -46,8 +45,9 @@ class Design:
     channels: tuple[Channels, ...] = ()
 
     @cached_property
-    def _kernels(self) -> list[InvariantDerivatives]:
-        return [InvariantDerivatives(mine) for mine in self.channels]
+    def channel_rows(self) -> Sequence[ProductRows]:
+        """Rows of the columns of channels, by species."""
+        return [InvariantRows(mine) for mine in self.channels]
 
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
@@ -107,9 +107,12 @@ class Design:
         ]
         if self.channels:
             inputs = (fine.values, fine.derivatives, tables)
-            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self._kernels)]
+            by_species = [(rows, np.flatnonzero(species_index == a)) for a, rows in enumerate(self.channel_rows)]
             contracted.append(
-                [[channel_forces(k, agents, *inputs, part.shared) for k, agents in kernels] for part in layout.parts]
+                [
+                    [product_forces(rows, agents, *inputs, part.shared) for rows, agents in by_species]
+                    for part in layout.parts
+                ]
             )
         return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 

@@ -28,6 +28,7 @@ from openmm_duality.inference.equations.displaced_frames import curvature_change
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.layout import GAUGE
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
+from openmm_duality.inference.equations.mixing import MixingProblem, learn_mixing
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import (
     CHANNEL_GRIDS,
@@ -97,6 +98,8 @@ class Inference:
         Memory that was expected to be needed.
     curvature_changes : list of arrays, shape (P, P)
         Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
+    mixing_errors : list of float
+        Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
     prior : AgentLosses, optional
     """
 
@@ -111,6 +114,7 @@ class Inference:
     seconds: dict[str, float]
     memory: MemoryPlan
     curvature_changes: list[FloatArray]
+    mixing_errors: list[float]
     prior: AgentLosses | None = None
 
     @classmethod
@@ -152,6 +156,11 @@ class Inference:
                 least = MIN_BLOCKS
             memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
+        mixing: list[float] = []
+        if design.channels and prior is None and settings.mixing_steps:
+            with timed(seconds, "mixing"), raise_if_undetermined():
+                problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
+                design, mixing = learn_mixing(problem, settings.mixing_steps)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
         changes: list[FloatArray] = []
@@ -161,7 +170,7 @@ class Inference:
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
         found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
-        return cls(*found, prior)
+        return cls(*found, mixing, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -321,7 +330,7 @@ class Inference:
             "memory": self.memory.to_dict(),
         }
         if self.design.channels:
-            metadata["channels"] = ChannelChoice.of(self.design, self.species).to_dict()
+            metadata["channels"] = ChannelChoice.of(self.design, self.species, self.mixing_errors).to_dict()
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}
