@@ -134,7 +134,7 @@ class Inference:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         if prior is not None:
             known = prior.metadata.get("regularisation", [{}])[0]
-            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))
+            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0), mixing_steps=0)
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, _parts(sets), remedy)
@@ -157,7 +157,7 @@ class Inference:
             memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
         mixing: list[float] = []
-        if design.channels and prior is None and settings.mixing_steps:
+        if design.channels and settings.mixing_steps:
             with timed(seconds, "mixing"), raise_if_undetermined():
                 problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
                 design, mixing = learn_mixing(problem, settings.mixing_steps)

@@ -3,7 +3,7 @@
 The losses are linear in their coefficients c, but polynomials of the mixing W. A Gauss–Newton step takes the forces as
 linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
-A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of a held-out half of the frames.
+A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames.
 Starting from the channels of largest variance, few steps suffice.
 """
 
@@ -29,10 +29,10 @@ from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.invariants.channels import Channels
 
 CHANGES = "mixing"  # the name of their penalty
-FOLDS = 2  # of the frames from which the mixing is learned
+FOLDS = 4  # of the frames from which the mixing is learned
 _RIDGE = 1e-7  # of the coefficients
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
-_STRENGTHS = (_FIXED, 1e-4, 1e-5, 1e-6)
+_STRENGTHS = (_FIXED, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN = 8
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 
@@ -41,7 +41,7 @@ _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 class MixingProblem:
     """The coefficients and the mixing of a design with channels, to be fitted to the forces of some of the frames.
 
-    Vectors of a group hold the coefficients and, after the invariants of each species, the changes of its mixing.
+    Joint equations have columns for the coefficients and, after the invariants of each species, for its mixing.
 
     Parameters
     ----------
@@ -103,19 +103,18 @@ class MixingProblem:
         found = (self.sets, self.species, design, settings, none, self.progress, storage)
         return accumulate(*found, every=self.stride, title=title)
 
-    def first_coefficients(self) -> list[FloatArray]:
-        """Vectors of the coefficients with the given mixing."""
-        found = self.equations(replace(self.design, layout=self.plain_layout), "mixing, first coefficients")
-        solutions = [np.zeros(len(mask)) for mask in self.is_change]
-        for total, vector, mask in zip(found.totals, solutions, self.is_change, strict=True):
-            ridge = ridge_penalty(len(total.rhs))
-            vector[~mask] = solve(total, [ridge], {ridge.name: _RIDGE})
-        return solutions
+    def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:
+        """Coefficients by group with given channels, and the root mean square error of the forces in kJ/mol/nm."""
+        found = self.equations(replace(self.design, layout=self.plain_layout, channels=channels), title)
+        ridges = [ridge_penalty(len(total.rhs)) for total in found.totals]
+        pairs = list(zip(found.totals, ridges, strict=True))
+        solutions = [solve(total, [ridge], {ridge.name: _RIDGE}) for total, ridge in pairs]
+        squares = sum(total.squared_error(c) for total, c in zip(found.totals, solutions, strict=True))
+        return solutions, float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
 
-    def joint_design(self, channels: tuple[Channels, ...], solutions: Sequence[FloatArray]) -> MixingDesign:
-        """Design of coefficients and mixing at given channels and vectors of coefficients."""
-        plain = [vector[~mask] for vector, mask in zip(solutions, self.is_change, strict=True)]
-        weights = self.plain_layout.unpack(plain)["channel_weights"]
+    def joint_design(self, channels: tuple[Channels, ...], coefficients: Sequence[FloatArray]) -> MixingDesign:
+        """Design of coefficients and mixing at given channels and coefficients."""
+        weights = self.plain_layout.unpack(coefficients)["channel_weights"]
         bases = (self.design.pair_basis, self.design.basis, self.design.coarse)
         return MixingDesign(self.layout, *bases, channels, weights=weights, means=self.means)
 
@@ -125,25 +124,20 @@ class MixingProblem:
         return Penalty(CHANGES, changes, relative=True), Penalty("ridge", 1.0 - changes, relative=True)
 
     def strengths(self, found: BlockedEquations) -> list[Strengths]:
-        """Strengths of the ridges of each group, by the error of the second half of the frames."""
+        """Strengths of the ridges of each group, by the error of the last of the folds."""
         chosen = []
         for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
             candidates = [{CHANGES: strength, "ridge": _RIDGE} for strength in _STRENGTHS]
-            held_out = folds[1:]
-            best = rank_strengths(total, held_out, self.penalties(k), candidates)[0] if held_out else candidates[0]
-            chosen.append(best)
+            last = folds[-1:] if len(folds) > 1 else []
+            chosen.append(rank_strengths(total, last, self.penalties(k), candidates)[0] if last else candidates[0])
         return chosen
 
-    def step(self, found: BlockedEquations, strengths: Sequence[Strengths]) -> list[FloatArray]:
-        """Coefficients and changes of the mixing by the equations at the present ones."""
+    def changes(self, found: BlockedEquations, strengths: Sequence[Strengths]) -> list[FloatArray]:
+        """Changes of the mixing of every species, by the equations at the present one."""
         pairs = enumerate(zip(found.totals, strengths, strict=True))
-        return [solve(total, self.penalties(k), strength) for k, (total, strength) in pairs]
-
-    def error(self, found: BlockedEquations, solutions: Sequence[FloatArray]) -> float:
-        """Root mean square error of the coefficients in kJ/mol/nm, weighted as in the fit, without changes."""
-        of_groups = zip(found.totals, solutions, self.is_change, strict=True)
-        squares = sum(total.squared_error(np.where(mask, 0.0, vector)) for total, vector, mask in of_groups)
-        return float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
+        solutions = [solve(total, self.penalties(k), strength) for k, (total, strength) in pairs]
+        weights = self.layout.unpack(solutions)["channel_weights"]
+        return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
 
 
 def joint_layout(design: Design) -> Layout:
@@ -174,25 +168,20 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
         If the data do not determine the losses.
     """
     best = channels = problem.design.channels
-    solutions = problem.first_coefficients()
     errors: list[float] = []
     strengths: list[Strengths] = []
-    for k in range(steps + 1):
-        joint = problem.joint_design(channels, solutions)
-        found = problem.equations(joint, f"mixing, step {k + 1}" if k < steps else "mixing, check")
-        error = problem.error(found, solutions)
+    for step in range(1, steps + 2):
+        coefficients, error = problem.coefficients(channels, f"mixing, after {step - 1} steps")
         if errors and error >= errors[-1]:
             break
         best, errors = channels, [*errors, error]
-        if len(errors) > 1 and error > (1.0 - _LEAST_GAIN) * errors[-2]:
+        if step > steps or (step > 1 and error > (1.0 - _LEAST_GAIN) * errors[-2]):
             break
+        joint = problem.joint_design(channels, coefficients)
+        found = problem.equations(joint, f"mixing, step {step}")
         strengths = strengths or problem.strengths(found)
-        if k == steps or all(strength[CHANGES] == _FIXED for strength in strengths):
+        if all(strength[CHANGES] == _FIXED for strength in strengths):
             break
-        solutions = problem.step(found, strengths)
-        changes = problem.layout.unpack(solutions)["channel_weights"]
-        channels = tuple(
-            rows.mixed(change[len(rows.channels.invariants) :])
-            for rows, change in zip(joint.channel_rows, changes, strict=True)
-        )
+        pairs = zip(joint.channel_rows, problem.changes(found, strengths), strict=True)
+        channels = tuple(rows.mixed(change) for rows, change in pairs)
     return replace(problem.design, channels=best), errors
