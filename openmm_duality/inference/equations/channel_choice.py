@@ -89,7 +89,8 @@ class ChannelChoice:
         if len(self.mixing_errors) < 2:
             return ""
         errors = " → ".join(f"{error / MEV_PER_ANGSTROM:.1f}" for error in self.mixing_errors)
-        return f" Mixing learned in {len(self.mixing_errors) - 1} steps: error of the forces fitted {errors} meV/Å."
+        steps = len(self.mixing_errors) - 1
+        return f" Mixing learned in {steps} step{'s' if steps > 1 else ''}: error of the forces fitted {errors} meV/Å."
 
 
 def _sum(counts: Mapping[int, int]) -> str:

@@ -24,7 +24,7 @@ from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import rank_strengths, solve
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.invariants.channels import Channels
 
@@ -32,7 +32,7 @@ CHANGES = "mixing"  # the name of their penalty
 FOLDS = 4  # of the frames from which the mixing is learned
 _RIDGE = 1e-7  # of the coefficients
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
-_STRENGTHS = (_FIXED, 1e-5, 1e-6, 1e-7)
+_STRENGTHS = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN = 8
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 
@@ -123,19 +123,30 @@ class MixingProblem:
         changes = self.is_change[group].astype(np.float64)
         return Penalty(CHANGES, changes, relative=True), Penalty("ridge", 1.0 - changes, relative=True)
 
+    def scale(self, group: int, total: NormalEquations) -> FloatArray:
+        """Column scales of a group: the changes of the mixing of a species and a rank have a common lower bound."""
+        species = self.layout.groups[group]
+        pairs = self.layout.pairs(self.layout.parts[0], species)
+        blocks = [self.layout.n_pair] * len(pairs)
+        for a in species:
+            mine = self.design.channels[a]
+            blocks += [*[1] * len(mine.invariants), *(w.size for w in mine.mixing.values())]
+        return column_scale(total, blocks)
+
     def strengths(self, found: BlockedEquations) -> list[Strengths]:
         """Strengths of the ridges of each group, by the error of the last of the folds."""
         chosen = []
         for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
             candidates = [{CHANGES: strength, "ridge": _RIDGE} for strength in _STRENGTHS]
             last = folds[-1:] if len(folds) > 1 else []
-            chosen.append(rank_strengths(total, last, self.penalties(k), candidates)[0] if last else candidates[0])
+            problem = (total, last, self.penalties(k), candidates)
+            chosen.append(rank_strengths(*problem, scale=self.scale(k, total))[0] if last else candidates[0])
         return chosen
 
     def changes(self, found: BlockedEquations, strengths: Sequence[Strengths]) -> list[FloatArray]:
         """Changes of the mixing of every species, by the equations at the present one."""
         pairs = enumerate(zip(found.totals, strengths, strict=True))
-        solutions = [solve(total, self.penalties(k), strength) for k, (total, strength) in pairs]
+        solutions = [solve(total, self.penalties(k), strength, self.scale(k, total)) for k, (total, strength) in pairs]
         weights = self.layout.unpack(solutions)["channel_weights"]
         return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
 
