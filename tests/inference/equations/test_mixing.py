@@ -126,7 +126,7 @@ def test_errors_before_and_after_the_steps_are_stored_and_said(problem):
     settings = replace(problem.settings, invariants=(40, 60, 20), members=0, curvature=1e-7, ridge=1e-7)
     found = []
     for steps in (0, 1):
-        inference = Inference.of([DataSet(data.frames[::3])], replace(settings, mixing_steps=steps))
+        inference = Inference.of([DataSet(data.frames)], replace(settings, mixing_steps=steps))
         found.append(inference.losses([mine[0] for mine in inference.preferences]).metadata["channels"])
     assert found[0]["mixing_errors"] == []
     assert "Mixing" not in str(ChannelChoice.from_dict(found[0]))
