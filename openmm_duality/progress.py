@@ -1,9 +1,11 @@
-"""Progress of long work: a bar in a terminal, and a line now and then in a log file."""
+"""Progress of long work: a bar in a terminal, a line now and then in a log file, and the time that parts of it take."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from tqdm import tqdm
@@ -68,3 +70,11 @@ def note(text: str, *, show: bool = True) -> None:
     """Print a line beside the progress."""
     if show:
         tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the wall time of the block of code to ``seconds[name]``."""
+    begin = perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + perf_counter() - begin

@@ -9,11 +9,12 @@ from typing import Any
 
 from openmm_duality.files import provenance
 from openmm_duality.inference.cross_validation import block_errors, error_bars, resampled_fits
-from openmm_duality.inference.equations.inference import Inference, timed
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
 from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.progress import timed
 from openmm_duality.reference.mixed_frames import AnyFrames
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import openmm as mm
 
-from openmm_duality.inference.equations.inference import Inference, timed
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
@@ -28,6 +28,7 @@ from openmm_duality.inference.uncertainty.domain import (
 from openmm_duality.inference.uncertainty.measurements import Measurement, Models, measure
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.progress import timed
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
 

@@ -158,6 +158,10 @@ class Channels:
 
     def adjoints(self, channels: Tensors, g: Tensors) -> dict[int, FloatArray]:
         """Derivatives by the moments, from derivatives g by the tensors as if these were independent, by rank."""
+        return {rank: np.matmul(self.mixing[rank].T, h) for rank, h in self.channel_adjoints(channels, g).items()}
+
+    def channel_adjoints(self, channels: Tensors, g: Tensors) -> dict[int, FloatArray]:
+        """Derivatives by the channels, from derivatives g by the tensors as if these were independent, by rank."""
         own = {rank: g[rank][:, : len(w)].copy() for rank, w in self.mixing.items()}
         for (one, other, rank), which in self.product_groups:
             p, q = (self.places[self.products[which, k]] for k in (0, 1))
@@ -165,7 +169,7 @@ class Channels:
             x, y = channels[one][:, p], channels[other][:, q]
             own[one] += _summed(len(self.mixing[one]), p, coupled(of_product, y, (rank, other, one)))
             own[other] += _summed(len(self.mixing[other]), q, coupled(of_product, x, (rank, one, other)))
-        return {rank: np.matmul(w.T, own[rank]) for rank, w in self.mixing.items()}
+        return own
 
     def matrices(self, weights: FloatArray) -> dict[int, FloatArray]:
         """Symmetric matrices w^L by rank, such that Σ_f c_f t_p·t_q = ½ Σ_L Σ_pq w^L_pq t_p·t_q."""

@@ -64,8 +64,7 @@ class AgentLosses(Coefficients):
         In dalton.
     form : Form
     gradient : str
-        ``agent`` (each agent's own loss, the others fixed), ``collective`` (the sum of all losses) or ``mutual`` (the
-        sum of the shared part, and each agent's own part with the others fixed).
+        ``agent``, ``collective`` or ``mutual`` (see `losses.forms.GRADIENTS`).
     pair_basis : RadialBasis
         n_p functions of the pair part.
     basis : RadialBasis

@@ -78,10 +78,8 @@ def test_blocks_hold_every_frame_once() -> None:
 
 
 def test_saved_frames_come_back(tmp_path: Path) -> None:
-    frames, path = (
-        replace(made(7), temperatures=np.full(7, 310.0), state_point=StatePoint("NVT", 300.0)),
-        tmp_path / "new" / "f.safetensors",
-    )
+    frames = replace(made(7), temperatures=np.full(7, 310.0), state_point=StatePoint("NVT", 300.0))
+    path = tmp_path / "new" / "f.safetensors"
     frames.save(path)
     again = Frames.load(path)
     for name in ("species", "timestep", "state_point", "source"):

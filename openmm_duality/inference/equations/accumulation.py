@@ -134,6 +134,9 @@ def accumulate(
     reference: EnergyReference,
     progress: bool,
     storage: Storage | None = None,
+    *,
+    every: int = 1,
+    title: str = "design equations",
 ) -> BlockedEquations:
     """Accumulate the normal equations of data sets.
 
@@ -152,6 +155,10 @@ def accumulate(
         Whether to show the progress.
     storage : Storage, optional
         By default in memory, with the blocks that the settings ask for.
+    every : int
+        Of each data set only the samples with numbers divisible by this are taken.
+    title : str
+        What the progress bar shows.
     """
     layout, storage = design.layout, storage or Storage.of(settings)
     n_blocks = storage.n_blocks
@@ -160,12 +167,13 @@ def accumulate(
     energies, virials = (_Buffer(blocks[0], set_scale=False) for _ in range(2))
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
-    with progress_bar(sum(counts), "design equations", show=progress) as bar:
+    with progress_bar(sum(-(-count // every) for count in counts), title, show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
             rows_of = partial(sample_rows, design, species, reference.used, bool(settings.stress_weight))
-            computed = on_all_cores(rows_of, samples(data.frames), storage.at_once)
+            numbers = range(0, count, every)
+            computed = on_all_cores(rows_of, samples(data.frames, numbers), storage.at_once)
             begin = time.perf_counter()
-            for number, rows in enumerate(computed):
+            for number, rows in zip(numbers, computed, strict=True):
                 ready, sample = time.perf_counter(), rows.sample
                 species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.units import MEV_PER_ANGSTROM
 
 _ORDERS = (2, 3, 4)
 
@@ -25,6 +26,8 @@ class ChannelChoice:
         Number of channels by agent species and rank.
     invariants : mapping of str to mapping of int to int
         Number of invariants by agent species and order.
+    mixing_errors : list of float
+        Error of forces in kJ/mol/nm before and after every step in which the mixing was learned; empty if it was not.
     """
 
     functions: int
@@ -33,9 +36,10 @@ class ChannelChoice:
     pair_cutoff: float
     channels: Mapping[str, Mapping[int, int]]
     invariants: Mapping[str, Mapping[int, int]]
+    mixing_errors: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, design: Design, species: Sequence[str]) -> ChannelChoice:
+    def of(cls, design: Design, species: Sequence[str], mixing_errors: list[float]) -> ChannelChoice:
         """Describe a design with channels for the species in the order of their indices."""
         chosen = dict(zip(species, design.channels, strict=True))
         return cls(
@@ -45,6 +49,7 @@ class ChannelChoice:
             design.pair_basis.reach,
             {name: {rank: len(w) for rank, w in mine.mixing.items()} for name, mine in chosen.items()},
             {name: {n: int((mine.orders == n).sum()) for n in _ORDERS} for name, mine in chosen.items()},
+            mixing_errors,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +81,16 @@ class ChannelChoice:
         return (
             f"Channels: {self.functions} radial functions of each neighbour species within {10.0 * self.cutoff:.2f} Å; "
             f"{chosen}. Pair part: {self.pair_functions} functions within {10.0 * self.pair_cutoff:.2f} Å."
+            f"{self._mixing}"
         )
+
+    @property
+    def _mixing(self) -> str:
+        if len(self.mixing_errors) < 2:
+            return ""
+        errors = " → ".join(f"{error / MEV_PER_ANGSTROM:.1f}" for error in self.mixing_errors)
+        steps = len(self.mixing_errors) - 1
+        return f" Mixing learned in {steps} step{'s' if steps > 1 else ''}: error of the forces fitted {errors} meV/Å."
 
 
 def _sum(counts: Mapping[int, int]) -> str:

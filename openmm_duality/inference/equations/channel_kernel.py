@@ -1,95 +1,84 @@
-"""Derivatives of the invariants of channels by the positions, agent by agent in machine code.
+"""Scalar products of tensors, and their derivatives in forward mode, agent by agent in machine code.
 
-In forward mode: the derivatives of the channels by some coordinates at a time give those of the products, and these
-those of the invariants, all in the nearest cache.
+The components of all tensors are rows. Those whose derivatives are given come first; each of the others is a sum of
+products of two rows before it. The derivatives by some coordinates at a time give those of all rows, and these those of
+the scalar products, all in the nearest cache.
 
-Index suffixes: i agent, c component of a channel, r row (component of a channel, then of a product), e term of a
-product, f invariant, w coordinate (of the agent, then of its neighbours).
+Index suffixes: i agent, r row, e term of a row, f scalar product, w coordinate (of the agent, then of its neighbours).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from llvmlite import ir
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.invariants.channels import Channels, Tensors
-from openmm_duality.invariants.couplings import coupling
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable
 from openmm_duality.machine_code.machine import Call, Function, aligned, to_aligned
 
 LANES = 16  # coordinates taken together
 
 
-class InvariantDerivatives:
-    """Derivatives of the invariants of one agent species, with the terms of its products laid out for the kernel.
+class ScalarProducts:
+    """Scalar products of tensors whose components are rows, laid out for the kernel.
 
     Parameters
     ----------
-    channels : Channels
+    n_given : int
+        Number of rows whose derivatives are given.
+    terms : sequence of arrays, shape (E, 3)
+        Terms of each further row: two rows before it, and the factor of their product.
+    products : array of int, shape (F, 3)
+        First row of the one and of the other tensor of each scalar product, and their number of components.
     """
 
-    def __init__(self, channels: Channels) -> None:
-        self.channels = channels
-        self.first = np.cumsum([0, *(2 * channels.ranks + 1)])  # row of every tensor
-        self.n_components = int(self.first[channels.n_channels])
-        terms = [self._terms(int(x)) for x in range(len(channels.products))]
-        rows = [row for of_product in terms for row in of_product]
-        self._ends = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
-        joined = np.concatenate(rows) if rows else np.zeros((0, 3))
+    def __init__(self, n_given: int, terms: Sequence[FloatArray], products: IntArray) -> None:
+        self.n_given, self.n_rows = n_given, n_given + len(terms)
+        self._ends = np.cumsum([0, *(len(row) for row in terms)]).astype(np.int64)
+        joined = np.concatenate([np.zeros((0, 3)), *terms])
         self._one, self._other = (to_aligned(joined[:, k].astype(np.int32), "<i4") for k in (0, 1))
         self._factor = to_aligned(np.ascontiguousarray(joined[:, 2]), "<f8")
-        p, q = channels.invariants.T
-        self._starts = np.stack([self.first[p], self.first[q], 2 * channels.ranks[p] + 1], axis=1).astype(np.int64)
+        self._products = np.ascontiguousarray(products, dtype=np.int64)
 
-    def _terms(self, x: int) -> list[FloatArray]:
-        """Terms (row of one, row of the other, factor) of every component of a product."""
-        p, q, rank = map(int, self.channels.products[x])
-        c = coupling(int(self.channels.ranks[p]), int(self.channels.ranks[q]), rank)
-        found = []
-        for m in range(c.shape[2]):
-            a, b = np.nonzero(c[:, :, m])
-            found.append(np.stack([self.first[p] + a, self.first[q] + b, c[a, b, m]], axis=1))
-        return found
+    def __len__(self) -> int:
+        return len(self._products)
 
-    def add(self, tensors: Tensors, derivatives: FloatArray, targets: IntArray, out: FloatArray) -> None:
-        """Subtract Σ_i ∂B_f/∂x_w from the columns of the coordinates.
+    def subtract_derivatives(
+        self, values: FloatArray, derivatives: FloatArray, targets: IntArray, out: FloatArray
+    ) -> None:
+        """Subtract the sums over the agents of the derivatives of all scalar products from the columns of coordinates.
 
         Parameters
         ----------
-        tensors : mapping of int to array, shape (n, number of the rank, 2 l + 1)
-            Of the agents.
-        derivatives : array, shape (n, C, W)
-            Derivatives of the components of the channels by W coordinates, a multiple of `LANES`.
+        values : array, shape (n, R)
+            All rows of the agents.
+        derivatives : array, shape (n, G, W)
+            Derivatives of the given rows by W coordinates, a multiple of `LANES`.
         targets : array of int, shape (n, W)
             Column of every coordinate.
         out : array, shape (F, columns)
         """
         n, _, width = derivatives.shape
-        values = np.empty((n, int(self.first[-1])))
-        for rank, t in tensors.items():
-            of_rank = np.flatnonzero(self.channels.ranks == rank)
-            columns = self.first[of_rank][:, None] + np.arange(2 * rank + 1)
-            values[:, columns] = t
         call = Call(
             _kernel(),
             agents=n,
             width=width,
-            components=self.n_components,
-            rows=values.shape[1],
-            invariants=len(self._starts),
+            components=self.n_given,
+            rows=self.n_rows,
+            invariants=len(self._products),
             columns=out.shape[1],
-            values=values,
-            derivatives=derivatives,
+            values=np.ascontiguousarray(values),
+            derivatives=np.ascontiguousarray(derivatives),
             targets=np.ascontiguousarray(targets, dtype=np.int64),
             ends=self._ends,
             one=self._one,
             other=self._other,
             factor=self._factor,
-            starts=self._starts,
-            work=aligned(values.shape[1] * LANES, "<f8"),
+            starts=self._products,
+            work=aligned(self.n_rows * LANES, "<f8"),
             out=out,
         )
         call()
@@ -97,8 +86,8 @@ class InvariantDerivatives:
 
 @cache
 def _kernel() -> Function:
-    """The function ``invariant_derivatives``."""
-    code = Code("invariant_derivatives")
+    """The function ``product_derivatives``."""
+    code = Code("product_derivatives")
     wide = ir.VectorType(DOUBLE, LANES)
     width, components, rows = (code.argument(name) for name in ("width", "components", "rows"))
     values, derivatives, out = (code.array(name, DOUBLE) for name in ("values", "derivatives", "out"))

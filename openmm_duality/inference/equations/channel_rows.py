@@ -1,36 +1,122 @@
 """Design rows of the invariants of channels: the forces of t_p·t_q, summed over the agents of a species.
 
-Index suffixes: i agent, s neighbour slot, f invariant, n radial function, c component of a channel, x Cartesian.
+Index suffixes: i agent, s neighbour slot, f scalar product, n radial function, c component of a tensor, x Cartesian.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.channel_kernel import LANES, InvariantDerivatives
+from openmm_duality.inference.equations.channel_kernel import LANES, ScalarProducts
 from openmm_duality.invariants.channels import Channels, Tensors
+from openmm_duality.invariants.couplings import coupling
 from openmm_duality.invariants.neighbours import NeighbourTable
+
+Derivatives = Mapping[int, Sequence[FloatArray]]  # ∂M/∂(q_j − q_i), (N, 3, n, J, 2l + 1), by rank and neighbour species
 
 _CHUNK = 2e7  # numbers in the largest intermediate array
 
 
-def channel_forces(
-    kernel: InvariantDerivatives,
-    agents: IntArray,
-    moments: Tensors,
-    derivatives: Mapping[int, Sequence[FloatArray]],
-    tables: Sequence[NeighbourTable],
-    collective: bool,
-) -> FloatArray:
-    """Forces per unit coefficient of every invariant, shape (N, 3, F).
+class ProductRows(Protocol):
+    """Scalar products of tensors made of the moments of agents of one species."""
+
+    products: ScalarProducts
+
+    def values(self, moments: Tensors) -> FloatArray:
+        """All rows of agents with given moments (n, S·n, 2l + 1) by rank, shape (n, R)."""
+
+    def derivatives(self, agents: IntArray, derivatives: Derivatives) -> FloatArray:
+        """Derivatives of the given rows of agents by the displacements of their neighbours, shape (i, c, s x)."""
+
+
+class InvariantRows:
+    """The invariants of one agent species; the rows are the components of its channels and of their products.
 
     Parameters
     ----------
-    kernel : InvariantDerivatives
-        Of the channels of the species.
+    channels : Channels
+    """
+
+    def __init__(self, channels: Channels) -> None:
+        self.channels = channels
+        self.first = np.cumsum([0, *(2 * channels.ranks + 1)])  # row of every tensor
+        n, n_given = channels.n_channels, int(self.first[channels.n_channels])
+        terms = [row for x in range(len(channels.products)) for row in product_terms(channels, x, self.first)]
+        p, q = channels.invariants.T
+        starts = np.stack([self.first[p], self.first[q], 2 * channels.ranks[p] + 1], axis=1)
+        self.products = ScalarProducts(n_given, terms, starts)
+        assert n_given == sum(2 * rank + 1 for rank in channels.ranks[:n])
+
+    def values(self, moments: Tensors) -> FloatArray:
+        """All rows of agents, shape (n, R)."""
+        return self.of_tensors(self.channels.tensors(self.channels.channels(moments)))
+
+    def of_tensors(self, tensors: Tensors) -> FloatArray:
+        """All rows, from tensors by rank, shape (n, R)."""
+        return rows_of_tensors(self.channels, tensors, self.first, self.products.n_rows)
+
+    def derivatives(self, agents: IntArray, derivatives: Derivatives) -> FloatArray:
+        """Derivatives of the components of channels, shape (i, c, s x)."""
+        blocks = []
+        for rank, w in self.channels.mixing.items():
+            n = derivatives[rank][0].shape[2]
+            mixed = []
+            for b, k in enumerate(derivatives[rank]):
+                flattened = by_component(k[agents])
+                found = np.matmul(w[:, b * n : (b + 1) * n], flattened.reshape(len(agents), n, -1))
+                mixed.append(found.reshape(len(agents), len(w) * (2 * rank + 1), -1))
+            blocks.append(np.concatenate(mixed, axis=2))
+        return np.concatenate(blocks, axis=1)
+
+
+def by_component(k: FloatArray) -> FloatArray:
+    """Derivatives (i, x, n, s, m) of moments in the order (i, n, m, s, x)."""
+    return np.ascontiguousarray(k.transpose(0, 2, 4, 3, 1))
+
+
+def product_terms(channels: Channels, x: int, first: IntArray) -> list[FloatArray]:
+    """Terms (row of one, row of the other, factor) of every component of a product, given the row of every tensor."""
+    p, q, rank = map(int, channels.products[x])
+    return coupling_terms(int(first[p]), int(first[q]), (int(channels.ranks[p]), int(channels.ranks[q]), rank))
+
+
+def coupling_terms(one: int, other: int, ranks: tuple[int, int, int]) -> list[FloatArray]:
+    """Terms (row of one, row of the other, factor) of every component of the product of two tensors."""
+    c = coupling(*ranks)
+    found = []
+    for m in range(c.shape[2]):
+        a, b = np.nonzero(c[:, :, m])
+        found.append(np.stack([one + a, other + b, c[a, b, m]], axis=1))
+    return found
+
+
+def rows_of_tensors(channels: Channels, tensors: Tensors, first: IntArray, n_rows: int) -> FloatArray:
+    """Components of tensors (n, number of the rank, 2l + 1) by rank, each tensor from its row on, shape (n, n_rows)."""
+    rows = np.zeros((len(next(iter(tensors.values()))), n_rows))
+    for rank, t in tensors.items():
+        of_rank = np.flatnonzero(channels.ranks[: len(first)] == rank)
+        rows[:, first[of_rank][:, None] + np.arange(2 * rank + 1)] = t[:, : len(of_rank)]
+    return rows
+
+
+def product_forces(
+    rows: ProductRows,
+    agents: IntArray,
+    moments: Tensors,
+    derivatives: Derivatives,
+    tables: Sequence[NeighbourTable],
+    collective: bool,
+) -> FloatArray:
+    """Forces per unit coefficient of every scalar product, shape (N, 3, F).
+
+    Parameters
+    ----------
+    rows : ProductRows
+        Of the species.
     agents : array of int
         Agents of the species.
     moments : mapping of int to array, shape (N, S·n, 2l + 1)
@@ -41,13 +127,12 @@ def channel_forces(
     collective : bool
         Whether forces on the neighbours are included.
     """
-    n_atoms, channels = len(tables[0].indices), kernel.channels
-    out = np.zeros((len(channels.invariants), 3 * n_atoms + 1))  # the last column takes what is not wanted
+    n_atoms, products = len(tables[0].indices), rows.products
+    out = np.zeros((len(products), 3 * n_atoms + 1))  # the last column takes what is not wanted
     width = 3 + 3 * sum(t.indices.shape[1] for t in tables)
-    for chunk in _chunks(agents, -(-width // LANES) * LANES * kernel.n_components):
-        own = channels.channels({rank: m[chunk] for rank, m in moments.items()})
-        by_neighbour = _channel_derivatives(channels, chunk, derivatives)
-        padding = np.zeros((len(chunk), kernel.n_components, -width % LANES))
+    for chunk in _chunks(agents, -(-width // LANES) * LANES * products.n_given):
+        by_neighbour = rows.derivatives(chunk, derivatives)
+        padding = np.zeros((len(chunk), products.n_given, -width % LANES))
         by_agent = -by_neighbour.reshape(*by_neighbour.shape[:2], -1, 3).sum(axis=2)
         neighbours = np.concatenate([t.indices[chunk] for t in tables], axis=1)
         columns = np.full((len(chunk), width + padding.shape[2]), 3 * n_atoms)
@@ -55,19 +140,20 @@ def channel_forces(
         if collective:
             columns[:, 3:width] = (3 * neighbours[..., None] + np.arange(3)).reshape(len(chunk), -1)
         by_coordinate = np.concatenate([by_agent, by_neighbour, padding], axis=2)
-        kernel.add(channels.tensors(own), by_coordinate, columns, out)
+        values = rows.values({rank: m[chunk] for rank, m in moments.items()})
+        products.subtract_derivatives(values, by_coordinate, columns, out)
     return out[:, :-1].T.reshape(n_atoms, 3, -1)
 
 
 def channel_strains(
-    kernel: InvariantDerivatives, agents: IntArray, moments: Tensors, strained: Mapping[int, FloatArray]
+    rows: InvariantRows, agents: IntArray, moments: Tensors, strained: Mapping[int, FloatArray]
 ) -> FloatArray:
     """Derivatives of the invariants by a strain, summed over agents, per unit coefficient, shape (6, F).
 
     Parameters
     ----------
-    kernel : InvariantDerivatives
-        Of the channels of the species.
+    rows : InvariantRows
+        Of the species.
     agents : array of int
         Agents of the species.
     moments : mapping of int to array, shape (N, S·n, 2l + 1)
@@ -75,17 +161,17 @@ def channel_strains(
     strained : mapping of int to array, shape (N, 6, S·n, 2l + 1)
         Their derivatives by the components of the strain.
     """
-    channels = kernel.channels
-    out = np.zeros((len(channels.invariants), 7))  # the last column takes what is not wanted
-    by_strain = np.zeros((len(agents), kernel.n_components, LANES))
+    channels = rows.channels
+    out = np.zeros((len(rows.products), 7))  # the last column takes what is not wanted
+    by_strain = np.zeros((len(agents), rows.products.n_given, LANES))
     first = 0
     for rank, w in channels.mixing.items():
         mixed = np.matmul(w, strained[rank][agents]).reshape(len(agents), 6, len(w) * (2 * rank + 1))
         by_strain[:, first : first + mixed.shape[2], :6] = mixed.swapaxes(1, 2)
         first += mixed.shape[2]
     columns = np.tile(np.minimum(np.arange(LANES), 6), (len(agents), 1))
-    own = channels.channels({rank: m[agents] for rank, m in moments.items()})
-    kernel.add(channels.tensors(own), by_strain, columns, out)
+    values = rows.values({rank: m[agents] for rank, m in moments.items()})
+    rows.products.subtract_derivatives(values, by_strain, columns, out)
     return -out[:, :6].T
 
 
@@ -93,20 +179,3 @@ def _chunks(agents: IntArray, size: int) -> Iterator[IntArray]:
     width = max(1, int(_CHUNK / max(size, 1)))
     for begin in range(0, len(agents), width):
         yield agents[begin : begin + width]
-
-
-def _channel_derivatives(
-    channels: Channels, agents: IntArray, derivatives: Mapping[int, Sequence[FloatArray]]
-) -> FloatArray:
-    """Derivatives of the components of channels by the displacements, shape (i, c, s x)."""
-    blocks = []
-    for rank, w in channels.mixing.items():
-        n = derivatives[rank][0].shape[2]
-        mixed = []
-        for b, k in enumerate(derivatives[rank]):
-            here = k[agents].transpose(0, 2, 4, 3, 1)  # (i, n, m, s, x)
-            flattened = np.ascontiguousarray(here).reshape(len(agents), n, -1)
-            found = np.matmul(w[:, b * n : (b + 1) * n], flattened)
-            mixed.append(found.reshape(len(agents), len(w) * (2 * rank + 1), -1))
-        blocks.append(np.concatenate(mixed, axis=2))
-    return np.concatenate(blocks, axis=1)

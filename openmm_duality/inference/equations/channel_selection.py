@@ -57,15 +57,26 @@ _PAIRINGS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
 _MOST_MULTISETS = 200_000
 
 
-def channels_of_data(
-    sets: Sequence[DataSet],
-    species: tuple[str, ...],
-    basis: RadialBasis,
-    ranks: Sequence[int],
-    size: int,
-    counts: Sequence[int],
-) -> tuple[Channels, ...]:
-    """Choose the channels of every agent species from the moments in at most 150 training frames."""
+@dataclass(frozen=True)
+class MomentStatistics:
+    """Moments of the agents of one species in training frames.
+
+    Parameters
+    ----------
+    covariances : mapping of int to array, shape (S·n, S·n)
+        ⟨Σ_m M_am M_bm⟩ by rank; that of rank 0 about the mean.
+    mean : array, shape (S·n,)
+        Mean moments of rank 0.
+    """
+
+    covariances: Mapping[int, FloatArray]
+    mean: FloatArray
+
+
+def moment_statistics(
+    sets: Sequence[DataSet], species: tuple[str, ...], basis: RadialBasis, ranks: Sequence[int]
+) -> list[MomentStatistics]:
+    """Statistics of the moments of every agent species in at most 150 training frames."""
     s, width = len(species), len(species) * basis.size
     sums = [{rank: np.zeros((width, width)) for rank in ranks} for _ in range(s)]
     firsts, number = np.zeros((s, width)), np.zeros(s)
@@ -84,13 +95,26 @@ def channels_of_data(
                     sums[a][rank] += np.einsum("iam,ibm->ab", m, m, optimize=True)
                 firsts[a] += flat(found[0][index == a])[..., 0].sum(axis=0)
                 number[a] += int((index == a).sum())
-    chosen = []
+    result = []
     for a in range(s):
         covariances = {rank: m / number[a] for rank, m in sums[a].items()}
         mean = firsts[a] / number[a]
         covariances[0] = covariances[0] - np.outer(mean, mean)
-        chosen.append(choose_channels(covariances, mean, size, counts))
-    return tuple(chosen)
+        result.append(MomentStatistics(covariances, mean))
+    return result
+
+
+def channels_of_data(
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    basis: RadialBasis,
+    ranks: Sequence[int],
+    size: int,
+    counts: Sequence[int],
+) -> tuple[Channels, ...]:
+    """Choose the channels of every agent species by the statistics of its moments in the training frames."""
+    statistics = moment_statistics(sets, species, basis, ranks)
+    return tuple(choose_channels(mine.covariances, mine.mean, size, counts) for mine in statistics)
 
 
 def choose_channels(

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.channel_kernel import InvariantDerivatives
-from openmm_duality.inference.equations.channel_rows import channel_forces
+from openmm_duality.inference.equations.channel_rows import InvariantRows, ProductRows, product_forces
 from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
@@ -46,9 +45,14 @@ class Design:
     channels: tuple[Channels, ...] = ()
 
     @cached_property
-    def kernels(self) -> list[InvariantDerivatives]:
-        """Derivatives of the invariants of channels by species."""
-        return [InvariantDerivatives(mine) for mine in self.channels]
+    def invariant_rows(self) -> list[InvariantRows]:
+        """Rows of the invariants of channels, by species."""
+        return [InvariantRows(mine) for mine in self.channels]
+
+    @property
+    def channel_rows(self) -> Sequence[ProductRows]:
+        """Rows of the columns of channels, by species."""
+        return self.invariant_rows
 
     @classmethod
     def of(cls, losses: AgentLosses, n_constants: int = 0) -> Design:
@@ -108,9 +112,12 @@ class Design:
         ]
         if self.channels:
             inputs = (fine.values, fine.derivatives, tables)
-            kernels = [(k, np.flatnonzero(species_index == a)) for a, k in enumerate(self.kernels)]
+            by_species = [(rows, np.flatnonzero(species_index == a)) for a, rows in enumerate(self.channel_rows)]
             contracted.append(
-                [[channel_forces(k, agents, *inputs, part.shared) for k, agents in kernels] for part in layout.parts]
+                [
+                    [product_forces(rows, agents, *inputs, part.shared) for rows, agents in by_species]
+                    for part in layout.parts
+                ]
             )
         return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 

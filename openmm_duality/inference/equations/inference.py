@@ -7,13 +7,11 @@ penalties act on ΔH alone: the ridge pulls the coefficients towards those of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import product, zip_longest
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from openmm_duality.inference.equations.displaced_frames import curvature_change
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
 from openmm_duality.inference.equations.layout import GAUGE
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
+from openmm_duality.inference.equations.mixing import MixingProblem, learn_mixing
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import (
     CHANNEL_GRIDS,
@@ -59,18 +58,10 @@ from openmm_duality.inference.equations.targets import (
 from openmm_duality.inference.equations.virials import checked_stress_weight, resolved_stress_weight
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.progress import note
+from openmm_duality.progress import note, timed
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
-
-
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the wall time of the block of code to ``seconds[name]``."""
-    begin = perf_counter()
-    yield
-    seconds[name] = seconds.get(name, 0.0) + perf_counter() - begin
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,8 @@ class Inference:
         Memory that was expected to be needed.
     curvature_changes : list of arrays, shape (P, P)
         Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
+    mixing_errors : list of float
+        Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
     prior : AgentLosses, optional
     """
 
@@ -112,6 +105,7 @@ class Inference:
     seconds: dict[str, float]
     memory: MemoryPlan
     curvature_changes: list[FloatArray]
+    mixing_errors: list[float]
     prior: AgentLosses | None = None
 
     @classmethod
@@ -133,7 +127,7 @@ class Inference:
         stress_weight, given = resolved_stress_weight(chosen, sets), settings.stress_weight is not None
         if prior is not None:
             known = prior.metadata.get("regularisation", [{}])[0]
-            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0))
+            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0), mixing_steps=0)
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, _parts(sets), remedy)
@@ -158,6 +152,11 @@ class Inference:
                 least = MIN_BLOCKS
             memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
+        mixing: list[float] = []
+        if design.channels and settings.mixing_steps:
+            with timed(seconds, "mixing"), raise_if_undetermined():
+                problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
+                design, mixing = learn_mixing(problem, settings.mixing_steps)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
         changes: list[FloatArray] = []
@@ -167,7 +166,7 @@ class Inference:
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
         found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
-        return cls(*found, prior)
+        return cls(*found, mixing, prior)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -327,7 +326,7 @@ class Inference:
             "memory": self.memory.to_dict(),
         }
         if self.design.channels:
-            metadata["channels"] = ChannelChoice.of(self.design, self.species).to_dict()
+            metadata["channels"] = ChannelChoice.of(self.design, self.species, self.mixing_errors).to_dict()
         if self.prior is not None:
             return self.added_to_prior(solutions, self.prior, metadata)
         equations: dict[str, FloatArray] = {}

@@ -19,6 +19,7 @@ from openmm_duality.inference.equations.accumulation import BATCH, MIN_FOLDS, St
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import displaced_configurations, second_differences
 from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.mixing import FOLDS, joint_layout
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import PANEL
 from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
@@ -41,10 +42,10 @@ class MemoryPlan:
     storage : Storage
     columns : tuple of int
         Number of columns of every group.
-    blocks, total, copies, stored, rows : int
+    blocks, total, copies, stored, rows, mixing : int
         Bytes of the Gram matrices of the blocks, of their sums and those of displaced frames, of what the solution
-        needs beside them, of the equations kept in the model, and of the rows of the frames that are computed at the
-        same time.
+        needs beside them, of the equations kept in the model, of the rows of the frames that are computed at the
+        same time, and of the equations of the mixing of channels, before all these.
     bound : int
         Bytes that may be used.
     """
@@ -56,13 +57,14 @@ class MemoryPlan:
     copies: int
     stored: int
     rows: int
+    mixing: int
     bound: int
 
     @property
     def peak(self) -> int:
         """Largest number of bytes used at a time."""
         blocks = 0 if self.storage.on_disk else self.blocks
-        return blocks + self.total + max(self.copies + self.stored, self.rows)
+        return max(self.mixing, blocks + self.total + max(self.copies + self.stored, self.rows))
 
     @property
     def items(self) -> dict[str, int]:
@@ -73,12 +75,13 @@ class MemoryPlan:
             "their sums and copies for the solution": self.total + self.copies,
             "equations kept in the model": self.stored,
             f"rows of {self.storage.at_once} frames at the same time": self.rows,
+            "before, the mixing of channels": self.mixing,
         }
         return {name: size for name, size in sorted(found.items(), key=lambda item: -item[1]) if size}
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values, in bytes."""
-        items = {name: getattr(self, name) for name in ("blocks", "total", "copies", "stored", "rows")}
+        items = {name: getattr(self, name) for name in ("blocks", "total", "copies", "stored", "rows", "mixing")}
         s = self.storage
         storage = {"n_blocks": s.n_blocks, "on_disk": s.on_disk, "frames_at_once": s.at_once}
         return {"estimate": self.peak, "bound": self.bound, "columns": list(self.columns), **storage, "items": items}
@@ -127,16 +130,25 @@ def plan_memory(
         copies += 2 * max(squares)
     n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
+    mixing = _mixing_memory(design) if design.channels and settings.mixing_steps else 0
     disk = temporary_space()
     plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))
     for storage in _storages(settings, least_blocks):
         blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
-        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, bound)
+        during_mixing = mixing and mixing + 2 * rows  # each sample has rows of up to twice as many columns
+        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, during_mixing, bound)
         if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
             return plan
     assert plan is not None
     raise DualityError(_refusal(plan, settings, disk))
+
+
+def _mixing_memory(design: Design) -> int:
+    """Bytes of the Gram matrices from which the mixing of channels is learned: folds, sum, rest, and a scaled copy."""
+    layout = joint_layout(design)
+    squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]
+    return (FOLDS + 1) * sum(squares) + 3 * max(squares)
 
 
 def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:
@@ -201,7 +213,7 @@ def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
     """What does not fit, and which settings to change."""
     items = "; ".join(f"{name}: {format_size(size)}" for name, size in list(plan.items.items())[:_LARGEST])
     sizes = (
-        ("a smaller size (or fewer channels, invariants or pair_functions)",)
+        ("a smaller size (or fewer channels, invariants, pair_functions or mixing_steps)",)
         if settings.agent_form.channels
         else ("fewer functions", *(("fewer coarse_functions",) if settings.agent_form.coupled else ()))
     )

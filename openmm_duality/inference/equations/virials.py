@@ -169,7 +169,7 @@ def virial_rows(design: Design, tables: list[NeighbourTable], species_index: Int
             columns.append(quadratic_columns(product, one.triangle))
         if design.channels:
             agents = np.flatnonzero(of_a)
-            columns.append(channel_strains(design.kernels[a], agents, fine.values, fine.own))
+            columns.append(channel_strains(design.invariant_rows[a], agents, fine.values, fine.own))
     columns.append(np.zeros((6, layout.n_constants)))
     return -np.concatenate(columns, axis=1)
 

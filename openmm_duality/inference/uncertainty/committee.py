@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, block_of, sample_rows
-from openmm_duality.inference.equations.inference import Inference, timed
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.solution import NormalEquations
@@ -29,6 +29,7 @@ from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
+from openmm_duality.progress import timed
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible

@@ -9,7 +9,8 @@ import pytest
 
 from openmm_duality.inference import DataSet
 from openmm_duality.inference.equations import channel_rows
-from openmm_duality.inference.equations.channel_kernel import LANES, InvariantDerivatives
+from openmm_duality.inference.equations.channel_kernel import LANES
+from openmm_duality.inference.equations.channel_rows import InvariantRows
 from openmm_duality.inference.equations.channel_selection import (
     _PAIRINGS,
     SIZES,
@@ -137,12 +138,12 @@ def test_the_kernel_gives_the_derivatives_of_the_invariants():
     """Directional derivatives by central differences, agent by agent, added to any columns."""
     rng, n, width = np.random.default_rng(6), 3, 2 * LANES
     channels = random_channels(RANKS, 6, rng)
-    kernel = InvariantDerivatives(channels)
+    rows = InvariantRows(channels)
     own = channels.channels({rank: rng.normal(size=(n, 6, 2 * rank + 1)) for rank in RANKS})
-    derivatives = rng.normal(size=(n, kernel.n_components, width))
+    derivatives = rng.normal(size=(n, rows.products.n_given, width))
     targets, out = rng.integers(0, 7, size=(n, width)), rng.normal(size=(len(channels.invariants), 7))
     before = out.copy()
-    kernel.add(channels.tensors(own), derivatives, targets, out)
+    rows.products.subtract_derivatives(rows.of_tensors(channels.tensors(own)), derivatives, targets, out)
 
     def moved(w, step):
         shifted, first = {}, 0

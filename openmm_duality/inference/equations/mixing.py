@@ -1,0 +1,199 @@
+"""The mixing of channels learned by descent, with the linear coefficients eliminated (variable projection).
+
+The losses are linear in their coefficients c, but polynomials of the mixing W. A Gauss–Newton step takes the forces as
+linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
+which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
+A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames.
+Starting from the channels of largest variance, few steps suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.inference.equations.accumulation import BlockedEquations, Storage, accumulate
+from openmm_duality.inference.equations.channel_selection import moment_statistics
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.mixing_rows import MixingDesign
+from openmm_duality.inference.equations.penalties import Penalty, Strengths, ridge_penalty
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.invariants.channels import Channels
+
+CHANGES = "mixing"  # the name of their penalty
+FOLDS = 4  # of the frames from which the mixing is learned
+_RIDGE = 1e-7  # of the coefficients
+_FIXED = 1e3  # ridge of the changes of the mixing with which there are none
+_STRENGTHS = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
+_ROWS_PER_COLUMN = 8
+_LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
+
+
+@dataclass(frozen=True)
+class MixingProblem:
+    """The coefficients and the mixing of a design with channels, to be fitted to the forces of some of the frames.
+
+    Joint equations have columns for the coefficients and, after the invariants of each species, for its mixing.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    species : tuple of str
+        Names in the order of the species index.
+    design : Design
+    settings : Settings
+    storage : Storage
+        How equations are kept, and how many frames are computed at the same time.
+    progress : bool
+        Whether to show progress bars.
+    """
+
+    sets: Sequence[DataSet]
+    species: tuple[str, ...]
+    design: Design
+    settings: Settings
+    storage: Storage
+    progress: bool
+
+    @cached_property
+    def plain_layout(self) -> Layout:
+        """Columns of the coefficients."""
+        return replace(self.design.layout, n_constants=0)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Columns of the coefficients and of the changes of the mixing."""
+        return joint_layout(self.design)
+
+    @cached_property
+    def is_change(self) -> list[BoolArray]:
+        """Which entries of the vector of each group are changes of the mixing."""
+        masks = [np.zeros(self.layout.size(group), dtype=bool) for group in self.layout.groups]
+        columns = self.layout.unpack([np.arange(len(mask), dtype=np.float64) for mask in masks])["channel_weights"]
+        for group, mask in zip(self.layout.groups, masks, strict=True):
+            for a in group:
+                mask[columns[a][len(self.design.channels[a].invariants) :].astype(np.int64)] = True
+        return masks
+
+    @cached_property
+    def means(self) -> list[FloatArray]:
+        """Mean moments of rank 0 of every species."""
+        ranks = self.design.layout.form.channels
+        return [mine.mean for mine in moment_statistics(self.sets, self.species, self.design.basis, ranks)]
+
+    @cached_property
+    def stride(self) -> int:
+        """Of each data set every so many samples give enough rows."""
+        atoms = sum(3 * part.n_atoms * len(part) for s in self.sets for part in s.frames.parts)
+        most = _ROWS_PER_COLUMN * max(self.layout.size(group) for group in self.layout.groups)
+        return max(1, atoms // most)
+
+    def equations(self, design: Design, title: str) -> BlockedEquations:
+        """Equations of the forces alone."""
+        settings = replace(self.settings, energy_weight=0.0, stress_weight=0.0)
+        storage = replace(self.storage, folds=FOLDS, per_fold=1)
+        none = EnergyReference.none(self.species)
+        found = (self.sets, self.species, design, settings, none, self.progress, storage)
+        return accumulate(*found, every=self.stride, title=title)
+
+    def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:
+        """Coefficients by group with given channels, and the root mean square error of the forces in kJ/mol/nm."""
+        found = self.equations(replace(self.design, layout=self.plain_layout, channels=channels), title)
+        ridges = [ridge_penalty(len(total.rhs)) for total in found.totals]
+        pairs = list(zip(found.totals, ridges, strict=True))
+        solutions = [solve(total, [ridge], {ridge.name: _RIDGE}) for total, ridge in pairs]
+        squares = sum(total.squared_error(c) for total, c in zip(found.totals, solutions, strict=True))
+        return solutions, float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
+
+    def joint_design(self, channels: tuple[Channels, ...], coefficients: Sequence[FloatArray]) -> MixingDesign:
+        """Design of coefficients and mixing at given channels and coefficients."""
+        weights = self.plain_layout.unpack(coefficients)["channel_weights"]
+        bases = (self.design.pair_basis, self.design.basis, self.design.coarse)
+        return MixingDesign(self.layout, *bases, channels, weights=weights, means=self.means)
+
+    def penalties(self, group: int) -> tuple[Penalty, Penalty]:
+        """Ridges on the changes of the mixing and on the coefficients of a group."""
+        changes = self.is_change[group].astype(np.float64)
+        return Penalty(CHANGES, changes, relative=True), Penalty("ridge", 1.0 - changes, relative=True)
+
+    def scale(self, group: int, total: NormalEquations) -> FloatArray:
+        """Column scales of a group: the changes of the mixing of a species and a rank have a common lower bound."""
+        species = self.layout.groups[group]
+        pairs = self.layout.pairs(self.layout.parts[0], species)
+        blocks = [self.layout.n_pair] * len(pairs)
+        for a in species:
+            mine = self.design.channels[a]
+            blocks += [*[1] * len(mine.invariants), *(w.size for w in mine.mixing.values())]
+        return column_scale(total, blocks)
+
+    def strengths(self, found: BlockedEquations) -> list[Strengths]:
+        """Strengths of the ridges of each group, by the error of the last of the folds."""
+        chosen = []
+        for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
+            candidates = [{CHANGES: strength, "ridge": _RIDGE} for strength in _STRENGTHS]
+            last = folds[-1:] if len(folds) > 1 else []
+            problem = (total, last, self.penalties(k), candidates)
+            chosen.append(rank_strengths(*problem, scale=self.scale(k, total))[0] if last else candidates[0])
+        return chosen
+
+    def changes(self, found: BlockedEquations, strengths: Sequence[Strengths]) -> list[FloatArray]:
+        """Changes of the mixing of every species, by the equations at the present one."""
+        pairs = enumerate(zip(found.totals, strengths, strict=True))
+        solutions = [solve(total, self.penalties(k), strength, self.scale(k, total)) for k, (total, strength) in pairs]
+        weights = self.layout.unpack(solutions)["channel_weights"]
+        return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
+
+
+def joint_layout(design: Design) -> Layout:
+    """Columns of the coefficients of a design and, after the invariants of each species, of its mixing."""
+    sizes = (len(mine.invariants) + sum(w.size for w in mine.mixing.values()) for mine in design.channels)
+    return replace(design.layout, n_constants=0, n_invariants=tuple(sizes))
+
+
+def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float]]:
+    """Learn the mixing of the channels of a design.
+
+    Parameters
+    ----------
+    problem : MixingProblem
+    steps : int
+        Largest number of steps.
+
+    Returns
+    -------
+    Design
+        With the learned channels, or the given ones if no change lowers the error of held-out frames.
+    list of float
+        Error of the forces in kJ/mol/nm before the first step and after every one that was taken.
+
+    Raises
+    ------
+    LinAlgError
+        If the data do not determine the losses.
+    """
+    best = channels = problem.design.channels
+    errors: list[float] = []
+    strengths: list[Strengths] = []
+    for step in range(1, steps + 2):
+        coefficients, error = problem.coefficients(channels, f"mixing, after {step - 1} steps")
+        if errors and error >= errors[-1]:
+            break
+        best, errors = channels, [*errors, error]
+        if step > steps or (step > 1 and error > (1.0 - _LEAST_GAIN) * errors[-2]):
+            break
+        joint = problem.joint_design(channels, coefficients)
+        found = problem.equations(joint, f"mixing, step {step}")
+        strengths = strengths or problem.strengths(found)
+        if all(strength[CHANGES] == _FIXED for strength in strengths):
+            break
+        pairs = zip(joint.channel_rows, problem.changes(found, strengths), strict=True)
+        channels = tuple(rows.mixed(change) for rows, change in pairs)
+    return replace(problem.design, channels=best), errors

@@ -1,0 +1,135 @@
+"""Mixing of channels: its design rows by central differences, and what learning it achieves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from openmm_duality.inference import DataSet
+from openmm_duality.inference.equations.accumulation import Storage
+from openmm_duality.inference.equations.channel_choice import ChannelChoice
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.mixing import MixingProblem, joint_layout, learn_mixing
+from openmm_duality.inference.equations.mixing_rows import MixingDesign
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.losses import evaluate_agents
+from tests.systems import (
+    CELL,
+    NARROW,
+    SPECIES,
+    TRICLINIC,
+    labelled,
+    narrow_positions,
+    random_frames,
+    random_losses,
+    random_positions,
+    random_species,
+    rms,
+)
+
+CONFIGURATIONS = {
+    "triclinic": (random_positions(12, TRICLINIC, least=0.16), random_species(12), TRICLINIC),
+    "open": (random_positions(12, CELL, least=0.16), random_species(12), None),
+    "narrow": (narrow_positions(NARROW["skewed"]), SPECIES[1:], NARROW["skewed"]),
+}
+
+
+def mixing_design(losses):
+    """Design of coefficients and mixing at the losses, with means that give those of their channels."""
+    design = Design.of(losses)
+    means = [np.linalg.lstsq(c.mixing[0], c.means, rcond=None)[0] for c in losses.channels]
+    bases = (design.pair_basis, design.basis, design.coarse)
+    return MixingDesign(joint_layout(design), *bases, losses.channels, weights=losses.channel_weights, means=means)
+
+
+def rows_and_changes(design, losses, tables, index, changes):
+    """Rows of the coefficients alone, and the forces of changes of the mixing of every species."""
+    plain, change = [], np.zeros((len(index), 3))
+    for group, rows in zip(design.layout.groups, design.force_rows(tables, index), strict=True):
+        columns = design.layout.unpack([np.arange(design.layout.size(g), dtype=float) for g in design.layout.groups])
+        mask = np.zeros(rows.shape[-1], dtype=bool)
+        for a in group:
+            of_mixing = columns["channel_weights"][a][len(losses.channels[a].invariants) :].astype(int)
+            mask[of_mixing] = True
+            change[np.isin(index, group)] += rows[..., of_mixing] @ changes[a]
+        plain.append(rows[..., ~mask])
+    return plain, change
+
+
+@pytest.mark.parametrize("gradient", ["agent", "collective"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_rows_are_derivatives_of_the_forces_by_the_mixing(name, gradient):
+    positions, species, cell = CONFIGURATIONS[name]
+    losses = replace(random_losses("channels", gradient), core_strength=np.zeros((3, 3)))
+    design, index = mixing_design(losses), losses.index_of(species)
+    tables = find_neighbours(positions, cell, index, 3, losses.cutoff)
+    rng = np.random.default_rng(0)
+    changes = [rng.normal(size=rows.size) for rows in design.channel_rows]
+    plain, found = rows_and_changes(design, losses, tables, index, changes)
+    for mine, expected in zip(plain, Design.of(losses).force_rows(tables, index), strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-12 * np.abs(expected).max(initial=0.0))
+
+    def forces(step):
+        pairs = zip(design.channel_rows, changes, strict=True)
+        moved = replace(losses, channels=tuple(rows.mixed(step * change) for rows, change in pairs))
+        return evaluate_agents(moved, positions, species, cell).forces
+
+    h = 1e-4
+    expected = (8 * (forces(h) - forces(-h)) - (forces(2 * h) - forces(-2 * h))) / (12 * h)
+    np.testing.assert_allclose(found, expected, atol=1e-7 * rms(expected))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Frames labelled by losses of other channels than those of the design."""
+    losses = replace(random_losses("channels", species=SPECIES[:2]), core_strength=np.zeros((2, 2)))
+    frames = labelled(random_frames(96, n_atoms=24, least=0.16), losses)
+    rng, design = np.random.default_rng(1), Design.of(losses)
+    wrong = tuple(
+        replace(c, mixing={rank: w + 0.15 * np.abs(w).max() * rng.normal(size=w.shape) for rank, w in c.mixing.items()})
+        for c in losses.channels
+    )
+    settings = Settings(form="channels", cutoff=0.5)
+    return MixingProblem(
+        [DataSet(frames)], losses.species, replace(design, channels=wrong), settings, Storage(5, 1), False
+    )
+
+
+def test_learning_goes_towards_the_mixing_that_made_the_data(problem):
+    """The error of the best coefficients falls with every step, and by the last to a small part of the first."""
+    found, errors = learn_mixing(problem, 4)
+    assert len(errors) >= 3
+    assert all(b < a for a, b in pairwise(errors))
+    assert errors[-1] < 0.2 * errors[0]
+    for old, new in zip(problem.design.channels, found.channels, strict=True):
+        np.testing.assert_array_equal(new.invariants, old.invariants)
+        assert not np.allclose(new.mixing[1], old.mixing[1])
+
+
+def test_a_mixing_that_the_data_do_not_determine_is_kept(problem):
+    """Forces at random can be fitted better with more parameters, but not those of held-out frames."""
+    (data,) = problem.sets
+    rng = np.random.default_rng(2)
+    noise = replace(data.frames, forces=rng.normal(scale=100.0, size=data.frames.positions.shape), energies=None)
+    found, errors = learn_mixing(replace(problem, sets=[DataSet(noise)]), 2)
+    assert len(errors) == 1
+    assert found.channels is problem.design.channels
+
+
+def test_errors_before_and_after_the_steps_are_stored_and_said(problem):
+    (data,) = problem.sets
+    settings = replace(problem.settings, invariants=(40, 60, 20), members=0, curvature=1e-7, ridge=1e-7)
+    found = []
+    for steps in (0, 1):
+        inference = Inference.of([DataSet(data.frames)], replace(settings, mixing_steps=steps))
+        found.append(inference.losses([mine[0] for mine in inference.preferences]).metadata["channels"])
+    assert found[0]["mixing_errors"] == []
+    assert "Mixing" not in str(ChannelChoice.from_dict(found[0]))
+    before, after = found[1]["mixing_errors"]
+    assert after < before
+    assert "Mixing learned in 1 step:" in str(ChannelChoice.from_dict(found[1]))
