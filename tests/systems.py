@@ -203,18 +203,18 @@ def repeated(frames: Frames, n: tuple[int, int, int]) -> Frames:
     )
 
 
-def labelled(frames: Frames, losses: AgentLosses) -> Frames:
-    """The same frames with the forces, the sums and, where there are any, the stresses of these losses."""
+def labelled(frames: Frames, losses: AgentLosses, *, stresses: bool = False) -> Frames:
+    """The same frames with the forces, the sums and, if they are wanted, the stresses of these losses."""
     results = [evaluate_agents(losses, frames.positions[t], frames.species, frames.cell(t)) for t in range(len(frames))]
-    stresses = None
-    if losses.has_potential and frames.cells is not None:
+    found = None
+    if stresses and frames.cells is not None:
         virials = np.array([result.virial for result in results])
-        stresses = stress_from_virial(virials, np.abs(np.linalg.det(frames.cells)))
+        found = stress_from_virial(virials, np.abs(np.linalg.det(frames.cells)))
     return replace(
         frames,
         forces=np.array([result.forces for result in results]),
         energies=np.array([result.energy for result in results]),
-        stresses=stresses,
+        stresses=found,
     )
 
 

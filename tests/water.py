@@ -28,5 +28,5 @@ def water_losses(gradient: str) -> AgentLosses:
 @cache
 def small_water() -> AgentLosses:
     """The same with fewer functions and a shorter cutoff, for what is called often or in a smaller box."""
-    choices = {"pair_functions": 18, "functions": 8, "ridge": 1e-7, "curvature": 1e-7}
+    choices = {"pair_functions": 18, "functions": 8, "ridge": 1e-7, "curvature": 1e-7, "stress_weight": 0.0}
     return infer(liquid()[0], form="quadratic", gradient="collective", cutoff=0.55, **choices)

@@ -253,6 +253,7 @@ def test_a_configuration_with_a_prior_is_read_back_from_another_folder(tmp_path)
     (tmp_path / "c.yaml").write_text("prior: models/low.safetensors\nridge: 1e-2\nblocks: 4\ndata: [x]\n")
     config = InferenceConfig.load(tmp_path / "c.yaml")
     given = {"ridge": 0.01, "curvature": None, "blocks": 4, "large_force": Settings.large_force, "memory": None}
+    given["stress_weight"] = None
     assert config.choices == given
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "r.yaml").write_text(config.to_yaml(tmp_path / "there"))
@@ -297,11 +298,11 @@ def test_the_command_line_corrects_a_model(folder, tmp_path):
     content = json.loads(figures.read_text())
     assert content["delta"] == losses.metadata["delta"]
     assert (losses.form.name, losses.cutoff) == ("quadratic", water_losses("collective").cutoff)
-    resolved = yaml.safe_load(model.with_suffix(".yaml").read_text())
+    resolved = yaml.safe_load(model.with_suffix(".config.yaml").read_text())
     assert resolved["prior"] == "low.safetensors"
     assert "form" not in resolved
     (tmp_path / "again").mkdir()
-    call("infer", model.with_suffix(".yaml"), "-o", tmp_path / "again" / "high.safetensors")
+    call("infer", model.with_suffix(".config.yaml"), "-o", tmp_path / "again" / "high.safetensors")
     again = AgentLosses.load(tmp_path / "again" / "high.safetensors")
     assert again.metadata["prior"] == losses.metadata["prior"]
     np.testing.assert_array_equal(again.pair_coefficients, losses.pair_coefficients)

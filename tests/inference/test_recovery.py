@@ -35,6 +35,7 @@ SMALL = {
     "coarse_functions": 2,
     "intervals": 60,
     "channels": 3,
+    "mixing_steps": 0,
     "invariants": (15, 25, 15),
     **TINY,
 }

@@ -23,7 +23,15 @@ from tests.command import call, refused
 from tests.dynamics.mixtures import evaluated
 from tests.systems import TRICLINIC, labelled, random_frames, random_losses, rms
 
-CHOICES = {"form": "pair", "cutoff": 0.5, "pair_functions": 7, "intervals": 100, "ridge": 1e-12, "curvature": 0.0}
+CHOICES = {
+    "stress_weight": 0.0,
+    "form": "pair",
+    "cutoff": 0.5,
+    "pair_functions": 7,
+    "intervals": 100,
+    "ridge": 1e-12,
+    "curvature": 0.0,
+}
 TRUE = random_losses("pair", species=("Ar", "Kr"))
 
 

@@ -130,25 +130,28 @@ def plan_memory(
         copies += 2 * max(squares)
     n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
-    mixing = _mixing_memory(design) if design.channels and settings.mixing_steps else 0
+    learned = bool(design.channels) and settings.mixing_steps > 0
     disk = temporary_space()
     plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))
     for storage in _storages(settings, least_blocks):
         blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
-        during_mixing = mixing and mixing + 2 * rows  # each sample has rows of up to twice as many columns
-        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, during_mixing, bound)
+        mixing = _mixing_memory(design, 2 * rows) if learned else 0  # there are up to twice as many columns
+        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, mixing, bound)
         if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
             return plan
     assert plan is not None
     raise DualityError(_refusal(plan, settings, disk))
 
 
-def _mixing_memory(design: Design) -> int:
-    """Bytes of the Gram matrices from which the mixing of channels is learned: folds, sum, rest, and a scaled copy."""
+def _mixing_memory(design: Design, rows: int) -> int:
+    """Bytes of learning the mixing of channels, whose rows take so many bytes.
+
+    The Gram matrices are those of the folds and their sum; a fold, the others, and their scaled equations.
+    """
     layout = joint_layout(design)
     squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]
-    return (FOLDS + 1) * sum(squares) + 3 * max(squares)
+    return FOLDS * sum(squares) + max(sum(squares) + 3 * max(squares), rows)
 
 
 def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:

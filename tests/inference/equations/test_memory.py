@@ -12,7 +12,7 @@ from openmm_duality import parallel, system_memory
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, infer
 from openmm_duality.inference.equations import inference as equations_of
-from openmm_duality.inference.equations import memory, solution
+from openmm_duality.inference.equations import memory, mixing, solution
 from openmm_duality.inference.equations.accumulation import Storage, accumulate
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
@@ -41,21 +41,24 @@ def bounded(frames, size, **choices):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize(("form", "functions"), [("moment", 9), ("channels", None)])
-def test_the_estimate_is_what_an_inference_allocates(form, functions, keep, frames, monkeypatch):
+@pytest.mark.parametrize(
+    ("form", "functions", "steps"), [("moment", 9, 0), ("channels", None, 0), ("channels", None, 1)]
+)
+def test_the_estimate_is_what_an_inference_allocates(form, functions, steps, keep, frames, monkeypatch):
     """Within a quarter, with blocks, cross-validation, selection and committee."""
     most = 500 if form == "moment" else None
-    settings = replace(
-        SETTINGS, form=form, functions=functions, size="small", max_coefficients=most, keep_equations=keep
-    )
+    settings = replace(SETTINGS, form=form, functions=functions, size="small", max_coefficients=most)
+    settings = replace(settings, keep_equations=keep, mixing_steps=steps)
     base = []
 
-    def traced(*arguments):
+    def traced(*arguments, **choices):
+        if not base:
+            tracemalloc.reset_peak()
         base.append(tracemalloc.get_traced_memory()[0])
-        tracemalloc.reset_peak()
-        return accumulate(*arguments)
+        return accumulate(*arguments, **choices)
 
-    monkeypatch.setattr(equations_of, "accumulate", traced)
+    for module in (equations_of, mixing):
+        monkeypatch.setattr(module, "accumulate", traced)
     for module in (parallel, memory):  # more threads would not all be at their peaks at the same time
         monkeypatch.setattr(module, "usable_threads", lambda: 2)
     tracemalloc.start()

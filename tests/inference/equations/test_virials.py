@@ -60,7 +60,7 @@ def test_rows_give_the_virial_of_the_evaluator(form):
 
 
 def test_a_fit_without_noise_finds_the_stresses():
-    frames = labelled(random_frames(12, least=0.2), random_losses("quadratic", species=SPECIES[:2]))
+    frames = labelled(random_frames(12, least=0.2), random_losses("quadratic", species=SPECIES[:2]), stresses=True)
     choices = {"form": "quadratic", "cutoff": 0.5, "ridge": 1e-9, "curvature": 0.0, "members": 0, "intervals": 60}
     without, fitted = (infer(frames[:8], **choices, stress_weight=w) for w in (0.0, 1.0))
     errors = [evaluate(losses, frames[8:]) for losses in (without, fitted)]
@@ -74,7 +74,7 @@ def test_a_fit_without_noise_finds_the_stresses():
 
 def test_a_pressure_that_forces_contradict_is_met_at_their_expense():
     truth = coreless("pair")
-    frames = labelled(random_frames(10, least=0.2), truth)
+    frames = labelled(random_frames(10, least=0.2), truth, stresses=True)
     shifted = replace(frames, stresses=frames.stresses + 50.0 * np.eye(3))
     choices = {"form": "pair", "cutoff": 0.5, "ridge": 1e-6, "curvature": 0.0, "members": 0, "intervals": 60}
     light, heavy = (infer(shifted, **choices, stress_weight=w) for w in (0.0, 100.0))
@@ -85,7 +85,7 @@ def test_a_pressure_that_forces_contradict_is_met_at_their_expense():
 
 def test_corrections_of_a_prior_model_use_stresses():
     truth = random_losses("quadratic", species=SPECIES[:2])
-    frames = labelled(random_frames(10, least=0.2), truth)
+    frames = labelled(random_frames(10, least=0.2), truth, stresses=True)
     choices = {"form": "quadratic", "cutoff": 0.5, "ridge": 1e-6, "curvature": 0.0, "intervals": 60, "members": 0}
     prior = infer(frames, **choices, stress_weight=0.5)
     high = replace(frames, stresses=frames.stresses + 20.0 * np.eye(3))
@@ -96,7 +96,7 @@ def test_corrections_of_a_prior_model_use_stresses():
 
 
 def test_the_weight_is_small_where_there_are_stresses_and_zero_elsewhere():
-    frames = labelled(random_frames(3, least=0.2), random_losses("pair", species=SPECIES[:2]))
+    frames = labelled(random_frames(3, least=0.2), random_losses("pair", species=SPECIES[:2]), stresses=True)
     sets = [DataSet(frames)]
     assert resolved_stress_weight(Settings(form="pair"), sets) == DEFAULT_WEIGHT
     assert resolved_stress_weight(Settings(form="pair", stress_weight=0), sets) == 0.0
@@ -110,7 +110,7 @@ def test_the_weight_is_small_where_there_are_stresses_and_zero_elsewhere():
 
 
 def test_the_committee_spreads_the_pressure():
-    frames = labelled(random_frames(16, least=0.2), random_losses("quadratic", species=SPECIES[:2]))
+    frames = labelled(random_frames(16, least=0.2), random_losses("quadratic", species=SPECIES[:2]), stresses=True)
     losses = infer(frames[:12], form="pair", cutoff=0.5, ridge=1e-6, curvature=0.0, members=4, intervals=60)
     found = assess_calibration(losses, frames[12:])
     assert found.pressure.frames == 4
@@ -129,7 +129,7 @@ def test_the_committee_spreads_the_pressure():
 
 
 def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
-    frames = labelled(random_frames(8, least=0.2), random_losses("quadratic", species=SPECIES[:2]))
+    frames = labelled(random_frames(8, least=0.2), random_losses("quadratic", species=SPECIES[:2]), stresses=True)
     wrong = replace(frames, stresses=-frames.stresses)
     choices = {"form": "pair", "cutoff": 0.5, "ridge": 1e-6, "curvature": 0.0, "members": 0, "intervals": 60}
     assert infer(frames, **choices).metadata["settings"]["stress_weight"] == DEFAULT_WEIGHT
@@ -140,7 +140,7 @@ def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
 
 
 def test_stresses_that_a_fit_does_not_follow_are_warned_of():
-    frames = labelled(random_frames(8, least=0.2), random_losses("pair", species=SPECIES[:2]))
+    frames = labelled(random_frames(8, least=0.2), random_losses("pair", species=SPECIES[:2]), stresses=True)
     noise = np.random.default_rng(0).normal(size=frames.stresses.shape) * 10.0 * rms(frames.stresses)
     noisy = replace(frames, stresses=frames.stresses + noise + noise.transpose(0, 2, 1))
     table = evaluate(infer(frames, form="pair", cutoff=0.5, members=0, intervals=60), noisy)
