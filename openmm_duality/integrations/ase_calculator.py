@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.units import ANGSTROM, ELECTRONVOLT, MEV_PER_ANGSTROM
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT, MEV_PER_ANGSTROM, stress_from_virial
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -26,10 +27,11 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
     """Agent losses as a calculator of ASE, on all cores of this machine.
 
     Properties are ``energy`` and ``free_energy`` (eV, zero for isolated atoms), ``energies`` (the losses of the atoms,
-    whose sum is the energy), ``forces`` (eV/Å), and ``uncertainty``, shape (N,), the predicted standard deviation of
-    the force components on every atom in eV/Å, of a model with a committee: ``atoms.calc.get_property("uncertainty")``.
-    Losses under `agent` and `mutual` have no potential, hence forces and no energies. The baseline of a model is
-    included, for the atoms that it is of; then there are no energies of the atoms.
+    whose sum is the energy), ``forces`` (eV/Å), ``stress`` (eV/Å³) where the cell is periodic in all directions, and
+    ``uncertainty``, shape (N,), the predicted standard deviation of the force components on every atom in eV/Å, of a
+    model with a committee: ``atoms.calc.get_property("uncertainty")``.
+    Losses under `agent` and `mutual` have no potential, hence forces and neither energies nor stresses. The baseline of
+    a model is included, for the atoms that it is of; then there are no energies of the atoms and no stresses.
 
     Atoms that are periodic in some directions only have no images in the others.
 
@@ -69,7 +71,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self._fused = FusedLosses(self.losses, (), precision, threads=threads)
         self._committee: FusedCommittee | None = None
         with_energy = ["energy", "free_energy"] if self.losses.has_potential else []
-        with_energy += ["energies"] if with_energy and self.losses.baseline is None else []
+        with_energy += ["energies", "stress"] if with_energy and self.losses.baseline is None else []
         with_committee = [] if self.losses.committee is None else ["uncertainty"]
         self.implemented_properties = ["forces", *with_energy, *with_committee]
 
@@ -79,7 +81,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         properties: Sequence[str] = ("forces",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Evaluate energy and forces, and per-atom energies and uncertainties where they are asked for."""
+        """Evaluate energy and forces; stress, per-atom energies and uncertainties where they are asked for."""
         super().calculate(atoms, list(properties), list(system_changes))
         self._lower_for(self._species_of(self.atoms))
         positions, cell = self.atoms.positions * ANGSTROM, _cell(self.atoms, self.losses.cutoff)
@@ -92,6 +94,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self.results["forces"] = forces / _FORCE
         if self.losses.has_potential:
             self.results["energy"] = self.results["free_energy"] = energy / ELECTRONVOLT
+        if "stress" in properties and "stress" in self.implemented_properties:
+            self.results["stress"] = self._stress(positions, cell)
         if {"energies", "uncertainty"}.isdisjoint(properties):
             return
         if self._committee is None:
@@ -102,6 +106,13 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         if self.losses.committee is not None:
             sigma = self.losses.committee.uncertainty(evaluation.forces, self.losses.index_of(self._species))
             self.results["uncertainty"] = sigma / _FORCE
+
+    def _stress(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
+        """The six components xx, yy, zz, yz, xz, xy of the stress in eV/Å³, positive under tension."""
+        if cell is None or not self.atoms.pbc.all():
+            raise PropertyNotImplementedError("a stress needs a cell that is periodic in all three directions")
+        stress = stress_from_virial(self._fused.virial(positions, cell), abs(float(np.linalg.det(cell))))
+        return np.asarray(full_3x3_to_voigt_6_stress(stress * ANGSTROM**3 / ELECTRONVOLT))
 
     def _species_of(self, atoms: Atoms) -> tuple[str, ...]:
         if self._given is None:

@@ -15,6 +15,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 EXPECTED = {
     "large_box.py": ("2", r"512 molecules: (\S+) ms per step", [(0.0, 1e5)]),
     "mixed_system.py": ("5", r"molecule.* (\S+) and (\S+) Å", [(0.85, 1.1)] * 2),
+    "npt.py": ("50", r"\n50,\S+,(\S+)", [(0.9, 1.1)]),
     "nvt.py": ("10", r"\n10,\S+,(\S+),", [(150.0, 450.0)]),
     "own_forces.py": ("10", r"O–O distance: (\S+) nm", [(0.2, 1.1)]),
     "own_observable.py": ("20", r"oxygen atom: (\S+) ±", [(3.0, 6.0)]),

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
-from ase.calculators.fd import calculate_numerical_forces
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.calculators.lj import LennardJones
+from ase.filters import FrechetCellFilter
+from ase.md.nptberendsen import NPTBerendsen
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.phonons import Phonons
@@ -47,6 +49,18 @@ def test_results_are_those_of_the_reference_implementation(cell):
     assert atoms.get_potential_energy() == pytest.approx(expected.energy / ELECTRONVOLT, abs=1e-10 * scale)
     np.testing.assert_allclose(atoms.get_forces() * FORCE, expected.forces, atol=1e-9 * rms(expected.forces))
     np.testing.assert_allclose(atoms.get_potential_energies() * ELECTRONVOLT, expected.losses, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("form", ["moment", "channels"])
+def test_stresses_are_central_differences(form):
+    atoms = made()
+    atoms.calc = DualityCalculator(random_losses(form))
+    expected = calculate_numerical_stress(atoms, eps=1e-5, force_consistent=True)
+    np.testing.assert_allclose(atoms.get_stress(), expected, atol=1e-6 * rms(expected))
+    slab = made(pbc=(True, True, False))
+    slab.calc = atoms.calc
+    with pytest.raises(PropertyNotImplementedError, match="periodic in all three"):
+        slab.get_stress()
 
 
 @pytest.mark.parametrize("pbc", [True, (True, True, False), (False, True, False), False])
@@ -167,6 +181,41 @@ def argon() -> AgentLosses:
         images.append(atoms)
     choices = {"cutoff": 0.65, "pair_functions": 40, "ridge": 1e-9, "curvature": 0.0, "members": 0}
     return infer(Frames.from_ase(images), form="pair", **choices)
+
+
+def test_a_cell_relaxes_to_that_of_the_law():
+    edges = []
+    for calculator in (DualityCalculator(argon()), lennard_jones()):
+        crystal = ase.build.bulk("Ar", "fcc", a=5.35, cubic=True) * (2, 2, 2)
+        crystal.set_cell(crystal.cell.array @ (np.eye(3) + 0.01 * np.eye(3, k=1)), scale_atoms=True)
+        crystal.calc = calculator
+        BFGS(FrechetCellFilter(crystal), logfile=None).run(1e-4, 200)
+        assert np.abs(crystal.get_stress()).max() < 1e-5
+        edges.append(crystal.cell.lengths() / 2)
+    np.testing.assert_allclose(*edges, atol=0.005)
+
+
+def test_dynamics_at_constant_pressure_finds_the_density_of_the_law():
+    """Crystals of both laws at 20 K and no pressure, after the same dynamics from the same start."""
+    volumes = []
+    for calculator in (DualityCalculator(argon()), lennard_jones()):
+        atoms = ase.build.bulk("Ar", "fcc", a=5.25, cubic=True) * (2, 2, 2)
+        atoms.calc, found = calculator, []
+        atoms.set_momenta(np.random.default_rng(1).normal(size=(32, 3)) * np.sqrt(39.95 * units.kB * 40.0))
+        dynamics = NPTBerendsen(
+            atoms,
+            timestep=10.0 * units.fs,
+            temperature_K=20.0,
+            pressure_au=0.0,
+            taut=0.5e3 * units.fs,
+            taup=0.5e3 * units.fs,
+            compressibility_au=0.5 / units.GPa,
+        )
+        dynamics.attach(lambda atoms=atoms, found=found: found.append(atoms.get_volume()), interval=5)
+        dynamics.run(150)
+        volumes.append(np.mean(found[10:]))
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.003)
+    assert volumes[0] > 1.03 * (2 * 5.25) ** 3
 
 
 def test_phonons_of_a_crystal(tmp_path):
