@@ -18,9 +18,10 @@ echo "== ruff and mypy"
 .venv-torchforce/bin/mypy
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+parallel=(-n auto --dist loadfile) # as many processes as cores, each with whole files
 echo "== tests with the dependencies torchforce"
-.venv-torchforce/bin/python -m pytest --durations=8 "$@"
+.venv-torchforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"
 [ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/integrations/test_openmm_ml.py tests/test_*.py \
     --deselect=tests/test_fuzz.py --deselect=tests/test_any_system.py # the command line is the same in both
-.venv-pythonforce/bin/python -m pytest --durations=8 "$@"
+.venv-pythonforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
