@@ -22,6 +22,6 @@ parallel=(-n auto --dist loadfile) # as many processes as cores, each with whole
 echo "== tests with the dependencies torchforce"
 .venv-torchforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"
-[ $# -gt 0 ] || set -- tests/lowering tests/dynamics tests/benchmark tests/integrations/test_openmm_ml.py tests/test_*.py \
-    --deselect=tests/test_fuzz.py --deselect=tests/test_any_system.py # the command line is the same in both
+[ $# -gt 0 ] || set -- tests/lowering/test_{backends,close_atoms,devices,fused_backends,load_system,particles,torchscript}.py \
+    tests/dynamics tests/integrations/test_openmm_ml.py tests/test_{killed,readme}.py # what the two sets do not share
 .venv-pythonforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"

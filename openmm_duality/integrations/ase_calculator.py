@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import volume
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
@@ -31,7 +32,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
     ``uncertainty``, shape (N,), the predicted standard deviation of the force components on every atom in eV/Å, of a
     model with a committee: ``atoms.calc.get_property("uncertainty")``.
     Losses under `agent` and `mutual` have no potential, hence forces and neither energies nor stresses. The baseline of
-    a model is included, for the atoms that it is of; then there are no energies of the atoms and no stresses.
+    a model is included, for the atoms that it is of; then there are no energies of the atoms.
 
     Atoms that are periodic in some directions only have no images in the others.
 
@@ -71,7 +72,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self._fused = FusedLosses(self.losses, (), precision, threads=threads)
         self._committee: FusedCommittee | None = None
         with_energy = ["energy", "free_energy"] if self.losses.has_potential else []
-        with_energy += ["energies", "stress"] if with_energy and self.losses.baseline is None else []
+        with_energy += ["stress"] if with_energy else []
+        with_energy += ["energies"] if with_energy and self.losses.baseline is None else []
         with_committee = [] if self.losses.committee is None else ["uncertainty"]
         self.implemented_properties = ["forces", *with_energy, *with_committee]
 
@@ -111,7 +113,10 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         """The six components xx, yy, zz, yz, xz, xy of the stress in eV/Å³, positive under tension."""
         if cell is None or not self.atoms.pbc.all():
             raise PropertyNotImplementedError("a stress needs a cell that is periodic in all three directions")
-        stress = stress_from_virial(self._fused.virial(positions, cell), abs(float(np.linalg.det(cell))))
+        virial = self._fused.virial(positions, cell)
+        if self.losses.baseline is not None:
+            virial = virial + self.losses.baseline.virial(positions, cell)
+        stress = stress_from_virial(virial, volume(cell))
         return np.asarray(full_3x3_to_voigt_6_stress(stress * ANGSTROM**3 / ELECTRONVOLT))
 
     def _species_of(self, atoms: Atoms) -> tuple[str, ...]:

@@ -19,12 +19,14 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.cells import openmm_form
+from openmm_duality.geometry.cells import openmm_form, volume
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
+from openmm_duality.units import stress_from_virial
 
 _LARGEST = 50_000_000  # characters
+_STRAIN = 3e-4  # small against what bends the energy, large against the jumps of truncated interactions
 _MASS_TOLERANCE = 0.5  # dalton, by which elements are told apart
 _MOST_ON_REFERENCE = 3000  # atoms, whose forces are computed in double precision
 _PYTHON = "PythonForce"  # its XML holds a pickled function
@@ -171,8 +173,25 @@ class Baseline:
         energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
         return float(energy), np.asarray(forces @ rotation.T, dtype=np.float64)
 
+    def virial(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
+        """The virial W = −∂E/∂ε in kJ/mol, shape (3, 3), by central differences of the energy under strain.
+
+        Parameters and errors are those of `evaluate`, with a cell.
+        """
+        virial = np.empty((3, 3))
+        for x, y in zip(*np.triu_indices(3), strict=True):
+            strain = np.zeros((3, 3))
+            strain[x, y] += 0.5 * _STRAIN
+            strain[y, x] += 0.5 * _STRAIN
+            ahead, behind = (
+                self.evaluate(positions + positions @ (sign * strain), cell + cell @ (sign * strain))[0]
+                for sign in (1, -1)
+            )
+            virial[x, y] = virial[y, x] = -(ahead - behind) / (2.0 * _STRAIN)
+        return virial
+
     def subtracted_from(self, frames: AnyFrames, name: str = "data", progress: bool = False) -> AnyFrames:
-        """The frames with the baseline taken out of their forces and energies, and without stresses.
+        """The frames with the baseline taken out of their forces, energies and stresses.
 
         `name` is that of the data, in messages.
 
@@ -193,11 +212,15 @@ class Baseline:
         except DualityError as error:
             raise DualityError(f"{name}: {error}") from None
         energies, forces = np.zeros(len(part)), np.zeros_like(part.forces)
+        stresses = None if part.stresses is None else part.stresses.copy()
         for t in range(len(part)):
-            energies[t], forces[t] = self.evaluate(part.positions[t], part.cell(t))
+            cell = part.cell(t)
+            energies[t], forces[t] = self.evaluate(part.positions[t], cell)
+            if stresses is not None and cell is not None:
+                stresses[t] -= stress_from_virial(self.virial(part.positions[t], cell), volume(cell))
             bar.update()
         rest = None if part.energies is None else part.energies - energies
-        return replace(part, forces=part.forces - forces, energies=rest, stresses=None)
+        return replace(part, forces=part.forces - forces, energies=rest, stresses=stresses)
 
     def sha256(self) -> str:
         """SHA-256 of the XML."""

@@ -1,4 +1,4 @@
-"""Energy and forces of losses and their baseline together, as a System has them."""
+"""Energy, forces and virial of losses and their baseline together, as a System has them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def total_forces(
         return found.energy, found.forces
     energy, forces = losses.baseline.evaluate(positions, cell)
     return found.energy + energy, found.forces + forces
+
+
+def total_virial(losses: AgentLosses, positions: FloatArray, species: Sequence[str], cell: FloatArray) -> FloatArray:
+    """The virial W = −∂E/∂ε in kJ/mol, shape (3, 3), of losses with a potential and their baseline.
+
+    Parameters and errors are those of `evaluate_agents` and of `Baseline.virial`.
+    """
+    found = evaluate_agents(losses, positions, species, cell).virial
+    assert found is not None
+    return found if losses.baseline is None else found + losses.baseline.virial(positions, cell)

@@ -11,9 +11,8 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.learning.recomputing import RecomputedFrames
-from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.losses.total import total_forces
+from openmm_duality.losses.total import total_forces, total_virial
 from openmm_duality.observables.statistics import Estimate, series_estimate
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
@@ -101,12 +100,12 @@ def measure_force_errors(recomputed: RecomputedFrames) -> ForceErrors:
     """
     frames, losses = recomputed.frames, recomputed.losses
     assert frames.forces is not None
-    found = list(on_all_cores(_Evaluations(losses, frames), range(len(frames))))
+    cells = None if frames.stresses is None or not losses.has_potential else frames.cells
+    found = list(on_all_cores(_Evaluations(losses, frames, cells is not None), range(len(frames))))
     own, pressures = np.array([forces for forces, _ in found]), None
-    known = losses.has_potential and losses.baseline is None
-    if known and frames.stresses is not None and frames.cells is not None:
+    if cells is not None and frames.stresses is not None:
         virials = np.array([virial for _, virial in found])
-        stresses = np.stack([stress_from_virial(virials, np.abs(np.linalg.det(frames.cells))), frames.stresses], axis=1)
+        stresses = np.stack([stress_from_virial(virials, np.abs(np.linalg.det(cells))), frames.stresses], axis=1)
         pressures = -np.trace(stresses, axis1=2, axis2=3) / 3.0 / MEGAPASCAL
     molecules = molecules_of(frames, dict(losses.bond_lengths))
     return ForceErrors(
@@ -135,11 +134,10 @@ def _by_frame(
 class _Evaluations:
     losses: AgentLosses
     frames: Frames
+    with_virial: bool
 
     def __call__(self, t: int) -> tuple[FloatArray, FloatArray | None]:
-        """Forces, and the virial unless part of it is that of a baseline."""
-        configuration = (self.frames.positions[t], self.frames.species, self.frames.cell(t))
-        if self.losses.baseline is not None:
-            return total_forces(self.losses, *configuration)[1], None
-        found = evaluate_agents(self.losses, *configuration)
-        return found.forces, found.virial
+        """Forces, and the virial if it is wanted."""
+        configuration, cell = (self.losses, self.frames.positions[t], self.frames.species), self.frames.cell(t)
+        virial = total_virial(*configuration, cell) if self.with_virial and cell is not None else None
+        return total_forces(*configuration, cell)[1], virial

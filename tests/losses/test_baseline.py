@@ -14,14 +14,16 @@ import yaml
 from openmm_duality import DualityCalculator, add_to_system, create_system, create_topology, read_start
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import volume
 from openmm_duality.inference import add_frames, evaluate, infer
-from openmm_duality.losses import AgentLosses
+from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.losses.baseline import Baseline
-from openmm_duality.losses.total import total_forces
+from openmm_duality.losses.total import total_forces, total_virial
 from openmm_duality.reference import Frames
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT, stress_from_virial
 from tests.command import call, refused
 from tests.dynamics.mixtures import evaluated
-from tests.systems import TRICLINIC, labelled, random_frames, random_losses, rms
+from tests.systems import CELL, TRICLINIC, labelled, random_frames, random_losses, rms
 
 CHOICES = {
     "stress_weight": 0.0,
@@ -135,6 +137,38 @@ def test_forces_turn_with_the_cell():
     turned = baseline.evaluate((frames.positions[0] + images) @ turn, TRICLINIC @ turn)
     assert turned[0] == pytest.approx(energy, rel=1e-4)
     np.testing.assert_allclose(turned[1], forces @ turn, atol=1e-3 * rms(forces))
+
+
+@pytest.mark.parametrize("cell", [CELL, TRICLINIC], ids=["orthorhombic", "triclinic"])
+def test_the_trace_of_the_virial_of_charges_is_their_energy(cell):
+    """An energy that is proportional to 1/r: Σ r·F = E."""
+    frames, _ = data()
+    system = charges(replace(frames, cells=np.tile(cell, (12, 1, 1))), springs_of=())
+    for force in system.getForces():
+        if isinstance(force, mm.NonbondedForce):
+            force.setEwaldErrorTolerance(1e-5)
+    baseline, positions = Baseline.of(system), frames.positions[0]
+    virial = baseline.virial(positions, cell)
+    assert np.trace(virial) == pytest.approx(baseline.evaluate(positions, cell)[0], rel=1e-4)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turned = baseline.virial(positions @ turn, cell @ turn)
+    np.testing.assert_allclose(turned, turn.T @ virial @ turn, atol=1e-5 * np.abs(virial).max())
+
+
+def test_stresses_are_those_of_both():
+    """In the data that a fit sees, in what the losses and the baseline have together, and in the calculator of ASE."""
+    frames, _ = data()
+    cell, both = frames.cells[0], replace(model(), baseline=Baseline.of(data()[1]))
+    virials = np.array([total_virial(both, x, frames.species, cell) for x in frames.positions[:2]])
+    stressed = replace(frames[:2], stresses=stress_from_virial(virials, np.full(2, volume(cell))))
+    rest = both.baseline.subtracted_from(stressed)
+    own = [evaluate_agents(both, x, frames.species, cell).virial for x in frames.positions[:2]]
+    np.testing.assert_allclose(-rest.stresses * volume(cell), own, atol=1e-8 * np.abs(own).max())
+    atoms = frames[:2].to_ase()[1]
+    atoms.calc = DualityCalculator(both)
+    np.testing.assert_allclose(
+        atoms.get_stress(voigt=False) / ANGSTROM**3 * ELECTRONVOLT, stressed.stresses[1], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_a_supercell_takes_the_system_of_its_atoms():
