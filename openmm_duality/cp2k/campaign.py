@@ -17,6 +17,7 @@ from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.cp2k.inputs import Job, Method
 from openmm_duality.cp2k.labelling import label
 from openmm_duality.cp2k.methods import read_method
+from openmm_duality.cp2k.own_input import with_input
 from openmm_duality.cp2k.sampling import Sampling, sample
 from openmm_duality.errors import DualityError
 from openmm_duality.files import locked, write_text
@@ -157,6 +158,7 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
     config, folder = Path(config), Path(folder)
     content = load_yaml(config)
     try:
+        content = _with_inputs(content, config.parent)
         campaign = build(Campaign, content, "reference")
     except DualityError as error:
         raise DualityError(f"{config}: {error}") from None
@@ -173,6 +175,21 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
             frames, refused = _carry_out(task, campaign, config.parent, folder, list(finished), progress)
             finished[task.name] = Finished(folder / task.name, frames, tuple(refused), time.perf_counter() - begin)
         return finished
+
+
+def _with_inputs(content: Any, folder: Path) -> Any:
+    """A configuration whose methods hold what they take from inputs: the record then shows where one has changed."""
+    if not isinstance(content, Mapping):
+        return content
+    found = {k: with_input(value, folder) if k == "method" else value for k, value in content.items()}
+    if isinstance(found.get("tasks"), list):
+        found["tasks"] = [
+            {**task, "method": with_input(task["method"], folder)}
+            if isinstance(task, Mapping) and "method" in task
+            else task
+            for task in found["tasks"]
+        ]
+    return found
 
 
 def _carry_out(

@@ -20,7 +20,8 @@ _BINARIES = ("cp2k.psmp", "cp2k.ssmp")
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _ART = slice(10, 79)  # the columns beside the figure that CP2K draws next to its message
 _LAST_LINES = 6
-_LOOP = re.compile(r"outer SCF loop (converged|FAILED to converge)")
+_OUTER = re.compile(r"outer SCF loop (converged|FAILED to converge)")
+_INNER = re.compile(r"SCF run (converged|NOT converged)")
 _POLL = 0.25  # s
 
 # Open MPI refuses to start for root, as whom containers run, unless both are set.
@@ -109,10 +110,11 @@ def complaint(output: Path) -> str:
 
 
 def converged(output: Path) -> list[bool]:
-    """Whether each self-consistent iteration in an output converged, in order."""
+    """Whether each self-consistent iteration in an output converged, in order: its outer loop where there is one."""
     if not output.is_file():
         return []
-    return [found == "converged" for found in _LOOP.findall(output.read_text(errors="replace"))]
+    said = output.read_text(errors="replace")
+    return [found == "converged" for found in _OUTER.findall(said) or _INNER.findall(said)]
 
 
 def aborted(output: Path) -> bool:

@@ -12,6 +12,7 @@ from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import provenance
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import minimum_image, supercell
 from openmm_duality.reference.formats import frames_of_atoms, read
 from openmm_duality.reference.frames import Frames
@@ -42,12 +43,12 @@ class Structure:
     frame : int
         Which frame; negative numbers count from the end.
     cell : three floats
-        Edges in nm, for a file without a cell.
+        Edges in nm, for a file without a cell, or instead of a density.
     crystal, formula, constant : str, str, float
         A lattice, its species (as ``LiF``) and the edge of its cubic cell in nm.
     molecules, density : dict, float
-        From molecules that ASE knows by name (as ``CH3OH``, or an element) to how many of each, and g/cm³: mixed at
-        random on a cubic lattice, rotated so that they keep apart.
+        From molecules to how many of each, and g/cm³ (or the key `cell`): mixed at random on a lattice, rotated so that
+        they keep apart. A molecule is a name that ASE knows (as ``CH3OH``, or an element) or a structure file.
     copies : three ints
         Along a, b and c.
     """
@@ -63,13 +64,15 @@ class Structure:
     copies: tuple[int, ...] = field(metadata=key(tuple_of(integer(1), 3)), default=(1, 1, 1))
 
     def __post_init__(self) -> None:
-        needs = {"path": (), "crystal": ("formula", "constant"), "molecules": ("density",)}
+        needs = {"path": (), "crystal": ("formula", "constant"), "molecules": ()}
         given = [name for name in needs if getattr(self, name) is not None]
         if len(given) != 1:
             raise DualityError(f"start: give one of {', '.join(needs)}, got {' and '.join(given) or 'none'}")
         missing = [name for name in needs[given[0]] if getattr(self, name) is None]
         if missing:
             raise DualityError(f"start: {given[0]} needs {' and '.join(missing)}")
+        if self.molecules is not None and (self.density is None) == (self.cell is None):
+            raise DualityError("start: molecules needs density or cell, one of them")
 
     def frames(self, folder: Path, seed: int) -> Frames:
         """The structure as one frame.
@@ -90,12 +93,12 @@ class Structure:
             found = self._from_file(folder / self.path)
         else:
             try:
-                found = frames_of_atoms([self._built(seed)])
+                found = frames_of_atoms([self._built(folder, seed)])
             except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
                 raise DualityError(
                     f"start: {self.formula or ', '.join(self.molecules or ())} cannot be built ({error})"
                 ) from None
-        if self.cell is not None:
+        if self.cell is not None and self.molecules is None:
             if found.cells is not None:
                 raise DualityError(f"start: {self.path} has a cell of its own; leave out the key cell")
             found = replace(found, cells=np.diag(self.cell)[None])
@@ -109,24 +112,19 @@ class Structure:
             if not -len(found) <= self.frame < len(found):
                 raise DualityError(f"start: {path} has {len(found)} frames, so there is no frame {self.frame}")
             return found[[self.frame]].parts[0]
-        import ase.io
+        return frames_of_atoms([_read_atoms(path, self.frame)], provenance(path))
 
-        try:
-            atoms = ase.io.read(path, index=self.frame)
-        except Exception as error:  # whatever the library raises means that the file is not of the format of its name
-            raise DualityError(f"start: {path} cannot be read ({error})") from None
-        return frames_of_atoms([atoms], provenance(path))
-
-    def _built(self, seed: int) -> Any:
+    def _built(self, folder: Path, seed: int) -> Any:
         import ase.build
 
         if self.crystal is not None:
             edge = (self.constant or 0.0) / ANGSTROM
             return ase.build.bulk(self.formula, self.crystal, a=edge, cubic=True)
-        counts = [(ase.build.molecule(name), number) for name, number in (self.molecules or {}).items()]
+        counts = [(_molecule(name, folder), number) for name, number in (self.molecules or {}).items()]
         every = [one for one, number in counts for _ in range(number)]
         mass = sum(float(one.get_masses().sum()) for one in every)
-        return _in_a_box(every, (mass / (self.density or 1.0)) ** (1 / 3) / ANGSTROM, seed)
+        edges = self.cell or 3 * ((mass / (self.density or 1.0)) ** (1 / 3),)
+        return _in_a_box(every, np.array(edges) / ANGSTROM, seed)
 
 
 def read_structure(content: Any) -> Structure:
@@ -134,8 +132,24 @@ def read_structure(content: Any) -> Structure:
     return build(Structure, {"path": content} if isinstance(content, str) else content, "start")
 
 
-def _in_a_box(molecules: Sequence[Any], edge: float, seed: int) -> Any:
-    """Molecules at sites of a cubic lattice, each rotated to be furthest from those before; Å."""
+def _molecule(name: str, folder: Path) -> Any:
+    """The ASE atoms of a molecule: from a structure file in a folder, or by its name."""
+    import ase.build
+
+    return _read_atoms(folder / name, -1) if (folder / name).is_file() else ase.build.molecule(name)
+
+
+def _read_atoms(path: Path, frame: int) -> Any:
+    import ase.io
+
+    try:
+        return ase.io.read(path, index=frame)
+    except Exception as error:  # whatever the library raises means that the file is not of the format of its name
+        raise DualityError(f"start: {path} cannot be read ({error})") from None
+
+
+def _in_a_box(molecules: Sequence[Any], edges: FloatArray, seed: int) -> Any:
+    """Molecules at sites of a lattice along the edges, each rotated to be furthest from those before; Å."""
     from ase import Atoms
     from scipy.spatial.transform import Rotation
 
@@ -144,14 +158,14 @@ def _in_a_box(molecules: Sequence[Any], edge: float, seed: int) -> Any:
     grid = np.stack(np.meshgrid(*[np.arange(along)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     chosen = rng.permutation(len(grid))[: len(molecules)]
     placed, symbols = np.empty((0, 3)), list[str]()
-    for one, site in zip(molecules, (grid[chosen] + 0.5) * edge / along, strict=True):
+    for one, site in zip(molecules, (grid[chosen] + 0.5) * edges / along, strict=True):
         rotations = Rotation.from_quat(rng.normal(size=(_ORIENTATIONS, 4))).as_matrix()
         rotated = np.einsum("kxy,iy->kix", rotations, one.positions - one.get_center_of_mass()) + site
-        apart = minimum_image(rotated[:, :, None] - placed, edge * np.eye(3))
+        apart = minimum_image(rotated[:, :, None] - placed, np.diag(edges))
         nearest = np.linalg.norm(apart, axis=-1).min(axis=(1, 2), initial=np.inf)
         placed = np.concatenate([placed, rotated[int(np.argmax(nearest))]])
         symbols += one.symbols
-    return Atoms(symbols, placed, cell=[edge] * 3, pbc=True)
+    return Atoms(symbols, placed, cell=edges, pbc=True)
 
 
 def _repeated(frame: Frames, copies: tuple[int, ...]) -> Frames:

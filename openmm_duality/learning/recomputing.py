@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from openmm_duality.cp2k.campaign import run_reference
+from openmm_duality.cp2k.own_input import with_input
 from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
@@ -130,7 +131,8 @@ def _method(path: Path) -> dict[str, Any]:
             f"{path}: expected the key method, as in a configuration of `reference`, and no others than "
             f"{', '.join(known)}; got {', '.join(map(str, content)) if isinstance(content, dict) else content!r}"
         )
-    return {key: content[key] for key in _USED if key in content}
+    used = {key: content[key] for key in _USED if key in content}
+    return {**used, "method": with_input(content["method"], path.parent)}
 
 
 def _label(frames: Frames, content: dict[str, Any], folder: Path, progress: bool) -> tuple[Frames, list[str]]:

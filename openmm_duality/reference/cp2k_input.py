@@ -158,7 +158,7 @@ def read_input(path: str | Path) -> Cp2kInput:
         If the input cannot be understood.
     """
     path = Path(path)
-    root = _parse(path)
+    root = parse_input(path)
     subsys = next(root.find("FORCE_EVAL", "SUBSYS"), Section("SUBSYS"))
     cells = list(root.find("FORCE_EVAL", "SUBSYS", "CELL"))
     md = next(root.find("MOTION", "MD"), Section("MD"))
@@ -207,7 +207,14 @@ def _state_point(path: Path, md: Section, ensemble: str) -> StatePoint | None:
     return StatePoint("NPT", kelvin, float(_numbers(path, given or "0", _PRESSURES, "bar", 1)[0]))
 
 
-def _parse(path: Path) -> Section:
+def parse_input(path: Path) -> Section:
+    """The sections of a CP2K input, as `read_input` understands it.
+
+    Raises
+    ------
+    DualityError
+        If the input cannot be understood.
+    """
     root = Section("")
     stack = [root]
     for line in _lines(path, {}):

@@ -56,6 +56,17 @@ def test_molecules_in_a_box_keep_apart() -> None:
     assert (frame.positions == again.positions).all()
 
 
+def test_a_molecule_of_a_file_in_a_cell(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "methanol.xyz", ase.build.molecule("CH3OH"))
+    cell = ["10 angstrom", "11 angstrom", "12 angstrom"]
+    frame = read_structure({"molecules": {"methanol.xyz": 1}, "cell": cell}).frames(tmp_path, 1)
+    assert np.diag(frame.cell(0)) == pytest.approx([1.0, 1.1, 1.2])
+    assert sorted(frame.species) == ["C", "H", "H", "H", "H", "O"]
+    (tmp_path / "methanol.xyz").write_text("nothing\n")
+    with pytest.raises(DualityError, match=r"methanol\.xyz cannot be read"):
+        read_structure({"molecules": {"methanol.xyz": 1}, "cell": cell}).frames(tmp_path, 1)
+
+
 def test_a_solution_is_mixed() -> None:
     frame = read_structure({"molecules": {"H2O": 24, "Na": 3, "Cl": 3}, "density": 1.1}).frames(EXAMPLES, 5)
     assert frame.species == ("O", "H", "H") * 24 + ("Na",) * 3 + ("Cl",) * 3
@@ -75,7 +86,8 @@ def test_a_solution_is_mixed() -> None:
         ({"crystal": "fcc", "formula": "Arr", "constant": 1}, "cannot be built"),
         ({"molecules": {"nothing": 1}, "density": 1}, "cannot be built"),
         ({"molecules": {"H2O": 0}, "density": 1}, "at least 1"),
-        ({"molecules": {"H2O": 1}}, "needs density"),
+        ({"molecules": {"H2O": 1}}, "needs density or cell"),
+        ({"molecules": {"H2O": 1}, "density": 1, "cell": [1, 1, 1]}, "needs density or cell"),
         ({"path": "nothing.xyz"}, "no such file"),
         ({"path": "nothing.pdb"}, "cannot be read"),
         ({"path": "water64-cnnp", "frame": 5000}, "981 frames"),

@@ -120,7 +120,7 @@ class Settings:
         available. If it does not suffice there are fewer blocks, then they are kept in a temporary file, and
         fewer frames are computed at the same time.
     large_force : float
-        F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + |F|²/F₀²), so that large forces do not
+        F₀ in kJ/mol/nm: the squared errors of an agent are weighted by 1/(1 + F²/F₀²), so that large forces do not
         dominate the fit. The default is 3 eV/Å.
     energy_weight : float or None
         Weight of energies in the fit, 0 for none. At 1, an error of 1 meV per atom in the energy of a frame counts as
