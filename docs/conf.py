@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 
+import click
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -15,24 +16,25 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
 import openmm_duality as duality
+from openmm_duality.cli import main
 
 _ROOM = "room "  # prefix of keys in the metadata of a page
+_HELP_WIDTH = 96  # characters, as wide as a block of code
 
 project = "openmm_duality"
 author = "the authors of openmm_duality"
 version = release = duality.__version__
 root_doc = "docs/index"
 include_patterns = ["README.md", "docs/**.md", "examples/README.md"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 
 myst_heading_anchors = 3  # links to headings, as repository hosts make them
-suppress_warnings = ["myst.header"]
-copybutton_prompt_text = "$ "
-copybutton_only_copy_prompt_lines = False
+smartquotes = False  # dashes are typed where they are meant, and options begin with two
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the sections Parameters and Returns have types with shapes and units
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
+add_module_names = False
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 
@@ -62,6 +64,19 @@ class PublicNames(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *lines, "```"]))  # the pages are Markdown
 
 
+class CommandHelp(SphinxDirective):
+    """``command-help``: what every command prints with ``--help``, one section for each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Nodes of the sections, in the order of the command line."""
+        top = click.Context(main, info_name="openmm-duality", max_content_width=_HELP_WIDTH, terminal_width=_HELP_WIDTH)
+        lines = []
+        for name, command in main.commands.items():
+            help_text = command.get_help(click.Context(command, info_name=name, parent=top))
+            lines += [f"## {name}", "", "```text", *help_text.splitlines(), "```", ""]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
 def _all_rooms(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of rooms whose public names no page has."""
     found = {key.removeprefix(_ROOM) for page in env.metadata.values() for key in page if key.startswith(_ROOM)}
@@ -70,6 +85,7 @@ def _all_rooms(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directive and the check with Sphinx."""
+    """Register the directives and the check with Sphinx."""
     app.add_directive("public-names", PublicNames)
+    app.add_directive("command-help", CommandHelp)
     app.connect("env-check-consistency", _all_rooms)

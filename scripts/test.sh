@@ -9,13 +9,16 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 cd "$here"
 programs cp2k cp2k-data openmpi-bin pocl-opencl-icd ocl-icd-libopencl1 xz-utils
-environment "$here/.venv-torchforce" torchforce,test
+environment "$here/.venv-torchforce" torchforce,test,docs
 environment "$here/.venv-pythonforce" pythonforce,openmm-ml,test
 
 echo "== ruff and mypy"
 .venv-torchforce/bin/ruff check .
 .venv-torchforce/bin/ruff format --check .
 .venv-torchforce/bin/mypy
+
+echo "== the site"
+bash scripts/docs.sh .venv-torchforce
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 parallel=(-n auto --dist loadfile) # as many processes as cores, each with whole files

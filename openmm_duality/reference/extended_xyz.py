@@ -167,7 +167,8 @@ def _contents(atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
     """Columns other than those of the structure, and keys of the comment line, by name."""
     results = {} if atoms.calc is None else dict(atoms.calc.results)
     columns = {name: array for name, array in atoms.arrays.items() if name not in _STRUCTURE}
-    values = dict(atoms.info)
+    # ASE makes every bare word of a comment a key that is true
+    values = {name: value for name, value in atoms.info.items() if not isinstance(value, bool | np.bool_)}
     for name, value in results.items():
         by_atom = np.shape(value)[:1] == (len(atoms),) and name != "stress"
         (columns if by_atom else values)[name] = value
