@@ -19,9 +19,9 @@ from openmm_duality.reference.cp2k_input import parse_input
 from tests.cp2k.cp2k_runs import configure
 from tests.reference.conftest import EXAMPLES
 
-INPUT = EXAMPLES / "methanol" / "methanol.inp"
+INPUT = EXAMPLES / "methanol" / "reference.inp"
 OWN = {"name": "input", "path": str(INPUT)}
-START = {"path": str(INPUT.with_suffix(".xyz")), "cell": ["10 angstrom"] * 3}
+START = {"path": str(INPUT.with_name("structure.xyz")), "cell": ["10 angstrom"] * 3}
 DISTORT = [{"frames": 2, "displaced": {"size": 0.003}}]
 
 
