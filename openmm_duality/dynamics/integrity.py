@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 import numpy as np
+from scipy.stats import chi2
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
@@ -24,6 +25,7 @@ from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.losses.model import AgentLosses
 
 Pair = tuple[str, str]
+_RUNAWAY_PROBABILITY = 1e-12  # of a higher kinetic temperature, at a check
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ class IntegrityReport:
         return self.collapsed + ((left,) if n and not allow_broken else ())
 
 
+def runaway_temperature(temperature: float, degrees_of_freedom: int) -> float:
+    """The kinetic temperature in K that no system in a heat bath reaches: three times that of the bath, or more.
+
+    Of few atoms it fluctuates widely: 2K/kT follows a χ² distribution, of which a quantile is the least limit (at 18
+    degrees of freedom 5.4 times the temperature of the bath; beyond 60 it is below three times).
+    """
+    quantile = float(chi2.isf(_RUNAWAY_PROBABILITY, degrees_of_freedom))
+    return max(3.0, quantile / degrees_of_freedom) * temperature
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits at which a run stops itself.
@@ -81,7 +93,7 @@ class Limits:
     collapse_fraction : float
         A pair closer than this fraction of the shortest distance seen counts as collapsed.
     max_temperature : float or None
-        In K; None is three times the temperature of the run.
+        In K; None is what `runaway_temperature` says.
     allow_broken : bool
         Whether molecules may break.
     """

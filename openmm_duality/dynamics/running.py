@@ -27,7 +27,7 @@ from openmm_duality.bounds import STEPS, require_bounds
 from openmm_duality.dynamics import record
 from openmm_duality.dynamics.barostats import describe_barostat
 from openmm_duality.dynamics.integrators import LearningIntegrator
-from openmm_duality.dynamics.integrity import Integrity, Limits
+from openmm_duality.dynamics.integrity import Integrity, Limits, runaway_temperature
 from openmm_duality.dynamics.monitoring import RunMonitor
 from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
@@ -231,7 +231,7 @@ def simulate(
                 "bond_lengths_nm": {"-".join(pair): r for pair, r in integrity.bond_lengths.items()},
                 "coordinations": [[name, dict(around)] for name, around in sorted(integrity.coordinations)],
                 "shortest_allowed_nm": {"-".join(pair): r for pair, r in integrity.shortest_allowed.items()},
-                "max_temperature": limits.max_temperature or (3 * target if target else None),
+                "max_temperature": limits.max_temperature or (runaway_temperature(target, dof) if target else None),
                 "allow_broken": limits.allow_broken,
                 "monitor": None if monitor is None else monitor.to_dict(),
             },

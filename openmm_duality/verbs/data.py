@@ -34,7 +34,8 @@ def reference(config: Path, directory: Path, json_file: Path | None, overwrite: 
 
     \b
     CONFIG.yaml:
-      method: nnp                      # or dft, xtb, classical, with keys: {name: dft, functional: revPBE}
+      method: nnp                      # or dft, xtb, classical, with keys: {name: dft, functional: revPBE};
+                                       # or a CP2K input of your own: {name: input, path: liquid.inp}
       tasks:
         - name: liquid
           md: {start: start.pdb, temperature: 300 K, timestep: 0.5 fs, steps: 4000, write_every: 40}

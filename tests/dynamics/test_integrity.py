@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from openmm import app
 
-from openmm_duality.dynamics.integrity import Integrity
+from openmm_duality.dynamics.integrity import Integrity, runaway_temperature
 from openmm_duality.errors import DualityError
 from tests.dynamics.systems import water
 
@@ -185,3 +185,10 @@ def test_large_systems_take_milliseconds_per_thousand_atoms(liquid):
         times.append(best)
     assert times[1] < 30 * times[0]  # 8 times the atoms: 8 if linear, 64 if quadratic
     assert isinstance(liquid[3], app.Topology)
+
+
+def test_a_small_system_may_be_hot_for_a_moment() -> None:
+    kinetic = np.random.default_rng(0).chisquare(15, size=1_000_000) / 15  # of a molecule of six atoms, at the bath
+    assert (300.0 * kinetic > 900.0).sum() > 5
+    assert (300.0 * kinetic).max() < runaway_temperature(300.0, 15) < 2000.0
+    assert runaway_temperature(300.0, 573) == 900.0
