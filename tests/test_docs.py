@@ -21,11 +21,15 @@ DOCS = EXAMPLES.parent / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), EXAMPLES.parent / "README.md"])
 OWN_SYSTEM = (DOCS / "your-own-system.md").read_text()
 METHANOL = EXAMPLES / "methanol"
-# The same commands, on little data: fewer steps and frames, no committee.
+# The same commands, on little data: fewer steps and frames, the smallest form, no committee.
 SHORTER = {
     "reference.inp": [("STEPS 4000", "STEPS 48")],
     "more.yaml": [("steps: 1200", "steps: 24"), ("frames: 60", "frames: 2"), ("frames: 30", "frames: 1")],
-    "infer.yaml": [("every: 4", "every: 1"), ("size: small", "size: small\ninvariants: [20, 0, 0]\nmembers: 0")],
+    "infer.yaml": [
+        ("every: 8, gap: 0.1", "gap: 0"),
+        ("gap: 0.02", "gap: 0"),
+        ("form: channels\nsize: small", "form: pair\nmembers: 0"),
+    ],
 }
 
 
