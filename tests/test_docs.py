@@ -74,7 +74,7 @@ def test_your_own_system_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "6 (1 C, 4 H, 1 O)" in printed[0]
     assert "more/distorted: 4 frames" in printed[1]
     assert "model.safetensors" in printed[2]
-    assert "200 steps done" in printed[3]
+    assert printed[3].splitlines()[-1].startswith("run: ")  # so crude a model may break, which is said
     assert (tmp_path / "run" / "report" / "report.html").is_file()
 
 
