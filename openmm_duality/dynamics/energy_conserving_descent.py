@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import openmm as mm
 from openmm import unit
 
 from openmm_duality.dynamics.integrators import LearningIntegrator, positive
@@ -15,7 +13,7 @@ from openmm_duality.units import bare
 
 _LARGEST_ENERGY = 1e12  # kJ/mol
 _LARGEST_CONCENTRATION = 100.0
-_LEAST = 1e-6  # of 1 − (V/B)^2η, so that dynamics that begin at rest begin at all
+_LEAST = 1e-10  # of 1 − (V/B)^2η, so that dynamics that begin at rest begin at all
 _LARGEST_TURN = 10.0  # exponent of a turn towards the gradient; beyond it the direction is that of the gradient
 _NORM = 8  # of the displacements of the atoms, in the place of the largest, which no sum gives
 
@@ -37,18 +35,18 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
 
         d²q/dt² = −½ (1 + w²) (1/M) ∂V/∂q + (d ln V/dt) dq/dt,
 
-    Newton's equation at the start and half of its force at the end, with a damping that is the relative rate of descent:
-    it brakes while the loss falls and pushes while it rises. This is the Born–Infeld dynamics of De Luca and Silverstein
-    (ICML 2022, PMLR 162, 4918), with the Hamiltonian √(V (V + Σ p²/m)) = B. Larger η (`concentration`) follow the
-    trajectories of the same Hamiltonian with B (V/B)^η for V, in another time, and keep to low losses: the dynamics
-    visits configurations in proportion to V^(−ηn/2), n the number of degrees of freedom, as if at the temperature
-    2V/(k_B η n), which falls with V (De Luca, Gatti and Silverstein, arXiv:2306.00352). Above a minimum that is ΔV above
-    the target, about ΔV/(η − 1) is left.
+    Newton's equation at the start and half of its force at the end, with a damping that is the relative rate of
+    descent: it brakes while the loss falls and pushes while it rises. This is the Born–Infeld dynamics of De Luca and
+    Silverstein (ICML 2022, PMLR 162, 4918), with the Hamiltonian √(V (V + Σ p²/m)) = B. Larger η (`concentration`, as
+    in De Luca, Gatti and Silverstein, arXiv:2306.00352) follow the trajectories of the same Hamiltonian with B (V/B)^η
+    for V, in another time. Chaotic dynamics visits configurations about in proportion to V^(−ηn/2), n the number of
+    degrees of freedom, as if at the temperature 2V/(k_B η n), which falls with V. Above a minimum that is ΔV above the
+    target, about ΔV/(η − 1) is left.
 
     Local minima above the target are left again; the lowest configuration on the way has to be recorded, and relaxed
-    where its exact minimum is wanted. A step that ends at or below the target ends the motion there. Dynamics that begin
-    at rest in a minimum stay there: give them velocities. The energy is conserved exactly by the length of the momentum,
-    the trajectory is of second order in the step; one force evaluation per step.
+    where its exact minimum is wanted. A step that ends at or below the target ends the motion there. Dynamics that
+    begin at rest in a minimum stay there: give them velocities. The length of the momentum conserves the energy
+    exactly; the trajectory is of second order in the step, with one force evaluation per step.
 
     Parameters
     ----------
@@ -92,13 +90,14 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
         self.addComputeGlobal("excess", "energy - target")
         self._add_first_bound()
         self.beginIfBlock("excess > 0")
-        self._add_speed()
-        self.addComputeGlobal("path", "dt*speed")
+        self._add_speed_and_slope()
+        gain = "-0.25*dt*cosine*ffm*(1 - (2*concentration + 1)*slowness)"  # of speed, within half of the step
+        self.addComputeGlobal("path", f"dt*max(0.5*speed, speed + {gain})")
         self._add_half_turn()
         self._add_displacement()
         self.addComputeGlobal("excess", "energy - target")
         self.beginIfBlock("excess > 0")
-        self._add_speed()
+        self._add_speed_and_slope()
         self._add_half_turn()
         self.addComputeSum("mvv", "m*v*v")
         self.addComputePerDof("v", "v*speed/sqrt(mvv)")
@@ -127,20 +126,20 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
         )
         self.endBlock()
 
-    def _add_speed(self) -> None:
-        """1 − w² and the length of the mass-weighted velocity."""
+    def _add_speed_and_slope(self) -> None:
+        """Length of the mass-weighted velocity, that of the gradient and the cosine of velocity and force."""
         self.addComputeGlobal("slowness", "min(1, excess/bound)^(2*concentration)")
         self.addComputeGlobal("moving", f"max(1 - slowness, {_LEAST!r})")
         self.addComputeGlobal("speed", "sqrt(excess*moving)")
-
-    def _add_half_turn(self) -> None:
-        """Turn the direction towards −g along half of the path, exactly for a constant gradient; its length is lost."""
         self.addComputeSum("ffm", "select(m, f*f/(m + delta(m)), 0)")
         self.addComputeSum("mvv", "m*v*v")
         self.addComputeSum("fv", "f*v")
         self.addComputeGlobal("ffm", "sqrt(max(ffm, 1e-30))")
         self.addComputeGlobal("mvv", "sqrt(mvv)")
         self.addComputeGlobal("cosine", "select(mvv, max(-1, min(1, fv/(ffm*max(mvv, 1e-30)))), 1)")
+
+    def _add_half_turn(self) -> None:
+        """Turn the direction towards −g along half of the path, exactly for a constant gradient; its length is lost."""
         rate = "0.5*concentration*(1 + slowness)/(moving*excess)"
         self.addComputeGlobal("turn", f"exp(-min(0.5*path*ffm*{rate}, {_LARGEST_TURN!r}))")
         self.addComputeGlobal("kept", "select(mvv, 2*turn/max(mvv, 1e-30), 0)")

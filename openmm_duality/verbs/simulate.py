@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--target-energy",
-    help="Of energy-conserving-descent, as '-1200 kJ/mol': below the minimum that is to be found, for it cannot come to "
-    "rest above it.",
+    help="Of energy-conserving-descent, as '-1200 kJ/mol': it cannot come to rest above it.",
 )
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
 @click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
