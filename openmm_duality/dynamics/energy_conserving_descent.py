@@ -83,19 +83,23 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
         self.addGlobalVariable("target", target)
         self.addGlobalVariable("concentration", float(concentration))
         self.addGlobalVariable("limit", positive(maximumDisplacement, unit.nanometer, "maximumDisplacement"))
-        names = ("bound", "excess", "moving", "slowness", "speed", "path", "mvv", "ffm", "fv", "cosine", "turn", "kept")
-        for name in (*names, "gained", "longest"):
+        for name in (
+            *("bound", "excess", "slowness", "moving", "speed", "path", "longest"),
+            *("mvv", "ffm", "fv", "slope", "cosine", "turn", "kept", "gained"),
+        ):
             self.addGlobalVariable(name, 0.0)
         self.addUpdateContextState()
-        self.addComputeGlobal("excess", "energy - target")
+        self.beginIfBlock("excess <= 0")  # else it is that of the end of the last step: OpenMM would compute it anew
+        self._add_evaluation()
+        self.endBlock()
         self._add_first_bound()
         self.beginIfBlock("excess > 0")
         self._add_speed_and_slope()
-        gain = "-0.25*dt*cosine*ffm*(1 - (2*concentration + 1)*slowness)"  # of speed, within half of the step
+        gain = "-0.25*dt*cosine*slope*(1 - (2*concentration + 1)*slowness)"  # of speed, within half of the step
         self.addComputeGlobal("path", f"dt*max(0.5*speed, speed + {gain})")
         self._add_half_turn()
         self._add_displacement()
-        self.addComputeGlobal("excess", "energy - target")
+        self._add_evaluation()
         self.beginIfBlock("excess > 0")
         self._add_speed_and_slope()
         self._add_half_turn()
@@ -116,6 +120,11 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
         bound = excess * slowness ** (-0.5 / self.getGlobalVariableByName("concentration"))
         return float(potentialEnergy - excess + bound)
 
+    def _add_evaluation(self) -> None:
+        """V and the squared length of its gradient, in one evaluation."""
+        self.addComputeSum("ffm", "select(m, f*f/(m + delta(m)), 0)")
+        self.addComputeGlobal("excess", "energy - target")
+
     def _add_first_bound(self) -> None:
         """B of the start; velocities with more kinetic energy than nearly V/2 are shortened to it."""
         self.beginIfBlock("bound = 0")
@@ -131,19 +140,18 @@ class EnergyConservingDescentLearningIntegrator(LearningIntegrator):
         self.addComputeGlobal("slowness", "min(1, excess/bound)^(2*concentration)")
         self.addComputeGlobal("moving", f"max(1 - slowness, {_LEAST!r})")
         self.addComputeGlobal("speed", "sqrt(excess*moving)")
-        self.addComputeSum("ffm", "select(m, f*f/(m + delta(m)), 0)")
         self.addComputeSum("mvv", "m*v*v")
         self.addComputeSum("fv", "f*v")
-        self.addComputeGlobal("ffm", "sqrt(max(ffm, 1e-30))")
+        self.addComputeGlobal("slope", "sqrt(max(ffm, 1e-30))")
         self.addComputeGlobal("mvv", "sqrt(mvv)")
-        self.addComputeGlobal("cosine", "select(mvv, max(-1, min(1, fv/(ffm*max(mvv, 1e-30)))), 1)")
+        self.addComputeGlobal("cosine", "select(mvv, max(-1, min(1, fv/(slope*max(mvv, 1e-30)))), 1)")
 
     def _add_half_turn(self) -> None:
         """Turn the direction towards −g along half of the path, exactly for a constant gradient; its length is lost."""
         rate = "0.5*concentration*(1 + slowness)/(moving*excess)"
-        self.addComputeGlobal("turn", f"exp(-min(0.5*path*ffm*{rate}, {_LARGEST_TURN!r}))")
+        self.addComputeGlobal("turn", f"exp(-min(0.5*path*slope*{rate}, {_LARGEST_TURN!r}))")
         self.addComputeGlobal("kept", "select(mvv, 2*turn/max(mvv, 1e-30), 0)")
-        self.addComputeGlobal("gained", "(1 - turn)*(1 + turn + cosine*(1 - turn))/ffm")
+        self.addComputeGlobal("gained", "(1 - turn)*(1 + turn + cosine*(1 - turn))/slope")
         self.addComputePerDof("v", "kept*v + gained*f/m")
 
     def _add_displacement(self) -> None:

@@ -29,9 +29,8 @@ def descent_figure(content: Mapping[str, Any]) -> Figure:
         for axes, size in zip(panels, (sizes[k] for k in chosen), strict=True):
             for number, (name, found) in enumerate(size["methods"].items()):
                 above, error = found["mean_above_lowest"], found["error_of_mean"]
-                axes.errorbar(
-                    content["evaluations"], above, error, color=colour(number), linewidth=1.4, elinewidth=0.7, label=name
-                )
+                line = {"color": colour(number), "linewidth": 1.4, "elinewidth": 0.7, "label": name}
+                axes.errorbar(content["evaluations"], above, error, **line)
             axes.set(xscale="log", title=f"{size['molecules']} molecules", ylim=(0.0, None))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
