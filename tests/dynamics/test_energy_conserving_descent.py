@@ -6,9 +6,10 @@ import numpy as np
 import openmm as mm
 import pytest
 from numpy.typing import NDArray
+from openmm import unit
 from scipy.integrate import solve_ivp
 
-from openmm_duality.dynamics import EnergyConservingDescentLearningIntegrator, simulate
+from openmm_duality.dynamics import DescentLearningIntegrator, EnergyConservingDescentLearningIntegrator, simulate
 from openmm_duality.dynamics.systems import create_topology
 from openmm_duality.errors import DualityError
 from tests.dynamics.systems import argon, kinetic_of, make_context, positions_of, potential_of, velocities_of
@@ -24,7 +25,7 @@ def wells(bump: float = 0.0) -> tuple[mm.System, NDArray[np.float64]]:
     """Two unlike particles in anisotropic wells about the origin; a bump makes two minima of each, at unequal depth."""
     system = mm.System()
     terms = "+".join(f"0.5*{k}*{x}^2" for k, x in zip(STIFFNESS, "xyz", strict=True))
-    force = mm.CustomExternalForce(f"{terms} + {bump}*exp(-50*x^2) + {0.2 * bump}*x")
+    force = mm.CustomExternalForce(f"{terms} + {bump}*exp(-50*x^2) + {0.5 * bump}*x")
     for i, mass in enumerate(MASSES):
         system.addParticle(mass)
         force.addParticle(i, [])
@@ -85,32 +86,36 @@ def test_the_energy_is_conserved_and_platforms_agree(platform, precision, tolera
         for _ in range(10):
             integrator.step(20)
             first = first or integrator.conservedQuantity(context)
-            assert integrator.conservedQuantity(context) == pytest.approx(
-                first, abs=drift
-            )
+            assert integrator.conservedQuantity(context) == pytest.approx(first, abs=drift)
         reference = positions_of(context) if reference is None else reference
     assert first > potential_of(context) + 1.0
     assert np.abs(positions_of(context) - start).max() > 0.01
     np.testing.assert_allclose(positions_of(context), reference, atol=1e-4 if platform == "CPU" else tolerance)
 
 
-def test_it_leaves_a_local_minimum_in_which_damped_descent_stops_and_rests_at_the_target_only():
-    system, start = wells(bump=20.0)
-    context = make_context(system, mm.VerletIntegrator(0.001), start)
-    mm.LocalEnergyMinimizer.minimize(context, 1e-6)
+def test_it_goes_on_where_damped_descent_has_stopped():
+    system, start = wells(bump=6.0)
+    context = make_context(system, integrator := DescentLearningIntegrator(0.002, 0.05), start)
+    integrator.step(3000)
+    assert kinetic_of(context) < 1e-6
     stopped = potential_of(context)
-    grid = np.linspace(-0.6, 0.6, 20_001)
-    lowest = 2 * (50.0 * grid**2 + 20.0 * np.exp(-50.0 * grid**2) + 4.0 * grid).min()
-    assert stopped > lowest + 1.0
-    target = lowest + 0.5
-    context = make_context(system, integrator := descent(0.002, target), start)
-    integrator.step(5)
-    for _ in range(400):
+    context = make_context(system, integrator := descent(0.002, stopped - 2.0, eta=1.0), start)
+    found = []
+    for _ in range(300):
+        integrator.step(10)
+        assert kinetic_of(context) > 0.1
+        found.append(potential_of(context))
+    assert max(found[150:]) > stopped + 1.0
+
+
+def test_it_rests_at_the_target_only():
+    system, start = wells()
+    context, target = make_context(system, integrator := descent(0.002, 0.5), start), 0.5
+    integrator.step(3)
+    while potential_of(context) > target:
         assert kinetic_of(context) > 0.0
-        integrator.step(50)
-        if potential_of(context) <= target:
-            break
-    assert lowest <= potential_of(context) <= target
+        integrator.step(10)
+        assert context.getTime() < 20.0 * unit.picosecond
     at = positions_of(context)
     integrator.step(10)
     assert np.array_equal(positions_of(context), at)
@@ -155,7 +160,7 @@ def test_massless_particles_stay():
 def test_learned_losses_descend_on_every_platform(platform, precision):
     system, positions = water_system("collective")
     before = potential_of(make_context(system, mm.VerletIntegrator(0.001), positions))
-    context = make_context(system, integrator := descent(0.001, before - 500.0), positions, platform, precision)
+    context = make_context(system, integrator := descent(0.001, before - 2000.0), positions, platform, precision)
     integrator.step(60)
     first = integrator.conservedQuantity(context)
     assert first == pytest.approx(before, abs=0.5)
