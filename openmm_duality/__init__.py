@@ -18,8 +18,9 @@ _EXPORTS = {
     "losses": "AgentLosses evaluate_agents evaluate_stress",
     "inference": "DataSet ErrorTable Settings add_frames assess_calibration evaluate fit_delta infer learning_curve",
     "lowering": "export_system export_torchscript load_system lower",
-    "dynamics": "DescentLearningIntegrator LangevinLearningIntegrator Limits NoseHooverLearningIntegrator "
-    "VerletLearningIntegrator add_barostat add_to_system create_system create_topology minimize read_start simulate",
+    "dynamics": "DescentLearningIntegrator EnergyConservingDescentLearningIntegrator LangevinLearningIntegrator "
+    "Limits NoseHooverLearningIntegrator VerletLearningIntegrator add_barostat add_to_system create_system "
+    "create_topology minimize read_start simulate",
     "learning": "Monitor check_stability find_model infer_stable recompute_forces",
     "observables": "compare read_dynamics sample_runs",
     "benchmark": "format_costs measure_cost",
@@ -35,6 +36,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors; a test compa
     from openmm_duality.benchmark import measure_cost as measure_cost
     from openmm_duality.cp2k import run_reference as run_reference
     from openmm_duality.dynamics import DescentLearningIntegrator as DescentLearningIntegrator
+    from openmm_duality.dynamics import (
+        EnergyConservingDescentLearningIntegrator as EnergyConservingDescentLearningIntegrator,
+    )
     from openmm_duality.dynamics import LangevinLearningIntegrator as LangevinLearningIntegrator
     from openmm_duality.dynamics import Limits as Limits
     from openmm_duality.dynamics import NoseHooverLearningIntegrator as NoseHooverLearningIntegrator

@@ -1,6 +1,7 @@
 """Learning dynamics: integrators, systems, reporters, running."""
 
 from openmm_duality.dynamics.barostats import add_barostat
+from openmm_duality.dynamics.energy_conserving_descent import EnergyConservingDescentLearningIntegrator
 from openmm_duality.dynamics.integrators import (
     DescentLearningIntegrator,
     LangevinLearningIntegrator,
@@ -16,6 +17,7 @@ from openmm_duality.dynamics.systems import create_system, create_topology, mini
 
 __all__ = [
     "DescentLearningIntegrator",
+    "EnergyConservingDescentLearningIntegrator",
     "Integrity",
     "LangevinLearningIntegrator",
     "LearningIntegrator",

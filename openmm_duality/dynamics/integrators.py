@@ -45,6 +45,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
     """Base class of the integrators of learning dynamics."""
 
     ensemble = "none"
+    needs_potential = False  # whether the dynamics is meaningless for forces without a potential energy
     recorded: Mapping[str, str] = MappingProxyType({})  # global variables by the names they have in a run record
 
     def conservedQuantity(self, context: mm.Context) -> float | None:
@@ -56,11 +57,11 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
             The context that this integrator drives.
         """
         state = context.getState(energy=True)
-        energy = state.getPotentialEnergy() + state.getKineticEnergy()
-        return self.conservedFrom(float(energy.value_in_unit(unit.kilojoule_per_mole)))
+        energies = (state.getPotentialEnergy(), state.getKineticEnergy())
+        return self.conservedFrom(*(float(energy.value_in_unit(unit.kilojoule_per_mole)) for energy in energies))
 
-    def conservedFrom(self, totalEnergy: float) -> float | None:
-        """The conserved quantity in kJ/mol, from the total energy of the same state, in kJ/mol."""
+    def conservedFrom(self, potentialEnergy: float, kineticEnergy: float) -> float | None:
+        """The conserved quantity in kJ/mol, from the energies of the same state, in kJ/mol."""
         return None
 
     def getTemperature(self) -> float | None:
@@ -128,9 +129,9 @@ class VerletLearningIntegrator(LearningIntegrator):
         self.addComputePerDof("x", "x + dt*v")
         self.addComputePerDof("v", "v + 0.5*dt*f/m")
 
-    def conservedFrom(self, totalEnergy: float) -> float:
-        """The total energy itself, in kJ/mol."""
-        return totalEnergy
+    def conservedFrom(self, potentialEnergy: float, kineticEnergy: float) -> float:
+        """The total energy in kJ/mol."""
+        return potentialEnergy + kineticEnergy
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
         """Three: Verlet keeps the momentum of the centre of mass, which `simulate` starts at zero."""
@@ -273,7 +274,7 @@ class NoseHooverLearningIntegrator(HeatBathIntegrator):
         drag = f"exp(-{weight / 8!r}*dt*veta{k + 1})" if k < length else "1"
         self.addComputeGlobal(f"veta{k}", f"drag*(drag*veta{k} + {weight / 4!r}*dt*push); drag={drag}; push={push}")
 
-    def conservedFrom(self, totalEnergy: float) -> float:
+    def conservedFrom(self, potentialEnergy: float, kineticEnergy: float) -> float:
         """The extended energy H' in kJ/mol; it jumps when the temperature is set anew."""
         value = self.getGlobalVariableByName
         kT, dof, frequency = value("kT"), value("dof"), value("frequency")
@@ -281,7 +282,7 @@ class NoseHooverLearningIntegrator(HeatBathIntegrator):
         for k in range(1, int(value("chain")) + 1):
             copies = dof if k == 1 else 1.0
             chain += copies * kT * (0.5 * (value(f"veta{k}") / frequency) ** 2 + value(f"eta{k}"))
-        return float(totalEnergy + chain)
+        return float(potentialEnergy + kineticEnergy + chain)
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
         """The number given at construction."""

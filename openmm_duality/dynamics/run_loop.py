@@ -291,11 +291,11 @@ class RunLoop:
     def _report(self, snapshot: Snapshot) -> None:
         for reporter in self._reporters:
             reporter.report(self._simulation, snapshot.state)
-        total = snapshot.potential + snapshot.kinetic
+        energies = (snapshot.potential, snapshot.kinetic)
         self._log.write(
             self.step,
             self._time(),
-            (snapshot.potential, snapshot.kinetic, self._simulation.integrator.conservedFrom(total)),
+            (*energies, self._simulation.integrator.conservedFrom(*energies)),
             snapshot.temperature,
             self._species_temperatures(snapshot.state),
             None if snapshot.cell is None else volume(snapshot.cell),

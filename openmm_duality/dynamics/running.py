@@ -26,6 +26,7 @@ from openmm import app, unit
 from openmm_duality.bounds import STEPS, require_bounds
 from openmm_duality.dynamics import record
 from openmm_duality.dynamics.barostats import describe_barostat
+from openmm_duality.dynamics.energy_conserving_descent import EnergyConservingDescentLearningIntegrator
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits, runaway_temperature
 from openmm_duality.dynamics.monitoring import RunMonitor
@@ -134,7 +135,7 @@ def simulate(
     platform, precision : str, optional
         Of OpenMM; by default its fastest platform, at that platform's own precision.
     temperature : openmm.unit.Quantity or float, optional
-        Of the initial velocities, in K; the integrator's by default. Damped descent starts at rest without one.
+        Of the initial velocities, in K; the integrator's by default. Descent starts at rest without one.
     velocities : openmm.unit.Quantity or array, shape (N, 3), optional
         Initial velocities in nm/ps; drawn from the temperature and the seed by default.
     minimize : bool
@@ -160,8 +161,8 @@ def simulate(
     ------
     DualityError
         If the arguments do not fit together, the folder holds something else or a run with other settings, or the
-        platform cannot run the system, or a barostat or the minimiser would act on losses that have no
-        potential.
+        platform cannot run the system, or a barostat, the minimiser or energy conserving descent would act on losses
+        that have no potential.
     """
     directory, limits = Path(directory), limits or Limits()
     checkpoint_interval = 10 * report_interval if checkpoint_interval is None else checkpoint_interval
@@ -176,6 +177,13 @@ def simulate(
         )
     if minimize:
         require_potential(system, "the minimiser")
+        if isinstance(integrator, EnergyConservingDescentLearningIntegrator) and temperature is velocities is None:
+            raise DualityError(
+                "energy conserving descent that begins at rest in a minimum stays there: leave out the minimiser, or "
+                "give the temperature of initial velocities"
+            )
+    if integrator.needs_potential:
+        require_potential(system, type(integrator).__name__)
     if any("Barostat" in type(force).__name__ for force in system.getForces()):
         require_potential(system, "a barostat")
     dof = integrator.degreesOfFreedom(system)
@@ -323,7 +331,7 @@ def _cell(system: mm.System, topology: app.Topology) -> FloatArray | None:
 def _velocities(
     integrator: LearningIntegrator, masses: FloatArray, dof: int, temperature: Any, velocities: Any, seed: int
 ) -> tuple[FloatArray, float | None]:
-    """Initial velocities, and the temperature of the run, which is None for damped descent."""
+    """Initial velocities, and the temperature of the run, which is None for descent."""
     target = integrator.getTemperature()
     initial = target if temperature is None else bare(temperature, unit.kelvin, "temperature")
     if velocities is not None:

@@ -30,6 +30,7 @@ _INTEGRATORS = {
     "NoseHooverLearningIntegrator": "Nosé–Hoover chain",
     "LangevinLearningIntegrator": "Langevin",
     "DescentLearningIntegrator": "damped descent",
+    "EnergyConservingDescentLearningIntegrator": "energy conserving descent",
 }
 UNKNOWN = "unknown"
 

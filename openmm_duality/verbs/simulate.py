@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--temperature", default="300", show_default=True, help="In K.")
 @click.option(
     "--integrator",
-    type=click.Choice(["nose-hoover", "langevin", "verlet", "descent"]),
+    type=click.Choice(["nose-hoover", "langevin", "verlet", "descent", "energy-conserving-descent"]),
     default="nose-hoover",
     show_default=True,
 )
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     default="10/ps",
     show_default=True,
     help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum.",
+)
+@click.option(
+    "--target-energy",
+    help="Of energy-conserving-descent, as '-1200 kJ/mol': it cannot come to rest above it.",
 )
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
 @click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
@@ -106,6 +110,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
+    integrator = _integrator(options, timestep)
     topology, molecules = topology_of(losses, start)
     system = duality.create_system(
         losses,
@@ -116,7 +121,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         platform=options["platform"],
     )
     if options["pressure"] is not None:
-        if options["integrator"] in ("verlet", "descent"):
+        if options["integrator"] not in ("nose-hoover", "langevin"):
             raise DualityError("constant pressure needs a heat bath: choose --integrator nose-hoover or langevin")
         scaled = molecules if options["barostat"] == "molecules" else None
         duality.add_barostat(system, options["pressure"], options["temperature"], molecules=scaled)
@@ -127,13 +132,13 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         system,
         topology,
         start.positions,
-        _integrator(options["integrator"], options["temperature"], options["friction"], timestep),
+        integrator,
         directory,
         steps=round(duration / timestep),
         report_interval=max(1, round(report / timestep)),
         platform=options["platform"],
         precision=options["precision"],
-        temperature=None if options["integrator"] == "descent" else options["temperature"],
+        temperature=None if integrator.ensemble == "descent" else options["temperature"],
         minimize=options["minimize"],
         seed=options["seed"],
         species=start.species,
@@ -154,11 +159,19 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         sys.exit(1)
 
 
-def _integrator(name: str, temperature: str, friction: str, timestep: float) -> LearningIntegrator:
+def _integrator(options: Mapping[str, Any], timestep: float) -> LearningIntegrator:
     from openmm_duality.dynamics import integrators
 
-    rate = integrators.positive(friction, unit.picosecond**-1, "friction")
-    kelvin = integrators.positive(temperature, unit.kelvin, "temperature")
+    name, target = options["integrator"], options["target_energy"]
+    rate = integrators.positive(options["friction"], unit.picosecond**-1, "friction")
+    kelvin = integrators.positive(options["temperature"], unit.kelvin, "temperature")
+    if (name == "energy-conserving-descent") != (target is not None):
+        raise DualityError(
+            "--integrator energy-conserving-descent and --target-energy belong together: give both, the energy below "
+            "what `simulate --minimize` finds, or neither"
+        )
+    if target is not None:
+        return duality.EnergyConservingDescentLearningIntegrator(timestep, target)
     if name == "verlet":
         return integrators.VerletLearningIntegrator(timestep)
     if name == "descent":
