@@ -47,11 +47,13 @@ _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDR
 
 
 def compare(
-    run_dir: str | Path,
+    run: str | Path | Frames,
     reference: Frames,
     *,
     more: Sequence[str | Path | Frames] = (),
     dynamics: Frames | None = None,
+    topology: str | Path | None = None,
+    timestep: Any = None,
     discard: Any = None,
     block_time: Any = None,
     r_max: Any = R_MAX,
@@ -65,16 +67,20 @@ def compare(
 
     Parameters
     ----------
-    run_dir : str or Path
-        The folder that a run wrote.
+    run : str, Path or Frames
+        The folder that a run wrote, or a trajectory: frames, or whatever `read` reads.
     reference : Frames
         Dynamics of the same composition; the number of atoms may differ.
     more : sequence of str, Path or Frames
-        Folders of other runs, or other reference data, compared with the same reference.
+        Other runs, or other data, compared with the same reference.
     dynamics : Frames, optional
         Other frames of the reference for diffusion, reorientation and spectra, as a rule written more often.
+    topology, timestep : optional
+        What names the atoms of the trajectories among `run` and `more`, and the time between their frames, as for
+        `read`.
     discard : quantity or float, optional
-        The beginning of every run to leave out, in ps; by default 1 ps, but at most a tenth of the run.
+        The beginning of every run to leave out, in ps; by default 1 ps of the folder of a run, but at most a tenth,
+        and nothing of other data.
     block_time : quantity or float, optional
         The least length of a block, in ps, 1.5 by default. Blocks last longer where an observable decorrelates slowly:
         six times its correlation time in run or reference, and at the least twice for a test.
@@ -102,8 +108,8 @@ def compare(
     lengths = bond_lengths(reference) if lengths is None else lengths
     least = None if block_time is None else bare(block_time, unit.picosecond, "block_time")
     known = Subject.of_frames(reference, "the reference", lengths)
-    runs = [Subject.of_run(run_dir, lengths, discard), *(Subject.of_any(path, lengths, discard) for path in more)]
-    runs = distinct(runs)
+    given = {"topology": topology, "timestep": timestep}
+    runs = distinct([Subject.of_any(what, lengths, discard, **given) for what in (run, *more)])
     r_reach = reach([s.whole for s in (known, *runs)], bare(r_max, unit.nanometer, "r_max"))
     moved = [known] if dynamics is None else [known, Subject.of_frames(dynamics, "the reference’s motion", lengths)]
     moved.sort(key=lambda subject: -subject.used.duration)
@@ -113,15 +119,14 @@ def compare(
     if unknown := set(forces) - {subject.name for subject in runs if subject.run is not None}:
         raise DualityError(f"recomputed: {', '.join(sorted(unknown))} is not the name of a run that is compared")
     eta = _viscosity(viscosity)
+    kelvin = None if eta is None else _temperature([*runs, known])
 
     def structure(s: Subject) -> BlockedHistograms:
         return collect_histograms(s.thinned, s.bonds, r_reach, progress=progress)
 
     def motion(s: Subject) -> Motion:
-        run = s.run or runs[0].run
-        correction = None
-        if eta is not None and run is not None:
-            correction = finite_size(float(run.settings["temperature"]), eta, s.whole.first().cell(0))
+        own = s.conditions.set_temperature or kelvin
+        correction = None if eta is None or own is None else finite_size(own, eta, s.whole.first().cell(0))
         return measure_motion(s.used, s.bonds, scales, correction=correction, progress=progress)
 
     first = structure(known)
@@ -151,6 +156,15 @@ def _viscosity(value: Any) -> float | None:
     if not viscosity > 0:
         raise DualityError(f"viscosity: expected a number above zero, got {value}")
     return viscosity
+
+
+def _temperature(subjects: Sequence[Subject]) -> float:
+    """The first temperature in K that is set, or else measured, for the correction of diffusion."""
+    found = [c.set_temperature for s in subjects if (c := s.conditions).set_temperature is not None]
+    found += [c.temperature.mean for s in subjects if (c := s.conditions).temperature is not None]
+    if not found:
+        raise DualityError("viscosity: the correction of diffusion needs a temperature, and none is known; leave out")
+    return float(found[0])
 
 
 def side_by_side(
