@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_duality.geometry.arrays import BoolArray
 from openmm_duality.observables.bonds import Bonds
 from openmm_duality.observables.conditions import conditions_of_frames
 from openmm_duality.observables.findings import Note, Remark
@@ -88,7 +89,13 @@ class Motion:
 
 
 def measure_motion(
-    trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: float | None, progress: bool
+    trajectory: Trajectory,
+    bonds: Bonds,
+    scales: Scales,
+    *,
+    correction: float | None,
+    lasting: BoolArray | None = None,
+    progress: bool,
 ) -> Motion:
     """Analyse the motion of a trajectory.
 
@@ -102,6 +109,8 @@ def measure_motion(
         The lengths of time to use.
     correction : float or None
         Of diffusion in the finite cell, in nm²/ps.
+    lasting : array of bool, shape (N,), optional
+        The atoms of molecules that never change, whose diffusion and reorientation are measured; by default all.
     progress : bool
         Whether to show progress bars.
     """
@@ -109,7 +118,9 @@ def measure_motion(
     turned: dict[str, LaggedFit] = {}
     slow = _slow_obstacles(trajectory, scales.longest_lag)
     if not slow:
-        paths = follow_molecules(trajectory, bonds, progress=progress)
+        paths = follow_molecules(trajectory, bonds, lasting=lasting, progress=progress)
+        if lasting is not None and not lasting.all():
+            slow.append(Note(Remark.MOTION_OF_LASTING, trajectory.name, (int(lasting.sum()), len(lasting))))
         turned = reorientation_times(paths, scales.longest_lag)
         if paths.lost:
             slow.append(Note(Remark.PATHS_LOST, trajectory.name))
