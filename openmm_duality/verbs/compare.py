@@ -14,6 +14,7 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.observables.subjects import is_run
 from openmm_duality.reference.formats import read_one
+from openmm_duality.verbs.functions import load_functions
 from openmm_duality.verbs.options import trajectory_options
 
 FRAMES = 20  # to recompute
@@ -34,6 +35,12 @@ FRAMES = 20  # to recompute
 )
 @click.option(
     "--band", "bands", type=(float, float), multiple=True, help="First and last wavenumber of a band, in 1/cm."
+)
+@click.option(
+    "--observable",
+    "names",
+    multiple=True,
+    help="Function of your own from Frames to one number per frame: module:function, file.py:function or file.py.",
 )
 @click.option("--viscosity", type=float, help="In mPa s; corrects diffusion for the finite cell (Yeh and Hummer).")
 @click.option(
@@ -56,6 +63,7 @@ def compare(
     dynamics: Path | None,
     every: str | None,
     bands: tuple[tuple[float, float], ...],
+    names: tuple[str, ...],
     viscosity: float | None,
     recompute: Path | None,
     recompute_frames: int,
@@ -87,6 +95,7 @@ def compare(
         )
     folder = directory or (run / "report" if run.is_dir() else run.with_name(f"{run.name.split('.')[0]}-report"))
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
+    own = [function for name in names for function in load_functions(name)]
     named = reference_topology or topology
     reference = read_one(data, "a comparison", forces=False, topology=named, timestep=reference_timestep)
     motion = None if dynamics is None else duality.read_dynamics(dynamics, every, named)
@@ -118,6 +127,7 @@ def compare(
         bands=bands or None,
         viscosity=None if viscosity is None else 1e-3 * viscosity * unit.pascal * unit.second,
         recomputed=recomputed,
+        observables=own,
     )
     page = duality.write_report(comparison, folder, overwrite=overwrite)
     click.echo(duality.headline(comparison))
