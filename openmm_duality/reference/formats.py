@@ -52,7 +52,7 @@ def read(
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
         compressed), a DeePMD folder (or a folder of them), a saved frames file (``.safetensors``), or a trajectory of
-        any engine (DCD, XTC, TRR, NetCDF, PDB, GRO, HDF5).
+        any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional

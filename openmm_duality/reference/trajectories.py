@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import mdtraj
 
 COORDINATES = (".dcd", ".xtc", ".trr", ".nc", ".netcdf", ".ncdf")
-SELF_CONTAINED = (".pdb", ".gro", ".h5")
-TOPOLOGIES = (".pdb", ".gro", ".h5", ".psf", ".prmtop", ".parm7", ".mol2", ".pdbx")
+SELF_CONTAINED = (".pdb", ".gro")
+TOPOLOGIES = (".pdb", ".gro", ".psf", ".prmtop", ".parm7", ".mol2", ".pdbx")
 STRUCTURES = (".xyz", ".extxyz")
 _BYTES = 4 + 8 + 8  # of a coordinate: as mdtraj reads it, as it is kept, and while it is converted
 _EVEN = 1e-3  # of the time between frames
@@ -81,7 +81,8 @@ def read_structure_of(path: Path) -> tuple[Structure, mdtraj.Topology]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix.lower() in SELF_CONTAINED:
-                first = mdtraj.load_frame(str(path), 0)
+                # its reader of GRO files cannot choose a frame
+                first = mdtraj.load(str(path))[0] if path.suffix == ".gro" else mdtraj.load_frame(str(path), 0)
                 topology, vectors = first.topology, first.unitcell_vectors
                 cell = None if vectors is None else vectors[0].astype(np.float64)
             else:
@@ -155,7 +156,7 @@ def _load(path: Path, structure: Structure, topology: mdtraj.Topology) -> mdtraj
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with mdtraj.open(str(path)) as file:
-                n_frames = len(file) if path.suffix.lower() not in (".pdb", ".gro") else 1
+                n_frames = len(file) if path.suffix.lower() not in SELF_CONTAINED else 1
             need, available = n_frames * 3 * topology.n_atoms * _BYTES, available_memory()
             if need > available:
                 raise DualityError(
@@ -182,7 +183,7 @@ def _times(path: Path, header: DcdHeader | None, times: Any) -> FloatArray:
     count = len(times)
     if header is not None and header.timestep is not None:
         return np.asarray(header.timestep * (header.first_step + header.stride * np.arange(count)))
-    if header is not None or path.suffix.lower() in (".pdb", ".gro") or not np.ptp(times):
+    if header is not None or path.suffix.lower() in SELF_CONTAINED or not np.ptp(times):
         return np.zeros(count)  # what mdtraj gives are the numbers of the frames
     found = np.asarray(times, dtype=np.float64)
     spacing = float(np.median(np.diff(found)))
