@@ -240,7 +240,11 @@ def test_headline_sentences_page_json_and_exit_code_say_the_same(tmp_path, frame
     made.water(120, 1).save(tmp_path / "reference.safetensors")
     directory = made.write_run(tmp_path / "run", made.water(frames, 3, bond=bond))
     text = call("compare", directory, tmp_path / "reference.safetensors", code=code)
-    line = next(line for line in text.split("\n") if not line.startswith(("structure", "spectrum")) and line.strip())
+    line = next(
+        line
+        for line in text.split("\n")
+        if not line.startswith(("structure", "spectrum", "bonds", "motion")) and line.strip()
+    )
     assert line.startswith(first)
     found = json.loads((directory / "report" / "compare.json").read_text())
     page = (directory / "report" / "report.html").read_text().replace("\u00a0", " ")

@@ -42,12 +42,16 @@ class IntegrityReport:
         Number of atoms cut off from the largest fragment of the molecule they started in; not by known exchanges.
     collapsed : tuple of str
         One phrase per pair of species that is too close.
+    exchanged_bonds : int
+        Number of bonds of the start that are exchanged for others as the data of the model show, by a hop of a proton
+        or several.
     """
 
     finite: bool
     shortest: dict[Pair, float]
     atoms_left_molecule: int
     collapsed: tuple[str, ...] = ()
+    exchanged_bonds: int = 0
 
     def failures(self, allow_broken: bool = False) -> tuple[str, ...]:
         """Every failure in a phrase; empty if there is none.
@@ -198,7 +202,8 @@ class Integrity:
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )
-        return IntegrityReport(True, shortest, self._count_left(positions, cell), collapsed)
+        left, exchanged = self._count_left(positions, cell)
+        return IntegrityReport(True, shortest, left, collapsed, exchanged)
 
     def _shortest(self, positions: FloatArray, cell: FloatArray | None) -> dict[Pair, float]:
         i, j, d = pairs_within(positions, cell, self._reach)
@@ -210,19 +215,21 @@ class Integrity:
         found = shortest[np.triu_indices(n)]  # in the order of the pairs
         return dict(zip(self.pairs, np.where(np.isfinite(found), found, np.nan).tolist(), strict=True))
 
-    def _count_left(self, positions: FloatArray, cell: FloatArray | None) -> int:
+    def _count_left(self, positions: FloatArray, cell: FloatArray | None) -> tuple[int, int]:
+        """Number of atoms that have left their molecule, and of bonds that are exchanged in a known way."""
         if not len(self._bonds):
-            return 0
+            return 0, 0
         bond = minimum_image(positions[self._bonds[:, 1]] - positions[self._bonds[:, 0]], cell)
         whole = np.linalg.norm(bond, axis=1) <= self._longest
         if whole.all():
-            return 0
-        whole |= self._exchanged(positions, cell, whole)
+            return 0, 0
+        exchanged = self._exchanged(positions, cell, whole)
+        whole |= exchanged
         fragment = component_labels(self._bonds[whole], len(self._species_index))
         size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
         np.maximum.at(largest, self._molecule, size[fragment])
-        return int(len(fragment) - largest.sum())
+        return int(len(fragment) - largest.sum()), int(exchanged.sum())
 
     def _exchanged(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray) -> BoolArray:
         """Which broken bonds of the start are exchanged for others in a way that the data of the model show."""

@@ -62,6 +62,8 @@ class RunResult:
         Wall time of a step in ms, checks and writing included, over the whole run.
     alarms : int
         Checks of the monitor that raised an alarm.
+    exchanged_bonds : int
+        Bonds of the start that are exchanged for others at the end, as the data of the model show: hops, no breaks.
     """
 
     directory: Path
@@ -71,6 +73,7 @@ class RunResult:
     resumed_from: int
     ms_per_step: float
     alarms: int = 0
+    exchanged_bonds: int = 0
 
     @property
     def message(self) -> str:
@@ -82,7 +85,9 @@ class RunResult:
         resumed = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
         plural = "" if self.alarms == 1 else "s"
         raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv)." if self.alarms else ""
-        return f"{self.directory}: {self.steps_done} steps done{resumed}, {self.ms_per_step:.3g} ms per step.{raised}"
+        hops = f" Bonds exchanged as in the data of the model: {self.exchanged_bonds}." if self.exchanged_bonds else ""
+        steps = f"{self.steps_done} steps done{resumed}, {self.ms_per_step:.3g} ms per step"
+        return f"{self.directory}: {steps}.{hops}{raised}"
 
 
 def simulate(
@@ -244,10 +249,10 @@ def simulate(
                 "monitor": None if monitor is None else monitor.to_dict(),
             },
             "alarms": 0,
+            "exchanged_bonds": 0,
             "versions": record.versions(),
         }
-        clash = sorted(new.keys() & (metadata or {}).keys())
-        if clash:
+        if clash := sorted(new.keys() & (metadata or {}).keys()):
             raise DualityError(f"metadata: {', '.join(clash)} would replace what the run itself records; rename it")
         new.update(metadata or {})
         if old is not None:
@@ -398,5 +403,5 @@ def _platform_precision(simulation: app.Simulation) -> str:
 
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
     done, recorded = settings["steps_done"], {name: settings[name] for name in ("status", "reason", "ms_per_step")}
-    alarms = settings.get("alarms", 0)
-    return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), alarms=alarms, **recorded)
+    recorded |= {name: settings.get(name, 0) for name in ("alarms", "exchanged_bonds")}
+    return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), **recorded)

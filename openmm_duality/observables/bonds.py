@@ -1,24 +1,34 @@
 """Bonds, bonded triples and molecules of one composition: what the analyses know of chemistry.
 
-Nothing here knows a molecule by name: bonds are the ones that the reference's own bond lengths find in one frame.
+Nothing here knows a molecule by name: bonds are the ones that the reference's own bond lengths find.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bonding import BondLengths
-from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, in_networks, make_whole
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, in_networks, make_whole
 from openmm_duality.observables.trajectory import Trajectory
+
+
+class BondsInTime(Protocol):
+    """Bonds of every frame of a trajectory."""
+
+    def at(self, t: int) -> Bonds:
+        """The bonds of frame t."""
+
+    def names(self, species: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """The names of all bonds and of all bonded triples that occur, as `bond_labels` gives them."""
 
 
 @dataclass(frozen=True)
 class Bonds:
-    """Bonds, bonded triples and molecules of one composition, as found in one frame.
+    """Bonds, bonded triples and molecules of one composition in one frame, or in all frames if they never change.
 
     Parameters
     ----------
@@ -46,20 +56,24 @@ class Bonds:
         """
         first = trajectory.first()
         frame = first.positions[0], trajectory.species, first.cell(0), lengths
-        pairs = bonded_pairs(*frame)
-        neighbours: dict[int, list[int]] = {}
-        for i, j in pairs.tolist():
-            neighbours.setdefault(i, []).append(j)
-            neighbours.setdefault(j, []).append(i)
-        triples = [(a, centre, b) for centre, around in neighbours.items() for a, b in combinations(sorted(around), 2)]
-        n_atoms = len(trajectory.species)
-        molecule = np.arange(n_atoms, dtype=np.int64)
-        network = in_networks(*frame)
-        for atoms in find_molecules(*frame):
-            if not network[atoms[0]]:
-                molecule[atoms] = atoms[0]
+        return Bonds.of(bonded_pairs(*frame), in_networks(*frame))
+
+    @staticmethod
+    def of(pairs: IntArray, network: BoolArray) -> Bonds:
+        """Bonds of given pairs of atoms, shape (P, 2), with the atoms that are in networks, shape (N,)."""
+        molecule = component_labels(pairs, len(network))
+        molecule[network] = len(network) + np.flatnonzero(network)
         molecule = np.unique(molecule, return_inverse=True)[1].astype(np.int64)
-        return Bonds(pairs, np.array(triples, dtype=np.int64).reshape(-1, 3), molecule)
+        return Bonds(pairs, _triples(pairs), molecule)
+
+    def at(self, t: int) -> Bonds:
+        """The bonds of frame t: these, in all frames."""
+        return self
+
+    def names(self, species: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """The names of the bonds and of the bonded triples."""
+        lengths, angles = (sorted(set(bond_labels(species, items))) for items in (self.pairs, self.triples))
+        return lengths, angles
 
     @property
     def n_molecules(self) -> int:
@@ -76,3 +90,14 @@ def bond_labels(species: tuple[str, ...], items: IntArray) -> list[str]:
     """Species of bonded items, read from the end that comes first in the alphabet: "H-O", "H-O-H"."""
     named = np.array(species, dtype=object)[items]
     return ["-".join(min(tuple(row), tuple(row[::-1]))) for row in named]
+
+
+def _triples(pairs: IntArray) -> IntArray:
+    """Two neighbours of every atom, with the atom between them, by the atom and then by the neighbours."""
+    ends = np.concatenate([pairs, pairs[:, ::-1]])
+    centre, other = ends[np.lexsort((ends[:, 1], ends[:, 0]))].T
+    # every neighbour with those of the same atom that follow it
+    behind = np.searchsorted(centre, centre, side="right") - np.arange(len(centre)) - 1
+    first = np.repeat(np.arange(len(centre)), behind)
+    second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(behind) - behind, behind)
+    return np.stack([other[first], centre[first], other[second]], axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ from openmm_duality.observables.differences import (
     with_common_noise,
     without_test,
 )
-from openmm_duality.observables.findings import Note, Observable, Quantity, Remark
+from openmm_duality.observables.findings import Measured, Note, Observable, Quantity, Remark
 from openmm_duality.observables.force_errors import measure_force_errors
+from openmm_duality.observables.frame_series import FrameSeries, compare_series
 from openmm_duality.observables.motion import Motion, Scales, measure_motion
+from openmm_duality.observables.own_observables import FrameFunction, own_observables
 from openmm_duality.observables.paired_blocks import PairedBlocks, Series
+from openmm_duality.observables.reaction_comparison import Followed, ReactionComparison, compare_reactions
+from openmm_duality.observables.reactions import Reactions, follow_bonds
 from openmm_duality.observables.results import Comparison, Window
 from openmm_duality.observables.run_log import measure_energetics, read_integrity
 from openmm_duality.observables.spectra import Band, Spectra, band_centroids, band_shares, find_bands
@@ -36,8 +40,9 @@ from openmm_duality.observables.structure import BlockedHistograms, collect_hist
 from openmm_duality.observables.structure_comparison import Sample, StructureComparison
 from openmm_duality.observables.subjects import Subject, differences_in_kind, distinct, reach, same_composition
 from openmm_duality.observables.time_correlations import PASCAL_SECOND, LaggedFit, finite_size
+from openmm_duality.observables.trajectory import Trajectory
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.molecules import bond_lengths
+from openmm_duality.reference.molecules import bond_lengths, terminal_species
 from openmm_duality.units import bare
 
 R_MAX = 0.6  # nm
@@ -47,11 +52,13 @@ _DISTRIBUTIONS = (Observable.BOND_LENGTH, Observable.ANGLE, Observable.TETRAHEDR
 
 
 def compare(
-    run_dir: str | Path,
+    run: str | Path | Frames,
     reference: Frames,
     *,
     more: Sequence[str | Path | Frames] = (),
     dynamics: Frames | None = None,
+    topology: str | Path | None = None,
+    timestep: Any = None,
     discard: Any = None,
     block_time: Any = None,
     r_max: Any = R_MAX,
@@ -59,22 +66,27 @@ def compare(
     viscosity: Any = None,
     bands: Sequence[Band] | None = None,
     recomputed: Mapping[str, RecomputedFrames | str] | None = None,
+    observables: Mapping[str, FrameFunction] | Sequence[FrameFunction] = (),
     progress: bool = True,
 ) -> Comparison:
     """Compare a run with a reference trajectory, and others beside it.
 
     Parameters
     ----------
-    run_dir : str or Path
-        The folder that a run wrote.
+    run : str, Path or Frames
+        The folder that a run wrote, or a trajectory: frames, or whatever `read` reads.
     reference : Frames
         Dynamics of the same composition; the number of atoms may differ.
     more : sequence of str, Path or Frames
-        Folders of other runs, or other reference data, compared with the same reference.
+        Other runs, or other data, compared with the same reference.
     dynamics : Frames, optional
         Other frames of the reference for diffusion, reorientation and spectra, as a rule written more often.
+    topology, timestep : optional
+        What names the atoms of the trajectories among `run` and `more`, and the time between their frames, as for
+        `read`.
     discard : quantity or float, optional
-        The beginning of every run to leave out, in ps; by default 1 ps, but at most a tenth of the run.
+        The beginning of every run to leave out, in ps; by default 1 ps of the folder of a run, but at most a tenth,
+        and nothing of other data.
     block_time : quantity or float, optional
         The least length of a block, in ps, 1.5 by default. Blocks last longer where an observable decorrelates slowly:
         six times its correlation time in run or reference, and at the least twice for a test.
@@ -91,19 +103,24 @@ def compare(
     recomputed : mapping of str to RecomputedFrames or str, optional
         Frames of the runs with CP2K's forces, for the errors of the forces along them, by the names that `sample_runs`
         gives the runs; or why a run has none, for a note.
+    observables : mapping of str to callable, or sequence of callables
+        Observables of your own, by name or named by the functions: each takes some `Frames` and gives one number per
+        frame, shape (T,). Correlation times, errors and tests are made for them as for the others.
     progress : bool
         Whether to show progress bars.
 
     Raises
     ------
     DualityError
-        If a run cannot be read, its composition is not that of the reference, or recomputed frames are of no run.
+        If a run cannot be read, its composition is not that of the reference, recomputed frames are of no run, or an
+        observable fails.
     """
+    own = own_observables(observables)
     lengths = bond_lengths(reference) if lengths is None else lengths
     least = None if block_time is None else bare(block_time, unit.picosecond, "block_time")
     known = Subject.of_frames(reference, "the reference", lengths)
-    runs = [Subject.of_run(run_dir, lengths, discard), *(Subject.of_any(path, lengths, discard) for path in more)]
-    runs = distinct(runs)
+    given = {"topology": topology, "timestep": timestep}
+    runs = distinct([Subject.of_any(what, lengths, discard, **given) for what in (run, *more)])
     r_reach = reach([s.whole for s in (known, *runs)], bare(r_max, unit.nanometer, "r_max"))
     moved = [known] if dynamics is None else [known, Subject.of_frames(dynamics, "the reference’s motion", lengths)]
     moved.sort(key=lambda subject: -subject.used.duration)
@@ -113,24 +130,43 @@ def compare(
     if unknown := set(forces) - {subject.name for subject in runs if subject.run is not None}:
         raise DualityError(f"recomputed: {', '.join(sorted(unknown))} is not the name of a run that is compared")
     eta = _viscosity(viscosity)
+    kelvin = None if eta is None else _temperature([*runs, known])
 
-    def structure(s: Subject) -> BlockedHistograms:
-        return collect_histograms(s.thinned, s.bonds, r_reach, progress=progress)
+    terminal = terminal_species(reference, lengths)
+    size = len(reference.species)
 
-    def motion(s: Subject) -> Motion:
-        run = s.run or runs[0].run
-        correction = None
-        if eta is not None and run is not None:
-            correction = finite_size(float(run.settings["temperature"]), eta, s.whole.first().cell(0))
-        return measure_motion(s.used, s.bonds, scales, correction=correction, progress=progress)
+    def follow(trajectory: Trajectory) -> Reactions:
+        return follow_bonds(trajectory, lengths, terminal, progress=progress)
 
-    first = structure(known)
-    first_motion = reduce(Motion.joined, map(motion, moved))
+    def followed(s: Subject) -> Followed:
+        return Followed(s.thinned, follow(s.thinned), size / len(s.whole.species))
+
+    def analysed(s: Subject, bonds: Followed) -> Analysis:
+        return Analysis(
+            collect_histograms(s.thinned, bonds.reactions, r_reach, progress=progress),
+            bonds,
+            {one.name: one.measure(s.thinned, progress=progress) for one in own},
+        )
+
+    def motion(s: Subject, bonds: Followed) -> Motion:
+        own = s.conditions.set_temperature or kelvin
+        correction = None if eta is None or own is None else finite_size(own, eta, s.whole.first().cell(0))
+        lasting = bonds.reactions.lasting
+        return measure_motion(
+            s.used, bonds.reactions.at(0), scales, correction=correction, lasting=lasting, progress=progress
+        )
+
+    bonds_of = {subject.name: followed(subject) for subject in moved}
+    first = analysed(known, bonds_of[known.name])
+    first_motion = reduce(Motion.joined, [motion(subject, bonds_of[subject.name]) for subject in moved])
     chosen = _bands(bands, first_motion)
     compared = []
     for subject in runs:
-        found = motion(subject)
-        column = side_by_side(subject, known, (structure(subject), first), (found, first_motion), chosen, least)
+        bonds = followed(subject)
+        found = motion(subject, bonds)
+        both = analysed(subject, bonds), first
+        reactions = compare_reactions(bonds, first.bonds, follow, BLOCK_TIME if least is None else least)
+        column = side_by_side(subject, known, both, (found, first_motion), reactions, chosen, least)
         labelled = forces.get(subject.name)
         if isinstance(labelled, RecomputedFrames):
             column = replace(column, force_errors=measure_force_errors(labelled))
@@ -138,6 +174,15 @@ def compare(
             column = replace(column, notes=(*column.notes, Note(Remark.NOT_RECOMPUTED, column.name, (labelled,))))
         compared.append(judge(replace(column, dynamics_source=dynamics.source if dynamics is not None else ())))
     return replace(compared[0], more=tuple(compared[1:]))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was measured in the frames of one system, with the observables of the user's own, shape (T,) each."""
+
+    histograms: BlockedHistograms
+    bonds: Followed
+    own: dict[str, FloatArray]
 
 
 def _viscosity(value: Any) -> float | None:
@@ -153,11 +198,21 @@ def _viscosity(value: Any) -> float | None:
     return viscosity
 
 
+def _temperature(subjects: Sequence[Subject]) -> float:
+    """The first temperature in K that is set, or else measured, for the correction of diffusion."""
+    found = [c.set_temperature for s in subjects if (c := s.conditions).set_temperature is not None]
+    found += [c.temperature.mean for s in subjects if (c := s.conditions).temperature is not None]
+    if not found:
+        raise DualityError("viscosity: the correction of diffusion needs a temperature, and none is known; leave out")
+    return float(found[0])
+
+
 def side_by_side(
     subject: Subject,
     known: Subject,
-    histograms: tuple[BlockedHistograms, BlockedHistograms],
+    analyses: tuple[Analysis, Analysis],
     motions: tuple[Motion, Motion],
+    reactions: ReactionComparison,
     bands: Sequence[Band],
     least: float | None,
 ) -> Comparison:
@@ -167,14 +222,15 @@ def side_by_side(
     ----------
     subject, known : Subject
         The run, and the reference.
-    histograms, motions : tuple
+    analyses, motions : tuple
         Of the run and of the reference.
+    reactions : ReactionComparison
     bands : sequence of Band
         In cm⁻¹.
     least : float or None
         The least length of a block in ps.
     """
-    both = list(zip((subject, known), histograms, strict=True))
+    both = [(s, analysis.histograms) for s, analysis in zip((subject, known), analyses, strict=True)]
     samples = [Sample(h, s.used.duration, len(s.used.species)) for s, h in both]
     structure = StructureComparison(samples[0], samples[1], BLOCK_TIME if least is None else least)
     quantities: dict[str, Any] = {  # by the names of their observables, which are those of the fields
@@ -184,6 +240,15 @@ def side_by_side(
         for observable in (Observable.RDF, Observable.RDF_WHOLE, *_DISTRIBUTIONS, Observable.COORDINATION)
     }
     shells, hydrogen_bonds = structure.shells(), structure.hydrogen_bonds()
+    own = {}
+    for name in analyses[0].own:
+        series = [
+            FrameSeries(a.own[name], s.used.duration, len(s.used.species))
+            for s, a in zip((subject, known), analyses, strict=True)
+        ]
+        own[name], times = compare_series(series[0], series[1], structure.least)
+        structure.correlation_times[Measured(Observable.OWN, name)] = times
+    structure.correlation_times.update(reactions.times)
     windows = [
         Window(
             atoms=len(s.used.species),
@@ -198,7 +263,7 @@ def side_by_side(
     ]
     n_blocks = UNCORRELATED.blocks_in(len(subject.used), subject.used.duration, structure.least)
     notes = [*subject.notes, *differences_in_kind(subject, known), *motions[0].notes, *motions[1].notes]
-    notes += differences_in_conditions(subject.name, subject.conditions, known.conditions)
+    notes += [*reactions.notes, *differences_in_conditions(subject.name, subject.conditions, known.conditions)]
     return Comparison(
         name=subject.name,
         run=subject.run,
@@ -215,6 +280,12 @@ def side_by_side(
         **quantities,
         shells=shells,
         hydrogen_bonds=hydrogen_bonds,
+        population=reactions.population,
+        hops=reactions.hops,
+        lifetime=reactions.lifetime,
+        hop_counts=reactions.hop_counts,
+        hop_spacing=reactions.spacing,
+        own=own,
         motion=motions[0],
         reference_motion=motions[1],
         diffusion=_fitted(*(m.diffusion for m in motions)),

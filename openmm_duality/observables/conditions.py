@@ -194,8 +194,12 @@ def compare_conditions(run: Conditions, reference: Conditions) -> dict[Observabl
 
 
 def differences_in_conditions(name: str, run: Conditions, reference: Conditions) -> list[Note]:
-    """Differences of ensembles and of time steps, which are no difference of the substances."""
-    notes = []
+    """Differences of ensembles and of time steps, which are no difference of the substances, and what is not known."""
+    notes = [
+        Note(Remark.NO_TEMPERATURE, whose)
+        for whose, known in ((name, run), ("the reference", reference))
+        if known.temperature is None and known.set_temperature is None
+    ]
     one, other = run.state_point, reference.state_point
     if one is not None and other is not None and one.ensemble != other.ensemble:
         notes.append(Note(Remark.OTHER_ENSEMBLE, name, (one.ensemble, other.ensemble)))

@@ -23,6 +23,7 @@ TOLERANCES = {  # of what is set
 }
 DENSITY_TOLERANCE = 1e-3  # of the density; what a PDB file rounds away of a cell
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
+_ROUNDED = 1e-9  # relative difference of numbers that never change
 COLLAPSE_FRACTION = 0.8  # of the shortest distance in the reference
 
 _STATE = (
@@ -42,6 +43,7 @@ _STRUCTURE = (
     Observable.HYDROGEN_BONDS,
 )
 _MOTION = (Observable.DIFFUSION, Observable.REORIENTATION)
+_EVENTS = (Observable.POPULATION, Observable.HOPS, Observable.LIFETIME, Observable.OWN)
 _SPREADS = {Observable.BOND_LENGTH_SPREAD: Observable.BOND_LENGTH, Observable.ANGLE_SPREAD: Observable.ANGLE}
 
 
@@ -139,7 +141,7 @@ def _quantities(comparison: Comparison) -> Iterator[Finding]:
     compared += [
         (what, band) for band in comparison.bands for what in (Observable.BAND_SHARE, Observable.BAND_CENTROID)
     ]
-    compared += [(what, name) for what in _MOTION for name in comparison.quantities(what)]
+    compared += [(what, name) for what in (*_MOTION, *_EVENTS) for name in comparison.quantities(what)]
     for observable, name in compared:
         quantity = comparison.quantities(observable)[name]
         if quantity.difference is not None:
@@ -193,7 +195,10 @@ def _forces(comparison: Comparison) -> Iterator[Finding]:
 
 def _tested(observable: Observable, subject: Name, quantity: Quantity, d: MeanDifference) -> Finding:
     """A finding that stands on the p value of a difference; its outcome, if tested, awaits the other tests."""
-    outcome = Outcome.UNTESTED if d.p_value is None else Outcome.PASSED
+    outcome, known = Outcome.UNTESTED if d.p_value is None else Outcome.PASSED, quantity.reference
+    if d.reason in (Reason.CONSTANT, Reason.IMPLIED):
+        differs = d.reason is Reason.CONSTANT and abs(d.difference) > _ROUNDED * abs(known.mean if known else 1.0)
+        outcome = Outcome.FAILED if differs else Outcome.REPORTED
     numbers = quantity.run, quantity.reference, d.difference, d.interval, d.p_value
     return Finding(observable, subject, outcome, *numbers, reason=d.reason)
 

@@ -140,13 +140,17 @@ class HydrogenBonds:
 
     def __init__(self, species: tuple[str, ...], bonds: Bonds, n_blocks: int) -> None:
         named = np.array(species)
-        self._molecule = bonds.molecule
-        self._polar = np.isin(named, ELECTRONEGATIVE)
-        both = np.concatenate([bonds.pairs, bonds.pairs[:, ::-1]])
-        self._donors = both[self._polar[both[:, 0]] & (named[both[:, 1]] == "H")]
-        self._hydrogens = _table(self._donors, len(species))
-        self.molecules = len(np.unique(bonds.molecule[self._polar]))
+        self._polar, self._hydrogen = np.isin(named, ELECTRONEGATIVE), named == "H"
         self.sums = np.zeros(n_blocks)
+        self.take(bonds)
+
+    def take(self, bonds: Bonds) -> None:
+        """Go on with other bonds."""
+        self._molecule = bonds.molecule
+        both = np.concatenate([bonds.pairs, bonds.pairs[:, ::-1]])
+        self._donors = both[self._polar[both[:, 0]] & self._hydrogen[both[:, 1]]]
+        self._hydrogens = _table(self._donors, len(self._polar))
+        self.molecules = len(np.unique(bonds.molecule[self._polar]))
 
     @property
     def possible(self) -> bool:
@@ -174,10 +178,11 @@ class HydrogenBonds:
 
 def _table(donors: IntArray, n_atoms: int) -> IntArray:
     """The hydrogens of every atom, shape (N, most), filled up with -1."""
-    most = int(np.bincount(donors[:, 0]).max()) if len(donors) else 0
-    table = np.full((n_atoms, most), -1, dtype=np.int64)
-    for x, h in donors.tolist():
-        table[x, np.argmax(table[x] < 0)] = h
+    donors = donors[np.argsort(donors[:, 0], kind="stable")]
+    number = np.bincount(donors[:, 0], minlength=n_atoms)
+    table = np.full((n_atoms, int(number.max(initial=0))), -1, dtype=np.int64)
+    place = np.arange(len(donors)) - np.repeat(np.cumsum(number) - number, number)
+    table[donors[:, 0], place] = donors[:, 1]
     return table
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from openmm_duality.geometry.arrays import BoolArray
 from openmm_duality.observables.bonds import Bonds
+from openmm_duality.observables.conditions import conditions_of_frames
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.paths import follow_molecules
 from openmm_duality.observables.spectra import SEGMENT, Spectra, measure_spectra, obstacle
@@ -19,6 +23,8 @@ from openmm_duality.observables.time_correlations import (
     reorientation_times,
 )
 from openmm_duality.observables.trajectory import Trajectory, even_steps
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 _SHORTEST_SEGMENT = 0.25  # ps: resolves 133 cm⁻¹
 _LEAST_LAG = 2 * ONSET  # ps
@@ -83,7 +89,13 @@ class Motion:
 
 
 def measure_motion(
-    trajectory: Trajectory, bonds: Bonds, scales: Scales, *, correction: float | None, progress: bool
+    trajectory: Trajectory,
+    bonds: Bonds,
+    scales: Scales,
+    *,
+    correction: float | None,
+    lasting: BoolArray | None = None,
+    progress: bool,
 ) -> Motion:
     """Analyse the motion of a trajectory.
 
@@ -97,35 +109,68 @@ def measure_motion(
         The lengths of time to use.
     correction : float or None
         Of diffusion in the finite cell, in nm²/ps.
+    lasting : array of bool, shape (N,), optional
+        The atoms of molecules that never change, whose diffusion and reorientation are measured; by default all.
     progress : bool
         Whether to show progress bars.
     """
-    slow: list[Note] = []
-    fast: list[Note] = []
-    name, duration, spacing = trajectory.name, trajectory.duration, trajectory.spacing
     moved: dict[str, LaggedFit] = {}
     turned: dict[str, LaggedFit] = {}
-    if not even_steps(trajectory.times):
-        slow.append(Note(Remark.DIFFUSION_UNEVEN, name))
-    elif longest_lag(duration) < scales.longest_lag * (1 - 1e-3):
-        slow.append(Note(Remark.MOTION_SHORT, name, (duration, _LEAST_LAG / SHARE)))
-    elif spacing > ONSET / 2:
-        slow.append(Note(Remark.MOTION_COARSE, name, (spacing, ONSET / 2)))
-    else:
-        paths = follow_molecules(trajectory, bonds, progress=progress)
+    slow = _slow_obstacles(trajectory, scales.longest_lag)
+    if not slow:
+        paths = follow_molecules(trajectory, bonds, lasting=lasting, progress=progress)
+        if lasting is not None and not lasting.all():
+            slow.append(Note(Remark.MOTION_OF_LASTING, trajectory.name, (int(lasting.sum()), len(lasting))))
         turned = reorientation_times(paths, scales.longest_lag)
         if paths.lost:
-            slow.append(Note(Remark.PATHS_LOST, name))
+            slow.append(Note(Remark.PATHS_LOST, trajectory.name))
         else:
             moved = diffusion_coefficients(paths, scales.longest_lag, correction)
-    why = obstacle(trajectory)
-    if why is None and duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
-        why = Note(Remark.SPECTRUM_SHORT, name, (duration, FEWEST_BLOCKS * _SHORTEST_SEGMENT))
-    found = None
-    if why is not None:
-        fast.append(why)
-    else:
+    fast, found = _fast_obstacles(trajectory), None
+    if not fast:
         found = measure_spectra(trajectory, bonds, scales.segment, progress=progress)
         if found.atoms < len(trajectory.species):
-            fast.append(Note(Remark.SPECTRUM_OF_SOME, name, (found.atoms, len(trajectory.species))))
+            fast.append(Note(Remark.SPECTRUM_OF_SOME, trajectory.name, (found.atoms, len(trajectory.species))))
     return Motion(moved, turned, found, tuple(slow), tuple(fast))
+
+
+def _slow_obstacles(trajectory: Trajectory, lag: float) -> list[Note]:
+    """Why a trajectory shows no diffusion and reorientation up to a lag in ps."""
+    name, duration, spacing = trajectory.name, trajectory.duration, trajectory.spacing
+    if not even_steps(trajectory.times):
+        return [Note(Remark.DIFFUSION_UNEVEN, name)]
+    if longest_lag(duration) < lag * (1 - 1e-3):
+        return [Note(Remark.MOTION_SHORT, name, (duration, _LEAST_LAG / SHARE))]
+    if spacing > ONSET / 2:
+        return [Note(Remark.MOTION_COARSE, name, (spacing, ONSET / 2))]
+    return []
+
+
+def _fast_obstacles(trajectory: Trajectory) -> list[Note]:
+    """Why a trajectory has no spectrum."""
+    duration = trajectory.duration
+    why = obstacle(trajectory)
+    if why is None and duration / FEWEST_BLOCKS < _SHORTEST_SEGMENT:
+        why = Note(Remark.SPECTRUM_SHORT, trajectory.name, (duration, FEWEST_BLOCKS * _SHORTEST_SEGMENT))
+    return [] if why is None else [why]
+
+
+def obstacles_of(frames: AnyFrames, name: str) -> list[Note]:
+    """What a comparison with these frames lacks, and why.
+
+    Parameters
+    ----------
+    frames : Frames or MixedFrames
+    name : str
+        Of them, for the notes.
+    """
+    if not isinstance(frames, Frames):
+        return [Note(Remark.MIXED, name)]
+    if not (np.diff(frames.times) > 0).all() or len(frames) < 2:
+        return [Note(Remark.NO_TIMES, name)]
+    trajectory = Trajectory.from_frames(frames, name)
+    notes = [*_slow_obstacles(trajectory, _LEAST_LAG), *_fast_obstacles(trajectory)]
+    conditions = conditions_of_frames(frames)
+    if conditions.temperature is None and conditions.set_temperature is None:
+        notes.append(Note(Remark.NO_TEMPERATURE, name))
+    return notes if frames.cells is not None else [*notes, Note(Remark.NO_RDF, name)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.observables.bonds import Bonds, bond_labels
 from openmm_duality.observables.trajectory import Trajectory
@@ -47,7 +47,9 @@ class Paths:
     lost: bool
 
 
-def follow_molecules(trajectory: Trajectory, bonds: Bonds, *, progress: bool) -> Paths:
+def follow_molecules(
+    trajectory: Trajectory, bonds: Bonds, *, lasting: BoolArray | None = None, progress: bool
+) -> Paths:
     """Follow the molecules of a trajectory, streamed; at most 2,000 points in time are kept, fewer of large systems.
 
     Parameters
@@ -56,6 +58,8 @@ def follow_molecules(trajectory: Trajectory, bonds: Bonds, *, progress: bool) ->
         Wrapped or unwrapped, evenly spaced.
     bonds : Bonds
         Of its first frame.
+    lasting : array of bool, shape (N,), optional
+        The atoms of the molecules that are followed; by default all.
     progress : bool
         Whether to show a progress bar.
     """
@@ -85,12 +89,15 @@ def follow_molecules(trajectory: Trajectory, bonds: Bonds, *, progress: bool) ->
             bar.update(len(chunk))
     formula = formulas(trajectory.species, bonds.molecule)
     label = np.array(bond_labels(trajectory.species, bonds.pairs), dtype=str)
+    if lasting is not None:  # what changes has no name and is given to nobody
+        formula[np.unique(bonds.molecule[~lasting])] = ""
+        label[~lasting[bonds.pairs].all(axis=1)] = ""
     where, along = np.concatenate(centres), np.concatenate(directions)
     return Paths(
         spacing=trajectory.spacing * stride,
-        centres={str(name): where[:, formula == name] for name in np.unique(formula)},
-        directions={str(name): along[:, label == name] for name in np.unique(label)},
-        owners={str(name): bonds.molecule[bonds.pairs[label == name, 0]] for name in np.unique(label)},
+        centres={str(name): where[:, formula == name] for name in np.unique(formula) if name},
+        directions={str(name): along[:, label == name] for name in np.unique(label) if name},
+        owners={str(name): bonds.molecule[bonds.pairs[label == name, 0]] for name in np.unique(label) if name},
         lost=lost,
     )
 

@@ -29,19 +29,17 @@ class PairCounts:
     ----------
     species : tuple of str, length N
         The species of every atom.
-    molecule : array of int, shape (N,)
-        The molecule of every atom.
     n_blocks : int
         Number of blocks.
     r_max : float
         In nm, at most half the shortest width of the cell.
     """
 
-    def __init__(self, species: tuple[str, ...], molecule: IntArray, n_blocks: int, r_max: float) -> None:
+    def __init__(self, species: tuple[str, ...], n_blocks: int, r_max: float) -> None:
         self.number = counts(species)
         distinct = list(self.number)
         self.names = [f"{a}-{b}" for a, b in combinations_with_replacement(distinct, 2)]
-        self.code, self.molecule = species_codes(species), molecule
+        self.code = species_codes(species)
         self.pair = np.zeros((len(distinct), len(distinct)), dtype=np.int64)
         self.pairs_of = np.zeros(len(self.names))
         for s, (a, b) in enumerate(combinations_with_replacement(range(len(distinct)), 2)):
@@ -54,8 +52,8 @@ class PairCounts:
         self.counts = {selection: np.zeros(shape) for selection in ("whole", "between", "plain")}
         self.closest = np.full(len(self.names), np.inf)
 
-    def add(self, b: int, frame: Frame) -> None:
-        """Count one frame, which must have a cell."""
+    def add(self, b: int, frame: Frame, molecule: IntArray) -> None:
+        """Count one frame, which must have a cell, with the molecule of every atom, shape (N,)."""
         if frame.cell is None:
             raise ValueError("g(r) asked of frames without a cell")
         near = frame.r < self.edges[-1]
@@ -63,7 +61,7 @@ class PairCounts:
         s = self.pair[self.code[i], self.code[j]]
         np.minimum.at(self.closest, s, r)
         at = s * self.n_bins + np.minimum((r / BIN).astype(int), self.n_bins - 1)
-        between = self.molecule[i] != self.molecule[j]
+        between = molecule[i] != molecule[j]
         size, shape = len(self.names) * self.n_bins, (len(self.names), self.n_bins)
         v = volume(frame.cell)
         apart = np.bincount(at[between], minlength=size).reshape(shape)

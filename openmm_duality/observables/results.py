@@ -156,6 +156,17 @@ class Comparison:
         The order by species, and the angles between four nearest neighbours in degrees.
     hydrogen_bonds : Quantity or None
         Per molecule; None where there are no donors.
+    population, hops : dict of str to DistributionComparison
+        Number of molecules by formula, and of atoms by species that change their partner, per ps; empty where no bond
+        changes.
+    lifetime : dict of str to Quantity
+        Of molecules that end, by formula, in ps.
+    hop_counts : dict of str to tuple of Curve
+        Number of hops up to a time in ps, of run and reference.
+    hop_spacing : float
+        Between the frames in which hops are counted, in ps.
+    own : dict of str to DistributionComparison
+        Observables of the user's own, by name.
     motion, reference_motion : Motion
         Of each.
     diffusion : dict of str to Quantity
@@ -197,6 +208,12 @@ class Comparison:
     tetrahedral_order: dict[str, DistributionComparison]
     neighbour_angle: dict[str, DistributionComparison]
     hydrogen_bonds: Quantity | None
+    population: dict[str, DistributionComparison]
+    hops: dict[str, DistributionComparison]
+    lifetime: dict[str, Quantity]
+    hop_counts: dict[str, tuple[Curve, Curve]]
+    hop_spacing: float
+    own: dict[str, DistributionComparison]
     motion: Motion
     reference_motion: Motion
     diffusion: dict[str, Quantity]

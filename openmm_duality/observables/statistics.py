@@ -32,6 +32,10 @@ class Reason(Enum):
     """The observable changes along the run."""
     SET = "set"
     """Both values are set, not measured, so they have no error."""
+    CONSTANT = "constant"
+    """It never changes in either, so there is no noise to test with: it is the same or not."""
+    IMPLIED = "implied"
+    """It follows from others that are tested, or is reported for information."""
     ONE_SIDED = "one-sided"
     """Run or reference does not give it."""
 

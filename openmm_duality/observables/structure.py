@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.observables.bonds import Bonds, bond_labels
+from openmm_duality.observables.bonds import Bonds, BondsInTime, bond_labels
 from openmm_duality.observables.curves import Curve, Distribution, Histogram, merged
 from openmm_duality.observables.local_structure import DISTANCE, Frame, HydrogenBonds, TetrahedralOrder
 from openmm_duality.observables.rdf import BIN, PairCounts
@@ -85,7 +85,7 @@ class BlockedHistograms:
 
 
 def collect_histograms(
-    trajectory: Trajectory, bonds: Bonds, r_max: float | None, *, progress: bool
+    trajectory: Trajectory, bonds: BondsInTime, r_max: float | None, *, progress: bool
 ) -> BlockedHistograms:
     """Pass over a trajectory once, streamed: memory does not grow with the number of frames.
 
@@ -93,8 +93,8 @@ def collect_histograms(
     ----------
     trajectory : Trajectory
         Wrapped or unwrapped.
-    bonds : Bonds
-        Whose lengths and angles to follow.
+    bonds : BondsInTime
+        Of these frames, whose lengths and angles to follow.
     r_max : float or None
         Up to where g(r) is counted in nm, at most half the shortest width of the cell; None for no g(r).
     progress : bool
@@ -107,7 +107,7 @@ def collect_histograms(
     with progress_bar(len(trajectory), f"structure of {trajectory.name}", show=progress) as bar:
         for chunk in trajectory:
             for t in range(len(chunk)):
-                histograms.add(int(block[done + t]), chunk.positions[t], chunk.cell(t))
+                histograms.add(int(block[done + t]), chunk.positions[t], chunk.cell(t), bonds.at(done + t))
                 bar.update()
             done += len(chunk)
     frames_in = np.bincount(block, minlength=n_short)
@@ -130,19 +130,28 @@ def _short_blocks(trajectory: Trajectory, r_max: float | None) -> int:
 class _Histograms:
     """Every analysis of a frame, collected by block."""
 
-    def __init__(self, trajectory: Trajectory, bonds: Bonds, n_blocks: int, r_max: float | None) -> None:
+    def __init__(self, trajectory: Trajectory, bonds: BondsInTime, n_blocks: int, r_max: float | None) -> None:
         species = trajectory.species
-        self.bonds = bonds
-        self.pairs = None if r_max is None else PairCounts(species, bonds.molecule, n_blocks, r_max)
-        self.length_names, self.length_label = _coded(bond_labels(species, bonds.pairs))
-        self.angle_names, self.angle_label = _coded(bond_labels(species, bonds.triples))
-        self.lengths = Histogram(self.length_names, LENGTH_BINS, n_blocks)
-        self.angles = Histogram(self.angle_names, ANGLE_BINS, n_blocks)
+        self.species = species
+        self.pairs = None if r_max is None else PairCounts(species, n_blocks, r_max)
+        length_names, angle_names = bonds.names(species)
+        self.lengths = Histogram(length_names, LENGTH_BINS, n_blocks)
+        self.angles = Histogram(angle_names, ANGLE_BINS, n_blocks)
         self.order = TetrahedralOrder(species, n_blocks)
-        self.hydrogen_bonds = HydrogenBonds(species, bonds, n_blocks)
+        self.hydrogen_bonds = HydrogenBonds(species, bonds.at(0), n_blocks)
         self.reach = max(r_max or 0.0, _LEAST_REACH, DISTANCE)
+        self._take(bonds.at(0))
 
-    def add(self, b: int, positions: FloatArray, cell: FloatArray | None) -> None:
+    def _take(self, bonds: Bonds) -> None:
+        """Go on with other bonds."""
+        self.bonds = bonds
+        self.length_label = np.searchsorted(self.lengths.names, bond_labels(self.species, bonds.pairs))
+        self.angle_label = np.searchsorted(self.angles.names, bond_labels(self.species, bonds.triples))
+        self.hydrogen_bonds.take(bonds)
+
+    def add(self, b: int, positions: FloatArray, cell: FloatArray | None, bonds: Bonds) -> None:
+        if bonds is not self.bonds:
+            self._take(bonds)
         frame = Frame.of(positions, cell, self.reach)
         self.lengths.add(b, np.linalg.norm(frame.between(self.bonds.pairs), axis=1), self.length_label)
         self.angles.add(b, _angles(frame, self.bonds.triples), self.angle_label)
@@ -150,7 +159,7 @@ class _Histograms:
         if self.hydrogen_bonds.possible:
             self.hydrogen_bonds.add(b, frame)
         if self.pairs is not None:
-            self.pairs.add(b, frame)
+            self.pairs.add(b, frame, self.bonds.molecule)
 
     def structure(self, group: IntArray, frames_in: IntArray) -> Structure:
         pairs, bonded = self.pairs, self.hydrogen_bonds
@@ -165,11 +174,6 @@ class _Histograms:
             neighbour_angle=self.order.angles.distributions(group),
             hydrogen_bonds=merged(bonded.sums, group) / frames_in if bonded.possible else None,
         )
-
-
-def _coded(labels: list[str]) -> tuple[list[str], IntArray]:
-    names, code = np.unique(np.array(labels, dtype=str), return_inverse=True)
-    return [str(name) for name in names], code.astype(np.int64)
 
 
 def _angles(frame: Frame, triples: IntArray) -> FloatArray:

@@ -22,8 +22,7 @@ from openmm_duality.observables.conditions import Conditions, conditions_of_fram
 from openmm_duality.observables.findings import Note, Remark
 from openmm_duality.observables.runs import Run, read_run
 from openmm_duality.observables.structure import SPACING
-from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before, quiet
-from openmm_duality.reference.cp2k_project import read_cp2k
+from openmm_duality.observables.trajectory import Trajectory, counts, even_steps, frames_before
 from openmm_duality.reference.formats import read_one
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.state_points import ENSEMBLES
@@ -90,21 +89,23 @@ class Subject:
         return Subject(whole.name, run, (str(directory),), whole, used, bonds, conditions, run.notes, rows)
 
     @staticmethod
-    def of_frames(frames: Frames, name: str, lengths: BondLengths) -> Subject:
-        """Reference data, all of them."""
+    def of_frames(frames: Frames, name: str, lengths: BondLengths, discard: Any = None) -> Subject:
+        """Data that are no run: all of them, less the beginning that is to be left out."""
         whole = Trajectory.from_frames(frames, name)
+        dropped = 0 if discard is None else _dropped(whole, discard)
+        conditions = conditions_of_frames(frames[dropped:])
         bonds = Bonds.found(whole, lengths)
-        return Subject(name, None, frames.source, whole, whole, bonds, conditions_of_frames(frames), ())
+        return Subject(name, None, frames.source, whole, whole.after(dropped), bonds, conditions, ())
 
     @staticmethod
-    def of_any(what: str | Path | Frames, lengths: BondLengths, discard: Any) -> Subject:
-        """A run directory, which has a run.json, or reference data: frames or whatever `read` reads."""
+    def of_any(what: str | Path | Frames, lengths: BondLengths, discard: Any, **given: Any) -> Subject:
+        """The folder of a run, or other data: frames or whatever `read` reads as `given`."""
         if isinstance(what, Frames):
-            return Subject.of_frames(what, _OTHER, lengths)
+            return Subject.of_frames(what, _OTHER, lengths, discard)
         path = Path(what)
-        if _is_run(path):
+        if is_run(path):
             return Subject.of_run(path, lengths, discard)
-        return Subject.of_frames(read_one(path, "a comparison", forces=False), _name(path), lengths)
+        return Subject.of_frames(read_one(path, "a comparison", forces=False, **given), _name(path), lengths, discard)
 
 
 def same_composition(trajectories: Sequence[Trajectory], reference: Trajectory) -> None:
@@ -144,7 +145,7 @@ class RunSample:
 
 
 def sample_runs(
-    run_dir: str | Path,
+    run: str | Path | Frames,
     reference: Frames,
     *,
     more: Sequence[str | Path | Frames] = (),
@@ -156,7 +157,7 @@ def sample_runs(
 
     Parameters
     ----------
-    run_dir, reference, more, dynamics, discard
+    run, reference, more, dynamics, discard
         As for `compare`; frames are of the part of every run that it analyses. Data that are no runs have no sample.
     count : int
         How many frames of each run.
@@ -168,12 +169,12 @@ def sample_runs(
     """
     if count < 1:
         raise DualityError(f"frames to recompute: expected one or more, got {count}")
-    every = [run_dir, *more]
+    every = [run, *more]
     names = distinct_names([_name(what) for what in every])
     runs = [
         (Path(what), replace(_read_used(what, discard)[2], name=name))
-        for place, (what, name) in enumerate(zip(every, names, strict=True))
-        if not isinstance(what, Frames) and (place == 0 or _is_run(Path(what)))
+        for what, name in zip(every, names, strict=True)
+        if not isinstance(what, Frames) and is_run(Path(what))
     ]
     moved = [] if dynamics is None else [Trajectory.from_frames(dynamics)]
     same_composition([*(used for _, used in runs), *moved], Trajectory.from_frames(reference))
@@ -244,8 +245,9 @@ def _name(what: str | Path | Frames) -> str:
     return _OTHER if isinstance(what, Frames) else Path(what).resolve().name
 
 
-def _is_run(path: Path) -> bool:
-    return (path / "run.json").exists()
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a run, complete or not."""
+    return any((path / name).exists() for name in ("run.json", "log.csv"))
 
 
 def _read_used(directory: str | Path, discard: Any) -> tuple[Run, Trajectory, Trajectory]:
@@ -280,35 +282,25 @@ def _dropped(trajectory: Trajectory, discard: Any) -> int:
     return dropped
 
 
-def read_dynamics(path: str | Path, every: Any = None) -> Frames:
+def read_dynamics(path: str | Path, every: Any = None, topology: str | Path | None = None) -> Frames:
     """Read frames for spectra, diffusion and reorientation, without forces.
 
     Parameters
     ----------
     path : str or Path
-        Whatever `read` reads, or a DCD file in the folder of a CP2K project.
+        Whatever `read` reads, as a DCD file in the folder of a CP2K project.
     every : quantity or float, optional
         The time between frames in ps, where the files do not say it or say it wrongly, as the header of a DCD file
         that was thinned.
+    topology : str or Path, optional
+        What names the atoms of a trajectory, as for `read`.
 
     Raises
     ------
     DualityError
         If nothing can be read, or the time between frames is not above zero.
     """
-    path = Path(path)
-    if path.suffix != ".dcd":
-        frames = read_one(path, "an analysis of motion", forces=False)
-    elif path.exists():
-        with quiet(), warnings.catch_warnings():
-            # wrong step numbers in the header find no energies in the .ener file, and none are needed here
-            warnings.filterwarnings("ignore", "the .ener file lacks")
-            frames = read_cp2k(path.parent, positions=path.name, forces=False)
-    else:
-        raise DualityError(f"{path}: there is no such file; give a DCD file in the folder of its CP2K project")
-    if every is None:
-        return frames
-    spacing = bare(every, unit.picosecond, "every")
-    if not spacing > 0:
-        raise DualityError(f"every: expected a time above zero between frames, got {every}")
-    return replace(frames, times=np.asarray(spacing * np.arange(len(frames)), dtype=np.float64))
+    with warnings.catch_warnings():
+        # wrong step numbers in the header find no energies in the .ener file, and none are needed here
+        warnings.filterwarnings("ignore", "the .ener file lacks")
+        return read_one(path, "an analysis of motion", forces=False, timestep=every, topology=topology)

@@ -5,10 +5,7 @@ A reference in memory and a DCD file of any length are read in the same way. Ind
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from mdtraj.formats import DCDTrajectoryFile
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.observables.findings import Note, Remark
+from openmm_duality.reference.dcd import quiet
 from openmm_duality.reference.frames import Frames
 
 _COORDINATES_PER_CHUNK = 3_000_000  # 24 MB of doubles
@@ -94,8 +92,8 @@ class Trajectory:
             raise DualityError(f"{self.name}: not one whole frame; let the run go on until it has written some")
         if not (np.diff(self.times) > 0).all():
             raise DualityError(
-                f"{self.name}: the times of its frames do not rise, so this is not dynamics; give a trajectory with "
-                "the time of every frame"
+                f"{self.name}: the times of its frames do not rise, so this is not dynamics; give the time between "
+                "frames (--timestep, for the reference --reference-timestep), or a trajectory with times"
             )
 
     def __len__(self) -> int:
@@ -236,20 +234,6 @@ def species_codes(species: tuple[str, ...]) -> IntArray:
 def _open(path: Path) -> Any:
     with quiet():
         return DCDTrajectoryFile(str(path))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep away the lines that the C code of the DCD reader prints to the terminal."""
-    sys.stdout.flush()
-    terminal = os.dup(1)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        os.dup2(terminal, 1)
-        os.close(terminal)
 
 
 def _frames_per_chunk(n_atoms: int) -> int:

@@ -1,12 +1,16 @@
-"""Reference data in any supported format: saved frames, extended XYZ, DeePMD folders, CP2K projects."""
+"""Data in any supported format: saved frames, extended XYZ, DeePMD folders, CP2K projects, trajectories."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from openmm import unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.reference.cp2k_files import is_position_file
@@ -16,24 +20,48 @@ from openmm_duality.reference.extended_xyz import read_extxyz
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, load_frames, of_one_composition, without_forces
 from openmm_duality.reference.quantities import DataKeys
-from openmm_duality.units import ANGSTROM
+from openmm_duality.reference.trajectories import (
+    SELF_CONTAINED,
+    TOPOLOGIES,
+    is_trajectory,
+    read_structure_of,
+    read_trajectory,
+    structure_beside,
+    structure_of_frames,
+)
+from openmm_duality.units import ANGSTROM, bare
 
 _EXTENDED = (".xyz", ".extxyz")
 _PACKED = (".xz", ".gz", ".bz2")
+_AGREES = 1e-3  # relative difference of two times between frames
 
 
-def read(path: str | Path, *, forces: bool = True, keys: DataKeys | None = None, progress: bool = False) -> AnyFrames:
-    """Read reference data in any supported format.
+def read(
+    path: str | Path,
+    *,
+    forces: bool = True,
+    keys: DataKeys | None = None,
+    topology: str | Path | None = None,
+    timestep: Any = None,
+    progress: bool = False,
+) -> AnyFrames:
+    """Read data in any supported format.
 
     Parameters
     ----------
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
-        compressed), a DeePMD folder (or a folder of them) or a saved frames file (``.safetensors``).
+        compressed), a DeePMD folder (or a folder of them), a saved frames file (``.safetensors``), or a trajectory of
+        any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional
         Names of forces and energies in an extended XYZ file, and their units; by default found among the common names.
+    topology : path, optional
+        A topology or structure that names the atoms of a trajectory; by default the one of its name beside it, or the
+        only one in its folder.
+    timestep : quantity or float, optional
+        The time between frames in ps, where the file does not say it, or says it wrongly.
     progress : bool
         Whether to show the progress.
 
@@ -45,17 +73,26 @@ def read(path: str | Path, *, forces: bool = True, keys: DataKeys | None = None,
     Raises
     ------
     DualityError
-        If there is nothing at the path that can be read, or names and units are given for a format that fixes them.
+        If there is nothing at the path that can be read, or what is given does not suit its format.
     """
     path = Path(path)
+    found = _read(path, forces, keys, None if topology is None else Path(topology), progress)
+    return found if timestep is None else _timed(found, path, timestep)
+
+
+def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None, progress: bool) -> AnyFrames:
     suffixes = [s for s in path.suffixes if s not in _PACKED]
-    if suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir():
-        if not path.exists():
-            raise DualityError(f"{path}: there is no such file; give the name of an extended XYZ file that is there")
+    extended = suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir()
+    trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
+    if (extended or trajectory) and not path.exists():
+        raise DualityError(f"{path}: there is no such file; give the name of one that is there")
+    if extended:
         found = read_extxyz(path, keys, progress=progress)
         return found if forces else without_forces(found)
     if keys not in (None, DataKeys()):
         raise DualityError(f"{path}: names of forces and energies, and their units, are for extended XYZ files alone")
+    if trajectory:
+        return _read_trajectory(path, forces, topology)
     if path.suffix == ".safetensors":
         found = load_frames(path)
     elif is_deepmd(path):
@@ -65,8 +102,49 @@ def read(path: str | Path, *, forces: bool = True, keys: DataKeys | None = None,
     return found if forces else without_forces(found)
 
 
-def read_one(path: str | Path, purpose: str, *, forces: bool = True) -> Frames:
-    """Read reference data of one composition and order of atoms, as `read` does.
+def _read_trajectory(path: Path, forces: bool, topology: Path | None) -> AnyFrames:
+    """Read a trajectory with the topology that is given, is in it, belongs to its CP2K project, or lies beside it."""
+    if topology is None and path.suffix.lower() in SELF_CONTAINED:
+        topology = path
+    if topology is None and any(map(is_position_file, path.parent.iterdir())):
+        return read_cp2k(path.parent, positions=path.name, forces=forces)
+    beside = structure_beside(path) if topology is None else None
+    chosen = topology or beside
+    if chosen is None:
+        raise DualityError(
+            f"{path}: a trajectory does not name its atoms; give a topology or a structure (--topology; PDB, GRO, PSF, "
+            f"prmtop, extended XYZ …), or put one of the same name beside it"
+        )
+    if beside is not None:
+        warnings.warn(f"{path.name}: its atoms are those of {beside.name} beside it", stacklevel=4)
+    if not chosen.exists():
+        raise DualityError(f"{chosen}: there is no such file; it is to name the atoms of {path.name}")
+    if chosen.suffix.lower() in TOPOLOGIES:
+        return read_trajectory(path, *read_structure_of(chosen))
+    with warnings.catch_warnings():  # about forces and energies of the structure
+        warnings.simplefilter("ignore")
+        structure = _read(chosen, False, None, None, False).parts[0]
+    return read_trajectory(path, *structure_of_frames(chosen, structure))
+
+
+def _timed(frames: AnyFrames, path: Path, timestep: Any) -> Frames:
+    """Frames with the time between them that the user gives."""
+    spacing = bare(timestep, unit.picosecond, "timestep")
+    if not spacing > 0:
+        raise DualityError(f"timestep: expected a time above zero between frames, got {timestep}")
+    one = of_one_composition(frames, "a time between frames")
+    own = np.diff(one.times)
+    if own.any() and abs(np.median(own) / spacing - 1) > _AGREES:
+        warnings.warn(
+            f"{path.name}: its frames are {np.median(own):g} ps apart by its own numbers; the {spacing:g} ps that were "
+            "given are used",
+            stacklevel=4,
+        )
+    return replace(one, times=np.asarray(spacing * np.arange(len(one)), dtype=np.float64))
+
+
+def read_one(path: str | Path, purpose: str, *, forces: bool = True, **given: Any) -> Frames:
+    """Read data of one composition and order of atoms, as `read` does.
 
     Parameters
     ----------
@@ -74,13 +152,15 @@ def read_one(path: str | Path, purpose: str, *, forces: bool = True) -> Frames:
     purpose : str
         What needs one composition, for messages.
     forces : bool
+    **given
+        `topology` and `timestep`, as for `read`.
 
     Raises
     ------
     DualityError
         As `read`, or if there are several compositions.
     """
-    return of_one_composition(read(path, forces=forces), purpose)
+    return of_one_composition(read(path, forces=forces, **given), purpose)
 
 
 def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:

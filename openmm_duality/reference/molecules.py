@@ -20,8 +20,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.bond_tracking import certain_lengths
 from openmm_duality.geometry.bonding import BondLengths, Coordination, coordinations_of, covalent_limit
-from openmm_duality.geometry.molecules import bonded_pairs, component_labels, components, in_networks
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, components, in_networks, length_matrix
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
@@ -39,6 +40,7 @@ _IONS = frozenset(("Li", "Na", "K", "Rb", "Cs", "Fr", "Mg", "Ca", "Sr", "Ba", "R
 _NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
 _ATOMS_OF_BONDS = 100_000  # in all frames of a set together, in which bonds are followed
 _USUAL = 0.05  # of the frames in which a coordination occurs
+_SEVERAL = 0.1  # of the atoms of a terminal species may have several bonds
 
 
 def bond_lengths(frames: Frames) -> BondLengths:
@@ -90,6 +92,30 @@ def known_coordinations(data: Sequence[Frames], lengths: BondLengths) -> frozens
             bonds = bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths)
             times.update(coordinations_of(bonds, frames.species))
     return frozenset(one for one, number in times.items() if number >= _USUAL * total[one[0]])
+
+
+def terminal_species(frames: Frames, lengths: BondLengths) -> frozenset[str]:
+    """Species whose atoms have one bond at a time: no more than a tenth of them have several closer than is certain.
+
+    So hydrogen is one in water with an excess proton, which two oxygens share at times, and is none in diborane.
+
+    Parameters
+    ----------
+    frames : Frames
+        At most 50 frames, evenly spaced, are used (fewer of large systems).
+    lengths : dict
+        As of `bond_lengths`.
+    """
+    certain = certain_lengths(lengths)
+    index, below = length_matrix(frames.species, certain)
+    number = np.zeros((0, frames.n_atoms), dtype=np.int64)
+    for t in _sample(frames):
+        i, j, d = pairs_within(frames.positions[t], frames.cell(t), max(certain.values(), default=0.001))
+        bonded = (d < below[index[i], index[j]]) & (i != j)
+        ends = np.concatenate([i[bonded], j[bonded]])
+        number = np.vstack([number, np.bincount(ends, minlength=frames.n_atoms)])
+    named = np.array(frames.species)
+    return frozenset(n for n in frames.distinct_species if (number[:, named == n] > 1).mean() <= _SEVERAL)
 
 
 def molecules_of(frames: Frames, lengths: BondLengths | None = None) -> list[IntArray]:

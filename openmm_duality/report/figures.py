@@ -47,6 +47,10 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
                 curves = lines(comparison, observable, name, scale)
                 drawn[f"{file}-{name}"] = _distribution(f"{dash(name)} {word}", curves, scale, x_label, y_label)
         drawn |= _motions(comparison)
+        drawn |= {f"hops-{name}": _hops(comparison, name) for name in comparison.hop_counts}
+        for number, name in enumerate(comparison.own):
+            curves = lines(comparison, Observable.OWN, name)
+            drawn[f"own-{number + 1}"] = _distribution(name, curves, 1.0, name, "density")
         recomputed = {kind for c in comparison.columns if c.force_errors is not None for kind in c.force_errors.rmse}
         for kind in ("all", "molecular"):
             if kind in recomputed:
@@ -119,11 +123,23 @@ def _distribution(title: str, drawn: list[Line], scale: float, x_label: str, y_l
     means = [blocks.mean(axis=0) for *_, blocks in drawn]
     x = drawn[0][2]
     seen = np.flatnonzero(np.max(means, axis=0) > _SEEN * means[0].max())
-    margin = 0.06 * (x[seen[-1]] - x[seen[0]])
+    margin = 0.06 * (x[seen[-1]] - x[seen[0]]) or 0.5 * (x[1] - x[0])
     axes.set_xlim(x[seen[0]] - margin, x[seen[-1]] + margin)
     axes.set(ylim=(0, None), title=title, xlabel=x_label, ylabel=y_label)
     key(figure, axes, drawn)
     return figure
+
+
+def _hops(comparison: Comparison, name: str) -> Figure:
+    """Number of hops against time, the reference first."""
+    drawn: list[Line] = []
+    for column, c in enumerate(comparison.columns):
+        if name in c.hop_counts:
+            run, reference = c.hop_counts[name]
+            if not drawn:
+                drawn.append(("reference", REFERENCE, reference.centres, reference.blocks))
+            drawn.append((c.name, colour(column), run.centres, run.blocks))
+    return _against_lag(drawn, f"Hops of {name}", "number of hops")[0]
 
 
 def _motions(comparison: Comparison) -> dict[str, Figure]:

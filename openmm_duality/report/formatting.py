@@ -18,6 +18,8 @@ UNTESTED = {
     Reason.TOO_RARE: "too rare to test",
     Reason.TOO_SHORT: "too short to test",
     Reason.SET: "set, not measured",
+    Reason.CONSTANT: "never changes in either",
+    Reason.IMPLIED: "follows from the others",
     Reason.ONE_SIDED: "not in both",
 }
 
@@ -39,14 +41,15 @@ class Shown(NamedTuple):
     unit : str
     scale : float
         From the unit that a comparison gives the observable.
-    digits : int
+    digits : int or None
+        None for as many as the error of a number asks for.
     """
 
     label: str
     title: str = ""
     unit: str = ""
     scale: float = 1.0
-    digits: int = 2
+    digits: int | None = 2
 
     @property
     def sign(self) -> str:
@@ -71,6 +74,10 @@ SHOWN = {
     Observable.TETRAHEDRAL_ORDER: Shown("tetrahedral order of {}", "Tetrahedral order of {}", "", 1, 3),
     Observable.NEIGHBOUR_ANGLE: Shown("{} angle", "{} angle, four nearest", "°", 1, 2),
     Observable.HYDROGEN_BONDS: Shown("hydrogen bonds", "Hydrogen bonds per molecule", "", 1, 2),
+    Observable.POPULATION: Shown("number of {} molecules", "{} molecules", "", 1, 3),
+    Observable.HOPS: Shown("hops of {}", "Hops of {}", "1/ps", 1, 2),
+    Observable.LIFETIME: Shown("lifetime of {}", "Lifetime of {}", "ps", 1, 3),
+    Observable.OWN: Shown("{}", "{}", "", 1, None),
     Observable.BAND_CENTROID: Shown("centroid of the band {}", "Band {}, centroid", "cm⁻¹", 1, 0),
     Observable.BAND_SHARE: Shown("share of the band {}", "its share of the spectrum", "%", 100, 1),
     Observable.DIFFUSION: Shown("diffusion of {}", "Diffusion of {}", "Å²/ps", 100, 2),
@@ -84,6 +91,8 @@ SHOWN = {
     Observable.FORCE_ERROR: Shown("force error, {}"),
 }
 
+FORMULAS = (Observable.DIFFUSION, Observable.POPULATION, Observable.LIFETIME)  # whose subjects are formulas
+
 
 def label(measured: Measured | Finding) -> str:
     """The name of what was measured, in plain letters: "H-O length, spread"."""
@@ -96,7 +105,9 @@ def label(measured: Measured | Finding) -> str:
 
 def printed(measured: Measured | Finding) -> str:
     """Print names with typographic care: formulas with subscripts, species with en dashes."""
-    return (subscripts if measured.observable is Observable.DIFFUSION else dash)(label(measured))
+    if measured.observable is Observable.OWN:
+        return label(measured)
+    return (subscripts if measured.observable in FORMULAS else dash)(label(measured))
 
 
 def dash(name: Name) -> str:
@@ -119,12 +130,23 @@ def listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int = 2) -> str:
-    """A mean with the half-width of its 95 % interval."""
+def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int | None = 2) -> str:
+    """A mean with the half-width of its 95 % interval, with two digits of that where none are given."""
     if estimate is None or math.isnan(estimate.mean):
         return NOTHING
+    if digits is None:
+        digits = _digits(scale * estimate.interval)
+        if digits is None:
+            return f"{scale * estimate.mean:.4g}".replace("-", "−") + half_width(scale * estimate.interval, None)
     mean = f"{scale * estimate.mean:,.{digits}f}".replace("-", "−")
     return mean + half_width(scale * estimate.interval, digits)
+
+
+def _digits(width: float) -> int | None:
+    """Digits behind the point that show an error with two digits; None where there is no error or a large one."""
+    if math.isnan(width) or not 1e-6 < width < 1e6:
+        return None
+    return max(0, 1 - math.floor(math.log10(width)))
 
 
 def half_width(width: float | None, digits: int | None) -> str:
@@ -139,8 +161,10 @@ def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float, digits: int) -> str:
-    """A number with its sign, + too."""
+def signed(value: float, digits: int | None) -> str:
+    """A number with its sign, + too, with three digits where none are given."""
+    if digits is None:
+        return f"{value:+.3g}".replace("-", "−")
     return f"{value:+.{digits}f}".replace("-", "−")
 
 

@@ -18,6 +18,15 @@ _SENTENCES = {  # with the name and the values of a `Note`
         "broken from the start."
     ),
     Remark.NO_CELL: "Without a periodic cell in both {name} and reference there is no g(r) to compare.",
+    Remark.NO_TEMPERATURE: (
+        "The temperature of {name} is not known, neither measured (no velocities, no log) nor set, and is not compared."
+    ),
+    Remark.NO_TIMES: (
+        "{name} gives no times that rise, so it is no dynamics to compare; give the time between its frames "
+        "(--timestep) if it is."
+    ),
+    Remark.NO_RDF: "{name} has no cell, so it has no g(r).",
+    Remark.MIXED: "{name} holds several compositions, and a comparison needs one.",
     Remark.OTHER_ENSEMBLE: "{name} samples {0} and the reference {1}: fluctuations differ, means need not.",
     Remark.OTHER_TIME_STEP: (
         "The time step of {name} is {0:.3g} fs and that of the reference {1:.3g} fs: velocity Verlet moves the bands "
@@ -35,6 +44,15 @@ _SENTENCES = {  # with the name and the values of a `Note`
         "Diffusion of {name} is not given: between frames, atoms move so far that their path through the periodic cell "
         "is lost."
     ),
+    Remark.MOTION_OF_LASTING: (
+        "Molecules of {name} change; diffusion and reorientation are those of {0} of its {1} atoms, in molecules that "
+        "last from the first frame to the last."
+    ),
+    Remark.HOPS_COARSE: (
+        "Hops of {name} are counted between frames {0:.3g} fs apart, those it is compared with between frames {1:.3g} "
+        "fs apart: more are seen in the closer ones."
+    ),
+    Remark.FORMULAS_LEFT_OUT: "Of the formulas in {name} and its reference, the {1} most frequent are shown, {0} not.",
     Remark.SPECTRUM_UNEVEN: "No vibrational spectrum of {name}: its frames are too few or not evenly spaced.",
     Remark.SPECTRUM_COARSE: (
         "No vibrational spectrum of {name}: it was written every {0:.3g} fs, and a spectrum needs positions every "

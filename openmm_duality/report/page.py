@@ -106,6 +106,8 @@ def _sections(drawn: dict[str, Markup]) -> dict[str, list[Markup]]:
         "order": ("order", "around"),
         "molecules": ("length", "angle"),
         "motion": ("displacement", "reorientation"),
+        "reactions": ("hops",),
+        "own": ("own",),
         "vibrations": ("spectrum", "autocorrelation"),
         "energy": ("temperature", "energy"),
         "forces": ("forces",),

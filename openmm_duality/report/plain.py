@@ -18,6 +18,8 @@ from openmm_duality.report.headlines import headline, standing
 from openmm_duality.report.notes import drift_of, note_sentence
 from openmm_duality.report.sentences import INTEGRITY, verdict
 
+_SIDES = ("run", "reference")
+
 
 def comparison_to_dict(c: Comparison) -> dict[str, Any]:
     """Every number of a comparison, with the unit in its name where there is one; None in the place of NaN.
@@ -59,6 +61,20 @@ def comparison_to_dict(c: Comparison) -> dict[str, Any]:
         "tetrahedral_order": {name: _distributions(d) for name, d in c.tetrahedral_order.items()},
         "neighbour_angle": {name: _distributions(d) for name, d in c.neighbour_angle.items()},
         "hydrogen_bonds": None if c.hydrogen_bonds is None else _quantity(c.hydrogen_bonds),
+        "reactions": {
+            "frames_apart_ps": c.hop_spacing or None,
+            "populations": {name: _distributions(d) for name, d in c.population.items()},
+            "hops_per_ps": {name: _distributions(d) for name, d in c.hops.items()},
+            "lifetimes_ps": {name: _quantity(q) for name, q in c.lifetime.items()},
+            "hops_up_to_time": {
+                name: {
+                    side: {"time_ps": curve.centres, "hops": curve.mean}
+                    for side, curve in zip(_SIDES, both, strict=True)
+                }
+                for name, both in c.hop_counts.items()
+            },
+        },
+        "own_observables": {name: _distributions(d) for name, d in c.own.items()},
         "diffusion": _fits(c, Observable.DIFFUSION, "nm^2/ps", "squared_displacement_nm2"),
         "reorientation": _fits(c, Observable.REORIENTATION, "ps", "p2"),
         "spectrum": {

@@ -154,6 +154,8 @@ def _compared(comparison: Comparison, finding: Finding) -> str:
     if finding.reason is Reason.SET:
         return f"The {name} {verb} {_numbers(finding)}."
     assert finding.difference is not None
+    if finding.reason in (Reason.CONSTANT, Reason.IMPLIED):
+        return f"The {name} {verb} {_numbers(finding)} ({tested(finding)})."
     shown = SHOWN[finding.observable]
     width = half_width(None if finding.interval is None else shown.scale * finding.interval, shown.digits)
     difference = f"{signed(shown.scale * finding.difference, shown.digits)}{width}{shown.sign}"

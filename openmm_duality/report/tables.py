@@ -13,6 +13,7 @@ from openmm_duality.observables.results import Comparison
 from openmm_duality.observables.statistics import Estimate, Reason
 from openmm_duality.observables.time_correlations import LaggedFit
 from openmm_duality.report.formatting import (
+    FORMULAS,
     NOTHING,
     ORIGINS,
     SHOWN,
@@ -76,6 +77,8 @@ def glance(comparison: Comparison) -> list[Group]:
         Group("Molecules", _molecules(comparison)),
         Group("Vibrations", _bands(comparison)),
         Group("Motion", _motion(comparison)),
+        Group("Reactions", _all(comparison, Observable.POPULATION, Observable.HOPS, Observable.LIFETIME)),
+        Group("Own observables", _all(comparison, Observable.OWN)),
         Group("Forces along the run", _forces(comparison)),
         Group("Run", _run(comparison)),
     ]
@@ -195,6 +198,15 @@ def _means(comparison: Comparison, *observables: Observable) -> list[Row]:
     ]
 
 
+def _all(comparison: Comparison, *observables: Observable) -> list[Row]:
+    """Rows of observables with subjects that not every run has."""
+    return [
+        _quantity(comparison, observable, name)
+        for observable in observables
+        for name in dict.fromkeys(name for c in comparison.columns for name in c.quantities(observable))
+    ]
+
+
 def _molecules(comparison: Comparison) -> list[Row]:
     return [
         _quantity(comparison, observable, name)
@@ -287,7 +299,7 @@ def _quantity(comparison: Comparison, observable: Observable, subject: Name, tit
         found = c.finding(observable, subject)
         text = plus_minus(None if q is None else q.run, shown.scale, shown.digits)
         cells.append(Cell(text, found is not None and found.failed, _test(found)))
-    name = (subscripts if observable is Observable.DIFFUSION else dash)(subject)
+    name = str(subject) if observable is Observable.OWN else (subscripts if observable in FORMULAS else dash)(subject)
     return Row(title or shown.title.format(name), shown.unit, plus_minus(known, shown.scale, shown.digits), cells)
 
 

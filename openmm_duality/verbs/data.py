@@ -12,8 +12,10 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.observables.motion import obstacles_of
 from openmm_duality.reference.near_copies import training_distance
-from openmm_duality.verbs.options import data_options
+from openmm_duality.report.notes import note_sentence
+from openmm_duality.verbs.options import data_options, trajectory_options
 
 if TYPE_CHECKING:
     from openmm_duality.inference.uncertainty.calibration import Calibration
@@ -55,15 +57,27 @@ def reference(config: Path, directory: Path, json_file: Path | None, overwrite: 
 
 @click.command()
 @click.argument("data", type=PATH)
+@trajectory_options
 @data_options
 @json_option
 @overwrite_option
-def inspect(data: Path, json_file: Path | None, overwrite: bool, **names: str | None) -> None:
-    """Summarise DATA: frames, species, cell, forces, shortest distances, missing items."""
+def inspect(
+    data: Path,
+    topology: Path | None,
+    timestep: str | None,
+    json_file: Path | None,
+    overwrite: bool,
+    **names: str | None,
+) -> None:
+    """Summarise DATA: frames, species, cell, forces, shortest distances, what is missing, and what `compare` lacks."""
     check_outputs(overwrite, json_file)
-    summary = duality.summarise(duality.read(data, keys=_keys(**names), progress=True))
+    frames = duality.read(data, keys=_keys(**names), topology=topology, timestep=timestep, progress=True)
+    summary = duality.summarise(frames)
     click.echo(str(summary))
-    write_json(json_file, summary.to_dict(), overwrite)
+    obstacles = [note_sentence(note) for note in obstacles_of(frames, data.name)]
+    for sentence in obstacles:
+        click.echo(f"compare: {sentence}")
+    write_json(json_file, {**summary.to_dict(), "compare_lacks": obstacles}, overwrite)
 
 
 @click.command()

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from openmm_duality.console import PATH
+
 
 def data_options(command: Any) -> Any:
     """Add options that name the forces and energies of extended XYZ files, and their units, to a command."""
@@ -13,6 +15,23 @@ def data_options(command: Any) -> Any:
         click.option("--units", help="Of extended XYZ files: eV (default), kcal/mol, kJ/mol, hartree (per bohr) …"),
         click.option("--energy-key", help="Key of the energies in extended XYZ files; by default it is found."),
         click.option("--forces-key", help="Column of the forces in extended XYZ files; by default it is found."),
+    ):
+        command = option(command)
+    return command
+
+
+def trajectory_options(command: Any) -> Any:
+    """Add --topology and --timestep, for trajectories that hold neither atoms nor times, to a command."""
+    for option in (
+        click.option(
+            "--timestep",
+            help="Time between frames, as '10 fs', where a trajectory does not say it, or wrongly.",
+        ),
+        click.option(
+            "--topology",
+            type=PATH,
+            help="What names the atoms of a trajectory: PDB, GRO, PSF, prmtop, extended XYZ …",
+        ),
     ):
         command = option(command)
     return command

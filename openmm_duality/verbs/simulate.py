@@ -153,6 +153,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         "reason": result.reason,
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
+        "exchanged_bonds": result.exchanged_bonds,
     }
     write_json(json_file, figures, overwrite)
     if result.status == "stopped":

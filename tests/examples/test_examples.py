@@ -18,7 +18,7 @@ EXPECTED = {
     "npt.py": ("50", r"\n50,\S+,(\S+)", [(0.9, 1.1)]),
     "nvt.py": ("10", r"\n10,\S+,(\S+),", [(150.0, 450.0)]),
     "own_forces.py": ("10", r"O–O distance: (\S+) nm", [(0.2, 1.1)]),
-    "own_observable.py": ("20", r"oxygen atom: (\S+) ±", [(3.0, 6.0)]),
+    "own_observable.py": ("20", r"run: (\S+) ±.*\nreference: (\S+) ±", [(3.0, 6.0)] * 2),
     "path_integrals.py": ("20", r"of H: (\S+) Å\nradius of gyration of O: (\S+) Å", [(1e-3, 0.3), (1e-4, 0.1)]),
     "with_ase.py": ("100", r"O–H (\S+) Å, H–O–H (\S+)°", [(0.93, 0.99), (98.0, 112.0)]),
 }
