@@ -30,16 +30,14 @@ from openmm_duality.dynamics.energy_conserving_descent import EnergyConservingDe
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits, runaway_temperature
 from openmm_duality.dynamics.monitoring import RunMonitor
+from openmm_duality.dynamics.platforms import make_simulation, platform_precision
 from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.lowering.dependencies import platform_hint
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
 from openmm_duality.schema import species_name
 from openmm_duality.units import BOLTZMANN, bare
-
-_NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def simulate(
         seed = seed or (old or {}).get("seed") or secrets.randbelow(2**31 - 1) + 1
         initial, target = _velocities(integrator, masses, dof, temperature, velocities, seed)
         _seed(system, integrator, seed)
-        simulation, properties = _simulation(topology, system, integrator, platform, precision)
+        simulation, properties = make_simulation(topology, system, integrator, platform, precision)
         new = {
             "status": "running",
             "reason": "",
@@ -224,7 +222,7 @@ def simulate(
             "temperature": target,
             "seed": seed,
             "platform": simulation.context.getPlatform().getName(),
-            "precision": properties.get("Precision", precision) or _platform_precision(simulation),
+            "precision": properties.get("Precision", precision) or platform_precision(simulation),
             "platform_properties": properties,
             "report_interval": report_interval,
             "checkpoint_interval": checkpoint_interval,
@@ -359,46 +357,6 @@ def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
     for part in (integrator, *system.getForces()):
         if hasattr(part, "setRandomNumberSeed"):
             part.setRandomNumberSeed(seed)
-
-
-def _simulation(
-    topology: app.Topology,
-    system: mm.System,
-    integrator: LearningIntegrator,
-    platform: str | None,
-    precision: str | None,
-) -> tuple[app.Simulation, dict[str, str]]:
-    """The simulation, and the properties of its platform that were asked for."""
-    known = [mm.Platform.getPlatform(i).getName() for i in range(mm.Platform.getNumPlatforms())]
-    if platform is None:
-        platform = max(known, key=lambda name: float(mm.Platform.getPlatformByName(name).getSpeed()))
-    if platform not in known:
-        hint = platform_hint(platform)
-        raise DualityError(
-            f"platform: there is no {platform!r} here, only {', '.join(known)}{f'; {hint}' if hint else ''}"
-        )
-    chosen = mm.Platform.getPlatformByName(platform)
-    properties = {}
-    if precision is not None and precision != _NATIVE_PRECISION.get(platform):
-        if "Precision" not in chosen.getPropertyNames() or precision not in ("single", "mixed", "double"):
-            raise DualityError(
-                f"precision: {platform} cannot run in {precision!r}; Reference runs in double, CPU in single, OpenCL "
-                "and CUDA in single, mixed or double"
-            )
-        properties["Precision"] = precision
-    if "DeterministicForces" in chosen.getPropertyNames():
-        properties["DeterministicForces"] = "true"  # else sums depend on the order of threads, and no run repeats
-    try:
-        return app.Simulation(topology, system, integrator, chosen, properties), properties
-    except (mm.OpenMMException, ValueError) as error:
-        raise DualityError(f"{platform} cannot run this system: {error}") from error
-
-
-def _platform_precision(simulation: app.Simulation) -> str:
-    platform = simulation.context.getPlatform()
-    if "Precision" in platform.getPropertyNames():
-        return str(platform.getPropertyValue(simulation.context, "Precision"))
-    return _NATIVE_PRECISION.get(platform.getName(), "unknown")
 
 
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
