@@ -200,6 +200,30 @@ def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
     return Estimate(float(fit.slope), float(fit.stderr) * widening, n_blocks)
 
 
+def mean_rate(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
+    """Mean rate of change of a quantity that fluctuates like a random walk, from its increments in contiguous blocks.
+
+    The residuals of a straight line through a random walk are correlated, so that the error of its slope would be too
+    small; increments are not.
+
+    Parameters
+    ----------
+    times : array, shape (T,)
+        In ps.
+    values : array, shape (T,)
+        Any unit.
+    n_blocks : int
+        Number of blocks.
+    """
+    n_blocks = min(n_blocks, len(values) - 1)
+    if n_blocks < 1:
+        return Estimate(float("nan"), float("nan"), 0)
+    ends = np.linspace(0, len(values) - 1, n_blocks + 1).round().astype(int)
+    rates = np.diff(values[ends]) / np.diff(times[ends])
+    whole = float((values[-1] - values[0]) / (times[-1] - times[0]))
+    return Estimate(whole, float(np.std(rates, ddof=1) / np.sqrt(n_blocks)) if n_blocks > 1 else float("nan"), n_blocks)
+
+
 def jackknife(groups: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
     """A number made of the mean of several equal groups of data, with the error that leaving out one at a time gives.
 
