@@ -150,8 +150,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     measured = _measured_pump(directory) if shown else None
     if measured is not None:
         click.echo(
-            f"Measured pump: {measured.mean:.3g} ± {measured.error:.2g} kJ/mol per atom and ps (standard error; without "
-            "the first fifth of the run)."
+            f"Measured pump: {measured.mean:.3g} ± {measured.error:.2g} kJ/mol per atom and ps (standard error; "
+            "without the first fifth of the run)."
         )
     figures = {
         "status": result.status,
