@@ -32,7 +32,7 @@ from openmm_duality.report.pump import pump_figure
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMESTEP = 0.5e-3  # ps
 FIRST = 2.0  # ps of a run that are left out
-BLOCK = 1.0  # ps, for the errors
+BLOCK = 2.0  # ps, for the errors
 RIDGE, CURVATURE = 1e-9, 1e-7
 MODELS = (
     *("moment-collective-0", "quadratic-agent-3e-3", "quadratic-agent-1e-2", "quadratic-agent-3e-2"),

@@ -201,10 +201,11 @@ def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
 
 
 def mean_rate(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
-    """Mean rate of change of a quantity that fluctuates like a random walk, from its increments in contiguous blocks.
+    """Mean rate of change of a quantity that fluctuates like a random walk: the slope of the line through all values.
 
-    The residuals of a straight line through a random walk are correlated, so that the error of its slope would be too
-    small; increments are not.
+    The residuals of a random walk are correlated, so that they would give too small an error. It comes from the slopes
+    in contiguous blocks, which are independent; beside a random walk also from noise, of which the line through all
+    values has less.
 
     Parameters
     ----------
@@ -215,13 +216,13 @@ def mean_rate(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
     n_blocks : int
         Number of blocks.
     """
-    n_blocks = min(n_blocks, len(values) - 1)
+    n_blocks = min(n_blocks, len(values) // 2)
     if n_blocks < 1:
         return Estimate(float("nan"), float("nan"), 0)
-    ends = np.linspace(0, len(values) - 1, n_blocks + 1).round().astype(int)
-    rates = np.diff(values[ends]) / np.diff(times[ends])
-    whole = float((values[-1] - values[0]) / (times[-1] - times[0]))
-    return Estimate(whole, float(np.std(rates, ddof=1) / np.sqrt(n_blocks)) if n_blocks > 1 else float("nan"), n_blocks)
+    parts = zip(np.array_split(times, n_blocks), np.array_split(values, n_blocks), strict=True)
+    slopes = [stats.linregress(t, x).slope for t, x in parts]
+    error = float(np.std(slopes, ddof=1) / np.sqrt(n_blocks)) if n_blocks > 1 else float("nan")
+    return Estimate(float(stats.linregress(times, values).slope), error, n_blocks)
 
 
 def jackknife(groups: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:

@@ -37,7 +37,14 @@ from openmm_duality.inference.equations.penalties import (
     Strengths,
     standard_penalties,
 )
-from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_matrix, pump_penalty, weakest_strength
+from openmm_duality.inference.equations.pump import (
+    FIRST_STRENGTHS,
+    PUMP,
+    pump_matrix,
+    pump_penalty,
+    training_pump,
+    weakest_strength,
+)
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
@@ -246,10 +253,10 @@ class Inference:
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
             if self.settings.max_pump is not None:
-                first, penalty = result[0][0], self.penalties[0][-1]
+                first = result[0][0]
                 strength = weakest_strength(
-                    self.settings.max_pump * self.equations.mean_square,
-                    lambda eta: penalty.value(self.solve(self.totals, [{**first, PUMP: eta}])[0]),
+                    self.settings.max_pump,
+                    lambda eta: training_pump(self._losses(self.solve(self.totals, [{**first, PUMP: eta}])), self.sets),
                 )
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
