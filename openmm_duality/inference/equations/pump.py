@@ -216,7 +216,7 @@ def weakest_strength(limit: float, value_of: Callable[[float], float]) -> float:
             f"no strength of the penalty keeps the predicted pump below max_pump: with the strongest, "
             f"{STRENGTHS[-1]:g}, it is {value_of(STRENGTHS[-1]) / limit:.3g} times that; allow more"
         )
-    return STRENGTHS[first]
+    return float(STRENGTHS[first])
 
 
 def _directional_slopes(design: Design, environments: LocalEnvironments, directions: FloatArray) -> FloatArray:
