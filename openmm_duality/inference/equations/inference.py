@@ -37,14 +37,7 @@ from openmm_duality.inference.equations.penalties import (
     Strengths,
     standard_penalties,
 )
-from openmm_duality.inference.equations.pump import (
-    FIRST_STRENGTHS,
-    PUMP,
-    pump_matrix,
-    pump_penalty,
-    training_pump,
-    weakest_strength,
-)
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_matrix, pump_penalty, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
@@ -253,11 +246,11 @@ class Inference:
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
             if self.settings.max_pump is not None:
-                first = result[0][0]
-                strength = weakest_strength(
-                    self.settings.max_pump,
-                    lambda eta: training_pump(self._losses(self.solve(self.totals, [{**first, PUMP: eta}])), self.sets),
-                )
+
+                def losses_with(eta: float, first: Strengths = result[0][0]) -> AgentLosses:
+                    return self._losses(self.solve(self.totals, [{**first, PUMP: eta}]))
+
+                strength = weakest_strength(self.settings.max_pump, losses_with, self.sets)
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
 

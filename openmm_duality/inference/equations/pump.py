@@ -202,7 +202,7 @@ def training_pump(losses: AgentLosses, sets: Sequence[DataSet]) -> float:
     return float(np.mean(list(on_all_cores(of_sample, unlabelled_samples(sets, _TRAINING_FRAMES)))))
 
 
-def weakest_strength(limit: float, value_of: Callable[[float], float]) -> float:
+def weakest_strength(limit: float, losses_with: Callable[[float], AgentLosses], sets: Sequence[DataSet]) -> float:
     """Smallest strength of the penalty with which the pump, which falls with the strength, does not exceed a limit.
 
     Raises
@@ -210,6 +210,10 @@ def weakest_strength(limit: float, value_of: Callable[[float], float]) -> float:
     DualityError
         If there is none.
     """
+
+    def value_of(strength: float) -> float:
+        return training_pump(losses_with(strength), sets)
+
     first = bisect_left(range(len(STRENGTHS)), True, key=lambda k: value_of(STRENGTHS[k]) <= limit)
     if first == len(STRENGTHS):
         raise DualityError(
