@@ -277,6 +277,7 @@ def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     assert json.loads((tmp_path / "evaluated.json").read_text())["pump"] == pytest.approx(found["test"], rel=1.0)
     text = monitored(model, folder, tmp_path / "run", "--integrator", "langevin")
     assert "no potential energy" in text
+    assert "Measured pump" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["pump"] == found
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert {"temperature_H_K", "temperature_O_K"} < set(log[0].split(","))

@@ -7,7 +7,8 @@ equation of motion `M d²q/dt² = −∂H/∂q` is the learning rule without dam
 
 The integrators are independent of the losses: they run any `openmm.System` without constraints (`dynamics.running`
 refuses constraints). Every one calls ``addUpdateContextState``, so barostats and ``CMMotionRemover`` act. The conserved
-quantities are conserved only by forces that derive from the potential energy; those of the `agent` gradient do not.
+quantities are conserved only by forces that derive from the potential energy. The slope of one under the gradients
+`agent` and `mutual` is the power that the forces pump into the motion.
 """
 
 from __future__ import annotations
@@ -159,12 +160,17 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         In 1/ps.
     stepSize : openmm.unit.Quantity or float
         The time step in ps.
+    recordWork : bool
+        Whether to sum the work of the forces on the particles, so that there is a conserved quantity: the energy
+        without the heat that was exchanged with the bath and what a ``CMMotionRemover`` took. It costs two sums over
+        all degrees of freedom in every step, and starts anew with velocities that are set after the first step.
     """
 
     recorded = MappingProxyType({"friction": "friction"})
 
-    def __init__(self, temperature: Any, frictionCoeff: Any, stepSize: Any) -> None:
+    def __init__(self, temperature: Any, frictionCoeff: Any, stepSize: Any, recordWork: bool = False) -> None:
         super().__init__(positive(stepSize, unit.picosecond, "stepSize"))
+        self._records_work = recordWork
         self.addGlobalVariable("kT", BOLTZMANN * positive(temperature, unit.kelvin, "temperature"))
         self.addGlobalVariable("friction", positive(frictionCoeff, unit.picosecond**-1, "frictionCoeff"))
         self.addGlobalVariable("decay", 1.0)
@@ -172,10 +178,41 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         self.addUpdateContextState()
         self.addComputeGlobal("decay", "exp(-friction*dt)")
         self.addComputeGlobal("noise", "sqrt(kT*(1 - decay*decay))")
+        if recordWork:
+            self._begin_work()
         self.addComputePerDof("v", "v + dt*f/m")
         self.addComputePerDof("x", "x + 0.5*dt*v")
         self.addComputePerDof("v", "decay*v + noise*gaussian/sqrt(m)")
         self.addComputePerDof("x", "x + 0.5*dt*v")
+        if recordWork:
+            self._add_work("half_work", 0.5)  # the forces are those of the next step too
+            self.addComputeSum("kinetic", "0.5*m*v*v")
+
+    def _begin_work(self) -> None:
+        """Add the work of the forces in this step to the kinetic energy of the start."""
+        for name in ("begun", "step_work", "half_work", "work", "kinetic"):
+            self.addGlobalVariable(name, 0.0)
+        self.beginIfBlock("begun = 0")
+        self.addComputeSum("work", "0.5*m*v*v")
+        self.addComputeGlobal("begun", "1")
+        self.endBlock()
+        self._add_work("step_work", 1.0)
+        self.addComputeGlobal("work", "work + step_work")
+
+    def _add_work(self, variable: str, share: float) -> None:
+        """The kinetic energy that the forces give in a share of a step; particles without a mass do not move."""
+        self.addComputeSum(variable, f"{share}*dt*f*(v + {0.5 * share}*dt*select(m, f/m, 0))")
+
+    def conservedFrom(self, totalEnergy: float) -> float | None:
+        """The energy that forces and start have given in kJ/mol; None unless the work is recorded."""
+        if not self._records_work:
+            return None
+        value = self.getGlobalVariableByName
+        return float(totalEnergy - value("kinetic") + value("work") + value("half_work"))
+
+    def parameters(self) -> dict[str, float]:
+        """The numbers that define the dynamics, in MD units, by name, and whether the work is recorded."""
+        return super().parameters() | ({"record_work": 1.0} if self._records_work else {})
 
 
 class NoseHooverLearningIntegrator(HeatBathIntegrator):

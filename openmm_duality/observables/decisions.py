@@ -164,6 +164,10 @@ def _energetics(comparison: Comparison) -> Iterator[Finding]:
     yield _prescribed(Observable.TEMPERATURE, e.temperature, e.target if canonical else None, enough)
     if canonical and e.canonical_variance:
         yield _prescribed(Observable.KINETIC_VARIANCE, e.kinetic_variance, e.canonical_variance, enough)
+    if e.pump is not None:
+        predicted = None if e.pump.predicted is None else _single(e.pump.predicted)
+        yield Finding(Observable.PUMP, "", Outcome.REPORTED, e.pump.measured, predicted)
+        return
     if e.drift is None or math.isnan(e.drift.mean):
         yield Finding(Observable.ENERGY_DRIFT, "", Outcome.REPORTED, e.drift, tolerance=DRIFT_TOLERANCE)
         return

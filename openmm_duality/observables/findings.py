@@ -43,6 +43,7 @@ class Observable(Enum):
     TEMPERATURE = "temperature"
     KINETIC_VARIANCE = "kinetic_variance"
     ENERGY_DRIFT = "energy_drift"
+    PUMP = "pump"
     FORCE_ERROR = "force_error"
 
 

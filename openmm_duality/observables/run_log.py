@@ -6,6 +6,7 @@ variance f (kT)²/2: the mean shows the thermostat's target, the variance whethe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.density import DensityRecord, measure_density
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.statistics import Estimate, series_estimate, slope, variance_estimate
+from openmm_duality.observables.statistics import Estimate, mean_rate, series_estimate, slope, variance_estimate
 from openmm_duality.units import BOLTZMANN
 
 
@@ -27,6 +28,26 @@ class Conserved(Enum):
     NO_COMMON_ENERGY = "no_common_energy"
     BAROSTAT = "barostat"
     NOT_RECORDED = "not_recorded"
+
+
+@dataclass(frozen=True)
+class PumpRecord:
+    """Power that forces without a potential fed into the motion, in kJ/mol per atom and ps.
+
+    Parameters
+    ----------
+    measured : Estimate
+        Rate of change of what forces with a potential would have conserved.
+    predicted : float or None
+        What inference predicted at 300 K, where the record of the run has it.
+    """
+
+    measured: Estimate
+    predicted: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return {"measured": self.measured, "predicted": self.predicted}
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,8 @@ class Energetics:
         Of the run.
     density : DensityRecord or None
         None at constant volume.
+    pump : PumpRecord or None
+        None where the forces have a potential, or the log does not show it.
     """
 
     target: float
@@ -69,6 +92,7 @@ class Energetics:
     conserved: Conserved
     integrator: str
     density: DensityRecord | None = None
+    pump: PumpRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers with their units in the names."""
@@ -83,6 +107,7 @@ class Energetics:
             "canonical_variance_kJ2_per_mol2": self.canonical_variance,
             "drift_kJ_per_mol_per_atom_per_ps": self.drift,
             **({} if self.density is None else {"constant_pressure": self.density.to_dict()}),
+            **({} if self.pump is None else {"pump_kJ_per_mol_per_atom_per_ps": self.pump.to_dict()}),
         }
 
 
@@ -123,13 +148,36 @@ def measure_energetics(run: Run, rows: slice, n_blocks: int) -> Energetics:
         conserved=conserved,
         integrator=str(run.settings.get("integrator", "the integrator")),
         density=measure_density(run, log, n_blocks),
+        pump=measure_pump(run, log, n_blocks),
     )
 
 
-def conserved_energy(run: Run, log: dict[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
+def measure_pump(run: Run, log: Mapping[str, FloatArray], n_blocks: int) -> PumpRecord | None:
+    """Power that the forces of a run fed into its motion; None if they have a potential, or nothing shows it.
+
+    Parameters
+    ----------
+    run : Run
+    log : mapping of str to array, shape (T,)
+        Columns of its log.
+    n_blocks : int
+        Number of contiguous blocks of time for the error.
+    """
+    if run.has_potential:
+        return None
+    energy = recorded_energy(run, log)[1]
+    if energy is None:
+        return None
+    return PumpRecord(mean_rate(log["time_ps"], energy / len(run.trajectory.species), n_blocks), run.predicted_pump)
+
+
+def conserved_energy(run: Run, log: Mapping[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
     """Conserved energy and its values in kJ/mol, shape (T,); None where there are none."""
-    if not run.has_potential:
-        return Conserved.NO_COMMON_ENERGY, None
+    return recorded_energy(run, log) if run.has_potential else (Conserved.NO_COMMON_ENERGY, None)
+
+
+def recorded_energy(run: Run, log: Mapping[str, FloatArray]) -> tuple[Conserved, FloatArray | None]:
+    """Energy that forces with a potential would conserve, as `conserved_energy`."""
     if run.ensemble in ("NPT", "NPH"):
         return Conserved.BAROSTAT, None
     if run.ensemble == "NVE":

@@ -76,6 +76,13 @@ class Run:
         gradient = self.model.get("gradient")
         return gradient not in GRADIENTS or has_potential(gradient)
 
+    @property
+    def predicted_pump(self) -> float | None:
+        """Pump in kJ/mol per atom and ps that inference predicted for the model, where the record has it."""
+        found = self.model.get("pump")
+        values = [found.get(key) for key in ("test", "train")] if isinstance(found, dict) else []
+        return next((float(value) for value in values if isinstance(value, int | float)), None)
+
     def held_out_error(self, key: str = "all") -> float | None:
         """RMSE of forces in meV/Å on the first of the sets that inference held out, where the record has it."""
         errors = self.model.get("errors")

@@ -204,6 +204,31 @@ def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
     return Estimate(float(fit.slope), float(fit.stderr) * widening, n_blocks)
 
 
+def mean_rate(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
+    """Mean rate of change of a quantity that fluctuates like a random walk: the slope of the line through all values.
+
+    The residuals of a random walk are correlated, so that they would give too small an error. It comes from the slopes
+    in contiguous blocks, which are independent; beside a random walk also from noise, of which the line through all
+    values has less.
+
+    Parameters
+    ----------
+    times : array, shape (T,)
+        In ps.
+    values : array, shape (T,)
+        Any unit.
+    n_blocks : int
+        Number of blocks.
+    """
+    n_blocks = min(n_blocks, len(values) // 2)
+    if n_blocks < 1:
+        return Estimate(float("nan"), float("nan"), 0)
+    parts = zip(np.array_split(times, n_blocks), np.array_split(values, n_blocks), strict=True)
+    slopes = [stats.linregress(t, x).slope for t, x in parts]
+    error = float(np.std(slopes, ddof=1) / np.sqrt(n_blocks)) if n_blocks > 1 else float("nan")
+    return Estimate(float(stats.linregress(times, values).slope), error, n_blocks)
+
+
 def jackknife(groups: FloatArray, function: Callable[[FloatArray], float]) -> Estimate:
     """A number made of the mean of several equal groups of data, with the error that leaving out one at a time gives.
 

@@ -88,6 +88,7 @@ SHOWN = {
     Observable.WHOLE_MOLECULES: Shown("whole molecules"),
     Observable.SHORTEST_DISTANCE: Shown("shortest distance {}"),
     Observable.ENERGY_DRIFT: Shown("drift of the energy"),
+    Observable.PUMP: Shown("power pumped into the motion"),
     Observable.FORCE_ERROR: Shown("force error, {}"),
 }
 

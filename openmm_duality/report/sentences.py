@@ -212,6 +212,15 @@ def _drift(comparison: Comparison, finding: Finding) -> str:
     return f"The {energy} drifts by {rate} J/mol per atom and ps{allowed}."
 
 
+def _pump(comparison: Comparison, finding: Finding) -> str:
+    assert finding.run is not None
+    if math.isnan(finding.run.mean):
+        return "There are too few reports to see the power that the forces feed into the motion."
+    power = f"{finding.run.mean:.2g}{half_width(finding.run.interval, None)}".replace("-", "−")
+    predicted = "" if finding.reference is None else f"; {finding.reference.mean:.2g} was predicted for 300 K"
+    return f"The forces, which have no potential, feed {power} kJ/mol per atom and ps into the motion{predicted}."
+
+
 def _forces(comparison: Comparison, finding: Finding) -> str:
     found = comparison.force_errors
     assert found is not None
@@ -289,5 +298,6 @@ _SENTENCES: dict[Observable, Callable[[Comparison, Finding], str]] = {
     Observable.TEMPERATURE: _temperature,
     Observable.KINETIC_VARIANCE: _kinetic_variance,
     Observable.ENERGY_DRIFT: _drift,
+    Observable.PUMP: _pump,
     Observable.FORCE_ERROR: _forces,
 }

@@ -20,6 +20,7 @@ from openmm_duality.report.formatting import (
     UNTESTED,
     dash,
     formula,
+    number,
     plus_minus,
     printed,
     subscripts,
@@ -323,7 +324,21 @@ def _run(comparison: Comparison) -> list[Row]:
     )
     columns = [_run_cells(c) for c in comparison.columns]
     rows = [Row(*title, list(cells)) for title, cells in zip(titles, zip(*columns, strict=True), strict=True)]
-    return rows + _constant_pressure(comparison)
+    return rows + _pump(comparison) + _constant_pressure(comparison)
+
+
+def _pump(comparison: Comparison) -> list[Row]:
+    """Rows on runs whose forces have no potential, where there are any."""
+    pumps = [None if c.energetics is None else c.energetics.pump for c in comparison.columns]
+    if not any(pumps):
+        return []
+    measured = [Cell(NOTHING if pump is None else plus_minus(pump.measured, 1.0, 3)) for pump in pumps]
+    predicted = [Cell(NOTHING if pump is None else number(pump.predicted, 3)) for pump in pumps]
+    unit = "kJ/mol per atom and ps"
+    return [
+        Row("Power pumped into the motion", unit, "0", measured),
+        Row("the same, predicted at 300 K", unit, "0", predicted),
+    ]
 
 
 def _constant_pressure(comparison: Comparison) -> list[Row]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
+    from openmm_duality.observables.statistics import Estimate
+
+_PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 
 @click.command()
@@ -110,7 +113,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
-    integrator = _integrator(options, timestep)
+    integrator = _integrator(losses, options, timestep)
     topology, molecules = topology_of(losses, start)
     system = duality.create_system(
         losses,
@@ -148,19 +151,27 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
     click.echo(result.message)
+    shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
+    measured = _measured_pump(directory) if shown else None
+    if measured is not None:
+        click.echo(
+            f"Measured pump: {measured.mean:.3g} ± {measured.error:.2g} kJ/mol per atom and ps (standard error; "
+            "without the first fifth of the run)."
+        )
     figures = {
         "status": result.status,
         "reason": result.reason,
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
         "exchanged_bonds": result.exchanged_bonds,
+        **({} if measured is None else {"measured_pump": measured.to_dict()}),
     }
     write_json(json_file, figures, overwrite)
     if result.status == "stopped":
         sys.exit(1)
 
 
-def _integrator(options: Mapping[str, Any], timestep: float) -> LearningIntegrator:
+def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float) -> LearningIntegrator:
     from openmm_duality.dynamics import integrators
 
     name, target = options["integrator"], options["target_energy"]
@@ -178,8 +189,20 @@ def _integrator(options: Mapping[str, Any], timestep: float) -> LearningIntegrat
     if name == "descent":
         return integrators.DescentLearningIntegrator(timestep, 1.0 / rate)
     if name == "langevin":
-        return integrators.LangevinLearningIntegrator(kelvin, rate, timestep)
+        # the work of forces without a potential is what they pump
+        return integrators.LangevinLearningIntegrator(kelvin, rate, timestep, recordWork=not losses.has_potential)
     return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+
+
+def _measured_pump(directory: Path) -> Estimate | None:
+    """Power in kJ/mol per atom and ps that the forces of a run fed into it after its first fifth, where it shows."""
+    from openmm_duality.observables.run_log import measure_pump
+    from openmm_duality.observables.runs import read_run
+
+    run = read_run(directory)
+    first = len(run.log["time_ps"]) // 5
+    found = measure_pump(run, {name: column[first:] for name, column in run.log.items()}, _PUMP_BLOCKS)
+    return None if found is None else found.measured
 
 
 def _monitor(

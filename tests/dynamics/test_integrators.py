@@ -102,6 +102,47 @@ def test_conserved_quantity_has_no_drift(make):
     assert abs(slope) < 0.003  # kJ/mol per atom and ps; the reaction field has a small step at its cutoff
 
 
+def test_work_of_forces_with_a_potential_is_what_the_potential_energy_loses():
+    system, start = argon()
+    velocities = thermal(system, 2.0 * T)
+    velocities[0] = 0.0
+    system.setParticleMass(0, 0.0)
+    system.addForce(mm.CMMotionRemover(1))
+
+    def largest_errors(dt: float) -> tuple[float, float]:
+        integrator = LangevinLearningIntegrator(T, 5.0, dt, recordWork=True)
+        context = make_context(system, integrator, start)
+        context.setVelocities(velocities)
+        integrator.step(1)
+        begun, energies = integrator.conservedQuantity(context), []
+        for _ in range(50):
+            integrator.step(round(0.04 / dt))
+            energies.append([integrator.conservedQuantity(context), potential_of(context) + kinetic_of(context)])
+        conserved, total = np.abs(np.array(energies) - begun).max(axis=0)
+        return float(conserved), float(total)
+
+    (coarse, exchanged), (fine, _) = largest_errors(0.02), largest_errors(0.005)
+    assert coarse < 0.02 * exchanged
+    assert fine < 0.2 * coarse
+
+
+def test_a_force_without_a_potential_does_the_work_that_is_recorded():
+    """A particle that is driven through a viscous medium takes power F²/(mγ) from the force."""
+    system, force = mm.System(), mm.CustomExternalForce("-f*x")
+    force.addGlobalParameter("f", 5.0)
+    for i in range(200):
+        system.addParticle(10.0)
+        force.addParticle(i, [])
+    system.addForce(force)
+    integrator = LangevinLearningIntegrator(T, 5.0, 0.01, recordWork=True)
+    context = make_context(system, integrator, np.zeros((200, 3)), temperature=T)
+    integrator.step(200)
+    before = integrator.conservedQuantity(context) - potential_of(context)
+    integrator.step(2000)
+    power = (integrator.conservedQuantity(context) - potential_of(context) - before) / 20.0 / 200
+    assert power == pytest.approx(25.0 / 50.0, rel=0.1)
+
+
 def test_verlet_agrees_with_openmm_to_the_order_of_the_scheme():
     system, start = argon()
     dt = 0.002

@@ -63,6 +63,17 @@ def test_a_slope_is_covered_by_its_interval():
     assert 0.91 < np.mean(covered) < 0.985
 
 
+def test_the_rate_of_a_random_walk_is_covered_by_its_interval():
+    rng, times = np.random.default_rng(3), np.linspace(0, 10, 301)
+    covered = []
+    for _ in range(300):
+        walk = np.append(0.0, np.cumsum(rng.normal(size=300)))
+        found = statistics.mean_rate(times, 0.3 * times + walk, 6)
+        covered.append(abs(found.mean - 0.3) < found.interval)
+    assert 0.91 < np.mean(covered) < 0.985
+    assert np.isnan(statistics.mean_rate(times[:1], times[:1], 6).mean)
+
+
 def test_blocks_are_contiguous_and_even():
     block = statistics.block_of(103, 5)
     assert (np.diff(block) >= 0).all()

@@ -246,11 +246,11 @@ class Inference:
                 else:
                     result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
             if self.settings.max_pump is not None:
-                first, penalty = result[0][0], self.penalties[0][-1]
-                strength = weakest_strength(
-                    self.settings.max_pump * self.equations.mean_square,
-                    lambda eta: penalty.value(self.solve(self.totals, [{**first, PUMP: eta}])[0]),
-                )
+
+                def losses_with(eta: float, first: Strengths = result[0][0]) -> AgentLosses:
+                    return self._losses(self.solve(self.totals, [{**first, PUMP: eta}]))
+
+                strength = weakest_strength(self.settings.max_pump, losses_with, self.sets)
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
 

@@ -68,11 +68,6 @@ class Penalty:
         """Penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
         return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
 
-    def value(self, coefficients: FloatArray) -> float:
-        """Quadratic term cᵀAc, with matrices A for the coefficients themselves."""
-        parts = ((coefficients[first : first + len(block)], block) for first, block in self.blocks)
-        return float(sum(c @ block @ c for c, block in parts))
-
     @property
     def blocks(self) -> Blocks:
         """The blocks of the matrix."""

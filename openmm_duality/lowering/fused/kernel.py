@@ -251,16 +251,22 @@ class AgentKernel(EnvironmentKernel):
         with code.loop(0, self.agents) as i:
             loss, bounds = self.loss(i, visit)
             force = Variable(code, ir.VectorType(shape.real, 4))
+            by_function = [Variable(code, shape.vector) for _ in range(4 if shape.own and shape.ranks else 0)]
             for b in range(shape.species):
-                self.descend(b, bounds[b].get(), bounds[b + 1].get(), force)
-            self.forces[i * 4] = self.forces.vector(i * 4, 4) + force.get()
+                self.descend(b, bounds[b].get(), bounds[b + 1].get(), force, by_function)
+            found = [force.get()] + ([four_sums(*(one.get() for one in by_function))] if by_function else [])
+            self.forces[i * 4] = self.forces.vector(i * 4, 4) + total(found)
             energy.add(loss.to(DOUBLE))
         code.array("energy", DOUBLE)[0] = energy.get()
         self.write_virial()
         return code.compiled()
 
-    def descend(self, b: int, begin: Value, end: Value, own: Variable) -> None:
-        """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species."""
+    def descend(self, b: int, begin: Value, end: Value, own: Variable, by_function: list[Variable]) -> None:
+        """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species.
+
+        What an agent with an own part descends acts on itself alone. So its functions need not be summed for every
+        neighbour, and the force by function is added to `by_function`.
+        """
         code, shape, work = self.code, self.shape, self.work
         places = [(m * shape.species + b) * shape.padded for m in range(len(shape.components))]
         adjoints = [
@@ -273,22 +279,25 @@ class AgentKernel(EnvironmentKernel):
         with code.loop(begin, end) as p:
             inverse = work["inverse"][p]
             u = work["displacements"].vector(p * 4, 4).to(shape.real) * inverse
-            forces = []
-            for descent, adjoint in enumerate(adjoints):
-                along = work["slope"][self.capacity * descent + p]
-                if shape.ranks:
-                    sums = self.across_and_along(p, inverse, adjoint)
-                    forces.append(u * (along + sums.lane(3)) + sums * inverse)
-                else:
-                    forces.append(u * along)
-            own.add(forces[-1])
-            self.add_virial(forces[0], partial(work["displacements"].vector, p * 4, 4))
+            along = [work["slope"][self.capacity * descent + p] for descent in range(shape.descents)]
+            sums = [self.across_and_along(p, inverse, adjoint) for adjoint in adjoints if shape.ranks]
+            force = u * along[0]
+            if shape.ranks:
+                of_functions = four_sums(*sums[0])
+                force = u * (along[0] + of_functions.lane(3)) + of_functions * inverse
+            if shape.own:
+                own.add(u * along[-1])
+                for k, one in enumerate(by_function[:3]):
+                    one.add(sums[-1][k] * inverse + sums[-1][3] * work["unit"][self.capacity * k + p])
+            else:
+                own.add(force)
+            self.add_virial(force, partial(work["displacements"].vector, p * 4, 4))
             if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
-                self.forces[j] = self.forces.vector(j, 4) - forces[0]
+                self.forces[j] = self.forces.vector(j, 4) - force
 
-    def across_and_along(self, p: Value, inverse: Value, adjoint: list[list[Value]]) -> Value:
-        """Σ_nm G f ∂_x Y, for x, y and z, and Σ_nm G (f' − l f/r) Y: four numbers."""
+    def across_and_along(self, p: Value, inverse: Value, adjoint: list[list[Value]]) -> list[Value]:
+        """Σ_m G f ∂_x Y, for x, y and z, and Σ_m G (f' − l f/r) Y, for the functions in the lanes of a register."""
         shape, work = self.shape, self.work
         x = [work["unit"][self.capacity * k + p] for k in range(3)]
         sums = []
@@ -300,17 +309,18 @@ class AgentKernel(EnvironmentKernel):
                 if rank == 0:
                     along.append(g[0])
                     continue
-                product = total(w * self.solid(m, p) for w, m in zip(g, shape.of(rank), strict=True))
-                along.append(product)
-                weighted.append(product if rank == 1 else product * float(rank))
-                gradients.append(contracted_gradient(rank, g, *x))
+                gradient = contracted_gradient(rank, g, *x)  # its factors of g are computed before the loop
+                degrees = total(u * one for u, one in zip(x, gradient, strict=True))  # l Σ G Y, by Euler's theorem
+                along.append(degrees if rank == 1 else degrees * (1.0 / rank))
+                weighted.append(degrees)
+                gradients.append(gradient)
             slope = df * total(along)
             if gradients:
                 across = [f * total(terms) for terms in zip(*gradients, strict=True)]
                 sums.append([*across, slope - f * inverse * total(weighted)])
             else:
                 sums.append([self.code.constant(shape.vector, 0.0)] * 3 + [slope])
-        return four_sums(*(total(chunks) for chunks in zip(*sums, strict=True)))
+        return [total(chunks) for chunks in zip(*sums, strict=True)]
 
 
 @cache
