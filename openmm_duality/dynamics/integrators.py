@@ -203,12 +203,13 @@ class LangevinLearningIntegrator(HeatBathIntegrator):
         """The kinetic energy that the forces give in a share of a step; particles without a mass do not move."""
         self.addComputeSum(variable, f"{share}*dt*f*(v + {0.5 * share}*dt*select(m, f/m, 0))")
 
-    def conservedFrom(self, totalEnergy: float) -> float | None:
+    def conservedFrom(self, potentialEnergy: float, kineticEnergy: float) -> float | None:
         """The energy that forces and start have given in kJ/mol; None unless the work is recorded."""
         if not self._records_work:
             return None
         value = self.getGlobalVariableByName
-        return float(totalEnergy - value("kinetic") + value("work") + value("half_work"))
+        total = potentialEnergy + kineticEnergy
+        return float(total - value("kinetic") + value("work") + value("half_work"))
 
     def parameters(self) -> dict[str, float]:
         """The numbers that define the dynamics, in MD units, by name, and whether the work is recorded."""
