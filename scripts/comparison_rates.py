@@ -22,15 +22,18 @@ from pathlib import Path
 import numpy as np
 
 from openmm_duality.observables import Comparison, Conclusion, Finding, Observable
-from openmm_duality.observables.comparison import side_by_side
+from openmm_duality.observables.comparison import Analysis, side_by_side
 from openmm_duality.observables.conditions import conditions_of_run
 from openmm_duality.observables.decisions import judge
 from openmm_duality.observables.differences import SIGNIFICANCE, holm, joint_p_value
 from openmm_duality.observables.motion import Motion, Scales, measure_motion
+from openmm_duality.observables.reaction_comparison import Followed, ReactionComparison
+from openmm_duality.observables.reactions import follow_bonds
 from openmm_duality.observables.runs import Run
-from openmm_duality.observables.structure import BlockedHistograms, collect_histograms
+from openmm_duality.observables.structure import collect_histograms
 from openmm_duality.observables.subjects import Subject
 from openmm_duality.reference import Frames
+from openmm_duality.reference.molecules import terminal_species
 from openmm_duality.reference.state_points import StatePoint
 from openmm_duality.report.formatting import label
 from openmm_duality.units import BOLTZMANN
@@ -56,9 +59,10 @@ class Window:
         self.name = f"{path.parent.name}/{path.stem}"
         self.reference = Subject.of_frames(frames, self.name, BONDS)
         self.run = as_run(self.reference, frames, temperature)
-        self.histograms: BlockedHistograms = collect_histograms(
-            self.reference.thinned, self.reference.bonds, R_MAX, progress=False
-        )
+        thinned = self.reference.thinned
+        reactions = follow_bonds(thinned, BONDS, terminal_species(frames, BONDS), progress=False)
+        histograms = collect_histograms(thinned, reactions, R_MAX, progress=False)
+        self.analysis = Analysis(histograms, Followed(thinned, reactions), {})
         scales = Scales.common([self.reference.used], [self.reference.used])
         self.motion: Motion = measure_motion(
             self.reference.used, self.reference.bonds, scales, correction=None, progress=False
@@ -66,8 +70,8 @@ class Window:
 
     def compared_with(self, reference: Window) -> Comparison:
         """The findings of `compare`, with this window as the run."""
-        histograms, motions = (self.histograms, reference.histograms), (self.motion, reference.motion)
-        return judge(side_by_side(self.run, reference.reference, histograms, motions, BANDS, None))
+        measured = (self.analysis, reference.analysis), (self.motion, reference.motion)
+        return judge(side_by_side(self.run, reference.reference, *measured, ReactionComparison(), BANDS, None))
 
 
 def as_run(subject: Subject, frames: Frames, temperature: float) -> Subject:
