@@ -182,13 +182,14 @@ class _Products:
 
 
 def used_channels(channels: Channels) -> Channels:
-    """Leave out the channels that occur in no invariant."""
+    """Leave out the channels that occur in no invariant, but for the first of a rank."""
     n = channels.n_channels
     used = np.zeros(n, dtype=bool)
     used[channels.products[:, :2].ravel()] = True
     used[channels.invariants[channels.invariants < n]] = True
-    number = np.cumsum(used) - 1
     first = np.cumsum([0, *(len(w) for w in channels.mixing.values())])
+    used[first[:-1][np.diff(first) > 0]] = True
+    number = np.cumsum(used) - 1
     kept = {rank: used[b:e] for rank, b, e in zip(channels.mixing, first[:-1], first[1:], strict=True)}
     renumbered = np.append(number, used.sum() + np.arange(len(channels.products)))
     products = channels.products.copy()

@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement, product
 import numpy as np
 import pytest
 
-from openmm_duality.inference import DataSet
+from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.equations import channel_rows
 from openmm_duality.inference.equations.channel_kernel import LANES
 from openmm_duality.inference.equations.channel_rows import InvariantRows
@@ -25,7 +25,16 @@ from openmm_duality.invariants.couplings import can_couple
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
 from openmm_duality.invariants.moments import flat, moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
-from tests.systems import CELL, SPECIES, random_channels, random_frames, random_losses, random_positions, random_species
+from tests.systems import (
+    CELL,
+    SPECIES,
+    labelled,
+    random_channels,
+    random_frames,
+    random_losses,
+    random_positions,
+    random_species,
+)
 
 RANKS = (0, 1, 2, 3)
 
@@ -88,6 +97,15 @@ def test_invariants_of_lowest_degree_are_chosen_and_none_twice():
     products, invariants = choose_invariants(ranks, degrees, (20, 100, 100))
     assert len({tuple(x) for x in invariants}) == len(invariants)
     assert len({tuple(x) for x in products}) == len(products)
+
+
+def test_a_few_invariants_are_a_model():
+    """They have no channels of some ranks, of which one is kept."""
+    frames = labelled(random_frames(8, n_atoms=10), random_losses())
+    losses = infer(frames, form="channels", invariants=(3, 0, 0), cutoff=0.5, members=0)
+    assert all(len(w) for channels in losses.channels for w in channels.mixing.values())
+    assert {len(channels.invariants) for channels in losses.channels} == {3}
+    assert evaluate(losses, frames).force_rmse["all"] < evaluate(losses, frames).force_rms["all"]
 
 
 def test_the_invariants_of_data_are_independent():
