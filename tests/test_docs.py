@@ -28,7 +28,7 @@ SHORTER = {
     "infer.yaml": [
         ("every: 8, gap: 0.1", "gap: 0"),
         ("gap: 0.02", "gap: 0"),
-        ("form: channels\nsize: small", "form: pair\nmembers: 0"),
+        ("size: small", "size: small\ninvariants: [20, 0, 0]\nmixing_steps: 0\nmembers: 0"),
     ],
 }
 
