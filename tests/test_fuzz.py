@@ -31,7 +31,7 @@ GOOD = {
     "compare": catalogue.COMPARE,
 }
 SEED = 1
-QUICK = 250  # kinds of a test session, the same in all of them
+QUICK = 160  # kinds of a test session, the same in all of them
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,9 @@ def test_nonsense_is_refused_by_name(material):
 def test_changed_bytes_end_in_no_traceback_signal_or_half_a_file(material):
     faults = {}
     for name, kind in NOISE.items():
-        for seed in range(2):
-            outcome = run_case(kind, material, seed)
-            if found := outcome.faults(refused=False):
-                faults[name, seed] = (found, outcome.message[-300:])
+        outcome = run_case(kind, material, SEED)
+        if found := outcome.faults(refused=False):
+            faults[name] = (found, outcome.message[-300:])
     assert not faults
 
 

@@ -109,19 +109,24 @@ def test_work_of_forces_with_a_potential_is_what_the_potential_energy_loses():
     system.setParticleMass(0, 0.0)
     system.addForce(mm.CMMotionRemover(1))
 
-    def largest_errors(dt: float) -> tuple[float, float]:
-        integrator = LangevinLearningIntegrator(T, 5.0, dt, recordWork=True)
-        context = make_context(system, integrator, start)
-        context.setVelocities(velocities)
-        integrator.step(1)
-        begun, energies = integrator.conservedQuantity(context), []
-        for _ in range(50):
-            integrator.step(round(0.04 / dt))
-            energies.append([integrator.conservedQuantity(context), potential_of(context) + kinetic_of(context)])
-        conserved, total = np.abs(np.array(energies) - begun).max(axis=0)
+    def errors(dt: float) -> tuple[float, float]:
+        """Typical changes of the conserved quantity and of the energy: collisions make single ones large."""
+        found = []
+        for seed in (1, 2, 3, 4):
+            integrator = LangevinLearningIntegrator(T, 5.0, dt, recordWork=True)
+            integrator.setRandomNumberSeed(seed)
+            context = make_context(system, integrator, start)
+            context.setVelocities(velocities)
+            integrator.step(1)
+            begun = integrator.conservedQuantity(context)
+            for _ in range(25):
+                integrator.step(round(0.04 / dt))
+                energy = potential_of(context) + kinetic_of(context)
+                found.append([integrator.conservedQuantity(context) - begun, energy - begun])
+        conserved, total = np.median(np.abs(found), axis=0)
         return float(conserved), float(total)
 
-    (coarse, exchanged), (fine, _) = largest_errors(0.02), largest_errors(0.005)
+    (coarse, exchanged), (fine, _) = errors(0.02), errors(0.005)
     assert coarse < 0.02 * exchanged
     assert fine < 0.2 * coarse
 
