@@ -25,7 +25,7 @@ parallel=(-n auto --dist loadfile) # as many processes as cores, each with whole
 echo "== tests with the dependencies torchforce"
 .venv-torchforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"
-[ $# -gt 0 ] || set -- tests/lowering/test_{backends,devices,fused_backends,load_system,particles,torchscript}.py \
+[ $# -gt 0 ] || set -- tests/lowering/test_{backends,devices,fused_backends,load_system,particles}.py \
     tests/dynamics/test_{barostats,integrators,mixed_systems,systems}.py tests/integrations/test_openmm_ml.py \
     tests/test_readme.py # what the two sets do not share
 .venv-pythonforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
