@@ -178,17 +178,14 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
 
 
 def _with_inputs(content: Any, folder: Path) -> Any:
-    """A configuration whose methods hold what they take from inputs: the record then shows where one has changed."""
+    """A configuration or task whose methods hold what they take from inputs, so that the record shows a changed one."""
     if not isinstance(content, Mapping):
         return content
-    found = {k: with_input(value, folder) if k == "method" else value for k, value in content.items()}
+    found = dict(content)
+    if "method" in found:
+        found["method"] = with_input(found["method"], folder)
     if isinstance(found.get("tasks"), list):
-        found["tasks"] = [
-            {**task, "method": with_input(task["method"], folder)}
-            if isinstance(task, Mapping) and "method" in task
-            else task
-            for task in found["tasks"]
-        ]
+        found["tasks"] = [_with_inputs(task, folder) for task in found["tasks"]]
     return found
 
 

@@ -30,13 +30,13 @@ class OwnInput(Method):
         Keyword ``METHOD`` of the ``&FORCE_EVAL``: ``QUICKSTEP`` (density functional theory, xTB, …) or ``NNP``.
     lines : tuple of str
         Of the ``&FORCE_EVAL``, apart from its ``&SUBSYS`` and from what is printed.
-    kinds : dict
+    kind_lines : dict
         From the species to the lines of its ``&KIND``.
     """
 
     method: str = field(metadata=key(text))
     lines: tuple[str, ...] = field(metadata=key(_LINES))
-    kinds: dict[str, tuple[str, ...]] = field(metadata=key(mapping_of(_LINES, "lines by species")))
+    kind_lines: dict[str, tuple[str, ...]] = field(metadata=key(mapping_of(_LINES, "lines by species")))
 
     @property
     def iterates(self) -> bool:
@@ -53,7 +53,7 @@ class OwnInput(Method):
 
     def kind(self, label: str) -> list[str]:
         """The lines of the ``&KIND`` of a species."""
-        return list(self.kinds.get(label, self.kinds.get("DEFAULT", (f"ELEMENT {label}",))))
+        return list(self.kind_lines.get(label, self.kind_lines.get("DEFAULT", (f"ELEMENT {label}",))))
 
 
 def with_input(content: Any, folder: Path) -> Any:
@@ -95,7 +95,7 @@ def read_force_eval(path: Path) -> dict[str, Any]:
             f"{path}: METHOD {method} is not supported, only {' and '.join(_METHODS)}; for a force field write the "
             "method 'classical' into the configuration"
         )
-    kinds = {}
+    kind_lines = {}
     for kind in found[0].find("SUBSYS", "KIND"):
         name = kind.parameter.capitalize() if kind.parameter.upper() != "DEFAULT" else "DEFAULT"
         element = kind.keyword("ELEMENT", "ELEMENT_SYMBOL")
@@ -105,8 +105,8 @@ def read_force_eval(path: Path) -> dict[str, Any]:
                 "their elements, so name the &KIND after its element"
             )
         lines = list(_lines(kind, path.parent))
-        kinds[name] = lines if element is not None or name == "DEFAULT" else [f"ELEMENT {name}", *lines]
-    return {"method": method, "lines": list(_lines(_without_prints(found[0]), path.parent)), "kinds": kinds}
+        kind_lines[name] = lines if element is not None or name == "DEFAULT" else [f"ELEMENT {name}", *lines]
+    return {"method": method, "lines": list(_lines(_without_prints(found[0]), path.parent)), "kind_lines": kind_lines}
 
 
 def _without_prints(force_eval: Section) -> Section:

@@ -31,7 +31,7 @@ from openmm_duality.dynamics.systems import create_system, create_topology
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.molecules import bonded_pairs, components, make_whole
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.losses.total import total_forces
+from openmm_duality.losses.total import evaluate_total
 from openmm_duality.units import BOLTZMANN
 
 HOT = 1.2  # times the temperature
@@ -148,7 +148,7 @@ def check_stability(
 
 def _added_temperature(losses: AgentLosses, start: Start, moved: Start) -> float:
     """Rise in temperature, in K, when the potential energy added by displacing the atoms becomes kinetic."""
-    before, after = (total_forces(losses, s.positions, s.species, s.cell)[0] for s in (start, moved))
+    before, after = (evaluate_total(losses, s.positions, s.species, s.cell)[0] for s in (start, moved))
     return max(0.0, 2.0 * (after - before) / (3 * len(start.species) * BOLTZMANN))
 
 

@@ -12,7 +12,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.learning.recomputing import RecomputedFrames
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.losses.total import total_forces, total_virial
+from openmm_duality.losses.total import evaluate_total
 from openmm_duality.observables.statistics import Estimate, series_estimate
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames
@@ -138,6 +138,6 @@ class _Evaluations:
 
     def __call__(self, t: int) -> tuple[FloatArray, FloatArray | None]:
         """Forces, and the virial if it is wanted."""
-        configuration, cell = (self.losses, self.frames.positions[t], self.frames.species), self.frames.cell(t)
-        virial = total_virial(*configuration, cell) if self.with_virial and cell is not None else None
-        return total_forces(*configuration, cell)[1], virial
+        frames = self.frames
+        configuration = (self.losses, frames.positions[t], frames.species, frames.cell(t))
+        return evaluate_total(*configuration, with_virial=self.with_virial)[1:]

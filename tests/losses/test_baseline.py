@@ -18,7 +18,7 @@ from openmm_duality.geometry.cells import volume
 from openmm_duality.inference import add_frames, evaluate, infer
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.losses.baseline import Baseline
-from openmm_duality.losses.total import total_forces, total_virial
+from openmm_duality.losses.total import evaluate_total
 from openmm_duality.reference import Frames
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT, stress_from_virial
 from tests.command import call, refused
@@ -113,7 +113,7 @@ def test_a_system_has_both(tmp_path):
     system = create_system(losses, create_topology(start.species, None, start.cell), precision="double")
     energy, forces = evaluated(system, start.positions)
     assert rms(forces - frames.forces[11]) < 0.2 * rms(frames.forces[11])
-    expected = total_forces(losses, start.positions, start.species, start.cell)
+    expected = evaluate_total(losses, start.positions, start.species, start.cell)
     assert energy == pytest.approx(expected[0], rel=1e-8)
     np.testing.assert_allclose(forces, expected[1], atol=1e-8 * rms(forces))
     assert sum(isinstance(force, mm.CMMotionRemover) for force in system.getForces()) == 1
@@ -159,7 +159,9 @@ def test_stresses_are_those_of_both():
     """In the data that a fit sees, in what the losses and the baseline have together, and in the calculator of ASE."""
     frames, _ = data()
     cell, both = frames.cells[0], replace(model(), baseline=Baseline.of(data()[1]))
-    virials = np.array([total_virial(both, x, frames.species, cell) for x in frames.positions[:2]])
+    virials = np.array(
+        [evaluate_total(both, x, frames.species, cell, with_virial=True)[2] for x in frames.positions[:2]]
+    )
     stressed = replace(frames[:2], stresses=stress_from_virial(virials, np.full(2, volume(cell))))
     rest = both.baseline.subtracted_from(stressed)
     own = [evaluate_agents(both, x, frames.species, cell).virial for x in frames.positions[:2]]
