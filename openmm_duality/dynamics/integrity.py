@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
@@ -76,7 +76,7 @@ def runaway_temperature(temperature: float, degrees_of_freedom: int) -> float:
     Of few atoms it fluctuates widely: 2K/kT follows a χ² distribution, of which a quantile is the least limit (at 18
     degrees of freedom 5.4 times the temperature of the bath; beyond 60 it is below three times).
     """
-    quantile = float(chi2.isf(_RUNAWAY_PROBABILITY, degrees_of_freedom))
+    quantile = float(chdtri(degrees_of_freedom, _RUNAWAY_PROBABILITY))
     return max(3.0, quantile / degrees_of_freedom) * temperature
 
 

@@ -12,7 +12,6 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
-from openmm_duality.observables.subjects import is_run
 from openmm_duality.reference.formats import read_one
 from openmm_duality.verbs.functions import load_functions
 from openmm_duality.verbs.options import trajectory_options
@@ -84,6 +83,8 @@ def compare(
     With --recompute, CP2K computes the forces of frames of the runs again, as the method of a configuration says (its
     tasks are ignored), in the folder `recomputed` of the report. What it labelled there is not labelled again.
     """
+    from openmm_duality.observables.subjects import is_run
+
     if models and recompute is None:
         raise DualityError("--model names a model for --recompute; give --recompute METHOD.yaml with it")
     if every is not None and dynamics is None:

@@ -12,9 +12,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
-from openmm_duality.observables.motion import obstacles_of
 from openmm_duality.reference.near_copies import training_distance
-from openmm_duality.report.notes import note_sentence
 from openmm_duality.verbs.options import data_options, trajectory_options
 
 if TYPE_CHECKING:
@@ -70,6 +68,9 @@ def inspect(
     **names: str | None,
 ) -> None:
     """Summarise DATA: frames, species, cell, forces, shortest distances, what is missing, and what `compare` lacks."""
+    from openmm_duality.observables.motion import obstacles_of
+    from openmm_duality.report.notes import note_sentence
+
     check_outputs(overwrite, json_file)
     frames = duality.read(data, keys=_keys(**names), topology=topology, timestep=timestep, progress=True)
     summary = duality.summarise(frames)
