@@ -46,6 +46,16 @@ class NeighbourTable:
         """Table of some of the agents."""
         return NeighbourTable(self.indices[agents], self.displacements[agents], self.distances[agents])
 
+    def within(self, distance: float) -> NeighbourTable:
+        """Table of the neighbours nearer than a distance in nm, with as few slots as they need."""
+        near = self.distances < distance
+        wanted = int(near.sum(axis=1).max(initial=0))
+        if wanted == near.shape[1]:
+            return self
+        slots = np.argsort(~near, axis=1, kind="stable")[:, :wanted]  # the near ones, in their order, come first
+        rows = np.arange(len(near))[:, None]
+        return NeighbourTable(self.indices[rows, slots], self.displacements[rows, slots], self.distances[rows, slots])
+
     def displaced(self, shifts: FloatArray) -> NeighbourTable:
         """Table with displacements changed by shifts, which broadcast to (N, J, 3), in nm."""
         displacements = self.displacements + shifts

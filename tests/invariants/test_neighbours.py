@@ -69,3 +69,14 @@ def test_narrow_cells_have_every_image_once(cell):
             found = table.displacements[i, filled]
             assert len(found) == len(expected) > 1
             np.testing.assert_allclose(sorted(map(tuple, found.round(9))), sorted(map(tuple, expected.round(9))))
+
+
+def test_a_table_within_a_distance_has_the_nearer_neighbours_and_no_empty_slots_for_all():
+    x, distance = positions(CELL), 0.6 * CUTOFF
+    for table in find_neighbours(x, CELL, SPECIES_INDEX, 3, CUTOFF):
+        near = table.within(distance)
+        here, there = table.distances < distance, near.distances < distance
+        assert near.distances.shape[1] == here.sum(axis=1).max() < table.distances.shape[1]
+        np.testing.assert_array_equal(near.indices[there], table.indices[here])
+        np.testing.assert_array_equal(near.displacements[there], table.displacements[here])
+        assert near.within(CUTOFF) is near

@@ -16,10 +16,11 @@ import numpy as np
 from llvmlite import ir
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Variable, transposed
 from openmm_duality.machine_code.machine import Call, Function, aligned, to_aligned
 
 LANES = 16  # coordinates taken together
+_TOGETHER = 4  # scalar products whose derivatives are turned, so that those by one coordinate are written at once
 
 
 class ScalarProducts:
@@ -41,15 +42,21 @@ class ScalarProducts:
         joined = np.concatenate([np.zeros((0, 3)), *terms])
         self._one, self._other = (to_aligned(joined[:, k].astype(np.int32), "<i4") for k in (0, 1))
         self._factor = to_aligned(np.ascontiguousarray(joined[:, 2]), "<f8")
-        self._products = np.ascontiguousarray(products, dtype=np.int64)
+        self._count = len(products)
+        self._products = np.zeros((-(-len(products) // _TOGETHER) * _TOGETHER, 3), dtype=np.int64)  # the last are empty
+        self._products[: len(products)] = products
 
     def __len__(self) -> int:
-        return len(self._products)
+        return self._count
+
+    def derivatives_by(self, count: int) -> FloatArray:
+        """Zeros for the derivatives by a number of coordinates, shape (count, F and some more)."""
+        return np.zeros((count, len(self._products)))
 
     def subtract_derivatives(
         self, values: FloatArray, derivatives: FloatArray, targets: IntArray, out: FloatArray
     ) -> None:
-        """Subtract the sums over the agents of the derivatives of all scalar products from the columns of coordinates.
+        """Subtract the sums over the agents of the derivatives of all scalar products from the rows of coordinates.
 
         Parameters
         ----------
@@ -58,8 +65,9 @@ class ScalarProducts:
         derivatives : array, shape (n, G, W)
             Derivatives of the given rows by W coordinates, a multiple of `LANES`.
         targets : array of int, shape (n, W)
-            Column of every coordinate.
-        out : array, shape (F, columns)
+            Row of every coordinate.
+        out : array
+            As `derivatives_by` makes it.
         """
         n, _, width = derivatives.shape
         call = Call(
@@ -69,7 +77,6 @@ class ScalarProducts:
             components=self.n_given,
             rows=self.n_rows,
             invariants=len(self._products),
-            columns=out.shape[1],
             values=np.ascontiguousarray(values),
             derivatives=np.ascontiguousarray(derivatives),
             targets=np.ascontiguousarray(targets, dtype=np.int64),
@@ -94,7 +101,7 @@ def _kernel() -> Function:
     factor, work = code.array("factor", DOUBLE), code.array("work", DOUBLE)
     one, other = code.array("one", I32), code.array("other", I32)
     ends, starts, targets = (code.array(name, I64) for name in ("ends", "starts", "targets"))
-    columns = code.argument("columns")
+    invariants = code.argument("invariants")
     with code.loop(0, code.argument("agents")) as i, code.loop(0, width, LANES) as w:
         mine, here = derivatives.from_index(i * components * width + w), values.from_index(i * rows)
         with code.loop(0, components) as c:
@@ -106,15 +113,16 @@ def _kernel() -> Function:
                 total.add(work.vector(a * LANES, LANES) * (k * here[b]))
                 total.add(work.vector(b * LANES, LANES) * (k * here[a]))
             work[r * LANES] = total.get()
-        places = [targets[i * width + w + lane] for lane in range(LANES)]
-        with code.loop(0, code.argument("invariants")) as f:
-            p, q, count = (starts[f * 3 + k] for k in range(3))
-            total = Variable(code, wide)
-            with code.loop(0, count) as m:
-                total.add(work.vector((p + m) * LANES, LANES) * here[q + m])
-                total.add(work.vector((q + m) * LANES, LANES) * here[p + m])
-            found, line = total.get(), f * columns
-            for lane, place in enumerate(places):
-                at = line + place
-                out[at] = out[at] - found.lane(lane)
+        lines = [out.from_index(targets[i * width + w + lane] * invariants) for lane in range(LANES)]
+        with code.loop(0, invariants, _TOGETHER) as first:
+            found = []
+            for f in (first + k for k in range(_TOGETHER)):
+                p, q, count = (starts[f * 3 + k] for k in range(3))
+                total = Variable(code, wide)
+                with code.loop(0, count) as m:
+                    total.add(work.vector((p + m) * LANES, LANES) * here[q + m])
+                    total.add(work.vector((q + m) * LANES, LANES) * here[p + m])
+                found.append(total)
+            for line, by_coordinate in zip(lines, transposed([total.get() for total in found]), strict=True):
+                line[first] = line.vector(first, _TOGETHER) - by_coordinate
     return code.compiled()

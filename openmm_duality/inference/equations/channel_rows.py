@@ -18,7 +18,7 @@ from openmm_duality.invariants.neighbours import NeighbourTable
 
 Derivatives = Mapping[int, Sequence[FloatArray]]  # ∂M/∂(q_j − q_i), (N, 3, n, J, 2l + 1), by rank and neighbour species
 
-_CHUNK = 2e7  # numbers in the largest intermediate array
+_CHUNK = 5e5  # numbers in the largest intermediate array: few, so that it stays in the cache
 
 
 class ProductRows(Protocol):
@@ -29,8 +29,8 @@ class ProductRows(Protocol):
     def values(self, moments: Tensors) -> FloatArray:
         """All rows of agents with given moments (n, S·n, 2l + 1) by rank, shape (n, R)."""
 
-    def derivatives(self, agents: IntArray, derivatives: Derivatives) -> FloatArray:
-        """Derivatives of the given rows of agents by the displacements of their neighbours, shape (i, c, s x)."""
+    def set_derivatives(self, out: FloatArray, agents: IntArray, derivatives: Derivatives) -> None:
+        """Set the derivatives, shape (i, c, s x), of the given rows of agents by displacements of their neighbours."""
 
 
 class InvariantRows:
@@ -59,23 +59,23 @@ class InvariantRows:
         """All rows, from tensors by rank, shape (n, R)."""
         return rows_of_tensors(self.channels, tensors, self.first, self.products.n_rows)
 
-    def derivatives(self, agents: IntArray, derivatives: Derivatives) -> FloatArray:
-        """Derivatives of the components of channels, shape (i, c, s x)."""
-        blocks = []
+    def set_derivatives(self, out: FloatArray, agents: IntArray, derivatives: Derivatives) -> None:
+        """Set the derivatives, shape (i, c, s x), of the components of channels."""
+        row = 0
         for rank, w in self.channels.mixing.items():
-            n = derivatives[rank][0].shape[2]
-            mixed = []
+            stop, column = row + len(w) * (2 * rank + 1), 0
+            mixed = out[:, row:stop].reshape(len(agents), len(w), 2 * rank + 1, -1).swapaxes(1, 2)
             for b, k in enumerate(derivatives[rank]):
-                flattened = by_component(k[agents])
-                found = np.matmul(w[:, b * n : (b + 1) * n], flattened.reshape(len(agents), n, -1))
-                mixed.append(found.reshape(len(agents), len(w) * (2 * rank + 1), -1))
-            blocks.append(np.concatenate(mixed, axis=2))
-        return np.concatenate(blocks, axis=1)
+                flat = by_component(k[agents])
+                n, width = flat.shape[2:]
+                np.matmul(w[:, b * n : (b + 1) * n], flat, out=mixed[..., column : column + width])
+                column += width
+            row = stop
 
 
 def by_component(k: FloatArray) -> FloatArray:
-    """Derivatives (i, x, n, s, m) of moments in the order (i, n, m, s, x)."""
-    return np.ascontiguousarray(k.transpose(0, 2, 4, 3, 1))
+    """Derivatives (i, x, n, s, m) of moments in the order (i, m, n, s x)."""
+    return k.transpose(0, 4, 2, 3, 1).reshape(len(k), k.shape[4], k.shape[2], -1)
 
 
 def product_terms(channels: Channels, x: int, first: IntArray) -> list[FloatArray]:
@@ -128,21 +128,22 @@ def product_forces(
         Whether forces on the neighbours are included.
     """
     n_atoms, products = len(tables[0].indices), rows.products
-    out = np.zeros((len(products), 3 * n_atoms + 1))  # the last column takes what is not wanted
-    width = 3 + 3 * sum(t.indices.shape[1] for t in tables)
-    for chunk in _chunks(agents, -(-width // LANES) * LANES * products.n_given):
-        by_neighbour = rows.derivatives(chunk, derivatives)
-        padding = np.zeros((len(chunk), products.n_given, -width % LANES))
-        by_agent = -by_neighbour.reshape(*by_neighbour.shape[:2], -1, 3).sum(axis=2)
+    out = products.derivatives_by(3 * n_atoms + 1)  # the last row takes what is not wanted
+    stop = 3 + 3 * sum(t.indices.shape[1] for t in tables)
+    width = -(-stop // LANES) * LANES
+    to_agent = -np.tile(np.eye(3), (stop // 3 - 1, 1))
+    for chunk in _chunks(agents, width * products.n_given):
+        by_coordinate = np.zeros((len(chunk), products.n_given, width))  # of the agent, then of its neighbours
+        rows.set_derivatives(by_coordinate[:, :, 3:stop], chunk, derivatives)
+        by_coordinate[:, :, :3] = by_coordinate[:, :, 3:stop] @ to_agent
         neighbours = np.concatenate([t.indices[chunk] for t in tables], axis=1)
-        columns = np.full((len(chunk), width + padding.shape[2]), 3 * n_atoms)
-        columns[:, :3] = 3 * chunk[:, None] + np.arange(3)
+        targets = np.full((len(chunk), width), 3 * n_atoms)
+        targets[:, :3] = 3 * chunk[:, None] + np.arange(3)
         if collective:
-            columns[:, 3:width] = (3 * neighbours[..., None] + np.arange(3)).reshape(len(chunk), -1)
-        by_coordinate = np.concatenate([by_agent, by_neighbour, padding], axis=2)
+            targets[:, 3:stop] = (3 * neighbours[..., None] + np.arange(3)).reshape(len(chunk), -1)
         values = rows.values({rank: m[chunk] for rank, m in moments.items()})
-        products.subtract_derivatives(values, by_coordinate, columns, out)
-    return out[:, :-1].T.reshape(n_atoms, 3, -1)
+        products.subtract_derivatives(values, by_coordinate, targets, out)
+    return out[:-1, : len(products)].reshape(n_atoms, 3, -1)
 
 
 def channel_strains(
@@ -162,7 +163,7 @@ def channel_strains(
         Their derivatives by the components of the strain.
     """
     channels = rows.channels
-    out = np.zeros((len(rows.products), 7))  # the last column takes what is not wanted
+    out = rows.products.derivatives_by(7)  # the last row takes what is not wanted
     by_strain = np.zeros((len(agents), rows.products.n_given, LANES))
     first = 0
     for rank, w in channels.mixing.items():
@@ -172,7 +173,7 @@ def channel_strains(
     columns = np.tile(np.minimum(np.arange(LANES), 6), (len(agents), 1))
     values = rows.values({rank: m[agents] for rank, m in moments.items()})
     rows.products.subtract_derivatives(values, by_strain, columns, out)
-    return -out[:, :6].T
+    return -out[:6, : len(rows.products)]
 
 
 def _chunks(agents: IntArray, size: int) -> Iterator[IntArray]:

@@ -100,10 +100,11 @@ class Design:
         """
         layout, pair = self.layout, pair_forces(self.radial(self.pair_basis, tables, species_index), tables)
         ranks, coupled = layout.form.ranks, layout.form.coupled
-        fine = Moments.of(ranks or layout.form.channels, self.radial(self.basis, tables, species_index), tables)
+        near = [table.within(self.basis.reach) for table in tables]
+        fine = Moments.of(ranks or layout.form.channels, self.radial(self.basis, near, species_index), near)
         coarse_ranks = layout.form.all_ranks if coupled else ()
         coarse = Moments.of(coarse_ranks, self.radial(self.coarse, tables, species_index), tables)
-        reactions = [partial(_add_reactions, layout, rank, fine, tables, species_index) for rank in ranks]
+        reactions = [partial(_add_reactions, layout, rank, fine, near, species_index) for rank in ranks]
         if coupled:
             reactions.append(partial(_add_coupled_reactions, layout, coarse, tables, species_index))
         contracted = [
@@ -111,7 +112,7 @@ class Design:
             for factors, add in zip(own_factors(layout, fine, coarse), reactions, strict=True)
         ]
         if self.channels:
-            inputs = (fine.values, fine.derivatives, tables)
+            inputs = (fine.values, fine.derivatives, near)
             by_species = [(rows, np.flatnonzero(species_index == a)) for a, rows in enumerate(self.channel_rows)]
             contracted.append(
                 [

@@ -89,22 +89,17 @@ class MixingRows:
             rows[:, begin : begin + m.shape[1] * m.shape[2]] = m.reshape(len(m), -1)
         return rows
 
-    def derivatives(self, agents: IntArray, derivatives: Derivatives) -> FloatArray:
-        """Derivatives of the components of channels, of 1 and of the moments, shape (i, c, s x)."""
-        mixed = self._own.derivatives(agents, derivatives)
-        blocks = [mixed, np.zeros((len(agents), 1, mixed.shape[2]))]
-        for rank in self.channels.mixing:
-            n_species, components = len(derivatives[rank]), 2 * rank + 1
-            of_rank = []
+    def set_derivatives(self, out: FloatArray, agents: IntArray, derivatives: Derivatives) -> None:
+        """Set the derivatives, shape (i, c, s x), of the components of channels, of 1 and of the moments."""
+        self._own.set_derivatives(out[:, : self._one], agents, derivatives)
+        for rank, row in self._moments.items():
+            column, components = 0, 2 * rank + 1
             for b, k in enumerate(derivatives[rank]):
-                own = by_component(k[agents])
-                n, width = own.shape[1], 3 * own.shape[3]
-                block = np.zeros((len(agents), n_species * n * components, width))
-                begin = b * n * components
-                block[:, begin : begin + n * components] = own.reshape(len(agents), n * components, width)
-                of_rank.append(block)
-            blocks.append(np.concatenate(of_rank, axis=2))
-        return np.concatenate(blocks, axis=1)
+                flat = by_component(k[agents])
+                n, width = flat.shape[2:]
+                rows = out[:, row + b * n * components : row + (b + 1) * n * components, column : column + width]
+                rows.reshape(len(agents), n, components, width)[:] = flat.swapaxes(1, 2)
+                column += width
 
     def _adjoint_terms(self, begin: int) -> list[FloatArray]:
         """Terms of the derivatives of the loss by the products, then by the channels, from row `begin` on."""
