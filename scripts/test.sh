@@ -10,7 +10,8 @@ source "$(dirname "$0")/common.sh"
 cd "$here"
 programs cp2k cp2k-data openmpi-bin pocl-opencl-icd ocl-icd-libopencl1 xz-utils
 environment "$here/.venv-torchforce" torchforce,test,docs
-environment "$here/.venv-pythonforce" pythonforce,openmm-ml,test
+environment "$here/.venv-pythonforce" pythonforce,openmm-ml,test & # while the first one is at work
+other=$!
 
 echo "== ruff and mypy"
 .venv-torchforce/bin/ruff check .
@@ -19,9 +20,10 @@ echo "== ruff and mypy"
 
 echo "== the site"
 bash scripts/docs.sh .venv-torchforce
+wait "$other"
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-parallel=(-n auto --dist loadfile) # as many processes as cores, each with whole files
+parallel=(-n auto --dist worksteal) # as many processes as cores; who is done takes from who is not
 echo "== tests with the dependencies torchforce"
 .venv-torchforce/bin/python -m pytest "${parallel[@]}" --durations=8 "$@"
 echo "== tests with the dependencies pythonforce"

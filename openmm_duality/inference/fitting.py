@@ -33,6 +33,7 @@ from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
 
 STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
+STRONGER_CURVATURE = (10.0, 100.0, 1e3, 1e4)  # of channels, as factors on the preferred one, when that fails
 _ERROR_FRAMES = 200  # evenly spaced frames of every set
 _CALIBRATION_FRAMES = 12  # evenly spaced frames of every test set
 
@@ -123,10 +124,20 @@ def repulsive_losses(inference: Inference) -> AgentLosses:
 
 
 def regularisation_candidates(inference: Inference) -> Iterator[list[Strengths]]:
-    """Strengths by group: the k-th preference of each, then stronger ridges unless the settings give one."""
+    """Strengths by group in the order in which they are tried, unless the settings give them.
+
+    The k-th preference of each group, then stronger ridges. With channels, after the first preference, stronger
+    penalties on changes of the curvature: what fails lies outside the data, where they decide, and weaker ones are no
+    remedy.
+    """
     preferences = inference.preferences
-    for k in range(max(map(len, preferences))):
-        yield [mine[min(k, len(mine) - 1)] for mine in preferences]
+    if inference.design.channels and inference.prior is None:
+        yield [mine[0] for mine in preferences]
+        for factor in STRONGER_CURVATURE if inference.settings.curvature is None else ():
+            yield [{**mine[0], "curvature": factor * mine[0]["curvature"]} for mine in preferences]
+    else:
+        for k in range(max(map(len, preferences))):
+            yield [mine[min(k, len(mine) - 1)] for mine in preferences]
     if inference.settings.ridge is None:
         for ridge in STRONGER:
             yield [{**mine[0], "ridge": ridge} for mine in preferences]

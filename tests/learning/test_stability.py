@@ -11,7 +11,7 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs
 from openmm_duality.inference import DataSet, Settings
 from openmm_duality.inference.equations.inference import Inference
-from openmm_duality.inference.fitting import STRONGER
+from openmm_duality.inference.fitting import STRONGER, STRONGER_CURVATURE, regularisation_candidates
 from openmm_duality.learning import stable_inference
 from openmm_duality.learning.stability import DISPLACED, Check, check_stability, compressed, displaced
 from tests.systems import labelled, random_frames, random_losses
@@ -87,6 +87,18 @@ def test_the_first_stable_model_in_order_of_preference_is_chosen(monkeypatch):
     only = stable_inference.infer_stable(train, start, ridge=1e-6, **SMALL)
     assert len(only.metadata["failed_candidates"]) == 1
     assert only.metadata["stability"][0]["passed"] is False
+
+
+def test_of_channels_that_fail_stronger_penalties_outside_the_data_are_tried():
+    train = labelled(random_frames(10, n_atoms=12), random_losses())
+    settings = Settings(form="channels", size="small", cutoff=0.5, pair_functions=8, mixing_steps=0, members=0)
+    inference = Inference.of([DataSet(train)], settings)
+    tried = [mine[0] for mine in regularisation_candidates(inference)]
+    curvatures = [one["curvature"] for one in tried]
+    preferred = inference.preferences[0][0]
+    assert tried[0] == preferred
+    assert [c / preferred["curvature"] for c in curvatures[: 1 + len(STRONGER_CURVATURE)]] == [1.0, *STRONGER_CURVATURE]
+    assert [one["ridge"] for one in tried[-len(STRONGER) :]] == list(STRONGER)
 
 
 def test_an_inference_with_real_checks_says_how_they_ended():

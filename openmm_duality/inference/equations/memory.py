@@ -147,11 +147,12 @@ def plan_memory(
 def _mixing_memory(design: Design, rows: int) -> int:
     """Bytes of learning the mixing of channels, whose rows take so many bytes.
 
-    The Gram matrices are those of the folds and their sum; a fold, the others, and their scaled equations.
+    The Gram matrices are those of the folds, and of displaced frames; their sum, a fold, the others, and their scaled
+    equations.
     """
     layout = joint_layout(design)
     squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]
-    return FOLDS * sum(squares) + max(sum(squares) + 3 * max(squares), rows)
+    return (FOLDS + 1) * sum(squares) + max(sum(squares) + 3 * max(squares), rows)
 
 
 def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:

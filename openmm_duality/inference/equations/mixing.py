@@ -19,6 +19,7 @@ from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, Storage, accumulate
 from openmm_duality.inference.equations.channel_selection import moment_statistics
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
@@ -30,7 +31,7 @@ from openmm_duality.invariants.channels import Channels
 
 CHANGES = "mixing"  # the name of their penalty
 FOLDS = 4  # of the frames from which the mixing is learned
-_RIDGE = 1e-7  # of the coefficients
+_STRENGTH = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _STRENGTHS = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN = 8
@@ -104,12 +105,19 @@ class MixingProblem:
         found = (self.sets, self.species, design, settings, none, self.progress, storage)
         return accumulate(*found, every=self.stride, title=title)
 
+    def outside(self, design: Design) -> list[Penalty]:
+        """Penalty of each group on changes of the curvature outside the data, by coefficients as by the mixing."""
+        found = (self.sets, self.species, design, self.progress, self.storage.at_once)
+        return [Penalty("curvature", matrix) for matrix in curvature_changes(*found)]
+
     def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:
         """Coefficients by group with given channels, and the root mean square error of the forces in kJ/mol/nm."""
-        found = self.equations(replace(self.design, layout=self.plain_layout, channels=channels), title)
-        ridges = [ridge_penalty(len(total.rhs)) for total in found.totals]
-        pairs = list(zip(found.totals, ridges, strict=True))
-        solutions = [solve(total, [ridge], {ridge.name: _RIDGE}) for total, ridge in pairs]
+        design = replace(self.design, layout=self.plain_layout, channels=channels)
+        found, outside = self.equations(design, title), self.outside(design)
+        solutions = [
+            solve(total, [penalty, ridge_penalty(len(total.rhs))], _STRENGTH)
+            for total, penalty in zip(found.totals, outside, strict=True)
+        ]
         squares = sum(total.squared_error(c) for total, c in zip(found.totals, solutions, strict=True))
         return solutions, float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
 
@@ -119,7 +127,7 @@ class MixingProblem:
         bases = (self.design.pair_basis, self.design.basis, self.design.coarse)
         return MixingDesign(self.layout, *bases, channels, weights=weights, means=self.means)
 
-    def penalties(self, group: int) -> tuple[Penalty, Penalty]:
+    def ridges(self, group: int) -> tuple[Penalty, Penalty]:
         """Ridges on the changes of the mixing and on the coefficients of a group."""
         changes = self.is_change[group].astype(np.float64)
         return Penalty(CHANGES, changes, relative=True), Penalty("ridge", 1.0 - changes, relative=True)
@@ -134,20 +142,24 @@ class MixingProblem:
             blocks += [*[1] * len(mine.invariants), *(w.size for w in mine.mixing.values())]
         return column_scale(total, blocks)
 
-    def strengths(self, found: BlockedEquations) -> list[Strengths]:
-        """Strengths of the ridges of each group, by the error of the last of the folds."""
+    def strengths(self, found: BlockedEquations, outside: Sequence[Penalty]) -> list[Strengths]:
+        """Strengths of the penalties of each group, by the error of the last of the folds."""
         chosen = []
         for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
-            candidates = [{CHANGES: strength, "ridge": _RIDGE} for strength in _STRENGTHS]
+            candidates = [{CHANGES: strength, **_STRENGTH} for strength in _STRENGTHS]
             last = folds[-1:] if len(folds) > 1 else []
-            problem = (total, last, self.penalties(k), candidates)
+            problem = (total, last, (*self.ridges(k), outside[k]), candidates)
             chosen.append(rank_strengths(*problem, scale=self.scale(k, total))[0] if last else candidates[0])
         return chosen
 
-    def changes(self, found: BlockedEquations, strengths: Sequence[Strengths]) -> list[FloatArray]:
+    def changes(
+        self, found: BlockedEquations, outside: Sequence[Penalty], strengths: Sequence[Strengths]
+    ) -> list[FloatArray]:
         """Changes of the mixing of every species, by the equations at the present one."""
-        pairs = enumerate(zip(found.totals, strengths, strict=True))
-        solutions = [solve(total, self.penalties(k), strength, self.scale(k, total)) for k, (total, strength) in pairs]
+        solutions = [
+            solve(total, (*self.ridges(k), penalty), strength, self.scale(k, total))
+            for k, (total, penalty, strength) in enumerate(zip(found.totals, outside, strengths, strict=True))
+        ]
         weights = self.layout.unpack(solutions)["channel_weights"]
         return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
 
@@ -190,10 +202,10 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
         if step > steps or (step > 1 and error > (1.0 - _LEAST_GAIN) * errors[-2]):
             break
         joint = problem.joint_design(channels, coefficients)
-        found = problem.equations(joint, f"mixing, step {step}")
-        strengths = strengths or problem.strengths(found)
+        found, outside = problem.equations(joint, f"mixing, step {step}"), problem.outside(joint)
+        strengths = strengths or problem.strengths(found, outside)
         if all(strength[CHANGES] == _FIXED for strength in strengths):
             break
-        pairs = zip(joint.channel_rows, problem.changes(found, strengths), strict=True)
+        pairs = zip(joint.channel_rows, problem.changes(found, outside, strengths), strict=True)
         channels = tuple(rows.mixed(change) for rows, change in pairs)
     return replace(problem.design, channels=best), errors
