@@ -25,7 +25,7 @@ from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.molecules import molecules_of
 
 _DISPLACEMENTS = (0.1, 0.4)  # standard deviation of a component, relative to the nearest distance
-_ROWS_PER_COLUMN = 1.5
+ROWS_PER_COLUMN = 1.5
 _PER_FRAME = 2  # displacements of every frame: of atoms and of molecules
 _SEED = 0
 _ROUNDING = 1e-10  # of the diagonal, added to it, so that the matrix is positive definite in spite of rounding
@@ -34,7 +34,7 @@ Configuration = tuple[FloatArray, FloatArray | None, IntArray, Sequence[FloatArr
 
 
 def displaced_configurations(
-    sets: Sequence[DataSet], species: tuple[str, ...], n_columns: int, cutoff: float
+    sets: Sequence[DataSet], species: tuple[str, ...], n_rows: float, cutoff: float
 ) -> list[Configuration]:
     """Training frames, evenly spaced over all parts of the data, with random displacements of atoms and of molecules.
 
@@ -43,8 +43,8 @@ def displaced_configurations(
     sets : sequence of DataSet
     species : tuple of str
         Names in the order of the species index.
-    n_columns : int
-        Number of coefficients, which determines the number of frames.
+    n_rows : float
+        Number of rows that the frames should give; there is at least one frame of every part.
     cutoff : float
         In nm.
 
@@ -57,7 +57,7 @@ def displaced_configurations(
     rng = np.random.default_rng(_SEED)
     parts = [part for data in sets for part in data.frames.parts]
     rows = sum(3 * _PER_FRAME * len(part) * part.n_atoms for part in parts)
-    share = min(1.0, _ROWS_PER_COLUMN * n_columns / rows)
+    share = min(1.0, n_rows / rows)
     found: list[Configuration] = []
     for part in parts:
         atoms, molecule = np.arange(part.n_atoms), np.zeros(part.n_atoms, dtype=np.int64)
@@ -104,7 +104,12 @@ def second_differences(design: Design, configuration: Configuration) -> list[lis
 
 
 def curvature_changes(
-    sets: Sequence[DataSet], species: tuple[str, ...], design: Design, progress: bool, at_once: int | None = None
+    sets: Sequence[DataSet],
+    species: tuple[str, ...],
+    design: Design,
+    progress: bool,
+    at_once: int | None = None,
+    rows_per_column: float = ROWS_PER_COLUMN,
 ) -> list[FloatArray]:
     """Mean squared changes of the curvature as matrices A by group: cᵀAc in (kJ/mol/nm)², shape (P, P).
 
@@ -118,11 +123,14 @@ def curvature_changes(
         Whether to show the progress.
     at_once : int, optional
         Number of frames whose rows are computed at the same time; by default as many as there are threads.
+    rows_per_column : float
+        How many rows are computed for every coefficient.
     """
     layout = design.layout
     sizes = [layout.size(group) for group in layout.groups]
     sums = [NormalEquations.empty(size) for size in sizes]
-    chosen = displaced_configurations(sets, species, max(sizes), design.pair_basis.grid.cutoff)
+    n_rows = rows_per_column * max(sizes)
+    chosen = displaced_configurations(sets, species, n_rows, design.pair_basis.grid.cutoff)
     with progress_bar(len(chosen), "displaced frames", show=progress) as bar:
         for by_displacement in on_all_cores(partial(second_differences, design), chosen, at_once):
             for by_group in by_displacement:

@@ -34,7 +34,7 @@ FOLDS = 4  # of the frames from which the mixing is learned
 _STRENGTH = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _STRENGTHS = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
-_ROWS_PER_COLUMN = 8
+_ROWS_PER_COLUMN, _OUTSIDE = 8, 0.3  # of forces, and of changes of the curvature
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 
 
@@ -107,7 +107,7 @@ class MixingProblem:
 
     def outside(self, design: Design) -> list[Penalty]:
         """Penalty of each group on changes of the curvature outside the data, by coefficients as by the mixing."""
-        found = (self.sets, self.species, design, self.progress, self.storage.at_once)
+        found = (self.sets, self.species, design, self.progress, self.storage.at_once, _OUTSIDE)
         return [Penalty("curvature", matrix) for matrix in curvature_changes(*found)]
 
     def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:

@@ -10,6 +10,7 @@ import pytest
 from openmm_duality.inference import DataSet, add_frames, evaluate, infer
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import (
+    ROWS_PER_COLUMN,
     curvature_changes,
     displaced_configurations,
     second_differences,
@@ -34,7 +35,7 @@ def test_the_penalty_is_the_mean_square_of_second_differences_of_the_forces(fram
     design = Design.of(losses)
     coefficients = design.layout.pack(losses)
     sets, n_columns = [DataSet(frames)], max(map(len, coefficients))
-    configurations = displaced_configurations(sets, SPECIES, n_columns, losses.cutoff)
+    configurations = displaced_configurations(sets, SPECIES, ROWS_PER_COLUMN * n_columns, losses.cutoff)
     squares: list[list[float]] = [[] for _ in coefficients]
     for configuration in configurations:
         positions, cell, index, displacements = configuration
@@ -55,10 +56,10 @@ def test_the_penalty_is_the_mean_square_of_second_differences_of_the_forces(fram
 def test_frames_of_all_compositions_are_displaced_in_proportion_to_the_distances_of_their_atoms():
     small, large = (random_frames(6, n_atoms=n, seed=n) for n in (8, 12))
     large = replace(large, steps=large.steps + 6)
-    found = displaced_configurations([DataSet(MixedFrames((small, large)))], SPECIES, 200, 0.5)
+    found = displaced_configurations([DataSet(MixedFrames((small, large)))], SPECIES, 300, 0.5)
     assert {len(index) for _, _, index, _ in found} == {8, 12}
     wider = replace(small, positions=2.0 * small.positions, cells=2.0 * small.cells)
-    one, other = (displaced_configurations([DataSet(f)], SPECIES, 200, cut) for f, cut in ((small, 0.5), (wider, 1.0)))
+    one, other = (displaced_configurations([DataSet(f)], SPECIES, 300, cut) for f, cut in ((small, 0.5), (wider, 1.0)))
     for (*_, narrow), (*_, wide) in zip(one, other, strict=True):
         np.testing.assert_allclose(wide, 2.0 * np.array(narrow))
 
