@@ -67,6 +67,38 @@ def dcd(path):
     return bytes(data)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hop_that_the_data_show_is_reported_and_any_other_is_a_break(tmp_path, known):
+    """A hydrogen atom flies from one oxygen to another; coordinations are those of the data of a model."""
+    topology, system = app.Topology(), mm.System()
+    residue = topology.addResidue("OHO", topology.addChain())
+    for name in ("O", "H", "O"):
+        element = app.element.get_by_symbol(name)
+        topology.addAtom(name, element, residue)
+        system.addParticle(element.mass)
+    seen = frozenset([("H", (("O", 1),)), ("O", (("H", 1),)), ("O", ())])
+    limits = Limits({("H", "O"): 0.135}, seen if known else frozenset(), max_temperature=1e5)
+    result = simulate(
+        system,
+        topology,
+        np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.27, 0.0, 0.0]]),
+        VerletLearningIntegrator(0.0005),
+        tmp_path / "run",
+        steps=140,
+        velocities=np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        platform="Reference",
+        limits=limits,
+        progress=False,
+    )
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    if known:
+        assert (result.status, result.exchanged_bonds, record["exchanged_bonds"]) == ("finished", 1, 1)
+        assert "Bonds exchanged as in the data of the model: 1." in result.message
+    else:
+        assert (result.status, result.exchanged_bonds) == ("stopped", 0)
+        assert "has left the molecule" in result.reason
+
+
 def test_a_run_writes_what_it_says(liquid, tmp_path):
     result = run(liquid, tmp_path / "run", save_velocities=True, metadata={"model": {"name": "m", "sha256": "0a"}})
     directory = result.directory
