@@ -82,6 +82,7 @@ class RunLog:
             "atoms_left_molecule",
             "mean_force_uncertainty",
             "largest_force_uncertainty",
+            "pressure_uncertainty_MPa",
         )
 
     def write(
@@ -95,6 +96,7 @@ class RunLog:
         pressure: float | None,
         integrity: IntegrityReport,
         uncertainty: FloatArray | None = None,
+        pressure_uncertainty: float | None = None,
     ) -> None:
         """Add a row.
 
@@ -118,6 +120,8 @@ class RunLog:
             Of the same step.
         uncertainty : array, shape (N,), optional
             Predicted error of the force on every agent in kJ/mol/nm, where the monitor checked.
+        pressure_uncertainty : float, optional
+            Predicted error of the pressure in MPa.
         """
         spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
         temperatures = [temperature, *(of_species[name] for name in self._species)]
@@ -129,7 +133,8 @@ class RunLog:
             pressure,
             *(integrity.shortest[pair] for pair in self._pairs),
         ]
-        fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
+        predicted = (*spread, pressure_uncertainty)
+        fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, predicted))
         self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 
     def close(self) -> None:
