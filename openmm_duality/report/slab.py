@@ -13,7 +13,7 @@ from openmm_duality.report.style import MUTED, REFERENCE, RULE, colour, house_st
 _CURVES = (
     ("reference", "reference", REFERENCE),
     ("without", "losses alone", colour(0)),
-    ("with", "losses beside charges", colour(1)),
+    ("with", "losses beside a baseline", colour(1)),
 )
 
 
