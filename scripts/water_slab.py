@@ -157,7 +157,7 @@ def observables(frames: duality.Frames, charges: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/water-slab"))
-    parser.add_argument("--time", type=float, default=150.0, help="ps of the reference; learned runs have two thirds")
+    parser.add_argument("--time", type=float, default=150.0, help="ps of the reference; learned runs have a third")
     parser.add_argument("--discard", type=float, default=10.0, help="ps of each run")
     parser.add_argument("--cutoff", type=float, default=0.45, help="of the losses, in nm")
     parser.add_argument("--form", default="moment")
@@ -202,7 +202,7 @@ def main() -> None:
             )
         made = duality.create_system(losses, tip3p_topology(start), platform="CPU")
         limits = duality.Limits.of(losses)
-        runs[name] = run(made, start, arguments.output / name, arguments.time / 1.5, limits=limits)
+        runs[name] = run(made, start, arguments.output / name, arguments.time / 3, limits=limits)
     for name, frames in runs.items():
         kept = frames[round(arguments.discard / REPORT) :]
         content[name] = {"ps": len(kept) * REPORT, **observables(kept, charges)}
