@@ -140,18 +140,20 @@ def observables(frames: duality.Frames, charges: np.ndarray) -> dict[str, Any]:
     parts = np.array([block.mean(axis=0) for block in np.array_split(variance, BLOCKS)])
 
     def with_error(values: np.ndarray) -> dict[str, Any]:
-        return {
-            "mean": values.mean(axis=0).tolist(),
-            "standard_error": (values.std(axis=0, ddof=1) / np.sqrt(len(values))).tolist(),
-        }
+        error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        return {"mean": _rounded(values.mean(axis=0)), "standard_error": _rounded(error)}
 
     return {
-        "wave_vector_per_nm": k.tolist(),
+        "wave_vector_per_nm": _rounded(k),
         "charge_fluctuations": with_error(blocks),
-        "z_nm": place.tolist(),
+        "z_nm": _rounded(place),
         "potential_V": with_error(np.array(profiles)),
         "dipole_variance_xyz": with_error(parts),
     }
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
 
 
 def main() -> None:
@@ -214,7 +216,7 @@ def main() -> None:
         middle = np.abs(found["z_nm"]) < 0.5
         print(f"  potential in the middle: {np.array(found['potential_V']['mean'])[middle].mean():.3f} V")
     with atomic_write(arguments.figure.with_suffix(".json"), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content) + "\n")
     with atomic_write(arguments.figure.with_suffix(".png"), overwrite=True) as temporary:
         temporary.write_bytes(png(slab_figure(content)))
 

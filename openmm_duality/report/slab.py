@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from openmm_duality.report.style import MUTED, REFERENCE, RULE, colour, house_style
 
@@ -39,6 +40,9 @@ def slab_figure(content: Mapping[str, Any]) -> Figure:
             potential.fill_between(z, mean - error, mean + error, color=shade, alpha=0.2, linewidth=0)
         fluctuations.set(title="Charge fluctuations ⟨|δρ|²⟩/ε₀VkTk²", yscale="log")
         fluctuations.set_xlabel("wave vector along the normal / nm⁻¹", color=MUTED)
+        fluctuations.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        fluctuations.yaxis.set_major_formatter(ScalarFormatter())
+        fluctuations.yaxis.set_minor_locator(NullLocator())
         potential.set(title="Electrostatic potential / V")
         potential.set_xlabel("distance from the middle of the slab / nm", color=MUTED)
         for axes in (fluctuations, potential):
