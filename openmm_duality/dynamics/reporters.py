@@ -61,6 +61,10 @@ class RunLog:
 
     def __init__(self, path: Path, species: Sequence[str], pairs: Sequence[Pair], append: bool = False) -> None:
         self._species, self._pairs = tuple(species), tuple(pairs)
+        self._with_pressure = True
+        if append:
+            with open(path) as handle:  # a run that version 0.6 or an earlier one began lacks the last column
+                self._with_pressure = self.columns[-1] in handle.readline()
         self._handle = open(path, "a" if append else "w")  # noqa: SIM115  (`close` closes it)
         if not append:
             self._write(self.columns)
@@ -133,7 +137,7 @@ class RunLog:
             pressure,
             *(integrity.shortest[pair] for pair in self._pairs),
         ]
-        predicted = (*spread, pressure_uncertainty)
+        predicted = (*spread, pressure_uncertainty) if self._with_pressure else spread
         fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, predicted))
         self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 

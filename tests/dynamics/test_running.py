@@ -25,7 +25,8 @@ from openmm_duality.dynamics.integrators import (
     NoseHooverLearningIntegrator,
     VerletLearningIntegrator,
 )
-from openmm_duality.dynamics.integrity import Limits
+from openmm_duality.dynamics.integrity import IntegrityReport, Limits
+from openmm_duality.dynamics.reporters import RunLog
 from openmm_duality.dynamics.running import simulate
 from openmm_duality.errors import DualityError
 from openmm_duality.units import BOLTZMANN
@@ -65,6 +66,18 @@ def dcd(path):
     data = bytearray(path.read_bytes())
     data[DCD_DATE] = b""
     return bytes(data)
+
+
+def test_a_log_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
+    path, of = tmp_path / "log.csv", (["H"], [("H", "H")])
+    log = RunLog(path, *of)
+    log.close()
+    path.write_text(",".join(log.columns[:-1]) + "\n")
+    log = RunLog(path, *of, append=True)
+    log.write(1, 0.1, (1.0, 1.0, None), 300.0, {"H": 300.0}, None, None, IntegrityReport(True, {("H", "H"): 0.1}, 0))
+    log.close()
+    head, row = path.read_text().splitlines()
+    assert len(row.split(",")) == len(head.split(","))
 
 
 @pytest.mark.parametrize("known", [True, False])
