@@ -18,7 +18,7 @@ from openmm_duality.dynamics.monitoring import ACTIONS, Reading
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
-from openmm_duality.inference.uncertainty.calibration import Calibration, PressureCalibration
+from openmm_duality.inference.uncertainty.calibration import PressureCalibration
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.evaluator import describe_environments
 from openmm_duality.losses.model import AgentLosses
@@ -201,6 +201,6 @@ class Monitor:
 def _pressure_calibration(losses: AgentLosses) -> PressureCalibration | None:
     """That of the held-out frames of the inference; None without committee, potential, or stresses."""
     content = losses.metadata.get("calibration")
-    if content is None or losses.committee is None or not losses.has_potential:
+    if not isinstance(content, dict) or losses.committee is None or not losses.has_potential:
         return None
-    return Calibration.from_dict(content).pressure
+    return PressureCalibration.from_dict(content.get("pressure"))

@@ -214,6 +214,9 @@ def test_the_uncertainty_of_the_pressure_is_that_of_the_members_and_reaches_the_
     assert Monitor(losses, test.species).pressure_uncertainty(test.positions[0], test.cell(0)) is None
     known = PressureCalibration(12, 1.0, 1.0, 1.0, 1.0, residual=3.0, scale=2.0, within=(0.7, 1.0))
     calibration = Calibration(12, {}, known).to_dict()
+    damaged = {**calibration, "pressure": {**calibration["pressure"], "scale": "two"}}
+    with pytest.raises(DualityError, match="calibration of the pressure in the model is damaged"):
+        Monitor(replace(losses, metadata={**losses.metadata, "calibration": damaged}), test.species)
     losses = replace(losses, metadata={**losses.metadata, "calibration": calibration})
     monitor = Monitor(losses, test.species, interval=1)
 

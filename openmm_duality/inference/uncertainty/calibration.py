@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,27 @@ class PressureCalibration:
             (float((np.abs(found) <= sigmas).mean()), float((np.abs(found) <= 2 * sigmas).mean())),
         )
 
+    @classmethod
+    def from_dict(cls, content: Any) -> PressureCalibration | None:
+        """Read it back from the fields; None of None, as without stresses.
+
+        Raises
+        ------
+        DualityError
+            If they are not those of a calibration.
+        """
+        if content is None:
+            return None
+        try:  # older models have neither residual nor scale
+            fields = {"residual": content["found"], "scale": 0.0, "within": (float("nan"),) * 2, **content}
+            found = cls(**{**fields, "within": tuple(fields["within"])})
+            known = min(found.residual, found.scale) >= 0.0 and math.isfinite(found.residual + found.scale)
+        except (KeyError, TypeError):
+            known = False
+        if not known:
+            raise DualityError("the calibration of the pressure in the model is damaged; infer the model anew")
+        return found
+
     def uncertainty(self, spread: float) -> float:
         """Predicted standard deviation σ of the pressure of a frame in MPa, of the spread of the committee in MPa."""
         return float(np.hypot(self.residual, self.scale * spread))
@@ -155,11 +177,7 @@ class Calibration:
             name: SpeciesCalibration(s["agents"], *(tuple(s[key]) for key in ("within", "predicted", "found")))
             for name, s in content["species"].items()
         }
-        pressure = content.get("pressure")
-        if pressure:  # older models have neither residual nor scale
-            pressure = {"residual": pressure["found"], "scale": 0.0, **pressure}
-            pressure["within"] = tuple(pressure.get("within", (float("nan"), float("nan"))))
-        return cls(content["frames"], found, PressureCalibration(**pressure) if pressure else None)
+        return cls(content["frames"], found, PressureCalibration.from_dict(content.get("pressure")))
 
     def __str__(self) -> str:
         titles = "within σ".rjust(10) + "within 2 σ".rjust(12) + "   actual / predicted, by quintile of σ"
