@@ -317,12 +317,17 @@ class RunLoop:
         return self._monitor.pressure_uncertainty(self._positions_and_cell(snapshot.state)[0], snapshot.cell)
 
     def _species_temperatures(self, state: mm.State) -> dict[str, float]:
-        """Temperature of each species in K, with the same share of the removed degrees of freedom for every atom."""
+        """Temperature of each species in K.
+
+        Of the degrees of freedom that are removed with the motion of the centre of mass, an atom has a share in
+        proportion to its mass: ⟨m v²⟩ = 3 kT (1 − m/M).
+        """
         velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
         twice_kinetic = self._masses * np.square(velocities).sum(axis=1)
-        per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / (self._masses > 0.0).sum()
+        removed = 3 * int((self._masses > 0.0).sum()) - self.settings["degrees_of_freedom"]
+        freedom = 3.0 - removed * self._masses / self._masses.sum()
         return {
-            name: float(twice_kinetic[mine].mean()) / per_atom if mine.any() else math.nan
+            name: float(twice_kinetic[mine].sum() / (BOLTZMANN * share)) if (share := freedom[mine].sum()) else math.nan
             for name, mine in self._massive_atoms.items()
         }
 
