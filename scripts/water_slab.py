@@ -31,6 +31,7 @@ from openmm_duality.losses.baseline import Baseline
 from openmm_duality.observables.runs import read_run
 from openmm_duality.report.figures import png
 from openmm_duality.report.slab import slab_figure
+from openmm_duality.units import BOLTZMANN
 
 MOLECULES, VACUUM = 128, 2.2  # vacuum: edges of the liquid cube that are added along z
 TEMPERATURE, HOT, TIMESTEP, FRICTION = 300.0, 500.0, 1e-3, 1.0  # K, K, ps, 1/ps
@@ -122,7 +123,7 @@ def observables(frames: duality.Frames, charges: np.ndarray) -> dict[str, Any]:
     k = 2 * np.pi / height * np.arange(1, WAVES + 1)
     density = np.array([np.exp(1j * np.outer(k, row)) @ charges for row in z])
     density -= density.mean(axis=0)
-    kt = 0.00831446 * TEMPERATURE
+    kt = BOLTZMANN * TEMPERATURE
     volume = edge**3
     power = np.abs(density) ** 2 / (PERMITTIVITY * volume * kt * k**2)
     # the potential from the Fourier coefficients of the mean charge density, ∇²φ = −ρ/ε₀
