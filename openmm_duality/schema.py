@@ -148,8 +148,8 @@ def read_json(content: str | bytes, what: str) -> dict[str, Any]:
     return found
 
 
-def read_record(path: Path, *kinds: Mapping[str, Reader]) -> dict[str, Any]:
-    """A record that this package wrote, read back: a JSON object with the keys of one of some sets, and no others.
+def read_record(path: Path, *layouts: Mapping[str, Reader]) -> dict[str, Any]:
+    """A record that this package wrote, read back: a JSON object with the keys of one of the layouts, and no others.
 
     Raises
     ------
@@ -158,9 +158,9 @@ def read_record(path: Path, *kinds: Mapping[str, Reader]) -> dict[str, Any]:
     """
     try:
         content = read_json(path.read_bytes(), "the file")
-        readers = next((kind for kind in kinds if kind.keys() == content.keys()), None)
+        readers = next((layout for layout in layouts if layout.keys() == content.keys()), None)
         if readers is None:
-            expected = " or ".join(", ".join(kind) for kind in kinds)
+            expected = " or ".join(", ".join(layout) for layout in layouts)
             raise DualityError(f"expected the keys {expected}, got {', '.join(map(str, content)) or 'none'}")
         return {name: read(content[name], name) for name, read in readers.items()}
     except DualityError as error:

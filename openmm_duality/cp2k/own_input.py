@@ -17,7 +17,7 @@ NAME = "input"
 _METHODS = ("QUICKSTEP", "QS", "NNP")  # of &FORCE_EVAL; the others need bonds, or several of them
 _ITERATES = ("QUICKSTEP", "QS")
 _LINES = tuple_of(text)
-_ELECTRONS = "&DFT"
+_LEFT_OUT = ("SUBSYS", "PRINT")
 
 
 @dataclass(frozen=True)
@@ -106,26 +106,20 @@ def read_force_eval(path: Path) -> dict[str, Any]:
             )
         lines = list(_lines(kind, path.parent))
         kind_lines[name] = lines if element is not None or name == "DEFAULT" else [f"ELEMENT {name}", *lines]
-    return {"method": method, "lines": list(_lines(_without_prints(found[0]), path.parent)), "kind_lines": kind_lines}
-
-
-def _without_prints(force_eval: Section) -> Section:
-    """A copy without the system, stresses and files to print; no wave functions are written either."""
-
-    def copy(old: Section) -> Section:
-        kept = [copy(s) for s in old.sections if s.name not in ("SUBSYS", "PRINT")]
-        if old.name == "SCF":
-            kept.append(Section("PRINT", sections=[Section("RESTART", "OFF")]))
-        return Section(old.name, old.parameter, [k for k in old.keywords if k[0] != "STRESS_TENSOR"], kept)
-
-    return copy(force_eval)
+    return {"method": method, "lines": list(_lines(found[0], path.parent)), "kind_lines": kind_lines}
 
 
 def _lines(content: Section, folder: Path) -> Iterator[str]:
+    """Lines without the system, stresses and files to print; no wave functions are written either."""
     for name, value in content.keywords:
+        if name == "STRESS_TENSOR":
+            continue
         word = value.strip("'\"")
         beside = folder / word
         named = bool(word) and " " not in word and beside.is_file()
         yield f"{name} {beside.resolve() if named else value}".rstrip()
     for inner in content.sections:
-        yield from section(f"{inner.name} {inner.parameter}".strip(), *_lines(inner, folder))
+        if inner.name not in _LEFT_OUT:
+            yield from section(f"{inner.name} {inner.parameter}".strip(), *_lines(inner, folder))
+    if content.name == "SCF":
+        yield from section("PRINT", *section("RESTART OFF"))

@@ -51,6 +51,9 @@ class RunMonitor(Protocol):
     def check(self, positions: FloatArray, cell: FloatArray | None) -> Reading:
         """Check positions (N, 3) and cell (3, 3) in nm."""
 
+    def pressure_uncertainty(self, positions: FloatArray, cell: FloatArray) -> float | None:
+        """Predicted standard deviation of the pressure in MPa; None where the model predicts none."""
+
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
 

@@ -8,6 +8,7 @@ from openmm import app
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.errors import DualityError
 from openmm_duality.lowering.dependencies import platform_hint
+from openmm_duality.lowering.platform_choice import fastest_platform
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
 
@@ -27,7 +28,7 @@ def make_simulation(
     system : openmm.System
     integrator : LearningIntegrator
     platform : str or None
-        The fastest by default.
+        The fastest by default, where OpenCL counts if its device is no CPU: the CPU platform is faster there.
     precision : str or None
         Of the platform: single, mixed or double.
 
@@ -38,7 +39,7 @@ def make_simulation(
     """
     known = [mm.Platform.getPlatform(i).getName() for i in range(mm.Platform.getNumPlatforms())]
     if platform is None:
-        platform = max(known, key=lambda name: float(mm.Platform.getPlatformByName(name).getSpeed()))
+        platform = fastest_platform()
     if platform not in known:
         hint = platform_hint(platform)
         raise DualityError(

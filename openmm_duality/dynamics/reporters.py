@@ -61,6 +61,10 @@ class RunLog:
 
     def __init__(self, path: Path, species: Sequence[str], pairs: Sequence[Pair], append: bool = False) -> None:
         self._species, self._pairs = tuple(species), tuple(pairs)
+        self._with_pressure = True
+        if append:
+            with open(path) as handle:  # a run that version 0.6 or an earlier one began lacks the last column
+                self._with_pressure = self.columns[-1] in handle.readline()
         self._handle = open(path, "a" if append else "w")  # noqa: SIM115  (`close` closes it)
         if not append:
             self._write(self.columns)
@@ -82,6 +86,7 @@ class RunLog:
             "atoms_left_molecule",
             "mean_force_uncertainty",
             "largest_force_uncertainty",
+            "pressure_uncertainty_MPa",
         )
 
     def write(
@@ -95,6 +100,7 @@ class RunLog:
         pressure: float | None,
         integrity: IntegrityReport,
         uncertainty: FloatArray | None = None,
+        pressure_uncertainty: float | None = None,
     ) -> None:
         """Add a row.
 
@@ -118,6 +124,8 @@ class RunLog:
             Of the same step.
         uncertainty : array, shape (N,), optional
             Predicted error of the force on every agent in kJ/mol/nm, where the monitor checked.
+        pressure_uncertainty : float, optional
+            Predicted error of the pressure in MPa.
         """
         spread = (None, None) if uncertainty is None else (uncertainty.mean(), uncertainty.max())
         temperatures = [temperature, *(of_species[name] for name in self._species)]
@@ -129,7 +137,8 @@ class RunLog:
             pressure,
             *(integrity.shortest[pair] for pair in self._pairs),
         ]
-        fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, spread))
+        predicted = (*spread, pressure_uncertainty) if self._with_pressure else spread
+        fields, last = (["nan" if x is None else f"{x:.10g}" for x in row] for row in (numbers, predicted))
         self._write([str(step), *fields, str(integrity.atoms_left_molecule), *last])
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ from openmm_duality.units import BOLTZMANN
 CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
 STOP_FILES = ("last_good.chk", "last_good.pdb", "stopped.cif")
+_PRESSURE_CHECKS = 20  # checks of the monitor for one of the pressure, which costs the virials of all members
 
 _RAISED = re.compile(r"^(?:\w+: )*?(?:\w*(?:Error|Exception): )+(.+)$", re.MULTILINE)
 
@@ -303,15 +304,30 @@ class RunLoop:
             None if self._barostat is None else current_pressure(self._simulation.context, self._barostat),
             snapshot.integrity,
             self._reading[1].uncertainty if self._reading and self._reading[0] == self.step else None,
+            self._pressure_uncertainty(snapshot),
         )
 
+    def _pressure_uncertainty(self, snapshot: Snapshot) -> float | None:
+        """Of a run at constant pressure, at every twentieth check of the monitor, or the first report after it."""
+        if self._monitor is None or self._barostat is None or snapshot.cell is None:
+            return None
+        interval = _PRESSURE_CHECKS * self._monitor.interval
+        if self.step // interval == (self.step - self.settings["report_interval"]) // interval:
+            return None
+        return self._monitor.pressure_uncertainty(self._positions_and_cell(snapshot.state)[0], snapshot.cell)
+
     def _species_temperatures(self, state: mm.State) -> dict[str, float]:
-        """Temperature of each species in K, with the same share of the removed degrees of freedom for every atom."""
+        """Temperature of each species in K.
+
+        Of the degrees of freedom that are removed with the motion of the centre of mass, an atom has a share in
+        proportion to its mass: ⟨m v²⟩ = 3 kT (1 − m/M).
+        """
         velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
         twice_kinetic = self._masses * np.square(velocities).sum(axis=1)
-        per_atom = BOLTZMANN * self.settings["degrees_of_freedom"] / (self._masses > 0.0).sum()
+        removed = 3 * int((self._masses > 0.0).sum()) - self.settings["degrees_of_freedom"]
+        freedom = 3.0 - removed * self._masses / self._masses.sum()
         return {
-            name: float(twice_kinetic[mine].mean()) / per_atom if mine.any() else math.nan
+            name: float(twice_kinetic[mine].sum() / (BOLTZMANN * share)) if (share := freedom[mine].sum()) else math.nan
             for name, mine in self._massive_atoms.items()
         }
 

@@ -136,7 +136,7 @@ def simulate(
     checkpoint_interval : int, optional
         Steps between checkpoints, a multiple of the report interval; ten times that by default.
     platform, precision : str, optional
-        Of OpenMM; by default its fastest platform, at that platform's own precision.
+        Of OpenMM; by default the fastest (OpenCL only on a GPU), at that platform's own precision.
     temperature : openmm.unit.Quantity or float, optional
         Of the initial velocities, in K; the integrator's by default. Descent starts at rest without one.
     velocities : openmm.unit.Quantity or array, shape (N, 3), optional

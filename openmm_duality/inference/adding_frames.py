@@ -6,7 +6,6 @@ of the sum is that of a fit from scratch to all frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from openmm_duality.errors import DualityError
@@ -21,7 +20,7 @@ from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.targets import (
-    DataSet,
+    TrainingData,
     as_sets,
     count_samples,
     data_set_metadata,
@@ -32,12 +31,10 @@ from openmm_duality.inference.uncertainty.committee import committee_deviations,
 from openmm_duality.inference.uncertainty.domain import FrameDescriptors, described_samples, with_wider_domain
 from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.mixed_frames import AnyFrames, largest_size
+from openmm_duality.reference.mixed_frames import largest_size
 
 
-def add_frames(
-    losses: AgentLosses, data: AnyFrames | DataSet | Sequence[DataSet], *, progress: bool = False
-) -> AgentLosses:
+def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = False) -> AgentLosses:
     """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
     Coefficients that `max_coefficients` dropped stay zero. The repulsive core is tested in the new frames and
@@ -48,7 +45,7 @@ def add_frames(
     ----------
     losses : AgentLosses
         A model inferred with ``keep_equations=True``.
-    data : Frames, MixedFrames, DataSet or sequence of DataSet
+    data : Frames, MixedFrames, DataSet, sequence of DataSet, or path
         New frames, containing only species of the model.
     progress : bool
         Whether to show progress bars.

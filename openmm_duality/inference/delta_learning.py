@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ from openmm_duality.files import provenance
 from openmm_duality.inference.cross_validation import block_errors, error_bars, resampled_fits
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets
-from openmm_duality.inference.fitting import sets_with_targets, solve_with_core, with_uncertainty_and_errors
+from openmm_duality.inference.equations.targets import TrainingData, as_sets
+from openmm_duality.inference.fitting import TestData, sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import timed
-from openmm_duality.reference.mixed_frames import AnyFrames
 
 
 def fit_delta(
     prior: AgentLosses | str | Path,
-    data: AnyFrames | DataSet | Sequence[DataSet],
+    data: TrainingData,
     *,
-    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
+    test: TestData | None = None,
     ridge: float | None = None,
     curvature: float | None = None,
     blocks: int = Settings.blocks,
@@ -40,9 +38,9 @@ def fit_delta(
     ----------
     prior : AgentLosses or path
         Model of the low level, or its file.
-    data : Frames, MixedFrames, DataSet or sequence of DataSet
+    data : Frames, MixedFrames, DataSet, sequence of DataSet, or path
         Frames with forces (or accelerations) of the high level. Their energies are not used, their stresses are.
-    test : Frames, MixedFrames or mapping of names to them, optional
+    test : Frames, MixedFrames, path, or mapping of names to frames, optional
         Held-out frames of the high level, whose errors are stored in the metadata.
     ridge, curvature : float, optional
         Regularisation strengths of ΔH, by default chosen by cross-validation over contiguous blocks of time. The

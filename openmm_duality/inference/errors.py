@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from openmm_duality.inference.equations.targets import count_samples, only_energ
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
@@ -133,14 +135,14 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
 
 
 def evaluate(
-    losses: AgentLosses, frames: AnyFrames, *, at_most: int | None = None, progress: bool = False
+    losses: AgentLosses, frames: AnyFrames | str | Path, *, at_most: int | None = None, progress: bool = False
 ) -> ErrorTable:
     """Evaluate the errors of a model on reference forces and energies, or on accelerations for lack of forces.
 
     Parameters
     ----------
     losses : AgentLosses
-    frames : Frames or MixedFrames
+    frames : Frames, MixedFrames or path
         Frames of the same species; composition and cell may differ from those of the training data. Isolated atoms are
         left out.
     at_most : int, optional
@@ -154,16 +156,16 @@ def evaluate(
         If a species is unknown, or the frames have neither forces nor energies and are no trajectory that gives
         accelerations.
     """
-    frames, _ = without_isolated_atoms(frames)
+    data, _ = without_isolated_atoms(frames_of(frames))
     if losses.baseline is not None:
-        frames = losses.baseline.subtracted_from(frames, progress=progress)
-    number = count_samples(frames)
+        data = losses.baseline.subtracted_from(data, progress=progress)
+    number = count_samples(data)
     if not number:
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
     title = "evaluating" if progress else ""
-    table = error_table(losses, frames, measure(frames, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
-    return table if losses.has_potential else replace(table, pump=mean_pump(losses, frames))
+    table = error_table(losses, data, measure(data, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    return table if losses.has_potential else replace(table, pump=mean_pump(losses, data))
 
 
 def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:

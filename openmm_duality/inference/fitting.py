@@ -6,14 +6,20 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import openmm as mm
 
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets, count_samples, only_energies, pair_frames
+from openmm_duality.inference.equations.targets import (
+    TrainingData,
+    as_sets,
+    count_samples,
+    only_energies,
+    pair_frames,
+)
 from openmm_duality.inference.errors import ErrorTable, doubtful_stresses, error_table, mean_pump, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
@@ -29,8 +35,11 @@ from openmm_duality.inference.uncertainty.measurements import Measurement, Model
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import timed
+from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
+
+TestData: TypeAlias = AnyFrames | str | Path | Mapping[str, AnyFrames]
 
 STRONGER = (1e-4, 1e-3, 1e-2, 1e-1)  # ridges tried when all the usual ones fail
 STRONGER_CURVATURE = (10.0, 100.0, 1e3, 1e4)  # of channels, as factors on the preferred one, when that fails
@@ -39,9 +48,9 @@ _CALIBRATION_FRAMES = 12  # evenly spaced frames of every test set
 
 
 def infer(
-    data: AnyFrames | DataSet | Sequence[DataSet],
+    data: TrainingData,
     *,
-    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
+    test: TestData | None = None,
     settings: Settings | None = None,
     baseline: Baseline | mm.System | str | Path | None = None,
     progress: bool = False,
@@ -55,9 +64,10 @@ def infer(
 
     Parameters
     ----------
-    data : Frames, MixedFrames, DataSet or sequence of DataSet
-        Training frames with forces, or without forces as a trajectory that gives accelerations (see `samples`).
-    test : Frames, MixedFrames or mapping of names to them, optional
+    data : Frames, MixedFrames, DataSet, sequence of DataSet, or path
+        Training frames with forces, or without forces as a trajectory that gives accelerations (see `samples`). Of a
+        path all frames are taken, as `reference.read` reads them.
+    test : Frames, MixedFrames, path, or mapping of names to frames, optional
         Held-out frames, whose errors are stored in the metadata of the model.
     settings : Settings, optional
     baseline : openmm.System, or path of its XML, optional
@@ -210,7 +220,7 @@ def with_uncertainty_and_errors(
 
 
 def sets_with_targets(
-    test: AnyFrames | Mapping[str, AnyFrames] | None, baseline: Baseline | None = None, progress: bool = False
+    test: TestData | None, baseline: Baseline | None = None, progress: bool = False
 ) -> dict[str, AnyFrames]:
     """Held-out frames with targets, by name, without isolated atoms and the forces of a baseline.
 
@@ -225,7 +235,7 @@ def sets_with_targets(
     def has_target(frames: AnyFrames) -> bool:
         return (frames.has_forces or only_energies(frames) or len(frames) > 2) and count_samples(frames) > 0
 
-    groups = {} if test is None else {"data": test} if isinstance(test, AnyFrames) else test
+    groups = {} if test is None else test if isinstance(test, Mapping) else {"data": frames_of(test)}
     found = {name: without_isolated_atoms(frames)[0] for name, frames in groups.items()}
     known = {name: frames for name, frames in found.items() if has_target(frames)}
     if baseline is None:

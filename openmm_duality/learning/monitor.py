@@ -9,6 +9,7 @@ its members has data.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ import numpy as np
 from openmm_duality.dynamics.monitoring import ACTIONS, Reading
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.cells import volume
+from openmm_duality.inference.uncertainty.calibration import PressureCalibration
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.evaluator import describe_environments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
-from openmm_duality.units import ANGSTROM, MEV_PER_ANGSTROM
+from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.units import ANGSTROM, MEGAPASCAL, MEV_PER_ANGSTROM
 
 FALSE_ALARMS = 5e-6  # per check of a run: 0.1 per ns at a check every 50 fs
 PER_ATOM_TESTS = 3  # tests whose limits hold for every atom; the fourth is of means
@@ -86,6 +90,7 @@ class Monitor:
         self._share = false_alarms / (PER_ATOM_TESTS * max(1, len(species)))
         self._species, self._species_index = tuple(species), losses.index_of(species)
         self._committee = FusedCommittee(losses, species, threads=threads)
+        self._pressure, self._threads = _pressure_calibration(losses), threads
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
@@ -119,6 +124,28 @@ class Monitor:
                     f"limit ({ratio[i]:.2f} × limit)"
                 )
         return Reading(sigma, tuple(alarms))
+
+    def pressure_uncertainty(self, positions: FloatArray, cell: FloatArray) -> float | None:
+        """Predicted standard deviation of the pressure in MPa, from the spread of the virials of the committee.
+
+        It is calibrated on the frames with stresses that inference held out; None of a model without any.
+
+        Parameters
+        ----------
+        positions : array, shape (N, 3)
+            In nm.
+        cell : array, shape (3, 3)
+            In nm.
+        """
+        if self._pressure is None:
+            return None
+        traces = [np.trace(member.virial(positions, cell)) for member in self._members]
+        spread = float(np.std(traces, ddof=1)) / (3.0 * volume(cell)) / MEGAPASCAL
+        return self._pressure.uncertainty(spread)
+
+    @cached_property
+    def _members(self) -> list[FusedLosses]:
+        return [FusedLosses(member, self._species, threads=self._threads) for member in self.losses.members()]
 
     def shares(self, positions: FloatArray, cell: FloatArray | None) -> tuple[float, float, float]:
         """How rare a configuration is: the least share of agents for which each of the tests of atoms would alarm.
@@ -169,3 +196,11 @@ class Monitor:
 
     def _named(self, i: int) -> str:
         return f"{self._species[i]} {i + 1}"
+
+
+def _pressure_calibration(losses: AgentLosses) -> PressureCalibration | None:
+    """That of the held-out frames of the inference; None without committee, potential, or stresses."""
+    content = losses.metadata.get("calibration")
+    if not isinstance(content, dict) or losses.committee is None or not losses.has_potential:
+        return None
+    return PressureCalibration.from_dict(content.get("pressure"))

@@ -6,7 +6,6 @@ own dynamics. So candidates are tried in order of preference, and the first that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, as_sets
+from openmm_duality.inference.equations.targets import TrainingData, as_sets
 from openmm_duality.inference.fitting import (
+    TestData,
     regularisation_candidates,
     sets_with_targets,
     solve_with_core,
@@ -28,14 +28,13 @@ from openmm_duality.inference.repulsive_core import attraction
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.reference.mixed_frames import AnyFrames
 
 
 def infer_stable(
-    data: AnyFrames | DataSet | Sequence[DataSet],
+    data: TrainingData,
     start: Start,
     *,
-    test: AnyFrames | Mapping[str, AnyFrames] | None = None,
+    test: TestData | None = None,
     settings: Settings | None = None,
     baseline: Baseline | mm.System | str | Path | None = None,
     temperature: Any = 300.0,

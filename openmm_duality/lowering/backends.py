@@ -18,6 +18,7 @@ from openmm_duality.lowering.dependencies import (
     torchforce_problem,
 )
 from openmm_duality.lowering.force_identity import tag_force
+from openmm_duality.lowering.platform_choice import fastest_platform
 from openmm_duality.lowering.pythonforce import fused_pythonforce, pythonforce
 from openmm_duality.lowering.torchforce import fused_torchforce, torchforce
 
@@ -93,18 +94,13 @@ def select_backend(
     DualityError
         If the back end is unknown, or cannot run with what is installed.
     """
-    on_gpu = (platform or _fastest_platform()) in _GPU_PLATFORMS
+    on_gpu = (platform or fastest_platform()) in _GPU_PLATFORMS
     backend = backend or _default_backend(on_gpu)
     if backend in ("torchscript", "fused"):
         backend = _through_openmm(backend)
     if backend not in BACKENDS:
         raise DualityError(f"back end {backend!r} is not known; there are torchscript, fused, {', '.join(BACKENDS)}")
     return backend, precision or ("single" if on_gpu or backend.startswith("fused") else "double")
-
-
-def _fastest_platform() -> str:
-    platforms = [mm.Platform.getPlatform(k) for k in range(mm.Platform.getNumPlatforms())]
-    return str(max(platforms, key=lambda p: p.getSpeed()).getName())
 
 
 def _default_backend(on_gpu: bool) -> str:

@@ -32,6 +32,8 @@ class DensityRecord:
         In 1/GPa.
     pressure : Estimate or None
         Mean of the instantaneous pressure in MPa, where the log has it.
+    uncertainty : float or None
+        Root mean square in MPa of the error of the pressure that the model predicts, where the log has it.
     """
 
     target: float
@@ -39,6 +41,14 @@ class DensityRecord:
     density: Estimate
     compressibility: Estimate
     pressure: Estimate | None
+    uncertainty: float | None = None
+
+    @property
+    def density_uncertainty(self) -> float | None:
+        """The error of the density in g/cm³ that an error of the pressure by the uncertainty makes: ρ κ σ."""
+        if self.uncertainty is None:
+            return None
+        return 1e-3 * self.uncertainty * self.compressibility.mean * self.density.mean
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers with their units in the names."""
@@ -48,6 +58,8 @@ class DensityRecord:
             "density_g_per_cm3": self.density,
             "compressibility_per_GPa": self.compressibility,
             "pressure_MPa": self.pressure,
+            "pressure_uncertainty_MPa": self.uncertainty,
+            "density_uncertainty_g_per_cm3": self.density_uncertainty,
         }
 
 
@@ -69,10 +81,13 @@ def measure_density(run: Run, log: dict[str, FloatArray], n_blocks: int) -> Dens
     mass = float(np.sum(run.trajectory.masses)) * DALTON_PER_NM3
     pressures = log.get("pressure_MPa")
     known = pressures is not None and bool(np.isfinite(pressures).all())
+    predicted = log.get("pressure_uncertainty_MPa", np.empty(0))
+    predicted = predicted[np.isfinite(predicted)]
     return DensityRecord(
         target=0.1 * float(run.settings["pressure_bar"]),
         scales=str(run.settings.get("barostat_scales", "atoms")),
         density=series_estimate(mass / volumes, n_blocks),
         compressibility=series_estimate(squares, n_blocks),
         pressure=series_estimate(pressures, n_blocks) if known and pressures is not None else None,
+        uncertainty=float(np.sqrt(np.mean(predicted**2))) if len(predicted) else None,
     )

@@ -32,6 +32,7 @@ from openmm_duality.reference.trajectories import (
 from openmm_duality.units import ANGSTROM, bare
 
 _EXTENDED = (".xyz", ".extxyz")
+_CONFIGURATIONS = (".yaml", ".yml")
 _PACKED = (".xz", ".gz", ".bz2")
 _AGREES = 1e-3  # relative difference of two times between frames
 
@@ -80,8 +81,25 @@ def read(
     return found if timestep is None else _timed(found, path, timestep)
 
 
+def frames_of(data: AnyFrames | str | Path) -> AnyFrames:
+    """Frames as they are, or read from a path.
+
+    Raises
+    ------
+    DualityError
+        If it is neither, or as for `read`.
+    """
+    if isinstance(data, str | Path):
+        return read(data)
+    if not isinstance(data, AnyFrames):
+        raise DualityError(f"data: expected frames, as `read` gives them, or their path, got {type(data).__name__}")
+    return data
+
+
 def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None, progress: bool) -> AnyFrames:
     suffixes = [s for s in path.suffixes if s not in _PACKED]
+    if path.suffix in _CONFIGURATIONS and path.is_file():
+        raise DualityError(f"{path}: a configuration, not data; give one of the paths of data that it lists")
     extended = suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir()
     trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
     if (extended or trajectory) and not path.exists():

@@ -352,10 +352,20 @@ def _constant_pressure(comparison: Comparison) -> list[Row]:
         ("Isothermal compressibility", "1/GPa", "", lambda record: record.compressibility, 1.0, 3),
         ("Pressure", "MPa", ", ".join(targets), lambda record: record.pressure, 1.0, 1),
     ]
-    return [
+    found = [
         Row(title, unit, known, [Cell(NOTHING if r is None else plus_minus(of(r), scale, digits)) for r in records])
         for title, unit, known, of, scale, digits in rows
     ]
+    pressures = [None if r is None else r.uncertainty for r in records]
+    densities = [None if r is None else r.density_uncertainty for r in records]
+    if any(pressure is not None for pressure in pressures):
+        cells = ([Cell(number(x, digits)) for x in values] for values, digits in ((pressures, 1), (densities, 4)))
+        titles = (
+            ("Error of the pressure, by the committee", "MPa"),
+            ("that of the density from it", "g/cm³"),
+        )
+        found += [Row(title, unit, "", mine) for (title, unit), mine in zip(titles, cells, strict=True)]
+    return found
 
 
 def _run_cells(c: Comparison) -> list[Cell]:

@@ -50,7 +50,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
     help="Of energy-conserving-descent, as '-1200 kJ/mol': it cannot come to rest above it.",
 )
 @click.option("--report", default="10 fs", show_default=True, help="Time between frames, log rows and checks.")
-@click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default.")
+@click.option("--platform", help="Reference, CPU, OpenCL or CUDA; the fastest by default (OpenCL only on a GPU).")
 @click.option("--precision", help="Of the platform: single, mixed or double.")
 @click.option(
     "--loss-precision",

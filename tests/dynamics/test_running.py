@@ -25,7 +25,8 @@ from openmm_duality.dynamics.integrators import (
     NoseHooverLearningIntegrator,
     VerletLearningIntegrator,
 )
-from openmm_duality.dynamics.integrity import Limits
+from openmm_duality.dynamics.integrity import IntegrityReport, Limits
+from openmm_duality.dynamics.reporters import RunLog
 from openmm_duality.dynamics.running import simulate
 from openmm_duality.errors import DualityError
 from openmm_duality.units import BOLTZMANN
@@ -67,6 +68,50 @@ def dcd(path):
     return bytes(data)
 
 
+def test_a_log_of_an_earlier_version_goes_on_with_its_columns(tmp_path):
+    path, of = tmp_path / "log.csv", (["H"], [("H", "H")])
+    log = RunLog(path, *of)
+    log.close()
+    path.write_text(",".join(log.columns[:-1]) + "\n")
+    log = RunLog(path, *of, append=True)
+    log.write(1, 0.1, (1.0, 1.0, None), 300.0, {"H": 300.0}, None, None, IntegrityReport(True, {("H", "H"): 0.1}, 0))
+    log.close()
+    head, row = path.read_text().splitlines()
+    assert len(row.split(",")) == len(head.split(","))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hop_that_the_data_show_is_reported_and_any_other_is_a_break(tmp_path, known):
+    """A hydrogen atom flies from one oxygen to another; coordinations are those of the data of a model."""
+    topology, system = app.Topology(), mm.System()
+    residue = topology.addResidue("OHO", topology.addChain())
+    for name in ("O", "H", "O"):
+        element = app.element.get_by_symbol(name)
+        topology.addAtom(name, element, residue)
+        system.addParticle(element.mass)
+    seen = frozenset([("H", (("O", 1),)), ("O", (("H", 1),)), ("O", ())])
+    limits = Limits({("H", "O"): 0.135}, seen if known else frozenset(), max_temperature=1e5)
+    result = simulate(
+        system,
+        topology,
+        np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.27, 0.0, 0.0]]),
+        VerletLearningIntegrator(0.0005),
+        tmp_path / "run",
+        steps=140,
+        velocities=np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        platform="Reference",
+        limits=limits,
+        progress=False,
+    )
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    if known:
+        assert (result.status, result.exchanged_bonds, record["exchanged_bonds"]) == ("finished", 1, 1)
+        assert "Bonds exchanged as in the data of the model: 1." in result.message
+    else:
+        assert (result.status, result.exchanged_bonds) == ("stopped", 0)
+        assert "has left the molecule" in result.reason
+
+
 def test_a_run_writes_what_it_says(liquid, tmp_path):
     result = run(liquid, tmp_path / "run", save_velocities=True, metadata={"model": {"name": "m", "sha256": "0a"}})
     directory = result.directory
@@ -99,9 +144,10 @@ def test_a_run_writes_what_it_says(liquid, tmp_path):
     temperatures = 2 * kinetic / ((3 * n - 3) * BOLTZMANN)
     np.testing.assert_allclose([float(row["temperature_K"]) for row in log], temperatures, rtol=1e-5)
     of_species = np.array([[float(row[f"temperature_{name}_K"]) for name in ("H", "O")] for row in log])
-    of_oxygen = masses[pair] @ (velocities[:, pair].astype(float) ** 2).sum(axis=2).T / len(pair)
-    np.testing.assert_allclose(of_species[:, 1], of_oxygen / BOLTZMANN * n / (3 * n - 3), rtol=1e-5)
-    shares = np.array([n - len(pair), len(pair)]) / n
+    of_oxygen = masses[pair] @ (velocities[:, pair].astype(float) ** 2).sum(axis=2).T
+    freedom = 3 * len(pair) - 3 * masses[pair].sum() / masses.sum()  # a heavy atom has more of the removed motion
+    np.testing.assert_allclose(of_species[:, 1], of_oxygen / BOLTZMANN / freedom, rtol=1e-5)
+    shares = np.array([3 * n - 3 - freedom, freedom]) / (3 * n - 3)
     np.testing.assert_allclose(of_species @ shares, temperatures, rtol=1e-5)
 
 

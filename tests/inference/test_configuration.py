@@ -11,7 +11,7 @@ from ase import Atoms
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference import DataSet, Settings, infer
+from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.losses.forms import form_of
 from openmm_duality.units import ELECTRONVOLT, HARTREE
@@ -180,6 +180,21 @@ def test_settings_take_quantities():
     assert settings.cutoff == pytest.approx(0.5)
     assert settings.large_force == 3.0
     assert Settings().large_force == pytest.approx(30 * ELECTRONVOLT)
+
+
+def test_inference_reads_data_from_their_paths(tmp_path):
+    frames = labelled(random_frames(6), random_losses("pair", "collective", SPECIES[:2]))
+    frames.save(tmp_path / "frames.safetensors")
+    choices = {"form": "pair", "ridge": 1e-6, "curvature": 1e-3, "members": 0}
+    path = tmp_path / "frames.safetensors"
+    losses, again = infer(frames, **choices), infer(str(path), test=path, **choices)
+    np.testing.assert_array_equal(again.pair_coefficients, losses.pair_coefficients)
+    assert evaluate(losses, path).force_rmse == evaluate(losses, frames).force_rmse
+    (tmp_path / "water.yaml").write_text("form: pair\n")
+    with pytest.raises(DualityError, match=r"water\.yaml: a configuration, not data"):
+        infer(tmp_path / "water.yaml")
+    with pytest.raises(DualityError, match="expected frames, as `read` gives them, or their path, got int"):
+        infer(3)
 
 
 def test_inconsistent_data_are_refused():

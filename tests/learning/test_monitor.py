@@ -15,9 +15,14 @@ from openmm import app, unit
 
 import openmm_duality as duality
 from openmm_duality.errors import DualityError
+from openmm_duality.geometry.cells import volume
+from openmm_duality.inference.uncertainty.calibration import Calibration, PressureCalibration
 from openmm_duality.learning import Monitor
+from openmm_duality.losses import evaluate_agents
+from openmm_duality.observables.density import measure_density
+from openmm_duality.observables.runs import read_run
 from openmm_duality.reference import read, read_extxyz
-from openmm_duality.units import MEV_PER_ANGSTROM
+from openmm_duality.units import MEGAPASCAL, MEV_PER_ANGSTROM
 from tests.inference.uncertainty.test_domain import compressed, stretched
 from tests.systems import random_losses
 from tests.water import liquid, small_water
@@ -202,6 +207,38 @@ def test_a_monitor_changes_no_bit_of_a_run_and_fills_two_columns_of_its_log(wate
         else:
             assert losses.committee.residual.min() < mean < largest
         assert all(other[column] == "nan" for column in columns)
+
+
+def test_the_uncertainty_of_the_pressure_is_that_of_the_members_and_reaches_the_log(water, tmp_path):
+    losses, test = water
+    assert Monitor(losses, test.species).pressure_uncertainty(test.positions[0], test.cell(0)) is None
+    known = PressureCalibration(12, 1.0, 1.0, 1.0, 1.0, residual=3.0, scale=2.0, within=(0.7, 1.0))
+    calibration = Calibration(12, {}, known).to_dict()
+    damaged = {**calibration, "pressure": {**calibration["pressure"], "scale": "two"}}
+    with pytest.raises(DualityError, match="calibration of the pressure in the model is damaged"):
+        Monitor(replace(losses, metadata={**losses.metadata, "calibration": damaged}), test.species)
+    losses = replace(losses, metadata={**losses.metadata, "calibration": calibration})
+    monitor = Monitor(losses, test.species, interval=1)
+
+    def expected(positions, cell):
+        found = [evaluate_agents(member, positions, test.species, cell).virial for member in losses.members()]
+        pressures = [np.trace(virial) / (3.0 * volume(cell) * MEGAPASCAL) for virial in found]
+        return np.hypot(3.0, 2.0 * np.std(pressures, ddof=1))
+
+    frame = test.positions[0], test.cell(0)
+    assert monitor.pressure_uncertainty(*frame) == pytest.approx(expected(*frame), rel=1e-3)
+    topology = duality.create_topology(test.species, cell=test.cell(0))
+    system = duality.create_system(losses, topology, backend="fused")
+    with pytest.warns(UserWarning, match="without stresses"):
+        duality.add_barostat(system, "1 bar", 300.0)
+    run(losses, tmp_path, steps=45, report_interval=15, checkpoint_interval=45, monitor=monitor, system=system)
+    found = read_run(tmp_path)
+    logged = found.log["pressure_uncertainty_MPa"]
+    assert np.isnan(logged).tolist() == [True, False, False]  # at the first report after steps 20 and 40
+    last = next(iter(found.trajectory))
+    assert logged[-1] == pytest.approx(expected(last.positions[-1].astype(float), last.cell(-1)), rel=1e-3)
+    record = measure_density(found, found.log, 2)
+    assert record.uncertainty == pytest.approx(np.sqrt(np.nanmean(logged**2)))
 
 
 def test_warnings_are_written_and_the_run_goes_on(water, tmp_path):

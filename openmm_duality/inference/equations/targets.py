@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.losses.baseline import Baseline
+from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, of_one_composition, without_isolated_atoms
 from openmm_duality.schema import quantity
@@ -48,6 +50,9 @@ class DataSet:
         quantity()(self.weight, f"data {self.name}: weight")
 
 
+TrainingData: TypeAlias = AnyFrames | str | Path | DataSet | Sequence[DataSet]
+
+
 @dataclass(frozen=True)
 class Sample:
     """One fitting target, for the weighted sum of rows Σ_k share_k · (rows of configuration k).
@@ -76,18 +81,16 @@ class Sample:
         return len(self.configurations) // 2
 
 
-def as_sets(
-    data: AnyFrames | DataSet | Sequence[DataSet], baseline: Baseline | None = None, progress: bool = False
-) -> list[DataSet]:
+def as_sets(data: TrainingData, baseline: Baseline | None = None, progress: bool = False) -> list[DataSet]:
     """Convert the data argument of `infer` to a list of data sets, without isolated atoms and the forces of a baseline.
 
     Raises
     ------
     DualityError
-        If there is no data set, or one without frames or with energies alone.
+        If there is no data set, or one without frames or with energies alone, or something else than data.
     """
-    one = DataSet(data) if isinstance(data, AnyFrames) else data
-    sets = [_without_isolated_atoms(s) for s in ([one] if isinstance(one, DataSet) else one)]
+    given = data if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+    sets = [_without_isolated_atoms(one) for one in map(_as_set, given)]
     empty = [s.name for s in sets if not len(s.frames)]
     if not sets or empty:
         raise DualityError(f"there are no frames to infer from{' in ' + ', '.join(empty) if empty else ''}")
@@ -96,6 +99,10 @@ def as_sets(
     if baseline is None:
         return sets
     return [replace(s, frames=baseline.subtracted_from(s.frames, s.name, progress)) for s in sets]
+
+
+def _as_set(data: Any) -> DataSet:
+    return data if isinstance(data, DataSet) else DataSet(frames_of(data))
 
 
 def _without_isolated_atoms(data: DataSet) -> DataSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.targets import count_samples, only_energies
-from openmm_duality.inference.uncertainty.committee import NOMINAL
+from openmm_duality.inference.uncertainty.committee import NOMINAL, maximum_likelihood
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import evenly_spaced
@@ -19,6 +20,7 @@ from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import MEGAPASCAL, MEV_PER_ANGSTROM
 
 QUANTILES = 5
+_MIN_FRAMES = 10  # for two parameters
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class SpeciesCalibration:
 class PressureCalibration:
     """Spread of the pressure over the members of a committee, and its actual error, in MPa.
 
-    The members share the errors of the form, so that the spread is a lower bound of the uncertainty.
+    The members share the errors of the form, so that the spread is a lower bound of the uncertainty. As that of forces,
+    the standard deviation predicted for the pressure of a frame is σ = √(a² + b² s²), of the spread s.
 
     Parameters
     ----------
@@ -68,6 +71,10 @@ class PressureCalibration:
         Root mean squares over frames of the standard deviation of the members and of the error.
     mean_predicted, mean_found : float
         Standard deviation over the members of the mean pressure of all frames, and its error: what shifts a density.
+    residual, scale : float
+        a and b, of maximum likelihood on these frames; of fewer than ten, b is 1.
+    within : tuple of float
+        Fractions of these frames whose error is within σ and 2 σ.
     """
 
     frames: int
@@ -75,6 +82,9 @@ class PressureCalibration:
     found: float
     mean_predicted: float
     mean_found: float
+    residual: float
+    scale: float
+    within: tuple[float, float]
 
     @classmethod
     def of(cls, measurements: Sequence[Measurement]) -> PressureCalibration | None:
@@ -83,19 +93,55 @@ class PressureCalibration:
         if not errors:
             return None
         pressures = -np.trace(np.array(errors), axis1=2, axis2=3) / 3.0 / MEGAPASCAL  # (T, 1 + K)
-        found, members = pressures[:, 0], pressures[:, 1:]
+        found, spreads = pressures[:, 0], pressures[:, 1:].var(axis=1, ddof=1)
+        squares = np.square(found)
+        if len(errors) < _MIN_FRAMES:
+            a2, b2 = max(float((squares - spreads).mean()), 0.0), 1.0
+        else:
+            a2, b2 = maximum_likelihood(squares, spreads)
+        sigmas = np.sqrt(a2 + b2 * spreads)
         return cls(
             len(errors),
-            float(np.sqrt(members.var(axis=1, ddof=1).mean())),
-            float(np.sqrt(np.mean(found**2))),
-            float(members.mean(axis=0).std(ddof=1)),
+            float(np.sqrt(spreads.mean())),
+            float(np.sqrt(squares.mean())),
+            float(pressures[:, 1:].mean(axis=0).std(ddof=1)),
             float(found.mean()),
+            float(np.sqrt(a2)),
+            float(np.sqrt(b2)),
+            (float((np.abs(found) <= sigmas).mean()), float((np.abs(found) <= 2 * sigmas).mean())),
         )
+
+    @classmethod
+    def from_dict(cls, content: Any) -> PressureCalibration | None:
+        """Read it back from the fields; None of None, as without stresses.
+
+        Raises
+        ------
+        DualityError
+            If they are not those of a calibration.
+        """
+        if content is None:
+            return None
+        try:  # older models have neither residual nor scale
+            fields = {"residual": content["found"], "scale": 0.0, "within": (float("nan"),) * 2, **content}
+            found = cls(**{**fields, "within": tuple(fields["within"])})
+            known = min(found.residual, found.scale) >= 0.0 and math.isfinite(found.residual + found.scale)
+        except (KeyError, TypeError):
+            known = False
+        if not known:
+            raise DualityError("the calibration of the pressure in the model is damaged; infer the model anew")
+        return found
+
+    def uncertainty(self, spread: float) -> float:
+        """Predicted standard deviation σ of the pressure of a frame in MPa, of the spread of the committee in MPa."""
+        return float(np.hypot(self.residual, self.scale * spread))
 
     def __str__(self) -> str:
         return (
             f"pressure, actual / spread of the committee: {self.found:.1f}/{self.predicted:.1f} MPa per frame, "
-            f"{self.mean_found:+.1f}/{self.mean_predicted:.1f} MPa of the mean of {self.frames} frames"
+            f"{self.mean_found:+.1f}/{self.mean_predicted:.1f} MPa of the mean of {self.frames} frames; calibrated on "
+            f"them, σ² = ({self.residual:.1f} MPa)² + ({self.scale:.2f} × spread)², within σ and 2 σ "
+            f"{100 * self.within[0]:.0f} and {100 * self.within[1]:.0f} %"
         )
 
 
@@ -131,8 +177,7 @@ class Calibration:
             name: SpeciesCalibration(s["agents"], *(tuple(s[key]) for key in ("within", "predicted", "found")))
             for name, s in content["species"].items()
         }
-        pressure = content.get("pressure")
-        return cls(content["frames"], found, PressureCalibration(**pressure) if pressure else None)
+        return cls(content["frames"], found, PressureCalibration.from_dict(content.get("pressure")))
 
     def __str__(self) -> str:
         titles = "within σ".rjust(10) + "within 2 σ".rjust(12) + "   actual / predicted, by quintile of σ"

@@ -252,13 +252,13 @@ def calibrate(
     for a in range(n_species):
         mine = species_index == a if (species_index == a).any() else np.ones(len(species_index), dtype=bool)
         squares, s2 = np.square(errors[mine]), spreads[mine]
-        a2, b2 = _maximum_likelihood(squares.mean(axis=1), s2)
+        a2, b2 = maximum_likelihood(squares.mean(axis=1), s2)
         factor = _coverage_factor(np.sqrt(squares / (a2 + b2 * s2)[:, None]).ravel())
         residual[a], scale[a] = factor * np.sqrt(a2), factor * np.sqrt(b2)
     return residual, scale
 
 
-def _maximum_likelihood(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
+def maximum_likelihood(squares: FloatArray, s2: FloatArray) -> tuple[float, float]:
     """Maximum-likelihood estimates of a² and b² from mean squared errors, assuming a normal distribution."""
     mean_square, width = max(float(squares.mean()), 1e-12), max(float(s2.mean()), 1e-12)
 
