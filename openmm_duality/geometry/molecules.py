@@ -13,6 +13,7 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.pairs import pair_vectors_within, pairs_within
 
 _SAME_PLACE = 1e-6  # nm, give or take what rounding leaves
+_TENTH = 0.071  # nm: a bond longer by this has a tenth of the order (Pauling, J. Am. Chem. Soc. 69, 542 (1947))
 
 
 def bonded_pairs(
@@ -20,8 +21,8 @@ def bonded_pairs(
 ) -> IntArray:
     """The pairs of atoms closer than the bond length of their species, and the nearest ones of atoms without those.
 
-    The latter up to the longest bond (see `longest_bonds`). So a bond that is stretched is still one, and a proton
-    half-way between two oxygens is bonded.
+    The latter up to the longest bond (see `longest_bonds`), or where the orders of several longer ones add up to that
+    of the longest. So a bond that is stretched is still one, and a proton half-way between two oxygens is bonded.
 
     Parameters
     ----------
@@ -44,16 +45,20 @@ def bonded_pairs(
     longest = longest_bonds(lengths)
     index, below = length_matrix(species, lengths)
     _, reach = length_matrix(species, longest)
-    i, j, d = pairs_within(positions, cell, max(longest.values()))
-    near = np.flatnonzero((d <= reach[index[i], index[j]]) & (i != j))
+    i, j, d = pairs_within(positions, cell, max(longest.values()) + _TENTH)
+    near = np.flatnonzero((reach[index[i], index[j]] > 0.0) & (i != j))
     near = near[np.argsort(d[near], kind="stable")]
     i, j, d = i[near], j[near], d[near]
+    order = 10.0 ** ((reach[index[i], index[j]] - d) / _TENTH)  # in units of that of the longest bond
+    ends = np.concatenate([i, j])
+    total = np.bincount(ends, np.tile(order, 2), len(species))
     chosen = d < below[index[i], index[j]]
     alone = np.ones(len(species), dtype=bool)
     alone[i[chosen]] = alone[j[chosen]] = False
     # in the order of the distances, so that the first pair of an atom is the nearest
     number, first = np.arange(len(i)), np.full(len(species), len(i))
-    np.minimum.at(first, np.concatenate([i, j]), np.tile(number, 2))
+    np.minimum.at(first, ends, np.tile(number, 2))
+    alone &= total >= 1.0
     chosen |= (alone[i] & (first[i] == number)) | (alone[j] & (first[j] == number))
     pairs = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[chosen]
     return np.asarray(np.unique(pairs, axis=0), dtype=np.int64).reshape(-1, 2)

@@ -104,7 +104,7 @@ def test_a_proton_that_the_data_show_passed_on_is_no_break_and_one_that_leaves_i
     for integrity in (known, strict):
         assert integrity.check(enol([-0.124, -0.13, 0.0]), cell).failures() == ()
         assert Integrity(ENOL, enol([-0.124, -0.13, 0.0]), cell, ENOL_BONDS).molecules == 1
-    for away in ([-0.124, -0.14, 0.0], [0.0, -0.3, 0.1], [0.0, 0.09, 0.0]):
+    for away in ([-0.124, -0.14, 0.0], [0.0, -0.3, 0.1], [0.0, 0.12, 0.0]):
         assert known.check(enol(away), cell).atoms_left_molecule == 1
     assert known.check(enol([-0.025, 0.0, 0.0], stretch=0.05), cell).failures() == ()
     assert known.check(enol([-0.025, 0.0, 0.0], stretch=0.15), cell).atoms_left_molecule == 2

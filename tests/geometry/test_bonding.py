@@ -28,11 +28,18 @@ def test_atoms_without_bonds_are_bonded_to_the_nearest_within_the_longest():
         (0.17, [(1, 2)]),
         (0.13, [(0, 1)]),
         (0.999 * LONGEST, [(0, 1)]),
-        (1.001 * LONGEST, []),
         (-0.999 * LONGEST, [(0, 1)]),
         (-1.001 * LONGEST, []),
     ):
         assert bonds_of([0.0, at, 0.28], ("O", "H", "O")) == bonds
+
+
+def test_an_atom_between_two_has_a_bond_while_their_orders_make_one():
+    """Half a bond to either of two partners is a bond; without the other it is none."""
+    half = LONGEST + 0.071 * np.log10(2.0)
+    for at, bonds in ((0.999 * half, [(0, 1)]), (1.001 * half, [])):
+        assert bonds_of([0.0, at, 2.0 * at + 1e-6], ("O", "H", "O")) == bonds
+    assert bonds_of([0.0, 1.001 * LONGEST], ("O", "H")) == []
 
 
 def test_an_atom_that_has_a_bond_has_no_longer_one():
