@@ -114,7 +114,7 @@ class ChannelPolynomial:
                     self.tensors[(out + m) * self.lanes] = total(terms)
 
     def contract(self, header: Array, weights: Array, weight_lanes: int) -> Value:
-        """Adjoints of all tensors as if they were independent; half their scalar product with the tensors, in double."""
+        """Adjoints of all tensors as if they were independent; half their product with the tensors, in double."""
         code = self.code
         energy = Variable(code, DOUBLE if self.slope_lanes == 1 else ir.VectorType(DOUBLE, self.slope_lanes))
         for rank in _RANKS:

@@ -133,9 +133,7 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         self.tables_of = partial(tables, centres=centres, mean_phi=mean_phi)
         super().__init__(losses, species, precision, threads, skin)
         self._gradient = losses.gradient
-        self._make_virial = partial(
-            _FusedVirial, losses, species, precision, None, threads, skin, centres, mean_phi
-        )
+        self._make_virial = partial(_FusedVirial, losses, species, precision, None, threads, skin, centres, mean_phi)
         self._with_virial: _FusedVirial | None = None
         self._particles = check_particles(particles, n_given=len(species))
 

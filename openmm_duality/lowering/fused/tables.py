@@ -56,9 +56,9 @@ def mean_sums_of(losses: AgentLosses) -> FloatArray:
 def mean_invariants_of(losses: AgentLosses) -> FloatArray:
     """Mean coupled invariants φ̄ in the training data, shape (S, Q), by species; zero where they are not known.
 
-    Coarse functions are nearly sums X of the fine ones, so that X also gives their mean sums, and their mean contractions of
-    ranks above 0, X⟨M·M⟩Xᵀ; both means of the fine ones are in the domain. Those of rank 0 are taken as products of
-    mean sums.
+    Coarse functions are nearly sums X of the fine ones, so that X also gives their mean sums, and their mean
+    contractions of ranks above 0, X⟨M·M⟩Xᵀ; both means of the fine ones are in the domain. Those of rank 0 are taken as
+    products of mean sums.
     """
     s, n, coarse = len(losses.species), losses.basis.size, losses.coarse.size
     if losses.domain is None or not losses.form.coupled:
