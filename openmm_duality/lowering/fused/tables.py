@@ -69,8 +69,8 @@ def mean_invariants_of(losses: AgentLosses) -> FloatArray:
     for a, known in enumerate(losses.domain.environments):
         x = np.zeros((s * coarse, s * n))
         for b in range(s):
-            functions = [one.powers[a, b, :, 0] for one in (losses.basis, losses.coarse)]
-            x[b * coarse : (b + 1) * coarse, b * n : (b + 1) * n] = np.linalg.lstsq(*functions, rcond=None)[0].T
+            values, wanted = (one.powers[a, b, :, 0] for one in (losses.basis, losses.coarse))
+            x[b * coarse : (b + 1) * coarse, b * n : (b + 1) * n] = np.linalg.lstsq(values, wanted, rcond=None)[0].T
         sums = x @ known.centre[: s * n]
         blocks = [sums]
         for rank in losses.form.coupled:
