@@ -156,7 +156,10 @@ def test_equal_sources_slower_than_they_can_show_are_rejected_as_often_as_they_s
     series = [Series(lambda n, of=of: statistics.block_means(of, n), len(of), 20.0, 192) for of in values.T]
     rejected = {}
     for name, known in (("known", VIBRATIONAL), ("as seen", UNCORRELATED)):
-        tests = [PairedBlocks.of(a, b, 1.5, known=known).means().p_value for a, b in zip(series[::2], series[1::2])]
+        tests = [
+            PairedBlocks.of(a, b, 1.5, known=known).means().p_value
+            for a, b in zip(series[::2], series[1::2], strict=True)
+        ]
         rejected[name] = np.mean([p < 0.05 for p in tests if p is not None])
     assert rejected["known"] < 0.08
     assert rejected["as seen"] > 0.1
