@@ -75,8 +75,8 @@ def write_campaign(folder: Path) -> None:
     campaign._claim(folder / "campaign", load_yaml(folder / "campaign.yaml"))
     part.mkdir(parents=True)
     campaign._check_inputs("points", place, source)
-    (part / "part.json").write_text(json.dumps({"labelled": [0, 1, 2, 3, 4], "refused": {"5": "why"}, "order": []}))
-    (place / "done.json").write_text(json.dumps({"frames": 5, "refused": ["frame 5: why"]}))
+    (part / "part.json").write_text(json.dumps({"labelled": list(range(6)), "refused": {}, "order": []}))
+    (place / "done.json").write_text(json.dumps({"frames": 6, "refused": []}))
     (folder / "campaign" / ".lock").touch()
 
 
