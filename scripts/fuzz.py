@@ -1,6 +1,6 @@
 """Run all kinds of damaged and nonsensical input, and files with random bytes changed, through the command line.
 
-python scripts/fuzz.py [--seeds 5] [--noise 50] [--only WORDS]
+python scripts/fuzz.py [--seeds 5] [--noise 50] [--part 0] [--only WORDS]
 
 Every kind of the catalogue must be refused with exit code 2 and a message of less than 1 kB; nothing may end in a
 traceback, a signal, a hang of more than 10 s or files left behind. Exit code 1 if anything did.
@@ -29,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="seeds of every kind of the catalogue")
     parser.add_argument("--noise", type=int, default=50, help="seeds of every file with changed bytes")
+    parser.add_argument("--part", type=int, default=0, help="which seeds: those behind as many others for each part")
     parser.add_argument("--only", default="", help="kinds whose names contain this")
     arguments = parser.parse_args()
     import_everything()
@@ -38,7 +39,8 @@ def main() -> int:
         write_material(Path(folder))
         for kinds, seeds, refused in ((KINDS, arguments.seeds, True), (NOISE, arguments.noise, False)):
             for name, kind in kinds.items():
-                for seed in range(seeds) if arguments.only in name else ():
+                first = arguments.part * seeds
+                for seed in range(first, first + seeds) if arguments.only in name else ():
                     outcome = run_case(kind, Path(folder), seed)
                     count += 1
                     codes[outcome.code] += 1

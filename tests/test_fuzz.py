@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import lzma
 import random
+import shutil
 
 import pytest
 
@@ -29,6 +30,7 @@ GOOD = {
     "simulate, resumed": catalogue.RESUME,
     "export": catalogue.EXPORT,
     "compare": catalogue.COMPARE,
+    **({"reference": catalogue.REFERENCE} if shutil.which("cp2k.psmp") else {}),
 }
 SEED = 1
 QUICK = 160  # kinds of a test session, the same in all of them

@@ -47,8 +47,10 @@ def compiled(module: ir.Module, names: tuple[str, ...]) -> Function:
     passes.getModulePassManager().run(parsed, passes)
     engine = binding.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
+    address = engine.get_function_address(module.name)
+    engine.remove_module(parsed)  # the code stays; what it was compiled from takes several MB
     _ENGINES.append(engine)
-    return Function(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(module.name)), names)
+    return Function(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), names)
 
 
 def aligned(length: int, kind: Any) -> npt.NDArray[Any]:

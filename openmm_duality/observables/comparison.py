@@ -15,7 +15,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.learning.recomputing import RecomputedFrames
 from openmm_duality.observables.conditions import compare_conditions, differences_in_conditions
-from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED
+from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED, VIBRATIONAL
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.decisions import judge
 from openmm_duality.observables.differences import (
@@ -335,7 +335,8 @@ def _band(motions: tuple[Motion, Motion], band: Band, measure: Callable[[Curve, 
     )
     if run is not None and reference is not None:
         hop = run.duration / run.n_blocks
-        return PairedBlocks.of(run, reference, hop, _SEGMENTS * hop).quantity()
+        known = VIBRATIONAL if measure is band_shares else UNCORRELATED
+        return PairedBlocks.of(run, reference, hop, _SEGMENTS * hop, known).quantity()
     return Quantity(_mean(run), _mean(reference), None)
 
 

@@ -102,7 +102,13 @@ class PairedBlocks:
     reason: Reason | None
 
     @staticmethod
-    def of(run: Series, reference: Series, least: float, block: float | None = None) -> PairedBlocks:
+    def of(
+        run: Series,
+        reference: Series,
+        least: float,
+        block: float | None = None,
+        known: CorrelationTime = UNCORRELATED,
+    ) -> PairedBlocks:
         """Divide both into blocks that suit the longer correlation time of the two.
 
         Parameters
@@ -112,6 +118,9 @@ class PairedBlocks:
             The least length of a block in ps; a test needs five such blocks of both.
         block : float, optional
             What blocks last where there is time for five, in ps, if that is longer.
+        known : CorrelationTime
+            The least that is known of such an observable, where both may be too short to show it. Blocks and errors
+            suit it; whether there is a test, the measured times decide.
         """
         series = run, reference
         found = [one.correlation_time() for one in series]
@@ -124,9 +133,10 @@ class PairedBlocks:
             reason = Reason.TOO_RARE
         elif not (long and any(noisy) and all(slowest.fits_in(one.duration) for one in series)):
             reason = Reason.TOO_SHORT
+        suited = slower(slowest, known)
         return PairedBlocks(
-            run.blocks(slowest, block or least),
-            reference.blocks(slowest, block or least),
+            run.blocks(suited, block or least),
+            reference.blocks(suited, block or least),
             (first, second),
             (run.sampling, reference.sampling),
             (noisy[0], noisy[1]),

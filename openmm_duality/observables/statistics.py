@@ -52,22 +52,26 @@ class Estimate:
         Standard error of the mean; NaN from a single block.
     n_blocks : int
         Number of blocks it comes from.
+    freedom : float, optional
+        Degrees of freedom of the error; by default one less than the blocks.
     """
 
     mean: float
     error: float
     n_blocks: int
+    freedom: float | None = None
 
     @property
     def interval(self) -> float:
-        """Half-width of the 95 % confidence interval (Student's t for the few blocks there are)."""
-        return self.error * _student(self.n_blocks)
+        """Half-width of the 95 % confidence interval (Student's t for how well the error is known)."""
+        return self.error * _student(self.n_blocks - 1 if self.freedom is None else self.freedom)
 
     def p_value(self, expected: float) -> float | None:
         """Chance of a mean at least this far from what is expected (Student's t); None from too few blocks."""
         if self.n_blocks < FEWEST_BLOCKS or not self.error > 0:
             return None
-        return float(2 * stats.t.sf(abs(self.mean - expected) / self.error, self.n_blocks - 1))
+        freedom = self.n_blocks - 1 if self.freedom is None else self.freedom
+        return float(2 * stats.t.sf(abs(self.mean - expected) / self.error, freedom))
 
     def to_dict(self) -> dict[str, float | int]:
         """Mean, standard error, half-width of the 95 % interval and number of blocks."""
@@ -130,6 +134,11 @@ def variance_estimate(values: FloatArray, n_blocks: int, expected: float | None 
     at least that of a normal distribution, √(2 τ/T) with τ = 1 + 2 Σ ρ², times what is expected or was found, whichever
     is larger.
 
+    That error is itself poorly known where a few slow oscillations make up most of the variance: it is proportional to
+    √Σ S² over the periodogram S, whose values scatter exponentially about the spectrum. With E[S²] = 2σ⁴,
+    E[S⁴] = 24σ⁸ the relative variance of Σ S² is 20 Σ S⁴ / (24 (Σ S²)²), that of a χ² of 2.4 (Σ S²)² / Σ S⁴ degrees of
+    freedom.
+
     Parameters
     ----------
     values : array, shape (T,)
@@ -139,11 +148,15 @@ def variance_estimate(values: FloatArray, n_blocks: int, expected: float | None 
     expected : float, optional
         The variance by the ensemble.
     """
-    found = series_estimate((values - values.mean()) ** 2, n_blocks)
+    deviations = values - values.mean()
+    found = series_estimate(deviations**2, n_blocks)
     if not found.mean > 0.0:
         return found
     normal = np.sqrt(2 * correlation_steps(values, power=2) / len(values))
-    return replace(found, error=max(found.error / found.mean, float(normal)) * max(found.mean, expected or 0.0))
+    error = max(found.error / found.mean, float(normal)) * max(found.mean, expected or 0.0)
+    power = np.abs(np.fft.rfft(deviations)[1:]) ** 4
+    freedom = 2.4 * float(power.sum() ** 2 / (power**2).sum())
+    return replace(found, error=error, freedom=max(1.0, min(freedom, n_blocks - 1.0)))
 
 
 def correlation_steps(values: FloatArray, power: int = 1) -> float:
@@ -180,7 +193,7 @@ def curve_error(blocks: FloatArray) -> FloatArray:
     count = len(blocks)
     if count < 2:
         return np.full(blocks.shape[1], np.nan)
-    return np.asarray(np.std(blocks, axis=0, ddof=1) / np.sqrt(count) * _student(count))
+    return np.asarray(np.std(blocks, axis=0, ddof=1) / np.sqrt(count) * _student(count - 1))
 
 
 def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
@@ -200,7 +213,7 @@ def slope(times: FloatArray, values: FloatArray, n_blocks: int) -> Estimate:
         return Estimate(float("nan"), float("nan"), n_blocks)
     fit = stats.linregress(block_means(times, n_blocks), block_means(values, n_blocks))
     # The line has two parameters: one degree of freedom fewer than a mean, so the error is widened to suit `interval`.
-    widening = _student(n_blocks - 1) / _student(n_blocks) if n_blocks > 2 else float("nan")
+    widening = _student(n_blocks - 2) / _student(n_blocks - 1) if n_blocks > 2 else float("nan")
     return Estimate(float(fit.slope), float(fit.stderr) * widening, n_blocks)
 
 
@@ -250,6 +263,6 @@ def jackknife(groups: FloatArray, function: Callable[[FloatArray], float]) -> Es
     return Estimate(value, float(error), count)
 
 
-def _student(n_blocks: int) -> float:
+def _student(freedom: float) -> float:
     """The factor from standard error to 95 % half-width."""
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n_blocks - 1)) if n_blocks > 1 else float("nan")
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) if freedom > 0 else float("nan")

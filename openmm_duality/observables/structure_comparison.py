@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.observables.correlation_times import BLOCK_TIME, CorrelationTime
+from openmm_duality.observables.correlation_times import BLOCK_TIME, UNCORRELATED, VIBRATIONAL, CorrelationTime
 from openmm_duality.observables.curves import Curve, Distribution
 from openmm_duality.observables.differences import CurveDifference, compare_curves
 from openmm_duality.observables.findings import Measured, Observable, Quantity
@@ -19,6 +19,7 @@ from openmm_duality.observables.results import CurveComparison, DistributionComp
 from openmm_duality.observables.structure import BlockedHistograms, Structure
 
 Pick = Callable[[Structure], FloatArray]
+_VIBRATING = (Observable.BOND_LENGTH, Observable.ANGLE)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class StructureComparison:
         return self._pair(measured, pick).quantity()
 
     def _pair(self, measured: Measured, pick: Pick) -> PairedBlocks:
-        both = PairedBlocks.of(self.run.series(pick), self.reference.series(pick), self.least)
+        known = VIBRATIONAL if measured.observable in _VIBRATING else UNCORRELATED
+        both = PairedBlocks.of(self.run.series(pick), self.reference.series(pick), self.least, known=known)
         self.correlation_times[measured] = both.times
         return both
 

@@ -37,6 +37,7 @@ RESUME = [
     *("--integrator", "langevin", "--platform", "Reference", "--monitor", "off", "--seed", "3", "--time", "40 fs"),
     *("--report", "2 fs"),
 ]
+REFERENCE = ["reference", "campaign.yaml", "-o", "campaign"]
 
 
 def kind(name: str, damage: Callable[[Path, random.Random], object], command: list[str]) -> None:
@@ -673,3 +674,89 @@ HUGE = (
     + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 36)}  \n"
 )
 kind("DeePMD: 10^11 frames in a header", written("deepmd/set.000/coord.npy", HUGE), ["inspect", "deepmd"])
+
+# --- campaigns -------------------------------------------------------------------------------------------------------
+
+CAMPAIGN = {
+    "reference.json": "campaign/reference.json",
+    "input.json": "campaign/points/input.json",
+    "done.json": "campaign/points/done.json",
+    "part.json": "campaign/points/parts/0000/part.json",
+}
+
+
+def campaign_record(name: str, content: bytes | str) -> Callable[[Path, random.Random], object]:
+    """Another content of a record of the campaign; that of a part is read where the task is not done."""
+
+    def damage(folder: Path, rng: random.Random) -> None:
+        (folder / CAMPAIGN[name]).write_bytes(content.encode() if isinstance(content, str) else content)
+        if name == "part.json":
+            (folder / CAMPAIGN["done.json"]).unlink()
+
+    return damage
+
+
+for record_name in CAMPAIGN:
+    for name, content in {
+        "nothing": "",
+        "noise": b"\xff\x00\xfe" * 40,
+        "a list": "[]",
+        "a number": "7",
+        "null": "null",
+        "no keys": "{}",
+        "another key": '{"unknown": 1}',
+        "half of it": '{"frames": 5, "refu',
+        "nested": "[" * 100_000,
+        "NaN": '{"frames": NaN, "refused": []}',
+        "a number of 10,000 digits": '{"frames": ' + "9" * 10_000 + ', "refused": []}',
+    }.items():
+        kind(f"campaign, {record_name}: {name}", campaign_record(record_name, content), REFERENCE)
+for name, value in {
+    "reference.json": {"configuration": [{}, 1, None, "x", {"method": "nnp"}, {"method": "nnp", "tasks": []}]},
+    "input.json": {"sha256": [1, None, "0" * 64, []], "source": [1, "x", [1], {}]},
+    "done.json": {"frames": [-1, 1.5, "5", True, None, 10**12], "refused": [1, "x", [1], {}, None]},
+}.items():
+    for changed_key, values in value.items():
+        for other in values:
+            good = {"configuration": {}, "sha256": "0" * 64, "source": [], "frames": 5, "refused": []}
+            found = {one: good[one] for one in value} | {changed_key: other}
+            text = json.dumps(found)
+            if name != "input.json" or changed_key == "sha256" or other == "x":
+                kind(
+                    f"campaign, {name}: {changed_key} {json.dumps(other)[:40]}", campaign_record(name, text), REFERENCE
+                )
+LABELLED = {"labelled": [0], "refused": {}, "order": []}
+DYNAMICS = {"first": 0, "last": 10, "restart": "w-1.restart", "unconverged": []}
+for good_part, changes in (
+    (LABELLED, {"labelled": [-1, [-1], ["x"], None, [1.5]], "refused": [[], {"x": "y"}, {"1": 2}, {"-1": "y"}]}),
+    (DYNAMICS, {"last": [-1, "x", None], "first": ["x", -1], "restart": ["../x", "/etc/passwd", 1, ""]}),
+):
+    for changed_key, values in changes.items():
+        for other in values:
+            text = json.dumps(good_part | {changed_key: other})
+            kind(
+                f"campaign, part.json: {changed_key} {json.dumps(other)}", campaign_record("part.json", text), REFERENCE
+            )
+
+
+def a_link(path: str) -> Callable[[Path, random.Random], object]:
+    """A symbolic link to a file outside in the place of a file."""
+
+    def damage(folder: Path, rng: random.Random) -> None:
+        (folder / path).unlink()
+        (folder / path).symlink_to(folder / "frames.xyz")
+
+    return damage
+
+
+kind("campaign: .lock is a link", a_link("campaign/.lock"), REFERENCE)
+for name, (old, new) in {
+    "no task": ("{name: points, label: {data: frames.safetensors}}", "{}"),
+    "a task that climbs": ("points", "../x"),
+    "an unknown method": ("nnp", "magic"),
+    "no data": ("frames.safetensors", "nowhere"),
+    "another seed": ("method", "seed: 2\nmethod"),
+    "more frames than there are": ("safetensors", "safetensors, frames: 99"),
+    "a count of 1e30": ("safetensors", "safetensors, frames: 1.0e+30"),
+}.items():
+    kind(f"campaign, configuration: {name}", replaced("campaign.yaml", old, new), REFERENCE)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from openmm import app, unit
 
+from openmm_duality.cp2k import campaign
 from openmm_duality.dynamics import LangevinLearningIntegrator, create_system, create_topology, simulate
 from openmm_duality.reference import Frames
+from openmm_duality.schema import load_yaml
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 from tests.reference.conftest import INPUT, block
 from tests.systems import CELL, SPECIES, labelled, random_frames, random_losses
@@ -18,7 +21,7 @@ STEPS = 20  # of the run, of 1 fs
 
 
 def write_material(folder: Path) -> None:
-    """Write frames (saved, extended XYZ, CP2K, DeePMD), structures, a model, a configuration and a finished run."""
+    """Write frames (saved, extended XYZ, CP2K, DeePMD), structures, a model, a configuration, a run and a campaign."""
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = labelled(random_frames(6, n_atoms=12, least=0.3), losses)
     frames.save(folder / "frames.safetensors")
@@ -45,6 +48,7 @@ def write_material(folder: Path) -> None:
     for name, array in arrays.items():
         np.save(system / "set.000" / f"{name}.npy", array.reshape(len(frames), -1))
     (folder / "config.yaml").write_text("form: pair\ncutoff: 0.4\ndata:\n  - {path: frames.safetensors}\n")
+    write_campaign(folder)
     simulate(
         create_system(losses, topology),
         topology,
@@ -58,6 +62,22 @@ def write_material(folder: Path) -> None:
         metadata={"model": {"name": "model.safetensors", "sha256": losses.sha256()}},
         progress=False,
     )
+
+
+def write_campaign(folder: Path) -> None:
+    """Write a finished campaign that labelled the saved frames, as if CP2K had."""
+    (folder / "campaign.yaml").write_text(
+        "method: nnp\ntasks:\n  - {name: points, label: {data: frames.safetensors}}\n"
+    )
+    place, source = folder / "campaign" / "points", Frames.load(folder / "frames.safetensors")
+    part = place / "parts" / "0000"
+    (folder / "campaign").mkdir()
+    campaign._claim(folder / "campaign", load_yaml(folder / "campaign.yaml"))
+    part.mkdir(parents=True)
+    campaign._check_inputs("points", place, source)
+    (part / "part.json").write_text(json.dumps({"labelled": list(range(6)), "refused": {}, "order": []}))
+    (place / "done.json").write_text(json.dumps({"frames": 6, "refused": []}))
+    (folder / "campaign" / ".lock").touch()
 
 
 def extended_xyz(frames: Frames) -> str:

@@ -17,10 +17,11 @@ from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants import contractions
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.domain import Domain, KnownEnvironments
-from openmm_duality.losses.evaluator import LocalEnvironments
+from openmm_duality.losses.evaluator import LocalEnvironments, describe_environments
 from openmm_duality.losses.forms import Form
 from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
+from openmm_duality.lowering.fused.tables import mean_invariants_of
 from openmm_duality.lowering.fused.threads import VARIABLE, run
 from openmm_duality.reference import read
 from tests.systems import (
@@ -319,6 +320,65 @@ def test_the_energy_in_single_precision_is_less_noisy_about_the_mean_sums_of_the
     assert travelled(positions, CELL)[0] == FusedLosses(losses, species, mean_sums=centres)(positions, CELL)[0]
 
 
+COUPLED = ["coupled", "coupled, ranks 0 to 3"]
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(("form", "gradient"), laws(COUPLED))
+def test_quadratic_forms_about_any_invariants_are_the_same_losses(form, gradient, precision):
+    losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
+    means = np.random.default_rng(4).normal(size=losses.couplings.shape[:2])
+    assert agrees(losses, random_positions(N, TRICLINIC), SPECIES, TRICLINIC, precision, mean_invariants=means)
+
+
+@pytest.mark.parametrize("form", COUPLED)
+def test_mean_invariants_come_from_the_mean_descriptors_of_the_domain(form):
+    losses, species = random_losses(form), SPECIES[:3] * 8
+    moments = LocalEnvironments.of(losses, random_positions(24, CELL), species, CELL).moments
+    index, n = losses.index_of(species), losses.basis.size
+    coarse = {r: m[:, :, n:].reshape(len(m), -1, 2 * r + 1) for r, m in moments.items()}
+    phi, described = contractions.invariants(coarse, losses.form.coupled), describe_environments(losses, moments, index)
+    centres = [described[index == a].mean(axis=0) for a in range(3)]
+    known = tuple(KnownEnvironments(c, np.ones((len(c), 1)), 1.0) for c in centres)
+    domain = Domain(np.ones((3, 3, losses.grid.intervals)), known, np.ones((4, 2)), 1.0, 1.0)
+    expected = np.array([phi[index == a].mean(axis=0) for a in range(3)])
+    if 0 in losses.form.coupled:  # of its contractions, products of the means
+        width = coarse[0].shape[1]
+        rows, columns = np.triu_indices(width)
+        expected[:, width : width + len(rows)] = expected[:, rows] * expected[:, columns]
+    np.testing.assert_allclose(mean_invariants_of(replace(losses, domain=domain)), expected, rtol=0, atol=1e-3)
+
+
+def test_the_energy_in_single_precision_is_less_noisy_about_the_mean_invariants_of_the_data():
+    losses = random_losses("coupled", cutoff=0.8)
+    weights = {rank: 0.0 * w for rank, w in losses.weights.items()}
+    losses = replace(losses, pair_coefficients=0.0 * losses.pair_coefficients, weights=weights)
+    grid = np.stack(np.meshgrid(*3 * [np.arange(3)], indexing="ij"), axis=-1).reshape(-1, 3) / 3.0
+    positions, species = (grid + 0.01 * np.random.default_rng(1).normal(size=grid.shape)) @ CELL, ("Kr",) * 27
+    found = LocalEnvironments.of(losses, positions, species, CELL).moments
+    coarse = {r: m[:, :, losses.basis.size :].reshape(27, -1, 2 * r + 1) for r, m in found.items()}
+    phi = contractions.invariants(coarse, losses.form.coupled)
+    means = np.broadcast_to(phi.mean(axis=0), losses.couplings.shape[:2])
+    exact, noise = FusedLosses(losses, species, "double"), {}
+    for name, given in (("mean", means), ("zero", np.zeros_like(means))):
+        fused, rng = FusedLosses(losses, species, mean_invariants=given), np.random.default_rng(0)
+        scales = 1.0 + 1e-3 * rng.normal(size=60)
+        noise[name] = np.std([fused(k * positions, k * CELL)[0] - exact(k * positions, k * CELL)[0] for k in scales])
+    assert 0.0 < noise["mean"] < 0.5 * noise["zero"]
+    packed = unpacked(pack(losses, species, "single"))
+    assert packed(positions, CELL)[0] == FusedLosses(losses, species)(positions, CELL)[0]
+
+
+def test_pair_losses_of_channels_are_added_up_in_double_precision():
+    """Many neighbours whose losses have one sign: the error is that of single terms, not of their growing sum."""
+    losses = random_losses("channels", cutoff=0.8)
+    losses = replace(losses, pair_coefficients=1e3 * np.abs(losses.pair_coefficients))
+    exact, fused = (FusedLosses(losses, SPECIES, precision) for precision in ("double", "single"))
+    positions, scales = random_positions(N, CELL), 1.0 + 1e-3 * np.random.default_rng(0).normal(size=60)
+    energies = np.array([[f(k * positions, k * CELL)[0] for k in scales] for f in (exact, fused)])
+    assert np.std(energies[1] - energies[0]) < 4e-9 * np.abs(energies[0]).mean()
+
+
 def with_mean_sums(losses, centres):
     """The losses with a domain whose descriptors have these mean sums."""
     known = tuple(
@@ -373,6 +433,7 @@ def test_an_interruption_waits_for_the_parts_under_way():
 
 INTERRUPTED = """
 import signal, time
+from openmm_duality.lowering.fused.tables import mean_invariants_of
 from openmm_duality.lowering.fused.threads import run
 
 def interrupt(*_):

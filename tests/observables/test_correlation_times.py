@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from openmm_duality.observables import statistics
-from openmm_duality.observables.correlation_times import UNCORRELATED, CorrelationTime, correlation_time, slower
+from openmm_duality.observables.correlation_times import (
+    UNCORRELATED,
+    VIBRATIONAL,
+    CorrelationTime,
+    correlation_time,
+    slower,
+)
 from openmm_duality.observables.curves import Curve
 from openmm_duality.observables.findings import Observable
+from openmm_duality.observables.paired_blocks import PairedBlocks, Series
 from openmm_duality.observables.statistics import Reason
 from openmm_duality.observables.structure import BlockedHistograms, Structure
 from openmm_duality.observables.structure_comparison import Sample, StructureComparison
@@ -141,3 +148,18 @@ def test_a_larger_system_lends_its_noise_by_the_number_of_its_atoms():
     for atoms, reason in ((240, None), (30, Reason.NOT_STATIONARY)):
         samples = Sample(histograms_of(small), 40.0, 30), Sample(histograms_of(large), 40.0, atoms)
         assert StructureComparison(*samples).curves(Observable.RDF)["A-A"].difference.reason is reason
+
+
+def test_equal_sources_slower_than_they_can_show_are_rejected_as_often_as_they_say():
+    """Windows of 20 ps of bond lengths: mostly fast noise, and the energy of vibrations over 4 ps."""
+    values = mixed(np.random.default_rng(12), 200, 4.0, 5.0, 300)
+    series = [Series(lambda n, of=of: statistics.block_means(of, n), len(of), 20.0, 192) for of in values.T]
+    rejected = {}
+    for name, known in (("known", VIBRATIONAL), ("as seen", UNCORRELATED)):
+        tests = [
+            PairedBlocks.of(a, b, 1.5, known=known).means().p_value
+            for a, b in zip(series[::2], series[1::2], strict=True)
+        ]
+        rejected[name] = np.mean([p < 0.05 for p in tests if p is not None])
+    assert rejected["known"] < 0.08
+    assert rejected["as seen"] > 0.1

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from openmm_duality.errors import DualityError
 from openmm_duality.observables import statistics
@@ -52,6 +53,21 @@ def test_a_variance_rejects_its_own_value_no_more_often_than_it_says():
     for side in (small, ~small):
         assert np.mean(side & (p_values < 0.02)) < 0.02
     assert np.mean([one.error for one in found]) < 1.6 * np.std([one.mean for one in found])
+
+
+def test_a_variance_of_few_slow_oscillations_is_not_taken_for_well_known():
+    """A weak heat bath: nearly half of the variance is in oscillations of 3 ps, of which 20 ps hold few."""
+    rng = np.random.default_rng(11)
+    drives = rng.normal(size=(1200, 500))
+    turn = np.exp(-0.05 / 1.5 + 2j * np.pi * 0.05 / 3.0)  # after 0.05 ps
+    slow = lfilter([1.0], [1.0, -2 * turn.real, abs(turn) ** 2], drives, axis=0)[800:]
+    runs = 0.9 * slow / slow.std() + autoregressive(rng, (400, 500), 0.3)
+    variance = 0.81 + 1.0
+    found = [statistics.variance_estimate(run, 13, variance) for run in runs.T]
+    p_values = np.array([one.p_value(variance) for one in found])
+    assert np.mean(p_values < 0.01) <= 0.02
+    assert np.mean(p_values < 0.2) > 0.05
+    assert max(one.freedom for one in found) <= 12.0
 
 
 def test_a_slope_is_covered_by_its_interval():

@@ -44,7 +44,7 @@ class ChannelKernel(KernelCode):
             number = blocks[block * (lanes + 1)].to(I64)
             count.set(code.integer(0))
             with code.loop(0, number) as lane:
-                energy.add(self.environment(agents[lane].to(I64), lane, count).to(DOUBLE))
+                energy.add(self.environment(agents[lane].to(I64), lane, count))
             self.gather_moments()
             species = self.species_index[agents[0].to(I64)].to(I64)
             header, alone = polynomial.headers.from_index(species * HEADER), polynomial.alone[species]
@@ -54,7 +54,7 @@ class ChannelKernel(KernelCode):
             polynomial.descend(header)
             polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
             with code.loop(0, number) as lane:
-                energy.add(work["agent_losses"][lane].to(DOUBLE) - alone)
+                energy.add(work["agent_losses"][lane] - alone)
                 bounds = [self.bound(lane, b) for b in range(shape.species + 1)]
                 for b in range(shape.species):
                     self.descend(lane, b, bounds[b].to(I64), bounds[b + 1].to(I64))
@@ -77,8 +77,8 @@ class ChannelKernel(KernelCode):
             Neighbours of the block so far.
         """
         code, shape = self.code, self.shape
-        own, bounds = Variable(code, shape.real), [count.get()]
-        own.set(code.constant(shape.real, 0.0))
+        own, bounds = Variable(code, DOUBLE), [count.get()]
+        own.set(code.constant(DOUBLE, 0.0))
         pairs = [self.species_index[i].to(I64) * shape.species + b for b in range(shape.species)]
         for b, pair in enumerate(pairs):
             own.add(self.select(i, i * shape.species + b, pair, count))
@@ -134,7 +134,7 @@ class ChannelKernel(KernelCode):
     def distant(self, i: Value, pair: Value, end: Value) -> Value:
         """Pair potential and forces of the distant neighbours of one species."""
         code, shape, neighbours = self.code, self.shape, self.work["distant_neighbours"]
-        base, own = pair * (self.intervals + 1), Variable(code, ir.VectorType(shape.real, BLOCK))
+        base, own = pair * (self.intervals + 1), Variable(code, ir.VectorType(DOUBLE, BLOCK))
         own.set(code.constant(own.kind, 0.0))
         with code.loop(0, end, BLOCK) as q:
             d, square = self.displacements(i, [neighbours[q + k] for k in range(BLOCK)])
@@ -144,7 +144,7 @@ class ChannelKernel(KernelCode):
             places = [(base + interval.lane(k)) * shape.stride + 4 * shape.padded for k in range(BLOCK)]
             powers = transposed([self.table.vector(place, 4) for place in places])
             value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
-            own.add(value)
+            own.add(value.to(DOUBLE))
             along = slope / distance.to(shape.real)
             self.keep_forces(q, [along * c.to(shape.real) for c in d])
         self.push(i, neighbours, code.integer(0), end)
@@ -183,7 +183,7 @@ class ChannelKernel(KernelCode):
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
         chunks = range(0, shape.padded_components, lanes)
         sums = [[Variable(code, ir.VectorType(shape.real, lanes)) for _ in chunks] for _ in range(shape.fine)]
-        own, base = Variable(code, shape.vector), pair * (self.intervals + 1)
+        own, base = Variable(code, DOUBLE), pair * (self.intervals + 1)
         for one in (own, *(moment for of_function in sums for moment in of_function)):
             one.set(code.constant(one.kind, 0.0))
         with code.loop(begin, end) as p:
@@ -195,7 +195,7 @@ class ChannelKernel(KernelCode):
                 work["f"][p * shape.padded + begins] = f
                 work["df"][p * shape.padded + begins] = df
                 radial += [f.lane(k) for k in range(shape.lanes)]
-            own.add(f)
+            own.add(f.lane(shape.fine % shape.lanes).to(DOUBLE))
             y = [harmonics.vector((p - begin) * shape.padded_components + first, lanes) for first in chunks]
             for f, of_function in zip(radial, sums, strict=False):
                 for part, moment in zip(y, of_function, strict=True):
@@ -204,7 +204,7 @@ class ChannelKernel(KernelCode):
             at = (lane * shape.mixing_width + (b * shape.fine + n)) * shape.padded_components
             for first, moment in zip(chunks, of_function, strict=True):
                 work["agent_moments"][at + first] = moment.get()
-        return own.get().lane(shape.fine % shape.lanes)
+        return own.get()
 
     def gather_moments(self) -> None:
         """The moments of the agents of the block, by component and a, with an agent in each lane."""

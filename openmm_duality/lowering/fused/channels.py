@@ -114,9 +114,9 @@ class ChannelPolynomial:
                     self.tensors[(out + m) * self.lanes] = total(terms)
 
     def contract(self, header: Array, weights: Array, weight_lanes: int) -> Value:
-        """Adjoints of all tensors as if they were independent; half their scalar product with the tensors."""
+        """Adjoints of all tensors as if they were independent; half their product with the tensors, in double."""
         code = self.code
-        (energy,) = self._sums(self.slope_lanes, 1)
+        energy = Variable(code, DOUBLE if self.slope_lanes == 1 else ir.VectorType(DOUBLE, self.slope_lanes))
         for rank in _RANKS:
             with code.loop(header[_TENSORS + rank], header[_TENSORS + rank + 1]) as p:
                 sums, row = self._sums(self.slope_lanes, 2 * rank + 1), self.rows[p].to(I64)
@@ -125,7 +125,7 @@ class ChannelPolynomial:
                     for one, t in zip(sums, self._tensor(self.entry_rows[entry].to(I64), rank), strict=True):
                         one.add(t * w)
                 for m, (one, t) in enumerate(zip(sums, self._tensor(row, rank), strict=True)):
-                    energy.add(one.get() * t)
+                    energy.add((one.get() * t).to(DOUBLE))
                     self.slopes[(row + m) * self.slope_lanes] = one.get()
         return 0.5 * energy.get()
 
@@ -169,7 +169,7 @@ class AgentChannels:
         self.polynomial.mix(header, self.work["mixed_moments"])
         self.polynomial.multiply(header)
         value = self.polynomial.contract(header, self.weights, 1)
-        return (value.to(DOUBLE) - self.polynomial.alone[species]).to(self.shape.real)
+        return value - self.polynomial.alone[species]
 
 
 def each_moment(code: Code, shape: Shape) -> Iterator[tuple[Value, Value]]:

@@ -2,7 +2,8 @@
 
 As `losses.evaluator`, with a list of candidates for neighbours. Lengths are in units of the grid spacing, so that the
 interval of a distance is its whole part. Displacements and distances are in double precision, and losses are added up
-in it. Sums ρ are taken from their centres (`tables.centred`), so that single precision rounds small numbers.
+in it. Sums ρ are taken from their centres (`tables.centred`), so that single precision rounds small numbers; where they
+are coupled they are added up in double precision too.
 
 Neighbours come from lists of candidates (`search`, `neighbour_lists`); nothing here knows how they were found.
 
@@ -25,7 +26,7 @@ from openmm_duality.lowering.fused.boxes import nearest_image
 from openmm_duality.lowering.fused.channels import AgentChannels
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, total
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, element, total
 from openmm_duality.machine_code.machine import Function
 
 
@@ -118,7 +119,7 @@ class EnvironmentKernel(KernelCode):
         own, bounds = self.environment(i, Variable(self.code, I64), visit)
         if self.shape.ranks:
             species = self.species_index[i].to(I64)
-            own.add(self.polynomial.write(species).to(DOUBLE) + self.at_centres[species])
+            own.add(self.polynomial.write(species) + self.at_centres[species])
         return own.get(), bounds
 
     def environment(
@@ -204,12 +205,14 @@ class EnvironmentKernel(KernelCode):
     ) -> None:
         """Splines and moments of one neighbour species, and the pair part of the loss of an agent of a species."""
         code, shape, work = self.code, self.shape, self.work
-        sums = [[Variable(code, shape.vector) for _ in shape.chunks] for _ in shape.components]
+        kinds = [shape.kind_of_sums if rank == 0 else shape.vector for rank, _ in shape.components]
+        sums = [[Variable(code, kind) for _ in shape.chunks] for kind in kinds]
         for (rank, _), chunks in zip(shape.components, sums, strict=True):
             for begins, moment in zip(shape.chunks, chunks, strict=True):
                 if rank == 0:
                     place = (species * shape.species + b) * shape.padded + begins
-                    moment.set(code.constant(shape.vector, 0.0) - self.centres.vector(place, shape.lanes))
+                    start = code.constant(shape.vector, 0.0) - self.centres.vector(place, shape.lanes)
+                    moment.set(start.to(element(moment.kind)))
         with code.loop(begin, end) as p:
             row = self.table.from_index(work["intervals"][p].to(I64) * shape.stride)
             x = work["fraction"][p]
@@ -229,10 +232,10 @@ class EnvironmentKernel(KernelCode):
             for m, (rank, _) in enumerate(shape.components):
                 y = self.solid(m, p) if rank else None
                 for moment, f in zip(sums[m], radial, strict=True):
-                    moment.add(f if y is None else f * y)
+                    moment.add(f.to(element(moment.kind)) if y is None else f * y)
         for m, chunks in enumerate(sums):
             for begins, moment in zip(shape.chunks, chunks, strict=True):
-                work["moments"][(m * shape.species + b) * shape.padded + begins] = moment.get()
+                work["moments"][(m * shape.species + b) * shape.padded + begins] = moment.get().to(shape.real)
 
 
 class AgentKernel(EnvironmentKernel):

@@ -26,7 +26,7 @@ from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape
-from openmm_duality.lowering.fused.tables import mean_sums_of, shape_of, tables
+from openmm_duality.lowering.fused.tables import mean_invariants_of, mean_sums_of, shape_of, tables
 from openmm_duality.machine_code.machine import Function
 
 
@@ -106,6 +106,8 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         In nm: a neighbour list holds until an atom has moved half of it.
     mean_sums : array-like, shape (S, S, n), optional
         As `tables.mean_sums_of`, which is the default.
+    mean_invariants : array-like, shape (S, Q), optional
+        As `tables.mean_invariants_of`, which is the default.
 
     Raises
     ------
@@ -124,12 +126,14 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
         threads: int | None = None,
         skin: float = SKIN,
         mean_sums: npt.ArrayLike | None = None,
+        mean_invariants: npt.ArrayLike | None = None,
     ) -> None:
         centres = np.asarray(mean_sums_of(losses) if mean_sums is None else mean_sums, dtype=np.float64)
-        self.tables_of = partial(tables, centres=centres)
+        mean_phi = np.asarray(mean_invariants_of(losses) if mean_invariants is None else mean_invariants, np.float64)
+        self.tables_of = partial(tables, centres=centres, mean_phi=mean_phi)
         super().__init__(losses, species, precision, threads, skin)
         self._gradient = losses.gradient
-        self._make_virial = partial(_FusedVirial, losses, species, precision, None, threads, skin, centres)
+        self._make_virial = partial(_FusedVirial, losses, species, precision, None, threads, skin, centres, mean_phi)
         self._with_virial: _FusedVirial | None = None
         self._particles = check_particles(particles, n_given=len(species))
 
@@ -194,6 +198,7 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles:
             "precision": precision,
             "particles": indices,
             "mean_sums": mean_sums_of(losses).tolist(),
+            "mean_invariants": mean_invariants_of(losses).tolist(),
         }
     )
     with TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
 from openmm_duality.lowering.fused.shape import GROUP, MEMBER_TURN, TURN, Shape
-from openmm_duality.machine_code.code import I32, I64, Array, Code, Value, Variable, total
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, total
 
 
 class Polynomial:
@@ -33,6 +33,7 @@ class Polynomial:
         self.code, self.shape, self.work = code, shape, work
         self.weights = code.array("weights", shape.real)
         self.couplings = code.array("couplings", shape.real)
+        self.mean_phi, self.at_mean_phi = (code.array(name, shape.real) for name in ("mean_phi", "slopes_at_mean_phi"))
         self.places = code.array("places", I32)
         self.mirrors = code.array("mirrors", I32)
         self.factors = code.array("factors", shape.real)
@@ -40,7 +41,7 @@ class Polynomial:
     def write(self, species: Value) -> Value:
         """Code for an agent of a species; its value is H."""
         shape = self.shape
-        own = Variable(self.code, shape.real)
+        own = Variable(self.code, DOUBLE)
         for rank in shape.ranks:
             if rank in shape.contracted:
                 self.contract(rank, species, own)
@@ -77,16 +78,16 @@ class Polynomial:
             for descent, totals in enumerate(sums):
                 for m, one in enumerate(totals):
                     adjoint[descent * shape.moment_size + first + m * size + out] = one.get()
-        own.add(0.5 * energy.get().folded(1).lane(0))
+        own.add(0.5 * energy.get().folded(1).lane(0).to(DOUBLE))
 
     def couple(self, species: Value, own: Variable) -> None:
-        """Add ½ φᵀCφ."""
+        """Add ½ φᵀCφ, written about mean invariants, without what is in the pair part (`tables.tables`)."""
         for place, at in self.coarse_places():
             self.work["coarse"][at] = self.work["moments"][place]
         self.invariants()
         self.coupling(species)
         for descent in reversed(range(self.shape.descents)):  # the matrix of the losses stays
-            value = self.spread_slopes(descent)
+            value = self.spread_slopes(species, descent)
             self.coarse_adjoint()
             for place, at in self.coarse_places():
                 self.work["adjoint"][descent * self.shape.moment_size + place] = self.work["coarse_adjoint"][at]
@@ -118,28 +119,33 @@ class Polynomial:
                     phi[a * wide + k + start] = total(products)
 
     def coupling(self, species: Value) -> None:
-        """Cφ, over the Q different invariants."""
+        """Cδ + g, over the Q different invariants."""
         code, shape, descents = self.code, self.shape, range(self.shape.descents)
         size = shape.padded_invariants
         couplings = [self.couplings.from_index((species + d * shape.species) * (size * size)) for d in descents]
+        means = self.mean_phi.from_index(species * size)
         with code.loop(0, size, GROUP) as out:
             sums = [[Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)] for _ in descents]
+            for d, totals in enumerate(sums):
+                totals[0].set(self.at_mean_phi.vector((species + d * shape.species) * size + out, GROUP))
             with code.loop(0, size, TURN) as q:
                 for k in range(TURN):
-                    phi = self.work["phi"][self.places[q + k]]
+                    phi = self.work["phi"][self.places[q + k]] - means[q + k]
                     for of_descent, totals in zip(couplings, sums, strict=True):
                         totals[k].add(of_descent.vector((q + k) * size + out, GROUP) * phi)
             for descent, totals in enumerate(sums):
                 self.work["slopes_of_phi"][out + descent * size] = total(one.get() for one in totals)
 
-    def spread_slopes(self, descent: int) -> Value:
-        """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; φ·∂H/∂φ."""
+    def spread_slopes(self, species: Value, descent: int) -> Value:
+        """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; δ·(Cδ + 2g)."""
         code, shape = self.code, self.shape
-        energy = Variable(code, shape.real)
+        energy, size = Variable(code, DOUBLE), shape.padded_invariants
+        means = self.mean_phi.from_index(species * size)
+        at_means = self.at_mean_phi.from_index((species + descent * shape.species) * size)
         with code.loop(0, shape.invariants) as q:
-            slope = self.work["slopes_of_phi"][q + descent * shape.padded_invariants]
+            slope = self.work["slopes_of_phi"][q + descent * size]
             place = self.places[q]
-            energy.add(slope * self.work["phi"][place])
+            energy.add(((slope + at_means[q]) * (self.work["phi"][place] - means[q])).to(DOUBLE))
             slope = slope * self.factors[q]
             self.work["matrix"][place] = slope
             self.work["matrix"][self.mirrors[q]] = slope

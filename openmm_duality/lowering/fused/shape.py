@@ -108,6 +108,11 @@ class Shape:
         return ir.VectorType(self.real, self.lanes)
 
     @property
+    def kind_of_sums(self) -> Any:
+        """What a register of sums ρ is added up in: the large coefficients of coupled ones need double precision."""
+        return ir.VectorType(DOUBLE if self.coupled else self.real, self.lanes)
+
+    @property
     def together(self) -> int:
         """Agents whose polynomials are evaluated together, one in each lane of a register."""
         return (16 if self.precision == "single" else 8) if self.mixed and not self.members else 1
@@ -255,7 +260,7 @@ class Shape:
         if self.mixed:
             reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)
             size = len(self.components) * self.mixing_width * self.together
-            reals |= {"mixed_moments": size, "mixed_adjoint": size, "agent_losses": self.together}
+            reals |= {"mixed_moments": size, "mixed_adjoint": size}
             reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity}
             reals["agent_moments"] = self.padded_components * self.mixing_width * self.together
             reals["member_tensor_slopes"] = self.rows * self.member_lanes if self.members else 0
@@ -267,4 +272,5 @@ class Shape:
         if self.mixed:
             arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
             arrays["distant_neighbours"] = ("<i4", capacity)
+            arrays["agent_losses"] = ("<f8", self.together)
         return arrays | {name: (self.dtype, size) for name, size in reals.items()}
