@@ -19,6 +19,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, as_sets
 from openmm_duality.inference.fitting import (
+    as_unlabelled,
     regularisation_candidates,
     sets_with_targets,
     solve_with_core,
@@ -38,6 +39,7 @@ def infer_stable(
     test: AnyFrames | Mapping[str, AnyFrames] | None = None,
     settings: Settings | None = None,
     baseline: Baseline | mm.System | str | Path | None = None,
+    unlabelled: AnyFrames | Sequence[AnyFrames] = (),
     temperature: Any = 300.0,
     time: Any = 2.0,
     platform: str | None = "CPU",
@@ -53,7 +55,7 @@ def infer_stable(
 
     Parameters
     ----------
-    data, test, settings, baseline, progress, **choices
+    data, test, settings, baseline, unlabelled, progress, **choices
         As for `infer`.
     start, temperature, time, platform, seed
         As for `check_stability`.
@@ -72,7 +74,8 @@ def infer_stable(
     beside = None if baseline is None else Baseline.of(baseline)
     measured = sets_with_targets(test, beside, progress)
     chosen = Settings.of(choices, settings)
-    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress)
+    more = as_unlabelled(unlabelled, chosen)
+    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress, unlabelled=more)
     failed: list[dict[str, Any]] = []
     attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None

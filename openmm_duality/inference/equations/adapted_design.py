@@ -40,7 +40,7 @@ def adapted_design(
     form = settings.agent_form
     n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
     n_coarse = settings.coarse_functions if form.coupled else 0
-    groups = joint_group(len(species)) if settings.pump_strength else ()
+    groups = joint_group(len(species)) if settings.symmetry_strengths else ()
     knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
     return Design(
         Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants, groups=groups),
