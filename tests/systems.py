@@ -51,9 +51,8 @@ RANKED = {
 
 
 def laws(forms: Iterable[str]) -> list[tuple[str, str]]:
-    """Forms, names of `FORMS` or `RANKED`, each with the gradients that are available for it."""
-    every = FORMS | RANKED
-    return [(form, g) for form in forms for g in GRADIENTS if not (every[form].channels and g == "mutual")]
+    """Forms, names of `FORMS` or `RANKED`, each with every gradient."""
+    return [(form, g) for form in forms for g in GRADIENTS]
 
 
 def random_losses(

@@ -23,6 +23,7 @@ import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.channel_rows import product_slopes
 from openmm_duality.inference.equations.design import (
     Design,
     Moments,
@@ -208,7 +209,7 @@ def _products(
     columns = []
     for a, b in layout.pairs(part, group):
         columns.append(along[a, :, :, b] + (part.symmetry * along[b, :, :, a] if part.symmetry else 0.0))
-    fine = Moments.of(layout.form.ranks, radial[1], tables, only_own=True)
+    fine = Moments.of(layout.form.ranks or layout.form.channels, radial[1], tables, only_own=True)
     coarse = Moments.of(layout.form.all_ranks if layout.form.coupled else (), radial[2], tables, only_own=True)
     factors = own_factors(layout, fine, coarse)
     for agents in (by_species[a] for a in group):
@@ -219,7 +220,23 @@ def _products(
             contracted = (directions[:, agents].swapaxes(0, 1) @ slopes).reshape(copies, len(agents), -1, q, m)
             left = contracted.transpose(0, 2, 3, 1, 4).reshape(copies, -1, len(agents) * m)
             columns.append(quadratic_columns((left @ values).reshape(copies, -1, q, q), one.triangle))
+    for a in group if design.channels else ():
+        columns += [_channel_products(design, a, by_species[a], fine, directions, copies)]
     return np.concatenate(columns, axis=-1)
+
+
+def _channel_products(
+    design: Design, a: int, agents: IntArray, found: Moments, directions: FloatArray, copies: int
+) -> FloatArray:
+    """Products v_eᵀ O of the invariants of channels of an agent species in displaced copies, shape (c, e, F)."""
+    along = {
+        rank: np.einsum("eix,cixam->cieam", directions, own.reshape(copies, -1, *own.shape[1:]))
+        for rank, own in found.own.items()
+    }
+    values = {rank: m.reshape(copies, -1, *m.shape[1:]) for rank, m in found.values.items()}
+    columns, rows = np.tile(np.arange(len(directions)), (len(agents), 1)), design.invariant_rows[a]
+    by_copy = (({r: m[c] for r, m in values.items()}, {r: v[c] for r, v in along.items()}) for c in range(copies))
+    return np.array([product_slopes(rows, agents, *one, columns, len(directions)) for one in by_copy])
 
 
 def _joined(array: FloatArray) -> FloatArray:

@@ -190,7 +190,7 @@ class Settings:
     def __post_init__(self) -> None:
         convert_keys(self)
         self.agent_form  # noqa: B018  (raises if the ranks do not fit the form)
-        check_gradient(self.gradient, self.agent_form)
+        check_gradient(self.gradient)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
@@ -217,8 +217,6 @@ class Settings:
                 f"symmetries: {', '.join(unknown)} is not one of {', '.join(others)}; the strength of the penalty on "
                 "the pump is 'pump'"
             )
-        if (self.pump or self.max_pump) and self.agent_form.channels:
-            raise DualityError(f"a penalty on the pump is not available for the form {self.form!r} yet")
         if self.pump is not None and self.max_pump is not None:
             raise DualityError("give either the strength of the penalty, pump, or the largest pump, max_pump")
         if self.invariants is not None and len(self.invariants) != 3:

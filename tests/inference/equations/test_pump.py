@@ -17,7 +17,7 @@ from openmm_duality.losses.jacobian import jacobian
 from tests.systems import CELL, labelled, random_frames, random_losses, random_positions, random_species, rms
 
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, "members": 0}
-FORMS = ("pair", "quadratic", "moment", "coupled")
+FORMS = ("pair", "quadratic", "moment", "coupled", "channels")
 
 
 def joint_design(losses):
@@ -115,7 +115,6 @@ def test_a_stated_pump_is_kept(frames):
 def test_what_pumps_nothing_or_cannot_be_penalised_is_refused(frames):
     for choices, message in (
         ({"gradient": "collective", "pump": 1e-3}, "have a potential"),
-        ({"gradient": "agent", "form": "channels", "pump": 1e-3}, "not available for the form 'channels' yet"),
         ({"gradient": "mutual", "pump": 1e-3, "max_pump": 0.1}, "either"),
     ):
         with pytest.raises(DualityError, match=message):
