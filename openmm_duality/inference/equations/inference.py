@@ -329,6 +329,7 @@ class Inference:
             "regularisation": [dict(strength) for strength in strengths],
             "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
             "data": [data_set_metadata(s) for s in self.sets],
+            "unlabelled": [list(s.frames.source) for s in self.unlabelled],
             **self.reference.to_metadata(solutions),
             "selection": selection,
             "memory": self.memory.to_dict(),

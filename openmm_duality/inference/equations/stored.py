@@ -88,7 +88,7 @@ class StoredEquations:
         symmetries = {}
         for name in (name for name in SYMMETRIES if name in found):
             matrix = _symmetric(found[name])
-            # before version 0.7 there was only the pump, whose right-hand side is zero
+            # a model of version 0.6 has only the pump, without its right-hand side, which is zero
             symmetries[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
         return cls(
             NormalEquations(gram, rhs, squares, target_squares, weight),
