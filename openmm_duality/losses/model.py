@@ -287,7 +287,7 @@ class AgentLosses(Coefficients):
             _check_arrays(arrays, len(species), form, with_own, str(path))
             grid = Grid(header.cutoff, arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
-            channels = _channels(arrays, form, len(species), len(species) * arrays["basis"].shape[2], with_own)
+            channels = _channels(arrays, form, len(species), with_own)
             coefficients = read_coefficients(arrays, form.ranks, len(channels), with_own)
             return cls(
                 species=species,
@@ -329,9 +329,9 @@ def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArra
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
-def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int, with_own: bool) -> tuple[Channels, ...]:
-    """Channels of a model of `s` species with `width` moments of a rank; none for a form without."""
-    section = _section(arrays, "channels")
+def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, with_own: bool) -> tuple[Channels, ...]:
+    """Channels of a model of `s` species; none for a form without."""
+    section, width = _section(arrays, "channels"), s * arrays["basis"].shape[2]
     found = []
     for a in range(s if form.channels else 0):
         found.append(Channels.from_arrays(section, f"{a}/", form.channels, width))
