@@ -325,8 +325,7 @@ def _baseline(xml: str | None, where: str) -> Baseline | None:
 
 def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
     """Arrays of one section of the file, by their names within it."""
-    prefix = name + "/"
-    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
 
 def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, with_own: bool) -> tuple[Channels, ...]:
