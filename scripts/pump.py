@@ -1,6 +1,6 @@
 """The pump of losses without a potential, measured in runs, against the predicted one: the figure and its numbers.
 
-    python scripts/pump.py [--every 4] [--time 12] [--friction 5] [--models quadratic-mutual-1e-3,…] [-o docs/pump]
+    python scripts/pump.py [--every 4] [--time 12] [--friction 5] [--models quadratic-mutual-1e-3,…] [--unlabelled RUN]
 
 Every form and gradient is inferred once from `examples/water.yaml`, or every so many of its frames, and solved for each
 strength η of the penalty. The runs are of 64 H2O at 300 K, Langevin, 0.5 fs. The measured pump is the mean rate of
@@ -50,11 +50,13 @@ def data(every: int) -> tuple[list[Any], Any]:
 
 
 @cache
-def inference(form: str, gradient: str, every: int) -> Inference:
+def inference(form: str, gradient: str, every: int, unlabelled: Path | None) -> Inference:
     """Equations of a form and gradient, with those of the penalty on the pump."""
     choices = {"form": form, "gradient": gradient, "cutoff": 0.59, "members": 0, "stress_weight": 0.0}
     penalty = {} if has_potential(gradient) else {"pump": 1.0}
-    return Inference.of(data(every)[0], duality.Settings(**choices, ridge=RIDGE, curvature=CURVATURE, **penalty))
+    settings = duality.Settings(**choices, ridge=RIDGE, curvature=CURVATURE, **penalty)
+    more = [] if unlabelled is None or not penalty else [duality.DataSet(duality.read(unlabelled, forces=False))]
+    return Inference.of(data(every)[0], settings, unlabelled=more)
 
 
 def run(
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--time", type=float, default=12.0, help="ps of each run")
     parser.add_argument("--friction", type=float, default=5.0, help="1/ps")
     parser.add_argument("--models", default=",".join(MODELS), help="FORM-GRADIENT-ETA, separated by commas")
+    parser.add_argument("--unlabelled", type=Path, help="run of a first model, whose frames join those of the penalty")
     parser.add_argument("--runs", type=Path, default=Path("runs/pump"), help="folder of the runs")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/pump"), help="without .png and .json")
     arguments = parser.parse_args()
@@ -98,7 +101,7 @@ def main() -> None:
     for name in arguments.models.split(","):
         form, gradient, eta = name.split("-", 2)
         strengths = {"ridge": RIDGE, "curvature": CURVATURE, "pump": float(eta)}
-        equations = inference(form, gradient, arguments.every)
+        equations = inference(form, gradient, arguments.every, arguments.unlabelled)
         losses = solve_with_core(equations, len(equations.totals) * [strengths])
         held_out = data(arguments.every)[1]
         errors = duality.evaluate(losses, held_out, at_most=20)

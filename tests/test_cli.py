@@ -281,6 +281,11 @@ def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["pump"] == found
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert {"temperature_H_K", "temperature_O_K"} < set(log[0].split(","))
+    second = tmp_path / "second.safetensors"
+    more = ("--unlabelled", tmp_path / "run", "-o", second, "--json", tmp_path / "second.json")
+    call("infer", "--data", folder / "liquid.safetensors", *choices[:-2], *more)
+    assert json.loads((tmp_path / "second.json").read_text())["pump"]["unlabelled"] > 0.0
+    assert f"unlabelled:\n- {tmp_path / 'run'}\n" in second.with_suffix(".config.yaml").read_text()
     refusal = refused(
         "infer", "--data", folder / "liquid.safetensors", "--pump", 0.1, "-o", tmp_path / "no.safetensors"
     )

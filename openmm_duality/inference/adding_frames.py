@@ -15,7 +15,6 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
 from openmm_duality.inference.equations.penalties import standard_penalties
-from openmm_duality.inference.equations.pump import penalty_of
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
@@ -81,8 +80,7 @@ def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = Fals
         total = NormalEquations.sum_of([old, *new.blocks[k]])
         strengths, bases = losses.metadata["regularisation"][k], (design.pair_basis, design.basis)
         penalties = standard_penalties(design.layout, group, *bases, losses.shortest, stored.curvature_changes)
-        if stored.pump is not None:
-            penalties += (penalty_of(design.layout, stored.pump),)
+        penalties += stored.soft_symmetries
         equations |= replace(stored, total=total).to_arrays(f"{k}/")
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))
         if deviations:

@@ -129,6 +129,8 @@ class InferenceConfig:
         Base folder of relative paths of the data and of the prior model.
     baseline : str or None
         XML file of the System whose forces act beside the losses. With a prior model, its baseline does.
+    unlabelled : tuple of str
+        Trajectories or folders of runs whose frames join those of the penalties on symmetries.
     prior : str or None
         File of the prior model of Δ-learning. It fixes form, gradient, cutoff and bases, so that only the settings in
         `equations.settings.DELTA_CHOICES` can be chosen.
@@ -139,6 +141,7 @@ class InferenceConfig:
     folder: Path = Path()
     prior: str | None = None
     baseline: str | None = None
+    unlabelled: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -148,6 +151,7 @@ class InferenceConfig:
         folder: Path = Path(),
         prior: str | None = None,
         baseline: str | None = None,
+        unlabelled: tuple[str, ...] = (),
     ) -> InferenceConfig:
         """Build a configuration from data sets and the settings a user chose.
 
@@ -167,7 +171,9 @@ class InferenceConfig:
             raise DualityError(
                 "the prior model has its own baseline, or none, which Δ-learning keeps; leave baseline out"
             )
-        return cls(data, settings, folder, prior, baseline)
+        if prior is not None and unlabelled:
+            raise DualityError("unlabelled frames are for an inference without a prior model; leave one of the two out")
+        return cls(data, settings, folder, prior, baseline, unlabelled)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -177,7 +183,7 @@ class InferenceConfig:
 
     @classmethod
     def load(cls, path: str | Path, prior: str | None = None, baseline: str | None = None) -> InferenceConfig:
-        """Read a YAML file: a list `data`, the fields of `Settings`, and where wanted `prior` and `baseline`.
+        """Read a YAML file: a list `data`, fields of `Settings`, and where wanted `prior`, `baseline`, `unlabelled`.
 
         Parameters
         ----------
@@ -199,12 +205,13 @@ class InferenceConfig:
             named: dict[str, str] = {
                 name: text(choices.pop(name), name) for name in ("prior", "baseline") if name in choices
             }
+            more = tuple_of(text, single=True, empty=True)(choices.pop("unlabelled", ()), "unlabelled")
             found = tuple(
                 DataConfig(entry) if isinstance(entry, str) else build(DataConfig, entry, "data") for entry in entries
             )
             given = {"prior": prior, "baseline": baseline}
             named |= {name: value for name, value in given.items() if value is not None}
-            return cls.of(found, choices, Path(path).parent, **named)
+            return cls.of(found, choices, Path(path).parent, **named, unlabelled=more)
         except DualityError as error:
             raise DualityError(f"{path}: {error}") from None
 
@@ -234,6 +241,10 @@ class InferenceConfig:
             for path in entry.test:
                 held_out[Path(path).name] = self._frames(entry, path, progress)
         return sets, held_out
+
+    def read_unlabelled(self, progress: bool = False) -> list[AnyFrames]:
+        """Read the unlabelled frames; errors as for `read`."""
+        return [read(self.folder / path, forces=False, progress=progress) for path in self.unlabelled]
 
     def _frames(self, entry: DataConfig, path: str, progress: bool) -> AnyFrames:
         forces = entry.targets != "accelerations"
@@ -269,7 +280,9 @@ class InferenceConfig:
             entry["path"] = self._relative(entry["path"], folder)
             entry["test"] = [self._relative(path, folder) for path in entry["test"]]
         named = {"prior": self.prior, "baseline": self.baseline}
-        files = {name: self._relative(path, folder) for name, path in named.items() if path is not None}
+        files: dict[str, Any] = {name: self._relative(path, folder) for name, path in named.items() if path is not None}
+        if self.unlabelled:
+            files["unlabelled"] = [self._relative(path, folder) for path in self.unlabelled]
         return yaml.safe_dump({"data": entries, **files, **self.choices}, sort_keys=False)
 
     def _relative(self, path: str, folder: str | Path | None) -> str:

@@ -16,7 +16,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
 from openmm_duality.inference.equations.pump import predicted_pump
-from openmm_duality.inference.equations.targets import count_samples, only_energies, samples
+from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
@@ -170,19 +170,22 @@ def evaluate(
 
 def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:
     """Mean over frames of the power that losses feed into thermal motion at 300 K, in kJ/mol per atom and ps."""
-    count = count_samples(frames)
     found = []
-    for sample in samples(frames, evenly_spaced(count, min(_PUMP_FRAMES, count)).tolist()):
-        _, positions, cell = sample.configurations[sample.central]
-        found.append(predicted_pump(losses, LocalEnvironments.of(losses, positions, sample.species, cell)))
+    for number in evenly_spaced(len(frames), min(_PUMP_FRAMES, len(frames))).tolist():
+        part, t = frames.locate(number)
+        environments = LocalEnvironments.of(losses, part.positions[t], part.species, part.cell(t))
+        found.append(predicted_pump(losses, environments))
     return float(np.mean(found))
 
 
 def known_pump(losses: AgentLosses) -> float | None:
-    """Pump that inference predicted, on held-out frames where there are any; None if the losses have a potential."""
+    """Pump that inference predicted; None if the losses have a potential.
+
+    It is that on unlabelled frames, if there were any, because a run goes there; else on held-out or training frames.
+    """
     found: Mapping[str, float | None] = losses.metadata.get("pump", {})
-    test = found.get("test")
-    return found.get("train") if test is None else test
+    known = (found.get(name) for name in ("unlabelled", "test", "train"))
+    return next((pump for pump in known if pump is not None), None)
 
 
 def describe_pump(pump: float) -> str:

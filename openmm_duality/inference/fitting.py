@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 import openmm as mm
 
+from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import (
+    DataSet,
     TrainingData,
     as_sets,
     count_samples,
@@ -53,6 +55,7 @@ def infer(
     test: TestData | None = None,
     settings: Settings | None = None,
     baseline: Baseline | mm.System | str | Path | None = None,
+    unlabelled: AnyFrames | Sequence[AnyFrames] = (),
     progress: bool = False,
     **choices: Any,
 ) -> AgentLosses:
@@ -73,6 +76,9 @@ def infer(
     baseline : openmm.System, or path of its XML, optional
         Forces of OpenMM on the atoms of the frames: they are taken out of the targets, kept in the model, and act
         beside the losses in every System that is made of it.
+    unlabelled : Frames, MixedFrames or sequence of them
+        More frames for the penalties on the pump and on other symmetries, such as those of a run of a first model. Of
+        these only the positions are used.
     progress : bool
         Whether to show progress bars.
     **choices
@@ -91,7 +97,8 @@ def infer(
     chosen = Settings.of(choices, settings)
     beside = None if baseline is None else Baseline.of(baseline)
     test_sets = sets_with_targets(test, beside, progress)
-    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress)
+    more = as_unlabelled(unlabelled, chosen)
+    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress, unlabelled=more)
     losses = with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
     return replace(losses, baseline=beside)
 
@@ -209,6 +216,7 @@ def with_uncertainty_and_errors(
             metadata["pump"] = {
                 "train": mean_pump(losses, inference.sets[0].frames),
                 "test": None if held_out is None else mean_pump(losses, held_out),
+                "unlabelled": mean_pump(losses, inference.unlabelled[0].frames) if inference.unlabelled else None,
             }
     if inference.settings.stress_weight:
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[0]["train"].items()}
@@ -241,6 +249,23 @@ def sets_with_targets(
     if baseline is None:
         return known
     return {name: baseline.subtracted_from(frames, name, progress) for name, frames in known.items()}
+
+
+def as_unlabelled(frames: AnyFrames | Sequence[AnyFrames], settings: Settings) -> list[DataSet]:
+    """Frames for penalties on symmetries as sets.
+
+    Raises
+    ------
+    DualityError
+        If the settings have no such penalty.
+    """
+    found = [frames] if isinstance(frames, AnyFrames) else list(frames)
+    if found and not settings.symmetry_strengths:
+        raise DualityError(
+            "unlabelled frames are for penalties on symmetries, and there are none; choose the gradient 'mutual', or "
+            "'agent' with pump, max_pump or symmetries"
+        )
+    return [DataSet(one, name="unlabelled") for one in found if len(one)]
 
 
 def _error_samples(frames: AnyFrames) -> list[int]:

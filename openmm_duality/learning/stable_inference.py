@@ -6,6 +6,7 @@ own dynamics. So candidates are tried in order of preference, and the first that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import TrainingData, as_sets
 from openmm_duality.inference.fitting import (
     TestData,
+    as_unlabelled,
     regularisation_candidates,
     sets_with_targets,
     solve_with_core,
@@ -28,6 +30,7 @@ from openmm_duality.inference.repulsive_core import attraction
 from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 
 def infer_stable(
@@ -37,6 +40,7 @@ def infer_stable(
     test: TestData | None = None,
     settings: Settings | None = None,
     baseline: Baseline | mm.System | str | Path | None = None,
+    unlabelled: AnyFrames | Sequence[AnyFrames] = (),
     temperature: Any = 300.0,
     time: Any = 2.0,
     platform: str | None = "CPU",
@@ -52,7 +56,7 @@ def infer_stable(
 
     Parameters
     ----------
-    data, test, settings, baseline, progress, **choices
+    data, test, settings, baseline, unlabelled, progress, **choices
         As for `infer`.
     start, temperature, time, platform, seed
         As for `check_stability`.
@@ -71,7 +75,8 @@ def infer_stable(
     beside = None if baseline is None else Baseline.of(baseline)
     measured = sets_with_targets(test, beside, progress)
     chosen = Settings.of(choices, settings)
-    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress)
+    more = as_unlabelled(unlabelled, chosen)
+    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress, unlabelled=more)
     failed: list[dict[str, Any]] = []
     attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None

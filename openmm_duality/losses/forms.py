@@ -103,23 +103,18 @@ def form_of(name: str, ranks: Sequence[int] | None = None, coupled: Sequence[int
     return Form(name, given["ranks"], given["coupled_ranks"])
 
 
-def check_gradient(name: str, form: Form) -> str:
-    """Check the name of a gradient of losses of a form and return it.
+def check_gradient(name: str) -> str:
+    """Check the name of a gradient of losses and return it.
 
     Raises
     ------
     DualityError
-        If it is not known, or not available for the form.
+        If it is not known.
     """
     if name not in GRADIENTS:
         raise DualityError(
             f"gradient {name!r} is not known; it is 'agent' (own loss only), 'collective' (the sum of all losses) or "
             "'mutual' (a shared and an own part)"
-        )
-    if form.channels and len(GRADIENTS[name]) > 1:
-        raise DualityError(
-            f"the gradient {name!r} is not available for the form {form.name!r} yet; use pair, quadratic, moment or "
-            "coupled, or the gradient 'collective'"
         )
     return name
 

@@ -112,7 +112,7 @@ class AgentLosses(Coefficients):
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_gradient(self.gradient, self.form)
+        check_gradient(self.gradient)
         if (self.own is None) is (len(GRADIENTS[self.gradient]) > 1):
             raise ValueError("losses have an own part beside a shared one under the gradient 'mutual', and only there")
 
@@ -282,12 +282,12 @@ class AgentLosses(Coefficients):
         try:
             header = build(Header, content, str(path))
             form, species = form_of(header.form, header.ranks, header.coupled_ranks), header.species
-            gradient = check_gradient(header.gradient, form)
+            gradient = check_gradient(header.gradient)
             with_own = len(GRADIENTS[gradient]) > 1
             _check_arrays(arrays, len(species), form, with_own, str(path))
             grid = Grid(header.cutoff, arrays["pair_basis"].shape[-1] - 3)
             equations, committee, domain = (_section(arrays, name) for name in ("equations", "committee", "domain"))
-            channels = _channels(arrays, form, len(species), len(species) * arrays["basis"].shape[2])
+            channels = _channels(arrays, form, len(species), with_own)
             coefficients = read_coefficients(arrays, form.ranks, len(channels), with_own)
             return cls(
                 species=species,
@@ -325,18 +325,18 @@ def _baseline(xml: str | None, where: str) -> Baseline | None:
 
 def _section(arrays: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
     """Arrays of one section of the file, by their names within it."""
-    prefix = name + "/"
-    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
 
-def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, width: int) -> tuple[Channels, ...]:
-    """Channels of a model of `s` species with `width` moments of a rank; none for a form without."""
-    section = _section(arrays, "channels")
+def _channels(arrays: Mapping[str, FloatArray], form: Form, s: int, with_own: bool) -> tuple[Channels, ...]:
+    """Channels of a model of `s` species; none for a form without."""
+    section, width = _section(arrays, "channels"), s * arrays["basis"].shape[2]
     found = []
     for a in range(s if form.channels else 0):
         found.append(Channels.from_arrays(section, f"{a}/", form.channels, width))
-        if arrays[f"channel_weights_{a}"].shape != (len(found[a].invariants),):
-            raise ValueError("the coefficients of the channels do not fit their invariants")
+        for prefix in ("", "own/") if with_own else ("",):
+            if arrays[f"{prefix}channel_weights_{a}"].shape != (len(found[a].invariants),):
+                raise ValueError("the coefficients of the channels do not fit their invariants")
     return tuple(found)
 
 

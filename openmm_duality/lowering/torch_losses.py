@@ -73,9 +73,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
         mixed = [
             ChannelPolynomial(mine, matrices, float(alone), dtype)
-            for mine, matrices, alone in zip(
-                losses.channels, losses.channel_matrices, losses.channels_alone, strict=True
-            )
+            for one in descents
+            for mine, matrices, alone in zip(one.channels, one.channel_matrices, one.channels_alone, strict=True)
         ]
         self.channels = torch.nn.ModuleList(mixed)
         weights, couplings = ([f(one) for one in descents] for f in (weights_of_components, lambda one: one.couplings))
@@ -186,10 +185,12 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         values: list[torch.Tensor] = []
         adjoints: list[torch.Tensor] = []
         first = descent * self.n_species
-        for a, channels in enumerate(self.channels):
-            value, g = channels(moments[ends[a] : ends[a + 1]])
-            values.append(value)
-            adjoints.append(g)
+        for k, channels in enumerate(self.channels):
+            if k // self.n_species == descent:
+                a = k - first
+                value, g = channels(moments[ends[a] : ends[a + 1]])
+                values.append(value)
+                adjoints.append(g)
         for a in range(self.n_species if len(self.channels) == 0 else 0):
             m = moments[ends[a] : ends[a + 1]]
             g = torch.bmm(m.transpose(0, 1), self.weights[first + a]).transpose(0, 1).contiguous()

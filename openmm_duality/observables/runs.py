@@ -80,7 +80,7 @@ class Run:
     def predicted_pump(self) -> float | None:
         """Pump in kJ/mol per atom and ps that inference predicted for the model, where the record has it."""
         found = self.model.get("pump")
-        values = [found.get(key) for key in ("test", "train")] if isinstance(found, dict) else []
+        values = [found.get(key) for key in ("unlabelled", "test", "train")] if isinstance(found, dict) else []
         return next((float(value) for value in values if isinstance(value, int | float)), None)
 
     def held_out_error(self, key: str = "all") -> float | None:

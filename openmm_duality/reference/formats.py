@@ -34,6 +34,7 @@ from openmm_duality.units import ANGSTROM, bare
 _EXTENDED = (".xyz", ".extxyz")
 _CONFIGURATIONS = (".yaml", ".yml")
 _PACKED = (".xz", ".gz", ".bz2")
+_OF_A_RUN = "trajectory.dcd"  # in the folder of a run, beside its topology
 _AGREES = 1e-3  # relative difference of two times between frames
 
 
@@ -52,8 +53,8 @@ def read(
     ----------
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
-        compressed), a DeePMD folder (or a folder of them), a saved frames file (``.safetensors``), or a trajectory of
-        any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
+        compressed), a DeePMD folder (or a folder of them), a saved frames file (``.safetensors``), the folder of a
+        run, or a trajectory of any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional
@@ -77,6 +78,8 @@ def read(
         If there is nothing at the path that can be read, or what is given does not suit its format.
     """
     path = Path(path)
+    if (path / _OF_A_RUN).is_file():
+        path = path / _OF_A_RUN
     found = _read(path, forces, keys, None if topology is None else Path(topology), progress)
     return found if timestep is None else _timed(found, path, timestep)
 

@@ -47,6 +47,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 )
 @click.option("--pump", type=float, help="Strength of the penalty on the pump; 1e-3 by default under mutual, else 0.")
 @click.option("--max-pump", type=float, help="Instead: largest pump, in kJ/mol per atom and ps.")
+@click.option("--unlabelled", type=PATH, multiple=True, help="Folder of a run: its frames join those of the penalty.")
 @click.option("--cutoff", help="Cutoff radius, such as 0.6 or '6 angstrom'.")
 @click.option("--ranks", help="Ranks of the moments: contracted (moment, coupled; 0,1,2) or mixed (channels; 0,1,2,3).")
 @click.option("--energy-weight", help="Weight of energies in the fit; 1 equates 1 meV per atom and 100 meV/Å.")
@@ -66,6 +67,7 @@ def infer(
     test: tuple[Path, ...],
     prior: Path | None,
     baseline: Path | None,
+    unlabelled: tuple[Path, ...],
     model: Path,
     curve: bool,
     check: bool,
@@ -139,19 +141,18 @@ def infer(
             "--data; write it into the entry of the data set in the configuration"
         )
     if config is None:
-        named = None if prior is None else str(prior)
         entries = [DataConfig(str(path), **of_data) for path in data]
         entries[0] = replace(entries[0], test=tuple(map(str, test)))
         if test and "test_fraction" not in of_data:
             entries = [replace(entry, test_fraction=0.0) for entry in entries]
-        beside = None if baseline is None else str(baseline)
-        resolved = InferenceConfig.of(tuple(entries), choices, prior=named, baseline=beside)
+        files = (None if prior is None else str(prior), None if baseline is None else str(baseline))
+        resolved = InferenceConfig.of(tuple(entries), choices, Path(), *files, tuple(map(str, unlabelled)))
     else:
         given = [None if path is None else str(path.absolute()) for path in (prior, baseline)]
         loaded = InferenceConfig.load(config, *given)
-        resolved = InferenceConfig.of(
-            loaded.data, {**loaded.choices, **choices}, loaded.folder, loaded.prior, loaded.baseline
-        )
+        more = tuple(str(path.absolute()) for path in unlabelled) or loaded.unlabelled
+        named = loaded.prior, loaded.baseline, more
+        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, *named)
     if "size" in choices and not resolved.settings.agent_form.channels:
         raise DualityError(
             f"--size {choices['size']} is for the form channels, but the form is {resolved.settings.form}; add --form "
@@ -164,6 +165,7 @@ def infer(
         "test": held_out,
         "settings": resolved.settings,
         "baseline": system,
+        "unlabelled": resolved.read_unlabelled(progress=True),
         "progress": True,
     }
     if resolved.prior is not None:

@@ -38,7 +38,7 @@ def test_a_resolved_configuration_is_read_back_from_another_folder(tmp_path):
     config = load(
         tmp_path,
         "cutoff: 0.5\nform: coupled\nranks: [0, 1, 3]\ncoupled_ranks: 2\nenergy_weight: 0.1\nfunctions: 2\n"
-        "knots: {O-H: [0.9 angstrom, 0.2, 0.5]}\ndata: [{path: sub/two, weight: 0.5}]\n",
+        "knots: {O-H: [0.9 angstrom, 0.2, 0.5]}\ndata: [{path: sub/two, weight: 0.5}]\nunlabelled: run\n",
     )
     assert config.settings.agent_form == form_of("coupled", [0, 1, 3], [2])
     assert config.settings.knots == {"H-O": (pytest.approx(0.09), 0.2, 0.5)}
@@ -49,6 +49,7 @@ def test_a_resolved_configuration_is_read_back_from_another_folder(tmp_path):
     assert again.settings == config.settings
     assert (again.folder / again.data[0].path).resolve() == (tmp_path / "sub" / "two").resolve()
     assert again.data[0].weight == 0.5
+    assert [(again.folder / path).resolve() for path in again.unlabelled] == [(tmp_path / "run").resolve()]
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,4 @@ def test_unknown_forms_and_gradients_are_named():
         with pytest.raises(DualityError, match=message):
             form_of(name, ranks, coupled)
     with pytest.raises(DualityError, match="'agent'"):
-        check_gradient("both", FORMS["pair"])
-    with pytest.raises(DualityError, match="not available for the form 'channels' yet"):
-        check_gradient("mutual", FORMS["channels"])
+        check_gradient("both")

@@ -14,7 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.lowering import dependencies, lower
 from tests.lowering.platforms import BACKENDS, DOUBLE, SINGLE, context_of, energy_and_forces, through_openmm
-from tests.systems import CELL, TRICLINIC, laws, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, TRICLINIC, quick_laws, random_losses, random_positions, random_species, rms
 
 N = 30
 SPECIES = random_species(N)
@@ -28,7 +28,7 @@ def test_this_set_can_run_torchscript():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("platform", "precision"), DOUBLE)
-@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
+@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
 def test_double_precision_on_every_platform(form, gradient, platform, precision, backend):
     losses = random_losses(form, gradient)
     for cell in CELLS.values():

@@ -8,7 +8,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.layout import Layout, joint_group
+from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
@@ -35,12 +35,12 @@ def adapted_design(
     DualityError
         If the grid is too coarse for the functions, or given knots do not fit.
     """
+    groups = joint_group(len(species)) if settings.symmetry_strengths else ()
     if settings.agent_form.channels:
-        return _with_channels(sets, settings, species, statistics, grid, n_constants)
+        return _with_channels(sets, settings, species, statistics, grid, n_constants, groups)
     form = settings.agent_form
     n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
     n_coarse = settings.coarse_functions if form.coupled else 0
-    groups = joint_group(len(species)) if settings.pump_strength else ()
     knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
     return Design(
         Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants, groups=groups),
@@ -57,6 +57,7 @@ def _with_channels(
     statistics: PairStatistics,
     grid: Grid,
     n_constants: int,
+    groups: tuple[Group, ...],
 ) -> Design:
     """Design of a form with channels: few smooth functions, the fewer the more species there are."""
     form, size = settings.agent_form, SIZES[settings.size]
@@ -68,7 +69,7 @@ def _with_channels(
     channels = channels_of_data(sets, species, basis, form.channels, settings.channels or size.channels, invariants)
     n_invariants = tuple(len(mine.invariants) for mine in channels)
     return Design(
-        Layout(form, settings.gradient, len(species), n_pair, n, 0, n_constants, n_invariants),
+        Layout(form, settings.gradient, len(species), n_pair, n, 0, n_constants, n_invariants, groups),
         smooth_basis(grid, n_pair, statistics, grid.cutoff),
         basis,
         make_basis("b-splines", grid, 0, statistics),

@@ -146,6 +146,15 @@ def product_forces(
     return out[:-1, : len(products)].reshape(n_atoms, 3, -1)
 
 
+def own_product_forces(
+    rows: InvariantRows, agents: IntArray, moments: Tensors, own: Mapping[int, FloatArray]
+) -> FloatArray:
+    """The same on the agents of the species alone, shape (N, 3, F), from −∂M/∂q_i, shape (N, 3, S·n, 2l + 1)."""
+    n_atoms = len(next(iter(own.values())))
+    coordinates = 3 * agents[:, None] + np.arange(3)
+    return product_slopes(rows, agents, moments, own, coordinates, 3 * n_atoms).reshape(n_atoms, 3, -1)
+
+
 def channel_strains(
     rows: InvariantRows, agents: IntArray, moments: Tensors, strained: Mapping[int, FloatArray]
 ) -> FloatArray:
@@ -153,27 +162,51 @@ def channel_strains(
 
     Parameters
     ----------
-    rows : InvariantRows
-        Of the species.
-    agents : array of int
-        Agents of the species.
-    moments : mapping of int to array, shape (N, S·n, 2l + 1)
-        Moments of all agents by rank.
+    rows, agents, moments
+        As for `product_slopes`.
     strained : mapping of int to array, shape (N, 6, S·n, 2l + 1)
         Their derivatives by the components of the strain.
     """
-    channels = rows.channels
-    out = rows.products.derivatives_by(7)  # the last row takes what is not wanted
-    by_strain = np.zeros((len(agents), rows.products.n_given, LANES))
+    return product_slopes(rows, agents, moments, strained, np.tile(np.arange(6), (len(agents), 1)), 6)
+
+
+def product_slopes(
+    rows: InvariantRows,
+    agents: IntArray,
+    moments: Tensors,
+    slopes: Mapping[int, FloatArray],
+    coordinates: IntArray,
+    size: int,
+) -> FloatArray:
+    """Slopes of all invariants by some coordinates, summed over agents where these share them, shape (size, F).
+
+    Parameters
+    ----------
+    rows : InvariantRows
+        Of the species.
+    agents : array of int, shape (n,)
+        Agents of the species.
+    moments : mapping of int to array, shape (N, S·n, 2l + 1)
+        Moments of all agents by rank.
+    slopes : mapping of int to array, shape (N, W, S·n, 2l + 1)
+        Their slopes by W coordinates of each agent.
+    coordinates : array of int, shape (n, W)
+        Their numbers, below `size`.
+    size : int
+    """
+    width = coordinates.shape[1]
+    out = rows.products.derivatives_by(size + 1)  # the last row takes what is not wanted
+    by_coordinate = np.zeros((len(agents), rows.products.n_given, -(-width // LANES) * LANES))
     first = 0
-    for rank, w in channels.mixing.items():
-        mixed = np.matmul(w, strained[rank][agents]).reshape(len(agents), 6, len(w) * (2 * rank + 1))
-        by_strain[:, first : first + mixed.shape[2], :6] = mixed.swapaxes(1, 2)
+    for rank, w in rows.channels.mixing.items():
+        mixed = np.matmul(w, slopes[rank][agents]).reshape(len(agents), width, len(w) * (2 * rank + 1))
+        by_coordinate[:, first : first + mixed.shape[2], :width] = mixed.swapaxes(1, 2)
         first += mixed.shape[2]
-    columns = np.tile(np.minimum(np.arange(LANES), 6), (len(agents), 1))
+    targets = np.full((len(agents), by_coordinate.shape[2]), size)
+    targets[:, :width] = coordinates
     values = rows.values({rank: m[agents] for rank, m in moments.items()})
-    rows.products.subtract_derivatives(values, by_strain, columns, out)
-    return -out[:6, : len(rows.products)]
+    rows.products.subtract_derivatives(values, by_coordinate, targets, out)
+    return -out[:size, : len(rows.products)]
 
 
 def _chunks(agents: IntArray, size: int) -> Iterator[IntArray]:

@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.inference.equations.channel_rows import InvariantRows, ProductRows, product_forces
+from openmm_duality.inference.equations.channel_rows import (
+    InvariantRows,
+    ProductRows,
+    own_product_forces,
+    product_forces,
+)
 from openmm_duality.inference.equations.layout import Group, Layout, joint_group
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
@@ -112,13 +117,9 @@ class Design:
             for factors, add in zip(own_factors(layout, fine, coarse), reactions, strict=True)
         ]
         if self.channels:
-            inputs = (fine.values, fine.derivatives, near)
             by_species = [(rows, np.flatnonzero(species_index == a)) for a, rows in enumerate(self.channel_rows)]
             contracted.append(
-                [
-                    [product_forces(rows, agents, *inputs, part.shared) for rows, agents in by_species]
-                    for part in layout.parts
-                ]
+                [[self._product_forces(*one, part.shared, fine, near) for one in by_species] for part in layout.parts]
             )
         return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 
@@ -166,6 +167,14 @@ class Design:
     def radial(self, basis: RadialBasis, tables: list[NeighbourTable], species_index: IntArray) -> list[Radial]:
         """Values and slopes of radial functions at the distances of each table."""
         return [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
+
+    def _product_forces(
+        self, rows: ProductRows, agents: IntArray, shared: bool, found: Moments, tables: list[NeighbourTable]
+    ) -> FloatArray:
+        """Forces of the invariants of channels of one agent species in one part, shape (N, 3, F)."""
+        if not shared and isinstance(rows, InvariantRows):
+            return own_product_forces(rows, agents, found.values, found.own)
+        return product_forces(rows, agents, found.values, found.derivatives, tables, shared)
 
     def _group_rows(
         self, group: Group, pair: FloatArray, contracted: list[list[list[FloatArray]]], species_index: IntArray

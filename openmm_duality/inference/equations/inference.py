@@ -33,11 +33,13 @@ from openmm_duality.inference.equations.penalties import (
     CHANNEL_TOLERANCE,
     DELTA_GRIDS,
     GRIDS,
+    PUMP,
+    SYMMETRIES,
     Penalty,
     Strengths,
     standard_penalties,
 )
-from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, PUMP, pump_matrix, pump_penalty, weakest_strength
+from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
@@ -49,17 +51,19 @@ from openmm_duality.inference.equations.solution import (
     solve,
 )
 from openmm_duality.inference.equations.stored import StoredEquations
+from openmm_duality.inference.equations.symmetries import soft_symmetries
 from openmm_duality.inference.equations.targets import (
     DataSet,
     data_set_metadata,
     pair_frames,
+    parts_of,
     species_and_masses,
 )
+from openmm_duality.inference.equations.unlabelled import check_species
 from openmm_duality.inference.equations.virials import checked_stress_weight, resolved_stress_weight
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import note, timed
-from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations
 from openmm_duality.version import __version__
 
@@ -92,6 +96,8 @@ class Inference:
     mixing_errors : list of float
         Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
     prior : AgentLosses, optional
+    unlabelled : sequence of DataSet
+        Further frames for the penalties on soft symmetries, whose forces are not used.
     """
 
     sets: Sequence[DataSet]
@@ -107,10 +113,16 @@ class Inference:
     curvature_changes: list[FloatArray]
     mixing_errors: list[float]
     prior: AgentLosses | None = None
+    unlabelled: Sequence[DataSet] = ()
 
     @classmethod
     def of(
-        cls, sets: Sequence[DataSet], settings: Settings, prior: AgentLosses | None = None, progress: bool = False
+        cls,
+        sets: Sequence[DataSet],
+        settings: Settings,
+        prior: AgentLosses | None = None,
+        progress: bool = False,
+        unlabelled: Sequence[DataSet] = (),
     ) -> Inference:
         """Analyse the data, choose the bases (or adopt those of the prior model) and accumulate the equations.
 
@@ -127,22 +139,24 @@ class Inference:
         stress_weight, given = resolved_stress_weight(chosen, sets), settings.stress_weight is not None
         if prior is not None:
             known = prior.metadata.get("regularisation", [{}])[0]
-            settings = replace(settings, gradient=prior.gradient, pump=known.get(PUMP, 0.0), mixing_steps=0)
+            pump = {"pump": known.get(PUMP, 0.0), "symmetries": None}
+            settings = replace(settings, gradient=prior.gradient, mixing_steps=0, **pump)
             remedy = "label these frames with the method of the prior model too, and infer it again with them"
             with timed(seconds, "pair_statistics"):
-                statistics = known_pair_statistics(prior, _parts(sets), remedy)
+                statistics = known_pair_statistics(prior, parts_of(sets), remedy)
             species, masses, design = prior.species, prior.masses, Design.of(prior)
             reference = EnergyReference.none(species)
         else:
             species, masses = species_and_masses(sets)
             grid = Grid(settings.cutoff, settings.intervals)
             with timed(seconds, "pair_statistics"):
-                statistics = pair_statistics(_parts(sets), species, grid, progress)
+                statistics = pair_statistics(parts_of(sets), species, grid, progress)
             reference = EnergyReference.none(species)
             if settings.energy_weight:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
+        check_species(unlabelled, species)
         with timed(seconds, "stresses"):
             weight = checked_stress_weight(stress_weight, given, sets, species, design)
             settings = replace(settings, stress_weight=weight)
@@ -166,7 +180,7 @@ class Inference:
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
         found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
-        return cls(*found, mixing, prior)
+        return cls(*found, mixing, prior, unlabelled)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -187,14 +201,14 @@ class Inference:
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
         groups = zip_longest(layout.groups, self.curvature_changes)
         standard = [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
-        if not self.settings.pump_strength:
+        if not self.settings.symmetry_strengths:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
-        with timed(self.seconds, "pump"), raise_if_undetermined():
+        with timed(self.seconds, "symmetries"), raise_if_undetermined():
             losses = self.prior or self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
-            number, unit = self.settings.pump_frames, self.equations.mean_square
-            penalty = pump_penalty(self.design, losses, self.sets, number, unit)
-        return [(*penalties, penalty)]
+            frames, unit = (self.sets, self.unlabelled), self.equations.mean_square
+            lengths = self.bonds["bond_lengths"]
+            return [(*penalties, *soft_symmetries(self.design, losses, *frames, self.settings, unit, lengths))]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -225,8 +239,8 @@ class Inference:
         grids = DELTA_GRIDS if self.prior is not None else CHANNEL_GRIDS if self.design.channels else GRIDS
         given = {name: getattr(self.settings, name) for name in grids}
         grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
-        if any(p.name == PUMP for p in self.penalties[0]):
-            grids[PUMP] = (self.settings.pump_strength,)
+        strengths = self.settings.symmetry_strengths
+        grids |= {p.name: (strengths[p.name],) for p in self.penalties[0] if p.name in SYMMETRIES}
         undecided = any(len(grid) > 1 for grid in grids.values())
         candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
         n_constants, result = self.design.layout.n_constants, []
@@ -250,7 +264,7 @@ class Inference:
                 def losses_with(eta: float, first: Strengths = result[0][0]) -> AgentLosses:
                     return self._losses(self.solve(self.totals, [{**first, PUMP: eta}]))
 
-                strength = weakest_strength(self.settings.max_pump, losses_with, self.sets)
+                strength = weakest_strength(self.settings.max_pump, losses_with, self.unlabelled or self.sets)
                 result = [[{**one, PUMP: strength} for one in mine] for mine in result]
         return result
 
@@ -279,15 +293,9 @@ class Inference:
         LinAlgError
             If the equations do not determine the coefficients.
         """
-        found = []
-        for mine, penalties, strength, mask, scale in zip(
-            equations,
-            self.penalties,
-            strengths,
-            self.selectable if selected is None else selected,
-            self.scales,
-            strict=True,
-        ):
+        found, masks = [], self.selectable if selected is None else selected
+        by_group = zip(equations, self.penalties, strengths, masks, self.scales, strict=True)
+        for mine, penalties, strength, mask, scale in by_group:
             if mine.weight > 0.0:
                 found.append(solve(mine, penalties, strength, scale, self.design.layout.n_constants, mask))
             else:
@@ -321,6 +329,7 @@ class Inference:
             "regularisation": [dict(strength) for strength in strengths],
             "coefficients": sum(int(np.count_nonzero(s[: len(s) - layout.n_constants])) for s in solutions),
             "data": [data_set_metadata(s) for s in self.sets],
+            "unlabelled": [list(s.frames.source) for s in self.unlabelled],
             **self.reference.to_metadata(solutions),
             "selection": selection,
             "memory": self.memory.to_dict(),
@@ -332,7 +341,7 @@ class Inference:
         equations: dict[str, FloatArray] = {}
         if settings.keep_equations:
             for k, of_group in enumerate(zip_longest(self.totals, self.scales, selected, self.curvature_changes)):
-                equations |= StoredEquations(*of_group, pump=pump_matrix(self.penalties[k])).to_arrays(f"{k}/")
+                equations |= StoredEquations.of(*of_group, self.penalties[k]).to_arrays(f"{k}/")
         return replace(self._losses(solutions), **self.bonds, equations=equations, metadata=metadata)
 
     def _losses(self, solutions: Sequence[FloatArray]) -> AgentLosses:
@@ -382,13 +391,8 @@ class Inference:
             lengths = {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
         else:
             lengths = dict(self.prior.bond_lengths)
-        known = known_coordinations(_parts(self.sets), lengths)
+        known = known_coordinations(parts_of(self.sets), lengths)
         return {
             "bond_lengths": lengths,
             "coordinations": known if self.prior is None else known | self.prior.coordinations,
         }
-
-
-def _parts(sets: Sequence[DataSet]) -> list[Frames]:
-    """The frames of all sets, each of one composition."""
-    return [part for s in sets for part in s.frames.parts]

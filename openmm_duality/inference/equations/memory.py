@@ -126,8 +126,8 @@ def plan_memory(
     copies = (2 if selected else 1) * max(squares)
     if least_blocks > 1:  # the equations of a member; or a fold, the others, and their scaled equations
         copies = max(copies + sum(squares), 3 * max(squares))
-    if settings.pump_strength:  # the matrix of its penalty, and the product that is added to it
-        copies += 2 * max(squares)
+    if settings.symmetry_strengths:  # the matrices of their penalties, and the product that is added to one
+        copies += (1 + len(settings.symmetry_strengths)) * max(squares)
     n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = bool(design.channels) and settings.mixing_steps > 0

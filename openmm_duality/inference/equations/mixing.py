@@ -67,7 +67,7 @@ class MixingProblem:
     @cached_property
     def plain_layout(self) -> Layout:
         """Columns of the coefficients."""
-        return replace(self.design.layout, n_constants=0)
+        return _plain(self.design.layout)
 
     @cached_property
     def layout(self) -> Layout:
@@ -167,7 +167,12 @@ class MixingProblem:
 def joint_layout(design: Design) -> Layout:
     """Columns of the coefficients of a design and, after the invariants of each species, of its mixing."""
     sizes = (len(mine.invariants) + sum(w.size for w in mine.mixing.values()) for mine in design.channels)
-    return replace(design.layout, n_constants=0, n_invariants=tuple(sizes))
+    return replace(_plain(design.layout), n_invariants=tuple(sizes))
+
+
+def _plain(layout: Layout) -> Layout:
+    """Columns of the coefficients alone; two parts have the same channels, which are learned for the shared one."""
+    return replace(layout, n_constants=0, gradient=layout.gradient if len(layout.parts) == 1 else "collective")
 
 
 def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float]]:

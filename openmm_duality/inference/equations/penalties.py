@@ -6,7 +6,7 @@ functions are smooth, so that their curvature changes slowly, and a wall is cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),
 }
+
+PUMP, NET_FORCE, NET_TORQUE, WORK = SYMMETRIES = ("pump", "net-force", "net-torque", "work")
 
 # strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised
 _MANY_BODY_SHARE = 1e-3
@@ -64,9 +66,23 @@ class Penalty:
     share: float = 1.0
 
     @classmethod
-    def of_rows(cls, name: str, rows: FloatArray, targets: FloatArray, weights: FloatArray) -> Penalty:
-        """Penalty Σ w (x·c − y)² of rows x, shape (R, P), with targets y and weights w, shape (R,)."""
-        return cls(name, rows.T @ (weights[:, None] * rows), rows.T @ (weights * targets))
+    def of_rows(cls, name: str, size: int, parts: Iterable[tuple[FloatArray, FloatArray]]) -> Penalty:
+        """Penalty Σ (x·c − y)², the mean over parts with rows x, shape (R, p), and targets y, shape (R,).
+
+        The rows are those of the last p of `size` coefficients.
+        """
+        gram: FloatArray | float = 0.0
+        rhs: FloatArray | float = 0.0
+        number = 0
+        for rows, targets in parts:
+            gram, rhs, number = gram + rows.T @ rows, rhs + rows.T @ targets, number + 1
+        return cls.of_last(name, size, np.asarray(gram) / number, np.asarray(rhs) / number)
+
+    @classmethod
+    def of_last(cls, name: str, size: int, matrix: FloatArray, rhs: FloatArray) -> Penalty:
+        """Penalty on the last p of `size` coefficients, with a matrix (p, p) and a right-hand side (p,)."""
+        first = size - len(rhs)
+        return cls(name, ((first, matrix),), np.concatenate([np.zeros(first), rhs]))
 
     @property
     def blocks(self) -> Blocks:

@@ -16,13 +16,14 @@ Index suffixes: i agent, d, e directions, c displaced copy, p coefficient of the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.channel_rows import product_slopes
 from openmm_duality.inference.equations.design import (
     Design,
     Moments,
@@ -30,9 +31,8 @@ from openmm_duality.inference.equations.design import (
     pair_forces,
     quadratic_columns,
 )
-from openmm_duality.inference.equations.layout import Layout
-from openmm_duality.inference.equations.penalties import Penalty
-from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, samples
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.unlabelled import Configuration, configurations
 from openmm_duality.invariants.neighbours import NeighbourTable
 from openmm_duality.invariants.radial import Cubics
 from openmm_duality.losses.evaluator import LocalEnvironments
@@ -42,14 +42,13 @@ from openmm_duality.parallel import on_all_cores
 from openmm_duality.units import BOLTZMANN
 
 TEMPERATURE = 300.0  # K, at which the pump is given
-PUMP = "pump"  # name of the penalty
 FIRST_STRENGTHS = {"curvature": 1e-4, "ridge": 1e-7}  # of the fit whose modes are taken
 STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-12, 5))  # tried for a stated target
 _WAVENUMBER = 2.0 * np.pi * 0.0299792458  # rad/ps per cm⁻¹
 _FLOOR = 40.0  # cm⁻¹, of the frequencies
 _DEPHASING = 60.0  # cm⁻¹, rate Γ at which modes lose their phases
 _STEP = 1e-8  # nm, largest displacement of an atom in forward differences, whose rounding is as far below
-_TRAINING_FRAMES = 3  # on which a stated pump is to be kept
+_FRAMES = 3  # on which a stated pump is to be kept
 _COPIES = 4  # displaced configurations at a time
 
 
@@ -108,17 +107,6 @@ def thermal_modes(losses: AgentLosses, species_index: IntArray, slopes: FloatArr
     return frequencies, inverse_root[:, None] * vectors / np.sqrt(np.maximum(frequencies, _FLOOR * _WAVENUMBER))
 
 
-def unlabelled_samples(sets: Sequence[DataSet], number: int) -> Iterator[Sample]:
-    """Frames for the rows of the pump, from all sets in proportion to their weights and numbers of frames."""
-    counts = [count_samples(s.frames) for s in sets]
-    ends = np.cumsum([s.weight * count for s, count in zip(sets, counts, strict=True)])
-    for place in ends[-1] * (np.arange(number) + 0.5) / number:
-        k = int(np.searchsorted(ends, place, side="right"))
-        begin = ends[k - 1] if k else 0.0
-        index = int(counts[k] * (place - begin) / (ends[k] - begin))
-        yield from samples(sets[k].frames, [min(index, counts[k] - 1)])
-
-
 def pump_rows(
     design: Design, losses: AgentLosses, environments: LocalEnvironments, rng: np.random.Generator
 ) -> FloatArray:
@@ -151,55 +139,13 @@ def pump_rows(
     return np.concatenate(rows)
 
 
-def pump_penalty(
-    design: Design, losses: AgentLosses, sets: Sequence[DataSet], number: int, mean_square: float
-) -> Penalty:
-    """Penalty on the predicted pump of the own part, averaged over training frames.
+def pump_of_sets(losses: AgentLosses, sets: Sequence[DataSet]) -> float:
+    """Mean predicted pump of losses on a few frames of data sets, in kJ/mol per atom and ps."""
 
-    Parameters
-    ----------
-    design, losses
-        As for `pump_rows`.
-    sets : sequence of DataSet
-        Training frames.
-    number : int
-        Number of frames.
-    mean_square : float
-        Mean square of the targets, in units of which the squared errors are compared with the pump.
-    """
+    def of_frame(frame: Configuration) -> float:
+        return predicted_pump(losses, LocalEnvironments.of(losses, frame.positions, frame.species, frame.cell))
 
-    def rows_of(item: tuple[int, Sample]) -> FloatArray:
-        k, sample = item
-        _, positions, cell = sample.configurations[sample.central]
-        environments = LocalEnvironments.of(losses, positions, sample.species, cell)
-        return pump_rows(design, losses, environments, np.random.default_rng(k))
-
-    matrix: FloatArray | float = 0.0
-    for rows in on_all_cores(rows_of, enumerate(unlabelled_samples(sets, number))):
-        matrix = matrix + rows.T @ rows
-    return penalty_of(design.layout, np.asarray(mean_square / number * matrix))
-
-
-def penalty_of(layout: Layout, matrix: FloatArray) -> Penalty:
-    """Penalty on the coefficients of the own part, with a matrix (p, p)."""
-    *_, (_, first) = layout.first_columns(layout.groups[0])
-    return Penalty(PUMP, ((first, matrix),))
-
-
-def pump_matrix(penalties: Sequence[Penalty]) -> FloatArray | None:
-    """Matrix (p, p) of the penalty on the pump among others, if it is there."""
-    found = [penalty.blocks[0][1] for penalty in penalties if penalty.name == PUMP]
-    return found[0] if found else None
-
-
-def training_pump(losses: AgentLosses, sets: Sequence[DataSet]) -> float:
-    """Mean predicted pump of losses on a few training frames, in kJ/mol per atom and ps."""
-
-    def of_sample(sample: Sample) -> float:
-        _, positions, cell = sample.configurations[sample.central]
-        return predicted_pump(losses, LocalEnvironments.of(losses, positions, sample.species, cell))
-
-    return float(np.mean(list(on_all_cores(of_sample, unlabelled_samples(sets, _TRAINING_FRAMES)))))
+    return float(np.mean(list(on_all_cores(of_frame, configurations(sets, _FRAMES)))))
 
 
 def weakest_strength(limit: float, losses_with: Callable[[float], AgentLosses], sets: Sequence[DataSet]) -> float:
@@ -212,7 +158,7 @@ def weakest_strength(limit: float, losses_with: Callable[[float], AgentLosses], 
     """
 
     def value_of(strength: float) -> float:
-        return training_pump(losses_with(strength), sets)
+        return pump_of_sets(losses_with(strength), sets)
 
     first = bisect_left(range(len(STRENGTHS)), True, key=lambda k: value_of(STRENGTHS[k]) <= limit)
     if first == len(STRENGTHS):
@@ -263,7 +209,7 @@ def _products(
     columns = []
     for a, b in layout.pairs(part, group):
         columns.append(along[a, :, :, b] + (part.symmetry * along[b, :, :, a] if part.symmetry else 0.0))
-    fine = Moments.of(layout.form.ranks, radial[1], tables, only_own=True)
+    fine = Moments.of(layout.form.ranks or layout.form.channels, radial[1], tables, only_own=True)
     coarse = Moments.of(layout.form.all_ranks if layout.form.coupled else (), radial[2], tables, only_own=True)
     factors = own_factors(layout, fine, coarse)
     for agents in (by_species[a] for a in group):
@@ -274,7 +220,23 @@ def _products(
             contracted = (directions[:, agents].swapaxes(0, 1) @ slopes).reshape(copies, len(agents), -1, q, m)
             left = contracted.transpose(0, 2, 3, 1, 4).reshape(copies, -1, len(agents) * m)
             columns.append(quadratic_columns((left @ values).reshape(copies, -1, q, q), one.triangle))
+    for a in group if design.channels else ():
+        columns += [_channel_products(design, a, by_species[a], fine, directions, copies)]
     return np.concatenate(columns, axis=-1)
+
+
+def _channel_products(
+    design: Design, a: int, agents: IntArray, found: Moments, directions: FloatArray, copies: int
+) -> FloatArray:
+    """Products v_eᵀ O of the invariants of channels of an agent species in displaced copies, shape (c, e, F)."""
+    along = {
+        rank: np.einsum("eix,cixam->cieam", directions, own.reshape(copies, -1, *own.shape[1:]))
+        for rank, own in found.own.items()
+    }
+    values = {rank: m.reshape(copies, -1, *m.shape[1:]) for rank, m in found.values.items()}
+    columns, rows = np.tile(np.arange(len(directions)), (len(agents), 1)), design.invariant_rows[a]
+    by_copy = (({r: m[c] for r, m in values.items()}, {r: v[c] for r, v in along.items()}) for c in range(copies))
+    return np.array([product_slopes(rows, agents, *one, columns, len(directions)) for one in by_copy])
 
 
 def _joined(array: FloatArray) -> FloatArray:

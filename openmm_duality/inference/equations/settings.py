@@ -11,6 +11,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.inference.equations.channel_selection import SIZES
+from openmm_duality.inference.equations.penalties import NET_FORCE, PUMP, SYMMETRIES
 from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential, require_potential_energy
 from openmm_duality.schema import (
     boolean,
@@ -46,6 +47,7 @@ _ATOM_ENERGIES = mapping_of(
 )
 _RANKS = optional(tuple_of(integer(), single=True, empty=True))
 _STRENGTH = optional(quantity(zero=True))
+_SYMMETRIES = mapping_of(quantity(zero=True), f"a strength for each symmetry, as in {{{NET_FORCE}: 1}}")
 _PUMP = 1e-3
 DELTA_CHOICES = (
     "ridge",
@@ -104,8 +106,12 @@ class Settings:
     max_pump : float or None
         Instead of a strength, largest predicted pump in kJ/mol per atom and ps; the weakest penalty that keeps it is
         taken. With friction γ it changes the temperature by 40 K per kJ/mol, over γ.
+    symmetries : mapping of str to float, or None
+        Strengths of penalties on other symmetries by name, ``net-force``, ``net-torque`` and ``work``
+        (`equations.symmetries`): at 1, an error of them counts as much as that of the forces.
     pump_frames : int
-        Number of training frames for the penalty, whose forces are not used.
+        Number of training frames for each of these penalties, whose forces are not used; as many unlabelled ones are
+        used, where there are any.
     blocks : int
         Number of these blocks, the folds of the cross-validation.
     members : int
@@ -162,6 +168,7 @@ class Settings:
     curvature: float | None = field(metadata=key(_STRENGTH), default=None)
     pump: float | None = field(metadata=key(_STRENGTH), default=None)
     max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
+    symmetries: dict[str, float] | None = field(metadata=key(optional(_SYMMETRIES)), default=None)
     pump_frames: int = field(metadata=key(integer(1)), default=8)
     blocks: int = field(metadata=key(integer(2, 1000)), default=5)
     members: int = field(metadata=key(integer(0, 1000)), default=16)
@@ -183,7 +190,7 @@ class Settings:
     def __post_init__(self) -> None:
         convert_keys(self)
         self.agent_form  # noqa: B018  (raises if the ranks do not fit the form)
-        check_gradient(self.gradient, self.agent_form)
+        check_gradient(self.gradient)
         if self.basis not in FAMILIES:
             raise DualityError(f"basis {self.basis!r} is not known; the families are {', '.join(FAMILIES)}")
         if self.knots is not None and (self.basis != "b-splines" or not self.agent_form.ranks):
@@ -198,13 +205,18 @@ class Settings:
             )
         if self.stress_weight:
             require_potential_energy(self.gradient, "a fit to stresses (stress_weight)")
-        if (self.pump or self.max_pump) and has_potential(self.gradient):
+        if (self.pump or self.max_pump or self.symmetries) and has_potential(self.gradient):
             raise DualityError(
-                f"forces with the gradient {self.gradient!r} have a potential and pump no power; leave pump and "
-                "max_pump out, or use the gradient 'mutual' or 'agent'"
+                f"forces with the gradient {self.gradient!r} have a potential, with all its symmetries, and pump no "
+                "power; leave pump, max_pump and symmetries out, or use the gradient 'mutual' or 'agent'"
             )
-        if (self.pump or self.max_pump) and self.agent_form.channels:
-            raise DualityError(f"a penalty on the pump is not available for the form {self.form!r} yet")
+        others = [name for name in SYMMETRIES if name != PUMP]
+        unknown = sorted(set(self.symmetries or ()) - set(others))
+        if unknown:
+            raise DualityError(
+                f"symmetries: {', '.join(unknown)} is not one of {', '.join(others)}; the strength of the penalty on "
+                "the pump is 'pump'"
+            )
         if self.pump is not None and self.max_pump is not None:
             raise DualityError("give either the strength of the penalty, pump, or the largest pump, max_pump")
         if self.invariants is not None and len(self.invariants) != 3:
@@ -221,6 +233,12 @@ class Settings:
         if self.pump is not None:
             return self.pump
         return _PUMP if self.max_pump is not None or self.gradient == "mutual" else 0.0
+
+    @property
+    def symmetry_strengths(self) -> dict[str, float]:
+        """Strengths of the penalties on soft symmetries, by name, without those that are zero."""
+        every = {PUMP: self.pump_strength, **(self.symmetries or {})}
+        return {name: every[name] for name in SYMMETRIES if every.get(name)}
 
     @classmethod
     def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isqrt
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.inference.equations.penalties import SYMMETRIES, Penalty
 from openmm_duality.inference.equations.solution import NormalEquations
+
+_RHS = "rhs"  # behind the name of a symmetry
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,38 @@ class StoredEquations:
         Columns whose coefficients are fitted; all by default.
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
-    pump : array, shape (p, p), optional
-        Penalty on the pump of an own part of p columns (`pump`).
+    symmetries : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
+        Penalties on symmetries by name, on the last p columns.
     """
 
     total: NormalEquations
     scale: FloatArray
     selected: BoolArray | None = None
     curvature_changes: FloatArray | None = None
-    pump: FloatArray | None = None
+    symmetries: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        total: NormalEquations,
+        scale: FloatArray,
+        selected: BoolArray | None,
+        curvature_changes: FloatArray | None,
+        penalties: Sequence[Penalty],
+    ) -> StoredEquations:
+        """Equations, with those penalties that are on symmetries."""
+        found = {}
+        for one in penalties:
+            if one.name in SYMMETRIES and one.rhs is not None:
+                ((_, matrix),) = one.blocks
+                found[one.name] = matrix, one.rhs[len(one.rhs) - len(matrix) :]
+        return cls(total, scale, selected, curvature_changes, found)
+
+    @property
+    def soft_symmetries(self) -> tuple[Penalty, ...]:
+        """The penalties on symmetries."""
+        size = len(self.scale)
+        return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.symmetries.items())
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays for a model file; of symmetric matrices only the upper triangle is stored."""
@@ -47,9 +73,10 @@ class StoredEquations:
         }
         if self.selected is not None:
             found["selected"] = self.selected.astype(np.float64)
-        for name, matrix in (("curvature_changes", self.curvature_changes), ("pump", self.pump)):
-            if matrix is not None:
-                found[name] = _upper_triangle(matrix)
+        if self.curvature_changes is not None:
+            found["curvature_changes"] = _upper_triangle(self.curvature_changes)
+        for name, (matrix, rhs) in self.symmetries.items():
+            found |= {name: _upper_triangle(matrix), f"{name} {_RHS}": rhs}
         return {prefix + name: array for name, array in found.items()}
 
     @classmethod
@@ -58,11 +85,17 @@ class StoredEquations:
         found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         target_squares, weight = map(float, found["sums"])
         gram, rhs, squares = _symmetric(found["gram"]), found["rhs"].copy(), found["column_squares"].copy()
+        symmetries = {}
+        for name in (name for name in SYMMETRIES if name in found):
+            matrix = _symmetric(found[name])
+            # a model of version 0.6 has only the pump, without its right-hand side, which is zero
+            symmetries[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
         return cls(
             NormalEquations(gram, rhs, squares, target_squares, weight),
             found["scale"],
             found["selected"] > 0.0 if "selected" in found else None,
-            *(_symmetric(found[name]) if name in found else None for name in ("curvature_changes", "pump")),
+            _symmetric(found["curvature_changes"]) if "curvature_changes" in found else None,
+            symmetries,
         )
 
 

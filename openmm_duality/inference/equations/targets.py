@@ -158,6 +158,11 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
     return result
 
 
+def parts_of(sets: Sequence[DataSet]) -> list[Frames]:
+    """The frames of all sets, each of one composition."""
+    return [part for s in sets for part in s.frames.parts]
+
+
 def only_energies(frames: AnyFrames) -> bool:
     """Whether energies are all there is to compare with: no forces, and no dynamics that give accelerations."""
     single = all(part.energies is not None and part.timestep is None for part in frames.parts)

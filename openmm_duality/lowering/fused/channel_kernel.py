@@ -38,6 +38,7 @@ class ChannelKernel(KernelCode):
         self.load(4)
         polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
         blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
+        entries = code.array("entries", I64)
         energy, count = Variable(code, DOUBLE), Variable(code, I64)
         with code.loop(0, code.argument("number_of_blocks")) as block:
             agents = blocks.from_index(block * (lanes + 1) + 1)
@@ -50,15 +51,19 @@ class ChannelKernel(KernelCode):
             header, alone = polynomial.headers.from_index(species * HEADER), polynomial.alone[species]
             polynomial.mix(header, work["mixed_moments"])
             polynomial.multiply(header)
-            work["agent_losses"][0] = polynomial.contract(header, weights, 1)
-            polynomial.descend(header)
-            polynomial.unmix(header, work["mixed_adjoint"], lambda m, a: (a + m * shape.mixing_width) * lanes)
+            for descent in reversed(range(shape.descents)):  # the loss is that of the first
+                of_descent = weights.from_index(entries[0] * descent)
+                work["agent_losses"][0] = polynomial.contract(header, of_descent, 1)
+                polynomial.descend(header)
+                adjoint = work["mixed_adjoint"].from_index(code.integer(descent * shape.mixed_size))
+                polynomial.unmix(header, adjoint, lambda m, a: (a + m * shape.mixing_width) * lanes)
             with code.loop(0, number) as lane:
                 energy.add(work["agent_losses"][lane] - alone)
-                bounds = [self.bound(lane, b) for b in range(shape.species + 1)]
-                for b in range(shape.species):
-                    self.descend(lane, b, bounds[b].to(I64), bounds[b + 1].to(I64))
-                self.push(agents[lane].to(I64), work["neighbours"], bounds[0].to(I64), bounds[-1].to(I64))
+                bounds = [self.bound(lane, b).to(I64) for b in range(shape.species + 1)]
+                for descent in range(shape.descents):
+                    for b in range(shape.species):
+                        self.descend(lane, b, bounds[b], bounds[b + 1], descent)
+                    self.push(agents[lane].to(I64), work["neighbours"], bounds[0], bounds[-1], descent)
         code.array("energy", DOUBLE)[0] = energy.get()
         self.write_virial()
         return code.compiled()
@@ -142,12 +147,15 @@ class ChannelKernel(KernelCode):
             # beyond the end the row of zeros at the cutoff
             interval = code.count_up(q, BLOCK).compare("<", end).choose(distance.to(I64), self.intervals)
             places = [(base + interval.lane(k)) * shape.stride + 4 * shape.padded for k in range(BLOCK)]
-            powers = transposed([self.table.vector(place, 4) for place in places])
-            value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
-            own.add(value.to(DOUBLE))
-            along = slope / distance.to(shape.real)
-            self.keep_forces(q, [along * c.to(shape.real) for c in d])
-        self.push(i, neighbours, code.integer(0), end)
+            for descent in range(shape.descents):
+                powers = transposed([self.table.vector(place + 4 * descent, 4) for place in places])
+                value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
+                if descent == 0:
+                    own.add(value.to(DOUBLE))
+                along = slope / distance.to(shape.real)
+                self.keep_forces(q, [along * c.to(shape.real) for c in d], descent)
+        for descent in range(shape.descents):
+            self.push(i, neighbours, code.integer(0), end, descent)
         return own.get().folded(1).lane(0)
 
     def geometry(self, i: Value, begin: Value, end: Value) -> None:
@@ -195,7 +203,8 @@ class ChannelKernel(KernelCode):
                 work["f"][p * shape.padded + begins] = f
                 work["df"][p * shape.padded + begins] = df
                 radial += [f.lane(k) for k in range(shape.lanes)]
-            own.add(f.lane(shape.fine % shape.lanes).to(DOUBLE))
+                if shape.fine in range(begins, begins + shape.lanes):
+                    own.add(f.lane(shape.fine % shape.lanes).to(DOUBLE))
             y = [harmonics.vector((p - begin) * shape.padded_components + first, lanes) for first in chunks]
             for f, of_function in zip(radial, sums, strict=False):
                 for part, moment in zip(y, of_function, strict=True):
@@ -216,29 +225,30 @@ class ChannelKernel(KernelCode):
                 for m, row in enumerate(transposed(rows)[: len(shape.components) - first], start=first):
                     self.work["mixed_moments"][(a + m * shape.mixing_width) * lanes] = row
 
-    def descend(self, lane: Value, b: int, begin: Value, end: Value) -> None:
+    def descend(self, lane: Value, b: int, begin: Value, end: Value, descent: int) -> None:
         """Forces of the loss of the agent in a lane on its neighbours of one species, a register of them at a time."""
         shape, work, lanes = self.shape, self.work, self.shape.together
-        adjoint = work["mixed_adjoint"].from_index(lane + b * shape.fine * lanes)
+        adjoint = work["mixed_adjoint"].from_index(lane + (b * shape.fine * lanes + descent * shape.mixed_size))
         with self.code.loop(begin, end, lanes) as p:
             u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
             # kept in memory, so that every adjoint is read again below rather than all of them held in registers
-            work["slope"][p] = self.along(p, u, adjoint)
+            work["slope"][p] = self.along(p, u, adjoint, descent)
             slope = work["slope"].vector(p, lanes)
             inverse = work["inverse"].vector(p, lanes)
             across = [c * inverse for c in self.across(p, u, adjoint)]
             along = slope - total(c * one for c, one in zip(u, across, strict=True))
-            self.keep_forces(p, [along * c + one for c, one in zip(u, across, strict=True)])
+            self.keep_forces(p, [along * c + one for c, one in zip(u, across, strict=True)], descent)
 
     def adjoint(self, adjoint: Array, m: int, n: int) -> Value:
         """G of a component and a function."""
         return adjoint[(n + m * self.shape.mixing_width) * self.shape.together]
 
-    def along(self, p: Value, u: list[Value], adjoint: Array) -> Value:
+    def along(self, p: Value, u: list[Value], adjoint: Array, descent: int) -> Value:
         """Σ_nm G f' Y and the slope of the pair part."""
         harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
-        *slopes, found = self.radial("df", p)
-        for n, slope in enumerate(slopes):
+        slopes = self.radial("df", p)
+        found = slopes[self.shape.fine + descent]
+        for n, slope in enumerate(slopes[: self.shape.fine]):
             terms = (y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics))
             found = found + slope * total(terms)
         return found
@@ -261,23 +271,24 @@ class ChannelKernel(KernelCode):
             found += transposed(rows)
         return found[: shape.table_width]
 
-    def keep_forces(self, p: Value, force: list[Value]) -> None:
+    def keep_forces(self, p: Value, force: list[Value], descent: int) -> None:
         """Keep the forces x, y and z of a register of pairs, by pair."""
         zero = self.code.constant(force[0].ir.type, 0.0)
         for k, row in enumerate(transposed([*force, zero])):
-            self.work["pair_forces"][(p + k) * 4] = row
+            self.work["pair_forces"][(p + k + self.capacity * descent) * 4] = row
 
-    def push(self, i: Value, neighbours: Array, begin: Value, end: Value) -> None:
-        """Forces of pairs on their agent and, where neighbours take part, the reaction on these."""
+    def push(self, i: Value, neighbours: Array, begin: Value, end: Value, descent: int) -> None:
+        """Forces of pairs on their agent, those of its last descent, and where neighbours take part those on these."""
         own = Variable(self.code, self.four)
         own.set(self.code.constant(self.four, 0.0))
         with self.code.loop(begin, end) as p:
-            force = self.work["pair_forces"].vector(p * 4, 4)
-            own.add(force)
+            force = self.work["pair_forces"].vector((p + self.capacity * descent) * 4, 4)
+            if descent == self.shape.descents - 1:
+                own.add(force)
             j = neighbours[p].to(I64) * 4
             self.add_virial(
                 force, lambda: self.nearest_one(self.positions.vector(j, 4) - self.positions.vector(i * 4, 4))
             )
-            if self.shape.reactions:
+            if self.shape.reactions and descent == 0:
                 self.forces[j] = self.forces.vector(j, 4) - force
         self.forces[i * 4] = self.forces.vector(i * 4, 4) + own.get()

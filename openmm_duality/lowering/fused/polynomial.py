@@ -276,10 +276,11 @@ class MemberChannels(MemberPolynomials):
         self.entries, self.n_entries = code.array("member_entry_weights", shape.real), code.array("entries", I64)
 
     def write(self, species: Value, group: Value, descent: int) -> None:
-        """Code for an agent of a species and a register of members, which have one descent."""
+        """Code for an agent of a species, a register of members and one of their descents."""
         lanes, components = self.shape.member_lanes, len(self.shape.components)
         header = self.polynomial.headers.from_index(species * HEADER)
-        weights = self.entries.from_index(group * self.n_entries[0] * lanes)
+        at = group * self.shape.member_descents + descent
+        weights = self.entries.from_index(at * self.n_entries[0] * lanes)
         self.polynomial.contract(header, weights, lanes)
         self.polynomial.descend(header)
         self.polynomial.unmix(header, self.work["member_adjoint"], lambda m, a: (a * components + m) * lanes)

@@ -99,8 +99,8 @@ class Shape:
 
     @property
     def table_width(self) -> int:
-        """Functions in a row of the table: those of the moments, and the pair part of a form with channels."""
-        return self.functions + 1 if self.mixed else self.functions
+        """Functions in a row of the table: those of moments, and with channels the pair part of each descent."""
+        return self.functions + self.descents if self.mixed else self.functions
 
     @property
     def vector(self) -> Any:
@@ -121,6 +121,11 @@ class Shape:
     def mixing_width(self) -> int:
         """Moments of one component that are mixed, of all neighbour species."""
         return self.species * self.fine
+
+    @property
+    def mixed_size(self) -> int:
+        """Room for all moments of the agents whose polynomials are evaluated together."""
+        return len(self.components) * self.mixing_width * self.together
 
     @property
     def padded(self) -> int:
@@ -259,9 +264,9 @@ class Shape:
         }
         if self.mixed:
             reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)
-            size = len(self.components) * self.mixing_width * self.together
-            reals |= {"mixed_moments": size, "mixed_adjoint": size}
-            reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity}
+            size, descents = self.mixed_size, self.descents
+            reals |= {"mixed_moments": size, "mixed_adjoint": size * descents}
+            reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity * descents}
             reals["agent_moments"] = self.padded_components * self.mixing_width * self.together
             reals["member_tensor_slopes"] = self.rows * self.member_lanes if self.members else 0
         if self.members:

@@ -117,7 +117,9 @@ def tables(
     """
     if losses.channels:
         found = channel_tables(losses.channels) | {"table": _table(losses, shape)}
-        found["entry_weights"] = entry_weights(losses.channels, losses.channel_matrices)
+        descents = descents_of(losses, shape.descents)
+        found["entry_weights"] = np.concatenate([entry_weights(losses.channels, d.channel_matrices) for d in descents])
+        found["entries"] = np.array([len(found["entry_rows"])])
         laid_out = {
             name: np.ascontiguousarray(array, dtype=shape.dtype if array.dtype == np.float64 else array.dtype)
             for name, array in found.items()
@@ -183,8 +185,7 @@ def committee_tables(losses: AgentLosses, shape: Shape) -> dict[str, npt.NDArray
     if losses.channels:
         centres = np.zeros((shape.species, shape.species, shape.padded), dtype=shape.dtype)
         own |= {"centres": centres, "at_centres": np.zeros(shape.species)}
-        arrays["member_entry_weights"] = [entry_weights(losses.channels, m.channel_matrices) for m in members]
-        integers["entries"] = np.array([len(own["entry_rows"])])
+        arrays["member_entry_weights"] = of_members(lambda one: entry_weights(losses.channels, one.channel_matrices))
     else:
         w, rows, columns = shape.width, *np.triu_indices(shape.width)
         integers["matches"] = np.zeros((w, w), dtype=np.int32)
@@ -225,7 +226,8 @@ def _table(
     powers = table[:, :, :k, : 4 * padded].reshape(s, s, k, 4, padded)
     powers[..., :n] = losses.moment_basis.powers[..., :n]
     if shape.mixed:
-        powers[..., n] = losses.pair_potentials.powers[..., 0]
+        for number, one in enumerate(descents_of(losses, shape.descents), start=n):
+            powers[..., number] = one.pair_potentials.powers[..., 0]
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
     for number, one in enumerate(descents_of(losses, shape.descents), start=padded):
         pair = one.pair_potentials.powers[..., 0]

@@ -133,3 +133,14 @@ def test_errors_before_and_after_the_steps_are_stored_and_said(problem):
     before, after = found[1]["mixing_errors"]
     assert after < before
     assert "Mixing learned in 1 step:" in str(ChannelChoice.from_dict(found[1]))
+
+
+def test_two_parts_have_the_channels_that_are_learned_for_the_shared_one(problem):
+    few = replace(problem, sets=[DataSet(problem.sets[0].frames[::4])])
+    layout = replace(problem.design.layout, gradient="mutual")
+    mutual = replace(few, design=replace(problem.design, layout=layout))
+    assert mutual.plain_layout == few.plain_layout
+    assert mutual.layout == few.layout
+    found, errors = learn_mixing(mutual, 1)
+    assert found.layout.gradient == "mutual"
+    assert errors[1] < errors[0]

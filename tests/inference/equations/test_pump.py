@@ -11,12 +11,13 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.equations import pump
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.unlabelled import configurations
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.jacobian import jacobian
 from tests.systems import CELL, labelled, random_frames, random_losses, random_positions, random_species, rms
 
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, "members": 0}
-FORMS = ("pair", "quadratic", "moment", "coupled")
+FORMS = ("pair", "quadratic", "moment", "coupled", "channels")
 
 
 def joint_design(losses):
@@ -114,7 +115,6 @@ def test_a_stated_pump_is_kept(frames):
 def test_what_pumps_nothing_or_cannot_be_penalised_is_refused(frames):
     for choices, message in (
         ({"gradient": "collective", "pump": 1e-3}, "have a potential"),
-        ({"gradient": "agent", "form": "channels", "pump": 1e-3}, "not available for the form 'channels' yet"),
         ({"gradient": "mutual", "pump": 1e-3, "max_pump": 0.1}, "either"),
     ):
         with pytest.raises(DualityError, match=message):
@@ -131,10 +131,11 @@ def test_an_own_part_of_strong_penalty_vanishes(frames):
 def test_frames_of_the_penalty_come_from_all_sets_by_weight():
     few, many = random_frames(4, n_atoms=8), random_frames(20, n_atoms=12, seed=1)
     sets = [DataSet(replace(few, forces=few.positions), 5.0), DataSet(replace(many, forces=many.positions))]
-    found = list(pump.unlabelled_samples(sets, 8))
-    assert [len(sample.species) for sample in found] == [8] * 4 + [12] * 4
-    assert len({sample.target.tobytes() for sample in found}) == 8
-    assert len(list(pump.unlabelled_samples(sets, 1))) == 1
+    found = list(configurations(sets, 8))
+    assert [len(one.species) for one in found] == [8] * 4 + [12] * 4
+    assert len({one.positions.tobytes() for one in found}) == 8
+    assert len(list(configurations(sets, 1))) == 1
+    assert list(configurations([], 8)) == []
 
 
 def test_own_losses_of_full_symmetry_are_pair_losses():

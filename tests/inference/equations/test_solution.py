@@ -310,9 +310,11 @@ def test_a_penalty_of_rows_pulls_the_solution_to_its_targets():
     rng = np.random.default_rng(5)
     equations, rows, targets = random_equations(np.array([1.0, -2.0, 0.5]), 30, 0.1, 1)
     more, wanted, weights = rng.normal(size=(4, 3)), rng.normal(size=4), rng.uniform(0.5, 2.0, size=4)
-    penalty = Penalty.of_rows("symmetry", more, wanted, weights)
+    heavy = np.sqrt(weights)
+    parts = [(heavy[k, None] * more[k], heavy[k] * wanted[k]) for k in (slice(0, 1), slice(1, 4))]
+    penalty = Penalty.of_rows("symmetry", 3, parts)
     found = solve(equations, [penalty, ridge_penalty(3)], {"symmetry": 0.3, "ridge": 0.0})
-    root = np.sqrt(0.3 * weights)
+    root = np.sqrt(0.3 * weights / len(parts))
     stacked = (
         np.vstack([rows / np.sqrt(30.0), more * root[:, None]]),
         np.concatenate([targets / np.sqrt(30.0), wanted * root]),
