@@ -249,7 +249,8 @@ def test_every_observable_has_blocks_that_suit_its_own_correlation_time(tmp_path
     slower = max(window.correlation_times[name] for window in (found.run_window, found.reference_window))
     for measured, window in ((slow.run, found.run_window), (slow.reference, found.reference_window)):
         assert window.duration / len(measured.block_means) >= min(6 * slower, window.duration / 5)
-    assert len(quick_.run.block_means) > len(slow.run.block_means)
+    # that of an angle may be slower than it seems, as of any vibration
+    assert len(found.rdf["O-O"].run.blocks) > len(quick_.run.block_means) >= len(slow.run.block_means)
     assert slow.mean.p_value is not None
     assert quick_.mean.p_value is not None
 
