@@ -4,8 +4,8 @@
 #   bash scripts/liquids.sh [FOLDER=runs/liquids] [SYSTEM …=methanol salt-water methanol-xtb]
 #
 # methanol: 32 CH3OH by a classical force field; salt-water: 1 mol/l of NaCl by another; methanol-xtb: frames of methanol
-# labelled by tight binding. docs/any-system.md says what came of them: models of methanol may be unstable. Needs CP2K
-# (installed by apt where that is allowed); half an hour each. A killed job resumes.
+# labelled by tight binding. docs/any-system.md says what came of them. Needs CP2K (installed by apt where that is
+# allowed); half an hour each. A killed job resumes.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -26,7 +26,7 @@ step() { printf '\n== %s\n' "$*"; }
 data() {
     case $1 in
         methanol)
-            echo "  - {path: methanol/liquid, name: liquid, every: 16}"
+            echo "  - {path: methanol/liquid, name: liquid, every: 6}"
             echo "  - {path: methanol/distorted, weight: 0.2, max_force: 15 eV/angstrom}"
             echo "  - {path: methanol/hot, name: hot, weight: 0.5, gap: 0.1}"
             ;;

@@ -5,6 +5,9 @@ linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared erro
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
 A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames.
 Starting from the channels of largest variance, few steps suffice.
+
+The penalty on changes of the curvature outside the data (`displaced_frames`) is part of what is minimised, by both.
+Without it the steps learn channels that suit the data and nothing else, and the coefficients alone cannot mend that.
 """
 
 from __future__ import annotations
