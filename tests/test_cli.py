@@ -326,8 +326,9 @@ def test_a_monitor_warns_by_default_and_writes_what_it_is_asked_for(folder, low_
     assert [line.split(",")[0] for line in lines] == ["step", "0", "20", "40"]
     assert len((tmp_path / "run" / "uncertainty.csv").read_text().splitlines()) == 4
     log = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
-    assert log[0][-2:] == ["mean_force_uncertainty", "largest_force_uncertainty"]
-    assert [row[-1] == "nan" for row in log[1:]] == [True, False, True, False]
+    assert log[0][-3:] == ["mean_force_uncertainty", "largest_force_uncertainty", "pressure_uncertainty_MPa"]
+    assert [row[-2] == "nan" for row in log[1:]] == [True, False, True, False]
+    assert {row[-1] for row in log[1:]} == {"nan"}  # a run without a pressure has no use for it
 
 
 def test_a_monitor_stops_a_run_with_code_1_or_collects_its_frames_or_is_off(folder, low_limit, tmp_path):
