@@ -205,8 +205,8 @@ class EnvironmentKernel(KernelCode):
     ) -> None:
         """Splines and moments of one neighbour species, and the pair part of the loss of an agent of a species."""
         code, shape, work = self.code, self.shape, self.work
-        kinds = [shape.kind_of_sums if rank == 0 else shape.vector for rank, _ in shape.components]
-        sums = [[Variable(code, kind) for _ in shape.chunks] for kind in kinds]
+        registers = [shape.register_of_sums if rank == 0 else shape.vector for rank, _ in shape.components]
+        sums = [[Variable(code, one) for _ in shape.chunks] for one in registers]
         for (rank, _), chunks in zip(shape.components, sums, strict=True):
             for begins, moment in zip(shape.chunks, chunks, strict=True):
                 if rank == 0:

@@ -108,7 +108,7 @@ class Shape:
         return ir.VectorType(self.real, self.lanes)
 
     @property
-    def kind_of_sums(self) -> Any:
+    def register_of_sums(self) -> Any:
         """What a register of sums ρ is added up in: the large coefficients of coupled ones need double precision."""
         return ir.VectorType(DOUBLE if self.coupled else self.real, self.lanes)
 
