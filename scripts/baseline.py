@@ -13,7 +13,7 @@ from pathlib import Path
 import openmm as mm
 
 import openmm_duality as duality
-from openmm_duality.benchmark.water import as_water, tip3p_system, tip3p_topology
+from openmm_duality.benchmark.water import as_water, nonbonded_alone, tip3p_system, tip3p_topology
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.summary import component_rms
 
@@ -22,15 +22,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def charges_of(system: mm.System) -> mm.System:
     """A System with the charges of another, and no other forces."""
-    alone = mm.XmlSerializer.clone(system)
-    for index in reversed(range(alone.getNumForces())):
-        force = alone.getForce(index)
-        if not isinstance(force, mm.NonbondedForce):
-            alone.removeForce(index)
-            continue
-        for k in range(force.getNumParticles()):
-            charge, sigma, _ = force.getParticleParameters(k)
-            force.setParticleParameters(k, charge, sigma, 0.0)
+    alone, force = nonbonded_alone(system)
+    for k in range(force.getNumParticles()):
+        charge, sigma, _ = force.getParticleParameters(k)
+        force.setParticleParameters(k, charge, sigma, 0.0)
     return alone
 
 

@@ -23,7 +23,7 @@ import openmm as mm
 from openmm import unit
 
 import openmm_duality as duality
-from openmm_duality.benchmark.water import tip3p_system, tip3p_topology, water_box
+from openmm_duality.benchmark.water import nonbonded_alone, tip3p_system, tip3p_topology, water_box
 from openmm_duality.cp2k.distorting import Displaced, Distortion, Pushed, Rotated, Stretched, distort
 from openmm_duality.dynamics import Start
 from openmm_duality.files import atomic_write
@@ -91,16 +91,11 @@ def run(
 
 def nonbonded_of_spce(system: mm.System) -> mm.System:
     """Charges and Lennard-Jones of SPC/E with the PME and exclusions of a System of water, and nothing else."""
-    alone = mm.XmlSerializer.clone(system)
-    for index in reversed(range(alone.getNumForces())):
-        force = alone.getForce(index)
-        if not isinstance(force, mm.NonbondedForce):
-            alone.removeForce(index)
-            continue
-        for k in range(0, force.getNumParticles(), 3):
-            force.setParticleParameters(k, -2 * SPCE_CHARGE, SPCE_SIGMA, SPCE_EPSILON)
-            for hydrogen in (k + 1, k + 2):
-                force.setParticleParameters(hydrogen, SPCE_CHARGE, 1.0, 0.0)
+    alone, force = nonbonded_alone(system)
+    for k in range(0, force.getNumParticles(), 3):
+        force.setParticleParameters(k, -2 * SPCE_CHARGE, SPCE_SIGMA, SPCE_EPSILON)
+        for hydrogen in (k + 1, k + 2):
+            force.setParticleParameters(hydrogen, SPCE_CHARGE, 1.0, 0.0)
     return alone
 
 

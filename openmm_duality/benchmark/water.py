@@ -160,3 +160,12 @@ def _lattice(molecules: int, edge: float) -> FloatArray:
     arms = _OH * np.array([[0.0, 0.0, 0.0], [np.sin(half), np.cos(half), 0.0], [-np.sin(half), np.cos(half), 0.0]])
     turned = Rotation.random(molecules, random_state=1).as_matrix() @ arms.T
     return np.asarray((oxygens[:, None, :] + turned.transpose(0, 2, 1)).reshape(-1, 3))
+
+
+def nonbonded_alone(system: mm.System) -> tuple[mm.System, mm.NonbondedForce]:
+    """A copy of a System with its nonbonded force and no other, and that force, whose parameters may be changed."""
+    alone = mm.XmlSerializer.clone(system)
+    for index in reversed(range(alone.getNumForces())):
+        if not isinstance(alone.getForce(index), mm.NonbondedForce):
+            alone.removeForce(index)
+    return alone, alone.getForce(0)
