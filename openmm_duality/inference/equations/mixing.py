@@ -34,9 +34,9 @@ from openmm_duality.invariants.channels import Channels
 
 CHANGES = "mixing"  # the name of their penalty
 FOLDS = 4  # of the frames from which the mixing is learned
-_STRENGTH = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
+_STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
-_STRENGTHS = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
+_CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN, _OUTSIDE = 8, 0.3  # of forces, and of changes of the curvature
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 
@@ -118,7 +118,7 @@ class MixingProblem:
         design = replace(self.design, layout=self.plain_layout, channels=channels)
         found, outside = self.equations(design, title), self.outside(design)
         solutions = [
-            solve(total, [penalty, ridge_penalty(len(total.rhs))], _STRENGTH)
+            solve(total, [penalty, ridge_penalty(len(total.rhs))], _STRENGTHS)
             for total, penalty in zip(found.totals, outside, strict=True)
         ]
         squares = sum(total.squared_error(c) for total, c in zip(found.totals, solutions, strict=True))
@@ -149,7 +149,7 @@ class MixingProblem:
         """Strengths of the penalties of each group, by the error of the last of the folds."""
         chosen = []
         for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
-            candidates = [{CHANGES: strength, **_STRENGTH} for strength in _STRENGTHS]
+            candidates = [{CHANGES: strength, **_STRENGTHS} for strength in _CANDIDATES]
             last = folds[-1:] if len(folds) > 1 else []
             problem = (total, last, (*self.ridges(k), outside[k]), candidates)
             chosen.append(rank_strengths(*problem, scale=self.scale(k, total))[0] if last else candidates[0])
