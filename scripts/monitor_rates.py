@@ -2,9 +2,10 @@
 
 python scripts/monitor_rates.py MODEL [--monitoring MODEL] [--molecules 64,512,4096] [--atom-checks 500000]
 
-Learning dynamics of MODEL at 300 K, from copies of a frame of `water64-cnnp`, with a check every 20 steps of 0.5 fs by
-the domain and the committee of another model. For every check the smallest setting of `Monitor(false_alarms=…)` is
-found at which it raises an alarm; a line has the settings, and in how many checks there was one.
+Learning dynamics of MODEL at 300 K, from copies of a frame of `water64-cnnp` that 1 ps at 400 K and 1 ps at 300 K have
+made unlike each other, with a check every 50 fs by the domain and the committee of another model. For every check the
+smallest setting of `Monitor(false_alarms=…)` is found at which it raises an alarm; a line has the settings, and in how
+many checks there was one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from openmm_duality.learning.monitor import PER_ATOM_TESTS, Monitor
 from openmm_duality.losses import AgentLosses
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-TIMESTEP, INTERVAL, EQUILIBRATION = 0.5e-3, 20, 300  # ps, steps, steps
+TIMESTEP, INTERVAL, EQUILIBRATION = 0.5e-3, 100, 2000  # ps, steps, steps at each temperature
 SETTINGS = (1e-3, 1e-2, 1e-1, 1.0)  # alarms per check
 
 
@@ -42,12 +43,14 @@ def main() -> None:
         copies = round((molecules / 64) ** (1 / 3))
         positions, species, cell = supercell(frames.positions[500], frames.species, frames.cell(500), 3 * (copies,))
         topology = duality.create_topology(species, cell=cell)
-        integrator = duality.LangevinLearningIntegrator(300.0, 5.0, TIMESTEP)
+        integrator = duality.LangevinLearningIntegrator(400.0, 5.0, TIMESTEP)
         system = duality.create_system(losses, topology, backend="fused")
         simulation = app.Simulation(topology, system, integrator, Platform.getPlatformByName("CPU"))
         simulation.context.setPositions(positions)
-        simulation.context.setVelocitiesToTemperature(300.0, 1)
-        simulation.step(EQUILIBRATION)
+        simulation.context.setVelocitiesToTemperature(400.0, 1)
+        for temperature in (400.0, 300.0):
+            integrator.setTemperature(temperature)
+            simulation.step(EQUILIBRATION)
         monitor, shares = Monitor(monitoring, species), []
         for _ in range(round(given.atom_checks / len(species))):
             simulation.step(INTERVAL)

@@ -582,7 +582,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--precision": ("half", ""),
     "--backend": ("jax", "../x"),
     "--monitor-interval": ("0", "nan", "-1"),
-    "--start": ("nothing.pdb", "run", "model.safetensors", "/dev/null", "config.yaml"),
+    "--start": ("nothing.pdb", "model.safetensors", "/dev/null", "config.yaml"),
     "--integrator": ("euler",),
     "-o": ("start.pdb", "/proc/x", "cp2k", "start.pdb/x"),
 }

@@ -24,7 +24,7 @@ from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import count_samples, indices_of, samples
-from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, tail_limit
+from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, frames_of_agents, tail_limit
 from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
@@ -220,11 +220,11 @@ def uncertainty_limits(
     """Limits of σ and their tails by species, shape (S,); a species without agents gets the largest of the others."""
     found, tails = np.zeros(len(residual)), np.zeros(len(residual))
     for a in range(len(residual)):
-        s2 = np.concatenate([spreads[species_index == a] for _, spreads, species_index in judged])
-        if len(s2):
-            sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * s2)
+        by_frame = [spreads[species_index == a] for _, spreads, species_index in judged]
+        sigma = np.sqrt(residual[a] ** 2 + scale[a] ** 2 * np.concatenate(by_frame))
+        if len(sigma):
             if len(sigma) >= _MIN_TAIL_AGENTS:
-                found[a], tails[a] = tail_limit(sigma, power_law=True)
+                found[a], tails[a] = tail_limit(sigma, frames_of_agents(by_frame), power_law=True)
             else:
                 found[a] = LARGEST_FACTOR * sigma.max()
     return np.where(found > 0.0, found, found.max()), np.where(found > 0.0, tails, tails.max())

@@ -113,15 +113,20 @@ def with_wider_domain(
     return replace(losses, domain=replace(domain, seen=seen, environments=environments, losses=levels))
 
 
-def tail_limit(values: FloatArray, share: float = REFERENCE_SHARE, power_law: bool = False) -> tuple[float, float]:
+def tail_limit(
+    values: FloatArray, frames: IntArray, share: float = REFERENCE_SHARE, power_law: bool = False
+) -> tuple[float, float]:
     """Extrapolate the value that a share of agents exceeds, assuming an exponential or power-law tail.
 
-    The width of the tail is the upper end of its confidence interval.
+    The width of the tail is the upper end of its confidence interval. What is unusual lasts and concerns the atoms of a
+    molecule together, so that the agents of a frame count as one event there.
 
     Parameters
     ----------
     values : array, shape (M,)
         Of agents in many frames, positive.
+    frames : array of int, shape (M,)
+        The frame of each agent.
     share : float
         Share of agents above the limit.
     power_law : bool
@@ -133,13 +138,19 @@ def tail_limit(values: FloatArray, share: float = REFERENCE_SHARE, power_law: bo
     tail : float
         Growth of the limit, or of its logarithm, where the share is smaller by a factor of e.
     """
-    ordered = np.sort(np.log(values) if power_law else values)
-    number = min(len(ordered), max(_LEAST_TAIL, round(_TAIL * len(ordered))))
-    begin = float(ordered[-number])
-    tail = float((ordered[-number:] - begin).mean()) * (1.0 + _CONFIDENCE / number**0.5)
-    found = begin + tail * float(np.log(number / (len(ordered) * share)))
+    number = min(len(values), max(_LEAST_TAIL, round(_TAIL * len(values))))
+    outermost = np.argsort(values)[-number:]
+    tail_values = np.log(values[outermost]) if power_law else values[outermost]
+    begin, events = float(tail_values[0]), len(np.unique(frames[outermost]))
+    tail = float((tail_values - begin).mean()) * (1.0 + _CONFIDENCE / events**0.5)
+    found = begin + tail * float(np.log(number / (len(values) * share)))
     furthest = LARGEST_FACTOR * float(values.max())
     return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest), tail
+
+
+def frames_of_agents(by_frame: Sequence[FloatArray]) -> IntArray:
+    """The number of the frame of every agent, shape (M,), of values of agents by frame."""
+    return np.repeat(np.arange(len(by_frame)), [len(values) for values in by_frame])
 
 
 def _widened_environments(
@@ -156,7 +167,7 @@ def _widened_environments(
 def _known_environments(descriptions: Sequence[FrameDescriptors], a: int) -> KnownEnvironments:
     """Known environments of a species, with a limit that held-out blocks of frames stay within."""
     of_species = [(d.descriptors[d.species_index == a], d.block) for d in descriptions if (d.species_index == a).any()]
-    away: list[FloatArray] = []
+    away: list[FloatArray] = []  # by frame
     for block in range(_BLOCKS):
         rest = [descriptors for descriptors, other in of_species if other != block]
         held_out = [descriptors for descriptors, other in of_species if other == block]
@@ -166,7 +177,7 @@ def _known_environments(descriptions: Sequence[FrameDescriptors], a: int) -> Kno
     found = _components(np.concatenate([descriptors for descriptors, _ in of_species]))
     if not away:
         return replace(found, limit=RANGE)
-    limit, tail = tail_limit(np.concatenate(away))
+    limit, tail = tail_limit(np.concatenate(away), frames_of_agents(away))
     return replace(found, limit=max(limit, RANGE), tail=tail)
 
 
