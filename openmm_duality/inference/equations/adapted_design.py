@@ -16,7 +16,8 @@ from openmm_duality.invariants.radial import Grid
 
 _PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
 _SMOOTH_PAIR_FUNCTIONS = 12
-_MOMENTS, _LEAST_FUNCTIONS = 8, 5  # functions of all neighbour species together, and of each at least
+_MOMENTS = 12  # functions of all neighbour species together
+_LEAST_FUNCTIONS, _MOST_FUNCTIONS = 5, 10  # of each of them
 _REACH = 0.5  # nm, of the channels
 
 
@@ -62,7 +63,7 @@ def _with_channels(
     """Design of a form with channels: few smooth functions, the fewer the more species there are."""
     form, size = settings.agent_form, SIZES[settings.size]
     n_pair = settings.pair_functions or _SMOOTH_PAIR_FUNCTIONS
-    n = settings.functions or max(_LEAST_FUNCTIONS, _MOMENTS // len(species))
+    n = settings.functions or min(max(_MOMENTS // len(species), _LEAST_FUNCTIONS), _MOST_FUNCTIONS)
     reach = min(settings.channel_cutoff or _REACH, grid.cutoff)
     basis = smooth_basis(grid, n, statistics, reach)
     invariants = settings.invariants or size.invariants

@@ -3,7 +3,8 @@
 The losses are linear in their coefficients c, but polynomials of the mixing W. A Gauss–Newton step takes the forces as
 linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
-A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames.
+A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames, and grows where a
+step does not lower the error.
 Starting from the channels of largest variance, few steps suffice.
 
 The penalty on changes of the curvature outside the data (`displaced_frames`) is part of what is minimised, by both.
@@ -39,6 +40,7 @@ _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN, _OUTSIDE = 8, 0.3  # of forces, and of changes of the curvature
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
+_TRIALS, _STRONGER = 3, 100.0  # of a step that does not lower the error; factor on the ridge from one to the next
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,12 @@ class MixingProblem:
         return chosen
 
     def changes(
-        self, found: BlockedEquations, outside: Sequence[Penalty], strengths: Sequence[Strengths]
+        self, totals: Sequence[NormalEquations], outside: Sequence[Penalty], strengths: Sequence[Strengths]
     ) -> list[FloatArray]:
-        """Changes of the mixing of every species, by the equations at the present one."""
+        """Changes of the mixing of every species, by the equations of each group at the present one."""
         solutions = [
             solve(total, (*self.ridges(k), penalty), strength, self.scale(k, total))
-            for k, (total, penalty, strength) in enumerate(zip(found.totals, outside, strengths, strict=True))
+            for k, (total, penalty, strength) in enumerate(zip(totals, outside, strengths, strict=True))
         ]
         weights = self.layout.unpack(solutions)["channel_weights"]
         return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
@@ -199,21 +201,27 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
     LinAlgError
         If the data do not determine the losses.
     """
-    best = channels = problem.design.channels
-    errors: list[float] = []
-    strengths: list[Strengths] = []
-    for step in range(1, steps + 2):
-        coefficients, error = problem.coefficients(channels, f"mixing, after {step - 1} steps")
-        if errors and error >= errors[-1]:
-            break
-        best, errors = channels, [*errors, error]
-        if step > steps or (step > 1 and error > (1.0 - _LEAST_GAIN) * errors[-2]):
-            break
-        joint = problem.joint_design(channels, coefficients)
-        found, outside = problem.equations(joint, f"mixing, step {step}"), problem.outside(joint)
+    best = problem.design.channels
+    coefficients, error = problem.coefficients(best, "mixing, before")
+    errors, strengths = [error], list[Strengths]()
+    while len(errors) <= steps:
+        joint = problem.joint_design(best, coefficients)
+        found, outside = problem.equations(joint, f"mixing, step {len(errors)}"), problem.outside(joint)
         strengths = strengths or problem.strengths(found, outside)
         if all(strength[CHANGES] == _FIXED for strength in strengths):
             break
-        pairs = zip(joint.channel_rows, problem.changes(found, outside, strengths), strict=True)
-        channels = tuple(rows.mixed(change) for rows, change in pairs)
+        totals = found.totals
+        del found  # its blocks
+        for _ in range(_TRIALS):
+            pairs = zip(joint.channel_rows, problem.changes(totals, outside, strengths), strict=True)
+            channels = tuple(rows.mixed(change) for rows, change in pairs)
+            coefficients, error = problem.coefficients(channels, f"mixing, after step {len(errors)}")
+            if error < errors[-1]:
+                break
+            strengths = [{**strength, CHANGES: _STRONGER * strength[CHANGES]} for strength in strengths]
+        else:
+            break
+        best, errors = channels, [*errors, error]
+        if error > (1.0 - _LEAST_GAIN) * errors[-2]:
+            break
     return replace(problem.design, channels=best), errors

@@ -13,7 +13,7 @@ from openmm_duality.inference.equations.accumulation import Storage
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.inference import Inference
-from openmm_duality.inference.equations.mixing import MixingProblem, joint_layout, learn_mixing
+from openmm_duality.inference.equations.mixing import CHANGES, MixingProblem, joint_layout, learn_mixing
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -144,3 +144,19 @@ def test_two_parts_have_the_channels_that_are_learned_for_the_shared_one(problem
     found, errors = learn_mixing(mutual, 1)
     assert found.layout.gradient == "mutual"
     assert errors[1] < errors[0]
+
+
+def test_a_step_that_does_not_lower_the_error_is_made_again_with_a_stronger_ridge(problem, monkeypatch):
+    """Where the first change goes twenty times too far, a smaller one is tried."""
+    found, tried = MixingProblem.changes, []
+
+    def thrown(self, totals, outside, strengths):
+        tried.append(strengths[0][CHANGES])
+        factor = 20.0 if len(tried) == 1 else 1.0
+        return [factor * change for change in found(self, totals, outside, strengths)]
+
+    monkeypatch.setattr(MixingProblem, "changes", thrown)
+    _, errors = learn_mixing(problem, 1)
+    assert len(errors) == 2
+    assert errors[1] < errors[0]
+    assert tried[1] == pytest.approx(100.0 * tried[0])
