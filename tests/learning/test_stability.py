@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from openmm_duality.dynamics.structures import read_start
 from openmm_duality.geometry.cells import minimum_image
@@ -97,7 +98,8 @@ def test_of_channels_that_fail_stronger_penalties_outside_the_data_are_tried():
     curvatures = [one["curvature"] for one in tried]
     preferred = inference.preferences[0][0]
     assert tried[0] == preferred
-    assert [c / preferred["curvature"] for c in curvatures[: 1 + len(STRONGER_CURVATURE)]] == [1.0, *STRONGER_CURVATURE]
+    factors = [curvature / preferred["curvature"] for curvature in curvatures[: 1 + len(STRONGER_CURVATURE)]]
+    assert factors == pytest.approx([1.0, *STRONGER_CURVATURE])
     assert [one["ridge"] for one in tried[-len(STRONGER) :]] == list(STRONGER)
 
 

@@ -71,6 +71,7 @@ def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
         "size": "small",
         "cutoff": 0.5,
         "channel_cutoff": 0.45,
+        "invariants": [60, 200, 60],
         "members": 0,
         "mixing_steps": 0,
     }
@@ -83,7 +84,7 @@ def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
 def test_frames_are_added_to_a_model_with_the_penalty_it_was_inferred_with():
     frames = labelled(random_frames(8, n_atoms=12), random_losses())
     choices = {"form": "channels", "size": "small", "cutoff": 0.6, "curvature": 1e-4, "keep_equations": True}
-    losses = infer(frames, members=0, **choices)
+    losses = infer(frames, members=0, invariants=[40, 120, 40], **choices)
     stored = StoredEquations.from_arrays(losses.equations, "0/")
     design = Design.of(losses, EnergyReference.from_metadata(losses.species, losses.metadata).n_constants)
     grown = add_frames(losses, frames)
