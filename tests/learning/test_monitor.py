@@ -42,7 +42,7 @@ def monitor(water):
     return Monitor(losses, test.species)
 
 
-def with_low_limit(losses, share=1e-3):
+def with_low_limit(losses, share=1e-5):
     """The same model with a limit of the force error that every force exceeds."""
     return replace(losses, committee=replace(losses.committee, limit=share * losses.committee.limit))
 
@@ -92,7 +92,7 @@ class TestCheck:
         losses, test = water
         reading = Monitor(with_low_limit(losses), test.species).check(test.positions[0], test.cell(0))
         (alarm,) = reading.alarms
-        ratio = reading.uncertainty / (1e-3 * losses.committee.limit[losses.index_of(test.species)])
+        ratio = reading.uncertainty / (1e-5 * losses.committee.limit[losses.index_of(test.species)])
         i = int(ratio.argmax())
         assert alarm.startswith(f"{test.species[i]} {i + 1}: predicted force error of ")
         assert f"{reading.uncertainty[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the limit" in alarm

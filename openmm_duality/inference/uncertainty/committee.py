@@ -4,7 +4,8 @@ The inverse of the normal matrix is not a posterior covariance here: residuals a
 correlated in time and within molecules. The members are therefore refits to contiguous blocks of the data drawn with
 replacement (a block bootstrap), at the cost of one factorisation each. With a prior model every member of its committee
 is refitted, so that the spread contains the uncertainty of both data sets. For the calibration the same is done without
-the last block, and the force errors on its frames are compared with the spread.
+the last block, and the force errors on its frames are compared with the spread. How large the spread is in rare cases
+is taken from frames of all blocks, each by the members that have not seen it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from openmm_duality.progress import timed
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible
 _MIN_TAIL_AGENTS = 1000  # below which no tail can be extrapolated
-_FRAMES = 60  # evenly spaced frames of the last block of every data set
+_FRAMES, _OTHER_FRAMES = 60, 6  # evenly spaced frames of every data set, of the last block and of each other one
+_LEAST_MEMBERS = 4  # that have not seen a block, for spreads on its frames
 
 
 def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
@@ -63,13 +65,17 @@ def with_committee(losses: AgentLosses, inference: Inference) -> AgentLosses:
         members = Members.of(inference, losses)
         last, rest = used[-1], used[:-1]
         try:
-            without_last, mean = members.drawn(rng, rest, n_members), members.solved(dict.fromkeys(rest, 1.0))
-            drawn = members.drawn(rng, used, n_members)
+            (without_last, _), mean = members.drawn(rng, rest, n_members), members.solved(dict.fromkeys(rest, 1.0))
+            drawn, counts = members.drawn(rng, used, n_members)
         except np.linalg.LinAlgError:
             return without_committee(losses, "some resampled blocks do not determine the losses; use a stronger ridge")
-        judged = held_out_spreads(inference, mean, without_last, last)
+        judged = held_out_spreads(inference, mean, without_last, last, _FRAMES)
         errors, spreads, species_index = (np.concatenate(column) for column in zip(*judged, strict=True))
         residual, scale = calibrate(errors, spreads, species_index, len(inference.species))
+        for block, of_block in zip(rest, counts.T, strict=False):
+            unseen = [member for member, count in zip(drawn, of_block, strict=True) if not count]
+            if len(unseen) >= _LEAST_MEMBERS:
+                judged += held_out_spreads(inference, mean, unseen, block, _OTHER_FRAMES)
         unpacked = [inference.design.layout.unpack(solutions) for solutions in drawn]
     limit, tail = uncertainty_limits(judged, residual, scale)
     committee = Committee(**stacked(unpacked), residual=residual, scale=scale, limit=limit, tail=tail)
@@ -170,20 +176,26 @@ class Members:
         found = self.inference.solve(equations, self.strengths, self.selected)
         return found if self.inference.prior is None else [a + b for a, b in zip(start, found, strict=True)]
 
-    def drawn(self, rng: np.random.Generator, blocks: Sequence[int], members: int) -> list[list[FloatArray]]:
-        """Solve for each member with as many blocks as are given, drawn from them with replacement."""
+    def drawn(
+        self, rng: np.random.Generator, blocks: Sequence[int], members: int
+    ) -> tuple[list[list[FloatArray]], IntArray]:
+        """Solve for each member with as many blocks as are given, drawn from them with replacement.
+
+        Also how often each member has each block, shape (K, number of blocks).
+        """
         counts = rng.multinomial(len(blocks), np.full(len(blocks), 1.0 / len(blocks)), size=members)
         starts = range(members) if self.deviations else [None] * members
-        return [
+        solutions = [
             self.solved(dict(zip(blocks, row.astype(float).tolist(), strict=True)), start)
             for row, start in zip(counts, starts, strict=True)
         ]
+        return solutions, counts
 
 
 def held_out_spreads(
-    inference: Inference, mean: list[FloatArray], members: list[list[FloatArray]], block: int
+    inference: Inference, mean: list[FloatArray], members: list[list[FloatArray]], block: int, at_most: int
 ) -> list[tuple[FloatArray, FloatArray, IntArray]]:
-    """Errors (N, 3), spreads s² (N,) and species indices (N,) for frames of a block that is in no fit.
+    """Errors (N, 3), spreads s² (N,) and species indices (N,) for frames of a block that no member has seen.
 
     Parameters
     ----------
@@ -193,7 +205,9 @@ def held_out_spreads(
     members : list of lists of arrays, shape (P,)
         Solutions by member, then by group.
     block : int
-        Index of the held-out block.
+        Index of the block.
+    at_most : int
+        Number of its frames of every data set.
     """
     design, n_blocks = inference.design, len(inference.equations.blocks[0])
     groups = design.layout.groups
@@ -202,7 +216,7 @@ def held_out_spreads(
     for data in inference.sets:
         count = count_samples(data.frames)
         inside = [number for number in range(count) if block_of(number, count, n_blocks) == block]
-        wanted = samples(data.frames, inside[:: max(1, len(inside) // _FRAMES)])
+        wanted = samples(data.frames, inside[:: -(-len(inside) // at_most) or 1])
         rows_of = partial(sample_rows, design, inference.species, False, False)
         for rows in on_all_cores(rows_of, wanted, inference.memory.storage.at_once):
             sample = rows.sample

@@ -22,7 +22,7 @@ RANGE = 5.0  # standard deviations; a component with rare larger values is scale
 DISTANCE_MARGIN = 0.0075  # nm around an observed distance that also count as observed
 LOSSES_LIMIT = 5.0  # standard deviations of a frame's mean loss
 MIN_FRAMES = 10  # for a domain
-LARGEST_FACTOR = 3.0  # limit of the extrapolation of a tail, relative to the largest value
+LARGEST_FACTOR = 10.0  # limit at the share `REFERENCE_SHARE`, at most, relative to the largest value
 _TAIL, _LEAST_TAIL = 0.005, 30  # fraction of the agents in the tail, and their least number
 _CONFIDENCE = 2.0  # standard deviations by which the width of a tail is taken to be wider than estimated
 _TAIL_DISTANCES = 30  # at an edge of the observed distances
@@ -118,8 +118,9 @@ def tail_limit(
 ) -> tuple[float, float]:
     """Extrapolate the value that a share of agents exceeds, assuming an exponential or power-law tail.
 
-    The width of the tail is the upper end of its confidence interval. What is unusual lasts and concerns the atoms of a
-    molecule together, so that the agents of a frame count as one event there.
+    The width of the tail is the upper end of its confidence interval, but no more than leads to ten times the largest
+    value at the share `losses.domain.REFERENCE_SHARE`. What is unusual lasts and concerns the atoms of a molecule
+    together, so that the agents of a frame count as one event there.
 
     Parameters
     ----------
@@ -143,9 +144,11 @@ def tail_limit(
     tail_values = np.log(values[outermost]) if power_law else values[outermost]
     begin, events = float(tail_values[0]), len(np.unique(frames[outermost]))
     tail = float((tail_values - begin).mean()) * (1.0 + _CONFIDENCE / events**0.5)
-    found = begin + tail * float(np.log(number / (len(values) * share)))
     furthest = LARGEST_FACTOR * float(values.max())
-    return min(float(np.exp(min(found, np.log(furthest)))) if power_law else found, furthest), tail
+    reach = (np.log(furthest) if power_law else furthest) - begin
+    tail = min(tail, float(reach / np.log(number / (len(values) * REFERENCE_SHARE))))
+    found = begin + tail * float(np.log(number / (len(values) * share)))
+    return float(np.exp(found)) if power_law else found, tail
 
 
 def frames_of_agents(by_frame: Sequence[FloatArray]) -> IntArray:

@@ -66,7 +66,7 @@ def test_as_many_blocks_are_drawn_as_there_are_and_all_of_them_make_the_model(fr
     u, w = found["pair_coefficients"], found["weights"][0]
     np.testing.assert_allclose(u, losses.pair_coefficients, atol=1e-8 * rms(u))
     np.testing.assert_allclose(w, losses.weights[0], atol=1e-8 * rms(w))
-    drawn = members.drawn(np.random.default_rng(3), range(10), 40)
+    drawn, _ = members.drawn(np.random.default_rng(3), range(10), 40)
     counts = np.random.default_rng(3).multinomial(10, np.full(10, 0.1), size=40)
     assert {0, 1, 2} <= set(counts.ravel())
     for solutions, row in zip(drawn, counts, strict=True):
