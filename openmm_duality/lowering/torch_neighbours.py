@@ -90,7 +90,7 @@ def with_images(positions: torch.Tensor, box: torch.Tensor, cutoff: float) -> tu
     steps = torch.cartesian_prod(axes[0], axes[1], axes[2])
     moved = fractional + steps[steps.any(dim=1)].to(fractional.dtype).unsqueeze(1)
     inside = ((moved >= lowest - margin) & (moved <= highest + margin)).all(dim=2)
-    atoms = torch.arange(positions.shape[0], device=box.device)
+    atoms = torch.arange(positions.shape[0], device=positions.device)
     sources = torch.cat([atoms, torch.nonzero(inside)[:, 1]])
     return sources, torch.matmul(torch.cat([fractional, moved[inside]]), box.to(positions.device))
 
@@ -235,13 +235,11 @@ def neighbour_slots(
     # pairs of one agent with one species follow each other
     block = (i - begin) * n_species + torch.gather(species_index, 0, j)
     counts = counted(block, n_atoms * n_species)
-    widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
-    ends: list[int] = [0]
-    for b in range(n_species):
-        ends.append(ends[b] + widths[b])
+    widths = counts.reshape(n_atoms, n_species).max(0)[0]
+    last = torch.cumsum(widths, 0)
+    ends: list[int] = torch.cat([torch.zeros_like(last[:1]), last]).tolist()
     width = ends[n_species]
-    agents = torch.arange(n_atoms, device=i.device).unsqueeze(1) * width
-    slots = (agents + torch.tensor(ends[:-1], device=i.device)).flatten()
+    slots = (torch.arange(n_atoms, device=i.device).unsqueeze(1) * width + (last - widths)).flatten()
     shift = slots - (torch.cumsum(counts, 0) - counts)
     flat = torch.arange(i.shape[0], device=i.device) + torch.gather(shift, 0, block)
     neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
