@@ -112,7 +112,6 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         """
         n_atoms, device = positions.shape[0], positions.device
         i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.species_index, self.n_species)
-        displacement = displacement.to(self.losses.table.dtype)
         begins = list(range(0, n_atoms, self.chunks[0] if device.type == "cpu" else self.chunks[1]))
         firsts = [0]
         if len(begins) > 1:
@@ -121,7 +120,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         begins.append(n_atoms)
         firsts.append(i.shape[0])
         energy = torch.zeros([], dtype=torch.float64, device=device)
-        forces = torch.zeros((3, n_atoms), dtype=displacement.dtype, device=device)
+        forces = torch.zeros((3, n_atoms), dtype=self.losses.table.dtype, device=device)
         virial = torch.zeros((3, 3), dtype=torch.float64, device=device)
         for c in range(len(begins) - 1):
             begin, end = begins[c], begins[c + 1]
@@ -141,7 +140,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
                     where: list[torch.Tensor | None] = [neighbour]
                     forces.t().index_put_(where, reactions.t(), accumulate=True)
             if with_virial:
-                virial -= torch.matmul(gradients[0].flatten(1), d.flatten(1).t()).to(torch.float64)
+                virial -= torch.matmul(gradients[0].flatten(1).to(torch.float64), d.flatten(1).t())
         return energy, forces, virial
 
 
