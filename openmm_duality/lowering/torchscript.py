@@ -74,10 +74,9 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         positions = given.to(device)
         # here and not where they are of use: TorchForce drops the functions that are inlined, and an error raised in
         # one of them would look for its name
-        if positions.shape[0] <= self.last_atom:
-            raise ValueError(f"the losses act on atom {self.last_atom}, and there are {positions.shape[0]} atoms")
-        if self.every_atom and positions.shape[0] != self.places.shape[0]:
-            raise ValueError(f"the losses are of {self.places.shape[0]} atoms, and there are {positions.shape[0]}")
+        problem = self.problem(positions.shape[0])
+        if len(problem) > 0:
+            raise ValueError(problem)
         # one message from a GPU: whether all is well, and the box, which is wanted on the CPU
         message = torch.isfinite(positions).all().to(torch.float64).reshape(1)
         if boxvectors is not None:
@@ -100,8 +99,19 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         """W = −∂E/∂ε (3, 3) in kJ/mol of losses with a potential, from positions (N, 3) and box (3, 3) in nm."""
         if not self.potential:
             raise ValueError("a virial needs a potential energy, and these losses have none")
+        problem = self.problem(positions.shape[0])
+        if len(problem) > 0:
+            raise ValueError(problem)
         box = boxvectors.to(torch.float64).cpu()
         return self.sums(positions.data.to(self.by_species.device)[self.by_species].to(torch.float64), box, True)[2]
+
+    def problem(self, n_atoms: int) -> str:
+        """Why so many atoms cannot be those of the losses, or an empty string."""
+        if n_atoms <= self.last_atom:
+            return f"the losses act on atom {self.last_atom}, and there are {n_atoms} atoms"
+        if self.every_atom and n_atoms != self.places.shape[0]:
+            return f"the losses are of {self.places.shape[0]} atoms, and there are {n_atoms}"
+        return ""
 
     def sums(
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None, with_virial: bool

@@ -12,7 +12,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS
 from openmm_duality.lowering import dependencies, torch_neighbours, torchscript
 from openmm_duality.lowering.backends import computing_device, select_backend
-from openmm_duality.lowering.dependencies import platform_hint
+from openmm_duality.lowering.dependencies import platform_hint, prepare_torch
 from tests.lowering.emulated_gpu import OnGPU, emulated_gpu, to_gpu
 from tests.systems import CELL, quick_laws, random_losses, random_positions, random_species
 
@@ -78,6 +78,36 @@ def test_the_emulated_gpu_finds_what_a_gpu_would_refuse_or_wait_for():
         assert not gpu.waits
         assert float(torch.tensor([1.0, 2.0], device="meta").sum()) == 3.0
     assert gpu.waits == {"copy to the GPU": 1, "_local_scalar_dense": 1}
+
+
+def compiles_for_shapes():
+    """Whether TorchScript compiles code for the shapes that it meets, or tries to: pip's torch has no LLVM."""
+
+    @torch.jit.script
+    def function(x):
+        y = 2.0 * x + 1.0
+        return torch.sqrt(y * y + x) * y
+
+    try:
+        for n in (5, 5, 5, 6, 7):
+            function(torch.rand(n, 3))
+    except RuntimeError as error:
+        return "LLVM" in str(error)
+    return "TensorExpr" in str(torch.jit.last_executed_optimized_graph())
+
+
+def test_torchscript_compiles_nothing_for_shapes_that_change_at_every_step():
+    """As it would on GPUs, and does on CPUs where it is told to."""
+    before = torch._C._jit_can_fuse_on_cpu()
+    torch._C._jit_override_can_fuse_on_cpu(True)
+    try:
+        torch.jit.set_fusion_strategy([("STATIC", 2), ("DYNAMIC", 10)])
+        assert compiles_for_shapes()
+        prepare_torch()
+        assert not compiles_for_shapes()
+    finally:
+        torch._C._jit_override_can_fuse_on_cpu(before)
+        prepare_torch()
 
 
 def test_the_device_of_pythonforce_is_named_and_checked(monkeypatch):
