@@ -100,13 +100,12 @@ def within_cutoff(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Displacements (3, …) of nearest images from differences of fractional coordinates, and which are short enough.
 
-    Exact below half the shortest width of the box. Without a box the differences are Cartesian.
+    Exact below half the shortest width of the box, which is where the differences are. Without a box these are
+    Cartesian.
     """
     if box is not None:
         difference = difference - torch.round(difference)
-        difference = torch.matmul(box.t().contiguous().to(difference.device), difference.flatten(1)).reshape_as(
-            difference
-        )
+        difference = torch.matmul(box.t(), difference.flatten(1)).reshape_as(difference)
     dx, dy, dz = difference.unbind(0)
     return difference, torch.addcmul(torch.addcmul(dx * dx, dy, dy), dz, dz) < cutoff * cutoff
 
@@ -123,6 +122,7 @@ def all_pairs(
     """The pairs of the first atoms, sorted by i and then by j, among every pair of atoms."""
     n = positions.shape[0]
     x = coordinates(positions, box)
+    box = None if box is None else box.to(x.device)
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
     vectors: list[torch.Tensor] = []
@@ -176,6 +176,7 @@ def pairs_from_cells(
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)
     x = coordinates(positions, box)
+    box = None if box is None else box.to(device)
     firsts_of_species = (torch.arange(n_species, device=device) * n_cells).unsqueeze(1)
     steps: list[torch.Tensor] = []
     for axis in range(3):
