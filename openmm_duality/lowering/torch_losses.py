@@ -16,9 +16,9 @@ import torch
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
 from openmm_duality.invariants.neighbours import CLOSEST
+from openmm_duality.losses.means import about_means, mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_precision
-from openmm_duality.lowering.means import about_means, mean_invariants_of, mean_sums_of
 from openmm_duality.lowering.torch_channels import ChannelPolynomial
 
 DTYPES = {"double": torch.float64, "single": torch.float32}

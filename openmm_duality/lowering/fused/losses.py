@@ -19,6 +19,7 @@ import numpy.typing as npt
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.forms import require_potential_energy
+from openmm_duality.losses.means import mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
@@ -27,7 +28,6 @@ from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, N
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
-from openmm_duality.lowering.means import mean_invariants_of, mean_sums_of
 from openmm_duality.machine_code.machine import Function
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.means import AboutMeans, about_means
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
-from openmm_duality.lowering.means import AboutMeans, about_means
 from openmm_duality.machine_code.machine import to_aligned
 
 _NOTHING = 1e-14  # of the largest, below which a function is taken for zero
