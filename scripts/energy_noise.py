@@ -1,6 +1,6 @@
-"""Noise of the energy of the fused kernel in single precision, as an acceptance test of a Monte Carlo barostat has it.
+"""Noise of the energy in single precision, as the acceptance test of a Monte Carlo barostat has it.
 
-python scripts/energy_noise.py MODEL [--copies 8] [--moves 12]
+python scripts/energy_noise.py MODEL [--backend fused] [--copies 8] [--moves 12]
 
 A frame of `water64-cnnp` is repeated, its atoms are displaced by 2 pm, and the box is scaled at random, by 0.03 % of
 its edges. The error of a difference of two energies is √2 times the standard deviation of E(single) − E(double).
@@ -9,23 +9,43 @@ its edges. The error of a difference of two energies is √2 times the standard 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import openmm_duality as duality
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.losses import AgentLosses
 from openmm_duality.lowering.fused.losses import FusedLosses
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+Energy = Callable[[FloatArray, FloatArray], float]
 KT = 8.314462618e-3 * 300.0  # kJ/mol
+
+
+def fused_energy(losses: AgentLosses, species: Sequence[str], precision: str) -> Energy:
+    """The sum of losses of positions and a box, by the fused kernel."""
+    compute = FusedLosses(losses, species, precision)
+    return lambda positions, cell: compute(positions, cell)[0]
+
+
+def torchscript_energy(losses: AgentLosses, species: Sequence[str], precision: str) -> Energy:
+    """The same by the TorchScript module."""
+    import torch
+
+    from openmm_duality.lowering.torchscript import compile_losses
+
+    module = compile_losses(losses, species, precision)
+    return lambda positions, cell: float(module(torch.tensor(positions), torch.tensor(cell))[0])
 
 
 def main() -> None:
     """Print the noise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
+    parser.add_argument("--backend", choices=("fused", "torchscript"), default="fused")
     parser.add_argument("--copies", type=int, default=8, help="of 64 H2O along every axis")
     parser.add_argument("--moves", type=int, default=12)
     options = parser.parse_args()
@@ -33,9 +53,10 @@ def main() -> None:
     positions, species, cell = supercell(frames.positions[500], frames.species, frames.cell(500), 3 * (options.copies,))
     rng = np.random.default_rng(0)
     positions = positions + rng.normal(scale=0.002, size=positions.shape)
-    single, double = (FusedLosses(losses, species, precision) for precision in ("single", "double"))
+    energy_of = fused_energy if options.backend == "fused" else torchscript_energy
+    single, double = (energy_of(losses, species, precision) for precision in ("single", "double"))
     scales = 1.0 + 3e-4 * rng.normal(size=options.moves)
-    errors = [single(k * positions, k * cell)[0] - double(k * positions, k * cell)[0] for k in scales]
+    errors = [single(k * positions, k * cell) - double(k * positions, k * cell) for k in scales]
     noise = np.sqrt(2.0) * np.std(errors, ddof=1) / KT
     print(f"{len(species)} atoms: energy differences of two volumes are off by {noise:.4f} kT (standard deviation)")
 

@@ -177,7 +177,7 @@ def prepare(case: Case, start: Start) -> TimedContext:
 def _learned(case: Case, start: Start) -> tuple[mm.System, dict[str, Any]]:
     losses = AgentLosses.load(case.model)
     topology = create_topology(start.species, None, start.cell)
-    system = create_system(losses, topology, backend=case.backend, precision=case.precision)
+    system = create_system(losses, topology, backend=case.backend, precision=case.precision, platform=case.platform)
     used = identify_forces(system)
     facts = {
         "gradient": losses.gradient,

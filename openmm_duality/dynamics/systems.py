@@ -100,7 +100,7 @@ def create_system(
         System of the same force field for the atoms of the topology. By default the baseline in the model.
     backend, precision, platform : str, optional
         As for `select_backend`: by default ``torchscript`` where the platform (the fastest if it is not given) is
-        CUDA or HIP, and ``fused`` elsewhere, in single precision.
+        CUDA or HIP and torch has a GPU, and ``fused`` elsewhere, in single precision.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import openmm as mm
@@ -30,6 +31,10 @@ BACKENDS: dict[str, Lowering] = {
     "fused-torchforce": fused_torchforce,
     "fused-pythonforce": fused_pythonforce,
 }
+WITHOUT_GPU = (
+    "torch has no GPU here, so the losses are computed on the CPU by the fused kernel, beside the platform of OpenMM; "
+    "a torch built for this GPU computes them on it"
+)
 _GPU_PLATFORMS = ("CUDA", "HIP")  # beside which a kernel on the CPU is the slower one; OpenCL is often on the CPU
 
 
@@ -81,8 +86,8 @@ def select_backend(
     backend : str, optional
         ``fused``: compiled for this processor; ``torchscript``: a portable module, on GPUs too. Both go through
         `TorchForce`, or `PythonForce` where only that can be had; ``torchforce``, ``pythonforce``,
-        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused`` where it can run and the
-        platform is neither CUDA nor HIP, ``torchscript`` elsewhere.
+        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``torchscript`` where the platform is
+        CUDA or HIP and torch has a GPU, or where ``fused`` cannot run, and ``fused`` elsewhere.
     precision : str, optional
         ``double`` or ``single``; by default ``single`` where it is fused or on CUDA and HIP, most of whose processors
         are many times slower in double precision, and ``double`` elsewhere.
@@ -104,8 +109,21 @@ def select_backend(
 
 
 def _default_backend(on_gpu: bool) -> str:
-    in_openmm = torchforce_problem() is None or pythonforce_problem() is None
-    return "fused" if not on_gpu and fused_problem() is None and in_openmm else "torchscript"
+    if fused_problem() is not None or (torchforce_problem() is not None and pythonforce_problem() is not None):
+        return "torchscript"
+    if on_gpu and _torch_has_gpu():
+        return "torchscript"
+    if on_gpu:
+        warnings.warn(WITHOUT_GPU, stacklevel=4)
+    return "fused"
+
+
+def _torch_has_gpu() -> bool:
+    if installed("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def computing_device(backend: str, platform: str) -> str:

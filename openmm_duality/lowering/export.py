@@ -100,7 +100,9 @@ def load_system(path: str | Path) -> mm.System:
     for element in forces:
         if element.get("type") == "PythonForce":
             require("pythonforce")
-            check_pickle(element.get("function", ""), str(path))
+            if check_pickle(element.get("function", ""), str(path)):
+                require_torch()
+                prepare_torch()
     try:
         # what was checked is what is read
         system = mm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))

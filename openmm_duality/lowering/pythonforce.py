@@ -95,8 +95,13 @@ class _OwnFunctions(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def check_pickle(function: str, where: str) -> None:
+def check_pickle(function: str, where: str) -> bool:
     """Refuse the function in the XML of a `PythonForce`, in hexadecimal digits, unless it is one of this module.
+
+    Returns
+    -------
+    bool
+        Whether it needs torch.
 
     Raises
     ------
@@ -114,6 +119,7 @@ def check_pickle(function: str, where: str) -> None:
         ) from None
     if not isinstance(found, partial) or found.func not in (compute, compute_fused):
         raise DualityError(f"{where}: a PythonForce in it holds no losses of this package")
+    return found.func is compute
 
 
 def device_here() -> str:

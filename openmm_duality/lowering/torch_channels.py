@@ -92,12 +92,12 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
             parts[rank].append(torch.matmul(self.coupling(group).t(), outer))
         slopes: list[torch.Tensor] = []
-        value = torch.zeros_like(moments[:, 0, 0]) - self.alone
+        value = torch.full([moments.shape[0]], -self.alone, dtype=torch.float64, device=moments.device)
         for rank in range(4):
             if matrices[rank].shape[0] > 0:
                 tensors = torch.cat(parts[rank], dim=2)
                 slope = torch.matmul(tensors, matrices[rank])
-                value = value + 0.5 * (tensors * slope).sum(2).sum(1)
+                value = value + 0.5 * (tensors * slope).sum(2).sum(1, dtype=torch.float64)
                 slopes.append(slope)
             else:
                 slopes.append(channels[rank])

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.harmonics import gradient_matrix, solid_harmonics
 from openmm_duality.invariants.neighbours import CLOSEST
-from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.losses.means import about_means, mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_precision
 from openmm_duality.lowering.torch_channels import ChannelPolynomial
@@ -60,8 +61,11 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         # the losses, and with an own part those that an agent descends by its own position
         descents = [losses] if losses.own is None else [losses, losses.descended]
         self.descents: int = len(descents)
-        functions = table_of(losses.moment_basis)
-        pairs = np.concatenate([table_of(one.pair_potentials) for one in descents], axis=2)
+        # about the means of the training data, so that single precision rounds small numbers
+        mean_sums, mean_invariants = mean_sums_of(losses), mean_invariants_of(losses)
+        written = [about_means(one, mean_sums, mean_invariants) for one in descents]
+        functions = table_of(losses.moment_basis.powers)
+        pairs = table_of(np.stack([one.pair_powers for one in written], axis=-1))
         self.embedding_bags: bool = precision == "single"
         if self.embedding_bags:
             # rows of (f | f' | V | V') for every power of the fraction
@@ -80,6 +84,11 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         weights, couplings = ([f(one) for one in descents] for f in (weights_of_components, lambda one: one.couplings))
         self.register_buffer("weights", torch.tensor(np.concatenate(weights), dtype=dtype))
         self.register_buffer("couplings", torch.tensor(np.concatenate(couplings), dtype=dtype))
+        of_coarse = [(0, 0), (0, 0), (0, self.n - self.n_fine)]
+        self.register_buffer("mean_sums", torch.tensor(np.pad(mean_sums, of_coarse).reshape(s, -1)))
+        self.register_buffer("mean_invariants", torch.tensor(mean_invariants, dtype=dtype))
+        self.register_buffer("slopes", torch.tensor(np.concatenate([one.slopes for one in written]), dtype=dtype))
+        self.register_buffer("values", torch.tensor(written[0].values))
         width = s * losses.coarse.size
         rows, columns = np.triu_indices(width)
         self.register_buffer("triangle", torch.tensor(rows * width + columns))
@@ -102,18 +111,19 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         agent_ends : list of int, length S + 1
             Where the agents of every species begin, and N.
         """
+        dtype = self.table.dtype
         r = torch.sqrt((displacement * displacement).sum(0)).clamp_(min=self.closest)
         inverse = 1.0 / r
-        u = displacement * inverse
+        u = (displacement * inverse).to(dtype)
         scaled = torch.clamp(r * (1.0 / self.spacing), max=float(self.intervals))
         k = scaled.to(torch.long)
         ends = neighbour_ends
         kind = torch.cat([torch.full((ends[b + 1] - ends[b],), b, device=u.device) for b in range(self.n_species)])
         rows = k + (species_index.unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
-        f, df, potentials, slopes = self.radial(rows, scaled - k)
-        found = potentials[..., 0].sum(1)
+        f, df, potentials, slopes = self.radial(rows, (scaled - k).to(dtype))
+        found = self.values.index_select(0, species_index) + potentials[..., 0].sum(1, dtype=torch.float64)
         angular = self.harmonics(u).transpose(0, 1) if len(self.ranks) > 0 else f
-        moments = self.moments(angular, f, ends) if len(self.ranks) > 0 else f
+        moments = self.moments(angular, f, ends, species_index) if len(self.ranks) > 0 else f
         gradients: list[torch.Tensor] = []
         for descent in range(self.descents):
             along = slopes[..., descent]
@@ -127,22 +137,35 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
                     weight = self.over_functions(adjoint, f, ends).transpose(0, 1)
                     for rank in self.ranks:
                         self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
-                    across *= inverse
+                    across *= inverse.to(dtype)
             # ∂H/∂r, less the component along u, on which a direction does not depend
             along = along * (1.0 / self.spacing) - (across * u).sum(0)
             gradients.append(torch.addcmul(across, along, u))
         return found, gradients
 
-    def moments(self, angular: torch.Tensor, f: torch.Tensor, ends: list[int]) -> torch.Tensor:
-        """Σ_s f_n Y_m by neighbour species, shape (N, M, S·(n + n_c))."""
+    def moments(
+        self, angular: torch.Tensor, f: torch.Tensor, ends: list[int], species_index: torch.Tensor
+    ) -> torch.Tensor:
+        """Σ_s f_n Y_m by neighbour species, shape (N, M, S·(n + n_c)); sums less their means, if contracted.
+
+        Sums are added up in double precision, which the large coefficients of coupled ones need.
+        """
         blocks: list[torch.Tensor] = []
+        sums: list[torch.Tensor] = []
         for b in range(self.n_species):
             here = slice(ends[b], ends[b + 1])
-            # products of matrices of one row are slower than sums
-            blocks.append(
-                f[:, here].sum(1, keepdim=True) if self.only_sums else torch.bmm(angular[:, :, here], f[:, here])
-            )
-        return torch.cat(blocks, dim=2)
+            if self.ranks[0] == 0:
+                sums.append(f[:, here].sum(1, dtype=torch.float64))
+            if not self.only_sums:  # products of matrices of one row are slower than sums
+                blocks.append(torch.bmm(angular[:, :, here], f[:, here]))
+        if len(sums) == 0:
+            return torch.cat(blocks, dim=2)
+        differences = (torch.cat(sums, dim=1) - self.mean_sums.index_select(0, species_index)).to(f.dtype)
+        if self.only_sums:
+            return differences.unsqueeze(1)
+        moments = torch.cat(blocks, dim=2)
+        moments[:, 0] = differences
+        return moments
 
     def over_functions(self, adjoint: torch.Tensor, f: torch.Tensor, ends: list[int]) -> torch.Tensor:
         """Σ_n G_nm f_n in every slot, shape (N, M, J), of the functions or their derivatives."""
@@ -181,6 +204,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         """Evaluate H(M) of every agent without the pair part, and G = ∂H/∂M, as `losses.evaluator.polynomial` does.
 
         The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
+        From contracted sums their means are subtracted.
         """
         values: list[torch.Tensor] = []
         adjoints: list[torch.Tensor] = []
@@ -194,12 +218,10 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         for a in range(self.n_species if len(self.channels) == 0 else 0):
             m = moments[ends[a] : ends[a + 1]]
             g = torch.bmm(m.transpose(0, 1), self.weights[first + a]).transpose(0, 1).contiguous()
-            value = 0.5 * (m * g).sum(2).sum(1)
+            value = 0.5 * (m * g).sum(2).sum(1, dtype=torch.float64)
             if len(self.coupled) > 0:
                 by_neighbour = [m.shape[0], m.shape[1], self.n_species, self.n]
-                coupling, g_coarse = self.coupling(
-                    m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), self.couplings[first + a]
-                )
+                coupling, g_coarse = self.coupling(m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), a, first + a)
                 value = value + coupling
                 coarse = g.reshape(by_neighbour)[..., self.n_fine :]
                 coarse.add_(g_coarse.reshape_as(coarse))
@@ -207,16 +229,17 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             adjoints.append(g)
         return torch.cat(values), torch.cat(adjoints)
 
-    def coupling(self, coarse: torch.Tensor, couplings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """½ φᵀCφ of agents of one species, and its adjoint in the shape of the coarse moments (N, M, S·n_c)."""
+    def coupling(self, coarse: torch.Tensor, species: int, which: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """½ δᵀCδ + g·δ of agents of one species, and its adjoint in the shape of the coarse moments (N, M, S·n_c)."""
         n_atoms, width = coarse.shape[0], coarse.shape[2]
         triangle = self.triangle.expand(n_atoms, -1)
         phi = [coarse[:, 0]]
         for rank in self.coupled:
             m = coarse[:, self.bounds[rank] : self.bounds[rank + 1]]
             phi.append(torch.gather(torch.bmm(m.transpose(1, 2), m).flatten(1), 1, triangle))
-        invariants = torch.cat(phi, dim=1)
-        g = torch.matmul(invariants, couplings)
+        invariants = torch.cat(phi, dim=1) - self.mean_invariants[species]
+        at_means = self.slopes[which]
+        g = torch.addmm(at_means, invariants, self.couplings[which])
         adjoint = torch.zeros_like(coarse)
         adjoint[:, 0] = g[:, :width]
         begin = width
@@ -227,7 +250,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             matrix = matrix.reshape(n_atoms, width, width)
             adjoint[:, here] += torch.bmm(coarse[:, here], matrix + matrix.transpose(1, 2))
             begin += triangle.shape[1]
-        return 0.5 * (invariants * g).sum(1), adjoint
+        return 0.5 * (invariants * (g + at_means)).sum(1, dtype=torch.float64), adjoint
 
 
 def traced_harmonics(ranks: list[int]) -> Any:
@@ -247,7 +270,7 @@ def gradient_terms(rank: int) -> list[tuple[int, int, int, float]]:
     return [(int(m), int(x), int(k), float(matrix[m, x, k])) for m, x, k in np.argwhere(matrix)]
 
 
-def weights_of_components(losses: AgentLosses) -> np.ndarray[Any, Any]:
+def weights_of_components(losses: AgentLosses) -> FloatArray:
     """The weights of every component of all ranks, shape (S, M, S·(n + n_c), S·(n + n_c)); zero of coarse functions."""
     s, n, n_fine = len(losses.species), losses.moment_basis.size, losses.basis.size
     components = [rank for rank in losses.form.all_ranks for _ in range(2 * rank + 1)]
@@ -268,13 +291,13 @@ def cubics(table: torch.Tensor, rows: torch.Tensor, x: torch.Tensor) -> tuple[to
     return torch.addcmul(c0, x, first), torch.addcmul(first, x, torch.addcmul(second, x, c3))
 
 
-def table_of(basis: RadialBasis) -> np.ndarray[Any, Any]:
+def table_of(powers: FloatArray) -> FloatArray:
     """The powers (R, 4, n) of every interval of every pair of species, and after its last a row of zeros."""
-    powers = np.pad(basis.powers, [(0, 0), (0, 0), (0, 1), (0, 0), (0, 0)])
-    return powers.reshape(-1, 4, powers.shape[4])
+    padded = np.pad(powers, [(0, 0), (0, 0), (0, 1), (0, 0), (0, 0)])
+    return padded.reshape(-1, 4, powers.shape[4])
 
 
-def derivatives(powers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def derivatives(powers: FloatArray) -> FloatArray:
     """The powers (R, 4, n) of the derivatives of cubics."""
     return np.concatenate([powers[:, 1:] * np.array([[1.0], [2.0], [3.0]]), np.zeros_like(powers[:, :1])], axis=1)
 

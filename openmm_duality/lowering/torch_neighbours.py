@@ -90,7 +90,7 @@ def with_images(positions: torch.Tensor, box: torch.Tensor, cutoff: float) -> tu
     steps = torch.cartesian_prod(axes[0], axes[1], axes[2])
     moved = fractional + steps[steps.any(dim=1)].to(fractional.dtype).unsqueeze(1)
     inside = ((moved >= lowest - margin) & (moved <= highest + margin)).all(dim=2)
-    atoms = torch.arange(positions.shape[0], device=box.device)
+    atoms = torch.arange(positions.shape[0], device=positions.device)
     sources = torch.cat([atoms, torch.nonzero(inside)[:, 1]])
     return sources, torch.matmul(torch.cat([fractional, moved[inside]]), box.to(positions.device))
 
@@ -100,13 +100,12 @@ def within_cutoff(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Displacements (3, …) of nearest images from differences of fractional coordinates, and which are short enough.
 
-    Exact below half the shortest width of the box. Without a box the differences are Cartesian.
+    Exact below half the shortest width of the box, which is where the differences are. Without a box these are
+    Cartesian.
     """
     if box is not None:
         difference = difference - torch.round(difference)
-        difference = torch.matmul(box.t().contiguous().to(difference.device), difference.flatten(1)).reshape_as(
-            difference
-        )
+        difference = torch.matmul(box.t(), difference.flatten(1)).reshape_as(difference)
     dx, dy, dz = difference.unbind(0)
     return difference, torch.addcmul(torch.addcmul(dx * dx, dy, dy), dz, dz) < cutoff * cutoff
 
@@ -123,6 +122,7 @@ def all_pairs(
     """The pairs of the first atoms, sorted by i and then by j, among every pair of atoms."""
     n = positions.shape[0]
     x = coordinates(positions, box)
+    box = None if box is None else box.to(x.device)
     firsts: list[torch.Tensor] = []
     seconds: list[torch.Tensor] = []
     vectors: list[torch.Tensor] = []
@@ -176,6 +176,7 @@ def pairs_from_cells(
     begins = torch.cumsum(counts, 0) - counts
     order = torch.argsort(cell)
     x = coordinates(positions, box)
+    box = None if box is None else box.to(device)
     firsts_of_species = (torch.arange(n_species, device=device) * n_cells).unsqueeze(1)
     steps: list[torch.Tensor] = []
     for axis in range(3):
@@ -235,13 +236,11 @@ def neighbour_slots(
     # pairs of one agent with one species follow each other
     block = (i - begin) * n_species + torch.gather(species_index, 0, j)
     counts = counted(block, n_atoms * n_species)
-    widths: list[int] = counts.reshape(n_atoms, n_species).max(0)[0].tolist()
-    ends: list[int] = [0]
-    for b in range(n_species):
-        ends.append(ends[b] + widths[b])
+    widths = counts.reshape(n_atoms, n_species).max(0)[0]
+    last = torch.cumsum(widths, 0)
+    ends: list[int] = torch.cat([torch.zeros_like(last[:1]), last]).tolist()
     width = ends[n_species]
-    agents = torch.arange(n_atoms, device=i.device).unsqueeze(1) * width
-    slots = (agents + torch.tensor(ends[:-1], device=i.device)).flatten()
+    slots = (torch.arange(n_atoms, device=i.device).unsqueeze(1) * width + (last - widths)).flatten()
     shift = slots - (torch.cumsum(counts, 0) - counts)
     flat = torch.arange(i.shape[0], device=i.device) + torch.gather(shift, 0, block)
     neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)

@@ -74,10 +74,9 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         positions = given.to(device)
         # here and not where they are of use: TorchForce drops the functions that are inlined, and an error raised in
         # one of them would look for its name
-        if positions.shape[0] <= self.last_atom:
-            raise ValueError(f"the losses act on atom {self.last_atom}, and there are {positions.shape[0]} atoms")
-        if self.every_atom and positions.shape[0] != self.places.shape[0]:
-            raise ValueError(f"the losses are of {self.places.shape[0]} atoms, and there are {positions.shape[0]}")
+        problem = self.problem(positions.shape[0])
+        if len(problem) > 0:
+            raise ValueError(problem)
         # one message from a GPU: whether all is well, and the box, which is wanted on the CPU
         message = torch.isfinite(positions).all().to(torch.float64).reshape(1)
         if boxvectors is not None:
@@ -100,8 +99,19 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         """W = −∂E/∂ε (3, 3) in kJ/mol of losses with a potential, from positions (N, 3) and box (3, 3) in nm."""
         if not self.potential:
             raise ValueError("a virial needs a potential energy, and these losses have none")
+        problem = self.problem(positions.shape[0])
+        if len(problem) > 0:
+            raise ValueError(problem)
         box = boxvectors.to(torch.float64).cpu()
         return self.sums(positions.data.to(self.by_species.device)[self.by_species].to(torch.float64), box, True)[2]
+
+    def problem(self, n_atoms: int) -> str:
+        """Why so many atoms cannot be those of the losses, or an empty string."""
+        if n_atoms <= self.last_atom:
+            return f"the losses act on atom {self.last_atom}, and there are {n_atoms} atoms"
+        if self.every_atom and n_atoms != self.places.shape[0]:
+            return f"the losses are of {self.places.shape[0]} atoms, and there are {n_atoms}"
+        return ""
 
     def sums(
         self, positions: torch.Tensor, boxvectors: torch.Tensor | None, with_virial: bool
@@ -112,7 +122,6 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         """
         n_atoms, device = positions.shape[0], positions.device
         i, j, displacement = find_pairs(positions, boxvectors, self.cutoff, self.species_index, self.n_species)
-        displacement = displacement.to(self.losses.table.dtype)
         begins = list(range(0, n_atoms, self.chunks[0] if device.type == "cpu" else self.chunks[1]))
         firsts = [0]
         if len(begins) > 1:
@@ -121,7 +130,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
         begins.append(n_atoms)
         firsts.append(i.shape[0])
         energy = torch.zeros([], dtype=torch.float64, device=device)
-        forces = torch.zeros((3, n_atoms), dtype=displacement.dtype, device=device)
+        forces = torch.zeros((3, n_atoms), dtype=self.losses.table.dtype, device=device)
         virial = torch.zeros((3, 3), dtype=torch.float64, device=device)
         for c in range(len(begins) - 1):
             begin, end = begins[c], begins[c + 1]
@@ -141,7 +150,7 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
                     where: list[torch.Tensor | None] = [neighbour]
                     forces.t().index_put_(where, reactions.t(), accumulate=True)
             if with_virial:
-                virial -= torch.matmul(gradients[0].flatten(1), d.flatten(1).t()).to(torch.float64)
+                virial -= torch.matmul(gradients[0].flatten(1).to(torch.float64), d.flatten(1).t())
         return energy, forces, virial
 
 

@@ -59,8 +59,8 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 )
 @click.option(
     "--backend",
-    help="fused (compiled for this processor; the default but on CUDA and HIP), torchscript, or where they are to run: "
-    "torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
+    help="fused (compiled for this processor; the default but on CUDA and HIP with a GPU of torch), torchscript, or "
+    "where they are to run: torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options
 @click.option("--pressure", help="Constant pressure, as '1 bar'; changes the volume. A model needs stresses for it.")
@@ -105,6 +105,9 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     """
     from openmm_duality.dynamics.integrators import positive
     from openmm_duality.inference.errors import describe_pump, known_pump
+    from openmm_duality.lowering.backends import computing_device
+    from openmm_duality.lowering.force_identity import identify_forces
+    from openmm_duality.lowering.platform_choice import fastest_platform
 
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
@@ -128,6 +131,10 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
             raise DualityError("constant pressure needs a heat bath: choose --integrator nose-hoover or langevin")
         scaled = molecules if options["barostat"] == "molecules" else None
         duality.add_barostat(system, options["pressure"], options["temperature"], molecules=scaled)
+    forces = identify_forces(system)
+    backend, precision = forces["loss_backend"], forces["loss_precision"]
+    device = computing_device(backend, options["platform"] or fastest_platform())
+    click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
     pump = known_pump(losses)
     if pump is not None:
         click.echo(f"These losses have no potential energy. {describe_pump(pump)}")

@@ -2,80 +2,112 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from openmm_duality.errors import DualityError
-from openmm_duality.lowering import dependencies
+from openmm_duality.losses import FORMS
+from openmm_duality.lowering import dependencies, torch_neighbours, torchscript
 from openmm_duality.lowering.backends import computing_device, select_backend
-from openmm_duality.lowering.dependencies import platform_hint
-from tests.systems import CELL, random_losses, random_positions, random_species
-
-torch = pytest.importorskip("torch")
-torchscript = pytest.importorskip("openmm_duality.lowering.torchscript")
+from openmm_duality.lowering.dependencies import platform_hint, prepare_torch
+from tests.lowering.emulated_gpu import OnGPU, emulated_gpu, to_gpu
+from tests.systems import CELL, quick_laws, random_losses, random_positions, random_species
 
 SPECIES = random_species(30)
-MADE_FROM_NOTHING = ("arange", "empty", "eye", "full", "linspace", "ones", "tensor", "zeros")
 
 
-def nodes(block):
-    """All nodes of a graph of TorchScript, those within its branches and loops too."""
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from nodes(inner)
+def emulated(losses, positions, cell, *, positions_on_gpu, precision="single"):
+    """Largest difference of forces on the emulated GPU from those on the CPU, relative to the largest, and counts."""
+    module = torchscript.LossesModule(losses, SPECIES, precision)
+    with torch.no_grad():
+        _, expected = module(torch.tensor(positions), None if cell is None else torch.tensor(cell))
+    given = [None if one is None else torch.tensor(one) for one in (positions, cell)]
+    with emulated_gpu() as gpu:
+        if positions_on_gpu:
+            given = [None if one is None else OnGPU(one) for one in given]
+        _, forces = to_gpu(module)(*given)
+        assert isinstance(forces, OnGPU) == positions_on_gpu
+        forces = forces.inner if positions_on_gpu else forces
+    return float((forces - expected).abs().max() / expected.abs().max()), gpu
 
 
-@pytest.mark.parametrize("form", ["coupled", "channels"])
-def test_every_tensor_that_a_module_makes_has_a_device_given(form):
-    """One that has none is on the CPU, and does not meet those on a GPU."""
-    module, checked = torchscript.compile_losses(random_losses(form), SPECIES, "single"), 0
-    for node in nodes(module.inlined_graph):
-        if node.kind().removeprefix("aten::") in MADE_FROM_NOTHING:
-            names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
-            device = list(node.inputs())[names.index("device")]
-            assert device.type().kind() != "NoneType", node
-            checked += 1
-    assert checked > 5
+@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
+def test_forces_on_a_gpu_are_those_on_the_cpu_and_the_processor_waits_a_few_times(form, gradient):
+    difference, gpu = emulated(random_losses(form, gradient), random_positions(30, CELL), CELL, positions_on_gpu=True)
+    assert difference < 1e-5
+    assert 0 < gpu.waits.total() <= 5
+    assert gpu.operations > 50
 
 
-def waits(form, copies):
-    """How often a step would wait for a GPU: for a number, or for the size of a result; and all operations."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Counting(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.calls = Counter()
-
-        def __torch_dispatch__(self, function, types, arguments=(), options=None):
-            name = function._schema.name
-            if name != "aten::repeat_interleave" or (options or {}).get("output_size") is None:
-                self.calls[name] += 1
-            return function(*arguments, **(options or {}))
-
-    shifts = np.stack(np.meshgrid(*3 * [np.arange(copies)], indexing="ij"), axis=-1).reshape(-1, 3) @ CELL
-    positions = (random_positions(30, CELL) + shifts[:, None]).reshape(-1, 3)
-    module = torchscript.LossesModule(random_losses(form), SPECIES * len(shifts), "single")
-    module.chunks = (torchscript.CHUNK_ON_DEVICE,) * 2
-    counting = Counting()
-    with torch.no_grad(), counting:
-        module(torch.tensor(positions), torch.tensor(copies * CELL))
-    waiting = ("aten::_local_scalar_dense", "aten::nonzero", "aten::repeat_interleave")
-    return {name: counting.calls[name] for name in waiting}, sum(counting.calls.values())
+@pytest.mark.parametrize("search", ["all pairs", "cells"])
+@pytest.mark.parametrize(("cell", "most"), [(None, 6), (CELL, 8), (0.7 * CELL, 13)], ids=["open", "wide", "narrow"])
+def test_neighbours_are_found_on_a_gpu_whether_positions_come_from_it_or_not(cell, most, search, monkeypatch):
+    cells_from = 10_000 if search == "all pairs" else 0
+    monkeypatch.setattr(torchscript, "find_pairs", partial(torch_neighbours.find_pairs, cells_from=cells_from))
+    losses, positions = random_losses("moment"), random_positions(30, CELL)
+    if cell is not None:
+        positions = positions @ np.linalg.inv(CELL) @ cell
+    for positions_on_gpu in (True, False):
+        difference, gpu = emulated(losses, positions, cell, positions_on_gpu=positions_on_gpu)
+        assert difference < 1e-5
+        assert 0 < gpu.waits.total() <= most + (0 if positions_on_gpu else 4), gpu.waits
 
 
-def test_a_step_waits_for_a_gpu_a_few_times_whatever_the_number_of_atoms():
-    """Numbers that are asked of boxes, which are on the CPU, are among them here."""
-    small, launched = waits("moment", 1)
-    assert small["aten::nonzero"] == 1
-    assert small["aten::repeat_interleave"] == 0
-    assert small["aten::_local_scalar_dense"] <= 8
-    assert launched < 400
-    large, _ = waits("moment", 4)  # 1,920 atoms, by cells
-    assert large["aten::repeat_interleave"] == 0
+def test_agents_are_evaluated_a_few_at_a_time_and_a_virial_found_on_a_gpu(monkeypatch):
+    losses, positions = random_losses("moment"), random_positions(30, CELL)
+    module = torchscript.LossesModule(losses, SPECIES)
+    expected = module.virial(torch.tensor(positions), torch.tensor(CELL))
+    with emulated_gpu():
+        virial = to_gpu(module).virial(OnGPU(torch.tensor(positions)), OnGPU(torch.tensor(CELL))).inner
+    np.testing.assert_allclose(virial, expected, rtol=1e-12)
+    monkeypatch.setattr(torchscript, "CHUNK_ON_DEVICE", 7)
+    assert emulated(losses, positions, CELL, positions_on_gpu=True)[0] < 1e-5
+
+
+def test_the_emulated_gpu_finds_what_a_gpu_would_refuse_or_wait_for():
+    ones = torch.ones(3)
+    with emulated_gpu() as gpu:
+        on_gpu = OnGPU(ones)
+        with pytest.raises(RuntimeError, match="two devices"):
+            on_gpu + ones
+        with pytest.raises(RuntimeError, match="no fixed order"):
+            on_gpu.index_add_(0, OnGPU(torch.arange(3)), on_gpu)
+        assert not gpu.waits
+        assert float(torch.tensor([1.0, 2.0], device="meta").sum()) == 3.0
+    assert gpu.waits == {"copy to the GPU": 1, "_local_scalar_dense": 1}
+
+
+def compiles_for_shapes():
+    """Whether TorchScript compiles code for the shapes that it meets, or tries to: pip's torch has no LLVM."""
+
+    @torch.jit.script
+    def function(x):
+        y = 2.0 * x + 1.0
+        return torch.sqrt(y * y + x) * y
+
+    try:
+        for n in (5, 5, 5, 6, 7):
+            function(torch.rand(n, 3))
+    except RuntimeError as error:
+        return "LLVM" in str(error)
+    return "TensorExpr" in str(torch.jit.last_executed_optimized_graph())
+
+
+def test_torchscript_compiles_nothing_for_shapes_that_change_at_every_step():
+    """As it would on GPUs, and does on CPUs where it is told to."""
+    before = torch._C._jit_can_fuse_on_cpu()
+    torch._C._jit_override_can_fuse_on_cpu(True)
+    try:
+        torch.jit.set_fusion_strategy([("STATIC", 2), ("DYNAMIC", 10)])
+        assert compiles_for_shapes()
+        prepare_torch()
+        assert not compiles_for_shapes()
+    finally:
+        torch._C._jit_override_can_fuse_on_cpu(before)
+        prepare_torch()
 
 
 def test_the_device_of_pythonforce_is_named_and_checked(monkeypatch):

@@ -19,9 +19,9 @@ from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.domain import Domain, KnownEnvironments
 from openmm_duality.losses.evaluator import LocalEnvironments, describe_environments
 from openmm_duality.losses.forms import Form
+from openmm_duality.losses.means import mean_invariants_of
 from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
-from openmm_duality.lowering.fused.tables import mean_invariants_of
 from openmm_duality.lowering.fused.threads import VARIABLE, run
 from openmm_duality.reference import read
 from tests.systems import (
@@ -434,7 +434,7 @@ def test_an_interruption_waits_for_the_parts_under_way():
 
 INTERRUPTED = """
 import signal, time
-from openmm_duality.lowering.fused.tables import mean_invariants_of
+from openmm_duality.losses.means import mean_invariants_of
 from openmm_duality.lowering.fused.threads import run
 
 def interrupt(*_):

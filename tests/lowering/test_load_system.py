@@ -35,7 +35,8 @@ system = duality.load_system(sys.argv[1])
 context = mm.Context(system, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference"))
 context.setPositions(json.loads(sys.argv[2]))
 forces = context.getState(forces=True).getForces(asNumpy=True)._value
-print(json.dumps({"forces": forces.tolist(), "identity": identify_forces(system)}))
+threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+print(json.dumps({"forces": forces.tolist(), "identity": identify_forces(system), "threads": threads}))
 """
 
 
@@ -59,11 +60,13 @@ def test_a_system_opens_in_a_new_process(backend, tmp_path):
     system = system_of(losses, backend)
     export_system(system, tmp_path / "system.xml")
     command = [sys.executable, "-c", NEW_PROCESS, str(tmp_path / "system.xml"), json.dumps(POSITIONS.tolist())]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+    several = {name: number for name, number in os.environ.items() if name != "OMP_NUM_THREADS"}
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=several).stdout
     found = json.loads(output.splitlines()[-1])
     expected = evaluate_agents(losses, POSITIONS[PARTICLES], SPECIES, CELL).forces
     np.testing.assert_allclose(np.array(found["forces"])[PARTICLES], expected, atol=1e-9 * rms(expected))
     assert found["forces"][0] != [0.0, 0.0, 0.0]
+    assert found["threads"] == (None if backend == "fused-pythonforce" else 1)
     assert found["identity"] == identify_forces(system)
     assert found["identity"]["loss_gradient"] == "mutual"
 

@@ -149,6 +149,8 @@ def test_a_file_of_the_module_refuses_another_number_of_atoms(tmp_path):
     for number in (3, 5):
         with pytest.raises(torch.jit.Error, match=f"of 4 atoms, and there are {number}"):
             module(torch.tensor(positions_in(CELL)[:number]), torch.tensor(CELL))
+        with pytest.raises(torch.jit.Error, match=f"of 4 atoms, and there are {number}"):
+            module.virial(torch.tensor(positions_in(CELL)[:number]), torch.tensor(CELL))
 
 
 def test_a_position_that_is_not_finite_is_that_of_the_atom():

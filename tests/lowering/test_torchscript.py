@@ -12,10 +12,12 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.invariants.moments import harmonics
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses.domain import Domain, KnownEnvironments
 from openmm_duality.lowering import export_torchscript, torch_neighbours, torchscript
 from openmm_duality.lowering.torch_losses import DTYPES, NeighbourLosses, traced_harmonics
 from openmm_duality.lowering.torch_neighbours import find_pairs, neighbour_slots, pairs_from_cells
 from openmm_duality.lowering.torchscript import compile_losses
+from openmm_duality.units import BOLTZMANN
 from tests.systems import (
     CELL,
     NARROW,
@@ -29,6 +31,7 @@ from tests.systems import (
     random_species,
     rms,
 )
+from tests.water import liquid, water_losses
 
 N = 30
 SPECIES = random_species(N)
@@ -63,6 +66,37 @@ def test_forces_sum_of_losses_and_virial_are_those_of_the_evaluator(form, gradie
         elif cell is not None:
             with pytest.raises(torch.jit.Error, match="a virial needs a potential energy"):
                 module.virial(tensor(positions), tensor(cell))
+
+
+def with_random_means(losses):
+    """The losses with a domain whose mean descriptors are any numbers."""
+    s, n = len(losses.species), losses.basis.size
+    rng, pairs = np.random.default_rng(4), s * n * (s * n + 1) // 2
+    size = s * n + pairs * sum(rank > 0 for rank in losses.form.all_ranks)
+    known = tuple(KnownEnvironments(rng.normal(size=size), np.ones((size, 1)), 1.0) for _ in range(s))
+    domain = Domain(np.ones((s, s, losses.grid.intervals)), known, np.ones((s + 1, 2)), 1.0, 1.0)
+    return replace(losses, domain=domain, core_strength=np.zeros((s, s)))
+
+
+@pytest.mark.parametrize(("form", "gradient"), laws(["moment", "coupled", "coupled, ranks 0 to 3"]))
+def test_losses_about_any_means_are_the_same_losses(form, gradient):
+    losses, positions = with_random_means(random_losses(form, gradient)), random_positions(N, CELL)
+    energy, forces = forward(losses, positions, SPECIES, CELL)
+    expected = evaluate_agents(losses, positions, SPECIES, CELL)
+    assert np.abs(forces - expected.forces).max() < 1e-11 * rms(expected.forces)
+    assert energy == pytest.approx(expected.energy, abs=1e-11 * np.abs(expected.losses).sum())
+
+
+def test_noise_of_energies_in_single_precision_is_below_a_hundredth_of_kt_for_100_000_atoms():
+    """Of the difference of two energies, which the acceptance test of a Monte Carlo barostat takes."""
+    losses, start = water_losses("collective"), liquid()[1]
+    single, double = (torchscript.LossesModule(losses, start.species, precision) for precision in ("single", "double"))
+    errors = []
+    for scale in 1.0 + 3e-4 * np.random.default_rng(0).normal(size=16):
+        given = tensor(scale * start.positions[0]), tensor(scale * start.cell(0))
+        errors.append(float(single(*given)[0] - double(*given)[0]))
+    noise = np.sqrt(2.0) * np.std(errors, ddof=1) / (BOLTZMANN * 300.0)
+    assert 0.0 < noise * np.sqrt(1e5 / len(start.species)) < 0.01
 
 
 def test_single_precision_positions_give_forces_in_single_precision():

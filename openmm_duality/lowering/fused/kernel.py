@@ -2,7 +2,7 @@
 
 As `losses.evaluator`, with a list of candidates for neighbours. Lengths are in units of the grid spacing, so that the
 interval of a distance is its whole part. Displacements and distances are in double precision, and losses are added up
-in it. Sums ρ are taken from their centres (`tables.centred`), so that single precision rounds small numbers; where they
+in it. Sums ρ are taken from their means (`losses.means`), so that single precision rounds small numbers; where they
 are coupled they are added up in double precision too.
 
 Neighbours come from lists of candidates (`search`, `neighbour_lists`); nothing here knows how they were found.

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.forms import require_potential_energy
+from openmm_duality.losses.means import mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
@@ -26,7 +27,7 @@ from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape
-from openmm_duality.lowering.fused.tables import mean_invariants_of, mean_sums_of, shape_of, tables
+from openmm_duality.lowering.fused.tables import shape_of, tables
 from openmm_duality.machine_code.machine import Function
 
 
@@ -105,9 +106,9 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
     skin : float
         In nm: a neighbour list holds until an atom has moved half of it.
     mean_sums : array-like, shape (S, S, n), optional
-        As `tables.mean_sums_of`, which is the default.
+        As `means.mean_sums_of`, which is the default.
     mean_invariants : array-like, shape (S, Q), optional
-        As `tables.mean_invariants_of`, which is the default.
+        As `means.mean_invariants_of`, which is the default.
 
     Raises
     ------

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.means import AboutMeans, about_means
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
@@ -42,81 +43,27 @@ def descents_of(losses: AgentLosses, number: int) -> list[AgentLosses]:
     return [losses, losses.descended][:number]
 
 
-def mean_sums_of(losses: AgentLosses) -> FloatArray:
-    """Mean sums ρ in the training data, shape (S, S, n), by species; zero where they are not known or not contracted.
-
-    The descriptors of the domain begin with them.
-    """
-    s, n = len(losses.species), losses.basis.size
-    if losses.domain is None or 0 not in losses.form.ranks:
-        return np.zeros((s, s, n))
-    return np.array([known.centre[: s * n].reshape(s, n) for known in losses.domain.environments])
-
-
-def mean_invariants_of(losses: AgentLosses) -> FloatArray:
-    """Mean coupled invariants φ̄ in the training data, shape (S, Q), by species; zero where they are not known.
-
-    Coarse functions are nearly sums X of the fine ones, so that X also gives their mean sums, and their mean
-    contractions of ranks above 0, X⟨M·M⟩Xᵀ; both means of the fine ones are in the domain. Those of rank 0 are taken as
-    products of mean sums.
-    """
-    s, n, coarse = len(losses.species), losses.basis.size, losses.coarse.size
-    if losses.domain is None or not losses.form.coupled:
-        return np.zeros((s, losses.couplings.shape[-1]))
-    fine_ranks = [rank for rank in losses.form.all_ranks if rank]
-    found, (rows, columns) = [], np.triu_indices(s * n)
-    coarse_rows, coarse_columns = np.triu_indices(s * coarse)
-    for a, known in enumerate(losses.domain.environments):
-        x = np.zeros((s * coarse, s * n))
-        for b in range(s):
-            values, wanted = (one.powers[a, b, :, 0] for one in (losses.basis, losses.coarse))
-            x[b * coarse : (b + 1) * coarse, b * n : (b + 1) * n] = np.linalg.lstsq(values, wanted, rcond=None)[0].T
-        sums = x @ known.centre[: s * n]
-        blocks = [sums]
-        for rank in losses.form.coupled:
-            contractions = np.outer(sums, sums)
-            if rank:
-                fine = np.zeros((s * n, s * n))
-                first = s * n + fine_ranks.index(rank) * len(rows)
-                fine[rows, columns] = fine[columns, rows] = known.centre[first : first + len(rows)]
-                contractions = x @ fine @ x.T
-            blocks.append(contractions[coarse_rows, coarse_columns])
-        found.append(np.concatenate(blocks))
-    return np.array(found)
-
-
-def centred(losses: AgentLosses, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Slopes (S, S, n) and values (S,) of the contractions of sums at centres ρ₀ (S, S, n), by species of the agent.
-
-    With them ½ ρᵀWρ = ½ (ρ − ρ₀)ᵀW(ρ − ρ₀) + (Wρ₀)·ρ − ½ ρ₀ᵀWρ₀: the linear term is one more pair potential. Near the
-    mean of the training data all terms are then small, and so is what single precision leaves of them.
-    """
-    flat = centres.reshape(len(centres), -1)
-    if 0 not in losses.form.ranks:
-        return np.zeros_like(centres), np.zeros(len(centres))
-    slopes = np.einsum("aij,aj->ai", losses.weights[0], flat)
-    return slopes.reshape(centres.shape), -0.5 * np.einsum("ai,ai->a", flat, slopes)
-
-
 def tables(
     losses: AgentLosses, shape: Shape, centres: FloatArray | None = None, mean_phi: FloatArray | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """The arrays of the losses that the kernel reads, by the names of its arguments.
-
-    About mean invariants φ̄, with δ = φ − φ̄ and g = Cφ̄, it is ½ φᵀCφ = ½ δᵀCδ + g·δ + ½ φ̄ᵀCφ̄. Of g the part of the
-    sums is one more pair potential, as in `centred`.
 
     Parameters
     ----------
     losses : AgentLosses
     shape : Shape
     centres : array, shape (S, S, n), optional
-        Sums ρ about which contractions are written (`centred`); zero by default.
+        Sums ρ₀ about which contractions are written (`means.about_means`); zero by default.
     mean_phi : array, shape (S, Q), optional
         Invariants φ̄ about which their quadratic form is written; zero by default.
     """
+    if centres is None:
+        centres = np.zeros((shape.species, shape.species, shape.fine))
+    if mean_phi is None:
+        mean_phi = np.zeros(losses.couplings.shape[:2])
+    written = [about_means(one, centres, mean_phi) for one in descents_of(losses, shape.descents)]
     if losses.channels:
-        found = channel_tables(losses.channels) | {"table": _table(losses, shape)}
+        found = channel_tables(losses.channels) | {"table": _table(losses, shape, written)}
         descents = descents_of(losses, shape.descents)
         found["entry_weights"] = np.concatenate([entry_weights(losses.channels, d.channel_matrices) for d in descents])
         found["entries"] = np.array([len(found["entry_rows"])])
@@ -128,35 +75,26 @@ def tables(
     places, mirrors, factors = _places(shape)
     padding = (0, shape.padded_invariants - shape.invariants)
     descents = descents_of(losses, shape.descents)
-    if centres is None:
-        centres = np.zeros((shape.species, shape.species, shape.fine))
     starts = np.zeros((shape.species, shape.species, shape.padded))
     if 0 in shape.contracted:
         starts[..., : shape.fine] = centres
-    if mean_phi is None:
-        mean_phi = np.zeros((shape.species, shape.invariants))
-    at_mean_phi = np.array([np.einsum("aij,aj->ai", one.couplings, mean_phi) for one in descents])
-    of_sums = at_mean_phi[..., : shape.width].copy()
-    at_mean_phi[..., : shape.width] = 0.0
-    at_centres = centred(losses, centres)[1] + 0.5 * np.einsum("aij,ai,aj->a", losses.couplings, mean_phi, mean_phi)
     mean_sums = mean_phi[:, : shape.width]
-    at_centres -= np.einsum("ai,ai->a", of_sums[0], mean_sums)
     left = mean_phi.copy()  # to be subtracted of φ, after what the sums begin with
     if shape.coupled and 0 not in shape.coupled:
         begins = mean_sums.astype(shape.dtype)
         starts[..., shape.fine : shape.functions] = begins.reshape(shape.species, shape.species, shape.coarse)
         left[:, : shape.width] -= begins
     arrays = {
-        "table": _table(losses, shape, centres, of_sums),
+        "table": _table(losses, shape, written),
         "centres": starts,
         "mean_phi": np.pad(left, [(0, 0), padding]),
-        "slopes_at_mean_phi": np.pad(at_mean_phi, [(0, 0), (0, 0), padding]),
+        "slopes_at_mean_phi": np.array([np.pad(one.slopes, [(0, 0), padding]) for one in written]),
         "weights": np.array([_weights(one, shape) for one in descents]),
         "couplings": np.array([np.pad(one.couplings, [(0, 0), padding, padding]) for one in descents]),
         "factors": factors,
     }
     return {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()} | {
-        "at_centres": at_centres,
+        "at_centres": written[0].values,
         "places": places.astype(np.int32),
         "mirrors": mirrors.astype(np.int32),
     }
@@ -213,30 +151,21 @@ def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
     return starts
 
 
-def _table(
-    losses: AgentLosses, shape: Shape, centres: FloatArray | None = None, of_sums: FloatArray | None = None
-) -> npt.NDArray[np.float64]:
+def _table(losses: AgentLosses, shape: Shape, written: Sequence[AboutMeans]) -> npt.NDArray[np.float64]:
     """Powers by pair of species and interval: functions, then the pair part of each descent; zeros at the cutoff.
 
-    Of a form with channels the pair part is also the last of the functions. To the pair part are added slopes of the
-    coarse sums, shape (descents, S, S n_c).
+    Of a form with channels the pair part is also the last of the functions.
     """
     s, k, n, padded = shape.species, losses.grid.intervals, shape.functions, shape.padded
     table = np.zeros((s, s, k + 1, shape.stride))
     powers = table[:, :, :k, : 4 * padded].reshape(s, s, k, 4, padded)
     powers[..., :n] = losses.moment_basis.powers[..., :n]
     if shape.mixed:
-        for number, one in enumerate(descents_of(losses, shape.descents), start=n):
-            powers[..., number] = one.pair_potentials.powers[..., 0]
+        for number, one in enumerate(written, start=n):
+            powers[..., number] = one.pair_powers
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
-    for number, one in enumerate(descents_of(losses, shape.descents), start=padded):
-        pair = one.pair_potentials.powers[..., 0]
-        if centres is not None:
-            pair = pair + np.einsum("abkpn,abn->abkp", losses.basis.powers, centred(one, centres)[0])
-        if of_sums is not None and shape.coupled:
-            slopes = of_sums[number - padded].reshape(s, s, shape.coarse)
-            pair = pair + np.einsum("abkpn,abn->abkp", losses.coarse.powers, slopes)
-        table[:, :, :k, 4 * number : 4 * number + 4] = pair
+    for number, one in enumerate(written, start=padded):
+        table[:, :, :k, 4 * number : 4 * number + 4] = one.pair_powers
     return table
 
 
