@@ -12,7 +12,7 @@ from pathlib import Path
 from openmm_duality.benchmark.cases import benchmark_cases
 from openmm_duality.benchmark.cp2k import CP2K_SIZE, DFT_SIZE, time_cp2k
 from openmm_duality.benchmark.interleaved import Effort, time_interleaved
-from openmm_duality.benchmark.machine import describe_machine, installed_platforms
+from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.results import Costs, Row, with_ratios
 from openmm_duality.benchmark.water import SPECIES, as_water, water_box
 from openmm_duality.benchmark.worker import save_start
@@ -21,6 +21,7 @@ from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.molecules import find_molecules
 from openmm_duality.losses import AgentLosses
+from openmm_duality.lowering.dependencies import installed_platforms, require_platform
 
 SIZES = (64, 512, 4096, 32768)
 BACKENDS = ("fused", "torchscript")
@@ -123,12 +124,10 @@ def read_sizes(text: str) -> list[int]:
 
 
 def _platforms(requested: Sequence[str] | None) -> list[str]:
-    known = installed_platforms()
     if requested is None:
-        return [name for name in known if name != "Reference"]
+        return [name for name in installed_platforms() if name != "Reference"]
     for name in requested:
-        if name not in known:
-            raise DualityError(f"platform: there is no {name!r} here, only {', '.join(known)}")
+        require_platform(name)
     return list(requested)
 
 
