@@ -128,6 +128,9 @@ def test_a_checkpoint_that_names_other_files_touches_none(liquid, tmp_path, name
         {"step": 0, "files": {"log.csv": {"size": -1, "checksum": 0}}, "seconds": 0},
         {"step": 0, "files": {}, "seconds": float("nan")},
         {"step": 0, "files": {}, "seconds": 0, "state": ""},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": -1},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": 240},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": 10**12},
     ],
 )
 def test_a_checkpoint_with_another_trailer_is_refused(liquid, tmp_path, trailer):
