@@ -184,14 +184,25 @@ def require_own_files(directory: Path) -> None:
         If it holds a symbolic link, a file with another name elsewhere (a hard link) or something that is no file.
     """
     for path in sorted(directory.iterdir()):
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
-            raise DualityError(
-                f"{path} is a link to a file that may lie elsewhere, which writing here would change; put the file "
-                "itself in its place"
-            )
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise DualityError(f"{path} is neither a file nor a folder; remove it, or choose another folder")
+        require_own(path)
+
+
+def require_own(path: Path) -> None:
+    """Refuse a file or folder that is a link, through which something elsewhere would be changed.
+
+    Raises
+    ------
+    DualityError
+        If it is a symbolic link, a file with another name elsewhere (a hard link) or something that is no file.
+    """
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
+        raise DualityError(
+            f"{path} is a link to something that may lie elsewhere, which writing here would change; remove the link, "
+            "or put what it names in its place"
+        )
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise DualityError(f"{path} is neither a file nor a folder; remove it, or choose another folder")
 
 
 @contextmanager

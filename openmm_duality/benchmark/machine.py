@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import openmm as mm
-
+from openmm_duality.lowering.dependencies import installed_platforms
 from openmm_duality.parallel import usable_cores
 
 _STATUS, _INFORMATION = Path("/proc/self/status"), Path("/proc/meminfo")
@@ -33,11 +32,6 @@ def describe_machine() -> dict[str, Any]:
         "versions": {package: found for package in _PACKAGES if (found := _version(package))},
         "platforms": installed_platforms(),
     }
-
-
-def installed_platforms() -> list[str]:
-    """OpenMM's platforms here, by name."""
-    return [mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())]
 
 
 def peak_memory() -> float:

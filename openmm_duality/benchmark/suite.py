@@ -12,18 +12,20 @@ from pathlib import Path
 from openmm_duality.benchmark.cases import benchmark_cases
 from openmm_duality.benchmark.cp2k import CP2K_SIZE, DFT_SIZE, time_cp2k
 from openmm_duality.benchmark.interleaved import Effort, time_interleaved
-from openmm_duality.benchmark.machine import describe_machine, installed_platforms
+from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.results import Costs, Row, with_ratios
-from openmm_duality.benchmark.water import as_water, water_box
+from openmm_duality.benchmark.water import SPECIES, as_water, water_box
 from openmm_duality.benchmark.worker import save_start
 from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.molecules import find_molecules
 from openmm_duality.losses import AgentLosses
+from openmm_duality.lowering.dependencies import installed_platforms, require_platform
 
 SIZES = (64, 512, 4096, 32768)
 BACKENDS = ("fused", "torchscript")
+MOST_ATOMS = 10**7  # whose topology alone takes 6 GB in Python
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,16 @@ def read_sizes(text: str) -> list[int]:
         If it is something else.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
+    if not all(word.isdecimal() and len(word) < 20 for word in words):
         raise DualityError(f"sizes: expected numbers of molecules with commas between them, as 64,512, got {text!r}")
     return [int(word) for word in words]
 
 
 def _platforms(requested: Sequence[str] | None) -> list[str]:
-    known = installed_platforms()
     if requested is None:
-        return [name for name in known if name != "Reference"]
+        return [name for name in installed_platforms() if name != "Reference"]
     for name in requested:
-        if name not in known:
-            raise DualityError(f"platform: there is no {name!r} here, only {', '.join(known)}")
+        require_platform(name)
     return list(requested)
 
 
@@ -138,13 +138,16 @@ def _starts_by_size(
     wanted = sorted({*sizes, *([DFT_SIZE] if baselines.dft else [])})
     if not wanted or wanted[0] < 1:
         raise DualityError(f"sizes: expected numbers of molecules above zero, got {list(sizes)}")
-    species = {"H", "O"} if start is None else set(start.species)
+    species = SPECIES if start is None else start.species
+    if start is None:
+        _check_atoms(wanted[-1], len(SPECIES))
     for model in losses:
-        model.index_of(sorted(species))
+        model.index_of(sorted(set(species)))
     if start is None:
         return {size: water_box(size) for size in wanted}
     lengths = dict(losses[0].bond_lengths)
     own = len(find_molecules(start.positions, start.species, start.cell, lengths))
+    _check_atoms(wanted[-1], len(species) / own)
     found = {}
     for size in wanted:
         if size % own:
@@ -154,6 +157,14 @@ def _starts_by_size(
             )
         found[size] = start if size == own else start.repeated(copies_along(size // own))
     return found
+
+
+def _check_atoms(molecules: int, atoms_per_molecule: float) -> None:
+    if molecules * atoms_per_molecule > MOST_ATOMS:
+        raise DualityError(
+            f"sizes: {molecules:,} molecules have more than {MOST_ATOMS:,} atoms, the most that can be timed; ask for "
+            f"at most {int(MOST_ATOMS / atoms_per_molecule):,}"
+        )
 
 
 def copies_along(copies: int) -> tuple[int, int, int]:

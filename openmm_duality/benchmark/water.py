@@ -127,7 +127,8 @@ def water_box(molecules: int) -> Start:
     """
     if molecules < _SMALLEST:
         raise DualityError(f"a box of {molecules} water molecules is too small; ask for at least {_SMALLEST}")
-    copies = max(k for k in range(1, molecules) if k == 1 or (molecules % k**3 == 0 and molecules >= _TILE * k**3))
+    most = round((molecules / _TILE) ** (1 / 3))
+    copies = max((k for k in range(2, most + 1) if molecules % k**3 == 0 and molecules >= _TILE * k**3), default=1)
     tile = _relaxed(molecules // copies**3)
     return tile if copies == 1 else tile.repeated((copies,) * 3)
 

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm as mm
 
 from openmm_duality.benchmark.cases import Case, TimedContext, prepare
 from openmm_duality.benchmark.machine import limit_memory, peak_memory
 from openmm_duality.dynamics import Start
 from openmm_duality.errors import DualityError
+from openmm_duality.lowering.dependencies import platform_error
 
 _IN_MEMORY = ("Reference", "CPU")  # drivers of other platforms reserve address space that they never use
 
@@ -96,7 +98,10 @@ class Commands:
         chosen = Case(**case)
         if chosen.platform in _IN_MEMORY:
             limit_memory()
-        self.timed = prepare(chosen, load_start(start))
+        try:
+            self.timed = prepare(chosen, load_start(start))
+        except mm.OpenMMException as error:
+            raise platform_error(chosen.platform, error) from error
         return self.timed.facts
 
     def warm_up(self, steps: int, seconds: float) -> dict[str, Any]:

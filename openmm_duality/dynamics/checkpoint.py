@@ -1,9 +1,9 @@
 """Checkpoints from which a killed run resumes without losing or doubling a frame, and damage is found.
 
-A checkpoint is one file: what OpenMM writes, followed by a trailer with the step, the sizes and checksums that the
-growing files of the run had at that step, and a hash of all this. OpenMM reads no further than its own part, so a plain
-`Simulation.loadCheckpoint` reads the file too. To resume, the growing files are compared with their checksums and cut
-back to those sizes.
+A checkpoint is one file: what OpenMM writes, followed by what the neighbour lists of fused losses were made for, a
+trailer with the step, the sizes and checksums that the growing files of the run had at that step, and a hash of all
+this. OpenMM reads no further than its own part, so a plain `Simulation.loadCheckpoint` reads the file too. To resume,
+the growing files are compared with their checksums and cut back to those sizes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import openmm as mm
+
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write, checksum
+from openmm_duality.lowering.list_origins import restore_lists
 from openmm_duality.schema import build, integer, key, mapping_of, quantity, read_json, to_plain
 
 _MAGIC = b"omm-duality-chk2"
@@ -55,6 +58,10 @@ class Checkpoint:
         The growing files, by name.
     seconds : float
         Wall time the run had taken.
+    list_bytes : int
+        Length of `lists`; found when it is written.
+    lists : bytes
+        What `save_lists` gave.
     state : bytes
         What `openmm.Context.createCheckpoint` gave.
     """
@@ -62,6 +69,8 @@ class Checkpoint:
     step: int = field(metadata=key(integer(0, 2**63)))
     files: dict[str, GrowingFile] = field(metadata=key(_read_files))
     seconds: float = field(metadata=key(quantity(zero=True)))
+    list_bytes: int = field(metadata=key(integer(0, 2**63)), default=0)
+    lists: bytes = b""
     state: bytes = b""
 
 
@@ -84,8 +93,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     for name in checkpoint.files:
         if (path.parent / name).exists():
             _fsync(path.parent / name)
-    text = json.dumps(to_plain(checkpoint)).encode()
-    content = checkpoint.state + text + _LENGTH.pack(len(text))
+    text = json.dumps(to_plain(replace(checkpoint, list_bytes=len(checkpoint.lists)))).encode()
+    content = checkpoint.state + checkpoint.lists + text + _LENGTH.pack(len(text))
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(content + hashlib.sha256(content).digest() + _MAGIC)
         _fsync(temporary)
@@ -121,11 +130,30 @@ def read_checkpoint(path: Path, known: Collection[str] | None = None) -> Checkpo
     end = begin - _LENGTH.size
     start = end - _LENGTH.unpack_from(content, end)[0]
     trailer = read_json(content[max(start, 0) : end], f"{path} is not a checkpoint of this package")
-    checkpoint = replace(build(Checkpoint, trailer, str(path)), state=content[: max(start, 0)])
+    checkpoint = build(Checkpoint, trailer, str(path))
+    middle = max(start - checkpoint.list_bytes, 0)
+    checkpoint = replace(checkpoint, state=content[:middle], lists=content[middle : max(start, 0)])
     foreign = sorted(set(checkpoint.files) - set(checkpoint.files if known is None else known))
     if foreign:
         raise DualityError(f"{path} names {foreign[0]!r}, which no run writes; start the run in a new folder")
     return checkpoint
+
+
+def load_checkpoint(context: mm.Context, checkpoint: Checkpoint, where: str) -> None:
+    """Load the state of a checkpoint into a context, with the neighbour lists that belong to it.
+
+    Raises
+    ------
+    openmm.OpenMMException
+        If the state is of another System, platform or version of OpenMM.
+    DualityError
+        Beginning with `where`, if the lists are of other atoms.
+    """
+    context.loadCheckpoint(checkpoint.state)
+    if checkpoint.lists:
+        context.getState(forces=True)  # after which there are lists to replace
+        restore_lists(context.getSystem(), checkpoint.lists, where)
+        context.loadCheckpoint(checkpoint.state)
 
 
 def rewind(directory: Path, files: Mapping[str, GrowingFile]) -> None:

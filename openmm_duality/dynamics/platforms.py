@@ -7,7 +7,7 @@ from openmm import app
 
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.errors import DualityError
-from openmm_duality.lowering.dependencies import platform_hint
+from openmm_duality.lowering.dependencies import platform_error, require_platform
 from openmm_duality.lowering.platform_choice import fastest_platform
 
 _NATIVE_PRECISION = {"Reference": "double", "CPU": "single"}
@@ -37,14 +37,9 @@ def make_simulation(
     DualityError
         If there is no such platform, or it cannot run the system in this precision.
     """
-    known = [mm.Platform.getPlatform(i).getName() for i in range(mm.Platform.getNumPlatforms())]
     if platform is None:
         platform = fastest_platform()
-    if platform not in known:
-        hint = platform_hint(platform)
-        raise DualityError(
-            f"platform: there is no {platform!r} here, only {', '.join(known)}{f'; {hint}' if hint else ''}"
-        )
+    require_platform(platform)
     chosen = mm.Platform.getPlatformByName(platform)
     properties = {}
     if precision is not None and precision != _NATIVE_PRECISION.get(platform):
@@ -59,7 +54,7 @@ def make_simulation(
     try:
         return app.Simulation(topology, system, integrator, chosen, properties), properties
     except (mm.OpenMMException, ValueError) as error:
-        raise DualityError(f"{platform} cannot run this system: {error}") from error
+        raise platform_error(platform, error) from error
 
 
 def platform_precision(simulation: app.Simulation) -> str:

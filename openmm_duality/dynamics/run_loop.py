@@ -19,6 +19,7 @@ from openmm_duality.dynamics.checkpoint import (
     NOTHING,
     Checkpoint,
     GrowingFile,
+    load_checkpoint,
     measured,
     read_checkpoint,
     rewind,
@@ -34,6 +35,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
+from openmm_duality.lowering.list_origins import save_lists
 from openmm_duality.progress import progress_bar
 from openmm_duality.units import BOLTZMANN
 
@@ -138,7 +140,7 @@ class RunLoop:
         """
         checkpoint = read_checkpoint(self._directory / CHECKPOINT, self._growing)
         try:
-            self._simulation.context.loadCheckpoint(checkpoint.state)
+            load_checkpoint(self._simulation.context, checkpoint, str(self._directory / CHECKPOINT))
         except (mm.OpenMMException, ValueError) as error:
             raise DualityError(
                 f"{self._directory / CHECKPOINT} cannot be loaded: {error}. It must be resumed on the machine, "
@@ -347,7 +349,8 @@ class RunLoop:
 
     def _checkpoint(self) -> Checkpoint:
         self._files = {name: measured(self._directory / name, before) for name, before in self._files.items()}
-        return Checkpoint(self.step, self._files, self._seconds, self._simulation.context.createCheckpoint())
+        state, lists = self._simulation.context.createCheckpoint(), save_lists(self._simulation.system)
+        return Checkpoint(self.step, self._files, self._seconds, lists=lists, state=state)
 
     def _update_record(self, status: str, reason: str = "") -> None:
         done = self.step

@@ -6,7 +6,8 @@ that stops itself leaves `last_good.chk` and `last_good.pdb` of the last check t
 finite, `stopped.cif`. The checkpoints can be loaded by OpenMM alone.
 
 A resumed run is bitwise the same run where the forces are: OpenMM's own nonbonded forces on the CPU platform differ in
-the last bit from run to run, killed or not.
+the last bit from run to run, killed or not. What the neighbour lists of the fused kernel were made for is in the
+checkpoint, since rounding depends on it. A Monte Carlo barostat counts and adapts its moves anew after a resume.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from openmm import app, unit
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import require_openmm_form
+from openmm_duality.geometry.cells import check_cell, require_openmm_form
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.backends import lower
@@ -43,9 +43,11 @@ def create_topology(
     Raises
     ------
     DualityError
-        If the cell is not in the form that OpenMM wants; `read_start` gives structures that are.
+        If the cell is flat, too large or too small for the atoms, or not in the form that OpenMM wants; `read_start`
+        gives structures that are.
     """
     if cell is not None:
+        check_cell(cell, len(species))
         require_openmm_form(cell)
     topology = app.Topology()
     chain = topology.addChain()

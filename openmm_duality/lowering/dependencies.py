@@ -70,19 +70,54 @@ def fused_problem() -> str | None:
     return None
 
 
-def platform_hint(platform: str) -> str:
-    """What to install for a platform that OpenMM does not have here, or that openmm-torch does not; often nothing."""
+def installed_platforms() -> list[str]:
+    """OpenMM's platforms here, by name."""
+    return [mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())]
+
+
+def require_platform(platform: str) -> None:
+    """Make sure that OpenMM has a platform here.
+
+    Raises
+    ------
+    DualityError
+        If it has not, with what is missing for CUDA.
+    """
+    known = installed_platforms()
+    if platform not in known:
+        hint = f"; {_missing_packages(platform) or _driver_problem()}" if platform == "CUDA" else ""
+        raise DualityError(f"platform: there is no {platform!r} here, only {', '.join(known)}{hint}")
+
+
+def platform_error(platform: str, error: Exception) -> DualityError:
+    """The error that a platform cannot run a System, with the packages for CUDA that are missing."""
+    missing = _missing_packages(platform)  # OpenMM has the platform, but openmm-torch may have no part for it
+    why = " ".join(str(error).split())
+    return DualityError(f"{platform} cannot run this system: {why}{f'; {missing}' if missing else ''}")
+
+
+def _missing_packages(platform: str) -> str:
+    """Packages that CUDA needs and that are not installed, with the pip command; empty if none is, or elsewhere."""
     if platform != "CUDA":
         return ""
     of_torch = torchforce_problem() is None
-    missing = [name for name in ("OpenMM-CUDA-12", "OpenMM-CUDA-13") if installed(name) is not None]
-    lacks = [] if missing else ["OpenMM's CUDA platform (OpenMM-CUDA-12 or -13)"]
-    if of_torch and installed("OpenMM-Torch-CUDA-12") is None:
-        lacks.append("openmm-torch's part of it (OpenMM-Torch-CUDA-12)")
+    lacks = []
+    if platform not in installed_platforms() and not _for_cuda("OpenMM"):  # where it is, OpenMM may be conda's
+        lacks.append("OpenMM's CUDA platform (OpenMM-CUDA-12 or -13)")
+    if of_torch and not _for_cuda("OpenMM-Torch"):
+        lacks.append("openmm-torch's part of it (OpenMM-Torch-CUDA-12 or -13)")
     if not lacks:
-        failures = "; ".join(mm.Platform.getPluginLoadFailures())
-        return f"its packages are installed, so the driver or a library is missing: {failures or 'no plug-in failed'}"
+        return ""
     return f"{' and '.join(lacks)} is not installed: {CUDA_PIP['torchforce' if of_torch else 'pythonforce']}"
+
+
+def _for_cuda(package: str) -> bool:
+    return any(installed(f"{package}-CUDA-{version}") is not None for version in (12, 13))
+
+
+def _driver_problem() -> str:
+    failures = "; ".join(mm.Platform.getPluginLoadFailures())
+    return f"its packages are installed, so the driver or a library is missing: {failures or 'no plug-in failed'}"
 
 
 def require_torchforce() -> None:
@@ -148,7 +183,7 @@ def _load_torch_plugins() -> None:
 
     if not any("OpenMMTorch" in failure for failure in mm.Platform.getPluginLoadFailures()):
         return
-    platforms = {mm.Platform.getPlatform(k).getName() for k in range(mm.Platform.getNumPlatforms())}
+    platforms = installed_platforms()
     # one by one: loading the whole folder again would register the platforms twice
     for path in sorted(glob(str(Path(version.openmm_library_path) / "plugins" / "*OpenMMTorch*"))):
         of_platform = next((p for p in ("CUDA", "OpenCL", "HIP") if p in Path(path).name), None)

@@ -17,6 +17,7 @@ from openmm import unit
 
 from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.lowering.fused.checks import hash_of_atoms
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
 _NO_STRESSES = ", inferred without stresses"
@@ -46,11 +47,9 @@ def tag_force(
     backend, precision : str
         As `select_backend` gives them.
     """
-    indices = range(len(species)) if particles is None else particles
-    atoms = [f"{k} {name}" for k, name in zip(indices, species, strict=True)]
-    of_atoms = hashlib.sha256("\n".join(atoms).encode()).hexdigest()
     suffix = "" if losses.knows_stresses else _NO_STRESSES
-    force.setName(_NAME.format(losses.gradient, precision, backend, losses.sha256(), of_atoms) + suffix)
+    name = _NAME.format(losses.gradient, precision, backend, losses.sha256(), hash_of_atoms(species, particles))
+    force.setName(name + suffix)
 
 
 def identify_forces(system: mm.System) -> dict[str, Any]:
@@ -92,6 +91,12 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
         "other_forces": {"sha256": digest.hexdigest()},
         "forces_not_hashed": unknown,
     }
+
+
+def fused_identities(system: mm.System) -> list[tuple[str, ...]]:
+    """Precision, and the hashes of losses and atoms, of every force of a System that goes through the fused kernel."""
+    found = [_PATTERN.fullmatch(force.getName()) for force in system.getForces()]
+    return [one.group(2, 4, 5) for one in found if one is not None and one[3].startswith("fused")]
 
 
 def fitted_without_stresses(system: mm.System) -> bool:

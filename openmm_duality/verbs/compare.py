@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from openmm import unit
 import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
+from openmm_duality.files import require_own
 from openmm_duality.reference.formats import read_one
 from openmm_duality.verbs.functions import load_functions
 from openmm_duality.verbs.options import trajectory_options
@@ -95,6 +98,7 @@ def compare(
             "--reference-topology and --reference-timestep"
         )
     folder = directory or (run / "report" if run.is_dir() else run.with_name(f"{run.name.split('.')[0]}-report"))
+    _check_links(folder, chosen=directory is not None)
     check_outputs(overwrite, folder / "compare.json", folder / "report.html", json_file)
     own = [function for name in names for function in load_functions(name)]
     named = reference_topology or topology
@@ -141,3 +145,11 @@ def compare(
     write_json(json_file, duality.comparison_to_dict(comparison), overwrite)
     if comparison.agrees is False:
         sys.exit(1)
+
+
+def _check_links(folder: Path, chosen: bool) -> None:
+    """Refuse links in what may have come with a run from elsewhere; a folder that was chosen may be a link itself."""
+    recomputed = folder / "recomputed"
+    for path in chain([recomputed] if chosen else [folder, recomputed], recomputed.rglob("*")):
+        if os.path.lexists(path):
+            require_own(path)

@@ -51,6 +51,8 @@ def test_something_other_than_water_is_timed_alone(tmp_path):
     ]
     with pytest.raises(DualityError, match="multiples of 20"):
         measure_cost([model], sizes=[30], start=start, effort=QUICK)
+    with pytest.raises(DualityError, match="at most 10,000,000"):
+        measure_cost([model], sizes=[20 * 10**8], start=start, effort=QUICK)
     with pytest.raises(DualityError, match="species"):
         measure_cost([model], sizes=[64], effort=QUICK)
     with pytest.raises(DualityError, match="something else"):
@@ -65,7 +67,10 @@ def test_wrong_requests_are_refused_before_anything_is_timed(water, tmp_path):
     for sizes in ([], [0]):
         with pytest.raises(DualityError, match="above zero"):
             measure_cost([water], sizes=sizes)
-    for text in ("64,,512", "many", "-8"):
+    for sizes in ([64, 99_999_999_999], [10**8], [10**7]):
+        with pytest.raises(DualityError, match="at most 3,333,333"):
+            measure_cost([water], sizes=sizes)
+    for text in ("64,,512", "many", "-8", "9" * 5000):
         with pytest.raises(DualityError, match="with commas"):
             read_sizes(text)
     assert read_sizes("64, 512") == [64, 512]

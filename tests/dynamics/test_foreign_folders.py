@@ -19,6 +19,7 @@ from openmm_duality.dynamics.running import simulate
 from openmm_duality.errors import DualityError
 from openmm_duality.observables.runs import read_run
 from openmm_duality.schema import to_plain
+from tests.command import refused
 from tests.dynamics.systems import water
 from tests.observables import made
 
@@ -127,6 +128,9 @@ def test_a_checkpoint_that_names_other_files_touches_none(liquid, tmp_path, name
         {"step": 0, "files": {"log.csv": {"size": -1, "checksum": 0}}, "seconds": 0},
         {"step": 0, "files": {}, "seconds": float("nan")},
         {"step": 0, "files": {}, "seconds": 0, "state": ""},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": -1},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": 240},
+        {"step": 0, "files": {}, "seconds": 0, "list_bytes": 10**12},
     ],
 )
 def test_a_checkpoint_with_another_trailer_is_refused(liquid, tmp_path, trailer):
@@ -152,6 +156,21 @@ def test_links_in_a_folder_are_refused_and_not_followed(liquid, tmp_path, name, 
     with pytest.raises(DualityError, match=f"{name} is a link"):
         run(liquid, directory, 40)
     assert victim.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["report", "report/recomputed", "report/recomputed/run", "report/recomputed/run/cp2k"])
+def test_a_report_is_not_written_through_links_in_the_folder_of_a_run(tmp_path, name):
+    source = made.water(6, 3)
+    source.save(tmp_path / "data.safetensors")
+    directory, victim = made.write_run(tmp_path / "run", source), tmp_path / "victim"
+    victim.mkdir()
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)
+    (directory / name).symlink_to(victim)
+    for overwrite in ([], ["--overwrite"]):
+        assert f"{name} is a link" in refused("compare", directory, tmp_path / "data.safetensors", *overwrite)
+    (directory / name).rename(tmp_path / "chosen")  # a link that the user names is followed: the data are read next
+    assert "nothing.xyz" in refused("compare", directory, tmp_path / "nothing.xyz", "-o", tmp_path / "chosen")
+    assert not list(victim.iterdir())
 
 
 def test_what_is_no_file_is_refused(liquid, tmp_path):

@@ -61,6 +61,12 @@ def test_a_topology_keeps_the_species_also_where_they_are_no_elements():
     assert species_of(scattered) == ("O", "O", "H")
 
 
+@pytest.mark.parametrize("edge", [1e200, 2e4, 0.04, 0.1, np.nan])
+def test_a_topology_refuses_a_cell_that_no_system_has(edge):
+    with pytest.raises(DualityError, match="none longer than 10000 nm"):
+        create_topology(SPECIES, cell=edge * np.eye(3))
+
+
 @pytest.mark.parametrize(
     ("species", "name"),
     [

@@ -550,6 +550,16 @@ for path in ("checkpoint.chk", "log.csv", ".lock", "run.json"):
 
     kind(f"{path}: a symbolic link, resume", linked, RESUME)
 
+
+def linked_report(folder: Path, rng: random.Random) -> None:
+    """A folder outside in the place of the report of a run, or of what CP2K labelled for it."""
+    path = folder / "run" / rng.choice(["report", "report/recomputed"])
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(folder / "cp2k")
+
+
+kind("report: a symbolic link, compare", linked_report, COMPARE[:-2])
+
 # --- PDB and options -------------------------------------------------------------------------------------------------
 
 
@@ -621,9 +631,10 @@ for option, values in INFER_OPTIONS.items():
         kind(f"infer {option} {value!r}", lambda f, rng: None, [*INFER, option, value])
 for pressure in ("nan", "1e300", "x", "5 nm", "inf"):
     kind(f"simulate --pressure {pressure}", lambda f, rng: None, [*SIMULATE, "--pressure", pressure])
-for sizes in ("99999999999", "0", "-1", "x", "", "64,,", "1e9", "nan"):
-    command = ["benchmark", "model.safetensors", "--start", "start.pdb", "--no-tip3p", "--no-cp2k", "--sizes", sizes]
-    kind(f"benchmark --sizes {sizes!r}", lambda f, rng: None, command)
+for sizes in ("99999999999", "10000000", "9" * 40, "0", "-1", "x", "", "64,,", "1e9", "nan"):
+    command = ["benchmark", "model.safetensors", "--no-tip3p", "--no-cp2k", "--sizes", sizes]
+    kind(f"benchmark --sizes {sizes!r}", lambda f, rng: None, [*command, "--start", "start.pdb"])
+    kind(f"benchmark --sizes {sizes!r}, of water", lambda f, rng: None, command)
 for option, values in {
     "--discard": ("-1", "nan", "1e9", "x"),
     "--viscosity": ("-1", "nan", "x", "0"),

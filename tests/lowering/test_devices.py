@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
+import openmm as mm
 import pytest
 import torch
+from openmm import app
 
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS
 from openmm_duality.lowering import dependencies, torch_neighbours, torchscript
 from openmm_duality.lowering.backends import computing_device, select_backend
-from openmm_duality.lowering.dependencies import platform_hint, prepare_torch
+from openmm_duality.lowering.dependencies import prepare_torch
 from tests.lowering.emulated_gpu import OnGPU, emulated_gpu, to_gpu
 from tests.systems import CELL, quick_laws, random_losses, random_positions, random_species
 
@@ -124,22 +127,77 @@ def test_the_device_of_pythonforce_is_named_and_checked(monkeypatch):
             device_here()
 
 
-def test_what_the_cuda_platform_lacks_is_named(monkeypatch):
+@pytest.fixture
+def packages(monkeypatch):
+    """What is installed, by name: openmm-torch with neither part of the CUDA platform."""
     versions = {"torch": (2, 9), "openmm": (8, 4), "openmmtorch": (1, 5)}
     monkeypatch.setattr(dependencies, "installed", versions.get)
-    assert platform_hint("HIP") == ""
-    hint = platform_hint("CUDA")
+    return versions
+
+
+def lacking(platform="CUDA"):
+    """The message where a platform is asked for that OpenMM does not have."""
+    with pytest.raises(DualityError, match=f"there is no '{platform}' here, only ") as refusal:
+        dependencies.require_platform(platform)
+    return str(refusal.value)
+
+
+def test_what_the_cuda_platform_lacks_is_named(packages, monkeypatch):
+    monkeypatch.setattr(dependencies, "installed_platforms", lambda: ["Reference", "CPU"])
+    assert "install" not in lacking("HIP")
+    hint = lacking()
     assert "OpenMM-CUDA-12 or -13" in hint
-    assert "OpenMM-Torch-CUDA-12" in hint
+    assert "OpenMM-Torch-CUDA-12 or -13" in hint
     assert dependencies.CUDA_PIP["torchforce"] in hint
-    versions["OpenMM-CUDA-12"] = (8, 4)
-    assert "OpenMM's CUDA platform" not in platform_hint("CUDA")
-    del versions["openmmtorch"]
-    assert "a library is missing" in platform_hint("CUDA")
-    del versions["OpenMM-CUDA-12"]
+    packages["OpenMM-CUDA-12"] = (8, 4)
+    assert "OpenMM's CUDA platform" not in lacking()
+    packages["OpenMM-Torch-CUDA-13"] = (1, 5)
+    assert "a library is missing" in lacking()
+    del packages["OpenMM-CUDA-12"], packages["openmmtorch"]
     monkeypatch.setattr(dependencies, "torchforce_problem", lambda: "openmmtorch is not installed")
-    assert dependencies.CUDA_PIP["pythonforce"] in platform_hint("CUDA")
-    assert "OpenMM-Torch" not in platform_hint("CUDA")
+    assert dependencies.CUDA_PIP["pythonforce"] in lacking()
+    assert "OpenMM-Torch" not in lacking()
+
+
+def test_what_openmm_torch_lacks_is_named_where_openmm_has_the_platform(packages, monkeypatch):
+    """Its error alone says that the platform does not support all required kernels."""
+    monkeypatch.setattr(dependencies, "installed_platforms", lambda: ["Reference", "CPU", "CUDA"])
+    dependencies.require_platform("CUDA")
+    error = mm.OpenMMException("a Platform which does not support all required kernels")
+    message = str(dependencies.platform_error("CUDA", error))
+    assert message.startswith("CUDA cannot run this system: a Platform which does not")
+    assert "OpenMM-Torch-CUDA-12 or -13" in message
+    assert "OpenMM's CUDA platform (" not in message
+    assert dependencies.CUDA_PIP["torchforce"] in message
+    assert str(dependencies.platform_error("CPU", error)).endswith("required kernels")
+    packages["OpenMM-Torch-CUDA-12"] = (1, 5)
+    assert str(dependencies.platform_error("CUDA", error)).endswith("required kernels")
+
+
+def test_both_ways_to_a_platform_name_what_it_lacks(monkeypatch):
+    """The run and the benchmark, where a Context cannot be made, by a platform that cannot run the System."""
+    from openmm_duality.benchmark import worker
+    from openmm_duality.dynamics.integrators import VerletLearningIntegrator
+    from openmm_duality.dynamics.platforms import make_simulation
+
+    monkeypatch.setattr(dependencies, "_missing_packages", lambda platform: f"{platform} lacks something")
+    system = mm.System()
+    system.addParticle(1.0)
+    system.addForce(mm.CustomExternalForce("nothing_that_is_known(x)"))
+    system.getForce(0).addParticle(0)
+    topology = app.Topology()
+    topology.addAtom("Ar", None, topology.addResidue("Ar", topology.addChain()))
+    with pytest.raises(DualityError, match=r"Reference cannot run this system: .*; Reference lacks something"):
+        make_simulation(topology, system, VerletLearningIntegrator(0.001), "Reference", None)
+
+    def prepare(*_):
+        raise mm.OpenMMException("no kernels")
+
+    monkeypatch.setattr(worker, "prepare", prepare)
+    monkeypatch.setattr(worker, "load_start", lambda path: None)
+    case = {field.name: None for field in fields(worker.Case)} | {"platform": "CUDA"}
+    with pytest.raises(DualityError, match="CUDA cannot run this system: no kernels; CUDA lacks something"):
+        worker.Commands().prepare(case, "start")
 
 
 def test_single_precision_is_the_default_of_torchscript_on_gpus_alone():

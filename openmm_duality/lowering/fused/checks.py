@@ -1,7 +1,8 @@
-"""What all back ends share: the checks of the precision and of the particles, and the bound of the forces."""
+"""What all back ends share: checks of precision and particles, the hash of atoms, and the bound of the forces."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,3 +62,10 @@ def check_particles(
     if len(distinct) != len(indices):
         raise DualityError(f"particles: atom {distinct[number > 1][0]} is there more than once")
     return indices.astype(np.int64)
+
+
+def hash_of_atoms(species: Sequence[str], particles: Sequence[int] | None) -> str:
+    """SHA-256 of the species and the indices of the atoms that losses act on, in hexadecimal digits."""
+    indices = range(len(species)) if particles is None else particles
+    atoms = [f"{k} {name}" for k, name in zip(indices, species, strict=True)]
+    return hashlib.sha256("\n".join(atoms).encode()).hexdigest()

@@ -12,6 +12,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,16 @@ from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.means import mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
-from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles
+from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles, hash_of_atoms
 from openmm_duality.lowering.fused.kernel import AgentKernel, collect
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape
 from openmm_duality.lowering.fused.tables import shape_of, tables
 from openmm_duality.machine_code.machine import Function
+
+# in use in this process, by precision, losses and atoms, the last two as hashes: as their forces are named
+evaluators: WeakValueDictionary[tuple[str, ...], FusedLosses] = WeakValueDictionary()
 
 
 @cache
@@ -200,6 +204,7 @@ def pack(losses: AgentLosses, species: Sequence[str], precision: str, particles:
             "particles": indices,
             "mean_sums": mean_sums_of(losses).tolist(),
             "mean_invariants": mean_invariants_of(losses).tolist(),
+            "identity": [precision, losses.sha256(), hash_of_atoms(species, particles)],
         }
     )
     with TemporaryDirectory() as folder:
@@ -216,4 +221,8 @@ def unpacked(packed: bytes) -> FusedLosses:
         path = Path(folder) / "losses"
         path.write_bytes(model)
         losses = AgentLosses.load(path)
-    return FusedLosses(losses, **json.loads(header))
+    settings = json.loads(header)
+    identity = settings.pop("identity", ())  # those of earlier versions have none
+    evaluator = FusedLosses(losses, **settings)
+    evaluators[tuple(identity)] = evaluator
+    return evaluator

@@ -108,6 +108,11 @@ class NeighbourList(ABC, Generic[Result]):
         sizes |= {name: self._collecting[0][name].nbytes for name in ("places", "firsts")}
         return sizes | {"work": sum(call[name].nbytes for call in self._calls for name in self._shape.work(0))}
 
+    @property
+    def origin(self) -> FloatArray:
+        """The box in nm (zeros without one), then the positions in units of the grid, that the list was made for."""
+        return np.vstack([np.zeros((3, 3)) if self._box is None else self._box, self._found.positions])
+
     def in_box(self, box: FloatArray | None) -> bool:
         """Whether the list was made in this box."""
         if box is None or self._box is None:
@@ -231,24 +236,50 @@ class NeighbourListCache(Generic[Result]):
         if len(positions):
             self._check(positions, box)
         scale = 1.0 / self.grid.spacing
+        made = self._list_at(positions * scale, box)
+        # a trajectory that went on by a step needs its old list no longer; another one that passes near by does
+        step = 0.25 * self._skin / scale
+        gone_on = next((one for one in self._lists if one.is_near(positions, step)), None)
+        if gone_on is not None:
+            self._lists.remove(gone_on)
+        self._lists.insert(0, made)
+        del self._lists[LISTS:]
+        made.load(positions)
+        return made
+
+    def _list_at(self, scaled: FloatArray, box: FloatArray | None) -> NeighbourList[Result]:
+        """A new neighbour list for positions in units of the grid."""
         found = find_candidates(
-            positions * scale,
-            None if box is None else np.asarray(box, dtype=np.float64) * scale,
+            scaled,
+            None if box is None else np.asarray(box, dtype=np.float64) * (1.0 / self.grid.spacing),
             self.species_index,
             self._species,
             float(self.grid.intervals),
             self._skin,
             self.threads,
         )
-        # a trajectory that went on by a step needs its old list no longer; another one that passes near by does
-        step = 0.25 * self._skin / scale
-        gone_on = next((one for one in self._lists if one.is_near(positions, step)), None)
-        if gone_on is not None:
-            self._lists.remove(gone_on)
-        self._lists.insert(0, self.list_type(self, found, box))
-        del self._lists[LISTS:]
-        self._lists[0].load(positions)
-        return self._lists[0]
+        return self.list_type(self, found, box)
+
+    def origin(self) -> FloatArray:
+        """What the neighbour list of the last call was made for, shape (3 + N, 3), as `remake_list` takes it.
+
+        The order in which forces are added up, and so their rounding, depends on it.
+        """
+        with self._lock:
+            return self._lists[0].origin if self._lists else np.zeros((0, 3))
+
+    def remake_list(self, origin: FloatArray) -> None:
+        """Make the list anew that `origin` described, in the place of all others.
+
+        Raises
+        ------
+        DualityError
+            If the box or the positions are none.
+        """
+        box = origin[:3] if origin[:3].any() else None
+        self._check(origin[3:], box)
+        with self._lock:
+            self._lists = [self._list_at(np.ascontiguousarray(origin[3:]), box)]
 
     def _check(self, positions: FloatArray, box: FloatArray | None) -> None:
         wrong = ~np.isfinite(positions).all(axis=1)
