@@ -18,6 +18,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import volume
 from openmm_duality.inference.uncertainty.calibration import Calibration, PressureCalibration
 from openmm_duality.learning import Monitor
+from openmm_duality.learning.monitor import FALSE_ALARMS, PER_ATOM_TESTS
 from openmm_duality.losses import evaluate_agents
 from openmm_duality.observables.density import measure_density
 from openmm_duality.observables.runs import read_run
@@ -90,9 +91,11 @@ class TestCheck:
 
     def test_the_atom_of_the_largest_predicted_error_is_named_where_the_committee_disagrees(self, water):
         losses, test = water
-        reading = Monitor(with_low_limit(losses), test.species).check(test.positions[0], test.cell(0))
+        low = with_low_limit(losses)
+        reading = Monitor(low, test.species).check(test.positions[0], test.cell(0))
         (alarm,) = reading.alarms
-        ratio = reading.uncertainty / (1e-5 * losses.committee.limit[losses.index_of(test.species)])
+        limits = low.committee.limit_of(FALSE_ALARMS / (PER_ATOM_TESTS * test.n_atoms))
+        ratio = reading.uncertainty / limits[losses.index_of(test.species)]
         i = int(ratio.argmax())
         assert alarm.startswith(f"{test.species[i]} {i + 1}: predicted force error of ")
         assert f"{reading.uncertainty[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the limit" in alarm
