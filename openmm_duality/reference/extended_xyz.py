@@ -52,7 +52,8 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
     Raises
     ------
     DualityError
-        If the file cannot be read, its frames differ in what they hold, or it is unclear which are the forces.
+        If the file cannot be read, its frames differ in what they hold, no frame has what a key names, or it is
+        unclear which are the forces.
     """
     path, keys = Path(path), keys or DataKeys()
     forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
@@ -83,6 +84,11 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
     single = sum(len(g.steps) for (_, periodic), g in groups.items() if len(g.first) == 1 and not periodic)
     for choice in (forces, energy):
         _check_present(choice, lacking[choice.quantity], count, single, seen)
+    if keys.stress is not None and not tensors:
+        raise DualityError(
+            f"{path}: no periodic frame has six or nine numbers under the name {keys.stress!r}; the file holds "
+            f"{_listed(seen)}"
+        )
     _say_what_was_used(path, forces, energy, tensors, seen)
     source = provenance(path)
     parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]

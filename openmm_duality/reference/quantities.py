@@ -67,7 +67,7 @@ class DataKeys:
     Raises
     ------
     DualityError
-        If the units or the order are unknown.
+        If the units or the order are unknown, or a unit of stresses is given without their key.
     """
 
     forces: str | None = None
@@ -81,6 +81,10 @@ class DataKeys:
         one_of(*UNITS)(self.units, "units")
         if self.stress_units is not None:
             one_of(*STRESS_UNITS)(self.stress_units.removeprefix("-"), "stress_units")
+            if self.stress is None:
+                raise DualityError(
+                    f"stress_units: {self.stress_units} is the unit of the key that stress_key names; give stress_key too"
+                )
         if sorted(self.stress_places) != sorted(set(_PLACES.values())):
             raise DualityError(
                 f"stress_order: expected the six components in their order, such as '{_VOIGT}', got "

@@ -253,6 +253,16 @@ def test_stresses_of_another_name_sign_unit_and_order_are_read_as_their_keys_say
         DataKeys(stress_units="psi")
 
 
+def test_a_key_of_stresses_that_no_frame_has_and_a_unit_without_a_key_are_refused(tmp_path: Path) -> None:
+    atoms = Atoms("Ar", cell=[5.0] * 3, pbc=True, info={"virial_stress": np.arange(6.0), "total": 1.0})
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    for name in ("nosuch", "total"):
+        with pytest.raises(DualityError, match=f"numbers under the name '{name}'; the file holds total, virial_stress"):
+            read(tmp_path / "a.xyz", keys=DataKeys(stress=name))
+    with pytest.raises(DualityError, match="give stress_key too"):
+        DataKeys(stress_units="-kbar")
+
+
 def test_a_comment_in_words_is_no_data(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     (tmp_path / "he.xyz").write_text("1\none atom, as built\nHe 0.0 0.0 0.0\n")
     assert read(tmp_path / "he.xyz").species == ("He",)
