@@ -253,18 +253,20 @@ class InferenceConfig:
             raise DualityError(f"data {entry.name}: the targets should be forces, but {path} holds none")
         return frames if entry.max_force is None else without_large_forces(frames, entry.max_force, path)
 
-    def with_strengths(self, regularisation: Sequence[Mapping[str, float]]) -> InferenceConfig:
-        """The configuration with the ridge and the curvature that were chosen written out.
+    def as_fitted(self, metadata: Mapping[str, Any]) -> InferenceConfig:
+        """The configuration with what was chosen for a model written out.
 
-        Where the species have different strengths they stay as they are, because a configuration has one of each.
+        These are the ridge and the curvature, which stay as they are where the species have different ones, because a
+        configuration has one of each, and the weights of energies and stresses.
 
         Parameters
         ----------
-        regularisation : sequence of mapping
-            Strengths of the penalties by name, as in the metadata of a model, of all species together or of each.
+        metadata : mapping
+            Of the model.
         """
-        chosen = {name: common_strength(name, regularisation) for name in ("ridge", "curvature")}
+        chosen = {name: common_strength(name, metadata["regularisation"]) for name in ("ridge", "curvature")}
         known: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        known |= {name: metadata["settings"][name] for name in ("energy_weight", "stress_weight")}
         return replace(self, settings=replace(self.settings, **known))
 
     def to_yaml(self, folder: str | Path | None = None) -> str:

@@ -83,7 +83,7 @@ class DataKeys:
             one_of(*STRESS_UNITS)(self.stress_units.removeprefix("-"), "stress_units")
             if self.stress is None:
                 raise DualityError(
-                    f"stress_units: {self.stress_units} is the unit of the key that stress_key names; give stress_key too"
+                    f"stress_units: {self.stress_units} is the unit of what stress_key names; give stress_key too"
                 )
         if sorted(self.stress_places) != sorted(set(_PLACES.values())):
             raise DualityError(

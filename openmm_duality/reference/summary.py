@@ -126,7 +126,7 @@ class Summary:
             rows.append(("cell", f"{a:.4f} x {b:.4f} x {c:.4f} Å, angles {alpha:.2f}, {beta:.2f}, {gamma:.2f}°"))
             rows.append(("density", f"{self.density:.4f} g/cm³"))
         if self.pressure is not None:
-            rows.append(("pressure", f"{self.pressure:.4g} GPa (potential part)"))
+            rows.append(("pressure", f"{self.pressure:.4g} GPa (potential part, positive under compression)"))
         if self.temperature is not None:
             rows.append(("temperature", f"{self.temperature:.1f} K"))
         rows += [(f"force RMS, {key}", f"{value:.1f} meV/Å") for key, value in self.force_rms.items()]

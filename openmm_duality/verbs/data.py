@@ -68,14 +68,19 @@ def inspect(
     **names: str | None,
 ) -> None:
     """Summarise DATA: frames, species, cell, forces, shortest distances, what is missing, and what `compare` lacks."""
+    from openmm_duality.observables.findings import Remark
     from openmm_duality.observables.motion import obstacles_of
+    from openmm_duality.observables.subjects import is_run
     from openmm_duality.report.notes import note_sentence
 
     check_outputs(overwrite, json_file)
     frames = duality.read(data, keys=_keys(**names), topology=topology, timestep=timestep, progress=True)
     summary = duality.summarise(frames)
     click.echo(str(summary))
-    obstacles = [note_sentence(note) for note in obstacles_of(frames, data.name)]
+    notes = obstacles_of(frames, data.name)
+    if is_run(data):  # whose log and record give the temperature
+        notes = [note for note in notes if note.remark is not Remark.NO_TEMPERATURE]
+    obstacles = [note_sentence(note) for note in notes]
     for sentence in obstacles:
         click.echo(f"compare: {sentence}")
     write_json(json_file, {**summary.to_dict(), "compare_lacks": obstacles}, overwrite)

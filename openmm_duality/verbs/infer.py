@@ -215,7 +215,7 @@ def infer(
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
     strengths = losses.metadata["regularisation"]
     comment = f"{_RESOLVED} of {model.name}, regularisation {_strengths(strengths, losses.species)}"
-    content = resolved.with_strengths(strengths).to_yaml(resolved_file.parent)
+    content = resolved.as_fitted(losses.metadata).to_yaml(resolved_file.parent)
     with staged(model.parent, overwrite) as place:
         losses.save(place / model.name)
         (place / resolved_file.name).write_text(f"{comment}\n{content}", encoding="utf-8")
@@ -259,7 +259,13 @@ def _core_notes(losses: duality.AgentLosses) -> list[str]:
     core = losses.metadata["core"]
     onsets = ", ".join(f"{name} {10.0 * onset:.2f} Å" for name, onset in core["onset_nm"].items())
     chosen = _strengths(losses.metadata["regularisation"], losses.species)
-    notes = [f"Regularisation: {chosen}. The repulsive core begins at {onsets}."]
+    settings = losses.metadata["settings"]
+    weights = "".join(
+        f", weight of {name} {settings[key]:g}"
+        for name, key in (("energies", "energy_weight"), ("stresses", "stress_weight"))
+        if settings[key]
+    )
+    notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
     for candidate in core.get("rejected", ()):
         pairs = ", ".join(candidate["attracting"])
         notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'], losses.species)}.")

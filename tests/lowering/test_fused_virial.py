@@ -28,7 +28,9 @@ N = 40
     [
         ("pair", CELL, "double", 1e-11),
         ("coupled", CELL, "double", 1e-11),
+        ("quadratic", TRICLINIC, "double", 1e-11),
         ("moment", TRICLINIC, "double", 1e-11),
+        ("channels", TRICLINIC, "double", 1e-11),
         ("moment", CELL, "single", 2e-5),
         ("channels", TRICLINIC, "single", 2e-5),
     ],

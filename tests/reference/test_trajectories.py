@@ -14,7 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.reference import read, summarise
 from tests.command import call, refused
 from tests.observables.made import frames as made_frames
-from tests.observables.made import water
+from tests.observables.made import water, write_run
 
 FRAMES = water(4, seed=2, n_molecules=8)
 STEP = 0.01  # ps
@@ -158,6 +158,9 @@ def test_inspect_says_what_a_comparison_lacks(tmp_path):
     text = call("inspect", tmp_path / "run.dcd", "--timestep", "10 fs")
     for words in ("too short", "No vibrational spectrum", "temperature of run.dcd is not known"):
         assert words in text
+    run = call("inspect", write_run(tmp_path / "npt", FRAMES), "--timestep", "10 fs")
+    assert "too short" in run
+    assert "temperature of npt" not in run
     open_ends = made_frames(("Ar", "Ar"), np.random.default_rng(0).normal(size=(3, 2, 3)), None)
     open_ends.save(tmp_path / "argon.safetensors")
     assert "no g(r)" in call("inspect", tmp_path / "argon.safetensors")

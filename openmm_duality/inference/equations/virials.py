@@ -29,6 +29,7 @@ from openmm_duality.reference.frames import evenly_spaced
 
 DEFAULT_WEIGHT = 0.003
 _CHECKED, _LEAST_CHECKED = 6, 3  # frames of a set, and in all, whose stresses are compared with their forces
+_OPPOSITE = -0.7  # a correlation below which the sign is wrong, and the order is not
 MULTIPLICITY = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # of the components of STRAINS in a symmetric tensor
 
 
@@ -73,10 +74,18 @@ def checked_stress_weight(
     correlation = correlation_with_forces(sets, species, design) if weight else None
     if correlation is None or correlation >= 0.0:
         return weight
+    keys = "stress_key, stress_units and stress_order in the entry of the data set"
+    if correlation < _OPPOSITE:
+        remedy = (
+            f"and with the opposite sign it is {-correlation:.2f}; name them by {keys}, with a minus before the unit "
+            "(`stress_units: -eV/angstrom^3`) or without the minus where it had one, and change the sign of virials in "
+            "the file"
+        )
+    else:
+        remedy = f"so their sign or order is another than was read; name them by {keys}"
     sentence = (
         f"the stresses of the data contradict their forces (correlation {correlation:.2f} with the stresses of a pair "
-        "potential fitted to the forces), so their sign or order is another than was read; name them by stress_key, "
-        "stress_units and stress_order in the entry of the data set"
+        f"potential fitted to the forces), {remedy}"
     )
     if given:
         raise DualityError(sentence + ", or leave them out by stress_weight: 0")

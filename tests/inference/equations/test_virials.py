@@ -9,6 +9,7 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, assess_calibration, evaluate, fit_delta, infer
+from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.virials import (
@@ -20,8 +21,9 @@ from openmm_duality.inference.equations.virials import (
 from openmm_duality.inference.errors import doubtful_stresses
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.invariants.neighbours import find_neighbours
-from openmm_duality.losses import FORMS, evaluate_agents, evaluate_stress
+from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents, evaluate_stress
 from openmm_duality.units import MEGAPASCAL
+from tests.command import call
 from tests.systems import (
     CELL,
     NARROW,
@@ -135,8 +137,21 @@ def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
     assert infer(frames, **choices).metadata["settings"]["stress_weight"] == DEFAULT_WEIGHT
     with pytest.warns(UserWarning, match="contradict their forces .* they are left out"):
         assert infer(wrong, **choices).metadata["settings"]["stress_weight"] == 0.0
-    with pytest.raises(DualityError, match="name them by stress_key"):
+    with pytest.raises(DualityError, match=r"opposite sign it is 1\.00; .*stress_key.*`stress_units: -eV/angstrom\^3`"):
         infer(wrong, **choices, stress_weight=0.01)
+
+
+def test_the_resolved_configuration_has_the_weights_of_the_model(tmp_path):
+    frames = labelled(random_frames(8, least=0.2), random_losses("pair", species=SPECIES[:2]), stresses=True)
+    choices = "form: pair\ncutoff: 0.5\nridge: 1e-6\ncurvature: 0\nmembers: 0\nintervals: 60\n"
+    for name, sign, weight in (("right", 1.0, DEFAULT_WEIGHT), ("wrong", -1.0, 0.0)):
+        replace(frames, stresses=sign * frames.stresses).save(tmp_path / f"{name}.safetensors")
+        config, model = tmp_path / f"{name}.yaml", tmp_path / f"model-{name}.safetensors"
+        config.write_text(f"{choices}data: [{{path: {name}.safetensors, test_fraction: 0}}]\n")
+        assert ("weight of stresses 0.003." in call("infer", config, "-o", model)) is (weight > 0)
+        resolved = InferenceConfig.load(model.with_suffix(".config.yaml")).settings
+        settings = AgentLosses.load(model).metadata["settings"]
+        assert (resolved.stress_weight, resolved.energy_weight) == (weight, settings["energy_weight"])
 
 
 def test_stresses_that_a_fit_does_not_follow_are_warned_of():
