@@ -17,6 +17,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.losses import evaluate_agents
 from tests.dynamics.mixtures import LOSSES, atoms_of, context, evaluated, water
 from tests.lowering.platforms import energy_and_forces
+from tests.pages import code_of
 from tests.systems import random_losses, rms
 
 
@@ -43,6 +44,15 @@ def test_a_whole_system(model, periodic, backend):
     expected = evaluate_agents(LOSSES, positions, species_of(topology), cell_of(topology))
     np.testing.assert_allclose(forces, expected.forces, atol=1e-9 * rms(expected.forces))
     assert energy == pytest.approx(expected.energy, abs=1e-9 * np.abs(expected.losses).sum())
+
+
+def test_the_code_of_the_page_runs(model, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    names = {}
+    for page, code in (("mixing.md", code_of("mixing.md")[0]), ("other-programs.md", code_of("other-programs.md")[1])):
+        exec(compile(code, page, "exec"), names)
+    assert names["learned"].getNumParticles() == names["mixed"].getNumParticles() == names["system"].getNumParticles()
+    assert names["mixed"].getNumConstraints() == names["system"].getNumConstraints() - 3
 
 
 @pytest.mark.parametrize("interpolate", [False, True])
