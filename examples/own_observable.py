@@ -1,6 +1,6 @@
 """An observable of your own: from some frames to one number of each, compared with error bars and a p value.
 
-openmm-duality compare run examples/water64-cnnp --observable examples/own_observable.py:neighbours
+openmm-duality compare own-run examples/water64-cnnp --observable examples/own_observable.py:neighbours
 python examples/own_observable.py water.safetensors 20000
 """
 
@@ -34,7 +34,7 @@ if __name__ == "__main__":
         topology,
         start.positions,
         integrator,
-        "run",
+        "own-run",
         steps=steps,
         report_interval=max(1, steps // 100),
         limits=duality.Limits.of(losses),

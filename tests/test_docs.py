@@ -19,6 +19,7 @@ from openmm_duality.cp2k.engine import find_cp2k
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.summary import component_rms
 from tests.pages import DOCS, code_of
+from tests.systems import random_losses
 from tests.water import EXAMPLES, liquid, small_water
 
 PAGES = sorted([*DOCS.glob("*.md"), EXAMPLES.parent / "README.md"])
@@ -82,39 +83,36 @@ def test_your_own_system_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def beside_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that code runs in, with the examples and a model of water."""
-    small_water().save(tmp_path / "water.safetensors")
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that code runs in, beside the examples."""
     (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_script_of_dynamics_runs(beside_examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = code_of("dynamics.md")
+def test_the_code_of_dynamics_and_for_ase_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_water().save(folder / "water.safetensors")
     monkeypatch.setenv("OPENMM_DEFAULT_PLATFORM", "CPU")
+    (code,) = code_of("dynamics.md")
     exec(compile(code.replace("step(2000)", "step(20)"), "dynamics.md", "exec"), {})
-    assert len((beside_examples / "nvt.csv").read_text().splitlines()) == 2
-
-
-def test_the_code_of_mixing_runs(beside_examples: Path) -> None:
-    names: dict[str, Any] = {}
-    blocks = code_of("mixing.md")
-    assert len(blocks) == 3
-    exec(compile(blocks[0], "mixing.md", "exec"), names)
-    mixed, solute = names["mixed"], names["solute"]
-    assert mixed.getNumConstraints() == names["system"].getNumConstraints() - len(solute)
-    exec(compile(blocks[2], "mixing.md", "exec"), names)
-    assert names["system"].getNumForces() == mixed.getNumForces()
-    exec(compile(blocks[1], "mixing.md", "exec"), names)
-    rest = Baseline.of("charges.xml").subtracted_from(liquid()[1][::2])
-    # what the table of the page says that these charges leave
-    assert component_rms(rest.parts[0].forces) == pytest.approx(1002, rel=0.02)
-
-
-def test_the_code_for_ase_runs(beside_examples: Path) -> None:
+    assert len((folder / "nvt.csv").read_text().splitlines()) == 2
     names: dict[str, Any] = {}
     exec(compile(code_of("other-programs.md")[0], "other-programs.md", "exec"), names)
     uncertainty = names["atoms"].calc.get_property("uncertainty", names["atoms"])
     assert uncertainty.shape == (192,)
     assert (uncertainty > 0.0).all()
+
+
+def test_the_code_of_mixing_runs(folder: Path) -> None:
+    random_losses("moment", species=("H", "O"), cutoff=0.35).save(folder / "water.safetensors")
+    names: dict[str, Any] = {}
+    beside, charges, file = code_of("mixing.md")
+    for code in (beside, file):
+        exec(compile(code, "mixing.md", "exec"), names)
+    mixed = names["mixed"]
+    assert mixed.getNumConstraints() == mixed.getNumParticles() - 3  # three in each of the other molecules
+    assert names["system"].getNumForces() == mixed.getNumForces()
+    exec(compile(charges, "mixing.md", "exec"), names)
+    rest = Baseline.of("charges.xml").subtracted_from(liquid()[1][::2])
+    # what the table of the page says that these charges leave
+    assert component_rms(rest.parts[0].forces) == pytest.approx(1002, rel=0.02)
