@@ -15,8 +15,8 @@ from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
 from openmm_duality.losses import FORMS, GRADIENTS, AgentLosses, evaluate_agents
 from openmm_duality.losses.coefficients import Coefficients, combine
+from openmm_duality.losses.cores import levelled
 from openmm_duality.losses.forms import form_of
-from openmm_duality.losses.model import levelled
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import stress_from_virial
 

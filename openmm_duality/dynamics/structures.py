@@ -14,6 +14,7 @@ from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import check_cell, openmm_form, supercell
+from openmm_duality.reference.frames import formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.schema import species_name
 from openmm_duality.units import ANGSTROM, BOLTZMANN
@@ -49,6 +50,12 @@ class Start:
             raise DualityError("start: a coordinate is not a finite number; repair what wrote the structure")
         require_bounds(self.positions, "positions", "start")
         check_cell(self.cell, len(self.species))
+
+    def __repr__(self) -> str:
+        cell = (
+            "none" if self.cell is None else " x ".join(f"{a:.4f}" for a in np.linalg.norm(self.cell, axis=1)) + " nm"
+        )
+        return f"start of {len(self.species)} atoms: {formula(self.species)}\ncell: {cell}"
 
     def repeated(self, n: Sequence[int]) -> Start:
         """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the present cell."""

@@ -21,8 +21,9 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.pairs import pair_vectors_within
 from openmm_duality.invariants.neighbours import neighbour_tables
 from openmm_duality.invariants.radial import RadialBasis
+from openmm_duality.losses.cores import core_onsets, unit_cores
 from openmm_duality.losses.evaluator import LocalEnvironments
-from openmm_duality.losses.model import AgentLosses, core_onsets, unit_cores
+from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 

@@ -72,6 +72,10 @@ class Baseline:
                 "make it without them (in a force field of OpenMM: rigidWater=False, constraints=None)"
             )
 
+    def __repr__(self) -> str:
+        forces = [str(force.get("type")) for force in ElementTree.fromstring(self.xml).iterfind("Forces/Force")]
+        return f"System of {len(self.masses)} particles: {', '.join(forces) or 'no forces'}"
+
     @classmethod
     def of(cls, source: Baseline | mm.System | str | Path) -> Baseline:
         """The baseline of a System, or of a file of its XML.

@@ -23,10 +23,11 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.bonding import Coordination
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import count_invariants
-from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+from openmm_duality.invariants.radial import Grid, RadialBasis
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
 from openmm_duality.losses.committee import Committee
+from openmm_duality.losses.cores import unit_cores
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import GRADIENTS, Form, check_gradient, form_of, has_potential
 from openmm_duality.losses.header import Header
@@ -39,9 +40,6 @@ _OUTDATED = {
     "openmm_duality losses 2": "this model file is from version 0.2, whose core began at the shortest distances in the "
     "data; infer it again from the configuration beside it: openmm-duality infer MODEL.yaml -o NEW.safetensors",
 }
-ONSET = 0.85  # of the shortest distance in the data, where the core begins
-_LEVELLING = 0.2  # of the onset, the length over which the radial functions level off below it
-_CORE_FLOOR = 0.01  # nm below which the core is a straight line, so that it stays finite
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,17 @@ class AgentLosses(Coefficients):
     def grid(self) -> Grid:
         """Grid of all radial functions."""
         return self.pair_basis.grid
+
+    def __repr__(self) -> str:
+        number = self.metadata.get("coefficients")
+        lines = [
+            f"agent losses of {', '.join(self.species)}",
+            f"form: {self.form.name}" + ("" if number is None else f", {number} coefficients"),
+            f"gradient: {self.gradient}",
+            f"cutoff: {self.cutoff:g} nm",
+            f"committee: {'none' if self.committee is None else f'{self.committee.size} members'}",
+        ]
+        return "\n".join([*lines, *([] if self.baseline is None else [f"baseline: {self.baseline!r}"])])
 
     def members(self) -> list[AgentLosses]:
         """Members of the committee as losses of their own; an empty list without a committee."""
@@ -365,35 +374,3 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, wi
     require_bounds(arrays["shortest"][~np.isnan(arrays["shortest"])], "shortest distance", where)
     for name in ("pair_basis", "basis", "coarse", "pair_coefficients", "couplings"):
         require_bounds(arrays[name], "coefficients", f"{where}: {name}")
-
-
-def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Onset of the core of each pair of species (nm): a fraction of its shortest distance, or half the cutoff if none.
-
-    Between the onset and the shortest distance the radial functions continue, so that a wall that the data show is
-    continued too.
-    """
-    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, ONSET * np.minimum(shortest, grid.cutoff))
-
-
-def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
-    # the splines extend one interval beyond r_0, so it is placed one interval below the onset
-    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
-    r_0 = np.array(intervals)[..., None] * grid.spacing
-    r = np.maximum(grid.centres, _CORE_FLOOR)
-    x = np.clip(r_0 / r - 1.0, 0.0, None)
-    curvature = np.where(grid.centres > _CORE_FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
-    return grid.coefficients(x**3 + 3.0 * x**2 * r_0 / r**2 * (r - grid.centres), curvature)
-
-
-def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
-    """Let every function of a basis level off below the onset of the core of its pair of species."""
-    onsets = core_onsets(shortest, basis.grid)
-    coefficients = np.array(
-        [
-            [level_off(basis.grid, c, float(d), _LEVELLING * float(d)) for c, d in zip(row, distances, strict=True)]
-            for row, distances in zip(basis.coefficients, onsets, strict=True)
-        ]
-    )
-    return RadialBasis(basis.grid, coefficients)

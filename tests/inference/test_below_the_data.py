@@ -17,7 +17,7 @@ from openmm_duality.inference.errors import format_overfitted, overfitted
 from openmm_duality.inference.fitting import repulsive_losses
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
 from openmm_duality.losses import AgentLosses
-from openmm_duality.losses.model import core_onsets
+from openmm_duality.losses.cores import core_onsets
 from openmm_duality.reference import Frames, read
 from tests.systems import CELL, labelled, random_frames, random_losses, rms
 from tests.water import EXAMPLES, liquid

@@ -8,7 +8,7 @@ import pytest
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.inference import evaluate
 from openmm_duality.losses import GRADIENTS, evaluate_agents
-from openmm_duality.losses.model import core_onsets
+from openmm_duality.losses.cores import core_onsets
 from tests.water import liquid, water_losses
 
 LIMIT = {"agent": 205.0, "collective": 125.0, "mutual": 125.0}  # meV/Å

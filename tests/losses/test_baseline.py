@@ -103,6 +103,17 @@ def test_losses_learn_what_the_baseline_leaves():
     assert table.force_rmse == pytest.approx(stored, rel=1e-9)
 
 
+def test_what_is_printed_is_a_few_lines():
+    frames = random_frames(1)
+    start, baseline = read_start(frames), Baseline.of(charges(frames))
+    assert repr(baseline) == f"System of {frames.n_atoms} particles: NonbondedForce, HarmonicBondForce"
+    text = str(replace(TRUE, baseline=baseline))
+    for line in ("agent losses of Ar, Kr", "form: pair", f"cutoff: {TRUE.cutoff:g} nm", f"baseline: {baseline}"):
+        assert line in text.splitlines()
+    assert str(start).startswith(f"start of {frames.n_atoms} atoms: Ar")
+    assert max(len(text), len(str(start))) < 300
+
+
 def test_a_system_has_both(tmp_path):
     frames, _ = data()
     model().save(tmp_path / "m.safetensors")

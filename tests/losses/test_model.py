@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
+from openmm_duality.losses.cores import core_onsets
 from openmm_duality.losses.forms import check_gradient, form_of
-from openmm_duality.losses.model import core_onsets
 from openmm_duality.reference import Frames
 from tests.systems import CELL, RANKED, laws, random_frames, random_losses, random_positions, random_species
 

@@ -14,7 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, chebyshev, inverse_powers
-from openmm_duality.losses.model import core_onsets, levelled
+from openmm_duality.losses.cores import core_onsets, levelled
 
 FAMILIES = ("b-splines", "inverse-powers")
 SHARPNESS = 0.5

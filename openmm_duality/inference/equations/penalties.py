@@ -14,7 +14,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.layout import Group, Layout
 from openmm_duality.invariants.radial import RadialBasis
-from openmm_duality.losses.model import core_onsets
+from openmm_duality.losses.cores import core_onsets
 
 Strengths = Mapping[str, float]  # by the name of the penalty
 Blocks = tuple[tuple[int, FloatArray], ...]  # first column and matrix of every block

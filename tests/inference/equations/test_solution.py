@@ -16,7 +16,7 @@ from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, evaluate_agents
-from openmm_duality.losses.model import core_onsets
+from openmm_duality.losses.cores import core_onsets
 from tests.systems import (
     CELL,
     NARROW,

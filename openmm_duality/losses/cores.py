@@ -1,0 +1,44 @@
+"""Repulsive cores below the distances in the training data, where the radial functions level off."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
+
+_ONSET = 0.85  # of the shortest distance in the data, where the core begins
+_LEVELLING = 0.2  # of the onset, the length over which the radial functions level off below it
+_FLOOR = 0.01  # nm below which the core is a straight line, so that it stays finite
+
+
+def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Onset of the core of each pair of species (nm): a fraction of its shortest distance, or half the cutoff if none.
+
+    Between the onset and the shortest distance the radial functions continue, so that a wall that the data show is
+    continued too.
+    """
+    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, _ONSET * np.minimum(shortest, grid.cutoff))
+
+
+def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
+    # the splines extend one interval beyond r_0, so it is placed one interval below the onset
+    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
+    r_0 = np.array(intervals)[..., None] * grid.spacing
+    r = np.maximum(grid.centres, _FLOOR)
+    x = np.clip(r_0 / r - 1.0, 0.0, None)
+    curvature = np.where(grid.centres > _FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
+    return grid.coefficients(x**3 + 3.0 * x**2 * r_0 / r**2 * (r - grid.centres), curvature)
+
+
+def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
+    """Let every function of a basis level off below the onset of the core of its pair of species."""
+    onsets = core_onsets(shortest, basis.grid)
+    coefficients = np.array(
+        [
+            [level_off(basis.grid, c, float(d), _LEVELLING * float(d)) for c, d in zip(row, distances, strict=True)]
+            for row, distances in zip(basis.coefficients, onsets, strict=True)
+        ]
+    )
+    return RadialBasis(basis.grid, coefficients)
