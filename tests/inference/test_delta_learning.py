@@ -20,7 +20,7 @@ from openmm_duality.report.learning import delta_learning_figure
 from openmm_duality.units import MEV_PER_ANGSTROM
 from tests.command import call, refused
 from tests.systems import SPECIES, labelled, random_frames, random_losses, rms, verlet
-from tests.water import EXAMPLES, liquid, water_losses
+from tests.water import EXAMPLES, liquid, small_water
 
 SMALL = {"cutoff": 0.5, "pair_functions": 6, "functions": 3, "coarse_functions": 1, "intervals": 60}
 FIXED = {"ridge": 1e-6, "curvature": 1e-6}
@@ -284,7 +284,7 @@ def test_five_frames_of_density_functional_theory_correct_a_model_of_the_network
 
 
 def test_the_command_line_corrects_a_model(folder, tmp_path):
-    water_losses("collective").save(tmp_path / "low.safetensors")
+    small_water().save(tmp_path / "low.safetensors")
     (tmp_path / "c.yaml").write_text(
         "prior: low.safetensors\nridge: 1e-2\ncurvature: 1e-4\n"
         f"data: [{{path: {folder / 'few.safetensors'}, name: high}}]\n"
@@ -297,7 +297,7 @@ def test_the_command_line_corrects_a_model(folder, tmp_path):
     losses = AgentLosses.load(model)
     content = json.loads(figures.read_text())
     assert content["delta"] == losses.metadata["delta"]
-    assert (losses.form.name, losses.cutoff) == ("quadratic", water_losses("collective").cutoff)
+    assert (losses.form.name, losses.cutoff) == ("quadratic", small_water().cutoff)
     resolved = yaml.safe_load(model.with_suffix(".config.yaml").read_text())
     assert resolved["prior"] == "low.safetensors"
     assert "form" not in resolved
