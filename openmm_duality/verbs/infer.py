@@ -80,8 +80,8 @@ def infer(
 
     The last 20 % by time of every data set is held out, or data named by --test are separate. The errors are printed,
     and the model is saved along with the resolved configuration, MODEL.config.yaml, in which the chosen regularisation
-    is written out. Data without forces, or with `targets: accelerations`,
-    are fitted to their accelerations.
+    and the weights of energies and stresses are written out. Data without forces, or with `targets: accelerations`, are
+    fitted to their accelerations.
     With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
     Exit code 1 also if the error on held-out frames is far above the training error.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
