@@ -40,8 +40,10 @@ def bounded(frames, size, **choices):
     return Inference.of([DataSet(frames)], replace(SETTINGS, memory=int(size), **choices))
 
 
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize(("form", "functions", "steps"), [("moment", 9, 0), ("channels", None, 1)])
+@pytest.mark.parametrize(
+    ("form", "functions", "steps", "keep"),
+    [("moment", 9, 0, False), ("moment", 9, 0, True), ("channels", None, 1, True)],
+)
 def test_the_estimate_is_what_an_inference_allocates(form, functions, steps, keep, frames, monkeypatch):
     """Within a quarter, with blocks, cross-validation, selection and committee."""
     most = 500 if form == "moment" else None
