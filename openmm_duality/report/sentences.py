@@ -253,11 +253,13 @@ def _doubts(comparison: Comparison) -> list[str]:
             f"its mean says little: {listed([f'the {printed(finding)}' for finding in changing])}."
         )
     if slow := by_reason.get(Reason.TOO_SHORT):
-        names = [f"the {printed(finding)} ({finding.correlation_time:.2g} ps)" for finding in slow]
-        least = FEWEST_BLOCKS * SHORT * max(finding.correlation_time for finding in slow)
+        times = [finding.correlation_time for finding in slow]  # zero where it could not be estimated either
+        known = [f" ({time:.2g} ps)" if time else "" for time in times]
+        names = [f"the {printed(finding)}{time}" for finding, time in zip(slow, known, strict=True)]
+        least = FEWEST_BLOCKS * SHORT * max(times)
         doubts.append(
-            f"Run and reference are too short to test what decorrelates slowly, {listed(names)}: one of them must last "
-            f"{least:.2g} ps at least."
+            f"Run and reference are too short to test what decorrelates slowly, {listed(names)}"
+            f"{f': one of them must last {least:.2g} ps at least' if least else ''}."
         )
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
