@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,12 @@ def compiled(module: ir.Module, names: tuple[str, ...]) -> Function:
     engine.remove_module(parsed)  # the code stays; what it was compiled from takes several MB
     _ENGINES.append(engine)
     return Function(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), names)
+
+
+@cache
+def register_bytes() -> int:
+    """Bytes of a vector register of this machine."""
+    return 64 if binding.get_host_cpu_features().get("avx512f") else 32
 
 
 def aligned(length: int, kind: Any) -> npt.NDArray[Any]:

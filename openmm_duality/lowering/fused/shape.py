@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from openmm_duality.machine_code.code import DOUBLE, SINGLE
+from openmm_duality.machine_code.machine import register_bytes
 
 BLOCK = 8  # neighbours whose geometry is taken together
 GROUP = 16  # coupled invariants that one accumulator holds
@@ -114,8 +115,8 @@ class Shape:
 
     @property
     def together(self) -> int:
-        """Agents whose polynomials are evaluated together, one in each lane of a register."""
-        return (16 if self.precision == "single" else 8) if self.mixed and not self.members else 1
+        """Agents whose polynomials are evaluated together, one in each lane of a register; 8 in double precision."""
+        return (register_bytes() // 4 if self.precision == "single" else 8) if self.mixed and not self.members else 1
 
     @property
     def mixing_width(self) -> int:
