@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from openmm_duality.observables.correlation_times import SHORT
 from openmm_duality.observables.findings import Finding, Observable, Outcome
@@ -253,18 +253,23 @@ def _doubts(comparison: Comparison) -> list[str]:
             f"its mean says little: {listed([f'the {printed(finding)}' for finding in changing])}."
         )
     if slow := by_reason.get(Reason.TOO_SHORT):
-        times = [finding.correlation_time for finding in slow]  # zero where it could not be estimated either
-        known = [f" ({time:.2g} ps)" if time else "" for time in times]
-        names = [f"the {printed(finding)}{time}" for finding, time in zip(slow, known, strict=True)]
-        least = FEWEST_BLOCKS * SHORT * max(times)
-        doubts.append(
-            f"Run and reference are too short to test what decorrelates slowly, {listed(names)}"
-            f"{f': one of them must last {least:.2g} ps at least' if least else ''}."
-        )
+        doubts.append(_too_short(slow))
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
         doubts.append(f"Too rare to be tested: {listed(rare)}.")
     return doubts
+
+
+def _too_short(findings: Sequence[Finding]) -> str:
+    """What decorrelates slowly, with times where they could be estimated."""
+    times = [finding.correlation_time for finding in findings]
+    known = [f" ({time:.2g} ps)" if time else "" for time in times]
+    names = [f"the {printed(finding)}{time}" for finding, time in zip(findings, known, strict=True)]
+    least = FEWEST_BLOCKS * SHORT * max(times)
+    return (
+        f"Run and reference are too short to test what decorrelates slowly, {listed(names)}"
+        f"{f': one of them must last {least:.2g} ps at least' if least else ''}."
+    )
 
 
 INTEGRITY = (Observable.COMPLETION, Observable.WHOLE_MOLECULES, Observable.SHORTEST_DISTANCE)

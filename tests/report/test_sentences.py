@@ -48,6 +48,17 @@ def test_a_missing_p_value_says_why():
     assert formatting.p_value(MeanDifference(0.1, None, None, Reason.TOO_RARE)) == "too rare to test"
 
 
+def test_times_that_could_not_be_estimated_are_not_printed():
+    """A correlation time of zero stands for one that is not known."""
+    slow, unknown = (
+        Finding(Observable.BOND_LENGTH, pair, Outcome.UNTESTED, reason=Reason.TOO_SHORT, correlation_time=time)
+        for pair, time in (("H-O", 2.0), ("H-C", 0.0))
+    )
+    both, alone = sentences._too_short([slow, unknown]), sentences._too_short([unknown])
+    assert "the H–O length (2 ps) and the H–C length: one of them must last" in both
+    assert alone.endswith("slowly, the H–C length.")
+
+
 def test_numbers_have_true_signs_and_no_error_where_there_is_none():
     assert formatting.number(-1.234) == "−1.23"
     assert formatting.number(float("nan")) == formatting.number(None) == formatting.NOTHING
