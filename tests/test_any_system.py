@@ -50,10 +50,11 @@ def test_the_configuration_is_one(tmp_path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_sizes_are_those_of_the_code(size):
-    row = re.search(rf"^\| `{size}` \| (\d+) \| ([\d, ]+?) \|", TEXT, flags=re.MULTILINE)
+    row = re.search(rf"^\| `{size}` \| (\d+) \| ([\d, ]+?) \| [\d,]+ \| (\d+) \|", TEXT, flags=re.MULTILINE)
     assert row is not None
     assert int(row[1]) == SIZES[size].channels
     assert tuple(int(n) for n in row[2].split(", ")) == SIZES[size].invariants
+    assert int(row[3]) == SIZES[size].mixing_steps
 
 
 @pytest.mark.parametrize(("form", "coarse"), [("pair", 0), ("quadratic", 0), ("moment", 0), ("coupled", 3)])

@@ -163,8 +163,8 @@ def accumulate(
     layout, storage = design.layout, storage or Storage.of(settings)
     n_blocks = storage.n_blocks
     blocks = [storage.empty(layout.size(group)) for group in layout.groups]
-    forces = [_Buffer(mine) for mine in blocks]
-    energies, virials = (_Buffer(blocks[0], set_scale=False) for _ in range(2))
+    forces = [RowBuffer(mine) for mine in blocks]
+    energies, virials = (RowBuffer(blocks[0], set_scale=False) for _ in range(2))
     counts = [count_samples(s.frames) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
     with progress_bar(sum(-(-count // every) for count in counts), title, show=progress) as bar:
@@ -200,7 +200,7 @@ def accumulate(
     return BlockedEquations(blocks, storage.per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
-class _Buffer:
+class RowBuffer:
     """Rows of small frames, collected for one product, because each product updates a whole Gram matrix.
 
     Parameters

@@ -40,16 +40,19 @@ class Size:
         Largest number of channels of a rank.
     invariants : tuple of int
         Least numbers of invariants of orders 2, 3 and 4 of an agent species.
+    mixing_steps : int
+        Largest number of steps in which the mixing of channels is learned.
     """
 
     channels: int
     invariants: tuple[int, int, int]
+    mixing_steps: int
 
 
 SIZES = {
-    "small": Size(8, (150, 600, 100)),
-    "medium": Size(12, (300, 900, 400)),
-    "large": Size(16, (300, 1600, 800)),
+    "small": Size(8, (150, 600, 100), 3),
+    "medium": Size(12, (300, 900, 400), 3),
+    "large": Size(16, (300, 1600, 800), 6),
 }
 _FRAMES = 150  # whose moments are analysed
 _NEGLIGIBLE = 1e-12  # variance of a channel relative to the leading one

@@ -15,13 +15,14 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.pairs import pair_vectors_within
+from openmm_duality.inference.equations.accumulation import RowBuffer
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.solution import NormalEquations
 from openmm_duality.inference.equations.targets import DataSet, indices_of
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.molecules import molecules_of
 
 _DISPLACEMENTS = (0.1, 0.4)  # standard deviation of a component, relative to the nearest distance
@@ -36,7 +37,7 @@ Configuration = tuple[FloatArray, FloatArray | None, IntArray, Sequence[FloatArr
 def displaced_configurations(
     sets: Sequence[DataSet], species: tuple[str, ...], n_rows: float, cutoff: float
 ) -> list[Configuration]:
-    """Training frames, evenly spaced over all parts of the data, with random displacements of atoms and of molecules.
+    """Training frames, evenly spaced over the data, with random displacements of atoms and of molecules.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def displaced_configurations(
     species : tuple of str
         Names in the order of the species index.
     n_rows : float
-        Number of rows that the frames should give; there is at least one frame of every part.
+        Number of rows that the frames should give; there is at least one frame of every composition of every set.
     cutoff : float
         In nm.
 
@@ -55,22 +56,35 @@ def displaced_configurations(
         moves as a whole.
     """
     rng = np.random.default_rng(_SEED)
-    parts = [part for data in sets for part in data.frames.parts]
-    rows = sum(3 * _PER_FRAME * len(part) * part.n_atoms for part in parts)
-    share = min(1.0, n_rows / rows)
     found: list[Configuration] = []
-    for part in parts:
+    for part, times in _chosen_frames(sets, n_rows):
         atoms, molecule = np.arange(part.n_atoms), np.zeros(part.n_atoms, dtype=np.int64)
         for k, members in enumerate(molecules_of(part)):
             molecule[members] = k
         bodies = (atoms, molecule if molecule.any() else atoms)
         species_index = indices_of(part.species, species)
-        for t in map(int, evenly_spaced(len(part), max(1, round(share * len(part))))):
+        for t in times:
             positions, cell = part.positions[t], part.cell(t)
             i, j, r, _ = pair_vectors_within(positions, cell, cutoff, full_list=True)
             moves = [_displacements(i, j, r, body, cutoff, rng) for body in bodies]
             found.append((positions, cell, species_index, moves))
     return found
+
+
+def _chosen_frames(sets: Sequence[DataSet], n_rows: float) -> list[tuple[Frames, list[int]]]:
+    """Parts of the data with the numbers of those of their frames that are displaced."""
+    parts = [(number, part) for number, data in enumerate(sets) for part in data.frames.parts]
+    share = min(1.0, n_rows / sum(3 * _PER_FRAME * len(part) * part.n_atoms for _, part in parts))
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}  # parts of one set that differ in the order of atoms
+    for k, (number, part) in enumerate(parts):
+        alike.setdefault((number, tuple(sorted(part.species))), []).append(k)
+    chosen: list[list[int]] = [[] for _ in parts]
+    for members in alike.values():
+        frames = [(k, t) for k in members for t in range(len(parts[k][1]))]
+        for place in evenly_spaced(len(frames), max(1, round(share * len(frames)))):
+            k, t = frames[place]
+            chosen[k].append(t)
+    return [(part, times) for (_, part), times in zip(parts, chosen, strict=True) if times]
 
 
 def _displacements(
@@ -129,14 +143,17 @@ def curvature_changes(
     layout = design.layout
     sizes = [layout.size(group) for group in layout.groups]
     sums = [NormalEquations.empty(size) for size in sizes]
+    buffers = [RowBuffer([mine]) for mine in sums]
     n_rows = rows_per_column * max(sizes)
     chosen = displaced_configurations(sets, species, n_rows, design.pair_basis.grid.cutoff)
     with progress_bar(len(chosen), "displaced frames", show=progress) as bar:
         for by_displacement in on_all_cores(partial(second_differences, design), chosen, at_once):
             for by_group in by_displacement:
-                for mine, rows in zip(sums, by_group, strict=True):
-                    mine.add_rows(rows, np.zeros(len(rows)), np.ones(len(rows)))
+                for buffer, rows in zip(buffers, by_group, strict=True):
+                    buffer.add(0, rows, np.zeros(len(rows)), np.ones(len(rows)))
             bar.update()
+    for buffer in buffers:
+        buffer.flush()
     for mine in sums:  # in place: another such matrix would be as large as a block of equations
         mine.gram /= mine.weight or 1.0
         mine.gram[np.diag_indices(len(mine.gram))] *= 1.0 + _ROUNDING

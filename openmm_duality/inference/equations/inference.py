@@ -167,10 +167,10 @@ class Inference:
             memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
         mixing: list[float] = []
-        if design.channels and settings.mixing_steps:
+        if settings.most_mixing_steps:
             with timed(seconds, "mixing"), raise_if_undetermined():
                 problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
-                design, mixing = learn_mixing(problem, settings.mixing_steps)
+                design, mixing = learn_mixing(problem, settings.most_mixing_steps)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
         changes: list[FloatArray] = []

@@ -130,7 +130,7 @@ def plan_memory(
         copies += (1 + len(settings.symmetry_strengths)) * max(squares)
     n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
-    learned = bool(design.channels) and settings.mixing_steps > 0
+    learned = settings.most_mixing_steps > 0
     disk = temporary_space()
     plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))

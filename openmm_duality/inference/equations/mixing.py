@@ -38,7 +38,7 @@ FOLDS = 4  # of the frames from which the mixing is learned
 _STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
-_ROWS_PER_COLUMN, _OUTSIDE = 8, 0.3  # of forces, and of changes of the curvature
+_ROWS_PER_COLUMN, _OUTSIDE = 8, 1.0  # of forces, and of changes of the curvature
 _LEAST_GAIN = 0.01  # of the error by a step, below which no other is made
 _TRIALS, _STRONGER = 3, 100.0  # of a step that does not lower the error; factor on the ridge from one to the next
 

@@ -86,9 +86,9 @@ class Settings:
         Numbers of invariants of orders 2, 3 and 4 of each agent species; by default those of the size.
     channel_cutoff : float or None
         Cutoff radius of the channels in nm; 0.5 nm by default, or the cutoff if that is shorter.
-    mixing_steps : int
-        Largest number of steps in which the mixing of channels is learned (`equations.mixing`), 3 by default; with 0
-        the channels are those of largest variance.
+    mixing_steps : int or None
+        Largest number of steps in which the mixing of channels is learned (`equations.mixing`), by default that of the
+        size; with 0 the channels are those of largest variance.
     sharpness : float
         Exponent of the density of pair distances in the placement of knots; 0 for even spacing.
     knots : mapping of str to tuple of float, or None
@@ -160,7 +160,7 @@ class Settings:
     channels: int | None = field(metadata=key(optional(integer(1))), default=None)
     invariants: tuple[int, ...] | None = field(metadata=key(optional(tuple_of(integer()))), default=None)
     channel_cutoff: float | None = field(metadata=key(optional(bounded(unit.nanometer, "cutoff"))), default=None)
-    mixing_steps: int = field(metadata=key(integer(0, 100)), default=3)
+    mixing_steps: int | None = field(metadata=key(optional(integer(0, 100))), default=None)
     sharpness: float = field(metadata=key(quantity(zero=True)), default=SHARPNESS)
     knots: dict[str, tuple[float, ...]] | None = field(metadata=key(optional(_knots)), default=None)
     intervals: int = field(metadata=key(integer(20, 100_000)), default=240)
@@ -226,6 +226,13 @@ class Settings:
             )
         if self.members == 1:
             raise DualityError("members must be 0 (no committee) or at least 2, got 1")
+
+    @property
+    def most_mixing_steps(self) -> int:
+        """Largest number of steps in which the mixing of channels is learned; zero of other forms."""
+        if not self.agent_form.channels:
+            return 0
+        return SIZES[self.size].mixing_steps if self.mixing_steps is None else self.mixing_steps
 
     @property
     def pump_strength(self) -> float:
