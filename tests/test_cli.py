@@ -275,8 +275,9 @@ def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     text = call("evaluate", model, folder / "test.safetensors", "--json", tmp_path / "evaluated.json")
     assert "In a Langevin bath" in text
     assert json.loads((tmp_path / "evaluated.json").read_text())["pump"] == pytest.approx(found["test"], rel=1.0)
-    text = monitored(model, folder, tmp_path / "run", "--integrator", "langevin")
+    text = monitored(model, folder, tmp_path / "run", "--integrator", "langevin", "--friction", "4/ps")
     assert "no potential energy" in text
+    assert "with a friction of 4/ps" in text
     assert "Measured pump" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["pump"] == found
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()

@@ -265,6 +265,8 @@ def simulate(
         if old is not None and (directory / CHECKPOINT).exists():
             loop.resume()
         else:
+            if isinstance(integrator, EnergyConservingDescentLearningIntegrator) and not minimize:
+                _check_target(integrator, simulation, start)
             loop.begin(start, initial, minimize)
         resumed_from = loop.step
         return _result(directory, loop.run(steps, progress), resumed_from)
@@ -276,6 +278,20 @@ def _ensemble(system: mm.System, integrator: LearningIntegrator) -> str:
     return (
         {"NVT": "NPT", "NVE": "NPH"}.get(integrator.ensemble, integrator.ensemble) if changes else integrator.ensemble
     )
+
+
+def _check_target(
+    integrator: EnergyConservingDescentLearningIntegrator, simulation: app.Simulation, start: FloatArray
+) -> None:
+    """Check that there is something to descend: at or below its target the integrator moves nothing."""
+    simulation.context.setPositions(start)
+    found = simulation.context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    target = integrator.getGlobalVariableByName("target")
+    if found <= target:
+        raise DualityError(
+            f"the energy of the start is {found:.6g} kJ/mol, and the target energy {target:.6g} kJ/mol is not below it, "
+            "so that nothing would move: give one below what is to be found"
+        )
 
 
 def _check_numbers(steps: int, report: int, checkpoint: int, seed: int | None) -> None:

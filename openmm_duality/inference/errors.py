@@ -29,6 +29,7 @@ from openmm_duality.units import BOLTZMANN, MEGAPASCAL, MEV
 
 _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
+_HOT = 100.0  # K, a rise that is only said to be exceeded
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _OVERFITTED = 3.0  # times the training error
 _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
@@ -188,13 +189,14 @@ def known_pump(losses: AgentLosses) -> float | None:
     return next((pump for pump in known if pump is not None), None)
 
 
-def describe_pump(pump: float) -> str:
-    """Describe what a predicted pump means for dynamics in a Langevin bath."""
+def describe_pump(pump: float, friction: float = 1.0) -> str:
+    """Describe what a predicted pump means for dynamics in a Langevin bath with a friction in 1/ps."""
     heating = pump / (3.0 * BOLTZMANN)  # K/ps, which a friction of 1/ps holds to as many K
+    rise = heating / friction
     return (
-        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of 1/ps it "
-        f"raises the temperature by {heating:.2g} K; a friction of {heating / _ACCEPTED:.2g}/ps holds it to "
-        f"{_ACCEPTED:g} K."
+        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of {friction:g}/"
+        f"ps it raises the temperature by {f'{rise:.2g}' if rise < _HOT else f'more than {_HOT:g}'} K; a friction of "
+        f"{heating / _ACCEPTED:.2g}/ps holds it to {_ACCEPTED:g} K."
     )
 
 

@@ -136,8 +136,13 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
     pump = known_pump(losses)
-    if pump is not None:
-        click.echo(f"These losses have no potential energy. {describe_pump(pump)}")
+    if pump is not None and integrator.ensemble != "descent":
+        friction = (
+            {"friction": integrator.getGlobalVariableByName("friction")} if options["integrator"] == "langevin" else {}
+        )
+        click.echo(f"These losses have no potential energy. {describe_pump(pump, **friction)}")
+        if not friction:
+            click.echo("Take --integrator langevin with such a friction: it takes up the heat at every atom alike.")
     result = duality.simulate(
         system,
         topology,

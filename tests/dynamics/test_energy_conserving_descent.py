@@ -167,12 +167,16 @@ def test_learned_losses_descend_on_every_platform(platform, precision):
 
 
 def test_what_has_no_potential_or_would_stay_is_refused(tmp_path):
-    for gradient, minimize, words in (("agent", False, "EnergyConserving"), ("collective", True, "stays there")):
+    frames = liquid()[1]
+    topology = create_topology(frames.species, cell=frames.cell(0))
+    for gradient, choices, words in (
+        ("agent", {}, "EnergyConserving"),
+        ("collective", {"minimize": True}, "stays there"),
+        ("collective", {"platform": "Reference"}, "nothing would move"),
+    ):
         system, positions = water_system(gradient)
-        frames = liquid()[1]
-        topology = create_topology(frames.species, cell=frames.cell(0))
         with pytest.raises(DualityError, match=words):
-            simulate(system, topology, positions, descent(0.001, 0.0), tmp_path / gradient, steps=1, minimize=minimize)
+            simulate(system, topology, positions, descent(0.001, 1e6), tmp_path / "run", steps=1, **choices)
 
 
 @pytest.mark.parametrize(
