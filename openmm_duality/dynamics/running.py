@@ -289,7 +289,7 @@ def _check_target(
     target = integrator.getGlobalVariableByName("target")
     if found <= target:
         raise DualityError(
-            f"the energy of the start is {found:.6g} kJ/mol, and the target energy {target:.6g} kJ/mol is not below it, "
+            f"the energy of the start is {found:.6g} kJ/mol, and the target energy {target:.6g} kJ/mol is not below, "
             "so that nothing would move: give one below what is to be found"
         )
 

@@ -193,10 +193,11 @@ def describe_pump(pump: float, friction: float = 1.0) -> str:
     """Describe what a predicted pump means for dynamics in a Langevin bath with a friction in 1/ps."""
     heating = pump / (3.0 * BOLTZMANN)  # K/ps, which a friction of 1/ps holds to as many K
     rise = heating / friction
+    kelvin = f"{rise:.2g}" if rise < _HOT else f"more than {_HOT:g}"
     return (
-        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of {friction:g}/"
-        f"ps it raises the temperature by {f'{rise:.2g}' if rise < _HOT else f'more than {_HOT:g}'} K; a friction of "
-        f"{heating / _ACCEPTED:.2g}/ps holds it to {_ACCEPTED:g} K."
+        f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of "
+        f"{friction:g}/ps it raises the temperature by {kelvin} K; a friction of {heating / _ACCEPTED:.2g}/ps holds it "
+        f"to {_ACCEPTED:g} K."
     )
 
 
