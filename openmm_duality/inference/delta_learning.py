@@ -11,7 +11,7 @@ from openmm_duality.inference.cross_validation import block_errors, error_bars, 
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import TrainingData, as_sets
-from openmm_duality.inference.fitting import TestData, sets_with_targets, solve_with_core, with_uncertainty_and_errors
+from openmm_duality.inference.fitting import TestData, check_test_species, sets_with_targets, solve_with_core, with_uncertainty_and_errors
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import timed
 
@@ -71,6 +71,7 @@ def fit_delta(
     chosen = {"ridge": ridge, "curvature": curvature, "blocks": blocks, "large_force": large_force}
     settings = Settings(**chosen, stress_weight=stress_weight, memory=memory, members=0)
     held_out = sets_with_targets(test, model.baseline, progress)
+    check_test_species(model.species, held_out)
     inference = Inference.of(as_sets(data, model.baseline, progress), settings, model, progress)
     strengths = [preferred[0] for preferred in inference.preferences]
     losses = with_uncertainty_and_errors(solve_with_core(inference, strengths), inference, held_out, progress)

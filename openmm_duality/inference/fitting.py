@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -98,7 +98,9 @@ def infer(
     beside = None if baseline is None else Baseline.of(baseline)
     test_sets = sets_with_targets(test, beside, progress)
     more = as_unlabelled(unlabelled, chosen)
-    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress, unlabelled=more)
+    sets = as_sets(data, beside, progress)
+    check_test_species({name for one in sets for name in one.frames.distinct_species}, test_sets)
+    inference = Inference.of(sets, chosen, progress=progress, unlabelled=more)
     losses = with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
     return replace(losses, baseline=beside)
 
@@ -249,6 +251,23 @@ def sets_with_targets(
     if baseline is None:
         return known
     return {name: baseline.subtracted_from(frames, name, progress) for name, frames in known.items()}
+
+
+def check_test_species(known: Collection[str], test: Mapping[str, AnyFrames]) -> None:
+    """Check that held-out frames have no species beyond those of the training data, before anything is computed.
+
+    Raises
+    ------
+    DualityError
+        If they have one.
+    """
+    for name, frames in test.items():
+        unknown = sorted(set(frames.distinct_species) - set(known))
+        if unknown:
+            raise DualityError(
+                f"the training data have the species {', '.join(sorted(known))}, but the held-out frames of {name!r} "
+                f"contain {', '.join(unknown)} too; add training frames with all species, or leave these frames out"
+            )
 
 
 def as_unlabelled(frames: AnyFrames | Sequence[AnyFrames], settings: Settings) -> list[DataSet]:

@@ -21,6 +21,7 @@ from openmm_duality.inference.equations.targets import TrainingData, as_sets
 from openmm_duality.inference.fitting import (
     TestData,
     as_unlabelled,
+    check_test_species,
     regularisation_candidates,
     sets_with_targets,
     solve_with_core,
@@ -76,7 +77,9 @@ def infer_stable(
     measured = sets_with_targets(test, beside, progress)
     chosen = Settings.of(choices, settings)
     more = as_unlabelled(unlabelled, chosen)
-    inference = Inference.of(as_sets(data, beside, progress), chosen, progress=progress, unlabelled=more)
+    sets = as_sets(data, beside, progress)
+    check_test_species({name for one in sets for name in one.frames.distinct_species}, measured)
+    inference = Inference.of(sets, chosen, progress=progress, unlabelled=more)
     failed: list[dict[str, Any]] = []
     attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None

@@ -10,6 +10,7 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, assess_calibration, evaluate, fit_delta, infer
 from openmm_duality.inference.adding_frames import add_frames
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.reference.mixed_frames import MixedFrames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 from tests.inference.test_recovery import SMALL, force_errors, labelled_by_noise
@@ -172,6 +173,13 @@ def test_impossible_energies_of_atoms_are_refused(parts):
         infer(with_constants(parts[0]), atom_energies={"Ar": 1.0}, **settings)
     with pytest.raises(DualityError, match="more than any bonds give"):
         infer(with_constants(parts[0]), atom_energies={"Ar": -1.0, "Kr": -2.0}, **settings)
+
+
+def test_held_out_species_are_checked_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(Inference, "of", lambda *_, **__: pytest.fail("the inference has started"))
+    argon = labelled_by_noise(random_frames(2, n_atoms=4, species=("Ar",)))
+    with pytest.raises(DualityError, match="the held-out frames of 'new' contain Kr too"):
+        infer(argon, test={"new": labelled_by_noise(random_frames(2))}, **SMALL)
 
 
 def test_frames_of_another_composition_are_added(truth):
