@@ -3,7 +3,8 @@
 A pair of species is bonded when its distances have a gap behind the first peak and every atom keeps its number of
 neighbours inside that gap. So O–H in water is bonded; O–O is not (no gap, and the number of neighbours fluctuates).
 H–H in water has a gap too, but every pair inside it is in one molecule already through the shorter O–H bonds, so it
-is left out as redundant. Where nonmetals exchange their bonds and leave no gap, covalent radii say how long a bond is.
+is left out as redundant. Where nonmetals exchange their bonds and leave no gap, or dissociate in
+some of the frames, covalent radii say how long a bond is.
 
 Alkali and alkaline earth metals are ions, alone; neighbours further apart than covalent radii allow are not bonded; and
 bonds that connect atoms to periodic images of themselves, as in a crystal, make no molecules.
@@ -33,6 +34,7 @@ _FRAMES = 50  # evenly spaced; more do not sharpen the gap
 _ATOMS = 20_000  # in all frames together; bounds the memory for large systems
 _SPARSE = 0.01  # of the pairs inside may lie in the window
 _UNSTEADY = 0.03  # of the neighbours inside may be one too many or too few
+_WHOLE = 0.5  # of the frames have all bonds of a pair of species, where some dissociate
 _IMPLIED = 0.99  # of the pairs inside are in one molecule already
 _MANY_FRAMES = 10  # from here on, an atom's own usual number of neighbours is known
 _NETWORK = 0.5  # of the bonded atoms may be in networks
@@ -181,11 +183,14 @@ def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]
     inside = ends[0].sum(axis=(0, 1))
     if length is not None:
         median = np.searchsorted(inside, 0.5 * inside[min(round(length / _STEP), len(inside) - 1)]) * _STEP
-        return min(length, allowed) if median <= allowed else None
-    # as many atoms with a neighbour in every frame, whichever they are
+        if median <= allowed:
+            return min(length, allowed)
+    # as many atoms with a neighbour, whichever they are: nearly so in all frames, or in half of them where bonds break
     bonded = [(end[..., min(round(allowed / _STEP), len(inside)) - 1] > 0).sum(axis=1) for end in ends]
-    unsteady = max(float(np.abs(n - np.median(n)).sum() / max(n.sum(), 1)) for n in bonded)
-    steady = bonded[0].any() and unsteady <= _UNSTEADY
+    usual = [np.median(n) for n in bonded]
+    unsteady = max(float(np.abs(n - m).sum() / max(n.sum(), 1)) for n, m in zip(bonded, usual, strict=True))
+    whole = np.logical_and.reduce([n == m for n, m in zip(bonded, usual, strict=True)]).mean()
+    steady = min(usual) > 0 and (unsteady <= _UNSTEADY or whole >= _WHOLE)
     return allowed if steady and set(pair) <= _NONMETALS else None
 
 

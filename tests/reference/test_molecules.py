@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import molecule as ase_molecule
 
 from openmm_duality.geometry.cells import minimum_image, supercell
 from openmm_duality.geometry.molecules import bonded_pairs, find_molecules, make_whole, molecular_forces
@@ -109,6 +110,27 @@ def test_what_a_few_frames_show_is_not_usual() -> None:
     assert ("H", ()) in known_coordinations([frames, gone], lengths)
     dynamics = replace(frames, times=np.arange(30.0))
     assert known_coordinations([gone, dynamics], lengths) == usual
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_a_bond_that_dissociates_in_some_frames_is_a_bond(share: float) -> None:
+    """O–H of methanol is stretched to between 0.1 and 0.4 nm in a share of the frames."""
+    rng, molecule = np.random.default_rng(0), ase_molecule("CH3OH")
+    species = tuple(molecule.get_chemical_symbols())
+    x = 0.1 * molecule.positions + rng.normal(scale=0.003, size=(100, 6, 3))
+    oxygen = species.index("O")
+    hydrogens = [i for i in range(6) if species[i] == "H"]
+    hydrogen = min(hydrogens, key=lambda i: molecule.get_distance(i, oxygen))
+    bond = x[:, hydrogen] - x[:, oxygen]
+    length = rng.uniform(0.1, 0.4, 100)
+    stretched = x[:, oxygen] + bond / np.linalg.norm(bond, axis=1)[:, None] * length[:, None]
+    broken = np.arange(100) < 100 * share
+    x[broken, hydrogen] = stretched[broken]
+    frames = made(x[rng.permutation(100)], species, None)
+    lengths = bond_lengths(frames)
+    assert set(lengths) == {("C", "H"), ("C", "O"), ("H", "O")}
+    assert [len(atoms) for atoms in molecules_of(frames, lengths)] == [6]
+    assert ("O", (("C", 1), ("H", 1))) in known_coordinations([frames], lengths)
 
 
 def test_molecules_that_exchange_atoms_are_those_of_one_instant() -> None:
