@@ -23,12 +23,18 @@ Coordination = tuple[str, tuple[tuple[str, int], ...]]
 
 
 def covalent_limit(pair: tuple[str, str]) -> float | None:
-    """Longest bond in nm of a pair of elements, 1.4 times the sum of their covalent radii; None of other species.
+    """Longest bond in nm of a pair of elements, 1.4 times the sum of their covalent radii; None of other species."""
+    length = sum_of_covalent_radii(pair)
+    return None if length is None else _STRETCHED * length
+
+
+def sum_of_covalent_radii(pair: tuple[str, str]) -> float | None:
+    """Sum in nm of the covalent radii of a pair of elements; None of other species.
 
     Radii by Cordero et al., Dalton Trans. 2832 (2008).
     """
     numbers = [atomic_numbers.get(name, 0) for name in pair]
-    return _STRETCHED * ANGSTROM * float(covalent_radii[numbers].sum()) if all(numbers) else None
+    return ANGSTROM * float(covalent_radii[numbers].sum()) if all(numbers) else None
 
 
 def longest_bonds(lengths: BondLengths) -> BondLengths:

@@ -192,7 +192,7 @@ def _periodic(path: Path, number: int, atoms: Atoms) -> bool:
     if not atoms.pbc.all():
         raise DualityError(
             f"{path}: frame {number} (counted from 0) has pbc {atoms.pbc}, which is not supported; all three "
-            "directions are periodic, or none"
+            'directions are periodic, or none; give a cell with vacuum and pbc="T T T", or pbc="F F F"'
         )
     return True
 

@@ -3,7 +3,7 @@
 Between two similar frames with displacements Δq of the atoms and changes ΔF of the forces, a quadratic potential gives
 ΔF = −K Δq and ΔE = −½ (F + F′)·Δq. So |ΔF|²/(−ΔF·Δq) is a mean stiffness weighted by the forces, which cannot exceed
 that of the strongest bond; and the slope of ΔE over −½ (F + F′)·Δq is one if energies and forces have the same units.
-Neither depends on the temperature.
+Neither depends on the temperature. Where too few frames are similar, only the size of the forces is left to judge.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.bonding import sum_of_covalent_radii
 from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
@@ -23,6 +25,8 @@ _STIFFEST = 300.0 * ELECTRONVOLT / ANGSTROM**2
 _SLOPES = (0.6, 1.6)  # of energies over the work of the forces
 _CLEAR = 0.9  # correlation of the two from which the slope says something
 _SIMILAR = 0.05  # nm, root mean square displacement of similar frames
+_LARGEST = 10.0 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm, root mean square
+_CLOSE = 0.6  # of the sum of the covalent radii; only atoms closer than this have forces so large
 _FRAMES = 200
 _ATOMS = 12_000  # in all frames that are compared
 _FEWEST, _MOST = 5, 20  # pairs, of which the most similar are taken
@@ -50,7 +54,9 @@ def implausible_units(frames: AnyFrames) -> list[str]:
     part = max(frames.parts, key=len)
     found = similar_pairs(part)
     sentences = []
-    if found.stiffness is not None and found.stiffness > _STIFFEST:
+    if found.stiffness is None:
+        sentences += excessive_forces(frames)
+    elif found.stiffness > _STIFFEST:
         sentences.append(
             f"between similar frames the forces change by {found.stiffness / _STIFFEST * 300:,.0f} eV/Å² times the "
             "displacement, which is stiffer than the strongest bond there is (290 eV/Å²); the forces are probably not "
@@ -64,6 +70,39 @@ def implausible_units(frames: AnyFrames) -> list[str]:
                 "that energies and forces are not in the same units, or not of the same method"
             )
     return sentences
+
+
+def excessive_forces(frames: AnyFrames) -> list[str]:
+    """A sentence about forces of more than 10 eV/Å, root mean square, although no atoms are close to each other.
+
+    For frames of different compositions or orders of the atoms, of which too few are similar.
+    """
+    parts = [part for part in frames.parts if part.forces is not None and part.n_atoms > 1]
+    number = sum(part.forces.size for part in parts if part.forces is not None)
+    square = sum(float(np.sum(part.forces**2)) for part in parts if part.forces is not None)
+    if not number or square <= _LARGEST**2 * number or any(_compressed(part, len(parts)) for part in parts):
+        return []
+    size = np.sqrt(square / number) / (ELECTRONVOLT / ANGSTROM)
+    return [
+        f"the forces are {size:,.0f} eV/Å (root mean square) although no atoms are closer than {_CLOSE:g} times the "
+        "sum of their covalent radii; the forces are probably not in the units that were assumed (see --units, or "
+        "units in the entry of the data set)"
+    ]
+
+
+def _compressed(frames: Frames, n_parts: int) -> bool:
+    """Whether two atoms are far closer than a bond is long, or are of no element, so that nobody knows."""
+    pairs = [(a, b) for a in frames.distinct_species for b in frames.distinct_species]
+    bonds = {pair: sum_of_covalent_radii(pair) for pair in pairs}
+    known = {pair: _CLOSE * length for pair, length in bonds.items() if length is not None}
+    if len(known) < len(bonds):
+        return True
+    for t in evenly_spaced(len(frames), max(1, _ATOMS // (n_parts * frames.n_atoms))):
+        i, j, d = pairs_within(frames.positions[t], frames.cell(t), max(known.values()))
+        least = [known[frames.species[a], frames.species[b]] for a, b in zip(i, j, strict=True)]
+        if (d < np.array(least)).any():
+            return True
+    return False
 
 
 def similar_pairs(frames: Frames) -> SimilarPairs:

@@ -191,6 +191,28 @@ def test_forces_in_wrong_units_are_noticed(
     assert (message in said) if message else not said
 
 
+@pytest.mark.parametrize(("force_unit", "message"), [(1.0, None), (23.06, "root mean square")])
+def test_forces_in_wrong_units_are_noticed_where_no_frames_are_similar(
+    tmp_path: Path, force_unit: float, message: str | None
+) -> None:
+    """Molecules of springs whose atoms are in a different order in every frame."""
+    rng = np.random.default_rng(0)
+    start = water(0, "CH4").positions
+    lengths = np.linalg.norm(start[:, None] - start, axis=-1) + np.eye(len(start))
+    images = []
+    for order in range(5):
+        atoms = Atoms("CH4", positions=start + 0.05 * rng.normal(size=start.shape))
+        energy, forces = springs(atoms.positions, lengths, 15.0)
+        atoms.arrays["forces_of_it"] = forces * force_unit
+        atoms.info["energy_of_it"] = energy
+        images.append(atoms[np.roll(np.arange(5), order)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read(write(tmp_path / "a.xyz", images))
+    said = " ".join(str(w.message) for w in caught)
+    assert (message in said) if message else not said
+
+
 def strained(tmp_path: Path, virial: bool) -> Path:
     """A crystal of argon atoms at five volumes by ASE's Lennard-Jones calculator, with stresses or virials."""
     images = []
