@@ -11,7 +11,13 @@ from openmm_duality.inference.cross_validation import block_errors, error_bars, 
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import TrainingData, as_sets
-from openmm_duality.inference.fitting import TestData, check_test_species, sets_with_targets, solve_with_core, with_uncertainty_and_errors
+from openmm_duality.inference.fitting import (
+    TestData,
+    check_test_species,
+    sets_with_targets,
+    solve_with_core,
+    with_uncertainty_and_errors,
+)
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import timed
 

@@ -217,12 +217,12 @@ def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
     """What does not fit, and which settings to change."""
     items = "; ".join(f"{name}: {format_size(size)}" for name, size in list(plan.items.items())[:_LARGEST])
     sizes = (
-        ("a smaller size (or fewer channels, invariants, pair_functions or mixing_steps)",)
+        ("a smaller size (--size; or, in a configuration, fewer channels, invariants, pair_functions or mixing_steps)",)
         if settings.agent_form.channels
         else ("fewer functions", *(("fewer coarse_functions",) if settings.agent_form.coupled else ()))
     )
     changes = ["smaller frames"] if plan.rows > plan.total + plan.copies else []
-    changes += [*sizes, "members: 0"] if settings.members else sizes
+    changes += [*sizes, "members: 0 (in a configuration)"] if settings.members else sizes
     spared = f"{plan.storage.n_blocks} blocks"
     if plan.storage.on_disk:
         spared += f" in a temporary file ({format_size(plan.blocks)}, of {format_size(disk)} that are free on disk)"

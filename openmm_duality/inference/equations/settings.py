@@ -77,7 +77,7 @@ class Settings:
         Radial functions of the many-body part: ``b-splines`` or ``inverse-powers``.
     pair_functions, functions, coarse_functions : int
         Numbers of radial functions per pair of species: pair part (28 by default, 12 of `channels`), contracted or
-        mixed moments (8; of `channels` 8 shared by all species, and at least 5), coupled invariants.
+        mixed moments (8; of `channels` 12 shared by all species, but 5 to 10 each), coupled invariants.
     size : str
         Size of the form `channels`: ``small``, ``medium`` or ``large``.
     channels : int or None

@@ -101,7 +101,7 @@ def test_a_bound_is_kept_by_fewer_blocks_then_by_a_file_then_by_a_refusal(frames
     assert "temporary file" in str(on_disk)
     with pytest.raises(DualityError, match=r"needs about .* at most 1 MiB .*fewer functions, members: 0.*--memory"):
         bounded(frames, 2**20)
-    with pytest.raises(DualityError, match=r"smaller size \(or fewer channels"):
+    with pytest.raises(DualityError, match=r"smaller size \(--size; or, in a configuration, fewer channels"):
         bounded(frames, 2**20, form="channels", pair_functions=None, functions=None)
     monkeypatch.setattr(memory, "temporary_space", lambda: 3 * plan.total)
     with pytest.raises(DualityError, match="free on disk"):
