@@ -242,8 +242,8 @@ def _spacing(frames: Frames) -> float:
     """Time between frames in ps, after checks that accelerations can be computed from them."""
     if len(frames) < 3:
         raise DualityError(
-            "without forces the targets are accelerations, which need at least three successive frames of a trajectory; if "
-            "the file has forces under another name, give it with --forces-key"
+            "without forces the targets are accelerations, which need at least three successive frames of a "
+            "trajectory; if the file has forces under another name, give it with --forces-key"
         )
     steps = np.diff(frames.times)
     dt = float(np.median(steps))
