@@ -3,8 +3,8 @@
 A pair of species is bonded when its distances have a gap behind the first peak and every atom keeps its number of
 neighbours inside that gap. So O–H in water is bonded; O–O is not (no gap, and the number of neighbours fluctuates).
 H–H in water has a gap too, but every pair inside it is in one molecule already through the shorter O–H bonds, so it
-is left out as redundant. Where nonmetals exchange their bonds and leave no gap, or dissociate in
-some of the frames, covalent radii say how long a bond is.
+is left out as redundant. Where nonmetals exchange their bonds and leave no gap, or dissociate in some of the frames,
+covalent radii say how long a bond is.
 
 Alkali and alkaline earth metals are ions, alone; neighbours further apart than covalent radii allow are not bonded; and
 bonds that connect atoms to periodic images of themselves, as in a crystal, make no molecules.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
@@ -18,7 +20,8 @@ _PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
 _SMOOTH_PAIR_FUNCTIONS = 12
 _MOMENTS = 12  # functions of all neighbour species together
 _LEAST_FUNCTIONS, _MOST_FUNCTIONS = 5, 10  # of each of them
-_REACH = 0.5  # nm, of the channels
+_REACH = 0.5  # nm, of the channels, at least
+_SHELLS = 1.7  # reach relative to the distance of the nearest neighbour, which takes in the next ones of a crystal
 
 
 def adapted_design(
@@ -64,7 +67,9 @@ def _with_channels(
     form, size = settings.agent_form, SIZES[settings.size]
     n_pair = settings.pair_functions or _SMOOTH_PAIR_FUNCTIONS
     n = settings.functions or min(max(_MOMENTS // len(species), _LEAST_FUNCTIONS), _MOST_FUNCTIONS)
-    reach = min(settings.channel_cutoff or _REACH, grid.cutoff)
+    nearest = statistics.nearest(grid)
+    usual = max(_REACH, _SHELLS * nearest[np.isfinite(nearest)].max(initial=0.0))
+    reach = min(settings.channel_cutoff or usual, grid.cutoff)
     basis = smooth_basis(grid, n, statistics, reach)
     invariants = settings.invariants or size.invariants
     channels = channels_of_data(sets, species, basis, form.channels, settings.channels or size.channels, invariants)
