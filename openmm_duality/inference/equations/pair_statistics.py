@@ -50,8 +50,8 @@ class PairStatistics:
             return None
         away, cutoff = nearest[a] / ANGSTROM, grid.cutoff / ANGSTROM
         return (
-            f"the nearest neighbours of {species[a]} are {away:.1f} Å away, and a cutoff of {cutoff:.1f} Å takes in few "
-            f"others: {np.ceil(_SHELLS * away):.0f} Å would be better"
+            f"the nearest neighbours of {species[a]} are {away:.1f} Å away, and a cutoff of {cutoff:.1f} Å takes in "
+            f"few others: {np.ceil(_SHELLS * away):.0f} Å would be better"
         )
 
     def nearest(self, grid: Grid) -> FloatArray:
