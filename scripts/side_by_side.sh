@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One page that compares several models of water with CP2K: `coupled`, `moment`, `quadratic` with both gradients, and
-# flexible TIP3P. Infers, runs and compares; where CP2K is installed, it recomputes forces along the runs.
+# One page that compares several models of water with CP2K: `coupled`, `moment` (also with an own part, `mutual`),
+# `quadratic` (also the paper's, own losses), and flexible TIP3P. Infers, runs and compares; where CP2K is installed, it recomputes forces along the runs.
 #
 #   bash scripts/side_by_side.sh [FOLDER=runs/side-by-side] [PS=100]
 #
@@ -20,26 +20,23 @@ mkdir -p "$folder"
 
 step() { printf '\n== %s\n' "$*"; }
 
-# run NAME FRICTION CONFIG, then options of infer
+# run NAME INTEGRATOR FRICTION CONFIG, then options of infer
 run() {
-    local name=$1 friction=$2 config=$3 answer=0
-    shift 3
+    local name=$1 integrator=$2 friction=$3 config=$4 answer=0
+    shift 4
     step "$name"
     [ -e "$folder/$name.safetensors" ] || "$duality" infer "$config" "$@" -o "$folder/$name.safetensors" --overwrite
     "$duality" simulate "$folder/$name.safetensors" --start "$data" -o "$folder/$name" --time "$time ps" \
-        --report "4 fs" --velocities --friction "$friction/ps" --platform CPU --seed 1 || answer=$?
+        --report "4 fs" --velocities --integrator "$integrator" --friction "$friction/ps" --platform CPU --seed 1 || answer=$?
     [ "$answer" -le 1 ] || exit "$answer" # 1: it stopped itself, which the page tells
 }
 
 water="$here/examples/water.yaml"
-# the agent gradient heats up: this ridge is the weakest with intact molecules, and the thermostat has to be strong
-regularised="$folder/regularised.yaml"
-{ sed "s#path: #path: $here/examples/#" "$water"; echo "ridge: 2.0e-2"; } > "$regularised"
-
-run coupled 1 "$water" --form coupled
-run moment 1 "$water" --form moment
-run quadratic 1 "$water" --form quadratic
-run quadratic-agent 10 "$regularised" --form quadratic --gradient agent
+run coupled nose-hoover 1 "$water" --form coupled
+run moment nose-hoover 1 "$water" --form moment
+run moment-mutual langevin 1 "$water" --form moment --gradient mutual
+run quadratic nose-hoover 1 "$water" --form quadratic
+run quadratic-own langevin 10 "$here/examples/water-own-losses.yaml"
 step "tip3p"
 "$here/.venv/bin/python" "$here/scripts/tip3p_run.py" -o "$folder/tip3p" --start "$data" --time "$time"
 
@@ -48,7 +45,7 @@ report="$folder/report-${time}ps"
 options=(-o "$report" --dynamics "$dynamics" --every "2 fs" --band 1500 1800 --band 3000 4000 --overwrite)
 ! has_cp2k || options+=(--recompute "$here/examples/reference-small.yaml")
 answer=0
-"$duality" compare "$folder/coupled" "$data" "$folder"/{moment,quadratic,quadratic-agent,tip3p} "${options[@]}" ||
+"$duality" compare "$folder/coupled" "$data" "$folder"/{moment,moment-mutual,quadratic,quadratic-own,tip3p} "${options[@]}" ||
     answer=$?
 [ "$answer" -le 1 ] || exit "$answer"
 printf '\nThe page: %s\n' "$report/report.html"
