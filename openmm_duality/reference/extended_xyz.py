@@ -90,6 +90,12 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
             f"{_listed(seen)}"
         )
     _say_what_was_used(path, forces, energy, tensors, seen)
+    if left_out := sum(group.lonely_stresses for group in groups.values()):
+        warnings.warn(
+            f"{path.name}: the stresses of {left_out} frames are left out, because other frames of the same atoms have "
+            "none; put frames with and without stresses into files of their own",
+            stacklevel=2,
+        )
     source = provenance(path)
     parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
     frames = joined(parts)
@@ -120,6 +126,12 @@ class _Group:
         self.forces.append(forces)
         self.energies.append(energy)
         self.stresses.append(stress)
+
+    @property
+    def lonely_stresses(self) -> int:
+        """Number of stresses that are left out, because not all frames have one."""
+        count = sum(stress is not None for stress in self.stresses)
+        return count if count < len(self.stresses) else 0
 
     def frames(self, keys: DataKeys, forces: bool, energies: bool, source: str) -> Frames:
         velocities = None

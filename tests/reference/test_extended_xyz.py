@@ -191,6 +191,18 @@ def test_forces_in_wrong_units_are_noticed(
     assert (message in said) if message else not said
 
 
+def test_stresses_that_some_frames_of_the_same_atoms_lack_are_left_out_and_said(tmp_path: Path) -> None:
+    images = [water(k, cell=8.0) for k in range(3)]
+    for image in images[:2]:
+        image.info["dft_stress"] = 1e-3 * np.eye(3)
+    with pytest.warns(UserWarning, match="stresses of 2 frames are left out"):
+        assert read(write(tmp_path / "a.xyz", images)).stresses is None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read(write(tmp_path / "b.xyz", images[:2])).stresses is not None
+    assert not any("left out" in str(w.message) for w in caught)
+
+
 @pytest.mark.parametrize(("force_unit", "message"), [(1.0, None), (23.06, "root mean square")])
 def test_forces_in_wrong_units_are_noticed_where_no_frames_are_similar(
     tmp_path: Path, force_unit: float, message: str | None
