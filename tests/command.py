@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from click.testing import CliRunner
@@ -15,6 +16,11 @@ def call(*arguments: Any, code: int = 0) -> str:
     assert result.exit_code == code, (result.output, result.exception)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return str(result.output)
+
+
+def hear_interrupts() -> None:
+    """To be called in a child: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def refused(*arguments: Any) -> str:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from openmm_duality.cli import main
 from openmm_duality.dynamics.checkpoint import read_checkpoint
+from tests.command import hear_interrupts
 from tests.water import liquid, water_losses
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,11 @@ def ended_by(number, program, directory, after, errors):
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with open(errors, "w") as file:
         process = subprocess.Popen(
-            program, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL, stderr=file
+            program,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            preexec_fn=hear_interrupts,
         )
         log, checkpoint = directory / "log.csv", directory / "checkpoint.chk"
         while process.poll() is None and not (checkpoint.exists() and log.read_bytes().count(b"\n") > after):

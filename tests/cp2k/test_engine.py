@@ -13,6 +13,7 @@ import pytest
 
 from openmm_duality.cp2k.engine import find_cp2k, run_cp2k
 from openmm_duality.errors import DualityError
+from tests.command import hear_interrupts
 from tests.cp2k.cp2k_runs import cp2k_in
 from tests.reference.conftest import EXAMPLES
 
@@ -128,11 +129,18 @@ def test_cp2k_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals, 
     )
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     parent = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], env=environment, stderr=subprocess.DEVNULL, cwd="/"
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        preexec_fn=hear_interrupts,
     )
     energies = tmp_path / "pair-1.ener"
-    assert until(lambda: energies.exists() and energies.stat().st_size > 1000)
-    assert cp2k_in(tmp_path)
-    parent.send_signal(how)
-    parent.wait(20)
-    assert until(lambda: not cp2k_in(tmp_path))
+    try:
+        assert until(lambda: energies.exists() and energies.stat().st_size > 1000)
+        assert cp2k_in(tmp_path)
+        parent.send_signal(how)
+        parent.wait(20)
+        assert until(lambda: not cp2k_in(tmp_path))
+    finally:
+        parent.kill()
