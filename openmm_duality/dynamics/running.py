@@ -184,7 +184,7 @@ def simulate(
         if isinstance(integrator, EnergyConservingDescentLearningIntegrator) and temperature is velocities is None:
             raise DualityError(
                 "energy conserving descent that begins at rest in a minimum stays there: leave out the minimiser, or "
-                "give the temperature of initial velocities"
+                "give `simulate` of Python the temperature of initial velocities"
             )
     if integrator.needs_potential:
         require_potential(system, type(integrator).__name__)
