@@ -151,8 +151,6 @@ class Inference:
             grid = Grid(settings.cutoff, settings.intervals)
             with timed(seconds, "pair_statistics"):
                 statistics = pair_statistics(parts_of(sets), species, grid, progress)
-            if advice := statistics.short_cutoff(species, grid):
-                note(advice, show=progress)
             reference = EnergyReference.none(species)
             if settings.energy_weight:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)

@@ -13,7 +13,7 @@ from openmm_duality.geometry.cells import check_cell
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.progress import progress_bar
+from openmm_duality.progress import note, progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
 
@@ -98,7 +98,11 @@ def pair_statistics(
     bar.close()
     middles = 0.5 * (edges[1:] + edges[:-1])
     neighbours = counts * (1.0 + np.eye(s))[..., None]  # both atoms of a pair of one species have a neighbour
-    return PairStatistics(np.where(np.isfinite(shortest), shortest, np.nan), counts / middles**2, neighbours, agents)
+    shortest = np.where(np.isfinite(shortest), shortest, np.nan)
+    found = PairStatistics(shortest, counts / middles**2, neighbours, agents)
+    if advice := found.short_cutoff(species, grid):
+        note(advice, show=progress)
+    return found
 
 
 def known_pair_statistics(losses: AgentLosses, data: Iterable[Frames], remedy: str) -> PairStatistics:
