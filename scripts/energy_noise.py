@@ -61,8 +61,9 @@ def main() -> None:
     scales = 1.0 + 3e-4 * rng.normal(size=options.moves)
     errors = np.array([single(k * positions, k * cell) - double(k * positions, k * cell) for k in scales])
     volumes = np.linalg.det(cell) * scales**3
-    slope, at_mean = np.polyfit(volumes - volumes.mean(), errors, 1)
-    left = errors - at_mean - slope * (volumes - volumes.mean())
+    changes = volumes - volumes.mean()
+    slope = np.polyfit(changes, errors, 1)[0]
+    left = errors - errors.mean() - slope * changes
     noise = np.sqrt(2.0 * np.sum(left**2) / (options.moves - 2)) / KT
     print(f"{len(species)} atoms: energy differences have a noise of {noise:.4f} kT (standard deviation);")
     print(f"rounded coefficients act as a pressure of {-slope / MEGAPASCAL:.3f} MPa")

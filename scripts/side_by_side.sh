@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One page that compares several models of water with CP2K: `coupled`, `moment` (also with an own part, `mutual`),
-# `quadratic` (also the paper's, own losses), and flexible TIP3P. Infers, runs and compares; where CP2K is installed, it recomputes forces along the runs.
+# `quadratic` (also the paper's, own losses), and flexible TIP3P. Infers, runs and compares; where CP2K is installed, it
+# recomputes forces along the runs.
 #
 #   bash scripts/side_by_side.sh [FOLDER=runs/side-by-side] [PS=100]
 #
@@ -27,7 +28,8 @@ run() {
     step "$name"
     [ -e "$folder/$name.safetensors" ] || "$duality" infer "$config" "$@" -o "$folder/$name.safetensors" --overwrite
     "$duality" simulate "$folder/$name.safetensors" --start "$data" -o "$folder/$name" --time "$time ps" \
-        --report "4 fs" --velocities --integrator "$integrator" --friction "$friction/ps" --platform CPU --seed 1 || answer=$?
+        --report "4 fs" --velocities --integrator "$integrator" --friction "$friction/ps" --platform CPU --seed 1 ||
+        answer=$?
     [ "$answer" -le 1 ] || exit "$answer" # 1: it stopped itself, which the page tells
 }
 
@@ -45,7 +47,7 @@ report="$folder/report-${time}ps"
 options=(-o "$report" --dynamics "$dynamics" --every "2 fs" --band 1500 1800 --band 3000 4000 --overwrite)
 ! has_cp2k || options+=(--recompute "$here/examples/reference-small.yaml")
 answer=0
-"$duality" compare "$folder/coupled" "$data" "$folder"/{moment,moment-mutual,quadratic,quadratic-own,tip3p} "${options[@]}" ||
-    answer=$?
+others=("$folder"/{moment,moment-mutual,quadratic,quadratic-own,tip3p})
+"$duality" compare "$folder/coupled" "$data" "${others[@]}" "${options[@]}" || answer=$?
 [ "$answer" -le 1 ] || exit "$answer"
 printf '\nThe page: %s\n' "$report/report.html"

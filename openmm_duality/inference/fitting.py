@@ -95,14 +95,32 @@ def infer(
         If the data cannot be used, or a setting is unknown.
     """
     chosen = Settings.of(choices, settings)
-    beside = None if baseline is None else Baseline.of(baseline)
-    test_sets = sets_with_targets(test, beside, progress)
-    more = as_unlabelled(unlabelled, chosen)
-    sets = as_sets(data, beside, progress)
-    check_test_species({name for one in sets for name in one.frames.distinct_species}, test_sets)
-    inference = Inference.of(sets, chosen, progress=progress, unlabelled=more)
+    inference, test_sets, beside = begin_inference(data, test, chosen, baseline, unlabelled, progress)
     losses = with_uncertainty_and_errors(repulsive_losses(inference), inference, test_sets, progress)
     return replace(losses, baseline=beside)
+
+
+def begin_inference(
+    data: TrainingData,
+    test: TestData | None,
+    settings: Settings,
+    baseline: Baseline | mm.System | str | Path | None,
+    unlabelled: AnyFrames | Sequence[AnyFrames],
+    progress: bool,
+) -> tuple[Inference, dict[str, AnyFrames], Baseline | None]:
+    """Accumulate the equations of data, with the held-out frames and the baseline; all are as for `infer`.
+
+    Raises
+    ------
+    DualityError
+        As for `infer`; of what is wrong with the held-out frames before anything is computed.
+    """
+    beside = None if baseline is None else Baseline.of(baseline)
+    test_sets = sets_with_targets(test, beside, progress)
+    more = as_unlabelled(unlabelled, settings)
+    sets = as_sets(data, beside, progress)
+    check_test_species({name for one in sets for name in one.frames.distinct_species}, test_sets)
+    return Inference.of(sets, settings, progress=progress, unlabelled=more), test_sets, beside
 
 
 def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:

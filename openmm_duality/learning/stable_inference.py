@@ -15,15 +15,12 @@ import openmm as mm
 
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import TrainingData, as_sets
+from openmm_duality.inference.equations.targets import TrainingData
 from openmm_duality.inference.fitting import (
     TestData,
-    as_unlabelled,
-    check_test_species,
+    begin_inference,
     regularisation_candidates,
-    sets_with_targets,
     solve_with_core,
     with_uncertainty_and_errors,
 )
@@ -73,13 +70,8 @@ def infer_stable(
     DualityError
         As for `infer`; or if none of the short runs can be made.
     """
-    beside = None if baseline is None else Baseline.of(baseline)
-    measured = sets_with_targets(test, beside, progress)
     chosen = Settings.of(choices, settings)
-    more = as_unlabelled(unlabelled, chosen)
-    sets = as_sets(data, beside, progress)
-    check_test_species({name for one in sets for name in one.frames.distinct_species}, measured)
-    inference = Inference.of(sets, chosen, progress=progress, unlabelled=more)
+    inference, measured, beside = begin_inference(data, test, chosen, baseline, unlabelled, progress)
     failed: list[dict[str, Any]] = []
     attracting: AgentLosses | None = None
     preferred: tuple[AgentLosses, list[Check]] | None = None

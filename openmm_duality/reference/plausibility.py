@@ -78,8 +78,8 @@ def excessive_forces(frames: AnyFrames) -> list[str]:
     For frames of different compositions or orders of the atoms, of which too few are similar.
     """
     parts = [part for part in frames.parts if part.forces is not None and part.n_atoms > 1]
-    number = sum(part.forces.size for part in parts if part.forces is not None)
-    square = sum(float(np.sum(part.forces**2)) for part in parts if part.forces is not None)
+    forces = [part.forces for part in parts if part.forces is not None]
+    number, square = sum(f.size for f in forces), sum(float(np.sum(f**2)) for f in forces)
     if not number or square <= _LARGEST**2 * number or any(_compressed(part, len(parts)) for part in parts):
         return []
     size = np.sqrt(square / number) / (ELECTRONVOLT / ANGSTROM)
@@ -92,15 +92,14 @@ def excessive_forces(frames: AnyFrames) -> list[str]:
 
 def _compressed(frames: Frames, n_parts: int) -> bool:
     """Whether two atoms are far closer than a bond is long, or are of no element, so that nobody knows."""
-    pairs = [(a, b) for a in frames.distinct_species for b in frames.distinct_species]
-    bonds = {pair: sum_of_covalent_radii(pair) for pair in pairs}
-    known = {pair: _CLOSE * length for pair, length in bonds.items() if length is not None}
-    if len(known) < len(bonds):
+    names = frames.distinct_species
+    bonds = np.array([[sum_of_covalent_radii((a, b)) for b in names] for a in names], dtype=np.float64)
+    if np.isnan(bonds).any():
         return True
+    limits, index = _CLOSE * bonds, np.array([names.index(name) for name in frames.species])
     for t in evenly_spaced(len(frames), max(1, _ATOMS // (n_parts * frames.n_atoms))):
-        i, j, d = pairs_within(frames.positions[t], frames.cell(t), max(known.values()))
-        least = [known[frames.species[a], frames.species[b]] for a, b in zip(i, j, strict=True)]
-        if (d < np.array(least)).any():
+        i, j, d = pairs_within(frames.positions[t], frames.cell(t), float(limits.max()))
+        if (d < limits[index[i], index[j]]).any():
             return True
     return False
 

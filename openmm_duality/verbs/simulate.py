@@ -137,11 +137,10 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
     pump = known_pump(losses)
     if pump is not None and integrator.ensemble != "descent":
-        friction = (
-            {"friction": integrator.getGlobalVariableByName("friction")} if options["integrator"] == "langevin" else {}
-        )
-        click.echo(f"These losses have no potential energy. {describe_pump(pump, **friction)}")
-        if not friction:
+        in_bath = options["integrator"] == "langevin"
+        friction = integrator.getGlobalVariableByName("friction") if in_bath else 1.0
+        click.echo(f"These losses have no potential energy. {describe_pump(pump, friction)}")
+        if not in_bath:
             click.echo("Take --integrator langevin with such a friction: it takes up the heat at every atom alike.")
     result = duality.simulate(
         system,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
@@ -67,8 +65,7 @@ def _with_channels(
     form, size = settings.agent_form, SIZES[settings.size]
     n_pair = settings.pair_functions or _SMOOTH_PAIR_FUNCTIONS
     n = settings.functions or min(max(_MOMENTS // len(species), _LEAST_FUNCTIONS), _MOST_FUNCTIONS)
-    nearest = statistics.nearest(grid)
-    usual = max(_REACH, _SHELLS * nearest[np.isfinite(nearest)].max(initial=0.0))
+    usual = max(_REACH, _SHELLS * statistics.nearest(grid).max())
     reach = min(settings.channel_cutoff or usual, grid.cutoff)
     basis = smooth_basis(grid, n, statistics, reach)
     invariants = settings.invariants or size.invariants

@@ -17,7 +17,7 @@ from openmm_duality.progress import note, progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
 
-_FEW_SHELLS, _SHELLS = 1.6, 1.8  # cutoffs relative to the distance of the nearest neighbours: too short, and usual
+_SHORT, _ENOUGH = 1.6, 1.8  # cutoffs relative to the distance of the nearest neighbours
 _COINCIDENT = 1e-3  # nm; atoms closer than this are an error in the data
 
 
@@ -45,20 +45,20 @@ class PairStatistics:
     def short_cutoff(self, species: Sequence[str], grid: Grid) -> str | None:
         """A sentence if the cutoff takes in little more than the nearest neighbours of a species."""
         nearest = self.nearest(grid)
-        a = int(np.argmax(np.where(np.isfinite(nearest), nearest, 0.0)))
-        if not np.isfinite(nearest[a]) or grid.cutoff >= _FEW_SHELLS * nearest[a]:
+        a = int(np.argmax(nearest))
+        if grid.cutoff >= _SHORT * nearest[a]:
             return None
         away, cutoff = nearest[a] / ANGSTROM, grid.cutoff / ANGSTROM
         return (
             f"the nearest neighbours of {species[a]} are {away:.1f} Å away, and a cutoff of {cutoff:.1f} Å takes in "
-            f"few others: {np.ceil(_SHELLS * away):.0f} Å would be better"
+            f"few others: {np.ceil(_ENOUGH * away):.0f} Å would be better"
         )
 
     def nearest(self, grid: Grid) -> FloatArray:
-        """Distance in nm within which an agent has one neighbour on average, by species, shape (S,); else infinite."""
+        """Distance in nm within which an agent has one neighbour on average, by species, shape (S,); zero for none."""
         within = np.cumsum(self.counts.sum(axis=1), axis=1) / np.maximum(self.agents, 1)[:, None]
         edges = grid.spacing * np.arange(1, grid.intervals + 1)
-        return np.array([edges[n >= 1.0].min(initial=np.inf) for n in within])
+        return np.where(within[:, -1] >= 1.0, edges[np.argmax(within >= 1.0, axis=1)], 0.0)
 
 
 def pair_statistics(

@@ -85,7 +85,8 @@ class Settings:
     invariants : tuple of int or None
         Numbers of invariants of orders 2, 3 and 4 of each agent species; by default those of the size.
     channel_cutoff : float or None
-        Cutoff radius of the channels in nm; 0.5 nm by default, or the cutoff if that is shorter.
+        Cutoff radius of the channels in nm; by default 0.5 nm, or 1.7 times the distance of the nearest neighbours if
+        that is more, but at most the cutoff.
     mixing_steps : int or None
         Largest number of steps in which the mixing of channels is learned (`equations.mixing`), by default that of the
         size; with 0 the channels are those of largest variance.
