@@ -5,16 +5,32 @@ Torch comes first: the plug-ins of openmm-torch load only into a process that ha
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+
 import pytest
 import torch  # noqa: F401
 
 from openmm_duality.lowering.dependencies import torchforce_problem
-from tests.water import liquid, water_losses
+from tests.water import FOLDER, liquid, water_losses
 
 # Files that have nothing to test in one of the sets are left out of the collection there, not skipped: openmm-ml needs
 # a newer OpenMM than openmm-torch works with. Where they belong, a package that is missing is an error.
 _OF_TORCHFORCE, _OF_PYTHONFORCE = "lowering/test_torchforce.py", "integrations/test_openmm_ml.py"
 collect_ignore = [_OF_PYTHONFORCE if torchforce_problem() is None else _OF_TORCHFORCE]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of what the processes of a session share; they inherit its name."""
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="openmm-duality-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(FOLDER))
 
 
 def pytest_report_header() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,21 @@ def quick_laws(forms: Iterable[str]) -> list[tuple[str, str]]:
     """The same without channels under `mutual`, which take longest to compile."""
     every = FORMS | RANKED
     return [(form, g) for form, g in laws(forms) if not (every[form].channels and g == "mutual")]
+
+
+def mixed(forms: Iterable[str], *choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Forms, each with every gradient, and one of every other choice in turn: every form and gradient meets each."""
+    return [
+        (form, gradient, *(choice[(f + g) % len(choice)] for choice in choices))
+        for f, form in enumerate(forms)
+        for g, gradient in enumerate(GRADIENTS)
+    ]
+
+
+def alternated(forms: Iterable[str]) -> list[tuple[str, str]]:
+    """Forms, each with one gradient, the gradients in turn; channels not with `mutual`, as `quick_laws`."""
+    gradients, every = list(GRADIENTS), FORMS | RANKED
+    return [(form, gradients[k % (2 if every[form].channels else 3)]) for k, form in enumerate(forms)]
 
 
 def random_losses(

@@ -83,9 +83,9 @@ def test_infer_from_data_alone_and_the_resolved_configuration_again(folder, tmp_
 
 
 def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
-    """The own losses of a few frames of the liquid pump energy into it, which NVE does not survive."""
+    """The own losses of pairs, from a few frames of the liquid, pump energy into it, which NVE does not survive."""
     (tmp_path / "c.yaml").write_text(
-        "form: moment\ngradient: agent\nfunctions: 4\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
+        "form: pair\ngradient: agent\npair_functions: 16\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
         f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
     )
     text = call("infer", tmp_path / "c.yaml", "--check", "-o", tmp_path / "m.safetensors", code=1)
@@ -268,7 +268,7 @@ def test_headline_sentences_page_json_and_exit_code_say_the_same(tmp_path, frame
 def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     model, figures = tmp_path / "mutual.safetensors", tmp_path / "figures.json"
     choices = ("--form", "pair", "--gradient", "mutual", "--cutoff", 0.5, "--max-pump", 0.5)
-    text = call("infer", "--data", folder / "liquid.safetensors", *choices, "-o", model, "--json", figures)
+    text = call("infer", "--data", folder / "few.safetensors", *choices, "-o", model, "--json", figures)
     assert "Predicted pump at 300 K" in text
     found = json.loads(figures.read_text())["pump"]
     assert 0.0 < found["test"] < 1.0
@@ -284,12 +284,10 @@ def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     assert {"temperature_H_K", "temperature_O_K"} < set(log[0].split(","))
     second = tmp_path / "second.safetensors"
     more = ("--unlabelled", tmp_path / "run", "-o", second, "--json", tmp_path / "second.json")
-    call("infer", "--data", folder / "liquid.safetensors", *choices[:-2], *more)
+    call("infer", "--data", folder / "few.safetensors", *choices[:-2], *more)
     assert json.loads((tmp_path / "second.json").read_text())["pump"]["unlabelled"] > 0.0
     assert f"unlabelled:\n- {tmp_path / 'run'}\n" in second.with_suffix(".config.yaml").read_text()
-    refusal = refused(
-        "infer", "--data", folder / "liquid.safetensors", "--pump", 0.1, "-o", tmp_path / "no.safetensors"
-    )
+    refusal = refused("infer", "--data", folder / "few.safetensors", "--pump", 0.1, "-o", tmp_path / "no.safetensors")
     assert "have a potential" in refusal
 
 

@@ -12,16 +12,16 @@ from openmm_duality.cp2k.structures import Structure
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.molecules import bonded_pairs
-from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, molecules_of
 from openmm_duality.schema import build
 from tests.reference.conftest import EXAMPLES
+from tests.water import liquid
 
 
 @pytest.fixture(scope="module")
 def water() -> Frames:
-    return read_cp2k(EXAMPLES / "water64-cnnp" / "water64", forces=False)[::250]
+    return replace(liquid()[0][::30], forces=None)
 
 
 def changed(frames: Frames, **moves: object) -> tuple[Frames, list[Frames], list[str]]:

@@ -16,7 +16,7 @@ from openmm_duality.dynamics.integrity import Limits
 from openmm_duality.dynamics.running import RunResult, simulate
 from tests.dynamics.systems import water
 
-STEPS = 2000
+STEPS = 1000
 
 
 def run(directory: Path, platform: str, thermostat: str, steps: int = STEPS) -> RunResult:

@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, platform, thermos
     chance = random.Random()
     for attempt in range(2):
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
-        log, limit = broken / "log.csv", chance.randrange(200, 12_000) + 15_000 * attempt
+        log, limit = broken / "log.csv", chance.randrange(200, 6_000) + 7_500 * attempt
         while process.poll() is None and not (log.exists() and log.stat().st_size > limit):
             time.sleep(0.002)
         time.sleep(chance.uniform(0.0, 0.02))

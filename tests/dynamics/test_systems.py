@@ -204,15 +204,16 @@ def test_the_conserved_quantity_of_learning_water_has_no_drift(make):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "gradient"),
     [
-        VerletLearningIntegrator,
-        lambda dt: NoseHooverLearningIntegrator(300.0, 10.0, dt),
-        lambda dt: DescentLearningIntegrator(dt, 0.02),
+        (VerletLearningIntegrator, "collective"),
+        (VerletLearningIntegrator, "mutual"),
+        (lambda dt: NoseHooverLearningIntegrator(300.0, 10.0, dt), "agent"),
+        (lambda dt: NoseHooverLearningIntegrator(300.0, 10.0, dt), "collective"),
+        (lambda dt: DescentLearningIntegrator(dt, 0.02), "mutual"),
     ],
-    ids=["verlet", "nose-hoover", "descent"],
+    ids=["verlet, collective", "verlet, mutual", "nose-hoover, agent", "nose-hoover, collective", "descent, mutual"],
 )
-@pytest.mark.parametrize("gradient", GRADIENTS)
 def test_platforms_agree_after_fifty_steps(make, gradient):
     ends = {}
     for platform, precision in (("Reference", None), ("CPU", None), ("OpenCL", "double"), ("OpenCL", "single")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import openmm as mm
@@ -10,6 +12,7 @@ from openmm import unit
 from openmm_duality.losses import AgentLosses
 from openmm_duality.lowering import lower
 from openmm_duality.lowering.dependencies import pythonforce_problem, torchforce_problem
+from tests.systems import CELL, TRICLINIC, random_positions
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,3 +72,32 @@ def through_openmm(
     """Sum of losses and forces as OpenMM has them."""
     force = lower(losses, species, periodic=cell is not None, backend=backend, precision=arithmetic)
     return energy_and_forces(context_of(force, positions, cell, platform, precision))
+
+
+def in_every_cell(
+    losses: AgentLosses,
+    species: tuple[str, ...],
+    *,
+    backend: str,
+    platform: str,
+    precision: str | None = None,
+    arithmetic: str = "double",
+    particles: npt.NDArray[np.int64] | None = None,
+    n_atoms: int | None = None,
+    least: float = 0.15,
+) -> Iterator[tuple[FloatArray, FloatArray | None, float, FloatArray]]:
+    """Positions, cell, sum of losses and forces: triclinic and orthorhombic in one context, and open in another."""
+    for cells in ([TRICLINIC, CELL], [None]):
+        context = None
+        for cell in cells:
+            positions = random_positions(n_atoms or len(species), CELL if cell is None else cell, least=least)
+            if context is None:
+                periodic = cell is not None
+                force = lower(
+                    losses, species, particles=particles, periodic=periodic, backend=backend, precision=arithmetic
+                )
+                context = context_of(force, positions, cell, platform, precision)
+            else:
+                context.setPeriodicBoxVectors(*cell)
+                context.setPositions(positions)
+            yield positions, cell, *energy_and_forces(context)

@@ -11,15 +11,21 @@ import openmm as mm
 import pytest
 
 from openmm_duality.errors import DualityError
-from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
+from openmm_duality.losses import FORMS, evaluate_agents
 from openmm_duality.lowering import dependencies, lower
-from tests.lowering.platforms import BACKENDS, DOUBLE, SINGLE, context_of, energy_and_forces, through_openmm
-from tests.systems import CELL, TRICLINIC, quick_laws, random_losses, random_positions, random_species, rms
+from tests.lowering.platforms import (
+    BACKENDS,
+    DOUBLE,
+    SINGLE,
+    context_of,
+    energy_and_forces,
+    in_every_cell,
+    through_openmm,
+)
+from tests.systems import CELL, mixed, random_losses, random_positions, random_species, rms
 
 N = 30
 SPECIES = random_species(N)
-REDUCED = TRICLINIC  # as OpenMM wants its boxes: a along x, b in the xy plane, no component beyond half of another
-CELLS = {"orthorhombic": CELL, "triclinic": REDUCED, "open": None}
 
 
 def test_this_set_can_run_torchscript():
@@ -27,39 +33,26 @@ def test_this_set_can_run_torchscript():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("platform", "precision"), DOUBLE)
-@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
-def test_double_precision_on_every_platform(form, gradient, platform, precision, backend):
-    losses = random_losses(form, gradient)
-    for cell in CELLS.values():
-        positions = random_positions(N, CELL if cell is None else cell)
+@pytest.mark.parametrize(("form", "gradient", "where"), mixed(FORMS, DOUBLE))
+def test_double_precision_on_every_platform(form, gradient, where, backend):
+    losses, (platform, precision) = random_losses(form, gradient), where
+    found = in_every_cell(losses, SPECIES, backend=backend, platform=platform, precision=precision)
+    for positions, cell, energy, forces in found:
         expected = evaluate_agents(losses, positions, SPECIES, cell)
-        energy, forces = through_openmm(
-            losses, positions, SPECIES, cell, backend=backend, platform=platform, precision=precision
-        )
         assert np.abs(forces - expected.forces).max() < 1e-9 * rms(expected.forces)
         assert energy == pytest.approx(expected.energy, abs=1e-9 * np.abs(expected.losses).sum())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("platform", "precision"), SINGLE)
-@pytest.mark.parametrize("arithmetic", ["double", "single"])
-@pytest.mark.parametrize("gradient", GRADIENTS)
-def test_single_precision(gradient, arithmetic, platform, precision, backend):
-    losses = random_losses("moment", gradient)
-    for cell in CELLS.values():
-        positions = random_positions(N, CELL if cell is None else cell)
+@pytest.mark.parametrize(
+    ("form", "gradient", "where", "arithmetic"),
+    [*mixed(["moment"], SINGLE, ["double", "single"]), *mixed(["quadratic"], SINGLE, ["single", "double"])],
+)
+def test_single_precision(form, gradient, where, arithmetic, backend):
+    losses, (platform, precision) = random_losses(form, gradient), where
+    choices = {"platform": platform, "precision": precision, "arithmetic": arithmetic}
+    for positions, cell, _, forces in in_every_cell(losses, SPECIES, backend=backend, **choices):
         expected = evaluate_agents(losses, positions, SPECIES, cell).forces
-        _, forces = through_openmm(
-            losses,
-            positions,
-            SPECIES,
-            cell,
-            backend=backend,
-            platform=platform,
-            precision=precision,
-            arithmetic=arithmetic,
-        )
         assert rms(forces - expected) < 1e-4 * rms(expected)
 
 

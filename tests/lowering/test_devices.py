@@ -17,7 +17,7 @@ from openmm_duality.lowering import dependencies, torch_neighbours, torchscript
 from openmm_duality.lowering.backends import computing_device, select_backend
 from openmm_duality.lowering.dependencies import prepare_torch
 from tests.lowering.emulated_gpu import OnGPU, emulated_gpu, to_gpu
-from tests.systems import CELL, quick_laws, random_losses, random_positions, random_species
+from tests.systems import CELL, alternated, random_losses, random_positions, random_species
 
 SPECIES = random_species(30)
 
@@ -37,7 +37,7 @@ def emulated(losses, positions, cell, *, positions_on_gpu, precision="single"):
     return float((forces - expected).abs().max() / expected.abs().max()), gpu
 
 
-@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
+@pytest.mark.parametrize(("form", "gradient"), [*alternated(FORMS), ("coupled", "mutual"), ("channels", "agent")])
 def test_forces_on_a_gpu_are_those_on_the_cpu_and_the_processor_waits_a_few_times(form, gradient):
     difference, gpu = emulated(random_losses(form, gradient), random_positions(30, CELL), CELL, positions_on_gpu=True)
     assert difference < 1e-5

@@ -23,26 +23,32 @@ from openmm_duality.losses.means import mean_invariants_of
 from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
 from openmm_duality.lowering.fused.threads import VARIABLE, run
-from openmm_duality.reference import read
 from tests.systems import (
     CELL,
     NARROW,
     TRICLINIC,
-    laws,
+    mixed,
     narrow_positions,
-    quick_laws,
     random_losses,
     random_positions,
     random_species,
     rms,
 )
-from tests.water import EXAMPLES
+from tests.water import liquid
 
 N = 30
 SPECIES = random_species(N)
 MANY = SPECIES * 8  # atoms enough for several parts
 CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "left-handed": TRICLINIC[[1, 0, 2]], "open": None}
+BOXES = ["orthorhombic", "triclinic", "open"]  # each has a kernel of its own
 TOLERANCE = {"double": 1e-12, "single": 1e-6}
+# every form with every gradient in both precisions, each in one box
+CASES = [
+    case
+    for shift, precision in enumerate(TOLERANCE)
+    for case in mixed(FORMS, [precision], BOXES[shift:] + BOXES[:shift])
+]
+OPEN = [case[:3] for case in CASES if case[3] == "open"]
 
 
 def agrees(losses, positions, species, cell, precision, **options):
@@ -76,32 +82,40 @@ def of_form(form, gradient="collective", species=SPECIES[:3]):
     return replace(of_ranks(losses), form=form, own=own, core_strength=np.zeros((s, s)))
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize(("form", "gradient"), laws(FORMS))
-def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision):
+def in_box(box):
+    """Positions and cell of a sort of box."""
+    for name in {"triclinic": ["triclinic", "left-handed"]}.get(box, [box]):
+        cell = CELLS[name]
+        yield random_positions(N, CELL if cell is None else cell), cell
+
+
+@pytest.mark.parametrize(("form", "gradient", "precision", "box"), CASES)
+def test_forces_and_sum_of_losses_are_those_of_the_evaluator(form, gradient, precision, box):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
-    for cell in CELLS.values():
-        positions = random_positions(N, CELL if cell is None else cell)
+    for positions, cell in in_box(box):
         assert agrees(losses, positions, SPECIES, cell, precision)
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
+RANKS = [
+    Form("to rank 3", (0, 1, 2, 3)),
+    Form("even", (0, 2)),
+    Form("without sums", (1, 3)),
+    Form("coupled sums and vectors", (0, 1), coupled=(0, 1)),
+    Form("coupled beyond what is contracted", (0,), coupled=(3,)),
+    Form("coupled alone", (), coupled=(1, 2)),
+]
+
+
 @pytest.mark.parametrize(
-    "form",
+    ("form", "gradient", "precision"),
     [
-        Form("to rank 3", (0, 1, 2, 3)),
-        Form("even", (0, 2)),
-        Form("without sums", (1, 3)),
-        Form("coupled sums and vectors", (0, 1), coupled=(0, 1)),
-        Form("coupled beyond what is contracted", (0,), coupled=(3,)),
-        Form("coupled alone", (), coupled=(1, 2)),
+        *((form, list(GRADIENTS)[k % 3], "double") for k, form in enumerate(RANKS)),
+        *((form, "mutual", "single") for form in RANKS),
     ],
-    ids=lambda form: form.name,
+    ids=lambda value: value.name if isinstance(value, Form) else value,
 )
-def test_any_choice_of_ranks(form, precision):
-    for gradient in GRADIENTS if precision == "double" else ["mutual"]:
-        positions = random_positions(N, CELL)
-        assert agrees(of_form(form, gradient), positions, SPECIES, CELL, precision)
+def test_any_choice_of_ranks(form, gradient, precision):
+    assert agrees(of_form(form, gradient), random_positions(N, CELL), SPECIES, CELL, precision)
 
 
 @pytest.mark.parametrize("species", [("Ar",), ("Ar", "Kr"), ("Ar", "He", "Kr", "Ne", "Xe")])
@@ -110,21 +124,21 @@ def test_any_number_of_species(species):
     assert agrees(of_form(FORMS["coupled"], species=species), random_positions(N, CELL), species_index, CELL, "double")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_atoms_without_neighbours_of_a_species_or_of_any(form):
-    losses = random_losses(form)
+@pytest.mark.parametrize(("form", "gradient"), [case[:2] for case in OPEN if case[2] == "double"])
+def test_atoms_without_neighbours_of_a_species_or_of_any(form, gradient):
+    losses = random_losses(form, gradient)
     for species in (("Xe",), ("Ar", "Ar"), ("Ar", "Kr", "Ar")):
         positions = np.arange(len(species))[:, None] * np.array([0.31, 0.0, 0.0])
         expected = evaluate_agents(losses, positions, species)
         energy, forces = FusedLosses(losses, species, "double")(positions)
         np.testing.assert_allclose(forces, expected.forces, atol=1e-9)
         assert energy == pytest.approx(expected.energy, abs=1e-9)
-    assert FusedLosses(losses, ())(np.zeros((0, 3))) == (0.0, pytest.approx(np.zeros((0, 3))))
+    assert FusedLosses(losses, (), "double")(np.zeros((0, 3))) == (0.0, pytest.approx(np.zeros((0, 3))))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_single_precision_on_water_is_within_a_hundred_thousandth(form):
-    frames = read(EXAMPLES / "water64-cnnp")[::700]
+    frames = liquid()[1][::11]
     losses = random_losses(form, species=("H", "O"), cutoff=0.6, shortest=0.08)
     fused = FusedLosses(losses, frames.species)
     for t in range(len(frames)):
@@ -180,8 +194,7 @@ def test_the_box_is_followed_and_atoms_outside_it_are_at_home():
     np.testing.assert_allclose(fused(positions)[1], expected, atol=1e-9 * rms(expected))
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
+@pytest.mark.parametrize(("form", "gradient", "precision"), OPEN)
 @pytest.mark.parametrize("name", NARROW)
 def test_narrow_boxes(name, form, gradient, precision):
     """Boxes narrower than the cutoff, also repeated along one axis, and with one atom alone."""
@@ -292,13 +305,13 @@ def test_parts_have_the_atoms_near_their_agents_and_more_threads_than_cores_agre
     assert per_atom[1] < per_atom[0] < 20 * (16 + 32)
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize(("form", "gradient"), [law for law in laws(FORMS) if 0 in FORMS[law[0]].ranks])
-def test_contractions_about_any_sums_are_the_same_losses(form, gradient, precision):
+@pytest.mark.parametrize(
+    ("form", "gradient", "precision", "box"), [case for case in CASES if 0 in FORMS[case[0]].ranks]
+)
+def test_contractions_about_any_sums_are_the_same_losses(form, gradient, precision, box):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     centres = np.random.default_rng(4).normal(size=(3, 3, losses.basis.size))
-    for cell in (TRICLINIC, None):
-        positions = random_positions(N, CELL if cell is None else cell)
+    for positions, cell in in_box(box):
         assert agrees(losses, positions, SPECIES, cell, precision, mean_sums=centres)
 
 
@@ -324,12 +337,22 @@ def test_the_energy_in_single_precision_is_less_noisy_about_the_mean_sums_of_the
 COUPLED = ["coupled", "coupled, ranks 0 to 3"]
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize(("form", "gradient"), laws(COUPLED))
-def test_quadratic_forms_about_any_invariants_are_the_same_losses(form, gradient, precision):
+@pytest.mark.parametrize(
+    ("form", "gradient", "precision", "box"),
+    [
+        *(case for case in CASES if FORMS[case[0]].coupled),
+        *(
+            (COUPLED[1], gradient, precision, "triclinic")
+            for gradient in ("agent", "mutual")
+            for precision in TOLERANCE
+        ),
+    ],
+)
+def test_quadratic_forms_about_any_invariants_are_the_same_losses(form, gradient, precision, box):
     losses = replace(random_losses(form, gradient), core_strength=np.zeros((3, 3)))
     means = np.random.default_rng(4).normal(size=losses.couplings.shape[:2])
-    assert agrees(losses, random_positions(N, TRICLINIC), SPECIES, TRICLINIC, precision, mean_invariants=means)
+    for positions, cell in in_box(box):
+        assert agrees(losses, positions, SPECIES, cell, precision, mean_invariants=means)
 
 
 @pytest.mark.parametrize("form", COUPLED)

@@ -14,7 +14,7 @@ from openmm_duality.invariants.moments import harmonics
 from openmm_duality.losses import FORMS, GRADIENTS, evaluate_agents
 from openmm_duality.losses.domain import Domain, KnownEnvironments
 from openmm_duality.lowering import export_torchscript, torch_neighbours, torchscript
-from openmm_duality.lowering.torch_losses import DTYPES, NeighbourLosses, traced_harmonics
+from openmm_duality.lowering.torch_losses import NeighbourLosses, traced_harmonics
 from openmm_duality.lowering.torch_neighbours import find_pairs, neighbour_slots, pairs_from_cells
 from openmm_duality.lowering.torchscript import compile_losses
 from openmm_duality.units import BOLTZMANN
@@ -23,9 +23,9 @@ from tests.systems import (
     NARROW,
     RANKED,
     TRICLINIC,
+    alternated,
     laws,
     narrow_positions,
-    quick_laws,
     random_losses,
     random_positions,
     random_species,
@@ -49,10 +49,22 @@ def forward(losses, positions, species, cell, precision="double", dtype=torch.fl
     return float(energy), forces.numpy().astype(float)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-12), ("single", 1e-5)])
-@pytest.mark.parametrize(("form", "gradient"), [*laws(FORMS), *quick_laws(RANKED)])
-def test_forces_sum_of_losses_and_virial_are_those_of_the_evaluator(form, gradient, precision, tolerance):
-    losses = random_losses(form, gradient)
+TOLERANCE = {"double": 1e-12, "single": 1e-5}
+FULL = [form for form in RANKED if form.endswith("3")]  # with the highest rank, alone and among all
+
+
+# a module takes half a second of the processor, and memory that torch never gives back
+@pytest.mark.parametrize(
+    ("form", "gradient", "precision"),
+    [
+        *((*law, "double") for law in laws(FORMS)),
+        *((*law, "single") for law in [*alternated(FORMS), ("channels", "mutual")]),
+        *((*law, "double") for law in alternated(RANKED)),
+        *((*law, "single") for law in alternated(FULL)),
+    ],
+)
+def test_forces_sum_of_losses_and_virial_are_those_of_the_evaluator(form, gradient, precision):
+    losses, tolerance = random_losses(form, gradient), TOLERANCE[precision]
     module = compile_losses(losses, SPECIES, precision)
     for cell in CELLS.values():
         positions = random_positions(N, CELL if cell is None else cell)
@@ -119,8 +131,7 @@ def test_nothing_is_recorded_of_positions_that_require_a_gradient(gradient):
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize(("form", "precision"), [*((form, "double") for form in FORMS), ("coupled", "single")])
 def test_agents_evaluated_a_few_at_a_time_have_the_same_forces(form, precision, monkeypatch):
     losses, positions = random_losses(form), random_positions(N, CELL)
     energy, forces = forward(losses, positions, SPECIES, CELL, precision)
@@ -148,7 +159,7 @@ def test_harmonics_and_their_gradients_are_those_of_the_evaluator(rank):
     np.testing.assert_allclose(added, np.einsum("ijm,ijmx->ijx", w, dy), atol=1e-13)
 
 
-@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+@pytest.mark.parametrize("form", [*FORMS, *FULL])
 def test_gradients_by_displacements_are_those_of_the_losses(form):
     """The module of losses alone, without search and sums over neighbours, by central differences."""
     losses, h = random_losses(form), 1e-6
@@ -175,8 +186,9 @@ def test_gradients_by_displacements_are_those_of_the_losses(form):
         np.testing.assert_allclose(gradient[axis, :, slot], numerical, atol=1e-6 * rms(gradient))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-9), ("single", 1e-3)])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "precision", "tolerance"), [*((form, "double", 1e-9) for form in FORMS), ("coupled", "single", 1e-3)]
+)
 def test_atoms_without_neighbours_of_a_species_or_of_any(form, precision, tolerance):
     losses = random_losses(form)
     for species in (("Xe",), ("Ar", "Ar"), ("Ar", "Kr", "Ar")):
@@ -270,22 +282,28 @@ def test_a_system_large_enough_for_cells_has_the_forces_of_the_evaluator():
     assert energy == pytest.approx(64 * single.energy, rel=1e-9)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-11), ("single", 1e-5)])
-@pytest.mark.parametrize(("form", "gradient"), quick_laws(FORMS))
+@pytest.mark.parametrize(
+    ("form", "gradient", "precision", "tolerance"),
+    [
+        *((*law, "double", 1e-11) for law in alternated(FORMS)),
+        *((*law, "single", 1e-5) for law in [("coupled", "mutual"), ("channels", "collective")]),
+    ],
+)
 def test_narrow_boxes_have_the_forces_of_the_evaluator(form, gradient, precision, tolerance):
     losses = random_losses(form, gradient)
-    for cell in NARROW.values():
-        shifted = narrow_positions(cell) + np.array([[5, -3, 0], [0, 1, -7]]) @ cell
-        for copies in ((1, 1, 1), (2, 1, 1)):
+    for copies in ((1, 1, 1), (2, 1, 1)):
+        module = None
+        for cell in NARROW.values():
+            shifted = narrow_positions(cell) + np.array([[5, -3, 0], [0, 1, -7]]) @ cell
             positions, species, box = supercell(shifted, SPECIES[:2], cell, copies)
             expected = evaluate_agents(losses, positions, species, box)
-            module = compile_losses(losses, species, precision)
+            module = module or compile_losses(losses, species, precision)
             energy, forces = module(tensor(positions), tensor(box))
             np.testing.assert_allclose(forces.numpy(), expected.forces, atol=tolerance * rms(expected.forces))
             assert float(energy) == pytest.approx(expected.energy, abs=tolerance * np.abs(expected.losses).sum())
-    if expected.virial is not None:
-        virial = module.virial(tensor(positions), tensor(box)).numpy()
-        assert np.abs(virial - expected.virial).max() < tolerance * np.abs(expected.virial).max()
+            if expected.virial is not None:
+                virial = module.virial(tensor(positions), tensor(box)).numpy()
+                assert np.abs(virial - expected.virial).max() < tolerance * np.abs(expected.virial).max()
 
 
 @pytest.mark.parametrize("n_species", [1, 3])

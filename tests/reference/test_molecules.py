@@ -14,6 +14,7 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.molecules import bond_lengths, known_coordinations, molecules_of
 from openmm_duality.reference.summary import shortest_distances, summarise
 from tests.reference.conftest import EXAMPLES
+from tests.water import liquid
 
 
 def made(positions: np.ndarray, species: tuple[str, ...], edge: float | None) -> Frames:
@@ -37,7 +38,7 @@ def test_water_is_found_from_its_data(project: str) -> None:
 
 
 def test_one_frame_of_water_is_enough() -> None:
-    frame = read_cp2k(EXAMPLES / "water64-cnnp" / "water64")[:1]
+    frame = liquid()[0][:1]
     molecules = find_molecules(frame.positions[0], frame.species, frame.cell(0), bond_lengths(frame))
     assert {len(atoms) for atoms in molecules} == {3}
 
@@ -179,7 +180,7 @@ def test_a_crystal_has_no_molecules(species: tuple[str, ...], cell: np.ndarray, 
 
 
 def test_molecules_do_not_depend_on_order_or_images() -> None:
-    frame = read_cp2k(EXAMPLES / "water64-cnnp" / "water64")[:1]
+    frame = liquid()[0][:1]
     rng, cell, x = np.random.default_rng(4), frame.cell(0), frame.positions[0]
     assert cell is not None
     lengths, order = {("H", "O"): 0.127}, rng.permutation(frame.n_atoms)

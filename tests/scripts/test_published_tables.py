@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +65,12 @@ def test_tables_of_what_is_there_with_finite_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_folder_without_data_is_told_so(tmp_path, there):
+def test_a_folder_without_data_is_told_so(tmp_path, there, monkeypatch, capsys):
     folder = tmp_path if there else tmp_path / "nowhere"
-    done = run(folder, "--out", tmp_path / "out")
-    assert done.returncode != 0
-    assert str(folder) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout.count("left out") == (4 if there else 0)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(folder), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    printed = capsys.readouterr()
+    assert ended.value.code not in (0, None)
+    assert str(folder) in f"{ended.value.code} {printed.err}"
+    assert printed.out.count("left out") == (4 if there else 0)

@@ -65,13 +65,13 @@ def test_frames_of_all_compositions_are_displaced_in_proportion_to_the_distances
 
 
 def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
-    train, hot = molecule(100, 300.0, 1), molecule(60, 900.0, 2)
+    train, hot = molecule(60, 300.0, 1), molecule(30, 900.0, 2)
     choices = {
         "form": "channels",
         "size": "small",
         "cutoff": 0.5,
         "channel_cutoff": 0.45,
-        "invariants": [60, 200, 60],
+        "invariants": [40, 120, 40],
         "members": 0,
         "mixing_steps": 0,
         "ridge": 1e-7,
@@ -85,7 +85,7 @@ def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
 def test_frames_are_added_to_a_model_with_the_penalty_it_was_inferred_with():
     frames = labelled(random_frames(8, n_atoms=12), random_losses())
     choices = {"form": "channels", "size": "small", "cutoff": 0.6, "curvature": 1e-4, "keep_equations": True}
-    losses = infer(frames, members=0, invariants=[40, 120, 40], **choices)
+    losses = infer(frames, members=0, invariants=[20, 60, 20], **choices)
     stored = StoredEquations.from_arrays(losses.equations, "0/")
     design = Design.of(losses, EnergyReference.from_metadata(losses.species, losses.metadata).n_constants)
     grown = add_frames(losses, frames)

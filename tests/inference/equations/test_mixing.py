@@ -88,7 +88,7 @@ def test_rows_are_derivatives_of_the_forces_by_the_mixing(name, gradient):
 def problem():
     """Frames labelled by losses of other channels than those of the design."""
     losses = replace(random_losses("channels", species=SPECIES[:2]), core_strength=np.zeros((2, 2)))
-    frames = labelled(random_frames(96, n_atoms=24, least=0.16), losses)
+    frames = labelled(random_frames(64, n_atoms=24, least=0.16), losses)
     rng, design = np.random.default_rng(1), Design.of(losses)
     wrong = tuple(
         replace(c, mixing={rank: w + 0.15 * np.abs(w).max() * rng.normal(size=w.shape) for rank, w in c.mixing.items()})
@@ -126,7 +126,7 @@ def test_errors_before_and_after_the_steps_are_stored_and_said(problem):
     settings = replace(problem.settings, invariants=(40, 60, 20), members=0, curvature=1e-7, ridge=1e-7)
     found = []
     for steps in (0, 1):
-        inference = Inference.of([DataSet(data.frames)], replace(settings, mixing_steps=steps))
+        inference = Inference.of([DataSet(data.frames[::2])], replace(settings, mixing_steps=steps))
         found.append(inference.losses([mine[0] for mine in inference.preferences]).metadata["channels"])
     assert found[0]["mixing_errors"] == []
     assert "Mixing" not in str(ChannelChoice.from_dict(found[0]))
