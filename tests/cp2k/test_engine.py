@@ -113,7 +113,7 @@ def test_a_missing_input_is_told(tmp_path: Path) -> None:
         run_cp2k(tmp_path, "nothing.inp")
 
 
-def until(condition, seconds: float = 20.0) -> bool:
+def until(condition, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -140,7 +140,7 @@ def test_cp2k_ends_with_whoever_started_it(tmp_path: Path, how: signal.Signals, 
         assert until(lambda: energies.exists() and energies.stat().st_size > 1000)
         assert cp2k_in(tmp_path)
         parent.send_signal(how)
-        parent.wait(20)
+        parent.wait(60)
         assert until(lambda: not cp2k_in(tmp_path))
     finally:
         parent.kill()

@@ -28,6 +28,7 @@ def made(positions: np.ndarray, species: tuple[str, ...], edge: float | None) ->
 )
 def test_water_is_found_from_its_data(project: str) -> None:
     frames = read_cp2k(EXAMPLES / project)
+    frames = frames[:: 1 + len(frames) // 100]
     lengths = bond_lengths(frames)
     assert set(lengths) == {("H", "O")}
     assert 0.11 < lengths["H", "O"] < 0.15

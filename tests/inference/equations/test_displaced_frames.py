@@ -65,13 +65,13 @@ def test_frames_of_all_compositions_are_displaced_in_proportion_to_the_distances
 
 
 def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
-    train, hot = molecule(60, 300.0, 1), molecule(30, 900.0, 2)
+    train, hot = molecule(100, 300.0, 1), molecule(60, 900.0, 2)
     choices = {
         "form": "channels",
         "size": "small",
         "cutoff": 0.5,
         "channel_cutoff": 0.45,
-        "invariants": [40, 120, 40],
+        "invariants": [60, 200, 60],
         "members": 0,
         "mixing_steps": 0,
         "ridge": 1e-7,
