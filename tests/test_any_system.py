@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,12 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_first_model_runs(tmp_path, monkeypatch):
+    few = replace(SIZES["small"], invariants=(60, 200, 40), mixing_steps=1)  # for time, and fewer frames
+    monkeypatch.setitem(SIZES, "small", few)
     monkeypatch.chdir(tmp_path)
     (snippet,), (commands,) = blocks("python"), blocks("bash")
     assert "range(60)" in snippet
-    exec(snippet.replace("range(60)", "range(24)"), {})  # fewer frames, for time
+    exec(snippet.replace("range(60)", "range(30)"), {})
     printed = {}
     for line in commands.splitlines():
         name, verb, *arguments = shlex.split(line)

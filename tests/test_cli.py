@@ -23,6 +23,7 @@ from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
+from openmm_duality.report import page as page_of_report
 from tests.command import call, refused
 from tests.observables import made
 from tests.reference.conftest import INPUT
@@ -215,7 +216,7 @@ def test_simulate(run, folder):
 
 
 def test_compare(run, folder, tmp_path):
-    reference, figures = folder / "liquid.safetensors", tmp_path / "c.json"
+    reference, figures = folder / "few.safetensors", tmp_path / "c.json"
     outputs = ("-o", tmp_path, "--json", figures)
     result = CliRunner().invoke(main, [str(a) for a in ("compare", run, reference, *outputs)])
     content = json.loads(figures.read_text())
@@ -236,7 +237,10 @@ def test_compare(run, folder, tmp_path):
         (20, 0.1, 0, "too_short", "Too short to tell"),
     ],
 )
-def test_headline_sentences_page_json_and_exit_code_say_the_same(tmp_path, frames, bond, code, conclusion, first):
+def test_headline_sentences_page_json_and_exit_code_say_the_same(
+    tmp_path, frames, bond, code, conclusion, first, monkeypatch
+):
+    monkeypatch.setattr(page_of_report, "figures", lambda comparison: {})  # they take most of the time
     made.water(120, 1).save(tmp_path / "reference.safetensors")
     directory = made.write_run(tmp_path / "run", made.water(frames, 3, bond=bond))
     text = call("compare", directory, tmp_path / "reference.safetensors", code=code)

@@ -149,8 +149,8 @@ def several(tmp_path_factory):
     return compare(runs[0], made.water(100, 7), more=[runs[1], made.water(100, 8)], r_max=0.5, progress=False)
 
 
-def test_several_runs_stand_side_by_side(several, tmp_path):
-    page = write_report(several, tmp_path / "out").read_text("utf-8").replace("\u00a0", " ")
+def test_several_runs_stand_side_by_side(several):
+    page = render(several, {}).replace("\u00a0", " ")
     table = page[page.index('class="glance"') : page.index("</table>")]
     row = next(line for line in table.split("\n") if "H–O length" in line)
     assert row.count("<td") == 5
