@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,13 +63,18 @@ def quick_laws(forms: Iterable[str]) -> list[tuple[str, str]]:
     return [(form, g) for form, g in laws(forms) if not (every[form].channels and g == "mutual")]
 
 
-def mixed(forms: Iterable[str], *choices: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Forms, each with every gradient, and one of every other choice in turn: every form and gradient meets each."""
-    return [
-        (form, gradient, *(choice[(f + g) % len(choice)] for choice in choices))
-        for f, form in enumerate(forms)
-        for g, gradient in enumerate(GRADIENTS)
-    ]
+def covering(forms: Iterable[str], *choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Forms, each with every gradient, and one of every other choice in turn: every form and gradient meets each.
+
+    A choice of several values is a tuple, whose values follow each other.
+    """
+    found = []
+    for f, form in enumerate(forms):
+        for g, gradient in enumerate(GRADIENTS):
+            chosen = [choice[(f + g) % len(choice)] for choice in choices]
+            values = [value if isinstance(value, tuple) else (value,) for value in chosen]
+            found.append((form, gradient, *itertools.chain.from_iterable(values)))
+    return found
 
 
 def alternated(forms: Iterable[str]) -> list[tuple[str, str]]:

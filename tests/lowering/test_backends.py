@@ -22,7 +22,7 @@ from tests.lowering.platforms import (
     in_every_cell,
     through_openmm,
 )
-from tests.systems import CELL, mixed, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, covering, random_losses, random_positions, random_species, rms
 
 N = 30
 SPECIES = random_species(N)
@@ -33,9 +33,9 @@ def test_this_set_can_run_torchscript():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("form", "gradient", "where"), mixed(FORMS, DOUBLE))
-def test_double_precision_on_every_platform(form, gradient, where, backend):
-    losses, (platform, precision) = random_losses(form, gradient), where
+@pytest.mark.parametrize(("form", "gradient", "platform", "precision"), covering(FORMS, DOUBLE))
+def test_double_precision_on_every_platform(form, gradient, platform, precision, backend):
+    losses = random_losses(form, gradient)
     found = in_every_cell(losses, SPECIES, backend=backend, platform=platform, precision=precision)
     for positions, cell, energy, forces in found:
         expected = evaluate_agents(losses, positions, SPECIES, cell)
@@ -45,11 +45,11 @@ def test_double_precision_on_every_platform(form, gradient, where, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    ("form", "gradient", "where", "arithmetic"),
-    [*mixed(["moment"], SINGLE, ["double", "single"]), *mixed(["quadratic"], SINGLE, ["single", "double"])],
+    ("form", "gradient", "platform", "precision", "arithmetic"),
+    [*covering(["moment"], SINGLE, ["double", "single"]), *covering(["quadratic"], SINGLE, ["single", "double"])],
 )
-def test_single_precision(form, gradient, where, arithmetic, backend):
-    losses, (platform, precision) = random_losses(form, gradient), where
+def test_single_precision(form, gradient, platform, precision, arithmetic, backend):
+    losses = random_losses(form, gradient)
     choices = {"platform": platform, "precision": precision, "arithmetic": arithmetic}
     for positions, cell, _, forces in in_every_cell(losses, SPECIES, backend=backend, **choices):
         expected = evaluate_agents(losses, positions, SPECIES, cell).forces

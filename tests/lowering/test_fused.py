@@ -27,7 +27,7 @@ from tests.systems import (
     CELL,
     NARROW,
     TRICLINIC,
-    mixed,
+    covering,
     narrow_positions,
     random_losses,
     random_positions,
@@ -46,7 +46,7 @@ TOLERANCE = {"double": 1e-12, "single": 1e-6}
 CASES = [
     case
     for shift, precision in enumerate(TOLERANCE)
-    for case in mixed(FORMS, [precision], BOXES[shift:] + BOXES[:shift])
+    for case in covering(FORMS, [precision], BOXES[shift:] + BOXES[:shift])
 ]
 OPEN = [case[:3] for case in CASES if case[3] == "open"]
 

@@ -26,7 +26,7 @@ from tests.systems import (
     RANKED,
     TRICLINIC,
     alternated,
-    mixed,
+    covering,
     narrow_positions,
     random_losses,
     random_positions,
@@ -41,7 +41,7 @@ MANY = SPECIES * 8  # atoms enough for several parts
 CELLS = {"orthorhombic": CELL, "triclinic": TRICLINIC, "open": None}
 TOLERANCE = {"double": 1e-12, "single": 1e-6}
 # every form with every gradient, each in one precision and one box, which have kernels of their own
-CASES = mixed(FORMS, list(TOLERANCE), list(CELLS))
+CASES = covering(FORMS, list(TOLERANCE), list(CELLS))
 OPEN = [case[:3] for case in CASES if case[3] == "open"]
 
 

@@ -13,7 +13,7 @@ from openmm_duality.lowering import export_torchscript, lower
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
 from openmm_duality.lowering.torchscript import compile_losses
 from tests.lowering.platforms import BACKENDS, DOUBLE, context_of, energy_and_forces, in_every_cell
-from tests.systems import CELL, TRICLINIC, descended, mixed, random_losses, random_positions, random_species, rms
+from tests.systems import CELL, TRICLINIC, covering, descended, random_losses, random_positions, random_species, rms
 
 N = 40
 PARTICLES = np.random.default_rng(1).permutation(N)[:30]  # in no order
@@ -28,9 +28,9 @@ def positions_in(cell):
 
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
-@pytest.mark.parametrize(("form", "gradient", "where"), mixed(["coupled"], DOUBLE))
-def test_forces_are_those_of_the_particles_alone(form, gradient, where, backend):
-    losses, (platform, precision) = random_losses(form, gradient), where
+@pytest.mark.parametrize(("form", "gradient", "platform", "precision"), covering(["coupled"], DOUBLE))
+def test_forces_are_those_of_the_particles_alone(form, gradient, platform, precision, backend):
+    losses = random_losses(form, gradient)
     choices = {"platform": platform, "precision": precision, "particles": PARTICLES, "n_atoms": N, "least": 0.13}
     for positions, cell, energy, forces in in_every_cell(losses, SPECIES, backend=backend, **choices):
         expected = evaluate_agents(losses, positions[PARTICLES], SPECIES, cell)
