@@ -28,7 +28,7 @@ def copper(n: int, seed: int) -> list[Any]:
     """Displaced and strained frames of a copper crystal, by ASE's effective medium theory."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(n):
-        atoms = bulk("Cu", cubic=True) * (2, 2, 1)
+        atoms = bulk("Cu", cubic=True) * (2, 1, 1)
         atoms.set_cell(atoms.cell * rng.uniform(0.97, 1.03), scale_atoms=True)
         atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
         atoms.calc = EMT()
