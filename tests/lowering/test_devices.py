@@ -37,7 +37,7 @@ def emulated(losses, positions, cell, *, positions_on_gpu, precision="single"):
     return float((forces - expected).abs().max() / expected.abs().max()), gpu
 
 
-@pytest.mark.parametrize(("form", "gradient"), [*alternated(FORMS), ("coupled", "mutual"), ("channels", "agent")])
+@pytest.mark.parametrize(("form", "gradient"), [*alternated(FORMS), ("coupled", "mutual"), ("channels", "collective")])
 def test_forces_on_a_gpu_are_those_on_the_cpu_and_the_processor_waits_a_few_times(form, gradient):
     difference, gpu = emulated(random_losses(form, gradient), random_positions(30, CELL), CELL, positions_on_gpu=True)
     assert difference < 1e-5
