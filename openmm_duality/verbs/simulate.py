@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
-    from openmm_duality.observables.statistics import Estimate
 
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
@@ -163,19 +163,14 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     )
     click.echo(result.message)
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
-    measured = _measured_pump(directory) if shown else None
-    if measured is not None:
-        click.echo(
-            f"Measured pump: {measured.mean:.3g} ± {measured.error:.2g} kJ/mol per atom and ps (standard error; "
-            "without the first fifth of the run)."
-        )
+    measured = _measured_pump(directory, pump) if shown else {}
     figures = {
         "status": result.status,
         "reason": result.reason,
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
         "exchanged_bonds": result.exchanged_bonds,
-        **({} if measured is None else {"measured_pump": measured.to_dict()}),
+        **measured,
     }
     write_json(json_file, figures, overwrite)
     if result.status == "stopped":
@@ -205,15 +200,25 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
     return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
 
 
-def _measured_pump(directory: Path) -> Estimate | None:
-    """Power in kJ/mol per atom and ps that the forces of a run fed into it after its first fifth, where it shows."""
+def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
+    """Print and record the power that forces fed into a run after its first fifth; nothing where it does not show."""
+    from openmm_duality.dynamics.record import add_to_record
     from openmm_duality.observables.run_log import measure_pump
     from openmm_duality.observables.runs import read_run
 
     run = read_run(directory)
     first = len(run.log["time_ps"]) // 5
     found = measure_pump(run, {name: column[first:] for name, column in run.log.items()}, _PUMP_BLOCKS)
-    return None if found is None else found.measured
+    if found is None or not math.isfinite(found.measured.error):
+        return {}
+    beside = "" if predicted is None else f"; predicted at 300 K: {predicted:.3g}"
+    click.echo(
+        f"Measured pump: {found.measured.mean:.3g} ± {found.measured.error:.2g} kJ/mol per atom and ps (standard "
+        f"error; without the first fifth of the run){beside}."
+    )
+    entry = {"measured_pump": {"unit": "kJ/mol per atom and ps", **found.measured.to_dict()}}
+    add_to_record(directory, entry)
+    return entry
 
 
 def _monitor(
