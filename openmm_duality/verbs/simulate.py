@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import openmm as mm
+from click.core import ParameterSource
 from openmm import unit
 
 import openmm_duality as duality
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
 
+_FRICTIONLESS = ("verlet", "energy-conserving-descent")
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 
@@ -31,7 +33,12 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 @click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data (its last frame).")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
 @click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
-@click.option("--temperature", default="300", show_default=True, help="In K.")
+@click.option(
+    "--temperature",
+    default="300",
+    show_default="300; a descent starts at rest",
+    help="In K, of the heat bath and of the initial velocities.",
+)
 @click.option(
     "--integrator",
     type=click.Choice(["nose-hoover", "langevin", "verlet", "descent", "energy-conserving-descent"]),
@@ -43,7 +50,8 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
     "--friction",
     default="10/ps",
     show_default=True,
-    help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum.",
+    help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum. "
+    "The other integrators have none.",
 )
 @click.option(
     "--target-energy",
@@ -152,7 +160,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         report_interval=max(1, round(report / timestep)),
         platform=options["platform"],
         precision=options["precision"],
-        temperature=None if integrator.ensemble == "descent" else options["temperature"],
+        temperature=options["temperature"] if integrator.ensemble != "descent" or _given("temperature") else None,
         minimize=options["minimize"],
         seed=options["seed"],
         species=start.species,
@@ -188,6 +196,8 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
             "--integrator energy-conserving-descent and --target-energy belong together: give both, the energy below "
             "what `simulate --minimize` finds, or neither"
         )
+    if name in _FRICTIONLESS and _given("friction"):
+        raise DualityError(f"--friction has no effect with --integrator {name}, which has none; leave it out")
     if target is not None:
         return duality.EnergyConservingDescentLearningIntegrator(timestep, target)
     if name == "verlet":
@@ -198,6 +208,11 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
         # the work of forces without a potential is what they pump
         return integrators.LangevinLearningIntegrator(kelvin, rate, timestep, recordWork=not losses.has_potential)
     return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
+
+
+def _given(option: str) -> bool:
+    """Whether an option of the command is not left at its default."""
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
