@@ -87,16 +87,22 @@ def _draw_predictions(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
         label=f"within a factor of {_FACTOR:g}",
     )
     axes.plot(ends, ends, color=MUTED, linewidth=0.8)
-    shown = [point["measured"] for point in points if point.get("measured", 0.0) > 0.0]
+    shown = [_height(point) for point in points if "measured" in point]
     axes.set(xscale="log", xlim=ends, ylim=(0.5 * min(*ends, *shown), 2.0 * max(*ends, *shown)))
     axes.set_yscale("log", nonpositive="clip")
 
 
 def _draw_measured(axes: Axes, points: Sequence[Mapping[str, Any]], shade: str, name: str) -> None:
     """Draw measured values with their standard errors, those at or below zero as upper limits."""
-    values = [(point["predicted"], point["measured"], point["standard_error"]) for point in points]
-    above = [value for value in values if value[1] > 0.0]
-    x, y, error = zip(*above, strict=True) if above else ((), (), ())
+    above = [point for point in points if point["measured"] > 0.0]
+    x, y, error = ([point[key] for point in above] for key in ("predicted", "measured", "standard_error"))
     axes.errorbar(x, y, error, fmt="o", color=shade, markersize=4.5, linewidth=1.1, label=name)
-    for predicted, mean, spread in (value for value in values if value[1] <= 0.0):
-        axes.plot(predicted, mean + _ERRORS * spread, "v", color=shade, markersize=5.5)
+    for point in points:
+        if point["measured"] <= 0.0:
+            axes.plot(point["predicted"], _height(point), "v", color=shade, markersize=5.5)
+
+
+def _height(point: Mapping[str, Any]) -> float:
+    """Where a measured value is drawn."""
+    mean = float(point["measured"])
+    return mean if mean > 0.0 else mean + _ERRORS * float(point["standard_error"])
