@@ -124,7 +124,7 @@ def main() -> None:
     with atomic_write(arguments.output.with_suffix(".json"), overwrite=True) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
     with atomic_write(arguments.output.with_suffix(".png"), overwrite=True) as temporary:
-        temporary.write_bytes(png(pump_figure({"points": pumping})))
+        temporary.write_bytes(png(pump_figure(content)))
 
 
 if __name__ == "__main__":

@@ -286,6 +286,7 @@ def test_a_model_file_that_is_none_or_is_cut_short(folder, tmp_path, verb):
         ("--time", "soon", "expected a number"),
         ("--report", "0", "above zero"),
         ("--friction", "0", "above zero"),
+        ("--friction=1/ps", "--integrator=verlet", "--friction has no effect with --integrator verlet"),
         ("--temperature", "-3 K", "above zero"),
         ("--backend", "jax", "not known"),
         ("--platform", "Abacus", "Abacus"),

@@ -282,8 +282,11 @@ def test_losses_without_a_potential_say_what_they_pump(folder, tmp_path):
     text = monitored(model, folder, tmp_path / "run", "--integrator", "langevin", "--friction", "4/ps")
     assert "no potential energy" in text
     assert "with a friction of 4/ps" in text
-    assert "Measured pump" in text
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["pump"] == found
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    measured = record["measured_pump"]
+    assert f"Measured pump: {measured['mean']:.3g} ± {measured['error']:.2g} kJ/mol per atom and ps" in text
+    assert f"; predicted at 300 K: {found['test']:.3g}." in text
+    assert record["model"]["pump"] == found
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert {"temperature_H_K", "temperature_O_K"} < set(log[0].split(","))
     second = tmp_path / "second.safetensors"

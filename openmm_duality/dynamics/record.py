@@ -43,6 +43,7 @@ CHANGEABLE_ON_RESUME = (
     "ms_per_step",
     "alarms",
     "exchanged_bonds",
+    "measured_pump",
     "limits",
     "versions",
     "checkpoint_interval",
@@ -135,6 +136,25 @@ def read_record(directory: Path) -> dict[str, Any]:
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a run, replacing the previous one."""
     write_text(directory / RECORD, json.dumps(record, indent=2) + "\n", overwrite=True)
+
+
+def add_to_record(directory: Path, entries: Mapping[str, Any]) -> None:
+    """Add what was measured on a run that has ended to its record.
+
+    Parameters
+    ----------
+    directory : path
+        Of the run.
+    entries : mapping
+        By names in `CHANGEABLE_ON_RESUME`: a longer run does not have them until it ends.
+
+    Raises
+    ------
+    DualityError
+        As for `locked_folder`, as when another process has gone on with the run.
+    """
+    with locked_folder(directory) as record:
+        write_record(directory, {**(record or {}), **entries})
 
 
 def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -34,6 +34,8 @@ from openmm_duality.dynamics.monitoring import RunMonitor
 from openmm_duality.dynamics.platforms import make_simulation, platform_precision
 from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
+from openmm_duality.dynamics.systems import DAMPED_DESCENT
+from openmm_duality.dynamics.systems import minimize as minimize_energy
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
@@ -180,11 +182,11 @@ def simulate(
             "without them (in a force field of OpenMM: rigidWater=False, constraints=None)"
         )
     if minimize:
-        require_potential(system, "the minimiser")
+        require_potential(system, "the minimiser", DAMPED_DESCENT)
         if isinstance(integrator, EnergyConservingDescentLearningIntegrator) and temperature is velocities is None:
             raise DualityError(
                 "energy conserving descent that begins at rest in a minimum stays there: leave out the minimiser, or "
-                "give `simulate` of Python the temperature of initial velocities"
+                "give the temperature of initial velocities"
             )
     if integrator.needs_potential:
         require_potential(system, type(integrator).__name__)
@@ -265,8 +267,8 @@ def simulate(
         if old is not None and (directory / CHECKPOINT).exists():
             loop.resume()
         else:
-            if isinstance(integrator, EnergyConservingDescentLearningIntegrator) and not minimize:
-                _check_target(integrator, simulation, start)
+            if isinstance(integrator, EnergyConservingDescentLearningIntegrator):
+                _check_target(integrator, simulation, start, minimize)
             loop.begin(start, initial, minimize)
         resumed_from = loop.step
         return _result(directory, loop.run(steps, progress), resumed_from)
@@ -281,16 +283,21 @@ def _ensemble(system: mm.System, integrator: LearningIntegrator) -> str:
 
 
 def _check_target(
-    integrator: EnergyConservingDescentLearningIntegrator, simulation: app.Simulation, start: FloatArray
+    integrator: EnergyConservingDescentLearningIntegrator,
+    simulation: app.Simulation,
+    start: FloatArray,
+    minimized: bool,
 ) -> None:
     """Check that there is something to descend: at or below its target the integrator moves nothing."""
     simulation.context.setPositions(start)
+    if minimized:
+        minimize_energy(simulation)
     found = simulation.context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     target = integrator.getGlobalVariableByName("target")
     if found <= target:
         raise DualityError(
-            f"the energy of the start is {found:.6g} kJ/mol, and the target energy {target:.6g} kJ/mol is not below, "
-            "so that nothing would move: give one below what is to be found"
+            f"the energy of the {'minimised ' if minimized else ''}start is {found:.6g} kJ/mol, and the target energy "
+            f"{target:.6g} kJ/mol is not below, so that nothing would move: give one below what is to be found"
         )
 
 
@@ -354,12 +361,13 @@ def _velocities(
     """Initial velocities, and the temperature of the run, which is None for descent."""
     target = integrator.getTemperature()
     initial = target if temperature is None else bare(temperature, unit.kelvin, "temperature")
+    descends = integrator.ensemble == "descent"
     if velocities is not None:
         given = _array(velocities, unit.nanometer / unit.picosecond, "velocities", len(masses))
         kinetic = 0.5 * float(masses @ (given**2).sum(axis=1))
-        return given, target or (None if integrator.ensemble == "descent" else 2 * kinetic / (dof * BOLTZMANN))
+        return given, target or (None if descends else 2 * kinetic / (dof * BOLTZMANN))
     if initial is None:
-        if integrator.ensemble != "descent":
+        if not descends:
             raise DualityError(
                 f"{type(integrator).__name__} has no heat bath: give the temperature of the initial velocities, or "
                 "the velocities themselves"
@@ -367,7 +375,7 @@ def _velocities(
         return np.zeros((len(masses), 3)), None
     if initial < 0:
         raise DualityError(f"temperature: expected at least 0 K, got {initial}")
-    return thermal_velocities(masses, initial, seed), initial if target is None else target
+    return thermal_velocities(masses, initial, seed), initial if target is None and not descends else target
 
 
 def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:

@@ -21,6 +21,8 @@ from openmm_duality.lowering.force_identity import require_potential
 from openmm_duality.lowering.fused.checks import check_particles
 from openmm_duality.units import bare
 
+# what relaxes structures without a potential energy
+DAMPED_DESCENT = ", or relax by damped descent (DescentLearningIntegrator; `simulate --integrator descent`)"
 # residue names that readers of PDB files expect instead of the formula
 _PDB_RESIDUE_NAMES = {"H2O": "HOH"}
 
@@ -164,7 +166,7 @@ def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: i
     DualityError
         Under `agent` and `mutual`.
     """
-    require_potential(simulation.system, "the minimiser")
+    require_potential(simulation.system, "the minimiser", DAMPED_DESCENT)
     force = unit.kilojoule_per_mole / unit.nanometer
     simulation.minimizeEnergy(bare(tolerance, force, "tolerance") * force, maxIterations)
 

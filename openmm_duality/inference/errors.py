@@ -15,6 +15,7 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.molecules import molecular_forces
+from openmm_duality.inference.equations.penalties import PUMP
 from openmm_duality.inference.equations.pump import predicted_pump
 from openmm_duality.inference.equations.targets import count_samples, only_energies
 from openmm_duality.inference.uncertainty.measurements import Measurement, measure
@@ -198,6 +199,20 @@ def describe_pump(pump: float, friction: float = 1.0) -> str:
         f"Predicted pump at 300 K: {pump:.3g} kJ/mol per atom and ps. In a Langevin bath with a friction of "
         f"{friction:g}/ps it raises the temperature by {kelvin} K; a friction of {heating / _ACCEPTED:.2g}/ps holds it "
         f"to {_ACCEPTED:g} K."
+    )
+
+
+def excessive_pump(losses: AgentLosses, limit: float) -> str:
+    """Describe a predicted pump above a limit in kJ/mol per atom and ps, and what to do; empty if it is not above."""
+    pump = known_pump(losses)
+    if pump is None or pump <= limit:
+        return ""
+    strength = losses.metadata["regularisation"][0][PUMP]
+    return (
+        f"the predicted pump of the model, {pump:.3g} kJ/mol per atom and ps, exceeds max_pump, {limit:g}. The "
+        f"strength of its penalty, pump: {strength:.2g}, was chosen on a few frames and with the first ridge that was "
+        "tried; these are other frames, or the model has another ridge. Infer again with max_pump: "
+        f"{limit * limit / pump:.2g}, or give a larger pump in the place of max_pump"
     )
 
 

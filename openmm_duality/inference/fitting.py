@@ -22,7 +22,14 @@ from openmm_duality.inference.equations.targets import (
     only_energies,
     pair_frames,
 )
-from openmm_duality.inference.errors import ErrorTable, doubtful_stresses, error_table, mean_pump, overfitted
+from openmm_duality.inference.errors import (
+    ErrorTable,
+    doubtful_stresses,
+    error_table,
+    excessive_pump,
+    mean_pump,
+    overfitted,
+)
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -238,6 +245,9 @@ def with_uncertainty_and_errors(
                 "test": None if held_out is None else mean_pump(losses, held_out),
                 "unlabelled": mean_pump(losses, inference.unlabelled[0].frames) if inference.unlabelled else None,
             }
+        limit = inference.settings.max_pump
+        if limit is not None and (excess := excessive_pump(replace(losses, metadata=metadata), limit)):
+            warnings.warn(excess, stacklevel=3)
     if inference.settings.stress_weight:
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[0]["train"].items()}
         for sentence in doubtful_stresses(tables):

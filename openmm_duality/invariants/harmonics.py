@@ -52,12 +52,12 @@ def solid_harmonics(rank: int, x: Any, y: Any, z: Any) -> list[Any]:
     raise ValueError(f"rank {rank}: harmonics are there for 0 to {HIGHEST_RANK}")
 
 
-def contracted_gradient(rank: int, w: Sequence[Any], x: Any, y: Any, z: Any) -> list[Any]:
-    """Σ_m w_m ∂Y_m along x, y and z, for l = 1…3."""
+def contracted_gradient(rank: int, w: Sequence[Any], x: Any, y: Any, z: Any, *, onto: Sequence[Any] = ()) -> list[Any]:
+    """Σ_m w_m ∂Y_m along x, y and z, for l = 1…3, added onto three terms, if there are any."""
     matrix, lower = gradient_matrix(rank), solid_harmonics(rank - 1, x, y, z)
     gradient = []
-    for of_axis in matrix.swapaxes(0, 1):  # [m, k]
-        terms = []
+    for axis, of_axis in enumerate(matrix.swapaxes(0, 1)):  # [m, k]
+        terms = list(onto[axis : axis + 1])
         for k, column in enumerate(of_axis.T.tolist()):
             weights = [c * w[m] for m, c in enumerate(column) if c]
             if weights:

@@ -104,8 +104,14 @@ def fitted_without_stresses(system: mm.System) -> bool:
     return any(force.getName().endswith(_NO_STRESSES) for force in system.getForces())
 
 
-def require_potential(system: mm.System, what: str) -> None:
+def require_potential(system: mm.System, what: str, remedy: str = "") -> None:
     """Refuse something that needs a potential energy in a System of losses that have none.
+
+    Parameters
+    ----------
+    system : openmm.System
+    what, remedy : str
+        As for `require_potential_energy`.
 
     Raises
     ------
@@ -114,7 +120,7 @@ def require_potential(system: mm.System, what: str) -> None:
     """
     gradients = identify_forces(system)["loss_gradient"]
     for gradient in gradients.split(", ") if gradients else ():
-        require_potential_energy(gradient, what, ", or relax the structure with DescentLearningIntegrator")
+        require_potential_energy(gradient, what, remedy)
 
 
 def _xml(force: mm.Force) -> str | None:

@@ -142,7 +142,10 @@ def _settings(directory: Path) -> dict[str, Any]:
     if missing:
         raise DualityError(f"{path}: {', '.join(missing)} missing; it was not written by `simulate` of this version")
     if settings["temperature"] is None:
-        raise DualityError(f"{path}: the run has no temperature, as damped descent, so there is nothing to compare")
+        how = settings.get("integrator", "its integrator")
+        raise DualityError(
+            f"{path}: the run is a descent ({how}), which has no temperature, so there is nothing to compare with"
+        )
     return settings
 
 

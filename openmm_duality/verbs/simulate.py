@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import openmm as mm
+from click.core import ParameterSource
 from openmm import unit
 
 import openmm_duality as duality
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
-    from openmm_duality.observables.statistics import Estimate
 
+_FRICTIONLESS = ("verlet", "energy-conserving-descent")
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 
@@ -31,7 +33,12 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 @click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data (its last frame).")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
 @click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
-@click.option("--temperature", default="300", show_default=True, help="In K.")
+@click.option(
+    "--temperature",
+    default="300",
+    show_default="300; a descent starts at rest",
+    help="In K, of the heat bath and of the initial velocities.",
+)
 @click.option(
     "--integrator",
     type=click.Choice(["nose-hoover", "langevin", "verlet", "descent", "energy-conserving-descent"]),
@@ -43,7 +50,8 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
     "--friction",
     default="10/ps",
     show_default=True,
-    help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum.",
+    help="Collision frequency of the heat bath; under descent its inverse is the time constant of the momentum. "
+    "The other integrators have none.",
 )
 @click.option(
     "--target-energy",
@@ -152,7 +160,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         report_interval=max(1, round(report / timestep)),
         platform=options["platform"],
         precision=options["precision"],
-        temperature=None if integrator.ensemble == "descent" else options["temperature"],
+        temperature=options["temperature"] if integrator.ensemble != "descent" or _given("temperature") else None,
         minimize=options["minimize"],
         seed=options["seed"],
         species=start.species,
@@ -163,19 +171,14 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     )
     click.echo(result.message)
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
-    measured = _measured_pump(directory) if shown else None
-    if measured is not None:
-        click.echo(
-            f"Measured pump: {measured.mean:.3g} ± {measured.error:.2g} kJ/mol per atom and ps (standard error; "
-            "without the first fifth of the run)."
-        )
+    measured = _measured_pump(directory, pump) if shown else {}
     figures = {
         "status": result.status,
         "reason": result.reason,
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
         "exchanged_bonds": result.exchanged_bonds,
-        **({} if measured is None else {"measured_pump": measured.to_dict()}),
+        **measured,
     }
     write_json(json_file, figures, overwrite)
     if result.status == "stopped":
@@ -193,6 +196,8 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
             "--integrator energy-conserving-descent and --target-energy belong together: give both, the energy below "
             "what `simulate --minimize` finds, or neither"
         )
+    if name in _FRICTIONLESS and _given("friction"):
+        raise DualityError(f"--friction has no effect with --integrator {name}, which has none; leave it out")
     if target is not None:
         return duality.EnergyConservingDescentLearningIntegrator(timestep, target)
     if name == "verlet":
@@ -205,15 +210,30 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
     return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
 
 
-def _measured_pump(directory: Path) -> Estimate | None:
-    """Power in kJ/mol per atom and ps that the forces of a run fed into it after its first fifth, where it shows."""
+def _given(option: str) -> bool:
+    """Whether an option of the command is not left at its default."""
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
+def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
+    """Print and record the power that forces fed into a run after its first fifth; nothing where it does not show."""
+    from openmm_duality.dynamics.record import add_to_record
     from openmm_duality.observables.run_log import measure_pump
     from openmm_duality.observables.runs import read_run
 
     run = read_run(directory)
     first = len(run.log["time_ps"]) // 5
     found = measure_pump(run, {name: column[first:] for name, column in run.log.items()}, _PUMP_BLOCKS)
-    return None if found is None else found.measured
+    if found is None or not math.isfinite(found.measured.error):
+        return {}
+    beside = "" if predicted is None else f"; predicted at 300 K: {predicted:.3g}"
+    click.echo(
+        f"Measured pump: {found.measured.mean:.3g} ± {found.measured.error:.2g} kJ/mol per atom and ps (standard "
+        f"error; without the first fifth of the run){beside}."
+    )
+    entry = {"measured_pump": {"unit": "kJ/mol per atom and ps", **found.measured.to_dict()}}
+    add_to_record(directory, entry)
+    return entry
 
 
 def _monitor(

@@ -13,8 +13,8 @@ from openmm_duality.dynamics import EnergyConservingDescentLearningIntegrator, s
 from openmm_duality.dynamics.systems import create_topology
 from openmm_duality.errors import DualityError
 from tests.dynamics.systems import argon, kinetic_of, make_context, positions_of, potential_of, velocities_of
-from tests.dynamics.test_systems import water_system
-from tests.water import liquid
+from tests.dynamics.test_systems import SPECIES, system_of, water_system
+from tests.systems import CELL, random_positions
 
 PLATFORMS = [("Reference", None, 1e-9), ("CPU", None, 1e-9), ("OpenCL", "double", 1e-9), ("OpenCL", "single", 1e-4)]
 STIFFNESS = np.array([100.0, 300.0, 40.0])  # kJ/mol/nm² along x, y, z
@@ -167,16 +167,22 @@ def test_learned_losses_descend_on_every_platform(platform, precision):
 
 
 def test_what_has_no_potential_or_would_stay_is_refused(tmp_path):
-    frames = liquid()[1]
-    topology = create_topology(frames.species, cell=frames.cell(0))
+    topology, positions = create_topology(SPECIES, cell=CELL), random_positions(20, CELL, least=0.2)
     for gradient, choices, words in (
-        ("agent", {}, "EnergyConserving"),
-        ("collective", {"minimize": True}, "stays there"),
-        ("collective", {"platform": "Reference"}, "nothing would move"),
+        ("agent", {}, r"EnergyConserving.*gradient='collective'$"),
+        ("mutual", {}, r"EnergyConserving.*gradient='collective'$"),
+        ("collective", {"minimize": True}, r"stays there"),
+        ("collective", {}, r"of the start is .* nothing would move"),
+        ("collective", {"minimize": True, "temperature": 300.0}, r"of the minimised start is .* nothing would move"),
     ):
-        system, positions = water_system(gradient)
         with pytest.raises(DualityError, match=words):
-            simulate(system, topology, positions, descent(0.001, 1e6), tmp_path / "run", steps=1, **choices)
+            simulate(
+                *(system_of(gradient), topology, positions, descent(0.001, 1e6), tmp_path / "run"),
+                steps=1,
+                platform="Reference",
+                **choices,
+            )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from openmm_duality.dynamics.integrity import IntegrityReport, Limits
 from openmm_duality.dynamics.reporters import RunLog
 from openmm_duality.dynamics.running import simulate
 from openmm_duality.errors import DualityError
+from openmm_duality.observables.runs import read_run
 from openmm_duality.units import BOLTZMANN
 from tests.dynamics import killed
 from tests.dynamics.systems import water
@@ -414,12 +415,17 @@ def test_numbers_that_are_not_finite_stop_a_run(liquid, tmp_path):
     assert "finite" in result.reason or "NaN" in result.reason
 
 
-def test_damped_descent_starts_at_rest(liquid, tmp_path):
-    result = run(liquid, tmp_path, integrator=DescentLearningIntegrator(0.0005, 0.02), steps=100)
+@pytest.mark.parametrize("temperature", [None, 300.0])
+def test_damped_descent_starts_at_rest_unless_it_is_given_a_temperature(liquid, tmp_path, temperature):
+    descent = DescentLearningIntegrator(0.0005, 0.02)
+    result = run(liquid, tmp_path, integrator=descent, temperature=temperature, steps=100)
     assert result.status == "finished"
     energies = [float(row["potential_energy"]) for row in rows(tmp_path)]
     assert energies[-1] < energies[0]
     assert rows(tmp_path)[0]["conserved_quantity"] == "nan"
+    assert (float(rows(tmp_path)[0]["temperature_K"]) > 50.0) == (temperature is not None)
+    with pytest.raises(DualityError, match=r"is a descent \(DescentLearningIntegrator\)"):
+        read_run(tmp_path)
 
 
 def test_arguments_that_do_not_fit_are_refused_before_anything_is_written(liquid, tmp_path):

@@ -173,9 +173,9 @@ def test_what_needs_a_potential_is_refused_where_there_is_none():
         simulation = app.Simulation(topology, system, VerletLearningIntegrator(1e-3), platform)
         simulation.context.setPositions(positions)
         if not has_potential(gradient):
-            with pytest.raises(DualityError, match="the minimiser needs a potential"):
+            with pytest.raises(DualityError, match=r"the minimiser needs a potential.*--integrator descent"):
                 minimize(simulation)
-            with pytest.raises(DualityError, match="a barostat needs a potential"):
+            with pytest.raises(DualityError, match=r"a barostat needs a potential.*'collective'$"):
                 add_barostat(system, 1.0, 300.0)
             assert system.getNumForces() == 2
             continue

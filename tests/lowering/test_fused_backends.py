@@ -58,8 +58,9 @@ def test_double_precision_on_every_platform(gradient, platform, precision):
 
 @pytest.mark.parametrize(("platform", "precision"), [*SINGLE, ("CPU", None)])
 def test_single_precision(platform, precision):
-    losses = random_losses("moment")
-    for cell in (CELL, TRICLINIC, None):
+    every = {gradient: random_losses("moment", gradient) for gradient in ("collective", "mutual")}
+    for cell, gradient in ((CELL, "mutual"), (TRICLINIC, "collective"), (None, "mutual")):
+        losses = every[gradient]
         positions = random_positions(N, CELL if cell is None else cell)
         expected = evaluate_agents(losses, positions, SPECIES, cell).forces
         _, forces = through_openmm(

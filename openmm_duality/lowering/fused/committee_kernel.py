@@ -84,7 +84,7 @@ class CommitteeKernel(EnvironmentKernel):
             start = self.starts[work["intervals"][p]].to(I64) if shape.window else code.integer(0)
             along = c[0] + place * (c[1] + place * c[2])
             weighted: Value | None = None
-            gradient: list[Value] | None = None
+            gradient: list[Value] = []
             for rank in shape.ranks:
                 if not any(shape.descending(rank)):
                     continue
@@ -100,9 +100,8 @@ class CommitteeKernel(EnvironmentKernel):
                     weighted = times if weighted is None else weighted + times
                     sums.append(values)
                 if rank:
-                    added = contracted_gradient(rank, sums, *x)
-                    gradient = added if gradient is None else [a + g for a, g in zip(gradient, added, strict=True)]
-            if gradient is None or weighted is None:
+                    gradient = contracted_gradient(rank, sums, *x, onto=gradient)
+            if weighted is None:
                 force = [along * u for u in x]
             else:
                 along = along - weighted * inverse

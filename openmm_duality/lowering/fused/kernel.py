@@ -271,59 +271,65 @@ class AgentKernel(EnvironmentKernel):
         neighbour, and the force by function is added to `by_function`.
         """
         code, shape, work = self.code, self.shape, self.work
-        places = [(m * shape.species + b) * shape.padded for m in range(len(shape.components))]
-        adjoints = [
-            [
-                [work["adjoint"].vector(descent * shape.moment_size + at + begins, shape.lanes) for at in places]
-                for begins in shape.chunks
-            ]
-            for descent in range(shape.descents)
-        ]
+        adjoint = self.adjoint(b, 0)
         with code.loop(begin, end) as p:
             inverse = work["inverse"][p]
             u = work["displacements"].vector(p * 4, 4).to(shape.real) * inverse
             along = [work["slope"][self.capacity * descent + p] for descent in range(shape.descents)]
-            sums = [self.across_and_along(p, inverse, adjoint) for adjoint in adjoints if shape.ranks]
             force = u * along[0]
             if shape.ranks:
-                of_functions = four_sums(*sums[0])
+                nothing = code.constant(shape.vector, 0.0)
+                parts = self.across_and_along(p, inverse, adjoint)
+                chunks = [[*([f * one for one in across] or 3 * [nothing]), radial] for f, across, radial in parts]
+                of_functions = four_sums(*(total(terms) for terms in zip(*chunks, strict=True)))
                 force = u * (along[0] + of_functions.lane(3)) + of_functions * inverse
-            if shape.own:
-                own.add(u * along[-1])
-                for k, one in enumerate(by_function[:3]):
-                    one.add(sums[-1][k] * inverse + sums[-1][3] * work["unit"][self.capacity * k + p])
-            else:
-                own.add(force)
+            own.add(u * along[-1] if shape.own else force)
             self.add_virial(force, partial(work["displacements"].vector, p * 4, 4))
             if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - force
+        if not by_function:
+            return
+        adjoint = self.adjoint(b, 1)
+        with code.loop(begin, end) as p:  # a loop by itself, since the registers do not hold the adjoints of both
+            inverse = work["inverse"][p]
+            for f, across, radial in self.across_and_along(p, inverse, adjoint):
+                for k, one in enumerate(by_function[:3]):
+                    one.add(radial * work["unit"][self.capacity * k + p])
+                    if across:
+                        one.add(f * inverse * across[k])
 
-    def across_and_along(self, p: Value, inverse: Value, adjoint: list[list[Value]]) -> list[Value]:
-        """Σ_m G f ∂_x Y, for x, y and z, and Σ_m G (f' − l f/r) Y, for the functions in the lanes of a register."""
+    def adjoint(self, b: int, descent: int) -> list[list[Value]]:
+        """The adjoint of the moments of a neighbour species in a descent, by register of functions and component."""
+        shape = self.shape
+        places = [(m * shape.species + b) * shape.padded for m in range(len(shape.components))]
+        first = descent * shape.moment_size
+        return [
+            [self.work["adjoint"].vector(first + at + begins, shape.lanes) for at in places] for begins in shape.chunks
+        ]
+
+    def across_and_along(
+        self, p: Value, inverse: Value, adjoint: list[list[Value]]
+    ) -> list[tuple[Value, list[Value], Value]]:
+        """f, Σ_m G ∂_x Y for x, y and z, and Σ_m G (f' − l f/r) Y, for the functions in the lanes of each register."""
         shape, work = self.shape, self.work
         x = [work["unit"][self.capacity * k + p] for k in range(3)]
-        sums = []
+        upward = [rank for rank in shape.ranks if rank]
+        found = []
         for begins, of_functions in zip(shape.chunks, adjoint, strict=True):
             f, df = (work[name].vector(p * shape.padded + begins, shape.lanes) for name in ("f", "df"))
-            along, weighted, gradients = [], [], []
-            for rank in shape.ranks:
-                g = [of_functions[m] for m in shape.of(rank)]
-                if rank == 0:
-                    along.append(g[0])
-                    continue
-                gradient = contracted_gradient(rank, g, *x)  # its factors of g are computed before the loop
-                degrees = total(u * one for u, one in zip(x, gradient, strict=True))  # l Σ G Y, by Euler's theorem
-                along.append(degrees if rank == 1 else degrees * (1.0 / rank))
-                weighted.append(degrees)
-                gradients.append(gradient)
-            slope = df * total(along)
-            if gradients:
-                across = [f * total(terms) for terms in zip(*gradients, strict=True)]
-                sums.append([*across, slope - f * inverse * total(weighted)])
-            else:
-                sums.append([self.code.constant(shape.vector, 0.0)] * 3 + [slope])
-        return [total(chunks) for chunks in zip(*sums, strict=True)]
+            along = [of_functions[m] for m in shape.of(0)] if 0 in shape.ranks else []
+            across: list[Value] = []
+            degrees = None
+            for number, rank in enumerate(upward, start=1):
+                # the factors of the adjoint are computed before the loop
+                across = contracted_gradient(rank, [of_functions[m] for m in shape.of(rank)], *x, onto=across)
+                degrees = total(u * one for u, one in zip(x, across, strict=True))  # Σ l G Y so far, by Euler's theorem
+                next_share = 1.0 / upward[number] if number < len(upward) else 0.0  # which it has in the next sum
+                along.append(degrees * (1.0 / rank - next_share))
+            radial = df * total(along)
+            found.append((f, across, radial if degrees is None else radial - f * inverse * degrees))
+        return found
 
 
 @cache

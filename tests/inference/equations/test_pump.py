@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from openmm_duality.inference import DataSet, evaluate, infer
 from openmm_duality.inference.equations import pump
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.unlabelled import configurations
+from openmm_duality.inference.errors import excessive_pump
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.jacobian import jacobian
 from tests.systems import CELL, labelled, random_frames, random_losses, random_positions, random_species, rms
@@ -102,20 +104,28 @@ def test_a_stronger_penalty_pumps_less_and_fits_worse(frames, gradient):
     assert errors[0] <= 1.001 * errors[-1]
 
 
-def test_a_stated_pump_is_kept(frames):
-    choices = {"form": "quadratic", "gradient": "mutual", "ridge": 1e-6, "curvature": 1e-6, **SMALL}
+@pytest.mark.parametrize("gradient", ["agent", "mutual"])
+def test_a_stated_pump_is_kept_or_what_exceeds_it_is_said(frames, gradient):
+    choices = {"form": "quadratic", "gradient": gradient, "ridge": 1e-6, "curvature": 1e-6, **SMALL}
     free = infer(frames, pump=0.0, **choices).metadata["pump"]["train"]
-    kept = infer(frames, max_pump=0.1 * free, **choices)
-    assert kept.metadata["pump"]["train"] < 0.3 * free  # of other frames than those of the penalty
+    limit = 0.1 * free
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kept = infer(frames, max_pump=limit, **choices)
+    found, said = kept.metadata["pump"]["train"], [str(one.message) for one in caught if "max_pump" in str(one.message)]
+    assert found < 0.3 * free  # of other frames than those of the penalty
     assert kept.metadata["regularisation"][0]["pump"] in pump.STRENGTHS
-    with pytest.raises(DualityError, match="max_pump"):
-        infer(frames, max_pump=1e-12, **choices)
+    assert len(said) == (found > limit)
+    assert all(f"max_pump: {limit**2 / found:.2g}" in sentence for sentence in said)
+    assert excessive_pump(kept, 0.5 * found).startswith("the predicted pump of the model")
+    assert excessive_pump(kept, 2.0 * found) == ""
 
 
 def test_what_pumps_nothing_or_cannot_be_penalised_is_refused(frames):
     for choices, message in (
         ({"gradient": "collective", "pump": 1e-3}, "have a potential"),
         ({"gradient": "mutual", "pump": 1e-3, "max_pump": 0.1}, "either"),
+        ({"gradient": "mutual", "max_pump": 1e-12, "ridge": 1e-6, "curvature": 1e-6}, "below max_pump"),
     ):
         with pytest.raises(DualityError, match=message):
             infer(frames, **{**SMALL, **choices})

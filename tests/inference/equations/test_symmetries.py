@@ -116,6 +116,26 @@ def test_a_penalty_brings_the_forces_nearer_to_the_symmetry(frames, name):
     assert broken[1] < 0.5 * broken[0]
 
 
+def test_a_penalty_on_work_lowers_the_power_along_the_trajectory():
+    """Of pairs of frames 1 ps apart: what the forces do between them beside the loss of energy."""
+    every = random_frames(16, n_atoms=N, least=0.17)
+    move = 0.004 * np.random.default_rng(6).normal(size=(8, N, 3))
+    every.positions[1::2] = every.positions[::2] + move
+    frames = labelled(
+        replace(every, times=np.arange(16.0)), random_losses("moment", "collective", every.distinct_species)
+    )
+    choices = {"form": "quadratic", "gradient": "agent", "ridge": 1e-8, "curvature": 1e-8, **SMALL}
+    powers = []
+    for strength in (0.0, 1e2):
+        losses, found = infer(frames, symmetries={"work": strength}, **choices), []
+        for t, along in enumerate(move):
+            start, change = Configuration.of(frames, 2 * t), np.diff(frames.energies)[2 * t]
+            ends = [forces(losses, replace(start, positions=start.positions + x * along)) for x in (0.0, 0.5, 1.0)]
+            found.append(np.sum(along * (ends[0] + 4.0 * ends[1] + ends[2])) / 6.0 + change)
+        powers.append(rms(np.array(found)))
+    assert powers[1] < 0.2 * powers[0]
+
+
 def test_unlabelled_frames_are_where_the_pump_is_held(frames):
     """Denser frames than those that are fitted: a penalty with their rows pumps less there."""
     choices = {"form": "quadratic", "gradient": "agent", "ridge": 1e-8, "curvature": 1e-8, "pump": 1e-2, **SMALL}
