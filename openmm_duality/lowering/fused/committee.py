@@ -55,16 +55,16 @@ class _List(NeighbourList[CommitteeEvaluation]):
             call.set(all_agents=found.agents, visited=visited)
         self.share_forces(collect_members(self._shape), 3 * self._shape.padded_members, all_agents=found.agents)
 
-    def evaluate(self, positions: FloatArray) -> CommitteeEvaluation:
+    def evaluate(self) -> CommitteeEvaluation:
         shape = self._shape
-        n_agents = len(positions)
+        n_agents = len(self._positions)
         size = n_agents * shape.species * shape.functions
         found = np.empty(size * len(shape.components))
         losses = np.empty(n_agents)
         self._visited.fill(-1)
         for call in self._calls:
             call.set(found=found, losses=losses)
-        self.run(positions)
+        self.run()
         forces = self.sum_forces(np.empty((shape.padded_members, n_agents, 3)))
         moments = {}
         for rank in shape.ranks:

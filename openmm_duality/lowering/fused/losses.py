@@ -56,9 +56,9 @@ class _List(NeighbourList[tuple[float, FloatArray]]):
                 call.set(blocks=blocks, number_of_blocks=len(blocks), intervals_of_moments=owner.intervals_of_moments)
         self.share_forces(collect(self._shape.real), 4)
 
-    def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
-        self.run(positions)
-        return float(self._energies.sum()), self.sum_forces(np.empty_like(positions))
+    def evaluate(self) -> tuple[float, FloatArray]:
+        self.run()
+        return float(self._energies.sum()), self.sum_forces(np.empty_like(self._positions))
 
 
 class _VirialList(_List):
@@ -72,8 +72,8 @@ class _VirialList(_List):
         for call, virial in zip(self._calls, self._virials, strict=True):
             call.set(virial=virial)
 
-    def evaluate(self, positions: FloatArray) -> tuple[float, FloatArray]:
-        self.run(positions)
+    def evaluate(self) -> tuple[float, FloatArray]:
+        self.run()
         return 0.0, -self._virials.sum(axis=0)[:, :3].T  # lengths in units of the grid drop out
 
 
@@ -178,7 +178,8 @@ class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):
 
     def _bounded(self, positions: FloatArray, box: FloatArray | None) -> tuple[float, FloatArray]:
         energy, forces = self._evaluate(positions, box)
-        return energy, np.clip(forces, -LARGEST_FORCE, LARGEST_FORCE, out=forces)
+        np.minimum(forces, LARGEST_FORCE, out=forces)  # half the time of np.clip for few atoms
+        return energy, np.maximum(forces, -LARGEST_FORCE, out=forces)
 
 
 class _FusedVirial(FusedLosses):

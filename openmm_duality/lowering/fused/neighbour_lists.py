@@ -50,7 +50,7 @@ class NeighbourList(ABC, Generic[Result]):
         self._found = found
         self._shape = owner.shapes[kind_of(found.box)]
         self._scale = np.array([1.0 / owner.grid.spacing])
-        self._last = np.zeros((found.agents, 3))
+        self._positions = np.zeros((found.agents, 3))  # those that the kernel reads, of the last call
         ranges = np.linspace(0, found.agents, pool.parts_of(found.agents, owner.threads, LEAST) + 1).astype(np.int64)
         self._ranges = list(pairwise(ranges.tolist()))  # of atoms, for what is done atom by atom
         self._moved = np.zeros(len(self._ranges), dtype=np.int64)
@@ -75,6 +75,7 @@ class NeighbourList(ABC, Generic[Result]):
                 atoms=len(part.atoms),
                 order=found.order[part.atoms].astype(np.int32),
                 scale=self._scale,
+                source=self._positions,
                 shifts=np.zeros(1) if found.shifts is None else found.shifts[part.atoms],
                 shifted=0 if found.shifts is None else len(part.atoms),
                 positions=aligned(4 * len(part.atoms), "<f8"),
@@ -90,11 +91,12 @@ class NeighbourList(ABC, Generic[Result]):
             for part in found.parts
         ]
         self._addresses = [call.address for call in self._calls]
+        self._addresses_of_checks = [check.address for check in self._checks]
         self._threads = owner.threads
 
     @abstractmethod
-    def evaluate(self, positions: FloatArray) -> Result:
-        """Evaluate the positions that the list holds for."""
+    def evaluate(self) -> Result:
+        """Evaluate the positions that were loaded."""
 
     @property
     def part_sizes(self) -> list[tuple[int, int]]:
@@ -120,19 +122,21 @@ class NeighbourList(ABC, Generic[Result]):
         return np.array_equal(box, self._box)
 
     def load(self, positions: FloatArray) -> bool:
-        """Make positions those that the kernels read; returns whether the list holds for them."""
-        for call in (*self._checks, *self._calls):
-            call.set(source=positions)
-        pool.run(self._checks[0].function, [call.address for call in self._checks], self._threads)
-        return not self._moved.any()
+        """Make positions those that the kernel reads, if the list holds for them; returns whether it does."""
+        for check in self._checks:
+            check.set(source=positions)
+        pool.run(self._checks[0].function, self._addresses_of_checks, self._threads)
+        if self._moved.any():
+            return False
+        np.copyto(self._positions, positions)
+        return True
 
     def is_near(self, positions: FloatArray, step: float) -> bool:
         """Whether no atom is further than a step (nm) from where the last call had it."""
-        return bool((np.square(positions - self._last).sum(axis=1) <= step**2).all())
+        return bool((np.square(positions - self._positions).sum(axis=1) <= step**2).all())
 
-    def run(self, positions: FloatArray) -> None:
-        """Run the kernel over the agents, at the positions that the list holds for."""
-        np.copyto(self._last, positions)
+    def run(self) -> None:
+        """Run the kernel over the agents, at the positions that were loaded."""
         pool.run(self._kernel.call, self._addresses, self._threads)
 
     def share_forces(self, collect: Function, per_atom: int, **arguments: int) -> None:
@@ -225,7 +229,7 @@ class NeighbourListCache(Generic[Result]):
                 f"{len(self.species_index)} atoms; lower them for the species of this system"
             )
         with self._lock:
-            return self._list_for(positions, box).evaluate(positions)
+            return self._list_for(positions, box).evaluate()
 
     def _list_for(self, positions: FloatArray, box: FloatArray | None) -> NeighbourList[Result]:
         """The neighbour list that holds for these positions; a new one if none does."""
