@@ -254,12 +254,12 @@ def species_name(value: Any, name: str) -> str:
     return value
 
 
-def one_of(*names: str) -> Reader:
-    """Reader of one of the given names."""
+def one_of(*names: str, otherwise: str = "") -> Reader:
+    """Reader of one of the given names; errors end with what there is `otherwise`."""
 
     def read(value: Any, name: str) -> str:
         if value not in names:
-            raise DualityError(f"{name}: expected {' or '.join(names)}, got {value!r}")
+            raise DualityError(f"{name}: expected {' or '.join(names)}, got {value!r}{otherwise}")
         return str(value)
 
     return read

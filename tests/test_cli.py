@@ -128,7 +128,8 @@ def test_infer_with_channels_says_what_was_chosen(folder, tmp_path):
 def test_a_size_is_for_channels(folder, tmp_path):
     options = ("--data", folder / "few.safetensors", "-o", tmp_path / "m.safetensors", "--size", "small")
     assert "--form channels" in refused("infer", *options, "--form", "moment")
-    assert "small or medium or large" in refused("infer", *options[:-1], "tiny", "--form", "channels")
+    assert "small or medium or large" in (said := refused("infer", *options[:-1], "2000", "--form", "channels"))
+    assert "--max-coefficients" in said
 
 
 def test_infer_from_accelerations(tmp_path):

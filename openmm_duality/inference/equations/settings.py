@@ -31,6 +31,8 @@ from openmm_duality.schema import (
 from openmm_duality.system_memory import memory_size
 from openmm_duality.units import ELECTRONVOLT
 
+_BY_NUMBER = "; a size by number is given by the keys channels and invariants of a configuration, or --max-coefficients"
+
 
 def _knots(value: Any, name: str) -> dict[str, tuple[float, ...]]:
     """Read knots in nm by pair of species, each pair named in alphabetical order."""
@@ -157,7 +159,7 @@ class Settings:
     pair_functions: int | None = field(metadata=key(optional(integer(4, 1000))), default=None)
     functions: int | None = field(metadata=key(optional(integer(1, 1000))), default=None)
     coarse_functions: int = field(metadata=key(integer(1, 1000)), default=3)
-    size: str = field(metadata=key(one_of(*SIZES)), default="medium")
+    size: str = field(metadata=key(one_of(*SIZES, otherwise=_BY_NUMBER)), default="medium")
     channels: int | None = field(metadata=key(optional(integer(1))), default=None)
     invariants: tuple[int, ...] | None = field(metadata=key(optional(tuple_of(integer()))), default=None)
     channel_cutoff: float | None = field(metadata=key(optional(bounded(unit.nanometer, "cutoff"))), default=None)
