@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -55,14 +55,36 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
         If the file cannot be read, its frames differ in what they hold, no frame has what a key names, or it is
         unclear which are the forces.
     """
-    path, keys = Path(path), keys or DataKeys()
+    path = Path(path)
+    return frames_of_images(path, _images(path), keys, progress=progress)
+
+
+def frames_of_images(
+    path: Path, images: Iterable[Atoms], keys: DataKeys | None = None, *, progress: bool = False
+) -> AnyFrames:
+    """Convert the structures of a file of any format, with what is in their arrays, keys and results, to frames.
+
+    Parameters
+    ----------
+    path : path
+        Of the file, for messages.
+    images : iterable of ase.Atoms
+    keys, progress
+        As for `read_extxyz`.
+
+    Raises
+    ------
+    DualityError
+        As `read_extxyz`.
+    """
+    keys = keys or DataKeys()
     forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
     groups: dict[tuple[bytes, bool], _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
     lacking: dict[str, list[int]] = {"forces": [], "energy": []}
     number = -1
-    for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=_images(path))):
+    for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
         periodic = _periodic(path, number, atoms)

@@ -1,10 +1,11 @@
-"""Data in any supported format: saved frames, extended XYZ, DeePMD folders, CP2K projects, trajectories."""
+"""Data in any supported format: saved frames, extended XYZ, DeePMD, CP2K, other programs, trajectories."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ase import Atoms
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.reference.ase_files import ase_format, read_ase_file
 from openmm_duality.reference.cp2k_files import is_position_file
 from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.deepmd import is_deepmd, read_deepmd
@@ -53,12 +55,15 @@ def read(
     ----------
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
-        compressed), a DeePMD folder (or a folder of them), a saved frames file (``.safetensors``), the folder of a
-        run, or a trajectory of any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
+        compressed), a DeePMD folder (or a folder of them), a result of another program that ASE reads
+        (`ase_files.PROGRAMS`: vasprun.xml and OUTCAR of VASP, outputs of Quantum ESPRESSO, FHI-aims …, ``.traj``,
+        ``.db``), a saved frames file (``.safetensors``), the folder of a run, or a trajectory of any engine (DCD, XTC,
+        TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional
-        Names of forces and energies in an extended XYZ file, and their units; by default found among the common names.
+        Names of forces and energies in an extended XYZ file or one of ASE, and their units; by default found among the
+        common names.
     topology : path, optional
         A topology or structure that names the atoms of a trajectory; by default the one of its name beside it, or the
         only one in its folder.
@@ -107,11 +112,15 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
     trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
     if (extended or trajectory) and not path.exists():
         raise DualityError(f"{path}: there is no such file; give the name of one that is there")
-    if extended:
-        found = read_extxyz(path, keys, progress=progress)
+    kind = None if extended or trajectory else ase_format(path)
+    if extended or kind is not None:
+        read_file = read_extxyz if kind is None else partial(read_ase_file, kind=kind)
+        found = read_file(path, keys=keys, progress=progress)
         return found if forces else without_forces(found)
     if keys not in (None, DataKeys()):
-        raise DualityError(f"{path}: names of forces and energies, and their units, are for extended XYZ files alone")
+        raise DualityError(
+            f"{path}: names of forces and energies, and their units, are for extended XYZ files and those of ASE alone"
+        )
     if trajectory:
         return _read_trajectory(path, forces, topology)
     if path.suffix == ".safetensors":

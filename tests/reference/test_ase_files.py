@@ -1,0 +1,100 @@
+"""Results of other programs and files of ASE, read as any other data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.db import connect
+from ase.io import write
+from click.testing import CliRunner
+
+from openmm_duality.cli import main
+from openmm_duality.errors import DualityError
+from openmm_duality.reference import MixedFrames, read
+from openmm_duality.reference.ase_files import ase_format
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT, GIGAPASCAL
+
+BASIS = '<crystal><varray name="basis"><v>0 2.7 2.7</v><v>2.7 0 2.7</v><v>2.7 2.7 0</v></varray></crystal>'
+CALCULATION = """<calculation>
+ <scstep><energy><i name="e_fr_energy">{free}</i><i name="e_0_energy">{zero}</i></energy></scstep>
+ <structure>{basis}<varray name="positions"><v>0 0 0</v><v>{x} 0.25 0.25</v></varray></structure>
+ <varray name="forces"><v>{f} 0.2 0.3</v><v>-{f} -0.2 -0.3</v></varray>
+ <varray name="stress"><v>10 1 2</v><v>1 20 3</v><v>2 3 30</v></varray>
+ <energy><i name="e_fr_energy">{free}</i><i name="e_0_energy">{zero}</i></energy>
+</calculation>
+"""
+HEAD = f"""<?xml version="1.0" encoding="ISO-8859-1"?>
+<modeling>
+<kpoints><varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray></kpoints>
+<parameters></parameters>
+<atominfo><array name="atoms"><set><rc><c>Si</c><c>1</c></rc><rc><c>Si</c><c>1</c></rc></set></array></atominfo>
+<structure name="initialpos">{BASIS}<varray name="positions"><v>0 0 0</v><v>0.25 0.25 0.25</v></varray></structure>
+"""
+
+
+@pytest.fixture
+def vasprun(tmp_path):
+    """The head of a vasprun.xml and two steps."""
+    path = tmp_path / "vasprun.xml"
+    steps = [CALCULATION.format(basis=BASIS, free=-10.81 - k, zero=-10.8 - k, x=0.26 + k / 100, f=0.1) for k in (0, 1)]
+    path.write_text(HEAD + "".join(steps) + "</modeling>\n")
+    return path
+
+
+def test_results_of_vasp_have_its_forces_free_energies_and_stresses(vasprun):
+    frames = read(vasprun)
+    assert frames.species == ("Si", "Si")
+    np.testing.assert_allclose(frames.cells[0], 0.27 * (1.0 - np.eye(3)))
+    np.testing.assert_allclose(frames.positions[1, 1], [0.27 * 0.5, 0.27 * 0.52, 0.27 * 0.52])
+    np.testing.assert_allclose(frames.forces[0, 0], np.array([0.1, 0.2, 0.3]) * ELECTRONVOLT / ANGSTROM, rtol=1e-5)
+    # of the energies in the file the forces are the derivative of the free one
+    np.testing.assert_allclose(frames.energies, np.array([-10.81, -11.81]) * ELECTRONVOLT, rtol=1e-5)
+    pressures = -0.1 * GIGAPASCAL * np.array([[10.0, 1.0, 2.0], [1.0, 20.0, 3.0], [2.0, 3.0, 30.0]])  # printed in kbar
+    np.testing.assert_allclose(frames.stresses[0], pressures, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:a.traj. forces from 'forces'")  # and the energies of atoms are not used
+@pytest.mark.parametrize("name", ["a.traj", "a.db"])
+def test_files_of_ase_may_hold_several_compositions(tmp_path, name):
+    images = []
+    for k in range(4):
+        atoms = bulk("Cu", cubic=True) if k % 2 else molecule("C2H6")
+        atoms.rattle(0.05, seed=k)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        images.append(atoms)
+    path = tmp_path / name
+    if name.endswith(".db"):
+        with connect(path) as database:
+            for atoms in images:
+                database.write(atoms)
+    else:
+        write(path, images)
+    frames = read(path)
+    assert isinstance(frames, MixedFrames)
+    assert sorted(len(part.species) for part in frames.parts) == [4, 8]
+    for k, atoms in enumerate(images):
+        one = frames[[k]].parts[0]
+        np.testing.assert_allclose(one.positions[0], atoms.positions * ANGSTROM)
+        np.testing.assert_allclose(one.forces[0], atoms.get_forces() * ELECTRONVOLT / ANGSTROM, rtol=1e-5, atol=1e-9)
+        assert one.energies[0] == pytest.approx(atoms.get_potential_energy() * ELECTRONVOLT, rel=1e-5)
+        assert (one.cells is not None) == bool(atoms.pbc.all())
+
+
+def test_a_file_that_is_cut_off_or_is_of_no_program_is_named(vasprun, tmp_path):
+    whole = vasprun.read_text()
+    vasprun.write_text(whole[: whole.index("<atominfo>")])
+    with pytest.raises(DualityError, match=r"vasprun\.xml"):
+        read(vasprun)
+    other = tmp_path / "notes.xml"
+    other.write_text("<a></a>")
+    assert ase_format(other) is None
+    assert ase_format(tmp_path) is None
+
+
+def test_a_result_is_inspected(vasprun):
+    result = CliRunner().invoke(main, ["inspect", str(vasprun)])
+    assert result.exit_code == 0, result.output
+    assert "2 Si" in result.output
