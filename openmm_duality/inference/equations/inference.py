@@ -167,7 +167,7 @@ class Inference:
             memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
         note(str(memory), show=progress)
         mixing: list[float] = []
-        if settings.most_mixing_steps:
+        if memory.mixing:
             with timed(seconds, "mixing"), raise_if_undetermined():
                 problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
                 design, mixing = learn_mixing(problem, settings.most_mixing_steps)

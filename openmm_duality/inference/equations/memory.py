@@ -2,12 +2,14 @@
 
 Most of it are the Gram matrices of P² numbers, one for each block of time and a few for the solution, and the rows of
 the frames that are computed at the same time. If these do not fit, there are fewer blocks, then the blocks are kept in
-a temporary file, then fewer frames are computed at the same time; otherwise the inference is refused.
+a temporary file, then fewer frames are computed at the same time, then the mixing of channels is not learned, if the
+user did not ask for it; otherwise the inference is refused.
 """
 
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,16 +134,28 @@ def plan_memory(
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = settings.most_mixing_steps > 0
     disk = temporary_space()
-    plan = None
+    plan, needed = None, 0
     of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))
-    for storage in _storages(settings, least_blocks):
-        blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
-        mixing = _mixing_memory(design, 2 * rows) if learned else 0  # there are up to twice as many columns
-        plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, mixing, bound)
-        if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
-            return plan
+    for with_mixing in (True, False) if learned and settings.mixing_steps is None else (learned,):
+        for storage in _storages(settings, least_blocks):
+            blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
+            mixing = _mixing_memory(design, 2 * rows) if with_mixing else 0  # there are up to twice as many columns
+            plan = MemoryPlan(storage, columns, blocks, n_sums * sum(squares), copies, stored, rows, mixing, bound)
+            if plan.peak <= bound and (not storage.on_disk or plan.blocks <= SHARE * disk):
+                if needed:
+                    warnings.warn(_without_mixing(needed, bound), stacklevel=3)
+                return plan
+            needed = needed if mixing == 0 else mixing
     assert plan is not None
     raise DualityError(_refusal(plan, settings, disk))
+
+
+def _without_mixing(needed: int, bound: int) -> str:
+    return (
+        f"the mixing of channels is not learned, since that needs {format_size(needed)} of memory, and at most "
+        f"{format_size(bound)} may be used; errors are larger for that. Allow more with memory (--memory), choose a "
+        "smaller size (--size), or say mixing_steps: 0 in a configuration"
+    )
 
 
 def _mixing_memory(design: Design, rows: int) -> int:

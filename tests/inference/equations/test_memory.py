@@ -36,8 +36,8 @@ def unbounded(frames):
     return Inference.of([DataSet(frames)], SETTINGS)
 
 
-def bounded(frames, size, **choices):
-    return Inference.of([DataSet(frames)], replace(SETTINGS, memory=int(size), **choices))
+def bounded(frames, bound, **choices):
+    return Inference.of([DataSet(frames)], replace(SETTINGS, memory=int(bound), **choices))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,22 @@ def test_a_bound_is_kept_by_fewer_blocks_then_by_a_file_then_by_a_refusal(frames
     monkeypatch.setattr(memory, "temporary_space", lambda: 3 * plan.total)
     with pytest.raises(DualityError, match="free on disk"):
         bounded(frames, plan.peak - 8 * block)
+
+
+def test_a_mixing_that_does_not_fit_is_not_learned_unless_it_was_asked_for(frames, monkeypatch):
+    monkeypatch.setattr(equations_of, "learn_mixing", lambda problem, steps: (problem.design, [1.0]))
+    choices = {"form": "channels", "size": "small", "invariants": (20, 60, 20), "ridge": 1e-6, "members": 0}
+    choices |= {"pair_functions": None, "functions": None}
+    most = bounded(frames, 2**40, **choices)
+    assert most.mixing_errors
+    assert most.memory.peak == most.memory.mixing
+    with pytest.warns(UserWarning, match=r"mixing of channels is not learned, since that needs .*--memory"):
+        less = bounded(frames, 0.9 * most.memory.mixing, **choices)
+    assert less.memory.mixing == 0
+    assert less.memory.peak <= less.memory.bound
+    assert less.mixing_errors == []
+    with pytest.raises(DualityError, match="the mixing of channels: "):
+        bounded(frames, 0.9 * most.memory.mixing, mixing_steps=1, **choices)
 
 
 def test_rows_that_cannot_fit_are_not_computed(frames, unbounded, monkeypatch):
