@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.molecules import component_labels
 
 _PER_LINE = 8
@@ -25,15 +25,18 @@ def neighbours_of(bonds: IntArray, n_atoms: int) -> list[list[int]]:
     return found
 
 
-def psf_text(labels: Sequence[str], bonds: IntArray) -> str:
-    """A PSF file (CP2K's ``UPSF``, without fixed columns) of labelled atoms and their bonds, shape (n_bonds, 2)."""
+def psf_text(labels: Sequence[str], masses: FloatArray, bonds: IntArray) -> str:
+    """A PSF file (CP2K's ``UPSF``, without fixed columns) of labelled atoms and their bonds, shape (n_bonds, 2).
+
+    CP2K moves the atoms with the masses of this file, in dalton, whatever their elements.
+    """
     near = neighbours_of(bonds, len(labels))
     angles = [(i, j, k) for j, around in enumerate(near) for i, k in combinations(around, 2)]
     dihedrals = [(i, j, k, m) for j, k in bonds.tolist() for i in near[j] for m in near[k] if len({i, j, k, m}) == 4]
     molecules = component_labels(bonds, len(labels)) + 1
-    named = enumerate(zip(labels, molecules, strict=True), start=1)
-    # segment, residue, name and type; charges and masses are given elsewhere
-    atoms = [f"{n} M{m} {m} M{m} {name} {name} 0.0 1.0 0" for n, (name, m) in named]
+    named = enumerate(zip(labels, molecules, masses.tolist(), strict=True), start=1)
+    # segment, residue, name and type; charges are given elsewhere
+    atoms = [f"{n} M{m} {m} M{m} {name} {name} 0.0 {mass:.6f} 0" for n, (name, m, mass) in named]
     lines = ["PSF", "", "1 !NTITLE", "REMARKS", "", f"{len(labels)} !NATOM", *atoms, ""]
     for name, rows in (("NBOND", bonds.tolist()), ("NTHETA", angles), ("NPHI", dihedrals), ("NIMPHI", [])):
         lines += [f"{len(rows)} !{name}", *_table(rows), ""]

@@ -211,7 +211,7 @@ class Classical(Method):
 
     def connectivity(self, frame: Frames) -> str | None:
         """The bonds of the frame, as `Method` defines them."""
-        return psf_text(self.labels(frame), self._bonds(frame)) if self.bonds else None
+        return psf_text(self.labels(frame), frame.masses, self._bonds(frame)) if self.bonds else None
 
     def force_eval(self, labels: Sequence[str], cell: FloatArray, dynamics: bool) -> list[str]:
         """The lines of the ``&FORCE_EVAL``, as `Method` defines them."""

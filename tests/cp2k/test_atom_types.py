@@ -15,6 +15,7 @@ from openmm_duality.cp2k.campaign import run_reference
 from openmm_duality.cp2k.methods import read_method
 from openmm_duality.errors import DualityError
 from openmm_duality.reference import read, read_one
+from openmm_duality.units import HARTREE
 from tests.cp2k.cp2k_runs import configure
 
 COULOMB = 138.935456  # kJ/mol nm / e²
@@ -104,7 +105,7 @@ def test_a_force_field_of_types_is_its_formulas(tmp_path: Path, combination: str
     frame = read_one(tmp_path / "methanol.xyz", "the test", forces=False)
     assert read_method(content).labels(frame) == TYPES
     tasks = [{"name": "point", "label": {"data": "methanol.xyz"}}, {"name": "md", "md": {"start": "point", "steps": 4}}]
-    tasks[1]["md"].update(write_every=2)  # type: ignore[union-attr]
+    tasks[1]["md"].update(write_every=2, velocities=True)  # type: ignore[union-attr]
     config = configure(tmp_path, method=content, tasks=tasks)
     run_reference(config, tmp_path / "out")
     found, after = read(tmp_path / "out" / "point"), read(tmp_path / "out" / "md")
@@ -112,6 +113,11 @@ def test_a_force_field_of_types_is_its_formulas(tmp_path: Path, combination: str
     assert found.energies is not None
     assert after.forces is not None
     assert found.species == after.species == species
+    assert after.velocities is not None
+    kinetic = {int(row[0]): row[2] for row in np.loadtxt(tmp_path / "out" / "md" / "md-1.ener")}
+    moving = 0.5 * np.einsum("i,tix,tix->t", after.masses, after.velocities, after.velocities)
+    expected = [kinetic[step] * HARTREE for step in after.steps.tolist()]
+    np.testing.assert_allclose(moving, expected, rtol=1e-4)  # CP2K moves the atoms with their masses
     assert {path.name for path in (tmp_path / "out" / "md").iterdir()} >= {"md.inp", "start.xyz", "bonds.psf"}
     forces, h = np.zeros((8, 3)), 1e-6
     for i, x in np.ndindex(8, 3):
