@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openmm_duality.errors import DualityError
-from openmm_duality.reference.extended_xyz import frames_of_images
+from openmm_duality.reference.extended_xyz import frames_of_images, images_by_ase
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.quantities import DataKeys
 
@@ -65,14 +64,7 @@ def read_ase_file(path: Path, kind: str, keys: DataKeys | None = None, *, progre
 
 
 def _images(path: Path, kind: str) -> Iterator[Atoms]:
-    import ase.io  # here, because it is slow to import and few need it
-
-    try:
-        for atoms in ase.io.iread(path, index=":", format=kind):
-            if atoms.calc is not None and "free_energy" in atoms.calc.results:
-                atoms.calc.results["energy"] = atoms.calc.results.pop("free_energy")
-            yield atoms
-    except Exception as error:  # whatever a parser of ASE runs into
-        raise DualityError(
-            f"{path}: ASE cannot read it as {PROGRAMS[kind]} ({type(error).__name__}: {error}); is it complete?"
-        ) from None
+    for atoms in images_by_ase(path, kind, f"ASE cannot read it as {PROGRAMS[kind]}", "; is it complete?"):
+        if atoms.calc is not None and "free_energy" in atoms.calc.results:
+            atoms.calc.results["energy"] = atoms.calc.results.pop("free_energy")
+        yield atoms

@@ -116,13 +116,13 @@ def frames_of_images(
         warnings.warn(
             f"{path.name}: the stresses of {left_out} frames are left out, because other frames of the same atoms have "
             "none; put frames with and without stresses into files of their own",
-            stacklevel=2,
+            stacklevel=3,
         )
     source = provenance(path)
     parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
     frames = joined(parts)
     for sentence in implausible_units(frames):
-        warnings.warn(f"{path.name}: {sentence}", stacklevel=2)
+        warnings.warn(f"{path.name}: {sentence}", stacklevel=3)
     return frames
 
 
@@ -176,14 +176,25 @@ class _Group:
 
 def _images(path: Path) -> Iterator[Atoms]:
     """The frames of the file, one after the other."""
+    _check_counts(path)
+    return images_by_ase(path, "extxyz", "cannot be read as extended XYZ")
+
+
+def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "") -> Iterator[Atoms]:
+    """The structures of a file, one after the other, by ASE's reader of a format.
+
+    Raises
+    ------
+    DualityError
+        With the words for a failure and a remedy, if ASE cannot read the file.
+    """
     import ase.io  # here, because it is slow to import and few need it
 
-    _check_counts(path)
     try:
-        yield from ase.io.iread(path, index=":", format="extxyz")
+        yield from ase.io.iread(path, index=":", format=kind)
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
-        raise DualityError(f"{path}: cannot be read as extended XYZ ({type(error).__name__}: {error})") from None
+        raise DualityError(f"{path}: {failure} ({type(error).__name__}: {error}){remedy}") from None
 
 
 def _check_counts(path: Path) -> None:
@@ -254,7 +265,7 @@ def _say_what_was_used(path: Path, forces: NameChoice, energy: NameChoice, tenso
         warnings.warn(
             f"{path.name}: {used or 'no forces or energies found'}"
             + (f"; not used: {_listed(unused)}" if unused else ""),
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from openmm_duality.units import ANGSTROM, bare
 
 _EXTENDED = (".xyz", ".extxyz")
 _CONFIGURATIONS = (".yaml", ".yml")
+_SAVED = ".safetensors"
 _PACKED = (".xz", ".gz", ".bz2")
 _OF_A_RUN = "trajectory.dcd"  # in the folder of a run, beside its topology
 _AGREES = 1e-3  # relative difference of two times between frames
@@ -112,10 +112,13 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
     trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
     if (extended or trajectory) and not path.exists():
         raise DualityError(f"{path}: there is no such file; give the name of one that is there")
-    kind = None if extended or trajectory else ase_format(path)
+    kind = None if extended or trajectory or path.suffix == _SAVED else ase_format(path)
     if extended or kind is not None:
-        read_file = read_extxyz if kind is None else partial(read_ase_file, kind=kind)
-        found = read_file(path, keys=keys, progress=progress)
+        found = (
+            read_extxyz(path, keys, progress=progress)
+            if kind is None
+            else read_ase_file(path, kind, keys, progress=progress)
+        )
         return found if forces else without_forces(found)
     if keys not in (None, DataKeys()):
         raise DualityError(
@@ -123,7 +126,7 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
         )
     if trajectory:
         return _read_trajectory(path, forces, topology)
-    if path.suffix == ".safetensors":
+    if path.suffix == _SAVED:
         found = load_frames(path)
     elif is_deepmd(path):
         found = read_deepmd(path)

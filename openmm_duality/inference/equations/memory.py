@@ -134,9 +134,10 @@ def plan_memory(
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = settings.most_mixing_steps > 0
     disk = temporary_space()
-    plan, needed = None, 0
+    plan = None
     of_frame, adding = _bytes_of_rows(sets, species, design, settings, reference, bound - sum(squares))
     for with_mixing in (True, False) if learned and settings.mixing_steps is None else (learned,):
+        needed = 0 if plan is None else plan.mixing  # which did not fit
         for storage in _storages(settings, least_blocks):
             blocks, rows = storage.n_blocks * sum(squares), (storage.at_once or 1) * of_frame + adding
             mixing = _mixing_memory(design, 2 * rows) if with_mixing else 0  # there are up to twice as many columns
@@ -145,7 +146,6 @@ def plan_memory(
                 if needed:
                     warnings.warn(_without_mixing(needed, bound), stacklevel=3)
                 return plan
-            needed = needed if mixing == 0 else mixing
     assert plan is not None
     raise DualityError(_refusal(plan, settings, disk))
 
