@@ -11,10 +11,10 @@ from dataclasses import replace
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.accumulation import Storage, accumulate
+from openmm_duality.inference.equations.continuation import standard_penalties
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.pair_statistics import known_pair_statistics
-from openmm_duality.inference.equations.penalties import standard_penalties
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, propagate_deviations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
@@ -78,8 +78,8 @@ def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = Fals
         stored = StoredEquations.from_arrays(losses.equations, f"{k}/")
         old, scale, mask = stored.total, stored.scale, stored.selected
         total = NormalEquations.sum_of([old, *new.blocks[k]])
-        strengths, bases = losses.metadata["regularisation"][k], (design.pair_basis, design.basis)
-        penalties = standard_penalties(design.layout, group, *bases, losses.shortest, stored.curvature_changes)
+        strengths = losses.metadata["regularisation"][k]
+        penalties = standard_penalties(design, group, losses.shortest, stored.curvature_changes, total)
         penalties += stored.soft_symmetries
         equations |= replace(stored, total=total).to_arrays(f"{k}/")
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))

@@ -27,7 +27,8 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
-Pairs = tuple[IntArray, IntArray, FloatArray, FloatArray]  # agents, neighbours, distances and displacements (nm)
+Neighbours = tuple[IntArray, FloatArray, FloatArray]  # of one atom: their numbers, distances and displacements (nm)
+Joined = tuple[IntArray, IntArray, FloatArray, FloatArray]  # the same of several configurations, after their numbers
 
 CLOSEST = 0.03  # nm, final distance of an approach
 _FARTHEST = 0.9  # of the onset, first distance of an approach: above it the core is too weak to be tested
@@ -66,13 +67,14 @@ def with_core(
     if weakest is not None:
         strength = np.maximum(strength, weakest)
     bare = replace(losses, core_strength=np.zeros_like(strength))
-    starts = [
-        (frames[t : t + 1], pair)
+    tasks = [
+        (start, pair)
         for frames, pairs in data
         for t in evenly_spaced(len(frames), _FRAMES)
+        for start in [_Start.of(bare, frames[t : t + 1])]
         for pair in _approaches(losses, frames, int(t), pairs)
     ]
-    approaches = list(on_all_cores(partial(_approach_from, bare), starts))
+    approaches = list(on_all_cores(partial(_approach_from, bare), tasks))
     strength, attracting = _strong_enough(approaches, strength)
     names = {pair: "-".join(losses.species[a] for a in pair) for pair in _pairs(len(losses.species))}
     report = {
@@ -135,87 +137,127 @@ class Approach:
 
 def approach(losses: AgentLosses, frames: Frames, i: int, j: int) -> Approach:
     """Evaluate the approach of atom j to the nearest image of atom i in the first of the frames."""
-    start, cell, species_index = frames.positions[0], frames.cell(0), losses.index_of(frames.species)
+    return _approach_from(losses, (_Start.of(losses, frames), (i, j)))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A configuration from which atoms are moved: positions (N, 3) in nm, cell, and environments of all atoms."""
+
+    positions: FloatArray
+    cell: FloatArray | None
+    environments: LocalEnvironments
+
+    @classmethod
+    def of(cls, losses: AgentLosses, frames: Frames) -> _Start:
+        """The first of the frames."""
+        positions, cell = frames.positions[0], frames.cell(0)
+        return cls(positions, cell, LocalEnvironments.of(losses, positions, frames.species, cell))
+
+    def neighbours(self, j: int, position: FloatArray, cutoff: float) -> Neighbours:
+        """Neighbours of atom j if it is moved to a position."""
+        moved = self.positions.copy()
+        moved[j] = position
+        agents, neighbours, distances, vectors = pair_vectors_within(moved, self.cell, cutoff, full_list=True)
+        of_j = agents == j
+        return neighbours[of_j], distances[of_j], vectors[of_j]
+
+
+def _approach_from(losses: AgentLosses, task: tuple[_Start, tuple[int, int]]) -> Approach:
+    start, (i, j) = task
+    species_index, origin = start.environments.species_index, start.positions[j]
     onsets = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
-    vector = _nearest(start, cell, i, j, losses.cutoff)
+    before = start.neighbours(j, origin, losses.cutoff)
+    images = np.flatnonzero(before[0] == i)
+    vector = -before[2][images[np.argmin(before[1][images])]]  # from the nearest image of i
     direction = vector / np.linalg.norm(vector)
     first = _FARTHEST * onsets[i]
     distances = np.linspace(first, min(CLOSEST, 0.5 * first), _POINTS)
-    pairs = [_pairs_around(start, cell, j, start[j] - vector + r * direction, losses.cutoff) for r in distances]
-    forces, energies = _moved(losses, species_index, j, pairs)
+    after = [start.neighbours(j, origin - vector + r * direction, losses.cutoff) for r in distances]
+    forces, energies = _moved(losses, start.environments, j, before, after)
     slopes = RadialBasis(losses.grid, unit_cores(losses.shortest, losses.grid)[:, :, None])
     own = 2.0 if losses.has_reactions else 1.0  # the loss of the neighbour contains the core too
     per_strength = np.zeros((len(distances), *losses.shortest.shape))
     closest = np.empty(len(distances), dtype=bool)
-    for k, (agents, neighbours, d, displacements) in enumerate(pairs):
-        of_j = agents == j
-        m, d, u = neighbours[of_j], d[of_j], displacements[of_j] / d[of_j, None]
+    for k, (m, d, displacements) in enumerate(after):
+        u = displacements / d[:, None]
         for b in range(len(losses.species)):
             mine = species_index[m] == b
             _, slope = slopes.evaluate(d[None, mine], species_index[[j]], b)
             a, c = sorted((int(species_index[j]), b))
             per_strength[k, a, c] += own * float(slope[0, :, 0] @ (u[mine] @ direction))
         others = np.ones(len(m), dtype=bool)
-        others[np.argmin(np.linalg.norm(displacements[of_j] + distances[k] * direction, axis=1))] = False
+        others[np.argmin(np.linalg.norm(displacements + distances[k] * direction, axis=1))] = False
         contacts = d[others] / onsets[m[others]]
         closest[k] = distances[k] / onsets[i] < _CLOSEST_BY * min(contacts.min(initial=np.inf), 1.0 / _CLOSEST_BY)
     pair = tuple(sorted((int(species_index[i]), int(species_index[j]))))
     return Approach((pair[0], pair[1]), distances, forces @ direction, per_strength, energies, closest)
 
 
-def _approach_from(losses: AgentLosses, start: tuple[Frames, tuple[int, int]]) -> Approach:
-    frames, (i, j) = start
-    return approach(losses, frames, i, j)
-
-
-def _nearest(positions: FloatArray, cell: FloatArray | None, i: int, j: int, cutoff: float) -> FloatArray:
-    """Vector from the nearest image of atom i to atom j, in nm; the pair must be within the cutoff."""
-    agents, neighbours, distances, vectors = pair_vectors_within(positions, cell, cutoff, full_list=True)
-    mine = np.flatnonzero((agents == i) & (neighbours == j))
-    return np.asarray(vectors[mine[np.argmin(distances[mine])]])
-
-
-def _pairs_around(positions: FloatArray, cell: FloatArray | None, j: int, position: FloatArray, cutoff: float) -> Pairs:
-    """Pairs of atom j, moved to a position, and of its neighbours: all that the force on it depends on."""
-    moved = positions.copy()
-    moved[j] = position
-    agents, neighbours, distances, vectors = pair_vectors_within(moved, cell, cutoff, full_list=True)
-    around = np.zeros(len(positions), dtype=bool)
-    around[neighbours[agents == j]] = around[j] = True
-    chosen = around[agents]
-    return agents[chosen], neighbours[chosen], distances[chosen], vectors[chosen]
-
-
 def _moved(
-    losses: AgentLosses, species_index: IntArray, j: int, pairs: Sequence[Pairs]
+    losses: AgentLosses, start: LocalEnvironments, j: int, before: Neighbours, after: Sequence[Neighbours]
 ) -> tuple[FloatArray, FloatArray]:
-    """Forces on atom j, shape (K, 3), and sums of the losses that depend on it, shape (K,), in one evaluation.
+    """Forces on atom j, shape (K, 3), and sums of the losses of j and its neighbours, shape (K,).
 
-    The agents of all configurations form one batch; neighbours that are not agents are represented by one agent
-    without neighbours, on which the forces are not used.
+    The losses of neighbours are those without their pair potentials with others. Their moments are those at the start,
+    less what j adds to them before it is moved, plus what it adds to them after that.
+
+    Parameters
+    ----------
+    losses : AgentLosses
+    start : LocalEnvironments
+        Those of all N atoms before j is moved.
+    j : int
+    before : Neighbours
+        Neighbours of j before it is moved.
+    after : sequence of Neighbours
+        Its neighbours in each of the K configurations.
     """
-    n = len(species_index)
-    agents = np.concatenate([k * n + p[0] for k, p in enumerate(pairs)])
-    neighbours = np.concatenate([k * n + p[1] for k, p in enumerate(pairs)])
-    moved = np.arange(len(pairs)) * n + j
-    batch = np.unique(np.concatenate([agents, moved]))
-    row = np.full(len(pairs) * n, len(batch))
-    row[batch] = np.arange(len(batch))
-    species_of_batch = np.append(species_index[batch % n], 0)
-    tables = neighbour_tables(
-        row[agents],
-        row[neighbours],
-        np.concatenate([p[2] for p in pairs]),
-        np.concatenate([p[3] for p in pairs]),
-        species_index[neighbours % n],
-        len(batch) + 1,
-        len(losses.species),
-        losses.cutoff,
-    )
-    result = LocalEnvironments.of_tables(losses, species_of_batch, tables).evaluate(losses)
-    return result.forces[row[moved]], np.asarray(
-        np.bincount(batch // n, result.losses[:-1], len(pairs)), dtype=np.float64
-    )
+    species, n, number = start.species_index, len(start.species_index), len(after)
+    k, m, d, vectors = _joined(after)
+    # j in all configurations, and one agent without neighbours in place of all others, whose forces are not used
+    agents = np.append(np.full(number, species[j]), 0)
+    mine = _environments(losses, agents, k, np.where(m == j, k, number), d, vectors, species[m]).evaluate(losses)
+    rows = np.unique((k * n + m)[m != j])  # the neighbours in all configurations; after them j as their only neighbour
+    agents = np.append(species[rows % n], np.full(number, species[j]))
+
+    def with_j(joined: Joined) -> LocalEnvironments:
+        """Environments of the neighbours with j alone."""
+        k, m, d, vectors = joined
+        row = np.searchsorted(rows, k * n + m)
+        known = np.flatnonzero((m != j) & (rows[np.minimum(row, len(rows) - 1)] == k * n + m))
+        known = known[np.argsort(row[known], kind="stable")]
+        of_j = np.full(len(known), species[j])
+        return _environments(losses, agents, row[known], len(rows) + k[known], d[known], -vectors[known], of_j)
+
+    less, more = with_j(_joined([before] * number)), with_j((k, m, d, vectors))
+    moments = {rank: added - less.moments[rank] for rank, added in more.moments.items()}
+    for rank, at_start in start.moments.items():
+        moments[rank][: len(rows)] += at_start[rows % n]
+    others = replace(more, moments=moments).evaluate(losses)
+    energies = mine.losses[:number] + np.bincount(rows // n, others.losses[: len(rows)], number)
+    return mine.forces[:number] + others.forces[len(rows) :], energies
+
+
+def _joined(neighbours: Sequence[Neighbours]) -> Joined:
+    """Neighbours of all configurations, after the numbers of these."""
+    m, d, vectors = (np.concatenate(parts) for parts in zip(*neighbours, strict=True))
+    return np.repeat(np.arange(len(neighbours)), [len(one[0]) for one in neighbours]), m, d, vectors
+
+
+def _environments(
+    losses: AgentLosses,
+    species_index: IntArray,
+    agents: IntArray,
+    neighbours: IntArray,
+    distances: FloatArray,
+    displacements: FloatArray,
+    species_of_neighbours: IntArray,
+) -> LocalEnvironments:
+    """Environments of agents of given species from pairs, in increasing order of the agent."""
+    pairs = (agents, neighbours, distances, displacements, species_of_neighbours)
+    tables = neighbour_tables(*pairs, len(species_index), len(losses.species), losses.cutoff)
+    return LocalEnvironments.of_tables(losses, species_index, tables)
 
 
 def _strong_enough(approaches: Sequence[Approach], strength: FloatArray) -> tuple[FloatArray, list[tuple[int, int]]]:

@@ -11,9 +11,10 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.equations.accumulation import accumulate
+from openmm_duality.inference.equations.continuation import standard_penalties
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.penalties import ridge_penalty, standard_penalties
+from openmm_duality.inference.equations.penalties import ridge_penalty
 from openmm_duality.inference.equations.selection import select
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, propagate_deviations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
@@ -49,7 +50,7 @@ def fixed_fit(losses, sets):
     solutions = []
     for k, group in enumerate(design.layout.groups):
         strengths = losses.metadata["regularisation"][k]
-        penalties = standard_penalties(design.layout, group, design.pair_basis, design.basis, losses.shortest)
+        penalties = standard_penalties(design, group, losses.shortest)
         stored = StoredEquations.from_arrays(losses.equations, f"{k}/")
         penalties += stored.soft_symmetries
         solutions.append(solve(found.totals[k], penalties, strengths, stored.scale))

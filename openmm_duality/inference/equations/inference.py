@@ -21,6 +21,7 @@ from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, MIN_FOLDS, BlockedEquations, accumulate
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
+from openmm_duality.inference.equations.continuation import standard_penalties
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference, default_weight
@@ -37,7 +38,6 @@ from openmm_duality.inference.equations.penalties import (
     SYMMETRIES,
     Penalty,
     Strengths,
-    standard_penalties,
 )
 from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, weakest_strength
 from openmm_duality.inference.equations.selection import describe_selection, select
@@ -169,7 +169,7 @@ class Inference:
         mixing: list[float] = []
         if memory.mixing:
             with timed(seconds, "mixing"), raise_if_undetermined():
-                problem = MixingProblem(sets, species, design, settings, memory.storage, progress)
+                problem = MixingProblem(sets, species, statistics.shortest, design, settings, memory.storage, progress)
                 design, mixing = learn_mixing(problem, settings.most_mixing_steps)
         equations = accumulate(sets, species, design, settings, reference, progress, memory.storage)
         seconds |= equations.seconds
@@ -197,10 +197,11 @@ class Inference:
     @cached_property
     def penalties(self) -> list[tuple[Penalty, ...]]:
         """Penalties of each group."""
-        layout, bases = self.design.layout, (self.design.pair_basis, self.design.basis)
         shortest = self.statistics.shortest if self.prior is None else self.prior.shortest
-        groups = zip_longest(layout.groups, self.curvature_changes)
-        standard = [standard_penalties(layout, group, *bases, shortest, changes) for group, changes in groups]
+        to_pairs = self.totals if self.prior is None else []  # differences from a prior model are continued by zero
+        groups = zip_longest(self.design.layout.groups, self.curvature_changes, to_pairs)
+        with raise_if_undetermined():
+            standard = [standard_penalties(self.design, group, shortest, a, b) for group, a, b in groups]
         if not self.settings.symmetry_strengths:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales

@@ -22,6 +22,7 @@ import numpy as np
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.accumulation import BlockedEquations, Storage, accumulate
 from openmm_duality.inference.equations.channel_selection import moment_statistics
+from openmm_duality.inference.equations.continuation import continuation
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import curvature_changes
 from openmm_duality.inference.equations.energies import EnergyReference
@@ -54,6 +55,8 @@ class MixingProblem:
     sets : sequence of DataSet
     species : tuple of str
         Names in the order of the species index.
+    shortest : array, shape (S, S)
+        Shortest distances in the data, in nm.
     design : Design
     settings : Settings
     storage : Storage
@@ -64,6 +67,7 @@ class MixingProblem:
 
     sets: Sequence[DataSet]
     species: tuple[str, ...]
+    shortest: FloatArray
     design: Design
     settings: Settings
     storage: Storage
@@ -110,15 +114,17 @@ class MixingProblem:
         found = (self.sets, self.species, design, settings, none, self.progress, storage)
         return accumulate(*found, every=self.stride, title=title)
 
-    def outside(self, design: Design) -> list[Penalty]:
+    def outside(self, design: Design, totals: Sequence[NormalEquations]) -> list[Penalty]:
         """Penalty of each group on changes of the curvature outside the data, by coefficients as by the mixing."""
-        found = (self.sets, self.species, design, self.progress, self.storage.at_once, _OUTSIDE)
-        return [Penalty("curvature", matrix) for matrix in curvature_changes(*found)]
+        matrices = curvature_changes(self.sets, self.species, design, self.progress, self.storage.at_once, _OUTSIDE)
+        groups = zip(design.layout.groups, matrices, totals, strict=True)
+        return [continuation(design, group, self.shortest, matrix, total) for group, matrix, total in groups]
 
     def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:
         """Coefficients by group with given channels, and the root mean square error of the forces in kJ/mol/nm."""
         design = replace(self.design, layout=self.plain_layout, channels=channels)
-        found, outside = self.equations(design, title), self.outside(design)
+        found = self.equations(design, title)
+        outside = self.outside(design, found.totals)
         solutions = [
             solve(total, [penalty, ridge_penalty(len(total.rhs))], _STRENGTHS)
             for total, penalty in zip(found.totals, outside, strict=True)
@@ -206,7 +212,8 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
     errors, strengths = [error], list[Strengths]()
     while len(errors) <= steps:
         joint = problem.joint_design(best, coefficients)
-        found, outside = problem.equations(joint, f"mixing, step {len(errors)}"), problem.outside(joint)
+        found = problem.equations(joint, f"mixing, step {len(errors)}")
+        outside = problem.outside(joint, found.totals)
         strengths = strengths or problem.strengths(found, outside)
         if all(strength[CHANGES] == _FIXED for strength in strengths):
             break

@@ -191,31 +191,3 @@ def _radial_products(basis: RadialBasis, shortest: FloatArray, a: int, b: int) -
     functions = basis.coefficients[a, b][:, first:]
     changes = np.diff(functions, n=3, axis=-1)
     return changes @ changes.T, functions @ functions.T
-
-
-def standard_penalties(
-    layout: Layout,
-    group: Group,
-    pair_basis: RadialBasis,
-    basis: RadialBasis,
-    shortest: FloatArray,
-    curvature_changes: FloatArray | None = None,
-) -> tuple[Penalty, ...]:
-    """Penalties of every inference: curvature, and a ridge on all coefficients but the energy constants.
-
-    Parameters
-    ----------
-    layout, group, pair_basis, basis, shortest
-        As for the penalties on curvature.
-    curvature_changes : array, shape (P, P), optional
-        For a form with channels: the mean squared changes of the curvature of its losses in displaced frames (see
-        `displaced_frames`). Without them the penalty is on the third differences of the functions.
-    """
-    ridge = ridge_penalty(layout.size(group), layout.n_constants)
-    if curvature_changes is not None:
-        return (Penalty("curvature", curvature_changes), ridge)
-    return (
-        pair_curvature_penalty(layout, group, pair_basis, shortest),
-        many_body_curvature_penalty(layout, group, basis, shortest),
-        ridge,
-    )

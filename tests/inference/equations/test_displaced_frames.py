@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.inference import DataSet, add_frames, evaluate, infer
+from openmm_duality.inference.equations.continuation import standard_penalties
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import (
     ROWS_PER_COLUMN,
@@ -16,7 +17,6 @@ from openmm_duality.inference.equations.displaced_frames import (
     second_differences,
 )
 from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
 from openmm_duality.inference.equations.solution import NormalEquations, solve
 from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.losses.evaluator import evaluate_agents
@@ -91,10 +91,8 @@ def test_frames_are_added_to_a_model_with_the_penalty_it_was_inferred_with():
     grown = add_frames(losses, frames)
     total = NormalEquations.sum_of([stored.total, stored.total])
     assert stored.curvature_changes is not None
-    penalties = [
-        Penalty("curvature", stored.curvature_changes),
-        ridge_penalty(len(total.rhs), design.layout.n_constants),
-    ]
+    (group,) = design.layout.groups
+    penalties = standard_penalties(design, group, losses.shortest, stored.curvature_changes, total)
     expected = solve(total, penalties, losses.metadata["regularisation"][0], stored.scale, design.layout.n_constants)
     (found,) = design.layout.pack(grown)
     n = len(found) - design.layout.n_constants

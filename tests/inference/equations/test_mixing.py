@@ -96,7 +96,13 @@ def problem():
     )
     settings = Settings(form="channels", cutoff=0.5)
     return MixingProblem(
-        [DataSet(frames)], losses.species, replace(design, channels=wrong), settings, Storage(5, 1), False
+        [DataSet(frames)],
+        losses.species,
+        losses.shortest,
+        replace(design, channels=wrong),
+        settings,
+        Storage(5, 1),
+        False,
     )
 
 
