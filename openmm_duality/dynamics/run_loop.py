@@ -30,7 +30,6 @@ from openmm_duality.dynamics.interruption import end_by, noted_signals
 from openmm_duality.dynamics.monitoring import MONITOR_FILES, MonitorLog, Reading, RunMonitor, count_alarms
 from openmm_duality.dynamics.record import write_record
 from openmm_duality.dynamics.reporters import RunLog, VelocityDCDReporter
-from openmm_duality.dynamics.systems import minimize
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
 from openmm_duality.geometry.arrays import FloatArray
@@ -118,14 +117,11 @@ class RunLoop:
         """Number of steps done."""
         return int(self._simulation.context.getStepCount())
 
-    def begin(self, positions: FloatArray, velocities: FloatArray, minimized: bool = False) -> None:
-        """Start from a structure, shape (N, 3) in nm, minimised or as it is, and velocities, shape (N, 3) in nm/ps."""
+    def begin(self, velocities: FloatArray) -> None:
+        """Start from the positions in the context, and velocities, shape (N, 3) in nm/ps."""
         write_record(self._directory, self.settings)
         rewind(self._directory, dict.fromkeys(self._growing, NOTHING))
         context = self._simulation.context
-        context.setPositions(positions)
-        if minimized:
-            minimize(self._simulation)
         context.setVelocities(velocities)
         self._write("topology.pdb", context.getState(positions=True))
         self._open(fresh=True)

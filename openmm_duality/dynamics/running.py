@@ -267,9 +267,12 @@ def simulate(
         if old is not None and (directory / CHECKPOINT).exists():
             loop.resume()
         else:
+            simulation.context.setPositions(start)
+            if minimize:
+                minimize_energy(simulation)
             if isinstance(integrator, EnergyConservingDescentLearningIntegrator):
-                _check_target(integrator, simulation, start, minimize)
-            loop.begin(start, initial, minimize)
+                _check_target(integrator, simulation, minimize)
+            loop.begin(initial)
         resumed_from = loop.step
         return _result(directory, loop.run(steps, progress), resumed_from)
 
@@ -283,15 +286,9 @@ def _ensemble(system: mm.System, integrator: LearningIntegrator) -> str:
 
 
 def _check_target(
-    integrator: EnergyConservingDescentLearningIntegrator,
-    simulation: app.Simulation,
-    start: FloatArray,
-    minimized: bool,
+    integrator: EnergyConservingDescentLearningIntegrator, simulation: app.Simulation, minimized: bool
 ) -> None:
     """Check that there is something to descend: at or below its target the integrator moves nothing."""
-    simulation.context.setPositions(start)
-    if minimized:
-        minimize_energy(simulation)
     found = simulation.context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     target = integrator.getGlobalVariableByName("target")
     if found <= target:
