@@ -54,9 +54,13 @@ def solid_harmonics(rank: int, x: Any, y: Any, z: Any) -> list[Any]:
 
 def contracted_gradient(rank: int, w: Sequence[Any], x: Any, y: Any, z: Any, *, onto: Sequence[Any] = ()) -> list[Any]:
     """Σ_m w_m ∂Y_m along x, y and z, for l = 1…3, added onto three terms, if there are any."""
-    matrix, lower = gradient_matrix(rank), solid_harmonics(rank - 1, x, y, z)
+    return combined_gradient(rank, w, solid_harmonics(rank - 1, x, y, z), onto=onto)
+
+
+def combined_gradient(rank: int, w: Sequence[Any], lower: Sequence[Any], *, onto: Sequence[Any] = ()) -> list[Any]:
+    """Σ_mk w_m C_mxk of anything given for the harmonics of degree l − 1, such as their sums over neighbours."""
     gradient = []
-    for axis, of_axis in enumerate(matrix.swapaxes(0, 1)):  # [m, k]
+    for axis, of_axis in enumerate(gradient_matrix(rank).swapaxes(0, 1)):  # [m, k]
         terms = list(onto[axis : axis + 1])
         for k, column in enumerate(of_axis.T.tolist()):
             weights = [c * w[m] for m, c in enumerate(column) if c]

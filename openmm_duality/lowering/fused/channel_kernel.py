@@ -147,8 +147,9 @@ class ChannelKernel(KernelCode):
             # beyond the end the row of zeros at the cutoff
             interval = code.count_up(q, BLOCK).compare("<", end).choose(distance.to(I64), self.intervals)
             places = [(base + interval.lane(k)) * shape.stride + 4 * shape.padded for k in range(BLOCK)]
+            rows = transposed([self.table.vector(place, 4 * shape.descents) for place in places])
             for descent in range(shape.descents):
-                powers = transposed([self.table.vector(place + 4 * descent, 4) for place in places])
+                powers = rows[descent :: shape.descents]
                 value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
                 if descent == 0:
                     own.add(value.to(DOUBLE))

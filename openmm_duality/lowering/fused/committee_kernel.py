@@ -41,7 +41,7 @@ class CommitteeKernel(EnvironmentKernel):
         with code.loop(0, self.agents) as i:
             atom = self.order[i].to(I64)
 
-            def visit(p: Value, _: list[Value]) -> None:
+            def visit(p: Value, _: Value) -> None:
                 self.visited[self.work["intervals"][p]] = atom
 
             loss, bounds = self.loss(i, visit)

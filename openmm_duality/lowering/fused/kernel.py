@@ -20,13 +20,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
+from openmm_duality.invariants.harmonics import combined_gradient, contracted_gradient, solid_harmonics
 from openmm_duality.invariants.neighbours import CLOSEST
 from openmm_duality.lowering.fused.boxes import nearest_image
 from openmm_duality.lowering.fused.channels import AgentChannels
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable, element, total
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, element, total
 from openmm_duality.machine_code.machine import Function
 
 
@@ -107,14 +107,14 @@ class EnvironmentKernel(KernelCode):
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
         self.centres, self.at_centres = code.array("centres", shape.real), code.array("at_centres", DOUBLE)
 
-    def loss(self, i: Value, visit: Callable[[Value, list[Value]], None]) -> tuple[Value, list[Variable]]:
+    def loss(self, i: Value, visit: Callable[[Value, Value], None]) -> tuple[Value, list[Variable]]:
         """The loss of an agent, and where its neighbours of every species begin, and the end of all.
 
         Parameters
         ----------
         i : Value
         visit : callable
-            Writes what else is done with a pair, given its index and the slopes of its pair potential by descent.
+            Writes what else is done with a pair, given its index and the slope of its pair potential, `of_descents`.
         """
         own, bounds = self.environment(i, Variable(self.code, I64), visit)
         if self.shape.ranks:
@@ -123,7 +123,7 @@ class EnvironmentKernel(KernelCode):
         return own.get(), bounds
 
     def environment(
-        self, i: Value, count: Variable, visit: Callable[[Value, list[Value]], None]
+        self, i: Value, count: Variable, visit: Callable[[Value, Value], None]
     ) -> tuple[Variable, list[Variable]]:
         """Moments of an agent, its pair part, and where its neighbours begin, behind those counted so far."""
         code, shape, species = self.code, self.shape, self.species_index[i].to(I64)
@@ -187,6 +187,14 @@ class EnvironmentKernel(KernelCode):
                     for m, component in enumerate(solid_harmonics(rank, *u), start=shape.first(rank)):
                         work["solid"][self.capacity * m + p] = component
 
+    def of_descents(self, array: Array, index: Any) -> Value:
+        """Numbers of all descents from an index on, a vector where there are two."""
+        return array[index] if self.shape.descents == 1 else array.vector(index, self.shape.descents)
+
+    def descent(self, numbers: Value, k: int) -> Value:
+        """The number of one descent."""
+        return numbers if self.shape.descents == 1 else numbers.lane(k)
+
     def solid(self, m: int, p: Value) -> Value:
         """A component of rank 1 or more at a pair."""
         rank, k = self.shape.components[m]
@@ -201,7 +209,7 @@ class EnvironmentKernel(KernelCode):
         begin: Value,
         end: Value,
         own: Variable,
-        visit: Callable[[Value, list[Value]], None],
+        visit: Callable[[Value, Value], None],
     ) -> None:
         """Splines and moments of one neighbour species, and the pair part of the loss of an agent of a species."""
         code, shape, work = self.code, self.shape, self.work
@@ -216,12 +224,9 @@ class EnvironmentKernel(KernelCode):
         with code.loop(begin, end) as p:
             row = self.table.from_index(work["intervals"][p].to(I64) * shape.stride)
             x = work["fraction"][p]
-            pair = [
-                spline([row[4 * (shape.padded + descent) + k] for k in range(4)], x)
-                for descent in range(shape.descents)
-            ]
-            own.add(pair[0][0].to(DOUBLE))
-            visit(p, [slope for _, slope in pair])
+            value, slope = spline([self.of_descents(row, 4 * shape.padded + k * shape.descents) for k in range(4)], x)
+            own.add(self.descent(value, 0).to(DOUBLE))
+            visit(p, slope)
             radial = []
             for begins in shape.chunks:
                 c = [row.vector(k * shape.padded + begins, shape.lanes) for k in range(4)]
@@ -247,57 +252,79 @@ class AgentKernel(EnvironmentKernel):
         self.load(4)
         energy = Variable(code, DOUBLE)
 
-        def visit(p: Value, slopes: list[Value]) -> None:
-            for descent, slope in enumerate(slopes):
-                self.work["slope"][self.capacity * descent + p] = slope
+        def visit(p: Value, slope: Value) -> None:
+            self.work["slope"][p * shape.descents] = slope
 
         with code.loop(0, self.agents) as i:
             loss, bounds = self.loss(i, visit)
             force = Variable(code, ir.VectorType(shape.real, 4))
-            by_function = [Variable(code, shape.vector) for _ in range(4 if shape.own and shape.ranks else 0)]
+            by_function = [Variable(code, shape.vector) for _ in range(3 if shape.own and shape.ranks else 0)]
             for b in range(shape.species):
-                self.descend(b, bounds[b].get(), bounds[b + 1].get(), force, by_function)
-            found = [force.get()] + ([four_sums(*(one.get() for one in by_function))] if by_function else [])
+                self.descend(b, bounds[b].get(), bounds[b + 1].get(), force)
+                if by_function:
+                    self.descend_alone(b, bounds[b].get(), bounds[b + 1].get(), by_function)
+            nothing = code.constant(shape.vector, 0.0)
+            found = [force.get()]
+            if by_function:
+                found.append(four_sums(*(one.get() for one in by_function), nothing))
             self.forces[i * 4] = self.forces.vector(i * 4, 4) + total(found)
             energy.add(loss.to(DOUBLE))
         code.array("energy", DOUBLE)[0] = energy.get()
         self.write_virial()
         return code.compiled()
 
-    def descend(self, b: int, begin: Value, end: Value, own: Variable, by_function: list[Variable]) -> None:
+    def descend(self, b: int, begin: Value, end: Value, own: Variable) -> None:
         """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species.
 
-        What an agent with an own part descends acts on itself alone. So its functions need not be summed for every
-        neighbour, and the force by function is added to `by_function`.
+        Of what an agent with an own part descends only the pair part is added to the force on the agent.
         """
         code, shape, work = self.code, self.shape, self.work
         adjoint = self.adjoint(b, 0)
         with code.loop(begin, end) as p:
             inverse = work["inverse"][p]
             u = work["displacements"].vector(p * 4, 4).to(shape.real) * inverse
-            along = [work["slope"][self.capacity * descent + p] for descent in range(shape.descents)]
-            force = u * along[0]
+            slopes = self.of_descents(work["slope"], p * shape.descents)
+            along = self.descent(slopes, 0)
+            force = u * along
             if shape.ranks:
                 nothing = code.constant(shape.vector, 0.0)
                 parts = self.across_and_along(p, inverse, adjoint)
                 chunks = [[*([f * one for one in across] or 3 * [nothing]), radial] for f, across, radial in parts]
                 of_functions = four_sums(*(total(terms) for terms in zip(*chunks, strict=True)))
-                force = u * (along[0] + of_functions.lane(3)) + of_functions * inverse
-            own.add(u * along[-1] if shape.own else force)
+                force = u * (along + of_functions.lane(3)) + of_functions * inverse
+            own.add(u * self.descent(slopes, 1) if shape.own else force)
             self.add_virial(force, partial(work["displacements"].vector, p * 4, 4))
             if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - force
-        if not by_function:
-            return
-        adjoint = self.adjoint(b, 1)
-        with code.loop(begin, end) as p:  # a loop by itself, since the registers do not hold the adjoints of both
-            inverse = work["inverse"][p]
-            for f, across, radial in self.across_and_along(p, inverse, adjoint):
-                for k, one in enumerate(by_function[:3]):
-                    one.add(radial * work["unit"][self.capacity * k + p])
-                    if across:
-                        one.add(f * inverse * across[k])
+
+    def descend_alone(self, b: int, begin: Value, end: Value, force: list[Variable]) -> None:
+        """Add the force, x, y and z by function, of what an agent with an own part descends.
+
+        It acts on the agent alone, so that forces of pairs are not needed: f/r ∂Y is linear in f/r times the harmonics
+        of the next lower rank, which are summed over the neighbours first.
+        """
+        code, shape, work = self.code, self.shape, self.work
+        ranks = [rank for rank in shape.ranks if rank]
+        for begins, of_functions in zip(shape.chunks, self.adjoint(b, 1), strict=True):
+            lower = {rank: [Variable(code, shape.vector) for _ in range(2 * rank - 1)] for rank in ranks}
+            with code.loop(begin, end) as p:
+                f, df = (work[name].vector(p * shape.padded + begins, shape.lanes) for name in ("f", "df"))
+                across = f * work["inverse"][p]
+                u = [work["unit"][self.capacity * k + p] for k in range(3)]
+                along = [df * of_functions[m] for m in shape.of(0)] if 0 in shape.ranks else []
+                for rank in ranks:
+                    # the derivative of f Y along u has l f/r Y less than that of f S, S the solid harmonic
+                    y = total(of_functions[m] * self.solid(m, p) for m in shape.of(rank))
+                    along.append((df - across * float(rank)) * y)
+                    for one, harmonic in zip(lower[rank], solid_harmonics(rank - 1, *u), strict=True):
+                        one.add(across * harmonic)
+                for one, x in zip(force, u, strict=True):
+                    one.add(total(along) * x)
+            for rank, sums in lower.items():
+                weights = [of_functions[m] for m in shape.of(rank)]
+                for one, part in zip(force, combined_gradient(rank, weights, [k.get() for k in sums]), strict=True):
+                    one.add(part)
 
     def adjoint(self, b: int, descent: int) -> list[list[Value]]:
         """The adjoint of the moments of a neighbour species in a descent, by register of functions and component."""

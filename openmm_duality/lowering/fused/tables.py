@@ -152,7 +152,7 @@ def _starts(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.int32]:
 
 
 def _table(losses: AgentLosses, shape: Shape, written: Sequence[AboutMeans]) -> npt.NDArray[np.float64]:
-    """Powers by pair of species and interval: functions, then the pair part of each descent; zeros at the cutoff.
+    """Powers by pair of species and interval: functions, then the pair parts of all descents; zeros at the cutoff.
 
     Of a form with channels the pair part is also the last of the functions.
     """
@@ -164,8 +164,7 @@ def _table(losses: AgentLosses, shape: Shape, written: Sequence[AboutMeans]) -> 
         for number, one in enumerate(written, start=n):
             powers[..., number] = one.pair_powers
     table[:, :, :k, : 4 * padded] = powers.reshape(s, s, k, 4 * padded)
-    for number, one in enumerate(written, start=padded):
-        table[:, :, :k, 4 * number : 4 * number + 4] = one.pair_powers
+    table[:, :, :k, 4 * padded :] = np.stack([one.pair_powers for one in written], axis=-1).reshape(s, s, k, -1)
     return table
 
 
