@@ -15,7 +15,7 @@ from llvmlite import ir
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image, nearest_images
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
-from openmm_duality.lowering.fused.kernel import KernelCode, spline
+from openmm_duality.lowering.fused.kernel import KernelCode, four_sums, spline
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
 from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Value, Variable, joined, total, transposed
 from openmm_duality.machine_code.machine import Function
@@ -36,9 +36,12 @@ class ChannelKernel(KernelCode):
         """Write the whole function."""
         code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
         self.load(4)
-        polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes)
-        blocks, weights = code.array("blocks", I32), code.array("entry_weights", shape.real)
-        entries = code.array("entries", I64)
+        descents = range(shape.descents)
+        slopes = [work["tensor_slopes"].from_index(k * shape.rows * lanes) for k in descents]
+        polynomial = ChannelPolynomial(code, shape, work["tensors"], slopes, lanes)
+        blocks, entries = code.array("blocks", I32), code.array("entries", I64)
+        weights = [code.array("entry_weights", shape.real).from_index(entries[0] * k) for k in descents]
+        adjoints = [work["mixed_adjoint"].from_index(k * shape.mixed_size) for k in descents]
         energy, count = Variable(code, DOUBLE), Variable(code, I64)
         with code.loop(0, code.argument("number_of_blocks")) as block:
             agents = blocks.from_index(block * (lanes + 1) + 1)
@@ -51,19 +54,16 @@ class ChannelKernel(KernelCode):
             header, alone = polynomial.headers.from_index(species * HEADER), polynomial.alone[species]
             polynomial.mix(header, work["mixed_moments"])
             polynomial.multiply(header)
-            for descent in reversed(range(shape.descents)):  # the loss is that of the first
-                of_descent = weights.from_index(entries[0] * descent)
-                work["agent_losses"][0] = polynomial.contract(header, of_descent, 1)
-                polynomial.descend(header)
-                adjoint = work["mixed_adjoint"].from_index(code.integer(descent * shape.mixed_size))
-                polynomial.unmix(header, adjoint, lambda m, a: (a + m * shape.mixing_width) * lanes)
+            work["agent_losses"][0] = polynomial.contract(header, weights, 1)
+            polynomial.descend(header)
+            polynomial.unmix(header, adjoints, lambda m, a: (a + m * shape.mixing_width) * lanes)
             with code.loop(0, number) as lane:
                 energy.add(work["agent_losses"][lane] - alone)
                 bounds = [self.bound(lane, b).to(I64) for b in range(shape.species + 1)]
-                for descent in range(shape.descents):
-                    for b in range(shape.species):
-                        self.descend(lane, b, bounds[b], bounds[b + 1], descent)
-                    self.push(agents[lane].to(I64), work["neighbours"], bounds[0], bounds[-1], descent)
+                own = self.own_force(shape.together)
+                for b in range(shape.species):
+                    self.descend([one.from_index(lane) for one in adjoints], b, bounds[b], bounds[b + 1], own)
+                self.push(agents[lane].to(I64), work["neighbours"], bounds[0], bounds[-1], own)
         code.array("energy", DOUBLE)[0] = energy.get()
         self.write_virial()
         return code.compiled()
@@ -139,8 +139,9 @@ class ChannelKernel(KernelCode):
     def distant(self, i: Value, pair: Value, end: Value) -> Value:
         """Pair potential and forces of the distant neighbours of one species."""
         code, shape, neighbours = self.code, self.shape, self.work["distant_neighbours"]
-        base, own = pair * (self.intervals + 1), Variable(code, ir.VectorType(DOUBLE, BLOCK))
-        own.set(code.constant(own.kind, 0.0))
+        base, loss = pair * (self.intervals + 1), Variable(code, ir.VectorType(DOUBLE, BLOCK))
+        loss.set(code.constant(loss.kind, 0.0))
+        own = self.own_force(BLOCK)
         with code.loop(0, end, BLOCK) as q:
             d, square = self.displacements(i, [neighbours[q + k] for k in range(BLOCK)])
             distance = self.distance(square)
@@ -152,12 +153,11 @@ class ChannelKernel(KernelCode):
                 powers = rows[descent :: shape.descents]
                 value, slope = spline(powers, (distance - interval.to(DOUBLE)).to(shape.real))
                 if descent == 0:
-                    own.add(value.to(DOUBLE))
+                    loss.add(value.to(DOUBLE))
                 along = slope / distance.to(shape.real)
-                self.keep_forces(q, [along * c.to(shape.real) for c in d], descent)
-        for descent in range(shape.descents):
-            self.push(i, neighbours, code.integer(0), end, descent)
-        return own.get().folded(1).lane(0)
+                self.keep_forces(q, [along * c.to(shape.real) for c in d], own if descent else [])
+        self.push(i, neighbours, code.integer(0), end, own)
+        return loss.get().folded(1).lane(0)
 
     def geometry(self, i: Value, begin: Value, end: Value) -> None:
         """Intervals, unit vectors and harmonics of the neighbours of an agent, a register of them at a time.
@@ -226,37 +226,46 @@ class ChannelKernel(KernelCode):
                 for m, row in enumerate(transposed(rows)[: len(shape.components) - first], start=first):
                     self.work["mixed_moments"][(a + m * shape.mixing_width) * lanes] = row
 
-    def descend(self, lane: Value, b: int, begin: Value, end: Value, descent: int) -> None:
-        """Forces of the loss of the agent in a lane on its neighbours of one species, a register of them at a time."""
-        shape, work, lanes = self.shape, self.work, self.shape.together
-        adjoint = work["mixed_adjoint"].from_index(lane + (b * shape.fine * lanes + descent * shape.mixed_size))
-        with self.code.loop(begin, end, lanes) as p:
+    def descend(self, adjoints: list[Array], b: int, begin: Value, end: Value, own: list[Variable]) -> None:
+        """Forces of the loss of an agent on its neighbours of one species, a register of them at a time.
+
+        Parameters
+        ----------
+        adjoints : list of Array
+            Those of the agent, by descent.
+        b, begin, end : int, Value
+        own : list of Variable
+            As `own_force`.
+        """
+        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
+        with code.loop(begin, end, lanes) as p:
             u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
-            # kept in memory, so that every adjoint is read again below rather than all of them held in registers
-            work["slope"][p] = self.along(p, u, adjoint, descent)
-            slope = work["slope"].vector(p, lanes)
-            inverse = work["inverse"].vector(p, lanes)
-            across = [c * inverse for c in self.across(p, u, adjoint)]
-            along = slope - total(c * one for c, one in zip(u, across, strict=True))
-            self.keep_forces(p, [along * c + one for c, one in zip(u, across, strict=True)], descent)
+            values, slopes = self.radial("f", p)[: shape.fine], self.radial("df", p)
+            inside = code.count_up(p, lanes).compare("<", end)
+            for descent, adjoint in enumerate(one.from_index(b * shape.fine * lanes) for one in adjoints):
+                # kept in memory, so that every adjoint is read again below rather than all of them held in registers
+                work["slope"][p] = self.along(u, slopes[: shape.fine], adjoint) + slopes[shape.fine + descent]
+                slope = work["slope"].vector(p, lanes)
+                inverse = work["inverse"].vector(p, lanes)
+                across = [c * inverse for c in self.across(u, values, adjoint)]
+                along = slope - total(c * one for c, one in zip(u, across, strict=True))
+                force = [along * c + one for c, one in zip(u, across, strict=True)]
+                if descent:
+                    force = [inside.choose(one, code.constant(one.ir.type, 0.0)) for one in force]
+                self.keep_forces(p, force, own if descent else [])
 
     def adjoint(self, adjoint: Array, m: int, n: int) -> Value:
         """G of a component and a function."""
         return adjoint[(n + m * self.shape.mixing_width) * self.shape.together]
 
-    def along(self, p: Value, u: list[Value], adjoint: Array, descent: int) -> Value:
-        """Σ_nm G f' Y and the slope of the pair part."""
+    def along(self, u: list[Value], slopes: list[Value], adjoint: Array) -> Value:
+        """Σ_nm G f' Y."""
         harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
-        slopes = self.radial("df", p)
-        found = slopes[self.shape.fine + descent]
-        for n, slope in enumerate(slopes[: self.shape.fine]):
-            terms = (y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics))
-            found = found + slope * total(terms)
-        return found
+        by_function = (total(y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics)) for n in range(len(slopes)))
+        return total(slope * one for slope, one in zip(slopes, by_function, strict=True))
 
-    def across(self, p: Value, u: list[Value], adjoint: Array) -> list[Value]:
+    def across(self, u: list[Value], values: list[Value], adjoint: Array) -> list[Value]:
         """Σ_nm G f ∂_x Y, for x, y and z."""
-        values = self.radial("f", p)[: self.shape.fine]
         gradients = [[self.code.constant(u[0].ir.type, 0.0)] * 3]
         for rank in (rank for rank in self.shape.ranks if rank):
             sums = [total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)]
@@ -272,24 +281,37 @@ class ChannelKernel(KernelCode):
             found += transposed(rows)
         return found[: shape.table_width]
 
-    def keep_forces(self, p: Value, force: list[Value], descent: int) -> None:
-        """Keep the forces x, y and z of a register of pairs, by pair."""
-        zero = self.code.constant(force[0].ir.type, 0.0)
-        for k, row in enumerate(transposed([*force, zero])):
-            self.work["pair_forces"][(p + k + self.capacity * descent) * 4] = row
+    def own_force(self, lanes: int) -> list[Variable]:
+        """Sums x, y and z, with a neighbour in each lane, of forces on the agent of what it alone descends, if any."""
+        kind = ir.VectorType(self.shape.real, lanes)
+        found = [Variable(self.code, kind) for _ in range(3 if self.shape.own else 0)]
+        for one in found:
+            one.set(self.code.constant(kind, 0.0))
+        return found
 
-    def push(self, i: Value, neighbours: Array, begin: Value, end: Value, descent: int) -> None:
-        """Forces of pairs on their agent, those of its last descent, and where neighbours take part those on these."""
-        own = Variable(self.code, self.four)
-        own.set(self.code.constant(self.four, 0.0))
+    def keep_forces(self, p: Value, force: list[Value], own: list[Variable]) -> None:
+        """Keep the forces x, y and z of a register of pairs, by pair; or add them to those on the agent alone."""
+        for total_force, one in zip(own, force, strict=False):
+            total_force.add(one)
+        if not own:
+            for k, row in enumerate(transposed([*force, self.code.constant(force[0].ir.type, 0.0)])):
+                self.work["pair_forces"][(p + k) * 4] = row
+
+    def push(self, i: Value, neighbours: Array, begin: Value, end: Value, own: list[Variable]) -> None:
+        """Forces of pairs on their agent, or those of its own part, and where neighbours take part those on these."""
+        sums = Variable(self.code, self.four)
+        sums.set(self.code.constant(self.four, 0.0))
+        if own:
+            found = [one.get() for one in own]
+            sums.set(four_sums(*found, self.code.constant(found[0].ir.type, 0.0)))
         with self.code.loop(begin, end) as p:
-            force = self.work["pair_forces"].vector((p + self.capacity * descent) * 4, 4)
-            if descent == self.shape.descents - 1:
-                own.add(force)
+            force = self.work["pair_forces"].vector(p * 4, 4)
+            if not own:
+                sums.add(force)
             j = neighbours[p].to(I64) * 4
             self.add_virial(
                 force, lambda: self.nearest_one(self.positions.vector(j, 4) - self.positions.vector(i * 4, 4))
             )
-            if self.shape.reactions and descent == 0:
+            if self.shape.reactions:
                 self.forces[j] = self.forces.vector(j, 4) - force
-        self.forces[i * 4] = self.forces.vector(i * 4, 4) + own.get()
+        self.forces[i * 4] = self.forces.vector(i * 4, 4) + sums.get()

@@ -36,8 +36,10 @@ class ChannelPolynomial:
     ----------
     code : Code
     shape : Shape
-    tensors, slopes : Array
-        Where tensors and their adjoints are kept, by row.
+    tensors : Array
+        Where tensors are kept, by row.
+    slopes : sequence of Array
+        The same of their adjoints, for each of the losses with these tensors that are descended.
     lanes : int
         Lanes of the tensors; 1 for scalars.
     slope_lanes : int
@@ -45,7 +47,13 @@ class ChannelPolynomial:
     """
 
     def __init__(
-        self, code: Code, shape: Shape, tensors: Array, slopes: Array, lanes: int, slope_lanes: int | None = None
+        self,
+        code: Code,
+        shape: Shape,
+        tensors: Array,
+        slopes: Sequence[Array],
+        lanes: int,
+        slope_lanes: int | None = None,
     ) -> None:
         self.code, self.shape = code, shape
         self.tensors, self.slopes = tensors, slopes
@@ -83,20 +91,22 @@ class ChannelPolynomial:
                     value = one.get() - means[k] if rank == 0 else one.get()
                     self.tensors[(first + k * (2 * rank + 1) + m) * self.lanes] = value
 
-    def unmix(self, header: Array, adjoint: Array, place: Callable[[int, Value], Value]) -> None:
-        """Adjoints of the moments from those of the channels, at ``place(component, a)`` of an array."""
+    def unmix(self, header: Array, adjoints: Sequence[Array], place: Callable[[int, Value], Value]) -> None:
+        """Adjoints of the moments from those of the channels, at ``place(component, a)`` of arrays."""
         code, shape = self.code, self.shape
         mixing = self.mixing.from_index(header[0])
         for rank in shape.mixed:
             first, of_rank = header[_ROWS + rank], mixing.from_index(self._mixing_start(header, rank))
             with code.loop(0, shape.mixing_width) as a:
-                sums = self._sums(self.slope_lanes, 2 * rank + 1)
+                sums = [self._sums(self.slope_lanes, 2 * rank + 1) for _ in self.slopes]
                 with code.loop(0, header[_CHANNELS + rank]) as k:
                     w = of_rank[k * shape.mixing_width + a]
-                    for m, one in enumerate(sums):
-                        one.add(self._load(self.slopes, first + k * (2 * rank + 1) + m, self.slope_lanes) * w)
-                for m, one in zip(shape.of(rank), sums, strict=True):
-                    adjoint[place(m, a)] = one.get()
+                    for slopes, totals in zip(self.slopes, sums, strict=True):
+                        for m, one in enumerate(totals):
+                            one.add(self._load(slopes, first + k * (2 * rank + 1) + m, self.slope_lanes) * w)
+                for adjoint, totals in zip(adjoints, sums, strict=True):
+                    for m, one in zip(shape.of(rank), totals, strict=True):
+                        adjoint[place(m, a)] = one.get()
 
     def _mixing_start(self, header: Array, rank: int) -> Value:
         lower = [header[_CHANNELS + other] for other in self.shape.mixed if other < rank]
@@ -113,44 +123,50 @@ class ChannelPolynomial:
                     terms = [one[a] * other[b] * float(c[a, b, m]) for a, b in np.argwhere(c[:, :, m])]
                     self.tensors[(out + m) * self.lanes] = total(terms)
 
-    def contract(self, header: Array, weights: Array, weight_lanes: int) -> Value:
-        """Adjoints of all tensors as if they were independent; half their product with the tensors, in double."""
+    def contract(self, header: Array, weights: Sequence[Array], weight_lanes: int) -> Value:
+        """Adjoints of all tensors as if they were independent; half the product of the first with them, in double."""
         code = self.code
         energy = Variable(code, DOUBLE if self.slope_lanes == 1 else ir.VectorType(DOUBLE, self.slope_lanes))
         for rank in _RANKS:
             with code.loop(header[_TENSORS + rank], header[_TENSORS + rank + 1]) as p:
-                sums, row = self._sums(self.slope_lanes, 2 * rank + 1), self.rows[p].to(I64)
+                sums, row = [self._sums(self.slope_lanes, 2 * rank + 1) for _ in weights], self.rows[p].to(I64)
                 with code.loop(self.ends[p], self.ends[p + 1]) as entry:
-                    w = self._load(weights, entry, weight_lanes)
-                    for one, t in zip(sums, self._tensor(self.entry_rows[entry].to(I64), rank), strict=True):
-                        one.add(t * w)
-                for m, (one, t) in enumerate(zip(sums, self._tensor(row, rank), strict=True)):
+                    tensor = self._tensor(self.entry_rows[entry].to(I64), rank)
+                    for of_losses, totals in zip(weights, sums, strict=True):
+                        w = self._load(of_losses, entry, weight_lanes)
+                        for one, t in zip(totals, tensor, strict=True):
+                            one.add(t * w)
+                for one, t in zip(sums[0], self._tensor(row, rank), strict=True):
                     energy.add((one.get() * t).to(DOUBLE))
-                    self.slopes[(row + m) * self.slope_lanes] = one.get()
+                for slopes, totals in zip(self.slopes, sums, strict=True):
+                    for m, one in enumerate(totals):
+                        slopes[(row + m) * self.slope_lanes] = one.get()
         return 0.5 * energy.get()
 
     def descend(self, header: Array) -> None:
         """Add what the products give to the adjoints of the channels."""
-        lanes = self.slope_lanes
         for number, triple in enumerate(RANK_TRIPLES):
-            c = coupling(*triple)
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
-                g = [self._load(self.slopes, out + m, lanes) for m in range(c.shape[2])]
                 one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
-                # by component of one and of the other, summed over those of the product
-                pairs = np.argwhere(c.any(axis=2))
-                mixed = [total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs]
-                for row, factors, axis in ((p, other, 0), (q, one, 1)):
-                    for k in range(c.shape[axis]):
-                        terms = [
-                            slope * factors[pair[1 - axis]]
-                            for slope, pair in zip(mixed, pairs, strict=True)
-                            if pair[axis] == k
-                        ]
-                        if terms:
-                            before = self._load(self.slopes, row + k, lanes)
-                            self.slopes[(row + k) * lanes] = before + total(terms)
+                for slopes in self.slopes:
+                    self._descend_product(slopes, coupling(*triple), out, ((p, other), (q, one)))
+
+    def _descend_product(
+        self, slopes: Array, c: npt.NDArray[np.float64], out: Value, factors: Sequence[tuple[Value, list[Value]]]
+    ) -> None:
+        """Add what one product gives to the adjoints of its two factors, given their rows and the other factor."""
+        lanes = self.slope_lanes
+        g = [self._load(slopes, out + m, lanes) for m in range(c.shape[2])]
+        # by component of one and of the other, summed over those of the product
+        pairs = np.argwhere(c.any(axis=2))
+        mixed = [total(g[m] * float(c[a, b, m]) for m in np.flatnonzero(c[a, b])) for a, b in pairs]
+        for axis, (row, other) in enumerate(factors):
+            for k in range(c.shape[axis]):
+                terms = [g * other[pair[1 - axis]] for g, pair in zip(mixed, pairs, strict=True) if pair[axis] == k]
+                if terms:
+                    before = self._load(slopes, row + k, lanes)
+                    slopes[(row + k) * lanes] = before + total(terms)
 
 
 class AgentChannels:
@@ -158,7 +174,7 @@ class AgentChannels:
 
     def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
         self.code, self.shape, self.work = code, shape, work
-        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["tensor_slopes"], lanes=1)
+        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], [work["tensor_slopes"]], lanes=1)
         self.weights = code.array("entry_weights", shape.real)
 
     def write(self, species: Value) -> Value:
@@ -168,7 +184,7 @@ class AgentChannels:
         header = self.polynomial.headers.from_index(species * HEADER)
         self.polynomial.mix(header, self.work["mixed_moments"])
         self.polynomial.multiply(header)
-        value = self.polynomial.contract(header, self.weights, 1)
+        value = self.polynomial.contract(header, [self.weights], 1)
         return value - self.polynomial.alone[species]
 
 

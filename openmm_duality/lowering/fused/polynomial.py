@@ -272,7 +272,7 @@ class MemberChannels(MemberPolynomials):
     def __init__(self, code: Code, shape: Shape, work: Mapping[str, Array]) -> None:
         self.code, self.shape, self.work = code, shape, work
         lanes = shape.member_lanes
-        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], work["member_tensor_slopes"], 1, lanes)
+        self.polynomial = ChannelPolynomial(code, shape, work["tensors"], [work["member_tensor_slopes"]], 1, lanes)
         self.entries, self.n_entries = code.array("member_entry_weights", shape.real), code.array("entries", I64)
 
     def write(self, species: Value, group: Value, descent: int) -> None:
@@ -281,6 +281,6 @@ class MemberChannels(MemberPolynomials):
         header = self.polynomial.headers.from_index(species * HEADER)
         at = group * self.shape.member_descents + descent
         weights = self.entries.from_index(at * self.n_entries[0] * lanes)
-        self.polynomial.contract(header, weights, lanes)
+        self.polynomial.contract(header, [weights], lanes)
         self.polynomial.descend(header)
-        self.polynomial.unmix(header, self.work["member_adjoint"], lambda m, a: (a * components + m) * lanes)
+        self.polynomial.unmix(header, [self.work["member_adjoint"]], lambda m, a: (a * components + m) * lanes)

@@ -140,7 +140,7 @@ class Shape:
 
     @property
     def stride(self) -> int:
-        """Numbers per interval of the table: four powers of every function, then of the pair part of each descent."""
+        """Numbers per interval of the table: four powers of every function, then of the pair parts of all descents."""
         return 4 * (self.padded + self.descents)
 
     @property
@@ -264,10 +264,10 @@ class Shape:
             "slopes_of_phi": self.padded_invariants * self.descents,
         }
         if self.mixed:
-            reals |= dict.fromkeys(("tensors", "tensor_slopes"), self.rows * self.together)
-            size, descents = self.mixed_size, self.descents
+            size, descents, rows = self.mixed_size, self.descents, self.rows * self.together
+            reals |= {"tensors": rows, "tensor_slopes": rows * descents}
             reals |= {"mixed_moments": size, "mixed_adjoint": size * descents}
-            reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity * descents}
+            reals |= {"harmonics": self.padded_components * capacity, "pair_forces": 4 * capacity}
             reals["agent_moments"] = self.padded_components * self.mixing_width * self.together
             reals["member_tensor_slopes"] = self.rows * self.member_lanes if self.members else 0
         if self.members:
