@@ -261,8 +261,10 @@ class ChannelKernel(KernelCode):
     def along(self, u: list[Value], slopes: list[Value], adjoint: Array) -> Value:
         """Σ_nm G f' Y."""
         harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
-        by_function = (total(y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics)) for n in range(len(slopes)))
-        return total(slope * one for slope, one in zip(slopes, by_function, strict=True))
+        found = []
+        for n, slope in enumerate(slopes):
+            found.append(slope * total(y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics)))
+        return total(found)
 
     def across(self, u: list[Value], values: list[Value], adjoint: Array) -> list[Value]:
         """Σ_nm G f ∂_x Y, for x, y and z."""
@@ -302,8 +304,8 @@ class ChannelKernel(KernelCode):
         sums = Variable(self.code, self.four)
         sums.set(self.code.constant(self.four, 0.0))
         if own:
-            found = [one.get() for one in own]
-            sums.set(four_sums(*found, self.code.constant(found[0].ir.type, 0.0)))
+            x, y, z = (one.get() for one in own)
+            sums.set(four_sums(x, y, z, self.code.constant(x.ir.type, 0.0)))
         with self.code.loop(begin, end) as p:
             force = self.work["pair_forces"].vector(p * 4, 4)
             if not own:

@@ -258,16 +258,17 @@ class AgentKernel(EnvironmentKernel):
         with code.loop(0, self.agents) as i:
             loss, bounds = self.loss(i, visit)
             force = Variable(code, ir.VectorType(shape.real, 4))
+            # of what the agent descends alone, x, y and z
             by_function = [Variable(code, shape.vector) for _ in range(3 if shape.own and shape.ranks else 0)]
             for b in range(shape.species):
                 self.descend(b, bounds[b].get(), bounds[b + 1].get(), force)
                 if by_function:
                     self.descend_alone(b, bounds[b].get(), bounds[b + 1].get(), by_function)
-            nothing = code.constant(shape.vector, 0.0)
-            found = [force.get()]
+            found = force.get()
             if by_function:
-                found.append(four_sums(*(one.get() for one in by_function), nothing))
-            self.forces[i * 4] = self.forces.vector(i * 4, 4) + total(found)
+                x, y, z = (one.get() for one in by_function)
+                found = found + four_sums(x, y, z, code.constant(shape.vector, 0.0))
+            self.forces[i * 4] = self.forces.vector(i * 4, 4) + found
             energy.add(loss.to(DOUBLE))
         code.array("energy", DOUBLE)[0] = energy.get()
         self.write_virial()
@@ -312,15 +313,17 @@ class AgentKernel(EnvironmentKernel):
                 f, df = (work[name].vector(p * shape.padded + begins, shape.lanes) for name in ("f", "df"))
                 across = f * work["inverse"][p]
                 u = [work["unit"][self.capacity * k + p] for k in range(3)]
-                along = [df * of_functions[m] for m in shape.of(0)] if 0 in shape.ranks else []
+                values = [of_functions[m] for m in shape.of(0)] if 0 in shape.ranks else []  # Σ_m G Y by rank
                 for rank in ranks:
-                    # the derivative of f Y along u has l f/r Y less than that of f S, S the solid harmonic
-                    y = total(of_functions[m] * self.solid(m, p) for m in shape.of(rank))
-                    along.append((df - across * float(rank)) * y)
+                    values.append(total(of_functions[m] * self.solid(m, p) for m in shape.of(rank)))
                     for one, harmonic in zip(lower[rank], solid_harmonics(rank - 1, *u), strict=True):
                         one.add(across * harmonic)
+                along = df * total(values)
+                if ranks:
+                    degrees = (y * float(rank) for rank, y in zip(ranks, values[-len(ranks) :], strict=True))
+                    along = along - across * total(degrees)
                 for one, x in zip(force, u, strict=True):
-                    one.add(total(along) * x)
+                    one.add(along * x)
             for rank, sums in lower.items():
                 weights = [of_functions[m] for m in shape.of(rank)]
                 for one, part in zip(force, combined_gradient(rank, weights, [k.get() for k in sums]), strict=True):
