@@ -32,14 +32,15 @@ def harmonics(rank: int, u: FloatArray) -> tuple[FloatArray, FloatArray]:
     y : array, shape (…, 2l + 1)
     dy : array, shape (…, 2l + 1, 3)
     """
-    y = _values(rank, u)
+    y = harmonic_values(rank, u)
     if rank == 0:
         return y, np.zeros((*u.shape[:-1], 1, 3))
     matrix = gradient_matrix(rank).transpose(2, 0, 1)  # [k, m, x]
-    return y, (_values(rank - 1, u) @ matrix.reshape(len(matrix), -1)).reshape(*y.shape, 3)
+    return y, (harmonic_values(rank - 1, u) @ matrix.reshape(len(matrix), -1)).reshape(*y.shape, 3)
 
 
-def _values(rank: int, u: FloatArray) -> FloatArray:
+def harmonic_values(rank: int, u: FloatArray) -> FloatArray:
+    """Harmonics of vectors u (…, 3), shape (…, 2l + 1)."""
     components = np.broadcast_arrays(u[..., 0], *solid_harmonics(rank, u[..., 0], u[..., 1], u[..., 2]))[1:]
     return np.stack(components, axis=-1)
 
@@ -61,12 +62,11 @@ def moments_by_rank(
     values : sequence of arrays, length S, of shape (N, J, n)
         Values of the radial functions for each table.
     """
-    return {
-        rank: np.stack(
-            [moments(f, _values(rank, table.directions)) for table, f in zip(tables, values, strict=True)], axis=1
-        )
-        for rank in ranks
-    }
+    found = {}
+    for rank in ranks:
+        blocks = [moments(f, harmonic_values(rank, t.directions)) for t, f in zip(tables, values, strict=True)]
+        found[rank] = np.stack(blocks, axis=1)
+    return found
 
 
 def flat(m: FloatArray) -> FloatArray:

@@ -15,7 +15,15 @@ import numpy as np
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.invariants import contractions
-from openmm_duality.invariants.moments import derivative_factors, flat, harmonics, moments_by_rank
+from openmm_duality.invariants.harmonics import gradient_matrix
+from openmm_duality.invariants.moments import (
+    derivative_factors,
+    flat,
+    harmonic_values,
+    harmonics,
+    moments,
+    moments_by_rank,
+)
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
@@ -136,16 +144,14 @@ class LocalEnvironments:
 
     def evaluate(self, losses: AgentLosses) -> Evaluation:
         """Evaluate losses that have the bases of these environments."""
-        found, adjoints = polynomial(losses, self.species_index, self.moments)
         descended = losses.descended
-        one_part = descended is losses
-        own_adjoints = adjoints if one_part else polynomial(descended, self.species_index, self.moments)[1]
+        every = [losses] if descended is losses else [losses, descended]
+        found, adjoints = polynomials(every, self.species_index, self.moments)
         forces, virial = np.zeros((len(self.species_index), 3)), np.zeros((3, 3))
         for b, table in enumerate(self.tables):
-            value, gradient = self.pair_gradients(losses, adjoints, b)
-            own_gradient = gradient if one_part else self.pair_gradients(descended, own_adjoints, b)[1]
+            value, gradient, sums = self.gradients(every, adjoints, b)
             found += value.sum(axis=1)
-            forces += own_gradient.sum(axis=1)
+            forces += sums
             if losses.has_reactions:
                 np.subtract.at(forces, table.indices, gradient)
             if losses.has_potential:
@@ -166,53 +172,90 @@ class LocalEnvironments:
         self, losses: AgentLosses, adjoints: Mapping[int, FloatArray], b: int
     ) -> tuple[FloatArray, FloatArray]:
         """Pair potentials (N, J), and gradients ∂H_i/∂(q_j − q_i) (N, J, 3), for the neighbours of a species."""
-        table = self.tables[b]
+        value, gradient, _ = self.gradients([losses], [adjoints], b)
+        return value, gradient
+
+    def gradients(
+        self, every: Sequence[AgentLosses], adjoints: Sequence[Mapping[int, FloatArray]], b: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The same of the first losses, and the sums of the gradients of the last over the neighbours, shape (N, 3).
+
+        Of these sums ∂Y is linear in the harmonics of the next lower rank, which are summed over the neighbours first.
+        """
+        table, two = self.tables[b], len(every) > 1
         u = table.directions
-        value, slope = losses.pair_potentials.evaluate(table.distances, self.species_index, b)
+        (value, slope), *more = (one.pair_potentials.evaluate(table.distances, self.species_index, b) for one in every)
         gradient = slope * u
-        for rank in losses.form.all_ranks:
-            gradient += _pair_gradient(rank, adjoints[rank][:, b], table, u, self.radial[b])
-        return value[..., 0], gradient
+        along, across = more[0][1][..., 0] if two else slope[..., 0], np.zeros((len(u), 3))
+        for rank in every[0].form.all_ranks:
+            g, h = derivative_factors(rank, *self.radial[b], table.distances)
+            y, dy = harmonics(rank, u)
+            adjoint, last = (one[rank][:, b] for one in (adjoints[0], adjoints[-1]))
+            gradient += np.einsum("ism,ism->is", g @ adjoint, y)[..., None] * u
+            gradient += np.einsum("ism,ismx->isx", h @ adjoint, dy)
+            if two:
+                along += np.einsum("ism,ism->is", g @ last, y)
+            if two and rank:
+                lower = last.swapaxes(1, 2) @ moments(h, harmonic_values(rank - 1, u))
+                across += np.tensordot(lower, gradient_matrix(rank), axes=((1, 2), (0, 2)))
+        sums = (along[:, None] @ u)[:, 0] + across if two else gradient.sum(axis=1)
+        return value[..., 0], gradient, np.asarray(sums)
 
 
 def polynomial(
     losses: AgentLosses, species_index: IntArray, found: Mapping[int, FloatArray]
 ) -> tuple[FloatArray, dict[int, FloatArray]]:
-    """Evaluate H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank.
+    """Evaluate H(M) without its pair part, shape (N,), and the adjoints G = ∂H/∂M by rank, as `polynomials` does."""
+    own, (adjoints,) = polynomials([losses], species_index, found)
+    return own, adjoints
+
+
+def polynomials(
+    every: Sequence[AgentLosses], species_index: IntArray, found: Mapping[int, FloatArray]
+) -> tuple[FloatArray, list[dict[int, FloatArray]]]:
+    """Evaluate H(M) of the first losses without its pair part, shape (N,), and the adjoints ∂H/∂M of all by rank.
 
     Parameters
     ----------
-    losses : AgentLosses
+    every : sequence of AgentLosses
+        With the same form, bases and channels.
     species_index : array of int, shape (N,)
     found : mapping of int to array, shape (N, S, n + n_c, 2l + 1)
         Moments by rank, of the functions of `basis`, then of `coarse`; the adjoints have the same shapes.
     """
+    losses = every[0]
     n, s = losses.basis.size, len(losses.species)
     own = np.zeros(len(species_index))
-    adjoints = {rank: np.zeros_like(m) for rank, m in found.items()}
+    result = [{rank: np.zeros_like(m) for rank, m in found.items()} for _ in every]
     for a in range(s):
         of_a = species_index == a
         fine = {rank: flat(m[of_a, :, :n]) for rank, m in found.items()}
-        for rank in losses.form.ranks:
-            g = losses.weights[rank][a] @ fine[rank]
-            own[of_a] += 0.5 * np.einsum("iam,iam->i", fine[rank], g)
-            adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
         if losses.form.coupled:
             coarse = {rank: flat(m[of_a, :, n:]) for rank, m in found.items()}
             phi = contractions.invariants(coarse, losses.form.coupled)
-            g_phi = phi @ losses.couplings[a]
-            own[of_a] += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
-            for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
-                adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
         if losses.form.channels:
             mixed = losses.channels[a].channels(fine)
             tensors = losses.channels[a].tensors(mixed)
-            slopes = {rank: losses.channel_matrices[a][rank] @ t for rank, t in tensors.items()}
-            own[of_a] -= losses.channels_alone[a]
-            own[of_a] += 0.5 * sum(np.einsum("itm,itm->i", t, slopes[rank]) for rank, t in tensors.items())
-            for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
+        for one, adjoints in zip(every, result, strict=True):
+            values = np.zeros(len(own[of_a]))
+            for rank in losses.form.ranks:
+                g = one.weights[rank][a] @ fine[rank]
+                values += 0.5 * np.einsum("iam,iam->i", fine[rank], g)
                 adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
-    return own, adjoints
+            if losses.form.coupled:
+                g_phi = phi @ one.couplings[a]
+                values += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
+                for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
+                    adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
+            if losses.form.channels:
+                slopes = {rank: one.channel_matrices[a][rank] @ t for rank, t in tensors.items()}
+                values -= one.channels_alone[a]
+                values += 0.5 * sum(np.einsum("itm,itm->i", t, slopes[rank]) for rank, t in tensors.items())
+                for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
+                    adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
+            if one is losses:
+                own[of_a] = values
+    return own, result
 
 
 def describe_environments(losses: AgentLosses, found: Mapping[int, FloatArray], species_index: IntArray) -> FloatArray:
@@ -237,14 +280,3 @@ def describe_environments(losses: AgentLosses, found: Mapping[int, FloatArray], 
             leading = channels[:, :_DESCRIBING]
             described[rank][of_a, 0, : leading.shape[1]] = leading
     return contractions.environment_descriptors(described, _DESCRIBING)
-
-
-def _pair_gradient(
-    rank: int, adjoint: FloatArray, table: NeighbourTable, u: FloatArray, radial: tuple[FloatArray, FloatArray]
-) -> FloatArray:
-    """Gradient Σ_nm G_nm ∂(f_n Y_m)/∂(q_j − q_i), shape (N, J, 3)."""
-    g, h = derivative_factors(rank, *radial, table.distances)
-    y, dy = harmonics(rank, u)
-    along = np.einsum("ism,ism->is", g @ adjoint, y)
-    across = np.einsum("ism,ismx->isx", h @ adjoint, dy)
-    return np.asarray(along[..., None] * u + across)
