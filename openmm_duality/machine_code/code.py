@@ -147,6 +147,17 @@ def transposed(rows: Sequence[Value]) -> list[Value]:
     return [turned[k % square].shuffle(turned[0], range(k - k % square, k - k % square + square)) for k in range(count)]
 
 
+def four_sums(a: Value, b: Value, c: Value, d: Value) -> Value:
+    """The sums over lanes of four vectors, as one vector of four."""
+    count = a.ir.type.count
+    groups = range(0, count, 4)
+    low = [k for g in groups for k in (g, count + g, g + 1, count + g + 1)]
+    high = [k + 2 for k in low]
+    ab, cd = (one.shuffle(two, low) + one.shuffle(two, high) for one, two in ((a, b), (c, d)))
+    low = [k for g in groups for k in (g, g + 1, count + g, count + g + 1)]
+    return (ab.shuffle(cd, low) + ab.shuffle(cd, [k + 2 for k in low])).folded(4)
+
+
 class Variable:
     """A value of some type that changes from one turn of a loop to the next; zero at first."""
 

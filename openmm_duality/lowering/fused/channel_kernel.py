@@ -15,9 +15,20 @@ from llvmlite import ir
 from openmm_duality.invariants.harmonics import contracted_gradient, solid_harmonics
 from openmm_duality.lowering.fused.boxes import nearest_image, nearest_images
 from openmm_duality.lowering.fused.channels import HEADER, ChannelPolynomial
-from openmm_duality.lowering.fused.kernel import KernelCode, four_sums, spline
+from openmm_duality.lowering.fused.kernel import KernelCode, spline
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Value, Variable, joined, total, transposed
+from openmm_duality.machine_code.code import (
+    DOUBLE,
+    I32,
+    I64,
+    Array,
+    Value,
+    Variable,
+    four_sums,
+    joined,
+    total,
+    transposed,
+)
 from openmm_duality.machine_code.machine import Function
 
 

@@ -26,7 +26,7 @@ from openmm_duality.lowering.fused.boxes import nearest_image
 from openmm_duality.lowering.fused.channels import AgentChannels
 from openmm_duality.lowering.fused.polynomial import Polynomial
 from openmm_duality.lowering.fused.shape import BLOCK, Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, element, total
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Value, Variable, element, four_sums, total
 from openmm_duality.machine_code.machine import Function
 
 
@@ -390,14 +390,3 @@ def spline(c: list[Value], x: Value) -> tuple[Value, Value]:
     last = c[3] * x
     upper = c[2] + last
     return c[0] + x * (c[1] + x * upper), c[1] + x * (2.0 * upper + last)
-
-
-def four_sums(a: Value, b: Value, c: Value, d: Value) -> Value:
-    """The sums over lanes of four vectors, as one vector of four."""
-    count = a.ir.type.count
-    groups = range(0, count, 4)
-    low = [k for g in groups for k in (g, count + g, g + 1, count + g + 1)]
-    high = [k + 2 for k in low]
-    ab, cd = (one.shuffle(two, low) + one.shuffle(two, high) for one, two in ((a, b), (c, d)))
-    low = [k for g in groups for k in (g, g + 1, count + g, count + g + 1)]
-    return (ab.shuffle(cd, low) + ab.shuffle(cd, [k + 2 for k in low])).folded(4)
