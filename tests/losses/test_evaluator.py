@@ -10,6 +10,7 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.losses import FORMS, evaluate_agents
+from openmm_duality.losses.evaluator import LocalEnvironments, polynomials
 from tests.systems import (
     CELL,
     NARROW,
@@ -57,6 +58,16 @@ def test_forces_are_central_differences(form, gradient, cell_name):
         plus, minus = (descended(losses, one, SPECIES, cell)[i] for one in moved)
         numerical[i] = -(plus - minus) / (2 * step)
     assert np.abs(np.sum(forces * directions, axis=1) - numerical).max() < 1e-6 * rms(forces)
+
+
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_summed_gradients_are_the_sums_of_those_of_pairs(form):
+    losses = random_losses(form)
+    environments = LocalEnvironments.of(losses, random_positions(N, CELL), SPECIES, CELL)
+    _, adjoints = polynomials([losses, losses], environments.species_index, environments.moments)
+    for b in range(len(losses.species)):
+        _, gradient, sums = environments.gradients([losses, losses], adjoints, b)
+        np.testing.assert_allclose(sums, gradient.sum(axis=1), atol=1e-11 * rms(gradient) * N)
 
 
 @pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))
