@@ -385,9 +385,11 @@ def _held_out_error(
     rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
     solution = solve(rest, penalties, strengths, scale, n_constants, selected)
     if n_constants and np.trace(ours) > 0.0:
-        free = undetermined(rest.gram[first:, first:], float(np.trace(ours)))
+        largest = float(np.trace(ours))
+        free = undetermined(rest.gram[first:, first:], largest)
+        values, axes = np.linalg.eigh(free.T @ ours @ free)
+        shown = values > _ABSENT * largest  # the fold has no more compositions either: what is left is rounding
+        free = free @ axes[:, shown]
         residual = (fold.rhs - fold.gram @ solution)[first:]
-        solution[first:] += free @ (
-            np.linalg.pinv(free.T @ ours @ free, rcond=_ABSENT, hermitian=True) @ free.T @ residual
-        )
+        solution[first:] += free @ ((free.T @ residual) / values[shown])
     return fold.squared_error(solution)

@@ -199,6 +199,29 @@ def test_compositions_of_a_single_fold_do_not_prevent_the_choice():
     np.testing.assert_allclose(known[3:], (3e3 - 14e3) / 5.0 * np.array([1.0, 2.0]), rtol=1e-3)
 
 
+def test_a_combination_of_constants_that_no_fold_shows_does_not_enter_the_held_out_error():
+    """All frames have one composition: of two constants only their sum is known, up to rounding."""
+    rng = np.random.default_rng(6)
+    wanted = np.array([1.0, -2.0, 0.5])
+    with_constants, without = [], []
+    for _ in range(4):
+        rows, noise = rng.normal(size=(30, 3)), rng.normal(size=30)
+        energies = np.hstack([0.1 * rng.normal(size=(7, 3)), np.tile(np.array([128.0, 64.0]) / 192.0 / 7.0, (7, 1))])
+        equations, alone = NormalEquations.empty(5), NormalEquations.empty(3)
+        equations.add_rows(np.hstack([rows, np.zeros((30, 2))]), rows @ wanted + noise, np.ones(30))
+        weights = np.full(7, 0.003)
+        equations.add_rows(energies, energies[:, :3] @ wanted - 3e4, weights, set_scale=False)
+        alone.add_rows(rows, rows @ wanted + noise, np.ones(30))
+        with_constants.append([equations])
+        without.append([alone])
+    candidates = [strengths(ridge) for ridge in (1.0, 1e3, 1e-1, 1e-9)]
+    chosen = []
+    for folds, n in ((with_constants, 2), (without, 0)):
+        total = NormalEquations.sum_of([fold for (fold,) in folds])
+        chosen.append(rank_strengths(total, folds, penalties(3 + n, n), candidates, n))
+    assert chosen[0] == chosen[1]
+
+
 def test_a_column_of_zeros_gets_no_coefficient():
     rows = np.random.default_rng(1).normal(size=(20, 3)) * [1.0, 0.0, 1.0]
     equations = NormalEquations.empty(3)
