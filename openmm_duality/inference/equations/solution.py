@@ -98,7 +98,8 @@ class NormalEquations:
     def relative_to(self, coefficients: FloatArray) -> NormalEquations:
         """Equations of the differences from given coefficients, with the residuals of those as targets."""
         rhs = self.rhs - self.gram @ coefficients
-        return NormalEquations(self.gram, rhs, self.column_squares, self.squared_error(coefficients), self.weight)
+        left = max(self.squared_error(coefficients), 0.0)  # rounding, where the coefficients fit exactly
+        return NormalEquations(self.gram, rhs, self.column_squares, left, self.weight)
 
     def squared_error(self, coefficients: FloatArray) -> float:
         """Weighted sum of squared residuals of the coefficients over all rows."""
