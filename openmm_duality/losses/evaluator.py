@@ -178,9 +178,9 @@ class LocalEnvironments:
     def gradients(
         self, every: Sequence[AgentLosses], adjoints: Sequence[Mapping[int, FloatArray]], b: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The same of the first losses, and the sums of the gradients of the last over the neighbours, shape (N, 3).
+        """Pair potentials and gradients of the first losses, and summed gradients of the last, shape (N, 3).
 
-        Of these sums ∂Y is linear in the harmonics of the next lower rank, which are summed over the neighbours first.
+        The sums are over the neighbours: ∂Y is linear in the harmonics of the next lower rank, which are summed first.
         """
         table, two = self.tables[b], len(every) > 1
         u = table.directions

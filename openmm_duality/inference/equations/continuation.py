@@ -1,7 +1,7 @@
 """The penalties of every inference: how the losses continue where the data do not determine them.
 
 For a form with channels the changes of the curvature in displaced frames are compared with those of a fit of pairs to
-the same data. A wall that the pairs have is so continued as a wall, and all else harmonically; compared with zero, a
+the same data. So a wall that the pairs show is continued as a wall, and all else harmonically; compared with zero, a
 wall would be straightened.
 """
 
