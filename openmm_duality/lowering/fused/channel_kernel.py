@@ -304,9 +304,10 @@ class ChannelKernel(KernelCode):
 
     def keep_forces(self, p: Value, force: list[Value], own: list[Variable]) -> None:
         """Keep the forces x, y and z of a register of pairs, by pair; or add them to those on the agent alone."""
-        for total_force, one in zip(own, force, strict=False):
-            total_force.add(one)
-        if not own:
+        if own:
+            for on_agent, one in zip(own, force, strict=True):
+                on_agent.add(one)
+        else:
             for k, row in enumerate(transposed([*force, self.code.constant(force[0].ir.type, 0.0)])):
                 self.work["pair_forces"][(p + k) * 4] = row
 
