@@ -25,6 +25,7 @@ from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.schema import integer, interval, key, nested, quantity, text, tuple_of
 
 _ATTEMPTS = 100
+_PER_FRAME = 10  # attempts with a frame before another is drawn
 
 
 @dataclass
@@ -229,7 +230,8 @@ def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Fr
     Parameters
     ----------
     frames : Frames
-        Undistorted ones, with cells; each distorted frame is made from one of them, chosen at random.
+        Undistorted ones, with cells; each distorted frame is made from one of them, chosen at random, its number in
+        `steps`.
     recipe : sequence of Distortion
     seed : int
 
@@ -250,35 +252,45 @@ def distort(frames: Frames, recipe: Sequence[Distortion], seed: int) -> tuple[Fr
     wanted = [entry for entry in recipe for _ in range(entry.frames)]
     pool = np.concatenate([rng.permutation(len(frames)) for _ in range(len(wanted) // len(frames) + 1)])
     order = rng.permutation(len(wanted))
-    made = [_distorted(frames, int(pool[n]), wanted[n], lengths, rng) for n in order]
+    made, steps = zip(*(_distorted(frames, int(pool[n]), wanted[n], lengths, rng) for n in order), strict=True)
     return Frames(
         species=frames.species,
         masses=frames.masses,
         positions=np.array([body.positions for body in made]),
         times=np.zeros(len(made)),
-        steps=pool[order],
+        steps=np.array(steps),
         cells=np.array([body.cell for body in made]),
         source=frames.source,
     ), ["+".join(name for name, _ in wanted[n].moves) for n in order]
 
 
-def _distorted(frames: Frames, t: int, entry: Distortion, lengths: BondLengths, rng: np.random.Generator) -> _Body:
-    assert frames.cells is not None
-    cell = frames.cells[t]
-    bonds = bonded_pairs(frames.positions[t], frames.species, cell, lengths)
-    unwrapped = make_whole(frames.positions[t], bonds, cell)
-    undistorted = _Body(unwrapped, cell, frames.species, frames.masses, bonds, component_labels(bonds, frames.n_atoms))
-    for _ in range(_ATTEMPTS):
-        body = replace(undistorted, positions=unwrapped.copy())
-        for _, move in entry.moves:
-            move.move(body, rng)
-        i, j, _d = pairs_within(body.positions, body.cell, entry.closest)
-        if not (body.molecule[i] != body.molecule[j]).any():
-            return body
+def _distorted(
+    frames: Frames, t: int, entry: Distortion, lengths: BondLengths, rng: np.random.Generator
+) -> tuple[_Body, int]:
+    """A distorted frame and the number of the frame it is made from: t, or another where that leaves no room."""
+    for _ in range(_ATTEMPTS // _PER_FRAME):
+        undistorted = _body(frames, t, lengths)
+        for _ in range(_PER_FRAME):
+            body = replace(undistorted, positions=undistorted.positions.copy())
+            for _, move in entry.moves:
+                move.move(body, rng)
+            i, j, _d = pairs_within(body.positions, body.cell, entry.closest)
+            if not (body.molecule[i] != body.molecule[j]).any():
+                return body, t
+        t = int(rng.integers(len(frames)))
     raise DualityError(
         f"distort: in {_ATTEMPTS} attempts with {', '.join(name for name, _ in entry.moves)}, atoms of different "
         f"molecules always came closer than {entry.closest:g} nm; make the moves smaller, or 'closest'"
     )
+
+
+def _body(frames: Frames, t: int, lengths: BondLengths) -> _Body:
+    """Frame t, not yet distorted."""
+    assert frames.cells is not None
+    cell = frames.cells[t]
+    bonds = bonded_pairs(frames.positions[t], frames.species, cell, lengths)
+    unwrapped = make_whole(frames.positions[t], bonds, cell)
+    return _Body(unwrapped, cell, frames.species, frames.masses, bonds, component_labels(bonds, frames.n_atoms))
 
 
 def _rotate(body: _Body, atoms: IntArray, centre: FloatArray, turn: FloatArray) -> None:

@@ -133,6 +133,15 @@ def test_atoms_without_molecules_are_pushed() -> None:
         assert ((close > 0.2999) & (close < 0.3101)).sum() >= 2
 
 
+def test_a_frame_that_leaves_no_room_is_replaced_by_another() -> None:
+    crystal = Structure(crystal="fcc", formula="Ar", constant=0.526, copies=(2, 2, 2)).frames(EXAMPLES, 1)
+    positions = np.array([crystal.positions[0]] * 3)
+    positions[:2, 1] = positions[:2, 0] + [0.3, 0.0, 0.0]
+    crowded = crystal[[0, 0, 0]]
+    made, _, _ = changed(replace(crowded, positions=positions), displaced={"size": 0.001}, closest=0.35)
+    assert (made.steps == 2).all()
+
+
 @pytest.mark.parametrize(
     ("moves", "said"),
     [
