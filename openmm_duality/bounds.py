@@ -28,6 +28,7 @@ BOUNDS = {
     "bond length": ("nm", 0.01, 1.0),
     "shortest distance": ("nm", 1e-3, LENGTH),
     "core strength": ("kJ/mol", 0.0, 1e12),
+    "wall strength": ("kJ/mol", 0.0, 1e12),
     "coefficients": ("kJ/mol", -1e18, 1e18),
 }
 

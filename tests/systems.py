@@ -135,6 +135,7 @@ def random_losses(
         **in_gauge(first, own, gradient).coefficient_fields(),
         shortest=distances,
         core_strength=np.full((s, s), 50.0),
+        wall_strength=np.full((s, s), 2000.0),
         channels=channels,
     )
 

@@ -29,6 +29,7 @@ from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.committee import committee_deviations, with_members
 from openmm_duality.inference.uncertainty.domain import FrameDescriptors, described_samples, with_wider_domain
 from openmm_duality.inference.uncertainty.measurements import measure
+from openmm_duality.inference.walls import with_walls
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.mixed_frames import largest_size
 
@@ -100,7 +101,8 @@ def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = Fals
             "seconds": {},
         },
     )
-    grown = with_core(refitted, pair_frames(sets), new.largest_force, weakest=losses.core_strength)
+    frames = pair_frames(sets)
+    grown = with_core(with_walls(refitted, frames), frames, new.largest_force, weakest=losses.core_strength)
     if losses.domain is None:
         return grown
     descriptions = []

@@ -73,7 +73,11 @@ def error_bars(
     """
     assert inference.prior is not None
     members = [
-        replace(inference.added_to_prior(differences, inference.prior), core_strength=corrected.core_strength)
+        replace(
+            inference.added_to_prior(differences, inference.prior),
+            core_strength=corrected.core_strength,
+            wall_strength=corrected.wall_strength,
+        )
         for differences in fits
     ]
     bars = {}

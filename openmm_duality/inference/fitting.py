@@ -41,6 +41,7 @@ from openmm_duality.inference.uncertainty.domain import (
     with_wider_domain,
 )
 from openmm_duality.inference.uncertainty.measurements import Measurement, Models, measure
+from openmm_duality.inference.walls import with_walls
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import timed
@@ -131,7 +132,7 @@ def begin_inference(
 
 
 def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> AgentLosses:
-    """Solve an inference for given regularisation strengths of each group and add the repulsive core.
+    """Solve an inference for given regularisation strengths of each group and add the walls and the repulsive core.
 
     Raises
     ------
@@ -140,8 +141,9 @@ def solve_with_core(inference: Inference, strengths: Sequence[Strengths]) -> Age
     """
     losses = inference.losses(strengths)
     weakest = None if inference.prior is None else inference.prior.core_strength
+    frames = pair_frames(inference.sets)
     with timed(inference.seconds, "core"):
-        return with_core(losses, pair_frames(inference.sets), inference.equations.largest_force, weakest)
+        return with_core(with_walls(losses, frames), frames, inference.equations.largest_force, weakest)
 
 
 def repulsive_losses(inference: Inference) -> AgentLosses:

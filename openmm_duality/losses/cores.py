@@ -1,4 +1,8 @@
-"""Repulsive cores below the distances in the training data, where the radial functions level off."""
+"""Repulsion below the distances in the training data: walls that continue what the data show, and cores.
+
+Close below the shortest distances the radial functions continue, and the walls add what they lack; farther down they
+level off, and the cores take over.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,20 @@ def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
     x = np.clip(r_0 / r - 1.0, 0.0, None)
     curvature = np.where(grid.centres > _FLOOR, 6.0 * x * (r_0 / r**2) ** 2 + 6.0 * x**2 * r_0 / r**3, 0.0)
     return grid.coefficients(x**3 + 3.0 * x**2 * r_0 / r**2 * (r - grid.centres), curvature)
+
+
+def wall_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Onset of the wall of each pair of species (nm): the grid point below its shortest distance, shape (S, S)."""
+    distances = np.where(np.isnan(shortest), 0.5 * grid.cutoff, np.minimum(shortest, grid.cutoff))
+    return np.array([[grid.spacing * max(grid.below(float(d)), 1) for d in row] for row in distances])
+
+
+def unit_walls(shortest: FloatArray, grid: Grid) -> FloatArray:
+    """Spline coefficients of the walls (1 − r/r_w)⁴ of unit strength, shape (S, S, K + 3)."""
+    onsets = wall_onsets(shortest, grid)[..., None]
+    x = 1.0 - grid.centres / onsets
+    inside = grid.centres < onsets - 1.5 * grid.spacing  # a spline extends two intervals to either side
+    return np.where(inside, grid.coefficients(x**4, 12.0 * x**2 / onsets**2), 0.0)
 
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:

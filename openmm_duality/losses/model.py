@@ -27,7 +27,7 @@ from openmm_duality.invariants.radial import Grid, RadialBasis
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
 from openmm_duality.losses.committee import Committee
-from openmm_duality.losses.cores import unit_cores
+from openmm_duality.losses.cores import unit_cores, unit_walls
 from openmm_duality.losses.domain import Domain
 from openmm_duality.losses.forms import GRADIENTS, Form, check_gradient, form_of, has_potential
 from openmm_duality.losses.header import Header
@@ -73,6 +73,8 @@ class AgentLosses(Coefficients):
         Shortest distance in the training data, in nm; NaN for species never within the cutoff of each other.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
+    wall_strength : array, shape (S, S)
+        Strength of the wall of each pair of species in kJ/mol.
     channels : tuple of Channels, length S
         Channels and invariants B of each agent species; empty for a form without channels.
     committee : Committee or None
@@ -100,6 +102,7 @@ class AgentLosses(Coefficients):
     coarse: RadialBasis
     shortest: FloatArray
     core_strength: FloatArray
+    wall_strength: FloatArray
     channels: tuple[Channels, ...] = ()
     committee: Committee | None = None
     domain: Domain | None = None
@@ -191,14 +194,15 @@ class AgentLosses(Coefficients):
 
     @cached_property
     def pair_potentials(self) -> RadialBasis:
-        """Pair potentials V_AB(r) = Σ_n u_ABn f_n(r) + core in kJ/mol, one per *ordered* pair of species."""
+        """Pair potentials V_AB(r) = Σ_n u_ABn f_n(r) + wall + core in kJ/mol, one per *ordered* pair of species."""
         inferred = np.einsum("abn,abnk->abk", self.pair_coefficients, self.pair_basis.coefficients)
-        return RadialBasis(self.grid, (inferred + self._cores)[:, :, None, :])
+        return RadialBasis(self.grid, (inferred + self._repulsion)[:, :, None, :])
 
     @property
-    def _cores(self) -> FloatArray:
-        """Spline coefficients of the cores ε (r_0/r − 1)³, shape (S, S, K + 3)."""
-        return np.asarray(self.core_strength[..., None] * unit_cores(self.shortest, self.grid))
+    def _repulsion(self) -> FloatArray:
+        """Spline coefficients of the walls s (1 − r/r_w)⁴ and the cores ε (r_0/r − 1)³, shape (S, S, K + 3)."""
+        walls = self.wall_strength[..., None] * unit_walls(self.shortest, self.grid)
+        return np.asarray(walls + self.core_strength[..., None] * unit_cores(self.shortest, self.grid))
 
     def index_of(self, species: Sequence[str]) -> IntArray:
         """Species index of each atom, shape (N,).
@@ -227,8 +231,8 @@ class AgentLosses(Coefficients):
     def sha256(self) -> str:
         """SHA-256 of everything that determines losses and forces, the identity of a model.
 
-        It covers species, masses, form, gradient, cutoff, bases, coefficients, core and baseline; not committee,
-        domain, stored equations and metadata.
+        It covers species, masses, form, gradient, cutoff, bases, coefficients, walls, cores and baseline; not
+        committee, domain, stored equations and metadata.
         """
         form = [self.form.name, *map(list, (self.form.ranks, self.form.coupled))]
         words = [list(map(str, self.species)), form, self.gradient, float(self.cutoff), sorted(self.weights)]
@@ -236,10 +240,11 @@ class AgentLosses(Coefficients):
         bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
         channels = [*self._channel_arrays.values(), *self.channel_weights]
+        walls = [self.wall_strength] if self.wall_strength.any() else []  # older models have none, nor their identity
         own = [] if self.own is None else [array for _, array in sorted(self.own.coefficient_arrays().items())]
         if self.baseline is not None:
             digest.update(self.baseline.sha256().encode())
-        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *channels, *own):
+        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *walls, *channels, *own):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
@@ -258,6 +263,7 @@ class AgentLosses(Coefficients):
             "coarse": self.coarse.coefficients,
             "shortest": self.shortest,
             "core_strength": self.core_strength,
+            "wall_strength": self.wall_strength,
             **self.coefficient_arrays(),
         }
         sections = {"equations": self.equations, "channels": self._channel_arrays}
@@ -288,6 +294,8 @@ class AgentLosses(Coefficients):
             If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
         arrays, content = read_container(path, _KIND, _OUTDATED)
+        if "core_strength" in arrays:
+            arrays.setdefault("wall_strength", np.zeros_like(arrays["core_strength"]))  # of older files
         try:
             header = build(Header, content, str(path))
             form, species = form_of(header.form, header.ranks, header.coupled_ranks), header.species
@@ -310,6 +318,7 @@ class AgentLosses(Coefficients):
                 channels=channels,
                 shortest=arrays["shortest"],
                 core_strength=arrays["core_strength"],
+                wall_strength=arrays["wall_strength"],
                 committee=Committee.from_arrays(committee, coefficients) if committee else None,
                 domain=Domain.from_arrays(domain, len(species), grid.intervals) if domain else None,
                 equations=equations,
@@ -361,7 +370,7 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, wi
     width = s * sizes["basis"]
     coefficients = {"pair_coefficients": (s, s, sizes["pair_basis"]), "couplings": (s, q, q)}
     coefficients |= {f"weights_{rank}": (s, width, width) for rank in form.ranks}
-    shapes = {"masses": (s,), "shortest": (s, s), "core_strength": (s, s), **coefficients}
+    shapes = {"masses": (s,), "shortest": (s, s), "core_strength": (s, s), "wall_strength": (s, s), **coefficients}
     shapes |= {f"own/{name}": shape for name, shape in coefficients.items() if with_own}
     for name, expected in shapes.items():
         if arrays[name].shape != expected:
@@ -370,7 +379,8 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, wi
         if array.dtype != np.float64 or not (np.isfinite(array) | ((name == "shortest") & np.isnan(array))).all():
             raise ValueError(f"{name} holds values that are not finite numbers in double precision")
     require_bounds(arrays["masses"], "masses", where)
-    require_bounds(arrays["core_strength"], "core strength", where)
+    for name in ("core_strength", "wall_strength"):
+        require_bounds(arrays[name], name.replace("_", " "), where)
     require_bounds(arrays["shortest"][~np.isnan(arrays["shortest"])], "shortest distance", where)
     for name in ("pair_basis", "basis", "coarse", "pair_coefficients", "couplings"):
         require_bounds(arrays[name], "coefficients", f"{where}: {name}")

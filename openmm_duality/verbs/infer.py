@@ -241,6 +241,7 @@ def infer(
         "curvature": common_strength("curvature", strengths),
         "regularisation": strengths,
         "core": losses.metadata["core"],
+        "walls": losses.metadata["walls"],
         "overfitted": losses.metadata["overfitted"],
     }
     if plot is not None:
@@ -266,6 +267,9 @@ def _core_notes(losses: duality.AgentLosses) -> list[str]:
         if settings[key]
     )
     notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
+    if walls := losses.metadata["walls"]:
+        steeper = ", ".join(f"{name} {10.0 * wall['onset_nm']:.2f} Å" for name, wall in walls.items())
+        notes.append(f"Walls become steeper, as they do in the data, below {steeper}.")
     for candidate in core.get("rejected", ()):
         pairs = ", ".join(candidate["attracting"])
         notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'], losses.species)}.")

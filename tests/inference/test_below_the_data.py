@@ -16,6 +16,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.errors import format_overfitted, overfitted
 from openmm_duality.inference.fitting import repulsive_losses
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
+from openmm_duality.inference.walls import missing_wall, with_walls
 from openmm_duality.losses import AgentLosses
 from openmm_duality.losses.cores import core_onsets
 from openmm_duality.reference import Frames, read
@@ -41,10 +42,10 @@ def distorted():
     return read(EXAMPLES / "water64-distorted/distorted")
 
 
-@pytest.mark.parametrize("form", ["moment", "channels"])
+@pytest.mark.parametrize(("form", "steps"), [("moment", 0), ("channels", 0), ("channels", 2)])
 @pytest.mark.parametrize(("pair", "least"), PAIRS.items())
 def test_the_force_0_1_angstrom_below_the_training_distances_is_within_three_times_the_usual_error(
-    form, pair, least, distorted
+    form, steps, pair, least, distorted
 ):
     r = shortest(distorted, pair)
     inside = np.flatnonzero(r >= least)
@@ -52,7 +53,8 @@ def test_the_force_0_1_angstrom_below_the_training_distances_is_within_three_tim
     below = distorted[np.flatnonzero(np.abs(r - r[inside[::4]].min() + 0.01) < 0.004)]
     assert len(below)
     sets = [DataSet(liquid()[0][::48], name="liquid"), DataSet(train, 0.2, "distorted")]
-    few = {"moment": {"functions": 5}, "channels": {"invariants": (40, 100, 20), "mixing_steps": 0}}[form]  # for time
+    channels = {"invariants": (40, 100, 20), "mixing_steps": steps}  # few, for time
+    few = channels if form == "channels" else {"functions": 5}
     losses = infer(sets, form=form, cutoff=0.59, members=0, stress_weight=0.0, pair_functions=20, **few)
     assert evaluate(losses, below).force_rmse["all"] < 3.0 * evaluate(losses, usual).force_rmse["all"]
 
@@ -106,6 +108,39 @@ def test_a_repulsive_wall_is_continued_below_the_data(form):
     np.testing.assert_allclose(forces[inside], -wall(r[inside])[1], rtol=0.3)
     assert np.abs(np.diff(forces, n=2)).max() < 0.1 * forces.max()
     assert np.abs(np.diff(forces[r > 0.9 * onset], n=2)).max() < 0.02 * forces[inside].max()
+
+
+def test_a_wall_grows_as_the_data_show_and_only_where_the_losses_fall_short_of_that():
+    onset, rate = 0.09, 60.0
+    r = onset * (1.0 - 0.075 * np.arange(-2.0, 2.01, 0.5))
+    exponential = 3e4 * (np.exp(rate * (onset - r)) - 0.5)
+    assert missing_wall(exponential, onset) == pytest.approx(0.0, abs=1e-6)
+    assert missing_wall(exponential + 1e4 * np.maximum(onset - r, 0.0), onset) == 0.0  # harder already
+    slope, curvature = 3e4 * rate, 3e4 * rate**2
+    harmonic = np.where(r < onset, 1.5e4 + slope * (onset - r) + 0.5 * curvature * (onset - r) ** 2, exponential)
+    strength = missing_wall(harmonic, onset)
+    added = 4.0 * strength / onset * (1.0 - r / onset).clip(0.0) ** 3
+    np.testing.assert_allclose((harmonic + added)[4:], exponential[4:], rtol=0.02)
+    assert missing_wall(exponential[::-1], onset) == 0.0  # no wall
+    outside = np.maximum(r, onset) - onset
+    steep = [np.expm1(-rate * outside) / -np.expm1(-rate * 0.075 * onset) for rate in (300.0, 3000.0)]
+    first, second = (missing_wall(forces, onset) for forces in steep)
+    assert 0.0 < first == pytest.approx(second)  # both grow as r^-14
+
+
+def test_walls_mend_pair_potentials_that_are_too_soft_below_the_data():
+    frames = with_forces(random_frames(30, least=0.17), wall)
+    losses = infer(frames, form="pair", cutoff=0.5, members=0)
+    pairs = {("Ar", "Ar"), ("Ar", "Kr"), ("Kr", "Kr")}
+    none = np.zeros_like(losses.core_strength)
+    soft = replace(losses, core_strength=none, wall_strength=none)
+    found = with_walls(soft, [(frames, pairs)])
+    again = with_walls(found, [(frames, pairs)])
+    np.testing.assert_array_equal(found.wall_strength, again.wall_strength)  # walls do not add up
+    np.testing.assert_array_equal(with_walls(found, []).wall_strength, found.wall_strength)  # what no data show stays
+    closer = with_forces(random_frames(10, seed=3, least=0.15), wall)
+    before, after = (evaluate(model, closer).force_rmse["all"] for model in (soft, found))
+    assert after < 0.8 * before
 
 
 def molecule(n_frames, temperature, seed):

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from openmm_duality.container import read_container, write_container
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents
-from openmm_duality.losses.cores import core_onsets
+from openmm_duality.losses.cores import core_onsets, wall_onsets
 from openmm_duality.losses.forms import check_gradient, form_of
 from openmm_duality.reference import Frames
 from tests.systems import CELL, RANKED, laws, random_frames, random_losses, random_positions, random_species
@@ -73,6 +73,7 @@ def test_the_identity_of_a_model_is_what_it_computes(saved):
         {"weights": weights},
         {"shortest": 1.1 * losses.shortest},
         {"core_strength": 1.1 * losses.core_strength},
+        {"wall_strength": 1.1 * losses.wall_strength},
     ]
     assert len({losses.sha256(), *(replace(losses, **change).sha256() for change in changes)}) == 1 + len(changes)
 
@@ -180,8 +181,24 @@ def test_a_model_is_not_overwritten_unless_asked(saved):
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
-def test_a_core_acts_below_its_onset_only_and_the_potential_is_smooth_there():
+def test_a_wall_acts_below_its_onset_only_and_is_smooth_there():
     losses = random_losses("pair")
+    bare = replace(losses, wall_strength=np.zeros((3, 3)))
+    onset = wall_onsets(losses.shortest, losses.grid)[0, 1]
+    assert losses.shortest[0, 1] - losses.grid.spacing < onset <= losses.shortest[0, 1]
+    r = np.linspace(0.4 * onset, 1.2 * onset, 50)[None]
+    (v, slope), (v_bare, slope_bare) = (
+        model.pair_potentials.evaluate(r, np.zeros(1, dtype=int), 1) for model in (losses, bare)
+    )
+    x = np.maximum(1.0 - r[0] / onset, 0.0)
+    scale = losses.wall_strength[0, 1]
+    np.testing.assert_allclose((v - v_bare)[0, :, 0], scale * x**4, atol=1e-4 * scale)
+    np.testing.assert_allclose((slope - slope_bare)[0, :, 0], -4.0 * scale / onset * x**3, atol=1e-3 * scale / onset)
+    np.testing.assert_array_equal(v[0, r[0] >= onset], v_bare[0, r[0] >= onset])
+
+
+def test_a_core_acts_below_its_onset_only_and_the_potential_is_smooth_there():
+    losses = replace(random_losses("pair"), wall_strength=np.zeros((3, 3)))
     bare = replace(losses, core_strength=np.zeros((3, 3)))
     grid, onset = losses.grid, core_onsets(losses.shortest, losses.grid)[0, 1]
     assert onset < losses.shortest[0, 1]

@@ -72,7 +72,7 @@ class Design:
     def losses(
         self, solutions: Sequence[FloatArray], species: tuple[str, ...], masses: FloatArray, shortest: FloatArray
     ) -> AgentLosses:
-        """Losses with the coefficients of solutions, by group, without core and metadata."""
+        """Losses with the coefficients of solutions, by group, without walls, cores and metadata."""
         return AgentLosses(
             species=species,
             masses=masses,
@@ -85,6 +85,7 @@ class Design:
             **self.layout.unpack(solutions),
             shortest=shortest,
             core_strength=np.zeros_like(shortest),
+            wall_strength=np.zeros_like(shortest),
         )
 
     def force_rows(self, tables: list[NeighbourTable], species_index: IntArray) -> list[FloatArray]:

@@ -31,7 +31,8 @@ FRAMES = {"periodic": random_frames(3, n_atoms=12), "narrow": narrow_frames(2, 0
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
 def test_the_penalty_is_the_mean_square_of_second_differences_of_the_forces(frames, gradient):
     losses = random_losses("channels", gradient)
-    losses = replace(losses, core_strength=np.zeros_like(losses.core_strength))  # which is not fitted
+    none = np.zeros_like(losses.core_strength)
+    losses = replace(losses, core_strength=none, wall_strength=none)  # which are not fitted
     design = Design.of(losses)
     coefficients = design.layout.pack(losses)
     sets, n_columns = [DataSet(frames)], max(map(len, coefficients))
