@@ -41,12 +41,15 @@ class Storage:
         Whether in a temporary file instead of memory.
     at_once : int or None
         Number of frames whose rows are computed at the same time; None for as many as there are threads.
+    last_alone : bool
+        Whether all folds but the last share one block, where that alone is held out.
     """
 
     folds: int
     per_fold: int
     on_disk: bool = False
     at_once: int | None = None
+    last_alone: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Storage:
@@ -56,7 +59,13 @@ class Storage:
     @property
     def n_blocks(self) -> int:
         """Number of blocks."""
-        return self.folds * self.per_fold
+        return 2 if self.last_alone else self.folds * self.per_fold
+
+    def block_of(self, number: int, count: int) -> int:
+        """Index of the block that contains sample `number` of `count`."""
+        if self.last_alone:
+            return int(number >= count - max(count // self.folds, 1) > 0)
+        return block_of(number, count, self.n_blocks)
 
     def empty(self, size: int) -> list[NormalEquations]:
         """Make empty equations of a given number of columns, one for each block."""
@@ -161,7 +170,6 @@ def accumulate(
         What the progress bar shows.
     """
     layout, storage = design.layout, storage or Storage.of(settings)
-    n_blocks = storage.n_blocks
     blocks = [storage.empty(layout.size(group)) for group in layout.groups]
     forces = [RowBuffer(mine) for mine in blocks]
     energies, virials = (RowBuffer(blocks[0], set_scale=False) for _ in range(2))
@@ -179,7 +187,7 @@ def accumulate(
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = block_of(number, count, n_blocks)
+                block = storage.block_of(number, count)
                 for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)
                     of_forces = of_group.reshape(-1, layout.size(group))

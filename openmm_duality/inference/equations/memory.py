@@ -21,7 +21,7 @@ from openmm_duality.inference.equations.accumulation import BATCH, MIN_FOLDS, St
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import displaced_configurations, second_differences
 from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.mixing import FOLDS, joint_layout
+from openmm_duality.inference.equations.mixing import joint_layout
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import PANEL
 from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
@@ -161,12 +161,12 @@ def _without_mixing(needed: int, bound: int) -> str:
 def _mixing_memory(design: Design, rows: int) -> int:
     """Bytes of learning the mixing of channels, whose rows take so many bytes.
 
-    The Gram matrices are those of the folds, and of displaced frames; their sum, a fold, the others, and their scaled
-    equations.
+    The Gram matrices are those of the last fold, of the others, and of displaced frames; their sum, the others again,
+    and their scaled equations.
     """
     layout = joint_layout(design)
     squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]
-    return (FOLDS + 1) * sum(squares) + max(sum(squares) + 3 * max(squares), rows)
+    return 3 * sum(squares) + max(sum(squares) + 2 * max(squares), rows)
 
 
 def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:

@@ -35,7 +35,7 @@ from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.invariants.channels import Channels
 
 CHANGES = "mixing"  # the name of their penalty
-FOLDS = 4  # of the frames from which the mixing is learned
+_FOLDS = 4  # of the frames from which the mixing is learned
 _STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
@@ -109,7 +109,7 @@ class MixingProblem:
     def equations(self, design: Design, title: str) -> BlockedEquations:
         """Equations of the forces alone."""
         settings = replace(self.settings, energy_weight=0.0, stress_weight=0.0)
-        storage = replace(self.storage, folds=FOLDS, per_fold=1)
+        storage = replace(self.storage, folds=_FOLDS, per_fold=1, last_alone=True)
         none = EnergyReference.none(self.species)
         found = (self.sets, self.species, design, settings, none, self.progress, storage)
         return accumulate(*found, every=self.stride, title=title)

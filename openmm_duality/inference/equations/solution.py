@@ -324,7 +324,7 @@ def rank_strengths(
     """
     errors = [0.0] * len(candidates)
     for blocks in folds:  # one after the other, because each needs two more Gram matrices
-        fold = NormalEquations.sum_of(blocks)
+        fold = blocks[0] if len(blocks) == 1 else NormalEquations.sum_of(blocks)
         rest = total - fold
         for k, strengths in enumerate(candidates):
             try:
