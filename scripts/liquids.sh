@@ -64,7 +64,8 @@ for system in "${systems[@]}"; do
     "$duality" inspect "$liquid"
     step "$system, 2/5: the losses, in closed form"
     { printf 'form: channels\nsize: small\ncutoff: 6 angstrom\ndata:\n'; data "$system"; } > "$place-infer.yaml"
-    [ -e "$model" ] || "$duality" infer "$place-infer.yaml" -o "$model" --json "$place-infer.json" --overwrite
+    [ -e "$model" ] || "$duality" infer "$place-infer.yaml" -o "$model" --json "$place-infer.json" --overwrite \
+        || stopped $?
     step "$system, 3/5: their errors on the last 20 %, which inference has not seen"
     "$duality" evaluate "$model" "$liquid" --held-out --json "$place-evaluate.json" --overwrite
     step "$system, 4/5: learning dynamics, 20 ps at 300 K, and 10 ps at constant energy"

@@ -3,8 +3,9 @@
 The losses are linear in their coefficients c, but polynomials of the mixing W. A Gauss–Newton step takes the forces as
 linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
-A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the error of held-out frames, and grows where a
-step does not lower the error.
+A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the forces on held-out frames, and grows where a
+step does not lower the error. What counts is the geometric mean of the errors of these frames: one with a collision,
+unlike all that were fitted, would otherwise decide for all others.
 Starting from the channels of largest variance, few steps suffice.
 
 The penalty on changes of the curvature outside the data (`displaced_frames`) is part of what is minimised, by both.
@@ -14,13 +15,14 @@ Without it the steps learn channels that suit the data and nothing else, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
-from openmm_duality.inference.equations.accumulation import BlockedEquations, Storage, accumulate
+from openmm_duality.inference.equations.accumulation import BlockedEquations, Storage, accumulate, sample_rows
 from openmm_duality.inference.equations.channel_selection import moment_statistics
 from openmm_duality.inference.equations.continuation import continuation
 from openmm_duality.inference.equations.design import Design
@@ -30,12 +32,15 @@ from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
-from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.solution import TOLERANCE, NormalEquations, column_scale, solve
+from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
 from openmm_duality.invariants.channels import Channels
+from openmm_duality.parallel import on_all_cores
+from openmm_duality.reference.frames import evenly_spaced
 
 CHANGES = "mixing"  # the name of their penalty
-_FOLDS = 4  # of the frames from which the mixing is learned
+_FOLDS = 4  # of the frames from which the mixing is learned, the last of them held out
+_HELD_OUT = 60  # samples of it at most
 _STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
@@ -106,12 +111,29 @@ class MixingProblem:
         most = _ROWS_PER_COLUMN * max(self.layout.size(group) for group in self.layout.groups)
         return max(1, atoms // most)
 
+    @cached_property
+    def two_blocks(self) -> Storage:
+        """Storage of the equations: in one block those of the held-out frames, in the other those of all others."""
+        return replace(self.storage, folds=_FOLDS, per_fold=1, last_alone=True)
+
+    @cached_property
+    def held_out(self) -> list[Sample]:
+        """Samples of the block that is held out, evenly spaced."""
+        counts = [count_samples(data.frames) for data in self.sets]
+        numbers = [
+            (data, number)
+            for data, count in zip(self.sets, counts, strict=True)
+            for number in range(0, count, self.stride)
+            if self.two_blocks.block_of(number, count)
+        ]
+        chosen = [numbers[k] for k in evenly_spaced(len(numbers), _HELD_OUT)] if numbers else []
+        return [sample for data, number in chosen for sample in samples(data.frames, [number])]
+
     def equations(self, design: Design, title: str) -> BlockedEquations:
         """Equations of the forces alone."""
         settings = replace(self.settings, energy_weight=0.0, stress_weight=0.0)
-        storage = replace(self.storage, folds=_FOLDS, per_fold=1, last_alone=True)
         none = EnergyReference.none(self.species)
-        found = (self.sets, self.species, design, settings, none, self.progress, storage)
+        found = (self.sets, self.species, design, settings, none, self.progress, self.two_blocks)
         return accumulate(*found, every=self.stride, title=title)
 
     def outside(self, design: Design, totals: Sequence[NormalEquations]) -> list[Penalty]:
@@ -153,32 +175,52 @@ class MixingProblem:
             blocks += [*[1] * len(mine.invariants), *(w.size for w in mine.mixing.values())]
         return column_scale(total, blocks)
 
-    def strengths(self, found: BlockedEquations, outside: Sequence[Penalty]) -> list[Strengths]:
-        """Strengths of the penalties of each group, by the error of the last of the folds."""
-        chosen = []
-        for k, (total, folds) in enumerate(zip(found.totals, found.folds, strict=True)):
-            candidates = [{CHANGES: strength, **_STRENGTHS} for strength in _CANDIDATES]
-            last = folds[-1:] if len(folds) > 1 else []
-            problem = (total, last, (*self.ridges(k), outside[k]), candidates)
-            chosen.append(rank_strengths(*problem, scale=self.scale(k, total))[0] if last else candidates[0])
-        return chosen
+    def strengths(self, joint: MixingDesign, found: BlockedEquations, outside: Sequence[Penalty]) -> Strengths:
+        """Strengths of the penalties, by the errors of the held-out frames under the solutions of all others."""
+        candidates = [{CHANGES: strength, **_STRENGTHS} for strength in _CANDIDATES]
+        rest, solved = [blocks[0] for blocks in found.blocks], list[list[FloatArray]]()
+        for candidate in candidates if self.held_out else ():
+            with suppress(np.linalg.LinAlgError):  # too weak for positive definite equations, as the next ones
+                solved.append(self.solutions(rest, outside, candidate))
+        if not solved:
+            return candidates[0]
+        of_group = [np.stack(solutions, axis=1) for solutions in zip(*solved, strict=True)]
+        errors_of = partial(_logarithmic_errors, joint, self.species, of_group)
+        errors = np.mean(list(on_all_cores(errors_of, self.held_out, self.storage.at_once)), axis=0)
+        return candidates[int(np.argmax(errors <= errors.min() + TOLERANCE))]
 
-    def changes(
-        self, totals: Sequence[NormalEquations], outside: Sequence[Penalty], strengths: Sequence[Strengths]
+    def solutions(
+        self, equations: Sequence[NormalEquations], outside: Sequence[Penalty], strengths: Strengths
     ) -> list[FloatArray]:
-        """Changes of the mixing of every species, by the equations of each group at the present one."""
-        solutions = [
-            solve(total, (*self.ridges(k), penalty), strength, self.scale(k, total))
-            for k, (total, penalty, strength) in enumerate(zip(totals, outside, strengths, strict=True))
+        """Coefficients and, after them, changes of the mixing by group."""
+        return [
+            solve(mine, (*self.ridges(k), penalty), strengths, self.scale(k, mine))
+            for k, (mine, penalty) in enumerate(zip(equations, outside, strict=True))
         ]
+
+    def mixed(self, joint: MixingDesign, solutions: Sequence[FloatArray]) -> tuple[Channels, ...]:
+        """Channels after the changes of the mixing in solutions."""
         weights = self.layout.unpack(solutions)["channel_weights"]
-        return [w[len(mine.invariants) :] for w, mine in zip(weights, self.design.channels, strict=True)]
+        pairs = zip(joint.channel_rows, weights, self.design.channels, strict=True)
+        return tuple(rows.mixed(w[len(mine.invariants) :]) for rows, w, mine in pairs)
 
 
 def joint_layout(design: Design) -> Layout:
     """Columns of the coefficients of a design and, after the invariants of each species, of its mixing."""
     sizes = (len(mine.invariants) + sum(w.size for w in mine.mixing.values()) for mine in design.channels)
     return replace(_plain(design.layout), n_invariants=tuple(sizes))
+
+
+def _logarithmic_errors(
+    joint: MixingDesign, species: tuple[str, ...], solutions: Sequence[FloatArray], sample: Sample
+) -> FloatArray:
+    """Logarithms of the errors of the forces of a sample under solutions, shape (P, K) by group, shape (K,)."""
+    squares, index = 0.0, indices_of(sample.species, species)
+    forces = sample_rows(joint, species, False, False, sample).forces
+    for group, rows, mine in zip(joint.layout.groups, forces, solutions, strict=True):
+        errors = rows @ mine - sample.target[np.isin(index, group), :, None]
+        squares = squares + np.sum(errors**2, axis=(0, 1))
+    return np.asarray(0.5 * np.log(squares / sample.target.size))
 
 
 def _plain(layout: Layout) -> Layout:
@@ -209,23 +251,22 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
     """
     best = problem.design.channels
     coefficients, error = problem.coefficients(best, "mixing, before")
-    errors, strengths = [error], list[Strengths]()
+    errors, strengths = [error], dict[str, float]()
     while len(errors) <= steps:
         joint = problem.joint_design(best, coefficients)
         found = problem.equations(joint, f"mixing, step {len(errors)}")
         outside = problem.outside(joint, found.totals)
-        strengths = strengths or problem.strengths(found, outside)
-        if all(strength[CHANGES] == _FIXED for strength in strengths):
+        strengths = strengths or {**problem.strengths(joint, found, outside)}
+        if strengths[CHANGES] == _FIXED:
             break
         totals = found.totals
         del found  # its blocks
         for _ in range(_TRIALS):
-            pairs = zip(joint.channel_rows, problem.changes(totals, outside, strengths), strict=True)
-            channels = tuple(rows.mixed(change) for rows, change in pairs)
+            channels = problem.mixed(joint, problem.solutions(totals, outside, strengths))
             coefficients, error = problem.coefficients(channels, f"mixing, after step {len(errors)}")
             if error < errors[-1]:
                 break
-            strengths = [{**strength, CHANGES: _STRONGER * strength[CHANGES]} for strength in strengths]
+            strengths[CHANGES] *= _STRONGER
         else:
             break
         best, errors = channels, [*errors, error]

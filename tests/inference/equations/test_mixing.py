@@ -127,6 +127,17 @@ def test_a_mixing_that_the_data_do_not_determine_is_kept(problem):
     assert found.channels is problem.design.channels
 
 
+def test_a_collision_among_the_held_out_frames_does_not_decide_for_all_others(problem):
+    (data,) = problem.sets
+    positions, forces = data.frames.positions.copy(), data.frames.forces.copy()
+    i, j = np.argsort(np.linalg.norm(positions[-1] - positions[-1, 0], axis=1))[:2]
+    positions[-1, j] = 0.5 * (positions[-1, i] + positions[-1, j])
+    forces[-1, [i, j]] += [[3e4, 0.0, 0.0], [-3e4, 0.0, 0.0]]
+    collided = replace(data.frames, positions=positions, forces=forces, energies=None)
+    _, errors = learn_mixing(replace(problem, sets=[DataSet(collided)]), 1)
+    assert len(errors) == 2
+
+
 def test_errors_before_and_after_the_steps_are_stored_and_said(problem):
     (data,) = problem.sets
     settings = replace(problem.settings, invariants=(40, 60, 20), members=0, curvature=1e-7, ridge=1e-7)
@@ -154,15 +165,21 @@ def test_two_parts_have_the_channels_that_are_learned_for_the_shared_one(problem
 
 def test_a_step_that_does_not_lower_the_error_is_made_again_with_a_stronger_ridge(problem, monkeypatch):
     """Where the first change goes twenty times too far, a smaller one is tried."""
-    found, tried = MixingProblem.changes, []
+    mixed, solutions, steps, ridges = MixingProblem.mixed, MixingProblem.solutions, [], []
 
-    def thrown(self, totals, outside, strengths):
-        tried.append(strengths[0][CHANGES])
-        factor = 20.0 if len(tried) == 1 else 1.0
-        return [factor * change for change in found(self, totals, outside, strengths)]
+    def noted(self, equations, outside, strengths):
+        ridges.append(strengths[CHANGES])
+        return solutions(self, equations, outside, strengths)
 
-    monkeypatch.setattr(MixingProblem, "changes", thrown)
+    def thrown(self, joint, found):
+        steps.append(found)
+        factor = 20.0 if len(steps) == 1 else 1.0
+        pairs = zip(found, self.is_change, strict=True)
+        return mixed(self, joint, [np.where(mask, factor, 1.0) * c for c, mask in pairs])
+
+    monkeypatch.setattr(MixingProblem, "solutions", noted)
+    monkeypatch.setattr(MixingProblem, "mixed", thrown)
     _, errors = learn_mixing(problem, 1)
     assert len(errors) == 2
     assert errors[1] < errors[0]
-    assert tried[1] == pytest.approx(100.0 * tried[0])
+    assert ridges[-1] == pytest.approx(100.0 * ridges[-2])
