@@ -15,15 +15,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.cores import wall_onsets
 from openmm_duality.losses.evaluator import LocalEnvironments, polynomial
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.frames import Frames, evenly_spaced
 
 _STEP = 0.075  # of the onset of a wall
-_DEPTHS = np.arange(-2.0, 2.01, 0.5)  # of the neighbour below the onset, in steps
-_INSIDE, _MIDDLE, _ONSET = 0, 2, 4  # of them: −2, −1 and 0
+DEPTHS = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])  # below the onset, in steps; three where there are data
 _STEEPEST = 14.0  # r_w times the relative growth of the slope of the force, that of a wall r⁻¹²
 _FRAMES, _CLOSEST = 8, 2  # frames, and agents of each
 
@@ -43,15 +43,18 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
     bare = replace(losses, wall_strength=np.zeros_like(losses.wall_strength))
     onsets, strength = wall_onsets(losses.shortest, losses.grid), losses.wall_strength.copy()
     for frames, pairs in data:
-        environments = [
-            LocalEnvironments.of(bare, frames.positions[t], frames.species, frames.cell(t))
-            for t in evenly_spaced(len(frames), _FRAMES)
-        ]
-        for a, b in (map(losses.species.index, pair) for pair in pairs):
-            ways = {(a, b), (b, a)}
-            forces = np.concatenate([_forces(bare, here, *way, onsets[a, b]) for here in environments for way in ways])
-            if len(forces):
-                strength[a, b] = strength[b, a] = missing_wall(forces.mean(axis=0), float(onsets[a, b]))
+        index = losses.index_of(frames.species)
+        found: dict[tuple[int, int], list[FloatArray]] = {
+            (losses.species.index(one), losses.species.index(other)): [] for one, other in pairs
+        }
+        for t in evenly_spaced(len(frames), _FRAMES):
+            tables = find_neighbours(frames.positions[t], frames.cell(t), index, len(losses.species), losses.cutoff)
+            for (a, b), forces in found.items():
+                forces += [forces_of_closest(bare, index, tables, *way, onsets[a, b]) for way in {(a, b), (b, a)}]
+        for (a, b), forces in found.items():
+            if sum(map(len, forces)):
+                mean = np.concatenate(forces).mean(axis=0)
+                strength[a, b] = strength[b, a] = missing_wall(mean, float(onsets[a, b]))
     report = {
         f"{one}-{other}": {"onset_nm": float(onsets[a, b]), "strength": float(strength[a, b])}
         for a, one in enumerate(losses.species)
@@ -67,35 +70,36 @@ def missing_wall(forces: FloatArray, onset: float) -> float:
     Parameters
     ----------
     forces : array, shape (K,)
-        −∂H/∂r in kJ/mol/nm at `onset` (1 − 0.075 depth), for depths from −2 to 2.
+        −∂H/∂r in kJ/mol/nm at `onset` (1 − 0.075 depth) for the `DEPTHS`.
     onset : float
         In nm.
     """
-    inner, outer = forces[_ONSET] - forces[_MIDDLE], forces[_MIDDLE] - forces[_INSIDE]
+    (outer, inner), below = np.diff(forces[:3]), DEPTHS[3:]
     if inner <= 0.0:
         return 0.0
     rate = np.clip(np.log(inner / outer) if outer > 0.0 else 0.0, 1e-6, _STEEPEST * _STEP)  # of growth in a step
-    below = _DEPTHS[_ONSET + 1 :]
-    continued = forces[_ONSET] + inner * np.expm1(rate * below) / -np.expm1(-rate)
+    continued = forces[2] + inner * np.expm1(rate * below) / -np.expm1(-rate)
     unit = 4.0 / onset * (_STEP * below) ** 3
-    return max(0.0, float((continued - forces[_ONSET + 1 :]) @ unit / (unit @ unit)))
+    return max(0.0, float((continued - forces[3:]) @ unit / (unit @ unit)))
 
 
-def _forces(losses: AgentLosses, here: LocalEnvironments, a: int, b: int, onset: float) -> FloatArray:
+def forces_of_closest(
+    losses: AgentLosses, species_index: IntArray, tables: Sequence[NeighbourTable], a: int, b: int, onset: float
+) -> FloatArray:
     """−∂H/∂r of the agents of species a with the closest neighbours of species b at the depths, shape (n, K)."""
-    agents, distances = np.flatnonzero(here.species_index == a), here.tables[b].distances
+    agents, distances = np.flatnonzero(species_index == a), tables[b].distances
     nearest = distances[agents].min(axis=1, initial=losses.cutoff)
     agents = agents[np.argsort(nearest, kind="stable")][: min(_CLOSEST, np.count_nonzero(nearest < losses.cutoff))]
     if not len(agents):
-        return np.zeros((0, len(_DEPTHS)))
-    rows = np.repeat(agents, len(_DEPTHS))
-    tables, k, slots = [table.of(rows) for table in here.tables], np.arange(len(rows)), distances[rows].argmin(axis=1)
-    mine, r = tables[b], np.tile(onset * (1.0 - _STEP * _DEPTHS), len(agents))
+        return np.zeros((0, len(DEPTHS)))
+    rows = np.repeat(agents, len(DEPTHS))
+    moved, k, slots = [table.of(rows) for table in tables], np.arange(len(rows)), distances[rows].argmin(axis=1)
+    mine, r = moved[b], np.tile(onset * (1.0 - _STEP * DEPTHS), len(agents))
     shifts = np.zeros_like(mine.displacements)
     shifts[k, slots] = (r / mine.distances[k, slots] - 1.0)[:, None] * mine.displacements[k, slots]
-    tables[b] = mine.displaced(shifts)
-    moved = LocalEnvironments.of_tables(losses, here.species_index[rows], tables)
-    _, adjoints = polynomial(losses, moved.species_index, moved.moments)
-    _, gradient = moved.pair_gradients(losses, adjoints, b)
-    slopes = np.einsum("kx,kx->k", gradient[k, slots], tables[b].directions[k, slots])
-    return np.asarray(-slopes.reshape(-1, len(_DEPTHS)))
+    moved[b] = mine.displaced(shifts)
+    here = LocalEnvironments.of_tables(losses, species_index[rows], moved)
+    _, adjoints = polynomial(losses, here.species_index, here.moments)
+    _, gradient = here.pair_gradients(losses, adjoints, b)
+    slopes = np.einsum("kx,kx->k", gradient[k, slots], moved[b].directions[k, slots])
+    return np.asarray(-slopes.reshape(-1, len(DEPTHS)))

@@ -16,9 +16,11 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.errors import format_overfitted, overfitted
 from openmm_duality.inference.fitting import repulsive_losses
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
-from openmm_duality.inference.walls import missing_wall, with_walls
+from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
+from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import AgentLosses
 from openmm_duality.losses.cores import core_onsets
+from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.reference import Frames, read
 from tests.systems import CELL, labelled, random_frames, random_losses, rms
 from tests.water import EXAMPLES, liquid
@@ -113,7 +115,7 @@ def test_a_repulsive_wall_is_continued_below_the_data(form):
 
 def test_a_wall_grows_as_the_data_show_and_only_where_the_losses_fall_short_of_that():
     onset, rate = 0.09, 60.0
-    r = onset * (1.0 - 0.075 * np.arange(-2.0, 2.01, 0.5))
+    r = onset * (1.0 - 0.075 * DEPTHS)
     exponential = 3e4 * (np.exp(rate * (onset - r)) - 0.5)
     assert missing_wall(exponential, onset) == pytest.approx(0.0, abs=1e-6)
     assert missing_wall(exponential + 1e4 * np.maximum(onset - r, 0.0), onset) == 0.0  # harder already
@@ -121,12 +123,27 @@ def test_a_wall_grows_as_the_data_show_and_only_where_the_losses_fall_short_of_t
     harmonic = np.where(r < onset, 1.5e4 + slope * (onset - r) + 0.5 * curvature * (onset - r) ** 2, exponential)
     strength = missing_wall(harmonic, onset)
     added = 4.0 * strength / onset * (1.0 - r / onset).clip(0.0) ** 3
-    np.testing.assert_allclose((harmonic + added)[4:], exponential[4:], rtol=0.02)
+    np.testing.assert_allclose((harmonic + added)[2:], exponential[2:], rtol=0.02)
     assert missing_wall(exponential[::-1], onset) == 0.0  # no wall
     outside = np.maximum(r, onset) - onset
     steep = [np.expm1(-rate * outside) / -np.expm1(-rate * 0.075 * onset) for rate in (300.0, 3000.0)]
     first, second = (missing_wall(forces, onset) for forces in steep)
-    assert 0.0 < first == pytest.approx(second)  # both grow as r^-14
+    assert 0.0 < first == pytest.approx(second)  # both grow as a wall r^-12
+
+
+@pytest.mark.parametrize("gradient", ["agent", "collective"])
+@pytest.mark.parametrize("form", ["pair", "moment", "channels"])
+def test_the_forces_that_walls_continue_are_those_of_two_atoms(form, gradient):
+    losses, onset = random_losses(form, gradient), 0.2
+    index = losses.index_of(("Ar", "Kr"))
+    r = onset * (1.0 - 0.075 * DEPTHS)
+    pairs = [np.array([[0.0, 0.0, 0.0], [0.6 * x, 0.8 * x, 0.0]]) for x in (0.21, *r)]
+    tables = find_neighbours(pairs[0], None, index, 3, losses.cutoff)
+    ways = [forces_of_closest(losses, index, tables, *way, onset)[0] for way in ((0, 1), (1, 0))]
+    expected = np.array([evaluate_agents(losses, q, ("Ar", "Kr"), None).forces @ [0.6, 0.8, 0.0] for q in pairs[1:]])
+    found = [ways[0], ways[1]] if gradient == "agent" else [ways[0] + ways[1]] * 2
+    np.testing.assert_allclose(np.stack(found, axis=1) * [-1.0, 1.0], expected, rtol=1e-9, atol=1e-9 * rms(expected))
+    assert len(forces_of_closest(losses, index, tables, 0, 0, onset)) == 0
 
 
 def test_walls_mend_pair_potentials_that_are_too_soft_below_the_data():
