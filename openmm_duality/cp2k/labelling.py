@@ -60,17 +60,25 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     if frames.cells is None:
         raise DualityError(f"{job.name}: the frames have no cell, and CP2K is run with one")
     _close(job)
+    first_last = False
     with progress_bar(len(frames), job.name, show=job.progress) as bar:
         while todo := _missing(job, len(frames)):
+            if first_last:
+                todo.append(todo.pop(0))
             folder = new_part(job.folder, _files(job, frames, start, todo))
             written = counter(folder / f"{job.name}-frc-1.xyz", b"i =")
             try:
                 run_part(job, folder, bar, len(frames) - len(todo), written)
             except DualityError:
-                # A frame that CP2K cannot do is refused, but a first one may stand for all of them.
-                if aborted(folder / f"{job.name}.out") and _close(job, drop=False):
-                    continue
-                raise
+                # A frame that CP2K cannot do is refused, but a first one may stand for all of them: others are tried.
+                if not aborted(folder / f"{job.name}.out"):
+                    raise
+                if not _close(job, drop=False):
+                    if first_last or len(todo) == 1:
+                        raise
+                    first_last = True
+                    _close(job)
+                continue
             if not _close(job, drop=False):
                 raise DualityError(f"{folder}: CP2K ran to its end and labelled no frame; see {job.name}.out there")
     return _collect(job, frames, start, origins)

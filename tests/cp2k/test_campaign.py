@@ -176,6 +176,40 @@ def test_dft_of_one_molecule_and_a_frame_that_does_not_converge(tmp_path: Path) 
     assert labelled.forces[-1] == pytest.approx(frames.forces[0], abs=0.01 * np.abs(frames.forces).max())
 
 
+SPC_FW = {
+    "name": "classical",
+    "charges": {"O": -0.82, "H": 0.41},
+    "lennard_jones": {"O": {"epsilon": 0.650299, "sigma": 0.3165492}, "H": {"epsilon": 0, "sigma": 0.1}},
+    "bonds": [{"species": ["O", "H"], "k": 443153.4, "length": 0.1012}],
+    "angles": [{"species": ["H", "O", "H"], "k": 317.566, "angle": 113.24}],
+}
+
+
+def two_waters(apart: float) -> str:
+    """Two H2O with their O at a distance in Å and their H on the far sides, as extended XYZ."""
+    atoms = [
+        f"O {5 + s * apart / 2} 5 5\nH {5 + s * (apart / 2 + 0.6)} 5.8 5\nH {5 + s * (apart / 2 + 0.6)} 4.2 5\n"
+        for s in (-1, 1)
+    ]
+    return '6\nLattice="10 0 0 0 10 0 0 0 10"\n' + "".join(atoms)
+
+
+@pytest.mark.parametrize("wrong", [[0], [1], [0, 1, 2, 3]])
+def test_frames_that_cp2k_gives_up_on_are_refused_also_the_first(tmp_path: Path, wrong: list[int]) -> None:
+    text = "".join(two_waters(1.62 if n in wrong else 3.0 + 0.1 * n) for n in range(4))
+    (tmp_path / "four.xyz").write_text(text)
+    tasks = [{"name": "four", "label": {"data": "four.xyz"}}]
+    config = configure(tmp_path, method=SPC_FW, tasks=tasks)
+    if len(wrong) == 4:
+        with pytest.raises(DualityError, match="GEOMETRY wrong"):
+            run_reference(config, tmp_path / "out")
+        return
+    (refused,) = run_reference(config, tmp_path / "out")["four"].refused
+    assert f"frame {wrong[0] + 1} " in refused
+    assert "CP2K gave up" in refused
+    assert read(tmp_path / "out" / "four").steps.tolist() == [n + 1 for n in range(4) if n not in wrong]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
