@@ -32,6 +32,7 @@ from openmm_duality.units import ANGSTROM
 _TRAJECTORY, _CELLS = "frames.xyz", "frames.cell"
 _TABLES = {"-1.ener": 7, "-1.cell": 12}
 _ROUNDING = 1e-6  # Å
+_IN_A_ROW = 3  # processes that finish no frame, after which CP2K is taken to fail whatever the frame
 
 
 def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> list[str]:
@@ -60,11 +61,10 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
     if frames.cells is None:
         raise DualityError(f"{job.name}: the frames have no cell, and CP2K is run with one")
     _close(job)
-    first_last = False
+    passed_over = 0  # first frames, of which CP2K finished none
     with progress_bar(len(frames), job.name, show=job.progress) as bar:
         while todo := _missing(job, len(frames)):
-            if first_last:
-                todo.append(todo.pop(0))
+            todo = todo[passed_over:] + todo[:passed_over]
             folder = new_part(job.folder, _files(job, frames, start, todo))
             written = counter(folder / f"{job.name}-frc-1.xyz", b"i =")
             try:
@@ -74,9 +74,9 @@ def label(job: Job, frames: Frames, start: Frames, origins: Sequence[str]) -> li
                 if not aborted(folder / f"{job.name}.out"):
                     raise
                 if not _close(job, drop=False):
-                    if first_last or len(todo) == 1:
+                    passed_over += 1
+                    if passed_over >= min(_IN_A_ROW, len(todo)):
                         raise
-                    first_last = True
                     _close(job)
                 continue
             if not _close(job, drop=False):
@@ -147,9 +147,10 @@ def _record(job: Job, folder: Path) -> dict[str, Any] | None:
     complete = min(*counts, len(scf)) if job.method.iterates else min(counts)
     refused = {str(todo[n]): "unconverged" for n in range(complete) if job.method.iterates and not scf[n]}
     labelled = [t for t in todo[:complete] if str(t) not in refused]
-    earlier = closed_parts(job.folder)
-    # a second process in a row that finishes nothing fails for another reason than its first frame
-    if complete < len(todo) and aborted(output) and (complete or (earlier and earlier[-1].record["order"])):
+    earlier = [bool(part.record["order"]) for part in closed_parts(job.folder)]
+    # of processes in a row that finish nothing, the third fails for another reason than its first frame
+    in_frame = complete or (any(earlier) and any(earlier[1 - _IN_A_ROW :]))
+    if complete < len(todo) and aborted(output) and in_frame:
         refused[str(todo[complete])] = f"CP2K gave up ({complaint(output)})"
     if not labelled and not refused:
         return None

@@ -37,9 +37,9 @@ from openmm_duality.reference.mixed_frames import largest_size
 def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = False) -> AgentLosses:
     """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
-    Coefficients that `max_coefficients` dropped stay zero. The repulsive core is tested in the new frames and
-    strengthened where necessary. The committee members are refitted too (`propagate_deviations`) with their calibration
-    kept, and the domain is widened to contain the new frames.
+    Coefficients that `max_coefficients` dropped stay zero. Walls of pairs of species in the new frames are those that
+    these show; the repulsive core is tested in them and strengthened where necessary. The committee members are refitted
+    too (`propagate_deviations`) with their calibration kept, and the domain is widened to contain the new frames.
 
     Parameters
     ----------

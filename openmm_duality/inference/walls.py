@@ -41,6 +41,7 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
         Training frames, and the pairs of species whose walls they show.
     """
     bare = replace(losses, wall_strength=np.zeros_like(losses.wall_strength))
+    models = [bare] if bare.own is None else [bare, bare.descended]  # what acts on a neighbour, and on the agent
     onsets, strength = wall_onsets(losses.shortest, losses.grid), losses.wall_strength.copy()
     for frames, pairs in data:
         index = losses.index_of(frames.species)
@@ -50,7 +51,8 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
         for t in evenly_spaced(len(frames), _FRAMES):
             tables = find_neighbours(frames.positions[t], frames.cell(t), index, len(losses.species), losses.cutoff)
             for (a, b), forces in found.items():
-                forces += [forces_of_closest(bare, index, tables, *way, onsets[a, b]) for way in {(a, b), (b, a)}]
+                for way in {(a, b), (b, a)}:
+                    forces += [forces_of_closest(model, index, tables, *way, onsets[a, b]) for model in models]
         for (a, b), forces in found.items():
             if sum(map(len, forces)):
                 mean = np.concatenate(forces).mean(axis=0)
@@ -77,7 +79,7 @@ def missing_wall(forces: FloatArray, onset: float) -> float:
     (outer, inner), below = np.diff(forces[:3]), DEPTHS[3:]
     if inner <= 0.0:
         return 0.0
-    rate = np.clip(np.log(inner / outer) if outer > 0.0 else 0.0, 1e-6, _STEEPEST * _STEP)  # of growth in a step
+    rate = np.clip(np.log(inner / outer) if outer > 0.0 else np.inf, 1e-6, _STEEPEST * _STEP)  # of growth in a step
     continued = forces[2] + inner * np.expm1(rate * below) / -np.expm1(-rate)
     unit = 4.0 / onset * (_STEP * below) ** 3
     return max(0.0, float((continued - forces[3:]) @ unit / (unit @ unit)))

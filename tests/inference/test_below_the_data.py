@@ -13,6 +13,7 @@ from openmm_duality.cli import main
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.targets import pair_frames
 from openmm_duality.inference.errors import format_overfitted, overfitted
 from openmm_duality.inference.fitting import repulsive_losses
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
@@ -131,8 +132,8 @@ def test_a_wall_grows_as_the_data_show_and_only_where_the_losses_fall_short_of_t
     assert 0.0 < first == pytest.approx(second)  # both grow as a wall r^-12
 
 
-@pytest.mark.parametrize("gradient", ["agent", "collective"])
-@pytest.mark.parametrize("form", ["pair", "moment", "channels"])
+@pytest.mark.parametrize("gradient", ["agent", "collective", "mutual"])
+@pytest.mark.parametrize("form", ["quadratic", "moment", "channels"])
 def test_the_forces_that_walls_continue_are_those_of_two_atoms(form, gradient):
     losses, onset = random_losses(form, gradient), 0.2
     index = losses.index_of(("Ar", "Kr"))
@@ -142,8 +143,22 @@ def test_the_forces_that_walls_continue_are_those_of_two_atoms(form, gradient):
     ways = [forces_of_closest(losses, index, tables, *way, onset)[0] for way in ((0, 1), (1, 0))]
     expected = np.array([evaluate_agents(losses, q, ("Ar", "Kr"), None).forces @ [0.6, 0.8, 0.0] for q in pairs[1:]])
     found = [ways[0], ways[1]] if gradient == "agent" else [ways[0] + ways[1]] * 2
+    if gradient == "mutual":
+        own = [forces_of_closest(losses.descended, index, tables, *way, onset)[0] for way in ((0, 1), (1, 0))]
+        found = [own[0] + ways[1], ways[0] + own[1]]
     np.testing.assert_allclose(np.stack(found, axis=1) * [-1.0, 1.0], expected, rtol=1e-9, atol=1e-9 * rms(expected))
     assert len(forces_of_closest(losses, index, tables, 0, 0, onset)) == 0
+
+
+def test_a_pair_of_species_has_the_wall_of_the_first_frames_that_show_two_such_atoms():
+    frames = with_forces(random_frames(20, least=0.17), wall)
+    losses = infer(frames, form="pair", cutoff=0.5, members=0)
+    one_of_each = replace(
+        frames[:2], species=("Ar", "Kr"), masses=frames.masses[:2], positions=frames.positions[:2, :2], cells=None,
+        forces=frames.forces[:2, :2], energies=None,
+    )  # fmt: skip
+    found = with_walls(losses, pair_frames([DataSet(one_of_each), DataSet(frames)]))
+    assert (found.wall_strength[[0, 1], [0, 1]] == losses.wall_strength[[0, 1], [0, 1]]).all()
 
 
 def test_walls_mend_pair_potentials_that_are_too_soft_below_the_data():

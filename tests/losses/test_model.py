@@ -127,6 +127,15 @@ def test_other_files_are_refused(tmp_path, saved):
         Frames.load(saved)
 
 
+def test_a_model_from_before_there_were_walls_has_none(saved):
+    kind = "openmm_duality losses 3"
+    arrays, header = read_container(saved, kind)
+    bare = replace(AgentLosses.load(saved), wall_strength=np.zeros((3, 3)))
+    write_container(saved, kind, {k: v for k, v in arrays.items() if k != "wall_strength"}, header, overwrite=True)
+    assert not AgentLosses.load(saved).wall_strength.any()
+    assert AgentLosses.load(saved).sha256() == bare.sha256()
+
+
 def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
     kind = "openmm_duality losses 3"
     arrays, header = read_container(saved, kind)

@@ -187,7 +187,7 @@ def accumulate(
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = storage.block_of(number, count)
+                block = storage.block_of(number // every, -(-count // every))
                 for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)
                     of_forces = of_group.reshape(-1, layout.size(group))

@@ -351,7 +351,7 @@ class Inference:
     def added_to_prior(
         self, differences: Sequence[FloatArray], prior: AgentLosses, metadata: Mapping[str, Any] | None = None
     ) -> AgentLosses:
-        """Add ΔH to the prior model, keeping its core but not its committee, domain and equations.
+        """Add ΔH to the prior model, keeping its walls and cores but not its committee, domain and equations.
 
         Parameters
         ----------

@@ -161,12 +161,12 @@ def _without_mixing(needed: int, bound: int) -> str:
 def _mixing_memory(design: Design, rows: int) -> int:
     """Bytes of learning the mixing of channels, whose rows take so many bytes.
 
-    The Gram matrices are those of the last fold, of the others, and of displaced frames; their sum, the others again,
-    and their scaled equations.
+    The Gram matrices are those of the last fold, of the others, of both, and of displaced frames; then the scaled
+    equations of a group, or the rows.
     """
     layout = joint_layout(design)
     squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]
-    return 3 * sum(squares) + max(sum(squares) + 2 * max(squares), rows)
+    return 4 * sum(squares) + max(2 * max(squares), rows)
 
 
 def _storages(settings: Settings, least_blocks: int) -> Iterator[Storage]:

@@ -41,6 +41,7 @@ from openmm_duality.reference.frames import evenly_spaced
 CHANGES = "mixing"  # the name of their penalty
 _FOLDS = 4  # of the frames from which the mixing is learned, the last of them held out
 _HELD_OUT = 60  # samples of it at most
+_EXACT = 1e-3  # of the root mean square force of the held-out frames
 _STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-5, 1e-6, 1e-7)
@@ -121,10 +122,10 @@ class MixingProblem:
         """Samples of the block that is held out, evenly spaced."""
         counts = [count_samples(data.frames) for data in self.sets]
         numbers = [
-            (data, number)
+            (data, k * self.stride)
             for data, count in zip(self.sets, counts, strict=True)
-            for number in range(0, count, self.stride)
-            if self.two_blocks.block_of(number, count)
+            for k in range(-(-count // self.stride))
+            if self.two_blocks.block_of(k, -(-count // self.stride))
         ]
         chosen = [numbers[k] for k in evenly_spaced(len(numbers), _HELD_OUT)] if numbers else []
         return [sample for data, number in chosen for sample in samples(data.frames, [number])]
@@ -179,13 +180,16 @@ class MixingProblem:
         """Strengths of the penalties, by the errors of the held-out frames under the solutions of all others."""
         candidates = [{CHANGES: strength, **_STRENGTHS} for strength in _CANDIDATES]
         rest, solved = [blocks[0] for blocks in found.blocks], list[list[FloatArray]]()
-        for candidate in candidates if self.held_out else ():
-            with suppress(np.linalg.LinAlgError):  # too weak for positive definite equations, as the next ones
+        if not self.held_out or not all(equations.weight for equations in rest):
+            return candidates[0]
+        with suppress(np.linalg.LinAlgError):  # too weak for positive definite equations, as all after it
+            for candidate in candidates:
                 solved.append(self.solutions(rest, outside, candidate))
         if not solved:
             return candidates[0]
         of_group = [np.stack(solutions, axis=1) for solutions in zip(*solved, strict=True)]
-        errors_of = partial(_logarithmic_errors, joint, self.species, of_group)
+        floor = _EXACT**2 * float(np.mean([np.mean(sample.target**2) for sample in self.held_out]))
+        errors_of = partial(_logarithmic_errors, joint, self.species, of_group, floor)
         errors = np.mean(list(on_all_cores(errors_of, self.held_out, self.storage.at_once)), axis=0)
         return candidates[int(np.argmax(errors <= errors.min() + TOLERANCE))]
 
@@ -212,15 +216,18 @@ def joint_layout(design: Design) -> Layout:
 
 
 def _logarithmic_errors(
-    joint: MixingDesign, species: tuple[str, ...], solutions: Sequence[FloatArray], sample: Sample
+    joint: MixingDesign, species: tuple[str, ...], solutions: Sequence[FloatArray], floor: float, sample: Sample
 ) -> FloatArray:
-    """Logarithms of the errors of the forces of a sample under solutions, shape (P, K) by group, shape (K,)."""
+    """Logarithms of the errors of the forces of a sample under solutions, shape (P, K) by group, shape (K,).
+
+    Errors below the root of `floor` do not count: in a perfect crystal all forces are zero.
+    """
     squares, index = 0.0, indices_of(sample.species, species)
     forces = sample_rows(joint, species, False, False, sample).forces
     for group, rows, mine in zip(joint.layout.groups, forces, solutions, strict=True):
         errors = rows @ mine - sample.target[np.isin(index, group), :, None]
         squares = squares + np.sum(errors**2, axis=(0, 1))
-    return np.asarray(0.5 * np.log(squares / sample.target.size))
+    return np.asarray(0.5 * np.log(squares / sample.target.size + floor))
 
 
 def _plain(layout: Layout) -> Layout:

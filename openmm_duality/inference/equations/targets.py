@@ -144,17 +144,21 @@ def species_and_masses(sets: Sequence[DataSet]) -> tuple[tuple[str, ...], FloatA
 
 
 def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, str]]]]:
-    """Frames in which each pair of species is analysed: those of the first data set that contains both.
+    """Frames in which each pair of species is analysed: those of the first data set that contains two such atoms.
 
-    In a set of several compositions, the one with the most frames comes first.
+    In a set of several compositions, the one with the most frames comes first. Where no set has two atoms of a species,
+    frames with one show it and its images.
     """
     found: set[tuple[str, str]] = set()
     result = []
-    for frames in (part for s in sets for part in sorted(s.frames.parts, key=len, reverse=True)):
-        pairs = set(combinations_with_replacement(frames.distinct_species, 2)) - found
-        if pairs:
-            result.append((frames, pairs))
-            found |= pairs
+    parts = [part for s in sets for part in sorted(s.frames.parts, key=len, reverse=True)]
+    for least in (2, 1):
+        for frames in parts:
+            every = combinations_with_replacement(frames.distinct_species, 2)
+            pairs = {(a, b) for a, b in every if a != b or frames.species.count(a) >= least} - found
+            if pairs:
+                result.append((frames, pairs))
+                found |= pairs
     return result
 
 

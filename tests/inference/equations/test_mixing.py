@@ -18,6 +18,7 @@ from openmm_duality.inference.equations.mixing_rows import MixingDesign
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import evaluate_agents
+from openmm_duality.reference.mixed_frames import MixedFrames
 from tests.systems import (
     CELL,
     NARROW,
@@ -183,3 +184,22 @@ def test_a_step_that_does_not_lower_the_error_is_made_again_with_a_stronger_ridg
     assert len(errors) == 2
     assert errors[1] < errors[0]
     assert ridges[-1] == pytest.approx(100.0 * ridges[-2])
+
+
+def test_a_species_that_only_the_held_out_frames_have_leaves_the_mixing_as_it_is():
+    losses = random_losses("channels", "agent")
+    compositions = ((20, SPECIES[:2]), (4, SPECIES))
+    first, last = (labelled(random_frames(n, n_atoms=16, least=0.16, species=s), losses) for n, s in compositions)
+    frames = MixedFrames((first, replace(last, steps=last.steps + len(first))))
+    settings = {"invariants": (20, 20, 0), "mixing_steps": 1, "curvature": 1e-6, "ridge": 1e-7, "members": 0}
+    inference = Inference.of([DataSet(frames)], Settings(form="channels", gradient="agent", cutoff=0.5, **settings))
+    assert len(inference.mixing_errors) == 1
+
+
+def test_of_few_of_many_frames_the_last_are_held_out(problem):
+    (data,) = problem.sets
+    many = replace(problem, sets=[DataSet(data.frames[np.arange(100) % 64])])
+    object.__setattr__(many, "stride", 34)
+    assert len(many.held_out) == 1
+    found = many.equations(many.design, "")
+    assert all(block.weight > 0.0 for blocks in found.blocks for block in blocks)
