@@ -38,8 +38,9 @@ def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = Fals
     """Refit a model to its old frames and new ones together, with the same basis, scales and regularisation.
 
     Coefficients that `max_coefficients` dropped stay zero. Walls of pairs of species in the new frames are those that
-    these show; the repulsive core is tested in them and strengthened where necessary. The committee members are refitted
-    too (`propagate_deviations`) with their calibration kept, and the domain is widened to contain the new frames.
+    these show; the repulsive core is tested in them and strengthened where necessary. The committee members are
+    refitted too (`propagate_deviations`) with their calibration kept, and the domain is widened to contain the new
+    frames.
 
     Parameters
     ----------
