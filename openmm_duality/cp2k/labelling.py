@@ -149,7 +149,7 @@ def _record(job: Job, folder: Path) -> dict[str, Any] | None:
     labelled = [t for t in todo[:complete] if str(t) not in refused]
     earlier = [bool(part.record["order"]) for part in closed_parts(job.folder)]
     # of processes in a row that finish nothing, the third fails for another reason than its first frame
-    in_frame = complete or (any(earlier) and any(earlier[1 - _IN_A_ROW :]))
+    in_frame = complete or any(earlier[1 - _IN_A_ROW :])
     if complete < len(todo) and aborted(output) and in_frame:
         refused[str(todo[complete])] = f"CP2K gave up ({complaint(output)})"
     if not labelled and not refused:

@@ -54,7 +54,7 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
                 for way in {(a, b), (b, a)}:
                     forces += [forces_of_closest(model, index, tables, *way, onsets[a, b]) for model in models]
         for (a, b), forces in found.items():
-            if sum(map(len, forces)):
+            if any(map(len, forces)):
                 mean = np.concatenate(forces).mean(axis=0)
                 strength[a, b] = strength[b, a] = missing_wall(mean, float(onsets[a, b]))
     report = {

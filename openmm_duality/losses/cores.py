@@ -22,7 +22,7 @@ def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
     Between the onset and the shortest distance the radial functions continue, so that a wall that the data show is
     continued too.
     """
-    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, _ONSET * np.minimum(shortest, grid.cutoff))
+    return _fraction_of(shortest, _ONSET, grid)
 
 
 def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
@@ -38,8 +38,13 @@ def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
 
 def wall_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
     """Onset of the wall of each pair of species (nm): the grid point below its shortest distance, shape (S, S)."""
-    distances = np.where(np.isnan(shortest), 0.5 * grid.cutoff, np.minimum(shortest, grid.cutoff))
+    distances = _fraction_of(shortest, 1.0, grid)
     return np.array([[grid.spacing * max(grid.below(float(d)), 1) for d in row] for row in distances])
+
+
+def _fraction_of(shortest: FloatArray, fraction: float, grid: Grid) -> FloatArray:
+    """A fraction of the shortest distances within the cutoff, or half the cutoff where there are none."""
+    return np.where(np.isnan(shortest), 0.5 * grid.cutoff, fraction * np.minimum(shortest, grid.cutoff))
 
 
 def unit_walls(shortest: FloatArray, grid: Grid) -> FloatArray:

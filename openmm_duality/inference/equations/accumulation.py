@@ -181,13 +181,13 @@ def accumulate(
             numbers = range(0, count, every)
             computed = on_all_cores(rows_of, samples(data.frames, numbers), storage.at_once)
             begin = time.perf_counter()
-            for number, rows in zip(numbers, computed, strict=True):
+            for taken, rows in zip(range(len(numbers)), computed, strict=True):
                 ready, sample = time.perf_counter(), rows.sample
                 species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = storage.block_of(number // every, -(-count // every))
+                block = storage.block_of(taken, len(numbers))
                 for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)
                     of_forces = of_group.reshape(-1, layout.size(group))

@@ -161,8 +161,8 @@ def _without_mixing(needed: int, bound: int) -> str:
 def _mixing_memory(design: Design, rows: int) -> int:
     """Bytes of learning the mixing of channels, whose rows take so many bytes.
 
-    The Gram matrices are those of the last fold, of the others, of both, and of displaced frames; then the scaled
-    equations of a group, or the rows.
+    The Gram matrices are those of the last fold, of the others, of both, and of displaced frames; beside them are the
+    scaled equations of a group and the penalty that is added to them, or the rows.
     """
     layout = joint_layout(design)
     squares = [_NUMBER * layout.size(group) ** 2 for group in layout.groups]

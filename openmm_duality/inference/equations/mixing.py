@@ -120,14 +120,14 @@ class MixingProblem:
     @cached_property
     def held_out(self) -> list[Sample]:
         """Samples of the block that is held out, evenly spaced."""
-        counts = [count_samples(data.frames) for data in self.sets]
+        taken = [(data, range(0, count_samples(data.frames), self.stride)) for data in self.sets]
         numbers = [
-            (data, k * self.stride)
-            for data, count in zip(self.sets, counts, strict=True)
-            for k in range(-(-count // self.stride))
-            if self.two_blocks.block_of(k, -(-count // self.stride))
+            (data, number)
+            for data, of_set in taken
+            for k, number in enumerate(of_set)
+            if self.two_blocks.block_of(k, len(of_set))
         ]
-        chosen = [numbers[k] for k in evenly_spaced(len(numbers), _HELD_OUT)] if numbers else []
+        chosen = [numbers[k] for k in evenly_spaced(len(numbers), min(_HELD_OUT, len(numbers)))]
         return [sample for data, number in chosen for sample in samples(data.frames, [number])]
 
     def equations(self, design: Design, title: str) -> BlockedEquations:
@@ -263,7 +263,7 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
         joint = problem.joint_design(best, coefficients)
         found = problem.equations(joint, f"mixing, step {len(errors)}")
         outside = problem.outside(joint, found.totals)
-        strengths = strengths or {**problem.strengths(joint, found, outside)}
+        strengths = strengths or dict(problem.strengths(joint, found, outside))
         if strengths[CHANGES] == _FIXED:
             break
         totals = found.totals

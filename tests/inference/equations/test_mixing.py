@@ -196,10 +196,10 @@ def test_a_species_that_only_the_held_out_frames_have_leaves_the_mixing_as_it_is
     assert len(inference.mixing_errors) == 1
 
 
-def test_of_few_of_many_frames_the_last_are_held_out(problem):
+def test_of_few_of_many_frames_the_last_are_held_out(problem, monkeypatch):
     (data,) = problem.sets
     many = replace(problem, sets=[DataSet(data.frames[np.arange(100) % 64])])
-    object.__setattr__(many, "stride", 34)
+    monkeypatch.setattr(MixingProblem, "stride", 34)
     assert len(many.held_out) == 1
     found = many.equations(many.design, "")
     assert all(block.weight > 0.0 for blocks in found.blocks for block in blocks)
