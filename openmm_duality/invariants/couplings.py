@@ -29,8 +29,8 @@ def coupling(first: int, second: int, rank: int) -> FloatArray:
     weights, points = _sphere()
     a, b, c = (_harmonics(order, points) for order in (first, second, rank))
     integrals = np.einsum("p,pa,pb,pm->abm", weights, a, b, c)
-    integrals[np.abs(integrals) < 1e-12] = 0.0
-    return np.ascontiguousarray(integrals / np.linalg.norm(integrals))
+    # equal couplings are equal to the last bit, and none is almost zero
+    return np.ascontiguousarray(np.round(integrals / np.linalg.norm(integrals), 14))
 
 
 @cache

@@ -42,6 +42,7 @@ class ChannelKernel(KernelCode):
         self.nearest = nearest_images(code, shape.box, BLOCK)
         self.nearest_one = nearest_image(code, shape.box)
         self.four = ir.VectorType(shape.real, 4)
+        self.half = max(shape.together // 2, 4)
 
     def write(self) -> Function:
         """Write the whole function."""
@@ -71,7 +72,7 @@ class ChannelKernel(KernelCode):
             with code.loop(0, number) as lane:
                 energy.add(work["agent_losses"][lane] - alone)
                 bounds = [self.bound(lane, b).to(I64) for b in range(shape.species + 1)]
-                own = self.own_force(shape.together)
+                own = self.own_force(self.half)
                 for b in range(shape.species):
                     self.descend([one.from_index(lane) for one in adjoints], b, bounds[b], bounds[b + 1], own)
                 self.push(agents[lane].to(I64), work["neighbours"], bounds[0], bounds[-1], own)
@@ -209,16 +210,17 @@ class ChannelKernel(KernelCode):
         with code.loop(begin, end) as p:
             row = self.table.from_index((work["intervals"][p].to(I64) + base) * shape.stride)
             x = work["fraction"][p]
-            radial = []
             for begins in shape.chunks:
                 f, df = spline([row.vector(k * shape.padded + begins, shape.lanes) for k in range(4)], x)
                 work["f"][p * shape.padded + begins] = f
                 work["df"][p * shape.padded + begins] = df
-                radial += [f.lane(k) for k in range(shape.lanes)]
                 if shape.fine in range(begins, begins + shape.lanes):
                     own.add(f.lane(shape.fine % shape.lanes).to(DOUBLE))
+        # the functions are read again one by one, which costs less than moving their lanes
+        with code.loop(begin, end) as p:
             y = [harmonics.vector((p - begin) * shape.padded_components + first, lanes) for first in chunks]
-            for f, of_function in zip(radial, sums, strict=False):
+            for n, of_function in enumerate(sums):
+                f = work["f"][p * shape.padded + n]
                 for part, moment in zip(y, of_function, strict=True):
                     moment.add(part * f)
         for n, of_function in enumerate(sums):
@@ -248,22 +250,32 @@ class ChannelKernel(KernelCode):
         own : list of Variable
             As `own_force`.
         """
-        code, shape, work, lanes = self.code, self.shape, self.work, self.shape.together
-        with code.loop(begin, end, lanes) as p:
-            u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
-            values, slopes = self.radial("f", p)[: shape.fine], self.radial("df", p)
-            inside = code.count_up(p, lanes).compare("<", end)
-            for descent, adjoint in enumerate(one.from_index(b * shape.fine * lanes) for one in adjoints):
-                # kept in memory, so that every adjoint is read again below rather than all of them held in registers
-                work["slope"][p] = self.along(u, slopes[: shape.fine], adjoint) + slopes[shape.fine + descent]
-                slope = work["slope"].vector(p, lanes)
-                inverse = work["inverse"].vector(p, lanes)
-                across = [c * inverse for c in self.across(u, values, adjoint)]
-                along = slope - total(c * one for c, one in zip(u, across, strict=True))
-                force = [along * c + one for c, one in zip(u, across, strict=True)]
-                if descent:
-                    force = [inside.choose(one, code.constant(one.ir.type, 0.0)) for one in force]
-                self.keep_forces(p, force, own if descent else [])
+        code, lanes, half = self.code, self.shape.together, self.half
+        # what half a register holds is left to half a register
+        whole = begin + (end - begin + (half - 1)) / lanes * lanes
+        of_species = [one.from_index(b * self.shape.fine * lanes) for one in adjoints]
+        with code.loop(begin, whole, lanes) as p:
+            self.descend_register(of_species, p, lanes, end, own)
+        with code.loop(whole, end, half) as p:
+            self.descend_register(of_species, p, half, end, own)
+
+    def descend_register(self, adjoints: list[Array], p: Value, lanes: int, end: Value, own: list[Variable]) -> None:
+        """Forces on the neighbours of one species in the lanes of a register, from p on."""
+        code, shape, work = self.code, self.shape, self.work
+        u = [work["unit"].vector(self.capacity * k + p, lanes) for k in range(3)]
+        values, slopes = self.radial("f", p, lanes)[: shape.fine], self.radial("df", p, lanes)
+        inside = code.count_up(p, lanes).compare("<", end)
+        for descent, adjoint in enumerate(adjoints):
+            # kept in memory, so that every adjoint is read again below rather than all of them held in registers
+            work["slope"][p] = self.along(u, slopes[: shape.fine], adjoint) + slopes[shape.fine + descent]
+            slope = work["slope"].vector(p, lanes)
+            inverse = work["inverse"].vector(p, lanes)
+            across = [c * inverse for c in self.across(u, values, adjoint)]
+            along = slope - total(c * one for c, one in zip(u, across, strict=True))
+            force = [along * c + one for c, one in zip(u, across, strict=True)]
+            if descent:
+                force = [inside.choose(one, code.constant(one.ir.type, 0.0)) for one in force]
+            self.keep_forces(p, force, own if descent else [])
 
     def adjoint(self, adjoint: Array, m: int, n: int) -> Value:
         """G of a component and a function."""
@@ -285,12 +297,12 @@ class ChannelKernel(KernelCode):
             gradients.append(contracted_gradient(rank, sums, *u))
         return [total(parts) for parts in zip(*gradients, strict=True)]
 
-    def radial(self, name: str, p: Value) -> list[Value]:
+    def radial(self, name: str, p: Value, lanes: int) -> list[Value]:
         """Radial functions or their slopes, then those of the pair part, with a neighbour in each lane."""
         shape, array = self.shape, self.work[name]
         found: list[Value] = []
         for begins in shape.chunks:
-            rows = [array.vector((p + k) * shape.padded + begins, shape.lanes) for k in range(shape.together)]
+            rows = [array.vector((p + k) * shape.padded + begins, shape.lanes) for k in range(lanes)]
             found += transposed(rows)
         return found[: shape.table_width]
 
@@ -306,7 +318,7 @@ class ChannelKernel(KernelCode):
         """Keep the forces x, y and z of a register of pairs, by pair; or add them to those on the agent alone."""
         if own:
             for on_agent, one in zip(own, force, strict=True):
-                on_agent.add(one)
+                on_agent.add(one.folded(on_agent.kind.count))
         else:
             for k, row in enumerate(transposed([*force, self.code.constant(force[0].ir.type, 0.0)])):
                 self.work["pair_forces"][(p + k) * 4] = row

@@ -119,9 +119,8 @@ class ChannelPolynomial:
             with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
                 p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
                 one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
-                for m in range(c.shape[2]):
-                    terms = [one[a] * other[b] * float(c[a, b, m]) for a, b in np.argwhere(c[:, :, m])]
-                    self.tensors[(out + m) * self.lanes] = total(terms)
+                for m, of_component in enumerate(np.moveaxis(c, 2, 0)):
+                    self.tensors[(out + m) * self.lanes] = _product(of_component, one, other)
 
     def contract(self, header: Array, weights: Sequence[Array], weight_lanes: int) -> Value:
         """Adjoints of all tensors as if they were independent; half the product of the first with them, in double."""
@@ -136,8 +135,8 @@ class ChannelPolynomial:
                         w = self._load(of_losses, entry, weight_lanes)
                         for one, t in zip(totals, tensor, strict=True):
                             one.add(t * w)
-                for one, t in zip(sums[0], self._tensor(row, rank), strict=True):
-                    energy.add((one.get() * t).to(DOUBLE))
+                terms = [one.get() * t for one, t in zip(sums[0], self._tensor(row, rank), strict=True)]
+                energy.add(total(terms).to(DOUBLE))
                 for slopes, totals in zip(self.slopes, sums, strict=True):
                     for m, one in enumerate(totals):
                         slopes[(row + m) * self.slope_lanes] = one.get()
@@ -167,6 +166,18 @@ class ChannelPolynomial:
                 if terms:
                     before = self._load(slopes, row + k, lanes)
                     slopes[(row + k) * lanes] = before + total(terms)
+
+
+def _product(c: npt.NDArray[np.float64], one: list[Value], other: list[Value]) -> Value:
+    """Σ_ab c_ab x_a y_b, with one factor for all couplings of one size."""
+    parts = []
+    for size in np.unique(np.abs(c[c != 0.0])):
+        (a, b), *others = np.argwhere(np.abs(c) == size)
+        first, part = c[a, b], one[a] * other[b]
+        for k, m in others:
+            part = part + one[k] * other[m] if c[k, m] == first else part - one[k] * other[m]
+        parts.append(part * float(first))
+    return total(parts)
 
 
 class AgentChannels:

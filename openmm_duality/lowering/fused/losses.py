@@ -58,7 +58,7 @@ class _List(NeighbourList[tuple[float, FloatArray]]):
 
     def evaluate(self) -> tuple[float, FloatArray]:
         self.run()
-        return float(self._energies.sum()), self.sum_forces(np.empty_like(self._positions))
+        return sum(self._energies.tolist()), self.sum_forces(np.empty_like(self._positions))
 
 
 class _VirialList(_List):
