@@ -6,8 +6,9 @@ H–H in water has a gap too, but every pair inside it is in one molecule alread
 is left out as redundant. Where nonmetals exchange their bonds and leave no gap, or dissociate in some of the frames,
 covalent radii say how long a bond is.
 
-Alkali and alkaline earth metals are ions, alone; neighbours further apart than covalent radii allow are not bonded; and
-bonds that connect atoms to periodic images of themselves, as in a crystal, make no molecules.
+Alkali and alkaline earth metals are ions, alone, and other metals are not bonded to each other; neighbours further
+apart than covalent radii allow are not bonded; and bonds that connect atoms to periodic images of themselves, as in a
+crystal, make no molecules.
 
 Index suffixes: t frame, i atom, r grid of distances, b neighbour species.
 """
@@ -180,6 +181,8 @@ def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]
     allowed = covalent_limit(pair)
     if allowed is None:
         return length
+    if not _NONMETALS & set(pair):
+        return None
     inside = ends[0].sum(axis=(0, 1))
     if length is not None:
         median = np.searchsorted(inside, 0.5 * inside[min(round(length / _STEP), len(inside) - 1)]) * _STEP

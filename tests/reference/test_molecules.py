@@ -180,6 +180,16 @@ def test_a_crystal_has_no_molecules(species: tuple[str, ...], cell: np.ndarray, 
     assert "none" in str(summarise(frames))
 
 
+def test_few_atoms_of_another_metal_in_an_alloy_are_not_bonded() -> None:
+    rng = np.random.default_rng(3)
+    basis = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
+    x, names, box = supercell(0.37 * basis, ("Au", "Au", "Cu", "Cu"), 0.37 * np.eye(3), (1, 1, 1))
+    x, _, box = supercell(x, names, box, (2, 2, 2))
+    species = ("Au", "Au") + ("Cu",) * (len(x) - 2)
+    frames = made(x + rng.normal(scale=0.006, size=(25, *x.shape)), species, None)
+    assert bond_lengths(replace(frames, cells=np.tile(box, (25, 1, 1)))) == {}
+
+
 def test_molecules_do_not_depend_on_order_or_images() -> None:
     frame = liquid()[0][:1]
     rng, cell, x = np.random.default_rng(4), frame.cell(0), frame.positions[0]
