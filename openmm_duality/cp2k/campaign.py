@@ -160,6 +160,7 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
     try:
         content = _with_inputs(content, config.parent)
         campaign = build(Campaign, content, "reference")
+        _check_starts(campaign, config.parent)
     except DualityError as error:
         raise DualityError(f"{config}: {error}") from None
     find_cp2k()
@@ -175,6 +176,17 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
             frames, refused = _carry_out(task, campaign, config.parent, folder, list(finished), progress)
             finished[task.name] = Finished(folder / task.name, frames, tuple(refused), time.perf_counter() - begin)
         return finished
+
+
+def _check_starts(campaign: Campaign, beside: Path) -> None:
+    """Refuse a structure that cannot be read or built before a task has taken hours; those of earlier tasks are not."""
+    names = {task.name for task in campaign.tasks}
+    for task in campaign.tasks:
+        if task.md is not None and task.md.start.path not in names:
+            try:
+                task.md.start.frames(beside, campaign.seed)
+            except DualityError as error:
+                raise DualityError(f"task {task.name}: {error}") from None
 
 
 def _with_inputs(content: Any, folder: Path) -> Any:
@@ -227,23 +239,39 @@ def _carry_out(
 
 
 def _claim(folder: Path, content: Mapping[str, Any]) -> None:
-    """Record the configuration in a new folder, or refuse one that was begun with another."""
+    """Record the configuration in a new folder, or refuse one that was begun with another.
+
+    Tasks that are not begun may change.
+    """
     wanted = {str(k): v for k, v in content.items() if k not in ("processes", "threads")}
     wanted = json.loads(json.dumps(wanted, default=str))
     record = folder / _RECORD
     if record.is_file():
-        found = read_record(record, _READERS[_RECORD])["configuration"]
-        changed = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+        recorded = read_record(record, _READERS[_RECORD])["configuration"]
+        if recorded == wanted:
+            return
+        found, now = (_begun(configuration, folder) for configuration in (recorded, wanted))
+        changed = sorted(k for k in {*found, *now} if found.get(k) != now.get(k))
         if changed:
             raise DualityError(
                 f"{folder} was begun with another configuration (different: {', '.join(changed)}; what it was is in "
                 f"{record}); take another folder, or the old configuration again"
             )
-        return
-    others = [name for name in os.listdir(folder) if name != _LOCK]
-    if others:
-        raise DualityError(f"{folder} holds other files ({others[0]} …) and no campaign; give an empty or a new folder")
-    write_text(record, json.dumps({"configuration": wanted}, indent=1) + "\n")
+    else:
+        others = [name for name in os.listdir(folder) if name != _LOCK]
+        if others:
+            raise DualityError(
+                f"{folder} holds other files ({others[0]} …) and no campaign; give an empty or a new folder"
+            )
+    write_text(record, json.dumps({"configuration": wanted}, indent=1) + "\n", overwrite=True)
+
+
+def _begun(configuration: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A configuration with only those tasks that have a folder."""
+    tasks = configuration.get("tasks")
+    if isinstance(tasks, list):
+        tasks = [one for one in tasks if not isinstance(one, Mapping) or (folder / str(one.get("name"))).is_dir()]
+    return {**configuration, "tasks": tasks}
 
 
 def _check_inputs(name: str, place: Path, frames: Frames) -> None:

@@ -133,10 +133,13 @@ def read_structure(content: Any) -> Structure:
 
 
 def _molecule(name: str, folder: Path) -> Any:
-    """The ASE atoms of a molecule: from a structure file in a folder, or by its name."""
+    """The ASE atoms of a molecule: from a structure file in a folder, or by its name; a single atom by its element."""
     import ase.build
+    from ase.data import atomic_numbers
 
-    return _read_atoms(folder / name, -1) if (folder / name).is_file() else ase.build.molecule(name)
+    if (folder / name).is_file():
+        return _read_atoms(folder / name, -1)
+    return ase.Atoms(name) if name in atomic_numbers else ase.build.molecule(name)
 
 
 def _read_atoms(path: Path, frame: int) -> Any:

@@ -49,6 +49,19 @@ def test_damaged_records_of_parts_are_refused_with_the_file(tmp_path, record, sa
     assert len(str(error.value)) < 1000
 
 
+def test_tasks_that_are_not_begun_may_change(tmp_path):
+    first, second, other = ({"name": name, "md": {"steps": n}} for name, n in (("a", 1), ("b", 2), ("b", 3)))
+    _claim(tmp_path, {"seed": 1, "tasks": [first, second]})
+    (tmp_path / "a").mkdir()
+    _claim(tmp_path, {"seed": 1, "tasks": [first, other]})
+    _claim(tmp_path, {"seed": 1, "tasks": [first]})
+    _claim(tmp_path, {"seed": 1, "tasks": [first, other]})
+    (tmp_path / "b").mkdir()
+    for tasks in ([first, second], [first], [other, first]):
+        with pytest.raises(DualityError, match=r"another configuration \(different: tasks"):
+            _claim(tmp_path, {"seed": 1, "tasks": tasks})
+
+
 @pytest.mark.parametrize("record", ["", '{"configuration": 3}', '{"seed": 1}', '{"configuration": {}, "x": 1}'])
 def test_a_damaged_configuration_of_a_campaign_is_refused(tmp_path, record):
     (tmp_path / "reference.json").write_text(record)

@@ -47,6 +47,11 @@ def test_a_crystal_repeated() -> None:
     assert shortest_distances(frame)["F", "Li"] == pytest.approx(0.2015)
 
 
+def test_single_atoms_of_any_element() -> None:
+    frame = read_structure({"molecules": {"Ar": 2, "Xe": 1, "CO2": 1}, "cell": [1.2, 1.2, 1.2]}).frames(EXAMPLES, 1)
+    assert sorted(frame.species) == ["Ar", "Ar", "C", "O", "O", "Xe"]
+
+
 def test_molecules_in_a_box_keep_apart() -> None:
     frame = read_structure({"molecules": {"CH3OH": 12}, "density": 0.79}).frames(EXAMPLES, 5)
     assert len(molecules_of(frame)) == 12
