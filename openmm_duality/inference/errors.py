@@ -352,18 +352,35 @@ def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[st
     -------
     dict
         By set, the ``train`` and ``test`` errors and the ``rms`` of the held-out forces in meV/Å. An error above three
-        times the training error counts if it exceeds a tenth of the RMS force.
+        times the training error counts if it exceeds a tenth of the RMS force. A set that is not trained on is compared
+        with the training set whose RMS force is nearest. Where only single species are far above, they have entries of
+        their own, if their errors exceed a tenth of the RMS force of all species as well.
     """
-    trained = {name: table["force_rmse"]["all"] for name, table in errors["train"].items()}
+    trained = {name: table for name, table in errors["train"].items() if table["force_rmse"]}
     found = {}
     for name, table in errors["test"].items():
         if not table["force_rmse"]:  # energies alone
             continue
-        test, rms = table["force_rmse"]["all"], table["force_rms"]["all"]
-        train = trained.get(name, max(trained.values(), default=np.inf))
-        if not test <= rms or (test > _OVERFITTED * train and test > _NEGLIGIBLE * rms):
-            found[name] = {"train": train, "test": test, "rms": rms}
+        rms = table["force_rms"]["all"]
+        beside = trained.get(name) or min(
+            trained.values(), key=lambda one: abs(np.log(one["force_rms"]["all"] / rms)), default=None
+        )
+        train = np.inf if beside is None else beside["force_rmse"]["all"]
+        mine = {"train": train, "test": table["force_rmse"]["all"], "rms": rms}
+        if not mine["test"] <= rms or _far_above(mine, rms):
+            found[name] = mine
+            continue
+        for species in sorted(set(table["force_rmse"]) - {"all", "molecular"}):
+            train = np.inf if beside is None else beside["force_rmse"].get(species, np.inf)
+            mine = {"train": train, "test": table["force_rmse"][species], "rms": table["force_rms"][species]}
+            if _far_above(mine, rms):
+                found[f"{species} in {name}"] = mine
     return found
+
+
+def _far_above(errors: Mapping[str, float], rms: float) -> bool:
+    test = errors["test"]
+    return test > _OVERFITTED * errors["train"] and test > _NEGLIGIBLE * max(errors["rms"], rms)
 
 
 def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:
