@@ -134,6 +134,7 @@ def random_losses(
         coarse=bases[2],
         **in_gauge(first, own, gradient).coefficient_fields(),
         shortest=distances,
+        contacts=distances,
         core_strength=np.full((s, s), 50.0),
         wall_strength=np.full((s, s), 2000.0),
         channels=channels,

@@ -92,8 +92,8 @@ class Limits:
     coordinations : set of Coordination
         What atoms are bonded to in the data of the model; without them no exchange of bonds is known.
     shortest_seen : mapping
-        From pairs of species to the shortest distance in the data of the model, in nm. Pairs that are missing never
-        count as collapsed.
+        From pairs of species to the shortest distance in the data of the model, in nm, or to a contact of their
+        elements, if the data show none (`geometry.contacts`). Pairs that are missing never count as collapsed.
     collapse_fraction : float
         A pair closer than this fraction of the shortest distance seen counts as collapsed.
     max_temperature : float or None
@@ -113,7 +113,8 @@ class Limits:
     def of(cls, losses: AgentLosses, allow_broken: bool = False) -> Limits:
         """The bonds and shortest distances of the data that the losses were inferred from."""
         pairs = combinations_with_replacement(range(len(losses.species)), 2)
-        seen = {(losses.species[a], losses.species[b]): float(losses.shortest[a, b]) for a, b in pairs}
+        closest = np.minimum(losses.shortest, losses.contacts)  # NaN where the data lack a pair
+        seen = {(losses.species[a], losses.species[b]): float(closest[a, b]) for a, b in pairs}
         return cls(
             bond_lengths=dict(losses.bond_lengths),
             coordinations=losses.coordinations,
@@ -198,7 +199,7 @@ class Integrity:
         shortest = self._shortest(positions, cell)
         collapsed = tuple(
             f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({self._fraction:g} of the "
-            "shortest distance in the data of the model)"
+            "shortest distance in the data of the model, or of a contact of the elements)"
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )

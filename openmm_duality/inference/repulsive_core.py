@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.contacts import screened_repulsion
 from openmm_duality.geometry.pairs import pair_vectors_within
 from openmm_duality.invariants.neighbours import neighbour_tables
 from openmm_duality.invariants.radial import RadialBasis
@@ -37,6 +38,7 @@ _DOUBLINGS = 12
 _QUANTILES = (0.0, 0.02, 0.1, 0.3)  # of the pair distances, at which an approach starts
 _FRAMES = 3
 _DEPTH = 0.03  # nm, where the core of the widest pair of species reaches the largest force in the data
+_WITHIN = 0.7  # of the onset: where a core has the energy of the nuclei, if the data do not show the pair in contact
 _CLOSEST_BY = 0.8  # a pair is the closest contact if its r/r_0 is below this fraction of every other's
 
 
@@ -49,7 +51,8 @@ def with_core(
     """Add a core, no harder than it must be, that repels at every distance below its onset.
 
     The metadata of the result contain under ``core`` the onset (nm) and the strength (kJ/mol) of every pair of species,
-    and under ``attracting`` those pairs that no strength within reach keeps apart; their core is as weak as possible.
+    under ``attracting`` those pairs that no strength within reach keeps apart, whose core is as weak as possible, and
+    under ``unseen`` those that the data never show.
 
     Parameters
     ----------
@@ -58,12 +61,13 @@ def with_core(
         Training frames, and the pairs of species (each in alphabetical order) to test in them.
     largest_force : float
         Largest force on an agent in the data, in kJ/mol/nm. The weakest core of the pair of species with the largest
-        r_0 reaches it at r_0 − 0.03 nm; those of the others have the same force at the same r/r_0.
+        r_0 reaches it at r_0 − 0.03 nm; those of the others have the same force at the same r/r_0. Where the data show
+        no pair as close as a contact, a core is no harder than the repulsion of the nuclei.
     weakest : array, shape (S, S), optional
         Lower bounds of the strengths in kJ/mol.
     """
-    onsets = core_onsets(losses.shortest, losses.grid)
-    strength = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2)
+    onsets = core_onsets(losses.contacts, losses.grid)
+    strength = np.fmin(largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2), _of_nuclei(losses, onsets))
     if weakest is not None:
         strength = np.maximum(strength, weakest)
     bare = replace(losses, core_strength=np.zeros_like(strength))
@@ -81,6 +85,7 @@ def with_core(
         "onset_nm": {name: float(onsets[pair]) for pair, name in names.items()},
         "strength": {name: float(strength[pair]) for pair, name in names.items()},
         "attracting": [names[pair] for pair in attracting],
+        "unseen": [name for pair, name in names.items() if np.isnan(losses.shortest[pair])],
     }
     return replace(losses, core_strength=strength, metadata={**losses.metadata, "core": report})
 
@@ -166,7 +171,7 @@ class _Start:
 def _approach_from(losses: AgentLosses, task: tuple[_Start, tuple[int, int]]) -> Approach:
     start, (i, j) = task
     species_index, origin = start.environments.species_index, start.positions[j]
-    onsets = core_onsets(losses.shortest, losses.grid)[species_index[j], species_index]
+    onsets = core_onsets(losses.contacts, losses.grid)[species_index[j], species_index]
     before = start.neighbours(j, origin, losses.cutoff)
     images = np.flatnonzero(before[0] == i)
     vector = -before[2][images[np.argmin(before[1][images])]]  # from the nearest image of i
@@ -175,7 +180,7 @@ def _approach_from(losses: AgentLosses, task: tuple[_Start, tuple[int, int]]) ->
     distances = np.linspace(first, min(CLOSEST, 0.5 * first), _POINTS)
     after = [start.neighbours(j, origin - vector + r * direction, losses.cutoff) for r in distances]
     forces, energies = _moved(losses, start.environments, j, before, after)
-    slopes = RadialBasis(losses.grid, unit_cores(losses.shortest, losses.grid)[:, :, None])
+    slopes = RadialBasis(losses.grid, unit_cores(losses.contacts, losses.grid)[:, :, None])
     own = 2.0 if losses.has_reactions else 1.0  # the loss of the neighbour contains the core too
     per_strength = np.zeros((len(distances), *losses.shortest.shape))
     closest = np.empty(len(distances), dtype=bool)
@@ -272,6 +277,16 @@ def _strong_enough(approaches: Sequence[Approach], strength: FloatArray) -> tupl
     for a, b in weak:  # a core that does not help should not be hard either
         strength[a, b] = strength[b, a] = initial[a, b]
     return strength, sorted(weak)
+
+
+def _of_nuclei(losses: AgentLosses, onsets: FloatArray) -> FloatArray:
+    """Strengths with the energy of the nuclei at 0.7 r_0, where the data show no contact; NaN for other pairs."""
+    found = np.full(onsets.shape, np.nan)
+    for a, b in np.argwhere(~(losses.contacts >= losses.shortest)):
+        energy = screened_repulsion((losses.species[a], losses.species[b]), _WITHIN * onsets[a, b])
+        if energy is not None:
+            found[a, b] = energy / (1.0 / _WITHIN - 1.0) ** 3
+    return found
 
 
 def _pairs(n_species: int) -> list[tuple[int, int]]:

@@ -45,8 +45,10 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
     onsets, strength = wall_onsets(losses.shortest, losses.grid), losses.wall_strength.copy()
     for frames, pairs in data:
         index = losses.index_of(frames.species)
+        numbers = [(losses.species.index(one), losses.species.index(other)) for one, other in pairs]
+        # a pair that the data show only beyond a contact has no wall there
         found: dict[tuple[int, int], list[FloatArray]] = {
-            (losses.species.index(one), losses.species.index(other)): [] for one, other in pairs
+            pair: [] for pair in numbers if losses.contacts[pair] >= losses.shortest[pair]
         }
         for t in evenly_spaced(len(frames), _FRAMES):
             tables = find_neighbours(frames.positions[t], frames.cell(t), index, len(losses.species), losses.cutoff)

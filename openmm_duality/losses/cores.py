@@ -25,10 +25,10 @@ def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
     return _fraction_of(shortest, _ONSET, grid)
 
 
-def unit_cores(shortest: FloatArray, grid: Grid) -> FloatArray:
+def unit_cores(contacts: FloatArray, grid: Grid) -> FloatArray:
     """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
     # the splines extend one interval beyond r_0, so it is placed one interval below the onset
-    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(shortest, grid)]
+    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(contacts, grid)]
     r_0 = np.array(intervals)[..., None] * grid.spacing
     r = np.maximum(grid.centres, _FLOOR)
     x = np.clip(r_0 / r - 1.0, 0.0, None)

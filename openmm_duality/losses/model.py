@@ -40,6 +40,7 @@ _OUTDATED = {
     "openmm_duality losses 2": "this model file is from version 0.2, whose core began at the shortest distances in the "
     "data; infer it again from the configuration beside it: openmm-duality infer MODEL.yaml -o NEW.safetensors",
 }
+_MAY_LACK = ("shortest", "contacts")  # pairs that the data do not show
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class AgentLosses(Coefficients):
         n_c functions of the coupled invariants; none for a form without coupling.
     shortest : array, shape (S, S)
         Shortest distance in the training data, in nm; NaN for species never within the cutoff of each other.
+    contacts : array, shape (S, S)
+        The same, but not beyond a contact of their elements (`geometry.contacts`), in nm: below it the core begins.
     core_strength : array, shape (S, S)
         ε_AB in kJ/mol.
     wall_strength : array, shape (S, S)
@@ -101,6 +104,7 @@ class AgentLosses(Coefficients):
     basis: RadialBasis
     coarse: RadialBasis
     shortest: FloatArray
+    contacts: FloatArray
     core_strength: FloatArray
     wall_strength: FloatArray
     channels: tuple[Channels, ...] = ()
@@ -202,7 +206,7 @@ class AgentLosses(Coefficients):
     def _repulsion(self) -> FloatArray:
         """Spline coefficients of the walls s (1 − r/r_w)⁴ and the cores ε (r_0/r − 1)³, shape (S, S, K + 3)."""
         walls = self.wall_strength[..., None] * unit_walls(self.shortest, self.grid)
-        return np.asarray(walls + self.core_strength[..., None] * unit_cores(self.shortest, self.grid))
+        return np.asarray(walls + self.core_strength[..., None] * unit_cores(self.contacts, self.grid))
 
     def index_of(self, species: Sequence[str]) -> IntArray:
         """Species index of each atom, shape (N,).
@@ -240,11 +244,13 @@ class AgentLosses(Coefficients):
         bases = [basis.coefficients for basis in (self.pair_basis, self.basis, self.coarse)]
         coefficients = [self.pair_coefficients, *(self.weights[rank] for rank in sorted(self.weights)), self.couplings]
         channels = [*self._channel_arrays.values(), *self.channel_weights]
-        walls = [self.wall_strength] if self.wall_strength.any() else []  # older models have none, nor their identity
+        # older models have no walls and no contacts of their own, nor has their identity
+        newer = [self.wall_strength] if self.wall_strength.any() else []
+        newer += [] if np.array_equal(self.contacts, self.shortest, equal_nan=True) else [self.contacts]
         own = [] if self.own is None else [array for _, array in sorted(self.own.coefficient_arrays().items())]
         if self.baseline is not None:
             digest.update(self.baseline.sha256().encode())
-        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *walls, *channels, *own):
+        for array in (self.masses, *bases, *coefficients, self.shortest, self.core_strength, *newer, *channels, *own):
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
@@ -262,6 +268,7 @@ class AgentLosses(Coefficients):
             "basis": self.basis.coefficients,
             "coarse": self.coarse.coefficients,
             "shortest": self.shortest,
+            "contacts": self.contacts,
             "core_strength": self.core_strength,
             "wall_strength": self.wall_strength,
             **self.coefficient_arrays(),
@@ -294,8 +301,9 @@ class AgentLosses(Coefficients):
             If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
         arrays, content = read_container(path, _KIND, _OUTDATED)
-        if "core_strength" in arrays:
-            arrays.setdefault("wall_strength", np.zeros_like(arrays["core_strength"]))  # of older files
+        if {"core_strength", "shortest"} <= set(arrays):  # what older files have not
+            arrays.setdefault("wall_strength", np.zeros_like(arrays["core_strength"]))
+            arrays.setdefault("contacts", arrays["shortest"])
         try:
             header = build(Header, content, str(path))
             form, species = form_of(header.form, header.ranks, header.coupled_ranks), header.species
@@ -317,6 +325,7 @@ class AgentLosses(Coefficients):
                 **coefficients.coefficient_fields(),
                 channels=channels,
                 shortest=arrays["shortest"],
+                contacts=arrays["contacts"],
                 core_strength=arrays["core_strength"],
                 wall_strength=arrays["wall_strength"],
                 committee=Committee.from_arrays(committee, coefficients) if committee else None,
@@ -370,17 +379,19 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], s: int, form: Form, wi
     width = s * sizes["basis"]
     coefficients = {"pair_coefficients": (s, s, sizes["pair_basis"]), "couplings": (s, q, q)}
     coefficients |= {f"weights_{rank}": (s, width, width) for rank in form.ranks}
-    shapes = {"masses": (s,), "shortest": (s, s), "core_strength": (s, s), "wall_strength": (s, s), **coefficients}
+    shapes = {"masses": (s,), **coefficients}
+    shapes |= dict.fromkeys(("shortest", "contacts", "core_strength", "wall_strength"), (s, s))
     shapes |= {f"own/{name}": shape for name, shape in coefficients.items() if with_own}
     for name, expected in shapes.items():
         if arrays[name].shape != expected:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, expected {expected}")
     for name, array in arrays.items():
-        if array.dtype != np.float64 or not (np.isfinite(array) | ((name == "shortest") & np.isnan(array))).all():
+        if array.dtype != np.float64 or not (np.isfinite(array) | ((name in _MAY_LACK) & np.isnan(array))).all():
             raise ValueError(f"{name} holds values that are not finite numbers in double precision")
     require_bounds(arrays["masses"], "masses", where)
     for name in ("core_strength", "wall_strength"):
         require_bounds(arrays[name], name.replace("_", " "), where)
-    require_bounds(arrays["shortest"][~np.isnan(arrays["shortest"])], "shortest distance", where)
+    for name in _MAY_LACK:
+        require_bounds(arrays[name][~np.isnan(arrays[name])], "shortest distance", where)
     for name in ("pair_basis", "basis", "coarse", "pair_coefficients", "couplings"):
         require_bounds(arrays[name], "coefficients", f"{where}: {name}")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from openmm_duality.cli import main
+from openmm_duality.geometry.contacts import contact_distance, contacts, screened_repulsion
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.equations.inference import Inference
@@ -285,6 +286,28 @@ def test_stronger_ridges_are_tried_where_no_core_holds(monkeypatch):
     assert losses.metadata["core"]["attracting"] == ["Ar-Kr"]
 
 
+def test_a_pair_that_is_only_seen_far_apart_has_the_core_of_its_nuclei():
+    """Argon and krypton, never closer than 4.5 Å in the data: real atoms meet at 3.5 Å."""
+    losses = random_losses("pair", species=("Ar", "Kr"), cutoff=0.6, shortest=0.45)
+    met = replace(losses, contacts=contacts(losses.shortest, losses.species))
+    soft = with_core(met, [], 1e4)
+    onset = soft.metadata["core"]["onset_nm"]["Ar-Kr"]
+    assert onset == pytest.approx(0.85 * contact_distance(("Ar", "Kr")))
+
+    def core(one, r):
+        alone = replace(one, pair_coefficients=0.0 * one.pair_coefficients, wall_strength=0.0 * one.wall_strength)
+        return float(alone.pair_potentials.evaluate(np.array([[r]]), np.array([0]), 1)[0].item())
+
+    # the grid is coarse
+    assert core(soft, 0.34) == 0.0 < core(with_core(losses, [], 1e4), 0.34)
+    assert core(soft, 0.7 * onset) == pytest.approx(
+        float(screened_repulsion(("Ar", "Kr"), 0.7 * onset)), rel=0.4
+    )  # the grid is coarse
+    positions = np.array([[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
+    frames = Frames(positions, ("Ar", "Kr", "Kr"), np.zeros(1))
+    assert with_walls(met, [(frames, [("Ar", "Kr")])]).metadata["walls"] == with_walls(met, []).metadata["walls"]
+
+
 def tables(train, test, rms_force):
     def of(value):
         return {"data": {"force_rmse": {"all": value}, "force_rms": {"all": rms_force}}}
@@ -299,6 +322,27 @@ def test_only_held_out_errors_far_above_the_training_errors_are_reported():
     assert overfitted(tables(900.0, 1200.0, 1000.0))  # worse than no model
     assert overfitted(tables(30.0, np.nan, 1000.0))
     assert "2,993 held out, 31 in training" in format_overfitted(overfitted(tables(31.0, 2993.0, 1500.0)))
+
+
+def test_a_separate_set_is_compared_with_the_training_set_of_similar_forces():
+    def of(value, rms_force):
+        return {"force_rmse": {"all": value}, "force_rms": {"all": rms_force}}
+
+    errors = {"train": {"300 K": of(11.0, 860.0), "distorted": of(69.0, 2000.0)}, "test": {"600 K": of(110.0, 1000.0)}}
+    assert overfitted(errors)["600 K"] == {"train": 11.0, "test": 110.0, "rms": 1000.0}
+    errors["test"] = {"pushed": of(110.0, 1090.0 * 2)}
+    assert not overfitted(errors)
+
+
+def test_single_species_that_fail_are_reported():
+    def of(copper, hydrogen, rms_of_hydrogen=900.0):
+        errors = {"all": copper, "Cu": copper, "H": hydrogen, "molecular": 900.0}
+        return {"slab": {"force_rmse": errors, "force_rms": {"all": 600.0, "Cu": 600.0, "H": rms_of_hydrogen}}}
+
+    found = overfitted({"train": of(1.0, 2.0), "test": of(40.0, 850.0)})
+    assert found == {"H in slab": {"train": 2.0, "test": 850.0, "rms": 900.0}}
+    assert "H in slab 850 held out, 2 in training" in format_overfitted(found)
+    assert not overfitted({"train": of(1.0, 0.1), "test": of(40.0, 3.0, 4.0)})  # forces that hardly matter
 
 
 def test_infer_ends_with_code_1_if_the_model_is_overfitted(tmp_path):

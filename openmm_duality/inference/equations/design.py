@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.contacts import contacts
 from openmm_duality.inference.equations.channel_rows import (
     InvariantRows,
     ProductRows,
@@ -84,6 +85,7 @@ class Design:
             channels=self.channels,
             **self.layout.unpack(solutions),
             shortest=shortest,
+            contacts=contacts(shortest, species),
             core_strength=np.zeros_like(shortest),
             wall_strength=np.zeros_like(shortest),
         )

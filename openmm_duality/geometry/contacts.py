@@ -1,0 +1,49 @@
+"""How close atoms come where no data show it: the repulsion of their screened nuclei.
+
+Source: the universal potential of Ziegler, Biersack and Littmark, *The Stopping and Range of Ions in Solids* (1985).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from ase.data import atomic_numbers
+
+from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.units import ANGSTROM, ELECTRONVOLT
+
+TOUCHING = 0.1 * ELECTRONVOLT  # energy of the nuclei of atoms that touch, about 4 kT at 300 K
+_COULOMB = 14.399645 * ELECTRONVOLT * ANGSTROM  # e²/(4π ε_0) in kJ/mol nm
+_SCREENING = 0.4685 * ANGSTROM
+_TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+_GRID = np.arange(0.02, 0.6, 1e-4)  # nm
+
+
+def screened_repulsion(pair: tuple[str, str], r: npt.ArrayLike) -> FloatArray | None:
+    """Energy in kJ/mol of the nuclei of a pair of elements at distances in nm; None of other species."""
+    a, b = (atomic_numbers.get(name, 0) for name in pair)
+    if not a or not b:
+        return None
+    distance = np.asarray(r, dtype=np.float64)
+    x = distance * (a**0.23 + b**0.23) / _SCREENING
+    return np.asarray(_COULOMB * a * b / distance * sum(c * np.exp(-k * x) for c, k in _TERMS))
+
+
+@cache
+def contact_distance(pair: tuple[str, str]) -> float | None:
+    """Distance in nm at which the nuclei of a pair of elements repel with 0.1 eV; None of other species."""
+    energies = screened_repulsion(pair, _GRID)
+    return None if energies is None else float(np.interp(-TOUCHING, -energies, _GRID))
+
+
+def contacts(shortest: FloatArray, species: Sequence[str]) -> FloatArray:
+    """The shortest distances of pairs of species (S, S), but none longer than a contact of elements; all in nm.
+
+    So pairs that the data show only far apart may come closer. NaN, for pairs that they do not show, stays where a
+    species is no element.
+    """
+    limits = [[contact_distance((a, b)) for b in species] for a in species]
+    return np.fmin(shortest, np.array(limits, dtype=np.float64))

@@ -1,0 +1,34 @@
+"""Contacts of elements, against tabulated energies of the screened nuclei."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openmm_duality.geometry.contacts import TOUCHING, contact_distance, contacts, screened_repulsion
+from openmm_duality.units import ELECTRONVOLT
+
+
+def test_the_nuclei_are_bare_at_short_distances_and_screened_at_long_ones():
+    near = 1e-6
+    assert screened_repulsion(("O", "H"), near) * near / (8.0 * 138.935458) == pytest.approx(1.0, abs=2e-4)
+    # two silicon atoms at 1 Å: 14² · 14.4 eV φ(7.833), where φ = 0.01806
+    assert screened_repulsion(("Si", "Si"), 0.1) / ELECTRONVOLT == pytest.approx(50.97, rel=1e-3)
+
+
+def test_a_contact_has_its_energy_and_grows_with_the_elements():
+    for pair in (("Ar", "H"), ("H", "H"), ("Au", "Cu")):
+        assert screened_repulsion(pair, contact_distance(pair)) == pytest.approx(TOUCHING, rel=1e-3)
+    assert contact_distance(("H", "H")) < contact_distance(("H", "O")) < contact_distance(("O", "O")) < 0.35
+    assert contact_distance(("H", "X1")) is None
+
+
+def test_contacts_are_the_shortest_distances_unless_these_are_far():
+    species = ("Ar", "H", "X1")
+    shortest = np.array([[np.nan, 0.45, np.nan], [0.45, 0.13, 0.4], [np.nan, 0.4, 0.2]])
+    found = contacts(shortest, species)
+    assert found[0, 1] == found[1, 0] == contact_distance(("Ar", "H")) < 0.3
+    assert found[0, 0] == contact_distance(("Ar", "Ar"))
+    assert found[1, 1] == 0.13
+    assert (found[1, 2], found[2, 2]) == (0.4, 0.2)
+    assert np.isnan(found[0, 2])
