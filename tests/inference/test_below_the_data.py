@@ -298,13 +298,11 @@ def test_a_pair_that_is_only_seen_far_apart_has_the_core_of_its_nuclei():
         alone = replace(one, pair_coefficients=0.0 * one.pair_coefficients, wall_strength=0.0 * one.wall_strength)
         return float(alone.pair_potentials.evaluate(np.array([[r]]), np.array([0]), 1)[0].item())
 
-    # the grid is coarse
     assert core(soft, 0.34) == 0.0 < core(with_core(losses, [], 1e4), 0.34)
-    assert core(soft, 0.7 * onset) == pytest.approx(
-        float(screened_repulsion(("Ar", "Kr"), 0.7 * onset)), rel=0.4
-    )  # the grid is coarse
+    nuclei = float(screened_repulsion(("Ar", "Kr"), 0.7 * onset))
+    assert core(soft, 0.7 * onset) == pytest.approx(nuclei, rel=0.4)  # the grid is coarse
     positions = np.array([[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
-    frames = Frames(positions, ("Ar", "Kr", "Kr"), np.zeros(1))
+    frames = Frames(("Ar", "Kr", "Kr"), np.array([40.0, 84.0, 84.0]), positions, np.zeros(1), np.arange(1))
     assert with_walls(met, [(frames, [("Ar", "Kr")])]).metadata["walls"] == with_walls(met, []).metadata["walls"]
 
 
