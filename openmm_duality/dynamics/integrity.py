@@ -20,6 +20,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bonding import Coordination, coordinations_of, longest_bonds
 from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.contacts import COLLAPSE_FRACTION, collapse_distance
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.losses.model import AgentLosses
@@ -92,8 +93,8 @@ class Limits:
     coordinations : set of Coordination
         What atoms are bonded to in the data of the model; without them no exchange of bonds is known.
     shortest_seen : mapping
-        From pairs of species to the shortest distance in the data of the model, in nm, or to a contact of their
-        elements, if the data show none (`geometry.contacts`). Pairs that are missing never count as collapsed.
+        From pairs of species to the shortest distance in the data of the model, in nm, but no further than elements
+        have to come to collapse (`geometry.contacts`). Pairs that are missing never count as collapsed.
     collapse_fraction : float
         A pair closer than this fraction of the shortest distance seen counts as collapsed.
     max_temperature : float or None
@@ -105,7 +106,7 @@ class Limits:
     bond_lengths: Mapping[Pair, float] = field(default_factory=dict)
     coordinations: Set[Coordination] = frozenset()
     shortest_seen: Mapping[Pair, float] = field(default_factory=dict)
-    collapse_fraction: float = 0.8
+    collapse_fraction: float = COLLAPSE_FRACTION
     max_temperature: float | None = None
     allow_broken: bool = False
 
@@ -113,12 +114,15 @@ class Limits:
     def of(cls, losses: AgentLosses, allow_broken: bool = False) -> Limits:
         """The bonds and shortest distances of the data that the losses were inferred from."""
         pairs = combinations_with_replacement(range(len(losses.species)), 2)
-        closest = np.minimum(losses.shortest, losses.contacts)  # NaN where the data lack a pair
-        seen = {(losses.species[a], losses.species[b]): float(closest[a, b]) for a, b in pairs}
+        seen = {(losses.species[a], losses.species[b]): float(losses.shortest[a, b]) for a, b in pairs}
         return cls(
             bond_lengths=dict(losses.bond_lengths),
             coordinations=losses.coordinations,
-            shortest_seen={pair: distance for pair, distance in seen.items() if not np.isnan(distance)},
+            shortest_seen={
+                pair: collapse_distance(pair, distance) / COLLAPSE_FRACTION
+                for pair, distance in seen.items()
+                if not np.isnan(distance)
+            },
             allow_broken=allow_broken,
         )
 
@@ -152,7 +156,7 @@ class Integrity:
         cell: FloatArray | None,
         bond_lengths: Mapping[Pair, float],
         shortest_seen: Mapping[Pair, float] | None = None,
-        collapse_fraction: float = 0.8,
+        collapse_fraction: float = COLLAPSE_FRACTION,
         reach: float = 0.35,
         coordinations: Set[Coordination] = frozenset(),
     ) -> None:
@@ -199,7 +203,7 @@ class Integrity:
         shortest = self._shortest(positions, cell)
         collapsed = tuple(
             f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({self._fraction:g} of the "
-            "shortest distance in the data of the model, or of a contact of the elements)"
+            "shortest distance in the data of the model, or where the nuclei repel with 1 eV)"
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )

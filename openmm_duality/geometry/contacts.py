@@ -16,6 +16,8 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 
 TOUCHING = 0.1 * ELECTRONVOLT  # energy of the nuclei of atoms that touch, about 4 kT at 300 K
+COLLAPSED = 1.0 * ELECTRONVOLT  # the same of atoms that cannot be so close without a bond
+COLLAPSE_FRACTION = 0.8  # of the shortest distance in data, below which atoms count as collapsed
 _COULOMB = 14.399645 * ELECTRONVOLT * ANGSTROM  # e²/(4π ε_0) in kJ/mol nm
 _SCREENING = 0.4685 * ANGSTROM
 _TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
@@ -33,10 +35,18 @@ def screened_repulsion(pair: tuple[str, str], r: npt.ArrayLike) -> FloatArray | 
 
 
 @cache
-def contact_distance(pair: tuple[str, str]) -> float | None:
-    """Distance in nm at which the nuclei of a pair of elements repel with 0.1 eV; None of other species."""
+def distance_at(pair: tuple[str, str], energy: float = TOUCHING) -> float | None:
+    """Distance in nm at which the nuclei of a pair of elements repel with an energy; None of other species."""
     energies = screened_repulsion(pair, _GRID)
-    return None if energies is None else float(np.interp(-TOUCHING, -energies, _GRID))
+    return None if energies is None else float(np.interp(-energy, -energies, _GRID))
+
+
+def collapse_distance(pair: tuple[str, str], shortest: float) -> float:
+    """Distance in nm below which a pair has collapsed: 0.8 of the shortest one in data.
+
+    If it is shorter, the distance where the nuclei repel with 1 eV, so that atoms may meet that data show far apart.
+    """
+    return min(COLLAPSE_FRACTION * shortest, distance_at(pair, COLLAPSED) or np.inf)
 
 
 def contacts(shortest: FloatArray, species: Sequence[str]) -> FloatArray:
@@ -45,5 +55,5 @@ def contacts(shortest: FloatArray, species: Sequence[str]) -> FloatArray:
     So pairs that the data show only far apart may come closer. NaN, for pairs that they do not show, stays where a
     species is no element.
     """
-    limits = [[contact_distance((a, b)) for b in species] for a in species]
+    limits = [[distance_at((a, b)) for b in species] for a in species]
     return np.fmin(shortest, np.array(limits, dtype=np.float64))

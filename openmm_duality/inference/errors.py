@@ -127,7 +127,7 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
         if any(None not in values for values in columns):
             cells = ["-" if None in v else "".join(f"{x:8.{digits}f} " for x in v) + 9 * " " for v in columns]
             lines.append(line(label, cells))
-    lines.append(line("frames", (str(table.frames) for table in tables.values())))
+    lines.append(line("frames measured", (str(table.frames) for table in tables.values())))
     if any(table.targets != "forces" for table in tables.values()):
         lines.append(line("targets", (table.targets for table in tables.values())))
     lines.append("(RMSE, MAE per component in meV/Å, and RMSE in per cent of the RMS force; energy in meV per atom)")

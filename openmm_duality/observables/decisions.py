@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from openmm_duality.geometry.contacts import contact_distance
+from openmm_duality.geometry.contacts import collapse_distance
 from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference, holm, joint_p_value
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable, Outcome, Quantity
 from openmm_duality.observables.results import Comparison
@@ -25,7 +25,6 @@ TOLERANCES = {  # of what is set
 DENSITY_TOLERANCE = 1e-3  # of the density; what a PDB file rounds away of a cell
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
 _ROUNDED = 1e-9  # relative difference of numbers that never change
-COLLAPSE_FRACTION = 0.8  # of the shortest distance in the reference, or of a contact where that is shorter
 
 _STATE = (
     Observable.SET_TEMPERATURE,
@@ -118,7 +117,7 @@ def _integrity(comparison: Comparison) -> Iterator[Finding]:
         finding = Finding(Observable.SHORTEST_DISTANCE, pair, Outcome.REPORTED, _single(closest.run))
         if closest.reference is not None:
             one, _, other = pair.partition("-")
-            lowest = COLLAPSE_FRACTION * min(closest.reference, contact_distance((one, other)) or closest.reference)
+            lowest = collapse_distance((one, other), closest.reference)
             finding = replace(
                 finding,
                 outcome=_passed(not closest.run < lowest),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openmm_duality.geometry.contacts import TOUCHING, contact_distance, contacts, screened_repulsion
+from openmm_duality.geometry.contacts import TOUCHING, collapse_distance, contacts, distance_at, screened_repulsion
 from openmm_duality.units import ELECTRONVOLT
 
 
@@ -18,17 +18,23 @@ def test_the_nuclei_are_bare_at_short_distances_and_screened_at_long_ones():
 
 def test_a_contact_has_its_energy_and_grows_with_the_elements():
     for pair in (("Ar", "H"), ("H", "H"), ("Au", "Cu")):
-        assert screened_repulsion(pair, contact_distance(pair)) == pytest.approx(TOUCHING, rel=1e-3)
-    assert contact_distance(("H", "H")) < contact_distance(("H", "O")) < contact_distance(("O", "O")) < 0.35
-    assert contact_distance(("H", "X1")) is None
+        assert screened_repulsion(pair, distance_at(pair)) == pytest.approx(TOUCHING, rel=1e-3)
+    assert distance_at(("H", "H")) < distance_at(("H", "O")) < distance_at(("O", "O")) < 0.35
+    assert distance_at(("H", "X1")) is None
 
 
 def test_contacts_are_the_shortest_distances_unless_these_are_far():
     species = ("Ar", "H", "X1")
     shortest = np.array([[np.nan, 0.45, np.nan], [0.45, 0.13, 0.4], [np.nan, 0.4, 0.2]])
     found = contacts(shortest, species)
-    assert found[0, 1] == found[1, 0] == contact_distance(("Ar", "H")) < 0.3
-    assert found[0, 0] == contact_distance(("Ar", "Ar"))
+    assert found[0, 1] == found[1, 0] == distance_at(("Ar", "H")) < 0.3
+    assert found[0, 0] == distance_at(("Ar", "Ar"))
     assert found[1, 1] == 0.13
     assert (found[1, 2], found[2, 2]) == (0.4, 0.2)
     assert np.isnan(found[0, 2])
+
+
+def test_a_pair_collapses_below_its_shortest_distance_but_not_before_its_nuclei_repel():
+    assert collapse_distance(("O", "O"), 0.24) == pytest.approx(0.192)
+    assert screened_repulsion(("O", "O"), collapse_distance(("O", "O"), 0.43)) == pytest.approx(ELECTRONVOLT, rel=1e-3)
+    assert collapse_distance(("X1", "O"), 0.43) == pytest.approx(0.344)

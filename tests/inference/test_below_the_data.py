@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from openmm_duality.cli import main
-from openmm_duality.geometry.contacts import contact_distance, contacts, screened_repulsion
+from openmm_duality.geometry.contacts import contacts, distance_at, screened_repulsion
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.equations.inference import Inference
@@ -292,7 +292,7 @@ def test_a_pair_that_is_only_seen_far_apart_has_the_core_of_its_nuclei():
     met = replace(losses, contacts=contacts(losses.shortest, losses.species))
     soft = with_core(met, [], 1e4)
     onset = soft.metadata["core"]["onset_nm"]["Ar-Kr"]
-    assert onset == pytest.approx(0.85 * contact_distance(("Ar", "Kr")))
+    assert onset == pytest.approx(0.85 * distance_at(("Ar", "Kr")))
 
     def core(one, r):
         alone = replace(one, pair_coefficients=0.0 * one.pair_coefficients, wall_strength=0.0 * one.wall_strength)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from openmm_duality.geometry.contacts import COLLAPSE_FRACTION
 from openmm_duality.observables import Comparison, Conclusion, Observable, Outcome, compare
 from openmm_duality.observables import decisions as d
 from openmm_duality.observables.decisions import judge
@@ -178,7 +179,7 @@ def test_integrity_fails_by_a_stop_a_broken_molecule_or_a_collapse(same):
     assert outcome(found, Observable.SHORTEST_DISTANCE, "H-O") is Outcome.PASSED
     assert outcome(found, Observable.SHORTEST_DISTANCE, "O-O") is Outcome.REPORTED
     assert outcome(found, Observable.COMPLETION) is outcome(found, Observable.WHOLE_MOLECULES) is Outcome.PASSED
-    closer = {"H-O": Closest(0.99 * d.COLLAPSE_FRACTION * 0.1, 3.0, 0.1)}
+    closer = {"H-O": Closest(0.99 * COLLAPSE_FRACTION * 0.1, 3.0, 0.1)}
     broken = replace(same.integrity, status="stopped", most_left=1, first_left=2.0, shortest=closer)
     found = judge(replace(same, integrity=broken))
     assert [finding.observable for finding in found.failures] == [
