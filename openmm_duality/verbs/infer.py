@@ -268,7 +268,7 @@ def _core_notes(losses: duality.AgentLosses) -> list[str]:
     )
     notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
     if unseen := ", ".join(core.get("unseen", ())):
-        notes.append(f"Warning: the data never show {unseen} within the cutoff; only the core acts between them.")
+        notes.append(f"The data never show {unseen} within the cutoff; only the core acts between them.")
     if walls := losses.metadata["walls"]:
         steeper = ", ".join(f"{name} {10.0 * wall['onset_nm']:.2f} Å" for name, wall in walls.items())
         notes.append(f"Walls become steeper, as they do in the data, below {steeper}.")
