@@ -363,7 +363,7 @@ def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[st
             continue
         rms = table["force_rms"]["all"]
         beside = trained.get(name) or min(
-            trained.values(), key=lambda one: abs(np.log(one["force_rms"]["all"] / rms)), default=None
+            trained.values(), key=lambda one: abs(float(one["force_rms"]["all"]) - rms), default=None
         )
         train = np.inf if beside is None else beside["force_rmse"]["all"]
         mine = {"train": train, "test": table["force_rmse"]["all"], "rms": rms}

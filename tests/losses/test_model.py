@@ -127,11 +127,14 @@ def test_other_files_are_refused(tmp_path, saved):
         Frames.load(saved)
 
 
-def test_a_model_from_before_there_were_walls_has_none(saved):
+def test_a_model_from_before_there_were_walls_and_contacts_has_none(saved):
     kind = "openmm_duality losses 3"
     arrays, header = read_container(saved, kind)
     bare = replace(AgentLosses.load(saved), wall_strength=np.zeros((3, 3)))
-    write_container(saved, kind, {k: v for k, v in arrays.items() if k != "wall_strength"}, header, overwrite=True)
+    write_container(
+        saved, kind, {k: arrays[k] for k in set(arrays) - {"wall_strength", "contacts"}}, header, overwrite=True
+    )
+    assert (AgentLosses.load(saved).contacts == bare.shortest).all()
     assert not AgentLosses.load(saved).wall_strength.any()
     assert AgentLosses.load(saved).sha256() == bare.sha256()
 
