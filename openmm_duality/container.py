@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def write_container(
     header: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write arrays and a header atomically to a file of a given format, such as ``openmm_duality losses 3``.
+    """Write arrays and a header atomically to a file of a given format, such as ``openmm_duality losses 4``.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def write_container(
 
 
 def read_container(
-    path: str | Path, file_format: str, outdated: Mapping[str, str] | None = None
+    path: str | Path, file_format: str, outdated: Mapping[str, str] | None = None, earlier: Collection[str] = ()
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read the arrays and the header of a file of a given format.
 
@@ -55,6 +55,8 @@ def read_container(
     file_format : str
     outdated : mapping of str to str, optional
         Error message for each earlier format that is no longer read.
+    earlier : collection of str
+        Earlier formats that are.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def read_container(
             found = metadata.get("format", "no format")
             if found in (outdated or {}):
                 raise DualityError(f"{path}: {(outdated or {})[found]}")
-            if found != file_format:
+            if found not in (file_format, *earlier):
                 raise DualityError(f"{expected}, found {found!r}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, read_json(metadata["header"], f"{path}: header")

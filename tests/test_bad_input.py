@@ -142,7 +142,7 @@ def test_a_model_by_another_suffix(argon_krypton, tmp_path, name):
 
 @pytest.mark.parametrize("array", ["masses", "pair_basis", "basis", "pair_coefficients", "weights_0", "shortest"])
 def test_a_model_whose_arrays_do_not_fit_each_other(folder, tmp_path, array):
-    kind = "openmm_duality losses 3"
+    kind = "openmm_duality losses 4"
     arrays, header = read_container(folder / "model.safetensors", kind)
     for change in (
         lambda a: a[..., :-1],

@@ -179,14 +179,15 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
 
 
 def _check_starts(campaign: Campaign, beside: Path) -> None:
-    """Refuse a structure that cannot be read or built before a task has taken hours; those of earlier tasks are not."""
-    names = {task.name for task in campaign.tasks}
+    """Refuse structures that cannot be read or built before a task has taken hours, but for those of earlier tasks."""
+    earlier: set[str | None] = set()
     for task in campaign.tasks:
-        if task.md is not None and task.md.start.path not in names:
+        if task.md is not None and task.md.start.path not in earlier:
             try:
                 task.md.start.frames(beside, campaign.seed)
             except DualityError as error:
                 raise DualityError(f"task {task.name}: {error}") from None
+        earlier.add(task.name)
 
 
 def _with_inputs(content: Any, folder: Path) -> Any:

@@ -139,7 +139,7 @@ def _molecule(name: str, folder: Path) -> Any:
 
     if (folder / name).is_file():
         return _read_atoms(folder / name, -1)
-    return ase.Atoms(name) if name in atomic_numbers else ase.build.molecule(name)
+    return ase.Atoms(name) if atomic_numbers.get(name) else ase.build.molecule(name)
 
 
 def _read_atoms(path: Path, frame: int) -> Any:

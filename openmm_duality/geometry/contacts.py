@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ase.data import atomic_numbers
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.bonding import sum_of_covalent_radii
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 
 TOUCHING = 0.1 * ELECTRONVOLT  # energy of the nuclei of atoms that touch, about 4 kT at 300 K
@@ -22,6 +23,7 @@ _COULOMB = 14.399645 * ELECTRONVOLT * ANGSTROM  # e²/(4π ε_0) in kJ/mol nm
 _SCREENING = 0.4685 * ANGSTROM
 _TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 _GRID = np.arange(0.02, 0.6, 1e-4)  # nm
+_FAR = 1.15  # contacts: what data show only further apart has not met in them
 
 
 def screened_repulsion(pair: tuple[str, str], r: npt.ArrayLike) -> FloatArray | None:
@@ -50,10 +52,16 @@ def collapse_distance(pair: tuple[str, str], shortest: float) -> float:
 
 
 def contacts(shortest: FloatArray, species: Sequence[str]) -> FloatArray:
-    """The shortest distances of pairs of species (S, S), but none longer than a contact of elements; all in nm.
+    """The shortest distances of pairs of species (S, S) in nm, or contacts of the elements where they are far beyond.
 
-    So pairs that the data show only far apart may come closer. NaN, for pairs that they do not show, stays where a
-    species is no element.
+    A contact is where the nuclei repel with 0.1 eV, or the sum of the covalent radii if that is longer. So pairs that
+    the data show only far apart may come closer. NaN, for pairs that they do not show, stays where a species is no
+    element.
     """
-    limits = [[distance_at((a, b)) for b in species] for a in species]
-    return np.fmin(shortest, np.array(limits, dtype=np.float64))
+    found = shortest.copy()
+    for a, b in np.ndindex(*shortest.shape):
+        pair = (species[a], species[b])
+        nuclei, radii = distance_at(pair), sum_of_covalent_radii(pair)
+        if nuclei is not None and radii is not None and not shortest[a, b] <= _FAR * max(nuclei, radii):
+            found[a, b] = max(nuclei, radii)
+    return found

@@ -362,23 +362,20 @@ def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[st
         if not table["force_rmse"]:  # energies alone
             continue
         rms = table["force_rms"]["all"]
-        beside = trained.get(name) or min(
-            trained.values(), key=lambda one: abs(float(one["force_rms"]["all"]) - rms), default=None
-        )
-        train = np.inf if beside is None else beside["force_rmse"]["all"]
-        mine = {"train": train, "test": table["force_rmse"]["all"], "rms": rms}
-        if not mine["test"] <= rms or _far_above(mine, rms):
-            found[name] = mine
-            continue
-        for species in sorted(set(table["force_rmse"]) - {"all", "molecular"}):
-            train = np.inf if beside is None else beside["force_rmse"].get(species, np.inf)
-            mine = {"train": train, "test": table["force_rmse"][species], "rms": table["force_rms"][species]}
-            if _far_above(mine, rms):
-                found[f"{species} in {name}"] = mine
+        sets = [trained[name]] if name in trained else trained.values()
+        nearest = sorted(sets, key=lambda one: abs(float(one["force_rms"]["all"]) - rms))
+        for key in ("all", *sorted(set(table["force_rmse"]) - {"all", "molecular"})):
+            train = next((one["force_rmse"][key] for one in nearest if key in one["force_rmse"]), np.inf)
+            mine = {"train": train, "test": table["force_rmse"][key], "rms": table["force_rms"][key]}
+            if _far_above(mine, rms) or (key == "all" and not mine["test"] <= rms):
+                found[name if key == "all" else f"{key} in {name}"] = mine
+                if key == "all":
+                    break
     return found
 
 
 def _far_above(errors: Mapping[str, float], rms: float) -> bool:
+    """Whether an error is far above that in training, and above a tenth of the RMS forces, its own and of all."""
     test = errors["test"]
     return test > _OVERFITTED * errors["train"] and test > _NEGLIGIBLE * max(errors["rms"], rms)
 

@@ -62,12 +62,13 @@ def with_core(
     largest_force : float
         Largest force on an agent in the data, in kJ/mol/nm. The weakest core of the pair of species with the largest
         r_0 reaches it at r_0 − 0.03 nm; those of the others have the same force at the same r/r_0. Where the data show
-        no pair as close as a contact, a core is no harder than the repulsion of the nuclei.
+        no pair near a contact, the weakest core has the energy of the nuclei.
     weakest : array, shape (S, S), optional
         Lower bounds of the strengths in kJ/mol.
     """
     onsets = core_onsets(losses.contacts, losses.grid)
-    strength = np.fmin(largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2), _of_nuclei(losses, onsets))
+    strength, nuclei = largest_force * onsets * onsets.max() ** 2 / (3.0 * _DEPTH**2), _of_nuclei(losses, onsets)
+    strength = np.where(np.isnan(nuclei), strength, nuclei)
     if weakest is not None:
         strength = np.maximum(strength, weakest)
     bare = replace(losses, core_strength=np.zeros_like(strength))

@@ -36,7 +36,7 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
     Parameters
     ----------
     losses : AgentLosses
-        Their walls are replaced, but for those of pairs of species that the data do not show.
+        Their walls are replaced, but for those of pairs of species that the data do not show, or only far apart.
     data : sequence of (Frames, pairs of species)
         Training frames, and the pairs of species whose walls they show.
     """

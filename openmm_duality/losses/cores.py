@@ -1,7 +1,8 @@
 """Repulsion below the distances in the training data: walls that continue what the data show, and cores.
 
 Close below the shortest distances the radial functions continue, and the walls add what they lack; farther down they
-level off, and the cores take over.
+level off, and the cores take over. Species that the data show only far apart, or never, have a core that begins where
+their elements touch (`geometry.contacts`), and no wall.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _FLOOR = 0.01  # nm below which the core is a straight line, so that it stays fi
 
 
 def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
-    """Onset of the core of each pair of species (nm): a fraction of its shortest distance, or half the cutoff if none.
+    """A fraction of the shortest distance of each pair of species (nm), or half the cutoff if it has none.
 
-    Between the onset and the shortest distance the radial functions continue, so that a wall that the data show is
-    continued too.
+    Radial functions level off there, and a core begins at that fraction of a contact. Between it and the shortest
+    distance the functions continue, so that a wall that the data show is continued too.
     """
     return _fraction_of(shortest, _ONSET, grid)
 

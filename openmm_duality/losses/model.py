@@ -33,7 +33,7 @@ from openmm_duality.losses.forms import GRADIENTS, Form, check_gradient, form_of
 from openmm_duality.losses.header import Header
 from openmm_duality.schema import build
 
-_KIND = "openmm_duality losses 3"
+_KIND, _EARLIER = "openmm_duality losses 4", ("openmm_duality losses 3",)  # which had no walls and no contacts
 _OUTDATED = {
     "openmm_duality losses 1": "this model file is from version 0.1, which is no longer supported; infer it again from "
     "the configuration beside it, in which 'base' is now 'prior': openmm-duality infer MODEL.yaml -o NEW.safetensors",
@@ -52,7 +52,7 @@ class AgentLosses(Coefficients):
     own part, whose coefficients are `own`. The coefficients are those of `Coefficients`.
 
     H_A = Σ_B Σ_n u_ABn ρ_Bn + ½ Σ_l Σ_ab W^l_Aab M^l_a·M^l_b + ½ Σ_pq C_Apq φ_p φ_q, with a repulsive core below
-    the distances in the training data (`core_onsets`), where the radial functions level off. φ are the invariants of
+    the distances in the training data, where the radial functions level off (`losses.cores`). φ are the invariants of
     the coarse functions (see `contractions`).
 
     Parameters
@@ -300,8 +300,8 @@ class AgentLosses(Coefficients):
         DualityError
             If the file is not a model file, is truncated, or its arrays do not fit each other.
         """
-        arrays, content = read_container(path, _KIND, _OUTDATED)
-        if {"core_strength", "shortest"} <= set(arrays):  # what older files have not
+        arrays, content = read_container(path, _KIND, _OUTDATED, _EARLIER)
+        if {"core_strength", "shortest"} <= set(arrays):  # what earlier files have not
             arrays.setdefault("wall_strength", np.zeros_like(arrays["core_strength"]))
             arrays.setdefault("contacts", arrays["shortest"])
         try:

@@ -6,7 +6,7 @@ H–H in water has a gap too, but every pair inside it is in one molecule alread
 is left out as redundant. Where nonmetals exchange their bonds and leave no gap, or dissociate in some of the frames,
 covalent radii say how long a bond is.
 
-Alkali and alkaline earth metals are ions, alone, and other metals are not bonded to each other; neighbours further
+Alkali and alkaline earth metals are ions, alone, and most other metals are not bonded to each other; neighbours further
 apart than covalent radii allow are not bonded; and bonds that connect atoms to periodic images of themselves, as in a
 crystal, make no molecules.
 
@@ -41,6 +41,7 @@ _MANY_FRAMES = 10  # from here on, an atom's own usual number of neighbours is k
 _NETWORK = 0.5  # of the bonded atoms may be in networks
 _IONS = frozenset(("Li", "Na", "K", "Rb", "Cs", "Fr", "Mg", "Ca", "Sr", "Ba", "Ra"))
 _NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
+_BONDED_METALS = frozenset(("Ge", "Sn", "Pb", "Sb", "Bi", "Hg"))  # also to each other
 _ATOMS_OF_BONDS = 100_000  # in all frames of a set together, in which bonds are followed
 _USUAL = 0.05  # of the frames in which a coordination occurs
 _SEVERAL = 0.1  # of the atoms of a terminal species may have several bonds
@@ -181,7 +182,7 @@ def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]
     allowed = covalent_limit(pair)
     if allowed is None:
         return length
-    if not _NONMETALS & set(pair):
+    if not (_NONMETALS | _BONDED_METALS) & set(pair):
         return None
     inside = ends[0].sum(axis=(0, 1))
     if length is not None:

@@ -23,6 +23,11 @@ def test_a_contact_has_its_energy_and_grows_with_the_elements():
     assert distance_at(("H", "X1")) is None
 
 
+def test_neighbours_in_a_metal_or_a_liquid_have_met():
+    for species, shortest in ((("C",), 0.345), (("Cs",), 0.52), (("K",), 0.42), (("Ar",), 0.33), (("Au",), 0.27)):
+        assert contacts(np.array([[shortest]]), species)[0, 0] == shortest
+
+
 def test_contacts_are_the_shortest_distances_unless_these_are_far():
     species = ("Ar", "H", "X1")
     shortest = np.array([[np.nan, 0.45, np.nan], [0.45, 0.13, 0.4], [np.nan, 0.4, 0.2]])

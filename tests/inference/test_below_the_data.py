@@ -328,8 +328,17 @@ def test_a_separate_set_is_compared_with_the_training_set_of_similar_forces():
 
     errors = {"train": {"300 K": of(11.0, 860.0), "distorted": of(69.0, 2000.0)}, "test": {"600 K": of(110.0, 1000.0)}}
     assert overfitted(errors)["600 K"] == {"train": 11.0, "test": 110.0, "rms": 1000.0}
-    errors["test"] = {"pushed": of(110.0, 1090.0 * 2)}
+    errors["test"] = {"pushed": of(110.0, 2100.0)}
     assert not overfitted(errors)
+
+
+def test_a_species_is_compared_with_a_training_set_that_has_it():
+    def of(rms_force, **errors):
+        return {"force_rmse": errors, "force_rms": dict.fromkeys(errors, rms_force)}
+
+    train = {"bare": of(600.0, all=1.0, Cu=1.0), "covered": of(900.0, all=2.0, Cu=1.0, H=2.0)}
+    found = overfitted({"train": train, "test": {"hot": of(600.0, all=50.0, Cu=20.0, H=400.0)}})
+    assert found == {"H in hot": {"train": 2.0, "test": 400.0, "rms": 600.0}}
 
 
 def test_single_species_that_fail_are_reported():

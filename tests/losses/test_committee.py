@@ -15,7 +15,7 @@ from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.evaluator import LocalEnvironments
 from tests.systems import CELL, laws, random_losses, random_positions, random_species
 
-KIND = "openmm_duality losses 3"
+KIND = "openmm_duality losses 4"
 SPECIES = random_species(12)
 
 

@@ -13,7 +13,7 @@ from openmm_duality.losses import AgentLosses
 from openmm_duality.losses.domain import REFERENCE_SHARE, Domain, KnownEnvironments, mean_losses
 from tests.systems import random_losses
 
-KIND = "openmm_duality losses 3"
+KIND = "openmm_duality losses 4"
 SPECIES_INDEX = np.array([0, 0, 1, 1, 1])
 INTERVALS = 8
 

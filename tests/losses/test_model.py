@@ -121,18 +121,21 @@ def test_other_files_are_refused(tmp_path, saved):
     random_frames(1).save(frames)
     pickled.write_bytes(pickle.dumps(random_losses("pair")))
     for path in (text, plain, frames, pickled, tmp_path, tmp_path / "nothing"):
-        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 3'"):
+        with pytest.raises(DualityError, match="expected a file of the format 'openmm_duality losses 4'"):
             AgentLosses.load(path)
     with pytest.raises(DualityError, match="frames 1"):
         Frames.load(saved)
 
 
 def test_a_model_from_before_there_were_walls_and_contacts_has_none(saved):
-    kind = "openmm_duality losses 3"
-    arrays, header = read_container(saved, kind)
+    arrays, header = read_container(saved, "openmm_duality losses 4")
     bare = replace(AgentLosses.load(saved), wall_strength=np.zeros((3, 3)))
     write_container(
-        saved, kind, {k: arrays[k] for k in set(arrays) - {"wall_strength", "contacts"}}, header, overwrite=True
+        saved,
+        "openmm_duality losses 3",
+        {name: arrays[name] for name in set(arrays) - {"wall_strength", "contacts"}},
+        header,
+        overwrite=True,
     )
     assert (AgentLosses.load(saved).contacts == bare.shortest).all()
     assert not AgentLosses.load(saved).wall_strength.any()
@@ -140,7 +143,7 @@ def test_a_model_from_before_there_were_walls_and_contacts_has_none(saved):
 
 
 def test_a_model_that_lacks_something_or_is_damaged_is_refused(saved):
-    kind = "openmm_duality losses 3"
+    kind = "openmm_duality losses 4"
     arrays, header = read_container(saved, kind)
     for name in ("weights_0", "core_strength"):
         fewer = {key: value for key, value in arrays.items() if key != name}

@@ -190,6 +190,15 @@ def test_few_atoms_of_another_metal_in_an_alloy_are_not_bonded() -> None:
     assert bond_lengths(replace(frames, cells=np.tile(box, (25, 1, 1)))) == {}
 
 
+@pytest.mark.parametrize(("element", "length"), [("Ge", 0.24), ("Sn", 0.28), ("Hg", 0.25)])
+def test_heavy_elements_have_bonds_with_themselves(element: str, length: float) -> None:
+    rng, edge = np.random.default_rng(4), 2.0
+    sites = np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3) * edge / 2
+    x = np.stack([sites, sites + np.array([length, 0.0, 0.0])], axis=1).reshape(-1, 3)
+    frames = made(x + rng.normal(scale=0.004, size=(25, *x.shape)), (element,) * len(x), edge)
+    assert [len(atoms) for atoms in molecules_of(frames)] == [2] * 8
+
+
 def test_molecules_do_not_depend_on_order_or_images() -> None:
     frame = liquid()[0][:1]
     rng, cell, x = np.random.default_rng(4), frame.cell(0), frame.positions[0]
