@@ -23,7 +23,7 @@ STEPS = 20  # of the run, of 1 fs
 def write_material(folder: Path) -> None:
     """Write frames (saved, extended XYZ, CP2K, DeePMD), structures, a model, a configuration, a run and a campaign."""
     losses = random_losses("pair", "collective", SPECIES[:2])
-    frames = labelled(random_frames(6, n_atoms=12, least=0.3), losses)
+    frames = labelled(random_frames(12, n_atoms=12, least=0.3), losses)
     frames.save(folder / "frames.safetensors")
     frames[:1].save(folder / "start.safetensors")
     replace(frames, times=0.1 * np.arange(len(frames)), timestep=5e-4).save(folder / "trajectory.safetensors")
