@@ -7,9 +7,12 @@ their elements touch (`geometry.contacts`), and no wall.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.contacts import contacts
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 
 _ONSET = 0.85  # of the shortest distance in the data, where the core begins
@@ -26,10 +29,10 @@ def core_onsets(shortest: FloatArray, grid: Grid) -> FloatArray:
     return _fraction_of(shortest, _ONSET, grid)
 
 
-def unit_cores(contacts: FloatArray, grid: Grid) -> FloatArray:
+def unit_cores(closest: FloatArray, grid: Grid) -> FloatArray:
     """Spline coefficients of the cores (r_0/r − 1)³ of unit strength, shape (S, S, K + 3); linear below 0.01 nm."""
     # the splines extend one interval beyond r_0, so it is placed one interval below the onset
-    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(contacts, grid)]
+    intervals = [[grid.below(d) - 1 for d in row] for row in core_onsets(closest, grid)]
     r_0 = np.array(intervals)[..., None] * grid.spacing
     r = np.maximum(grid.centres, _FLOOR)
     x = np.clip(r_0 / r - 1.0, 0.0, None)
@@ -58,7 +61,19 @@ def unit_walls(shortest: FloatArray, grid: Grid) -> FloatArray:
 
 def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
     """Let every function of a basis level off below the onset of the core of its pair of species."""
-    onsets = core_onsets(shortest, basis.grid)
+    return _levelled(basis, core_onsets(shortest, basis.grid))
+
+
+def levelled_far_apart(basis: RadialBasis, shortest: FloatArray, species: Sequence[str]) -> RadialBasis:
+    """Let the functions of pairs that have not met in the data level off below their shortest distance already.
+
+    What they would continue there is no wall but the noise of few distances.
+    """
+    far = contacts(shortest, species) < shortest
+    return _levelled(basis, np.where(far, np.minimum(shortest, basis.grid.cutoff), core_onsets(shortest, basis.grid)))
+
+
+def _levelled(basis: RadialBasis, onsets: FloatArray) -> RadialBasis:
     coefficients = np.array(
         [
             [level_off(basis.grid, c, float(d), _LEVELLING * float(d)) for c, d in zip(row, distances, strict=True)]

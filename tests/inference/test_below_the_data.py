@@ -21,7 +21,7 @@ from openmm_duality.inference.repulsive_core import approach, attraction, with_c
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import AgentLosses
-from openmm_duality.losses.cores import core_onsets
+from openmm_duality.losses.cores import core_onsets, levelled_far_apart
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.reference import Frames, read
 from tests.systems import CELL, labelled, random_frames, random_losses, rms
@@ -304,6 +304,22 @@ def test_a_pair_that_is_only_seen_far_apart_has_the_core_of_its_nuclei():
     positions = np.array([[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
     frames = Frames(("Ar", "Kr", "Kr"), np.array([40.0, 84.0, 84.0]), positions, np.zeros(1), np.arange(1))
     assert with_walls(met, [(frames, [("Ar", "Kr")])]).metadata["walls"] == with_walls(met, []).metadata["walls"]
+
+
+def test_functions_of_a_pair_that_is_only_seen_far_apart_level_off_below_its_shortest_distance():
+    losses = random_losses("moment", species=("Ar", "Kr"), cutoff=0.6, shortest=0.3)
+    shortest = np.array([[0.33, 0.45], [0.45, 0.36]])
+    held = levelled_far_apart(losses.basis, shortest, losses.species)
+
+    def at(basis, r, a, b):
+        return basis.evaluate(np.array([[r]]), np.array([a]), b)
+
+    for derivative in (0, 1):
+        assert (at(held, 0.46, 0, 1)[derivative] == at(losses.basis, 0.46, 0, 1)[derivative]).all()
+        assert (at(held, 0.32, 0, 0)[derivative] == at(losses.basis, 0.32, 0, 0)[derivative]).all()  # they have met
+    slope, edge = (np.abs(at(held, r, 0, 1)[1]) for r in (0.3, 0.45))
+    assert (slope <= 0.4 * edge).all()
+    assert (np.abs(at(losses.basis, 0.3, 0, 1)[1]) > edge).any()
 
 
 def tables(train, test, rms_force):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
@@ -13,6 +15,7 @@ from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.invariants.radial import Grid
+from openmm_duality.losses.cores import levelled_far_apart
 
 _PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
 _SMOOTH_PAIR_FUNCTIONS = 12
@@ -38,8 +41,22 @@ def adapted_design(
         If the grid is too coarse for the functions, or given knots do not fit.
     """
     groups = joint_group(len(species)) if settings.symmetry_strengths else ()
-    if settings.agent_form.channels:
-        return _with_channels(sets, settings, species, statistics, grid, n_constants, groups)
+    make = _with_channels if settings.agent_form.channels else _with_contractions
+    design = make(sets, settings, species, statistics, grid, n_constants, groups)
+    held = partial(levelled_far_apart, shortest=statistics.shortest, species=species)
+    return replace(design, pair_basis=held(design.pair_basis), basis=held(design.basis), coarse=held(design.coarse))
+
+
+def _with_contractions(
+    sets: Sequence[DataSet],
+    settings: Settings,
+    species: tuple[str, ...],
+    statistics: PairStatistics,
+    grid: Grid,
+    n_constants: int,
+    groups: tuple[Group, ...],
+) -> Design:
+    """Design of the other forms: contractions of moments, and coupled invariants."""
     form = settings.agent_form
     n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
     n_coarse = settings.coarse_functions if form.coupled else 0
