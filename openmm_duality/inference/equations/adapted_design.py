@@ -41,14 +41,13 @@ def adapted_design(
         If the grid is too coarse for the functions, or given knots do not fit.
     """
     groups = joint_group(len(species)) if settings.symmetry_strengths else ()
-    make = _with_channels if settings.agent_form.channels else _with_contractions
-    design = make(sets, settings, species, statistics, grid, n_constants, groups)
+    common = (settings, species, statistics, grid, n_constants, groups)
+    design = _with_channels(sets, *common) if settings.agent_form.channels else _with_contractions(*common)
     held = partial(levelled_far_apart, shortest=statistics.shortest, species=species)
     return replace(design, pair_basis=held(design.pair_basis), basis=held(design.basis), coarse=held(design.coarse))
 
 
 def _with_contractions(
-    sets: Sequence[DataSet],
     settings: Settings,
     species: tuple[str, ...],
     statistics: PairStatistics,
