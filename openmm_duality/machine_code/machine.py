@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -105,6 +106,14 @@ class Call:
                 self._arrays[name] = value
                 value = value.ctypes.data
             self._values[self._index[name]] = value
+
+    def with_other(self, **values: int | npt.NDArray[Any]) -> Call:
+        """The same call with other values of some arguments; it is made much faster than one with all of them."""
+        other = copy(self)
+        other._values, other._arrays = self._values.copy(), self._arrays.copy()
+        other.address = other._values.ctypes.data
+        other.set(**values)
+        return other
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._arrays[name]

@@ -79,13 +79,13 @@ class _VirialList(_List):
 
 def blocks_of(species_index: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     """Agents of one species in blocks of at most `width`: how many, and which, shape (number of blocks, width + 1)."""
-    blocks = []
-    for a in np.unique(species_index):
-        agents = np.flatnonzero(species_index == a)
-        for first in range(0, len(agents), width):
-            few = agents[first : first + width]
-            blocks.append([len(few), *few, *[few[0]] * (width - len(few))])
-    return np.array(blocks, dtype=np.int32).reshape(-1, width + 1)
+    order = np.argsort(species_index, kind="stable")
+    ends = np.cumsum(np.bincount(species_index))[species_index[order]]  # of the species of every agent
+    begins = ends - np.bincount(species_index)[species_index[order]]
+    firsts = np.flatnonzero((np.arange(len(order)) - begins) % width == 0)[:, None]
+    lanes = firsts + np.arange(width)
+    filled = lanes < ends[firsts]
+    return np.hstack([filled.sum(axis=1, keepdims=True), order[np.where(filled, lanes, firsts)]]).astype(np.int32)
 
 
 class FusedLosses(NeighbourListCache[tuple[float, FloatArray]]):

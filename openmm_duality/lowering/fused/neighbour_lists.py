@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class NeighbourList(ABC, Generic[Result]):
-    """One neighbour list, with a kernel and the memory that it works in.
+    """One neighbour list, with the calls of a kernel over its parts.
 
     Parameters
     ----------
@@ -54,41 +54,29 @@ class NeighbourList(ABC, Generic[Result]):
         ranges = np.linspace(0, found.agents, pool.parts_of(found.agents, owner.threads, LEAST) + 1).astype(np.int64)
         self._ranges = list(pairwise(ranges.tolist()))  # of atoms, for what is done atom by atom
         self._moved = np.zeros(len(self._ranges), dtype=np.int64)
+        limit = np.array([0.25 * found.skin**2])
+        check = Call(count_moved(), scale=self._scale, reference=found.positions, limit=limit)
         self._checks = [
-            Call(
-                count_moved(),
-                begin=begin,
-                end=end,
-                scale=self._scale,
-                reference=found.positions,
-                limit=np.array([0.25 * found.skin**2]),
-                moved=self._moved[number:],
-            )
+            check.with_other(begin=begin, end=end, moved=self._moved[number:])
             for number, (begin, end) in enumerate(self._ranges)
         ]
         self._kernel = self.kernel_of(self._shape)
-        capacity = found.most * self._shape.together + 2 * BLOCK
+        idle = owner.idle_calls(self._kernel, self._shape, len(found.parts), found.most)
+        shared: dict[str, Any] = {"scale": self._scale, "source": self._positions, "box": packed(found.box)}
         self._calls = [
-            Call(
-                self._kernel,
+            call.with_other(
+                **shared,
                 agents=part.agents,
                 atoms=len(part.atoms),
                 order=found.order[part.atoms].astype(np.int32),
-                scale=self._scale,
-                source=self._positions,
                 shifts=np.zeros(1) if found.shifts is None else found.shifts[part.atoms],
                 shifted=0 if found.shifts is None else len(part.atoms),
                 positions=aligned(4 * len(part.atoms), "<f8"),
                 species_index=owner.species_index[found.order[part.atoms]].astype(np.int32),
-                box=packed(found.box),
                 list=part.candidates,
                 offsets=part.offsets,
-                capacity=capacity,
-                intervals_of_grid=owner.grid.intervals,
-                **owner.tables,
-                **{name: aligned(size, kind) for name, (kind, size) in self._shape.work(capacity).items()},
             )
-            for part in found.parts
+            for call, part in zip(idle, found.parts, strict=True)
         ]
         self._addresses = [call.address for call in self._calls]
         self._addresses_of_checks = [check.address for check in self._checks]
@@ -218,7 +206,34 @@ class NeighbourListCache(Generic[Result]):
         self._particles: IntArray | None = None  # by which atoms are named in errors
         self._species = len(losses.species)
         self._lists: list[NeighbourList[Result]] = []
+        self._idle_calls: dict[Shape, tuple[int, list[Call]]] = {}
         self._lock = Lock()
+
+    def idle_calls(self, kernel: Function, shape: Shape, parts: int, most: int) -> list[Call]:
+        """Calls of a kernel, one for every part, which have the tables and memory to work in.
+
+        The lists take turns, so all of them work in the same memory.
+
+        Parameters
+        ----------
+        kernel : Function
+        shape : Shape
+        parts : int
+        most : int
+            The most candidates of an agent.
+        """
+        needed = most * shape.together + 2 * BLOCK
+        capacity, calls = self._idle_calls.get(shape, (0, []))
+        if capacity < needed or len(calls) < parts:
+            capacity = needed + needed // 8  # so that the next lists fit too
+            with_tables = Call(kernel, capacity=capacity, intervals_of_grid=self.grid.intervals, **self.tables)
+            work = shape.work(capacity).items()
+            calls = [
+                with_tables.with_other(**{name: aligned(size, kind) for name, (kind, size) in work})
+                for _ in range(parts)
+            ]
+            self._idle_calls[shape] = capacity, calls
+        return calls[:parts]
 
     def _evaluate(self, positions: FloatArray, box: FloatArray | None) -> Result:
         """Evaluate positions, refused if they are not of these atoms."""

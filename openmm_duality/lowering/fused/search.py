@@ -127,22 +127,24 @@ def find_candidates(
     bounds = np.linspace(0, n_agents, threads.parts_of(n_agents, n_threads) + 1).astype(np.int64).tolist()
     around_parts = [_atoms_around(b, e, in_order, around, bins[::n_species]) for b, e in pairwise(bounds)]
     search = search_function(kind_of(box))
+    shared = Call(
+        search,
+        positions=axes,
+        stride=n_atoms + BLOCK,
+        box=packed(box),
+        cells=in_order,
+        shells=around.shape[1],
+        species=n_species,
+        bins=bins,
+        reach=np.array([reach]),
+    )
     calls = [
-        Call(
-            search,
+        shared.with_other(
             begin=begin,
             end=end,
-            positions=axes,
-            stride=n_atoms + BLOCK,
-            box=packed(box),
-            cells=in_order,
             first_cell=int(in_order[begin]) if end > begin else 0,
             around=near,
             index_shifts=index_shifts,
-            shells=around.shape[1],
-            species=n_species,
-            bins=bins,
-            reach=np.array([reach]),
             offsets=np.zeros((end - begin) * n_species + 1, dtype=np.int64),
         )
         for (begin, end), (_, near, index_shifts) in zip(pairwise(bounds), around_parts, strict=True)
