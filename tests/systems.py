@@ -106,7 +106,7 @@ def random_losses(
         knots = grid.spacing * np.round(np.linspace(shortest, cutoff, size + 1) / grid.spacing)
         functions = b_splines(grid, knots) if size else np.empty((0, grid.intervals + 3))
         coefficients = np.broadcast_to(functions, (s, s, size, grid.intervals + 3))
-        bases.append(levelled(RadialBasis(grid, coefficients), distances))
+        bases.append(levelled(RadialBasis(grid, coefficients), distances, species))
     q = contractions.count_invariants(s * n_coarse, chosen.coupled)
 
     def coefficients() -> Coefficients:

@@ -92,11 +92,9 @@ class Limits:
         `reference.molecules.bond_lengths` finds them.
     coordinations : set of Coordination
         What atoms are bonded to in the data of the model; without them no exchange of bonds is known.
-    shortest_seen : mapping
-        From pairs of species to the shortest distance in the data of the model, in nm, but no further than elements
-        have to come to collapse (`geometry.contacts`). Pairs that are missing never count as collapsed.
-    collapse_fraction : float
-        A pair closer than this fraction of the shortest distance seen counts as collapsed.
+    collapse_distances : mapping
+        From pairs of species to the distance in nm below which they count as collapsed, as
+        `geometry.contacts.collapse_distance` gives it. Pairs that are missing never do.
     max_temperature : float or None
         In K; None is what `runaway_temperature` says.
     allow_broken : bool
@@ -105,8 +103,7 @@ class Limits:
 
     bond_lengths: Mapping[Pair, float] = field(default_factory=dict)
     coordinations: Set[Coordination] = frozenset()
-    shortest_seen: Mapping[Pair, float] = field(default_factory=dict)
-    collapse_fraction: float = COLLAPSE_FRACTION
+    collapse_distances: Mapping[Pair, float] = field(default_factory=dict)
     max_temperature: float | None = None
     allow_broken: bool = False
 
@@ -118,10 +115,8 @@ class Limits:
         return cls(
             bond_lengths=dict(losses.bond_lengths),
             coordinations=losses.coordinations,
-            shortest_seen={
-                pair: collapse_distance(pair, distance) / COLLAPSE_FRACTION
-                for pair, distance in seen.items()
-                if not np.isnan(distance)
+            collapse_distances={
+                pair: collapse_distance(pair, distance) for pair, distance in seen.items() if not np.isnan(distance)
             },
             allow_broken=allow_broken,
         )
@@ -138,7 +133,7 @@ class Integrity:
         The start in nm: the molecules are those found here.
     cell : array, shape (3, 3), or None
         In nm.
-    bond_lengths, shortest_seen, collapse_fraction, coordinations
+    bond_lengths, collapse_distances, coordinations
         As for `Limits`; `bond_lengths` are empty where nothing is bonded.
     reach : float
         Radius of the neighbour search, in nm.
@@ -155,15 +150,12 @@ class Integrity:
         positions: FloatArray,
         cell: FloatArray | None,
         bond_lengths: Mapping[Pair, float],
-        shortest_seen: Mapping[Pair, float] | None = None,
-        collapse_fraction: float = COLLAPSE_FRACTION,
+        collapse_distances: Mapping[Pair, float] | None = None,
         reach: float = 0.35,
         coordinations: Set[Coordination] = frozenset(),
     ) -> None:
         if not np.isfinite(positions).all():
             raise DualityError("the start holds positions that are not finite numbers; choose another structure")
-        if not 0 < collapse_fraction < 1:
-            raise DualityError(f"collapse_fraction: expected a number between 0 and 1, got {collapse_fraction}")
         self.species = tuple(species)
         self._distinct = tuple(sorted(set(species)))
         self._species_index = np.searchsorted(self._distinct, np.asarray(species))
@@ -171,8 +163,8 @@ class Integrity:
         present = {_ordered(pair): r for pair, r in bond_lengths.items() if set(pair) <= set(self._distinct)}
         self.bond_lengths: dict[Pair, float] = present
         self.coordinations = coordinations
-        self.shortest_allowed = {_ordered(pair): collapse_fraction * r for pair, r in (shortest_seen or {}).items()}
-        self._fraction, self._reach = collapse_fraction, max(reach, *self.shortest_allowed.values(), 0.0)
+        self.shortest_allowed = {_ordered(pair): r for pair, r in (collapse_distances or {}).items()}
+        self._reach = max(reach, *self.shortest_allowed.values(), 0.0)
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
         longest = longest_bonds(present)
         if present and not len(self._bonds):
@@ -202,8 +194,8 @@ class Integrity:
             return IntegrityReport(False, dict.fromkeys(self.pairs, float("nan")), 0)
         shortest = self._shortest(positions, cell)
         collapsed = tuple(
-            f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({self._fraction:g} of the "
-            "shortest distance in the data of the model, or where the nuclei repel with 1 eV)"
+            f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({COLLAPSE_FRACTION:g} of "
+            "the shortest distance in the data of the model, or where the nuclei repel with 1 eV)"
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )

@@ -200,8 +200,7 @@ def simulate(
         start,
         cell,
         limits.bond_lengths,
-        limits.shortest_seen,
-        collapse_fraction=limits.collapse_fraction,
+        limits.collapse_distances,
         coordinations=limits.coordinations,
     )
     masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(start))])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import atomic_numbers
 
-from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.geometry.bonding import sum_of_covalent_radii
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 
@@ -65,3 +65,8 @@ def contacts(shortest: FloatArray, species: Sequence[str]) -> FloatArray:
         if nuclei is not None and radii is not None and not shortest[a, b] <= _FAR * max(nuclei, radii):
             found[a, b] = max(nuclei, radii)
     return found
+
+
+def have_met(shortest: FloatArray, touching: FloatArray) -> BoolArray:
+    """Whether the data show pairs of species (S, S) in contact, given their shortest distances and `contacts`."""
+    return np.asarray(touching >= shortest)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.contacts import screened_repulsion
+from openmm_duality.geometry.contacts import have_met, screened_repulsion
 from openmm_duality.geometry.pairs import pair_vectors_within
 from openmm_duality.invariants.neighbours import neighbour_tables
 from openmm_duality.invariants.radial import RadialBasis
@@ -283,7 +283,7 @@ def _strong_enough(approaches: Sequence[Approach], strength: FloatArray) -> tupl
 def _of_nuclei(losses: AgentLosses, onsets: FloatArray) -> FloatArray:
     """Strengths with the energy of the nuclei at 0.7 r_0, where the data show no contact; NaN for other pairs."""
     found = np.full(onsets.shape, np.nan)
-    for a, b in np.argwhere(~(losses.contacts >= losses.shortest)):
+    for a, b in np.argwhere(~have_met(losses.shortest, losses.contacts)):
         energy = screened_repulsion((losses.species[a], losses.species[b]), _WITHIN * onsets[a, b])
         if energy is not None:
             found[a, b] = energy / (1.0 / _WITHIN - 1.0) ** 3

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.contacts import have_met
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.cores import wall_onsets
 from openmm_duality.losses.evaluator import LocalEnvironments, polynomial
@@ -43,13 +44,11 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
     bare = replace(losses, wall_strength=np.zeros_like(losses.wall_strength))
     models = [bare] if bare.own is None else [bare, bare.descended]  # what acts on a neighbour, and on the agent
     onsets, strength = wall_onsets(losses.shortest, losses.grid), losses.wall_strength.copy()
+    show_walls = have_met(losses.shortest, losses.contacts)
     for frames, pairs in data:
         index = losses.index_of(frames.species)
         numbers = [(losses.species.index(one), losses.species.index(other)) for one, other in pairs]
-        # a pair that the data show only beyond a contact has no wall there
-        found: dict[tuple[int, int], list[FloatArray]] = {
-            pair: [] for pair in numbers if losses.contacts[pair] >= losses.shortest[pair]
-        }
+        found: dict[tuple[int, int], list[FloatArray]] = {pair: [] for pair in numbers if show_walls[pair]}
         for t in evenly_spaced(len(frames), _FRAMES):
             tables = find_neighbours(frames.positions[t], frames.cell(t), index, len(losses.species), losses.cutoff)
             for (a, b), forces in found.items():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray
-from openmm_duality.geometry.contacts import contacts
+from openmm_duality.geometry.contacts import contacts, have_met
 from openmm_duality.invariants.radial import Grid, RadialBasis, level_off
 
 _ONSET = 0.85  # of the shortest distance in the data, where the core begins
@@ -59,21 +59,14 @@ def unit_walls(shortest: FloatArray, grid: Grid) -> FloatArray:
     return np.where(inside, grid.coefficients(x**4, 12.0 * x**2 / onsets**2), 0.0)
 
 
-def levelled(basis: RadialBasis, shortest: FloatArray) -> RadialBasis:
-    """Let every function of a basis level off below the onset of the core of its pair of species."""
-    return _levelled(basis, core_onsets(shortest, basis.grid))
+def levelled(basis: RadialBasis, shortest: FloatArray, species: Sequence[str]) -> RadialBasis:
+    """Let every function of a basis level off below the onset of the core of its pair of species.
 
-
-def levelled_far_apart(basis: RadialBasis, shortest: FloatArray, species: Sequence[str]) -> RadialBasis:
-    """Let the functions of pairs that have not met in the data level off below their shortest distance already.
-
-    What they would continue there is no wall but the noise of few distances.
+    Those of pairs that have not met in the data level off below their shortest distance already: what they would
+    continue there is no wall but the noise of few distances.
     """
-    far = contacts(shortest, species) < shortest
-    return _levelled(basis, np.where(far, np.minimum(shortest, basis.grid.cutoff), core_onsets(shortest, basis.grid)))
-
-
-def _levelled(basis: RadialBasis, onsets: FloatArray) -> RadialBasis:
+    far = ~have_met(shortest, contacts(shortest, species)) & ~np.isnan(shortest)
+    onsets = np.where(far, np.minimum(shortest, basis.grid.cutoff), core_onsets(shortest, basis.grid))
     coefficients = np.array(
         [
             [level_off(basis.grid, c, float(d), _LEVELLING * float(d)) for c, d in zip(row, distances, strict=True)]

@@ -132,7 +132,7 @@ def test_molecules_that_end_as_they_began_have_exchanged_atoms_and_ions_have_not
 
 def test_collapse_is_judged_by_the_distances_seen(liquid):
     species, positions, cell, _ = liquid
-    integrity = integrity_of(liquid, shortest_seen={("O", "O"): 0.24}, collapse_fraction=0.8)
+    integrity = integrity_of(liquid, collapse_distances={("O", "O"): 0.192})
     assert integrity.check(positions, cell).failures() == ()
     first, second = [i for i, symbol in enumerate(species) if symbol == "O"][:2]
     for distance, fails in ((0.19, True), (0.195, False)):

@@ -380,7 +380,7 @@ def test_a_stopped_run_goes_on_when_other_limits_let_it(liquid, tmp_path):
 
 
 def test_collapsed_atoms_stop_a_run(liquid, tmp_path):
-    limits = Limits(shortest_seen={("O", "O"): 0.5})
+    limits = Limits(collapse_distances={("O", "O"): 0.4})
     result = run(liquid, tmp_path, limits=limits)
     assert (result.status, result.steps_done) == ("stopped", 0)
     assert "O–O distance of" in result.reason

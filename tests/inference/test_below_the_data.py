@@ -21,7 +21,7 @@ from openmm_duality.inference.repulsive_core import approach, attraction, with_c
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import AgentLosses
-from openmm_duality.losses.cores import core_onsets, levelled_far_apart
+from openmm_duality.losses.cores import core_onsets, levelled
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.reference import Frames, read
 from tests.systems import CELL, labelled, random_frames, random_losses, rms
@@ -309,7 +309,7 @@ def test_a_pair_that_is_only_seen_far_apart_has_the_core_of_its_nuclei():
 def test_functions_of_a_pair_that_is_only_seen_far_apart_level_off_below_its_shortest_distance():
     losses = random_losses("moment", species=("Ar", "Kr"), cutoff=0.6, shortest=0.3)
     shortest = np.array([[0.33, 0.45], [0.45, 0.36]])
-    held = levelled_far_apart(losses.basis, shortest, losses.species)
+    held = levelled(losses.basis, shortest, losses.species)
 
     def at(basis, r, a, b):
         return basis.evaluate(np.array([[r]]), np.array([a]), b)

@@ -15,7 +15,7 @@ from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.invariants.radial import Grid
-from openmm_duality.losses.cores import levelled_far_apart
+from openmm_duality.losses.cores import levelled
 
 _PAIR_FUNCTIONS, _FUNCTIONS = 28, 8  # of other forms than channels
 _SMOOTH_PAIR_FUNCTIONS = 12
@@ -43,7 +43,7 @@ def adapted_design(
     groups = joint_group(len(species)) if settings.symmetry_strengths else ()
     common = (settings, species, statistics, grid, n_constants, groups)
     design = _with_channels(sets, *common) if settings.agent_form.channels else _with_contractions(*common)
-    held = partial(levelled_far_apart, shortest=statistics.shortest, species=species)
+    held = partial(levelled, shortest=statistics.shortest, species=species)
     return replace(design, pair_basis=held(design.pair_basis), basis=held(design.basis), coarse=held(design.coarse))
 
 

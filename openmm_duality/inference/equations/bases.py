@@ -14,7 +14,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines, chebyshev, inverse_powers
-from openmm_duality.losses.cores import core_onsets, levelled
+from openmm_duality.losses.cores import core_onsets
 
 FAMILIES = ("b-splines", "inverse-powers")
 SHARPNESS = 0.5
@@ -29,7 +29,7 @@ def make_basis(
     sharpness: float = SHARPNESS,
     knots: Mapping[tuple[int, int], Sequence[float]] | None = None,
 ) -> RadialBasis:
-    """Make `size` radial functions for every pair of species, which level off below the onset of its core.
+    """Make `size` radial functions for every pair of species.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def make_basis(
                 coefficients[a, b] = b_splines(grid, placed)
             else:
                 coefficients[a, b] = inverse_powers(grid, np.arange(1.0, size + 1), float(nearest[a, b]))
-    return levelled(RadialBasis(grid, coefficients), statistics.shortest)
+    return RadialBasis(grid, coefficients)
 
 
 def smooth_basis(grid: Grid, size: int, statistics: PairStatistics, end: float) -> RadialBasis:
@@ -80,7 +80,7 @@ def smooth_basis(grid: Grid, size: int, statistics: PairStatistics, end: float) 
         for b in range(s):
             begin = min(float(onsets[a, b]), 0.5 * end)
             coefficients[a, b] = chebyshev(grid, size, begin, end, _DECAY + 0.5 * begin)
-    return levelled(RadialBasis(grid, coefficients), statistics.shortest)
+    return RadialBasis(grid, coefficients)
 
 
 def given_knots(grid: Grid, size: int, knots: Sequence[float]) -> FloatArray:

@@ -16,7 +16,7 @@ from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, rank_strengths, solve
 from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, evaluate_agents
-from openmm_duality.losses.cores import core_onsets
+from openmm_duality.losses.cores import core_onsets, levelled
 from tests.systems import (
     CELL,
     NARROW,
@@ -287,7 +287,7 @@ def test_bases_level_off_below_the_onset_and_impossible_ones_are_refused():
     grid = Grid(0.5, 100)
     statistics = pair_statistics([random_frames(3)], SPECIES[:2], grid)
     for family in ("b-splines", "inverse-powers"):
-        basis = make_basis(family, grid, 5, statistics)
+        basis = levelled(make_basis(family, grid, 5, statistics), statistics.shortest, SPECIES[:2])
         onset = core_onsets(statistics.shortest, grid)[0, 1]
         r = np.linspace(0.3 * onset, onset - 2 * grid.spacing, 50)
         slopes = np.abs(basis.evaluate(r[None], np.zeros(1, dtype=int), 1)[1][0])
