@@ -65,6 +65,20 @@ class Labelling:
     frames: int | None = field(metadata=key(integer(1)), default=None)
     distort: tuple[Distortion, ...] = field(metadata=key(tuple_of(nested(Distortion))), default=())
 
+    def read(self, folder: Path) -> tuple[Frames, Frames]:
+        """The first frame of the data, which lie in a folder, and those that are wanted.
+
+        Raises
+        ------
+        DualityError
+            If they cannot be read, or are fewer.
+        """
+        found = read_one(folder / self.data, "labelling", forces=False)
+        asked = self.frames or len(found)
+        if asked > len(found):
+            raise DualityError(f"{asked} frames are wanted, and {self.data} has {len(found)}")
+        return found[:1], found[evenly_spaced(len(found), asked)]
+
 
 def _name(value: Any, what: str) -> str:
     if not isinstance(value, str) or _NAME.fullmatch(value) is None or value == "parts":
@@ -182,11 +196,13 @@ def _check_starts(campaign: Campaign, beside: Path) -> None:
     """Refuse structures that cannot be read or built before a task has taken hours, but for those of earlier tasks."""
     earlier: set[str | None] = set()
     for task in campaign.tasks:
-        if task.md is not None and task.md.start.path not in earlier:
-            try:
+        try:
+            if task.md is not None and task.md.start.path not in earlier:
                 task.md.start.frames(beside, campaign.seed)
-            except DualityError as error:
-                raise DualityError(f"task {task.name}: {error}") from None
+            elif task.label is not None and task.label.data not in earlier:
+                task.label.read(beside)
+        except DualityError as error:
+            raise DualityError(f"task {task.name}: {error}") from None
         earlier.add(task.name)
 
 
@@ -217,11 +233,7 @@ def _carry_out(
         start = task.md.start.frames(holder(task.md.start.path), campaign.seed)
         _check_inputs(task.name, place, start)
     elif task.label is not None:
-        source = read_one(holder(task.label.data) / task.label.data, "labelling", forces=False)
-        start, asked = source[:1], task.label.frames or len(source)
-        if asked > len(source):
-            raise DualityError(f"task {task.name}: {asked} frames are wanted, and {task.label.data} has {len(source)}")
-        source = source[evenly_spaced(len(source), asked)]
+        start, source = task.label.read(holder(task.label.data))
         _check_inputs(task.name, place, source)
     done = place / _DONE
     if done.is_file():

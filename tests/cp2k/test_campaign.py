@@ -231,9 +231,18 @@ def test_other_numbers_of_processes_are_no_other_configuration(finished: Path, t
     assert run_reference(configure(tmp_path, **content, threads=2), finished / "out")["liquid"].frames == 7
 
 
-@pytest.mark.parametrize("start", [{"molecules": {"C99": 1}, "cell": [1.0, 1.0, 1.0]}, "nothing.xyz", "last"])
-def test_all_starts_are_checked_before_the_first_task(tmp_path: Path, start: object) -> None:
-    tasks = [{"name": "first", "md": MD}, {"name": "second", "md": {**MD, "start": start}}, {"name": "last", "md": MD}]
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"md": {**MD, "start": {"molecules": {"C99": 1}, "cell": [1.0, 1.0, 1.0]}}},
+        {"md": {**MD, "start": "nothing.xyz"}},
+        {"md": {**MD, "start": "last"}},
+        {"label": {"data": "nothing.xyz"}},
+        {"label": {"data": "last"}},
+    ],
+)
+def test_all_data_are_checked_before_the_first_task(tmp_path: Path, second: dict) -> None:
+    tasks = [{"name": "first", "md": MD}, {"name": "second", **second}, {"name": "last", "md": MD}]
     with pytest.raises(DualityError, match="task second: "):
         run_reference(configure(tmp_path, method="nnp", tasks=tasks), tmp_path / "out")
     assert not (tmp_path / "out").exists()
