@@ -73,10 +73,10 @@ class MemoryPlan:
         """Bytes by item, the largest first, without those that take nothing."""
         columns = " and ".join(f"{p:,} × {p:,}" for p in sorted(set(self.columns)))
         found = {
-            f"{self.storage.n_blocks} blocks of {columns}": 0 if self.storage.on_disk else self.blocks,
+            f"{_number(self.storage.n_blocks, 'block')} of {columns}": 0 if self.storage.on_disk else self.blocks,
             "their sums and copies for the solution": self.total + self.copies,
             "equations kept in the model": self.stored,
-            f"rows of {self.storage.at_once} frames at the same time": self.rows,
+            f"rows of {_number(self.storage.at_once or 1, 'frame')} at the same time": self.rows,
             "before, the mixing of channels": self.mixing,
         }
         return {name: size for name, size in sorted(found.items(), key=lambda item: -item[1]) if size}
@@ -227,6 +227,10 @@ def _traced_peak(call: Callable[[], object]) -> int:
             tracemalloc.stop()
 
 
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
     """What does not fit, and which settings to change."""
     items = "; ".join(f"{name}: {format_size(size)}" for name, size in list(plan.items.items())[:_LARGEST])
@@ -237,7 +241,7 @@ def _refusal(plan: MemoryPlan, settings: Settings, disk: int) -> str:
     )
     changes = ["smaller frames"] if plan.rows > plan.total + plan.copies else []
     changes += [*sizes, "members: 0 (in a configuration)"] if settings.members else sizes
-    spared = f"{plan.storage.n_blocks} blocks"
+    spared = _number(plan.storage.n_blocks, "block")
     if plan.storage.on_disk:
         spared += f" in a temporary file ({format_size(plan.blocks)}, of {format_size(disk)} that are free on disk)"
     return (
