@@ -4,7 +4,7 @@
 #
 #   bash scripts/benchmark.sh [FOLDER=runs/benchmark]
 #
-# About an hour on two cores that have nothing else to do. SIZES may be set. Models that are in FOLDER already are used.
+# About an hour and a half on two cores that have nothing else to do. SIZES may be set. Models that are in FOLDER already are used.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -24,6 +24,7 @@ model() { # NAME, then options of infer
 model quadratic --form quadratic
 model moment --form moment
 model coupled --form coupled
+model channels --form channels
 error_models=("${models[@]}")
 # 32 H2O are 9.87 Å wide, so only a shorter cutoff fits them
 model moment-4.9 --form moment --cutoff "4.9 angstrom"

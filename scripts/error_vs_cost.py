@@ -3,7 +3,7 @@
 python scripts/error_vs_cost.py MODEL… [-o docs/error-vs-cost] [--backend fused]
 
 The error is that of the first test set, held out by time, as inference measured it. The cost is the median over
-interleaved repeats: 64 H2O on the CPU platform, Nosé–Hoover, 0.5 fs.
+interleaved repeats: 64 H2O on the CPU platform, Nosé–Hoover, 0.5 fs; a line is flexible TIP3P with PME.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import openmm_duality as duality
 from openmm_duality.benchmark import Effort, water_box
-from openmm_duality.benchmark.cases import benchmark_cases
+from openmm_duality.benchmark.cases import FLEXIBLE_PME, benchmark_cases
 from openmm_duality.benchmark.interleaved import time_interleaved
 from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.worker import save_start
@@ -38,20 +38,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "start.npz"
         save_start(file, start)
-        cases = benchmark_cases(arguments.models, ["CPU"], [arguments.backend], tip3p=False)
+        cases = benchmark_cases(arguments.models, ["CPU"], [arguments.backend])
         rows = time_interleaved(cases, file, MOLECULES, len(start.species), Effort(arguments.repeats), progress=True)
     points = []
-    for path, row in zip(arguments.models, rows, strict=True):
+    tip3p = next(row.ms_per_step for row in rows if row.what == FLEXIBLE_PME)
+    learned = [row for row in rows if row.what.startswith("duality:")]
+    for path, row in zip(arguments.models, learned, strict=True):
         if row.ms_per_step is None:
             raise SystemExit(f"{path}: {row.error}")
         metadata = duality.AgentLosses.load(path).metadata
         error = next(iter(metadata["errors"]["test"].values()))["force_rmse"]["all"]
-        points.append((row.what.removeprefix("duality:"), error, row.ms_per_step, metadata["coefficients"]))
+        form = row.what.removeprefix("duality:")
+        name = f"{form}, {metadata['settings']['size']}" if form == "channels" else form
+        points.append((name, error, row.ms_per_step, metadata["coefficients"]))
         print(f"{path.name}: {error:.1f} meV/Å, {row.ms_per_step:.3g} ms per step, {points[-1][3]} coefficients")
+    print(f"flexible TIP3P, PME: {tip3p:.3g} ms per step")
     content = {
         "machine": machine,
         "backend": arguments.backend,
         "molecules": MOLECULES,
+        "tip3p_ms_per_step": tip3p,
         "points": [
             {"form": form, "force_rmse_mev_per_angstrom": error, "ms_per_step": cost, "coefficients": coefficients}
             for form, error, cost, coefficients in points
@@ -60,7 +66,7 @@ def main() -> None:
     with atomic_write(arguments.output.with_suffix(".json"), overwrite=True) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
     with atomic_write(arguments.output.with_suffix(".png"), overwrite=True) as temporary:
-        temporary.write_bytes(png(cost_figure(points)))
+        temporary.write_bytes(png(cost_figure(points, tip3p)))
 
 
 if __name__ == "__main__":

@@ -101,40 +101,52 @@ def write_benchmark_figures(costs: Costs, directory: str | Path, *, overwrite: b
     return paths
 
 
-def cost_figure(points: Sequence[tuple[str, float, float, int]]) -> Figure:
+def cost_figure(points: Sequence[tuple[str, float, float, int]], tip3p: float | None = None) -> Figure:
     """Force error against the cost of a step.
 
     Parameters
     ----------
     points : sequence of (str, float, float, int)
         Name, error in meV/Å, ms per step and number of coefficients of every model.
+    tip3p : float, optional
+        Milliseconds of a step of flexible TIP3P with PME, drawn as a line.
     """
     with house_style():
-        figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         axes = figure.subplots()
-        ordered = sorted(points, key=lambda point: point[2])
-        axes.loglog(
-            [point[2] for point in ordered], [point[1] for point in ordered], "o", color=RUN, markersize=6, zorder=3
-        )
-        for label, error, cost, coefficients in ordered:
-            axes.annotate(label, (cost, error), xytext=(8, 3), textcoords="offset points", color=RUN, fontweight="bold")
-            axes.annotate(
-                f"{error:.0f} meV/Å, {three_digits(cost)} ms, {coefficients:,} coefficients",
-                (cost, error),
-                color=MUTED,
-                fontsize=7.5,
-                **_offset(8, -8),
-            )
-        errors = [point[1] for point in ordered]
+        errors, costs = [point[1] for point in points], [point[2] for point in points]
+        axes.loglog(costs, errors, "o", color=RUN, markersize=6, zorder=3)
+        ends = [*costs, *([] if tip3p is None else [tip3p])]
         axes.set(
-            xlim=(0.7 * ordered[0][2], 4.5 * ordered[-1][2]),
-            ylim=(0.7 * min(errors), 1.5 * max(errors)),
+            xlim=(0.85 * min(ends), 1.15 * max(ends)),
+            ylim=(0.6 * min(errors), 1.5 * max(errors)),
             xlabel="cost of a step / ms",
             ylabel="force RMSE / meV Å⁻¹",
             title="Error against cost",
         )
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        if tip3p is not None:
+            axes.axvline(tip3p, color=REFERENCE, linewidth=1.0, zorder=1)
+            at: dict[str, Any] = {
+                "xy": (tip3p, 1.0),
+                "xycoords": axes.get_xaxis_transform(),
+                "ha": "right",
+                "va": "top",
+            }
+            axes.annotate("flexible\nTIP3P, PME", color=REFERENCE, fontsize=8, **at, **_offset(-4, -2))
+        places = _names_at_edge(axes, [(cost, error, name, RUN) for name, error, cost, _ in points], 0.11)
+        for (_, error, cost, coefficients), place in zip(points, places, strict=True):
+            axes.annotate(
+                f"{three_digits(error)} meV/Å, {three_digits(cost)} ms, {coefficients:,} coefficients",
+                (1.02, place),
+                xycoords=axes.get_yaxis_transform(),
+                color=MUTED,
+                fontsize=7.5,
+                va="center",
+                annotation_clip=False,
+                **_offset(0, -9),
+            )
+        for axis, digits in ((axes.xaxis, (1, 2, 3, 4, 5, 6, 8)), (axes.yaxis, (1, 2, 5))):
+            axis.set_major_locator(LogLocator(subs=digits))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
         axes.grid(color=RULE, linewidth=0.6)
@@ -159,14 +171,39 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
     axes.set(xscale="log", yscale="log", xlim=(0.75 * sizes[0], 1.3 * sizes[-1]))
     if len(sizes) > 1:
         _linear_scaling(axes, sizes, min(float(row.ms_per_step or 0.0) for row in rows if row.atoms == sizes[-1]))
+    _names_at_edge(axes, ends, 0.052)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.set(xlabel="atoms", ylabel="ms per step", title=f"Cost of a step, {platform} platform")
+    return figure
+
+
+def _names_at_edge(axes: Axes, points: Sequence[tuple[float, float, str, str]], spacing: float) -> list[float]:
+    """Name points at the right edge of axes, with a line to each.
+
+    Parameters
+    ----------
+    axes : Axes
+        Logarithmic, their limits set.
+    points : sequence of (x, y, name, colour)
+    spacing : float
+        Least distance of two names, as a fraction of the height.
+
+    Returns
+    -------
+    list of float
+        The heights of the names.
+    """
     low, high = axes.get_ylim()
-    places = _spread([np.log10(end[1]) for end in ends], 0.052 * np.log10(high / low))
+    places = [10**place for place in _spread([np.log10(y) for _, y, _, _ in points], spacing * np.log10(high / low))]
     line = {"arrowstyle": "-", "linewidth": 0.4, "alpha": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
-    for place, (x, y, name, colour) in zip(places, ends, strict=True):
+    for place, (x, y, name, colour) in zip(places, points, strict=True):
         axes.annotate(
             name,
             (x, y),
-            xytext=(1.02, 10**place),
+            xytext=(1.02, place),
             textcoords=axes.get_yaxis_transform(),
             color=colour,
             fontsize=8,
@@ -174,12 +211,7 @@ def _against_size(platform: str, rows: Sequence[Row]) -> Figure:
             annotation_clip=False,
             arrowprops={**line, "color": colour},
         )
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.set(xlabel="atoms", ylabel="ms per step", title=f"Cost of a step, {platform} platform")
-    return figure
+    return places
 
 
 def _linear_scaling(axes: Axes, sizes: FloatArray, cheapest: float) -> None:

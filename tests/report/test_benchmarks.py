@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -60,17 +62,19 @@ def test_one_size_and_no_tip3p_have_figures_too():
 
 
 def test_error_against_cost_names_every_model():
-    points = [("quadratic", 123.1, 0.5, 356), ("moment", 33.9, 0.6, 900), ("coupled", 16.5, 1.2, 3252)]
-    figure = cost_figure(points)
+    points = [("quadratic", 123.1, 0.5, 356), ("moment", 17.9, 0.6, 900), ("coupled", 16.5, 1.2, 3252)]
+    figure = cost_figure(points, tip3p=1.5)
     (axes,) = figure.axes
-    assert sorted(zip(*axes.lines[0].get_data(), strict=True)) == [(p[2], p[1]) for p in points]
+    dots, tip3p = axes.lines
+    assert sorted(zip(*dots.get_data(), strict=True)) == [(p[2], p[1]) for p in points]
+    assert set(tip3p.get_xdata()) == {1.5}
+    assert axes.get_xlim()[1] > 1.5
     text = " ".join(words(figure))
     assert all(label in text and f"{count:,} coefficients" in text for label, _, _, count in points)
     figure.draw_without_rendering()
-    low, high = axes.get_xlim()
-    right = axes.transData.transform((high, 1))[0]
-    assert low < min(p[2] for p in points)
-    assert all(t.get_window_extent().x1 <= right for t in axes.texts)
+    boxes = [Text.get_window_extent(t) for t in axes.texts]  # without their lines
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_earlier_figures_are_not_replaced_unasked(tmp_path):
