@@ -1,9 +1,10 @@
 """The monitor of a run: whether its configurations are inside the training distribution of the model.
 
-Four tests are made of every configuration. Does a distance occur that the training data do not hold? Are the invariants
+Five tests are made of every configuration. Does a distance occur that the training data do not hold? Are the invariants
 of an agent far from those in the data? Is the mean loss of a species, or of all agents, outside the range of the data?
-Does the committee disagree more than it should? The first three are needed because a committee can agree where none of
-its members has data.
+Does the committee disagree more than it should? Is its disagreement no small part of the forces? The first three are
+needed because a committee can agree where none of its members has data, the last one where data are so diverse that
+hardly anything lies outside them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.units import ANGSTROM, MEGAPASCAL, MEV_PER_ANGSTROM
 
 FALSE_ALARMS = 5e-6  # per check of a run: 0.1 per ns at a check every 50 fs
-PER_ATOM_TESTS = 3  # tests whose limits hold for every atom; the fourth is of means
+PER_ATOM_TESTS = 3  # tests whose limits hold for every atom; the others are of means
+_SHARE_OF_FORCES = 0.5  # predicted errors above it, and above so many times those of held-out frames, are too large
+_TIMES_HELD_OUT = 5.0
 _AT_ONCE = 2048  # agents whose descriptors are in memory together
 
 
@@ -91,6 +94,7 @@ class Monitor:
         self._species, self._species_index = tuple(species), losses.index_of(species)
         self._committee = FusedCommittee(losses, species, threads=threads)
         self._pressure, self._threads = _pressure_calibration(losses), threads
+        self._known_errors = _known_errors(losses)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for the record of the run."""
@@ -123,6 +127,7 @@ class Monitor:
                     f"{self._named(i)}: predicted force error of {sigma[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the "
                     f"limit ({ratio[i]:.2f} × limit)"
                 )
+            alarms += self._too_large(sigma, evaluation.forces.mean(axis=0))
         return Reading(sigma, tuple(alarms))
 
     def pressure_uncertainty(self, positions: FloatArray, cell: FloatArray) -> float | None:
@@ -187,6 +192,19 @@ class Monitor:
                 alarms.append(f"mean loss of {which} outside the training distribution ({ratio:.2f} × limit)")
         return alarms
 
+    def _too_large(self, sigma: FloatArray, forces: FloatArray) -> list[str]:
+        """Species whose predicted errors (N,) are half as large as the forces (N, 3), and not so in held-out frames."""
+        alarms = []
+        for a, name in enumerate(self.losses.species):
+            mine = self._species_index == a
+            if mine.any():
+                error, force = (float(np.sqrt(np.mean(x[mine] ** 2))) / MEV_PER_ANGSTROM for x in (sigma, forces))
+                if error > max(_SHARE_OF_FORCES * force, _TIMES_HELD_OUT * self._known_errors[a]):
+                    alarms.append(
+                        f"predicted force error of {name}: {error:.0f} meV/Å, beside forces of {force:.0f} meV/Å"
+                    )
+        return alarms
+
     def _described(self, moments: Mapping[int, FloatArray]) -> Iterator[FloatArray]:
         """The descriptors of the agents, some at a time."""
         for first in range(0, len(self._species_index), _AT_ONCE):
@@ -196,6 +214,14 @@ class Monitor:
 
     def _named(self, i: int) -> str:
         return f"{self._species[i]} {i + 1}"
+
+
+def _known_errors(losses: AgentLosses) -> list[float]:
+    """The largest error of each species in meV/Å in a set of held-out frames, or of training frames; or infinity."""
+    errors = losses.metadata.get("errors", {})
+    tables = list((errors.get("test") or errors.get("train") or {}).values())
+    found = [[table["force_rmse"][name] for table in tables if name in table["force_rmse"]] for name in losses.species]
+    return [float(max(of_species, default=np.inf)) for of_species in found]
 
 
 def _pressure_calibration(losses: AgentLosses) -> PressureCalibration | None:

@@ -101,6 +101,22 @@ class TestCheck:
         assert f"{reading.uncertainty[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the limit" in alarm
         assert f"({ratio[i]:.2f} × limit)" in alarm
 
+    def test_predicted_errors_as_large_as_the_forces_are_alarming_however_wide_the_limits(self, water):
+        losses, test = water
+        committee, frame = losses.committee, (test.positions[0], test.cell(0))
+        forces = duality.evaluate_agents(losses, frame[0], test.species, frame[1]).forces
+        errors = np.array([3.0 * np.sqrt(np.mean(forces[np.array(test.species) == name] ** 2)) for name in "HO"])
+        ignorant = replace(losses, committee=replace(committee, residual=errors, limit=1e3 * errors))
+        alarms = Monitor(ignorant, test.species).check(*frame).alarms
+        assert [alarm.split(":")[0] for alarm in alarms] == [f"predicted force error of {name}" for name in "HO"]
+        assert (
+            f"{errors[0] / MEV_PER_ANGSTROM:.0f} meV/Å, beside forces of {errors[0] / 3 / MEV_PER_ANGSTROM:.0f}"
+            in alarms[0]
+        )
+        known = {"force_rmse": dict(zip("HO", errors / MEV_PER_ANGSTROM, strict=True))}
+        expected = replace(ignorant, metadata={**losses.metadata, "errors": {"test": {"hot": known}}})
+        assert Monitor(expected, test.species).check(*frame).alarms == ()
+
     @pytest.mark.parametrize("where", ["scattered", "one place", "far too near"])
     def test_configurations_like_nothing_in_the_data_are_alarming(self, water, monitor, where):
         _, test = water
