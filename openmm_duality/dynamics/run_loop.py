@@ -41,6 +41,7 @@ from openmm_duality.units import BOLTZMANN
 CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
 STOP_FILES = ("last_good.chk", "last_good.pdb", "stopped.cif")
+_EARLY = 1000  # steps, in which the potential energy of a start is released
 _PRESSURE_CHECKS = 20  # checks of the monitor for one of the pressure, which costs the virials of all members
 
 _RAISED = re.compile(r"^(?:\w+: )*?(?:\w*(?:Error|Exception): )+(.+)$", re.MULTILINE)
@@ -285,7 +286,8 @@ class RunLoop:
         if not math.isfinite(snapshot.potential) or not math.isfinite(snapshot.kinetic):
             return ["the energy is not a finite number"]
         if limit is not None and snapshot.temperature > limit:
-            return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K"]
+            hint = "; a start far from equilibrium may need --minimize" if self.step <= _EARLY else ""
+            return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K{hint}"]
         return []
 
     def _report(self, snapshot: Snapshot) -> None:

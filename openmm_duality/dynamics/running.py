@@ -79,13 +79,13 @@ class RunResult:
     @property
     def message(self) -> str:
         """Summary of the run in one sentence."""
+        plural = "" if self.alarms == 1 else "s"
+        raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv)." if self.alarms else ""
         if self.status == "stopped":
-            return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}."
+            return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}.{raised}"
         if self.resumed_from >= self.steps_done:
             return f"{self.directory}: complete already, with {self.steps_done} steps; ask for more to go on."
         resumed = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
-        plural = "" if self.alarms == 1 else "s"
-        raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv)." if self.alarms else ""
         hops = f" Bonds exchanged as in the data of the model: {self.exchanged_bonds}." if self.exchanged_bonds else ""
         steps = f"{self.steps_done} steps done{resumed}, {self.ms_per_step:.3g} ms per step"
         return f"{self.directory}: {steps}.{hops}{raised}"

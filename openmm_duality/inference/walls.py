@@ -3,7 +3,8 @@
 There the regularisation continues the losses harmonically, but the slope of a wall grows from one step inwards to the
 next, and what is continued harmonically is too soft. What one neighbour adds to the force on an agent, −∂H/∂r with all
 else held still, is therefore continued exponentially, with the growth that the losses have where there are data. Where
-they fall short of that, a wall s (1 − r/r_w)⁴ is added to the pair potentials; nothing is ever taken away.
+they fall short of that, a wall s (1 − r/r_w)⁴ is added to the pair potentials; nothing is ever taken away. Where the
+force does not grow inwards, as of atoms of a molecule that never met, only an attraction below the data is made up for.
 
 Index suffixes: n agent, k distance of the neighbour.
 """
@@ -68,7 +69,9 @@ def with_walls(losses: AgentLosses, data: Sequence[tuple[Frames, Collection[tupl
 
 
 def missing_wall(forces: FloatArray, onset: float) -> float:
-    """Strength in kJ/mol of the wall that losses lack, 0 if they lack none or the force does not grow inwards.
+    """Strength in kJ/mol of the wall that losses lack, 0 if they lack none.
+
+    Where the force does not grow inwards within the data, the wall makes up for what attracts below them.
 
     Parameters
     ----------
@@ -78,10 +81,11 @@ def missing_wall(forces: FloatArray, onset: float) -> float:
         In nm.
     """
     (outer, inner), below = np.diff(forces[:3]), DEPTHS[3:]
-    if inner <= 0.0:
-        return 0.0
-    rate = np.clip(np.log(inner / outer) if outer > 0.0 else np.inf, 1e-6, _STEEPEST * _STEP)  # of growth in a step
-    continued = forces[2] + inner * np.expm1(rate * below) / -np.expm1(-rate)
+    if inner > 0.0:
+        rate = np.clip(np.log(inner / outer) if outer > 0.0 else np.inf, 1e-6, _STEEPEST * _STEP)  # of growth in a step
+        continued = forces[2] + inner * np.expm1(rate * below) / -np.expm1(-rate)
+    else:
+        continued = np.zeros(len(below))
     unit = 4.0 / onset * (_STEP * below) ** 3
     return max(0.0, float((continued - forces[3:]) @ unit / (unit @ unit)))
 

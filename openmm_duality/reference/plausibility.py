@@ -62,9 +62,14 @@ def implausible_units(frames: AnyFrames) -> list[str]:
             "displacement, which is stiffer than the strongest bond there is (290 eV/Å²); the forces are probably not "
             "in the units that were assumed (see --units, or units in the entry of the data set)"
         )
-    if found.slope is not None and found.correlation is not None and found.correlation > _CLEAR:
+    if found.slope is not None and found.correlation is not None and abs(found.correlation) > _CLEAR:
         low, high = _SLOPES
-        if not low < found.slope < high:
+        if found.slope < 0.0:
+            sentences.append(
+                "between similar frames the energies rise where the forces point, so that these are gradients, of the "
+                "opposite sign, or other columns than forces"
+            )
+        elif not low < found.slope < high:
             sentences.append(
                 f"between similar frames the energies change by {found.slope:.3g} times the work of the forces, so "
                 "that energies and forces are not in the same units, or not of the same method"

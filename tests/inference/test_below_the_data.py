@@ -127,6 +127,8 @@ def test_a_wall_grows_as_the_data_show_and_only_where_the_losses_fall_short_of_t
     added = 4.0 * strength / onset * (1.0 - r / onset).clip(0.0) ** 3
     np.testing.assert_allclose((harmonic + added)[2:], exponential[2:], rtol=0.02)
     assert missing_wall(exponential[::-1], onset) == 0.0  # no wall
+    hole = np.where(r < onset, -8e5 * (1.0 - r / onset) ** 3, 0.0)  # the force does not grow inwards, then attracts
+    assert missing_wall(hole, onset) == pytest.approx(2e5 * onset)
     outside = np.maximum(r, onset) - onset
     steep = [np.expm1(-rate * outside) / -np.expm1(-rate * 0.075 * onset) for rate in (300.0, 3000.0)]
     first, second = (missing_wall(forces, onset) for forces in steep)

@@ -175,7 +175,13 @@ def springs(positions: np.ndarray, lengths: np.ndarray, k: float) -> tuple[float
 
 @pytest.mark.parametrize(
     ("force_unit", "energy_unit", "message"),
-    [(1.0, 1.0, None), (23.06, 23.06, "stiffer"), (1.0, 0.0367, "same units"), (51.42, 27.21, "same units")],
+    [
+        (1.0, 1.0, None),
+        (23.06, 23.06, "stiffer"),
+        (1.0, 0.0367, "same units"),
+        (51.42, 27.21, "same units"),
+        (1.0, -1.0, "gradients"),
+    ],
 )
 def test_forces_in_wrong_units_are_noticed(
     tmp_path: Path, force_unit: float, energy_unit: float, message: str | None

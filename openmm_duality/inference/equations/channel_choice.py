@@ -86,11 +86,14 @@ class ChannelChoice:
 
     @property
     def _mixing(self) -> str:
-        if len(self.mixing_errors) < 2:
+        if not self.mixing_errors:
             return ""
+        if len(self.mixing_errors) == 1:
+            return " Mixing not changed: the typical held-out frame gains nothing by it."
         errors = " → ".join(f"{error / MEV_PER_ANGSTROM:.1f}" for error in self.mixing_errors)
         steps = len(self.mixing_errors) - 1
-        return f" Mixing learned in {steps} step{'s' if steps > 1 else ''}: error of the forces fitted {errors} meV/Å."
+        learned = f"learned in {steps} step{'s' if steps > 1 else ''}"
+        return f" Mixing {learned}: error of the fit, in which large forces count less, {errors} meV/Å."
 
 
 def _sum(counts: Mapping[int, int]) -> str:
