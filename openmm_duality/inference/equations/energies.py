@@ -25,7 +25,7 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 
 # at weight one, an energy error of 1 meV per atom counts as a force error of 100 meV/Å
-_SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
+SCALE = 100.0 * MEV_PER_ANGSTROM / MEV
 
 _DEFAULT_WEIGHT = 0.003  # for channels
 _MOST_COHESIVE = 1200.0  # kJ/mol per atom; tungsten, the strongest bound element, has 860
@@ -168,7 +168,7 @@ def energy_weight(relative: float, force_weights: FloatArray) -> float:
     force_weights : array, shape (N,)
         Weights of the squared force errors of the agents; they reduce the weight of the energy accordingly.
     """
-    return float(relative * 3.0 * force_weights.sum() * (_SCALE / len(force_weights)) ** 2)
+    return float(relative * 3.0 * force_weights.sum() * (SCALE / len(force_weights)) ** 2)
 
 
 def _isolated(sets: Sequence[DataSet]) -> dict[str, float]:

@@ -19,15 +19,17 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.inference.equations.channel_rows import channel_strains
 from openmm_duality.inference.equations.design import Design, Moments, Radial, own_factors, quadratic_columns
+from openmm_duality.inference.equations.energies import SCALE
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet, indices_of, samples
 from openmm_duality.invariants.moments import STRAINS, harmonics, moments, strain_derivatives, strain_of
 from openmm_duality.invariants.neighbours import NeighbourTable, find_neighbours
 from openmm_duality.losses.forms import form_of, has_potential
-from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.frames import Frames, evenly_spaced
 
 DEFAULT_WEIGHT = 0.003
+_SHARE = 0.5  # of the root mean square of the forces, that of stresses in the fit with the default weight, at most
 _CHECKED, _LEAST_CHECKED = 6, 3  # frames of a set, and in all, whose stresses are compared with their forces
 _OPPOSITE = -0.7  # a correlation below which the sign is wrong, and the order is not
 MULTIPLICITY = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # of the components of STRAINS in a symmetric tensor
@@ -35,6 +37,9 @@ MULTIPLICITY = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # of the components of 
 
 def resolved_stress_weight(settings: Settings, sets: Sequence[DataSet]) -> float:
     """Weight of stresses in a fit to data sets: that of the settings, or the default where there are stresses.
+
+    The default is reduced where stresses would count more than half as much as the forces (root mean squares), as in
+    small cells at high pressure.
 
     Raises
     ------
@@ -50,7 +55,20 @@ def resolved_stress_weight(settings: Settings, sets: Sequence[DataSet]) -> float
         )
     if settings.stress_weight is not None:
         return settings.stress_weight
-    return DEFAULT_WEIGHT if known and has_potential(settings.gradient) else 0.0
+    if not known or not has_potential(settings.gradient):
+        return 0.0
+    return min(DEFAULT_WEIGHT, _SHARE**2 * _ratio_of_squares(parts) or DEFAULT_WEIGHT)
+
+
+def _ratio_of_squares(parts: Sequence[Frames]) -> float:
+    """Mean square of the forces over that of the virials per atom, in the units of the weight; of frames with both."""
+    forces, virials, n_forces, n_virials = 0.0, 0.0, 0, 0
+    for part in parts:
+        if part.stresses is not None and part.forces is not None and part.cells is not None:
+            per_atom = part.stresses * (np.abs(np.linalg.det(part.cells)) / part.n_atoms)[:, None, None]
+            forces, n_forces = forces + float(np.sum(part.forces**2)), n_forces + part.forces.size
+            virials, n_virials = virials + float(np.sum(per_atom**2)), n_virials + per_atom.size
+    return (forces / n_forces) / (virials / n_virials) / SCALE**2 if virials else 0.0
 
 
 def checked_stress_weight(

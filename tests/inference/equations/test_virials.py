@@ -22,7 +22,7 @@ from openmm_duality.inference.errors import doubtful_stresses
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents, evaluate_stress
-from openmm_duality.units import MEGAPASCAL
+from openmm_duality.units import MEGAPASCAL, MEV, MEV_PER_ANGSTROM
 from tests.command import call
 from tests.systems import (
     CELL,
@@ -100,9 +100,16 @@ def test_corrections_of_a_prior_model_use_stresses():
 def test_the_weight_is_small_where_there_are_stresses_and_zero_elsewhere():
     frames = labelled(random_frames(3, least=0.2), random_losses("pair", species=SPECIES[:2]), stresses=True)
     sets = [DataSet(frames)]
-    assert resolved_stress_weight(Settings(form="pair"), sets) == DEFAULT_WEIGHT
+    small = replace(frames, stresses=0.1 * frames.stresses)
+    assert resolved_stress_weight(Settings(form="pair"), [DataSet(small)]) == DEFAULT_WEIGHT
     assert resolved_stress_weight(Settings(form="pair", stress_weight=0), sets) == 0.0
     assert resolved_stress_weight(Settings(form="pair", gradient="agent"), sets) == 0.0
+    large = replace(frames, stresses=1e4 * frames.stresses)
+    reduced = [resolved_stress_weight(Settings(form="pair"), [DataSet(one)]) for one in (large, large[:1])]
+    assert max(reduced) < 0.1 * DEFAULT_WEIGHT
+    virial = large.stresses[0] * abs(np.linalg.det(large.cell(0))) / large.n_atoms
+    weighted = reduced[1] ** 0.5 * np.sqrt(np.mean(virial**2)) * 100.0 * MEV_PER_ANGSTROM / MEV
+    assert weighted == pytest.approx(0.5 * np.sqrt(np.mean(large.forces[0] ** 2)))
     bare = [DataSet(replace(frames, stresses=None))]
     assert resolved_stress_weight(Settings(form="pair"), bare) == 0.0
     with pytest.raises(DualityError, match="no data set has stresses and forces"):
@@ -134,7 +141,7 @@ def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
     frames = labelled(random_frames(8, least=0.2), random_losses("quadratic", species=SPECIES[:2]), stresses=True)
     wrong = replace(frames, stresses=-frames.stresses)
     choices = {"form": "pair", "cutoff": 0.5, "ridge": 1e-6, "curvature": 0.0, "members": 0, "intervals": 60}
-    assert infer(frames, **choices).metadata["settings"]["stress_weight"] == DEFAULT_WEIGHT
+    assert 0.0 < infer(frames, **choices).metadata["settings"]["stress_weight"] <= DEFAULT_WEIGHT
     with pytest.warns(UserWarning, match="contradict their forces .* they are left out"):
         assert infer(wrong, **choices).metadata["settings"]["stress_weight"] == 0.0
     with pytest.raises(DualityError, match=r"opposite sign it is 1\.00; .*stress_key.*`stress_units: -eV/angstrom\^3`"):
@@ -144,14 +151,16 @@ def test_stresses_of_the_wrong_sign_are_left_out_with_a_warning_or_refused():
 def test_the_resolved_configuration_has_the_weights_of_the_model(tmp_path):
     frames = labelled(random_frames(8, least=0.2), random_losses("pair", species=SPECIES[:2]), stresses=True)
     choices = "form: pair\ncutoff: 0.5\nridge: 1e-6\ncurvature: 0\nmembers: 0\nintervals: 60\n"
-    for name, sign, weight in (("right", 1.0, DEFAULT_WEIGHT), ("wrong", -1.0, 0.0)):
+    weight = resolved_stress_weight(Settings(form="pair"), [DataSet(frames)])
+    for name, sign in (("right", 1.0), ("wrong", -1.0)):
         replace(frames, stresses=sign * frames.stresses).save(tmp_path / f"{name}.safetensors")
         config, model = tmp_path / f"{name}.yaml", tmp_path / f"model-{name}.safetensors"
         config.write_text(f"{choices}data: [{{path: {name}.safetensors, test_fraction: 0}}]\n")
-        assert ("weight of stresses 0.003." in call("infer", config, "-o", model)) is (weight > 0)
+        assert (f"weight of stresses {weight:g}." in call("infer", config, "-o", model)) is (sign > 0.0)
         resolved = InferenceConfig.load(model.with_suffix(".config.yaml")).settings
         settings = AgentLosses.load(model).metadata["settings"]
-        assert (resolved.stress_weight, resolved.energy_weight) == (weight, settings["energy_weight"])
+        assert resolved.stress_weight == (weight if sign > 0.0 else 0.0)
+        assert resolved.energy_weight == settings["energy_weight"]
 
 
 def test_stresses_that_a_fit_does_not_follow_are_warned_of():
