@@ -32,14 +32,11 @@ _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
 _HOT = 100.0  # K, a rise that is only said to be exceeded
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
-_OVERFITTED = 3.0  # times the training error
-_UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _STRESS_LINES = (
     ("virial", ("virial_rmse_per_atom", "virial_mae_per_atom"), 2),
     ("stress", ("stress_rmse", "stress_mae"), 1),
     ("pressure", ("pressure_error",), 1),
 )
-_NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
 @dataclass(frozen=True)
@@ -322,72 +319,3 @@ def _stress_errors(measurements: Sequence[Measurement], model: int) -> dict[str,
     ):
         found |= {rmse: float(np.sqrt(np.mean(np.square(values)))), mae: float(np.abs(values).mean())}
     return found
-
-
-def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
-    """Describe the sets whose stresses a fit to them does not follow: another sign, unit or order than was read."""
-    found = []
-    for name, table in tables.items():
-        if (
-            table.stress_rmse is not None
-            and table.stress_rms is not None
-            and table.stress_rmse > 0.8 * table.stress_rms
-        ):
-            found.append(
-                f"{name}: the fit does not follow the stresses (error {table.stress_rmse:,.0f}, root mean square "
-                f"{table.stress_rms:,.0f} MPa); check their sign, unit and order, or leave them out by stress_weight: 0"
-            )
-    return found
-
-
-def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
-    """Find the sets whose held-out force error is far above the training error, or above the RMS force itself.
-
-    Parameters
-    ----------
-    errors : mapping
-        Error tables (`ErrorTable.to_dict`) by split, ``train`` or ``test``, and by set.
-
-    Returns
-    -------
-    dict
-        By set, the ``train`` and ``test`` errors and the ``rms`` of the held-out forces in meV/Å. An error above three
-        times the training error counts if it exceeds a tenth of the RMS force. A set that is not trained on is compared
-        with the training set whose RMS force is nearest. Where only single species are far above, they have entries of
-        their own, if their errors exceed a tenth of the RMS force of all species as well.
-    """
-    trained = {name: table for name, table in errors["train"].items() if table["force_rmse"]}
-    found = {}
-    for name, table in errors["test"].items():
-        if not table["force_rmse"]:  # energies alone
-            continue
-        rms = table["force_rms"]["all"]
-        sets = [trained[name]] if name in trained else trained.values()
-        nearest = sorted(sets, key=lambda one: abs(float(one["force_rms"]["all"]) - rms))
-        for key in ("all", *sorted(set(table["force_rmse"]) - {"all", "molecular"})):
-            train = next((one["force_rmse"][key] for one in nearest if key in one["force_rmse"]), np.inf)
-            mine = {"train": train, "test": table["force_rmse"][key], "rms": table["force_rms"][key]}
-            if _far_above(mine, rms) or (key == "all" and not mine["test"] <= rms):
-                found[name if key == "all" else f"{key} in {name}"] = mine
-                if key == "all":
-                    break
-    return found
-
-
-def _far_above(errors: Mapping[str, float], rms: float) -> bool:
-    """Whether an error is far above that in training, and above a tenth of the RMS forces, its own and of all."""
-    test = errors["test"]
-    return test > _OVERFITTED * errors["train"] and test > _NEGLIGIBLE * max(errors["rms"], rms)
-
-
-def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Describe what `overfitted` found, and what to do about it."""
-    sets = "; ".join(
-        f"{name} {e['test']:,.0f} held out, {e['train']:,.0f} in training, RMS force {e['rms']:,.0f} meV/Å"
-        for name, e in found.items()
-    )
-    return (
-        f"Warning: the error on held-out frames is far above the training error ({sets}), so that the model cannot be "
-        "trusted on frames like those it was fitted to. Use more frames, or frames that also cover the distances of "
-        "the held-out ones, a stronger ridge, fewer functions or a simpler form."
-    )

@@ -24,12 +24,11 @@ from openmm_duality.inference.equations.targets import (
 )
 from openmm_duality.inference.errors import (
     ErrorTable,
-    doubtful_stresses,
     error_table,
     excessive_pump,
     mean_pump,
-    overfitted,
 )
+from openmm_duality.inference.judgement import doubtful_fits, doubtful_stresses, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -250,10 +249,13 @@ def with_uncertainty_and_errors(
         limit = inference.settings.max_pump
         if limit is not None and (excess := excessive_pump(replace(losses, metadata=metadata), limit)):
             warnings.warn(excess, stacklevel=3)
-    if inference.settings.stress_weight:
-        tables = {name: ErrorTable.from_dict(table) for name, table in errors[0]["train"].items()}
-        for sentence in doubtful_stresses(tables):
-            warnings.warn(sentence, stacklevel=3)
+    tables = {
+        split: {name: ErrorTable.from_dict(table) for name, table in of_split.items()}
+        for split, of_split in errors[0].items()
+    }
+    stresses = doubtful_stresses(tables["train"]) if inference.settings.stress_weight else []
+    for sentence in (*stresses, *doubtful_fits(tables["train"], tables["test"])):
+        warnings.warn(sentence, stacklevel=3)
     if calibrating:
         metadata["calibration"] = calibration_of(losses, calibrating).to_dict()
     return replace(losses, metadata={**metadata, "seconds": dict(inference.seconds)})

@@ -104,7 +104,8 @@ def infer(
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig, common_strength
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
-    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_overfitted, format_tables, known_pump
+    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_tables, known_pump
+    from openmm_duality.inference.judgement import format_overfitted
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
     from openmm_duality.losses.baseline import Baseline

@@ -15,8 +15,9 @@ from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.inference import DataSet, Settings, evaluate, infer
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.targets import pair_frames
-from openmm_duality.inference.errors import format_overfitted, overfitted
+from openmm_duality.inference.errors import ErrorTable
 from openmm_duality.inference.fitting import repulsive_losses
+from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -338,6 +339,19 @@ def test_only_held_out_errors_far_above_the_training_errors_are_reported():
     assert overfitted(tables(900.0, 1200.0, 1000.0))  # worse than no model
     assert overfitted(tables(30.0, np.nan, 1000.0))
     assert "2,993 held out, 31 in training" in format_overfitted(overfitted(tables(31.0, 2993.0, 1500.0)))
+
+
+def test_fits_that_explain_little_and_energies_and_stresses_fitted_alone_are_said():
+    def of(value, energy=None, stress=None):
+        sizes = {"force_rmse": {"all": value}, "force_mae": {}, "force_rms": {"all": 1000.0}}
+        return {"alloy": ErrorTable(1, **sizes, energy_rmse_per_atom=energy, stress_rmse=stress, stress_rms=900.0)}
+
+    assert not doubtful_fits(of(300.0, 1.0, 50.0), of(500.0, 4.0, 140.0))
+    (sentence,) = doubtful_fits(of(450.0), of(450.0))
+    assert "alloy: the fit leaves an error of 45 % of the RMS force" in sentence
+    energies, stresses = doubtful_fits(of(160.0, 1.01, 68.0), of(177.0, 39.5, 1893.0))
+    assert "energies is 39.5 meV per atom in held-out frames and 1.0 in training" in energies
+    assert "stresses is 1,893.0 MPa in held-out frames and 68.0 in training" in stresses
 
 
 def test_a_separate_set_is_compared_with_the_training_set_of_similar_forces():

@@ -18,7 +18,7 @@ from openmm_duality.inference.equations.virials import (
     resolved_stress_weight,
     virial_rows,
 )
-from openmm_duality.inference.errors import doubtful_stresses
+from openmm_duality.inference.judgement import doubtful_stresses
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import FORMS, AgentLosses, evaluate_agents, evaluate_stress

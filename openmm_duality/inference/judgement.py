@@ -1,0 +1,115 @@
+"""Judgement of a fit by its errors: what it does not describe, and what holds for training frames alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from openmm_duality.inference.errors import ErrorTable
+
+_OVERFITTED = 3.0  # times the training error
+_UNEXPLAINED = 0.4  # of the RMS force
+_LEAST_ENERGY = 5.0  # meV per atom
+_UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
+_NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
+
+
+def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
+    """Describe the sets whose stresses a fit to them does not follow: another sign, unit or order than was read."""
+    found = []
+    for name, table in tables.items():
+        if (
+            table.stress_rmse is not None
+            and table.stress_rms is not None
+            and table.stress_rmse > _UNFOLLOWED * table.stress_rms
+        ):
+            found.append(
+                f"{name}: the fit does not follow the stresses (error {table.stress_rmse:,.0f}, root mean square "
+                f"{table.stress_rms:,.0f} MPa); check their sign, unit and order, or leave them out by stress_weight: 0"
+            )
+    return found
+
+
+def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable]) -> list[str]:
+    """Describe the sets of which a fit explains little, or whose energies or stresses it holds for the training alone.
+
+    Those are training errors above 0.4 of the RMS force, and errors of held-out energies and stresses above three times
+    those in training, if they exceed 5 meV per atom, or a tenth of the RMS stress.
+    """
+    found = []
+    for name, table in train.items():
+        error, rms = table.force_rmse.get("all", 0.0), table.force_rms.get("all", 0.0)
+        if error > _UNEXPLAINED * rms:
+            found.append(
+                f"{name}: the fit leaves an error of {100.0 * error / rms:.0f} % of the RMS force in the frames it was "
+                "fitted to, so that no run with this model can be trusted; check the forces, or choose a larger size, "
+                "another form, or a longer cutoff"
+            )
+    for name, table in test.items():
+        mine = train.get(name, next(iter(train.values()), table))
+        pairs = (
+            ("energies", "meV per atom", mine.energy_rmse_per_atom, table.energy_rmse_per_atom, _LEAST_ENERGY),
+            ("stresses", "MPa", mine.stress_rmse, table.stress_rmse, _NEGLIGIBLE * (table.stress_rms or np.inf)),
+        )
+        for what, unit, fitted, held_out, least in pairs:
+            if fitted is not None and held_out is not None and held_out > max(_OVERFITTED * fitted, least):
+                found.append(
+                    f"{name}: the error of {what} is {held_out:,.1f} {unit} in held-out frames and {fitted:,.1f} in "
+                    f"training; more frames of every composition and cell are needed, or a smaller weight of {what}"
+                )
+    return found
+
+
+def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Find the sets whose held-out force error is far above the training error, or above the RMS force itself.
+
+    Parameters
+    ----------
+    errors : mapping
+        Error tables (`ErrorTable.to_dict`) by split, ``train`` or ``test``, and by set.
+
+    Returns
+    -------
+    dict
+        By set, the ``train`` and ``test`` errors and the ``rms`` of the held-out forces in meV/Å. An error above three
+        times the training error counts if it exceeds a tenth of the RMS force. A set that is not trained on is compared
+        with the training set whose RMS force is nearest. Where only single species are far above, they have entries of
+        their own, if their errors exceed a tenth of the RMS force of all species as well.
+    """
+    trained = {name: table for name, table in errors["train"].items() if table["force_rmse"]}
+    found = {}
+    for name, table in errors["test"].items():
+        if not table["force_rmse"]:  # energies alone
+            continue
+        rms = table["force_rms"]["all"]
+        sets = [trained[name]] if name in trained else trained.values()
+        nearest = sorted(sets, key=lambda one: abs(float(one["force_rms"]["all"]) - rms))
+        for key in ("all", *sorted(set(table["force_rmse"]) - {"all", "molecular"})):
+            train = next((one["force_rmse"][key] for one in nearest if key in one["force_rmse"]), np.inf)
+            mine = {"train": train, "test": table["force_rmse"][key], "rms": table["force_rms"][key]}
+            if _far_above(mine, rms) or (key == "all" and not mine["test"] <= rms):
+                found[name if key == "all" else f"{key} in {name}"] = mine
+                if key == "all":
+                    break
+    return found
+
+
+def _far_above(errors: Mapping[str, float], rms: float) -> bool:
+    """Whether an error is far above that in training, and above a tenth of the RMS forces, its own and of all."""
+    test = errors["test"]
+    return test > _OVERFITTED * errors["train"] and test > _NEGLIGIBLE * max(errors["rms"], rms)
+
+
+def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Describe what `overfitted` found, and what to do about it."""
+    sets = "; ".join(
+        f"{name} {e['test']:,.0f} held out, {e['train']:,.0f} in training, RMS force {e['rms']:,.0f} meV/Å"
+        for name, e in found.items()
+    )
+    return (
+        f"Warning: the error on held-out frames is far above the training error ({sets}), so that the model cannot be "
+        "trusted on frames like those it was fitted to. Use more frames, or frames that also cover the distances of "
+        "the held-out ones, a stronger ridge, fewer functions or a simpler form."
+    )
