@@ -95,7 +95,8 @@ def _choose(path: Path, folder: Path, positions_given: bool) -> tuple[str, int, 
         matches = [m for m in matches if m[2].name == path.name]
         if not matches:
             raise DualityError(
-                f"{path}: not the file of positions of a CP2K project (<prefix>-pos-1.xyz or .dcd, plain or compressed)"
+                f"{path}: not the file of positions of a CP2K project (<prefix>-pos-1.xyz or .dcd, plain or "
+                "compressed), nor of another format that is read; write it as extended XYZ, as ase.io.write does"
             )
         return matches[0]
     prefixes = sorted({m[0] for m in matches})
