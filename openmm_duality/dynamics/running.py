@@ -61,8 +61,8 @@ class RunResult:
         Number of steps that were there before this call.
     ms_per_step : float
         Wall time of a step in ms, checks and writing included, over the whole run.
-    alarms : int
-        Checks of the monitor that raised an alarm.
+    alarms, checks : int
+        Checks of the monitor that raised an alarm, and all of them.
     exchanged_bonds : int
         Bonds of the start that are exchanged for others at the end, as the data of the model show: hops, no breaks.
     """
@@ -74,13 +74,19 @@ class RunResult:
     resumed_from: int
     ms_per_step: float
     alarms: int = 0
+    checks: int = 0
     exchanged_bonds: int = 0
+
+    @property
+    def _mostly_unknown(self) -> bool:
+        return 2 * self.alarms > self.checks
 
     @property
     def message(self) -> str:
         """Summary of the run in one sentence."""
         plural = "" if self.alarms == 1 else "s"
-        raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv)." if self.alarms else ""
+        often = ", in most of its checks: the model does not know what the run shows" if self._mostly_unknown else ""
+        raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv){often}." if self.alarms else ""
         if self.status == "stopped":
             return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}.{raised}"
         if self.resumed_from >= self.steps_done:
@@ -383,4 +389,6 @@ def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
     done, recorded = settings["steps_done"], {name: settings[name] for name in ("status", "reason", "ms_per_step")}
     recorded |= {name: settings.get(name, 0) for name in ("alarms", "exchanged_bonds")}
+    if (monitor := settings["limits"].get("monitor")) is not None:
+        recorded["checks"] = done // monitor["interval"] + 1
     return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), **recorded)

@@ -156,6 +156,8 @@ def _read_xyz(path: Path, frame: int) -> Start:
     atoms = images[_frame(frame, len(images), path.name)]
     cell = np.array(atoms.cell, dtype=np.float64) * ANGSTROM if atoms.pbc.any() else None
     if cell is not None and not atoms.pbc.all():
-        raise DualityError(f"start: {path.name} is periodic in some directions only; expected all three or none")
+        raise DualityError(
+            f'start: {path.name} is periodic in some directions only; give a cell with vacuum and pbc="T T T", or none'
+        )
     positions = np.array(atoms.positions, dtype=np.float64) * ANGSTROM
     return Start(positions, tuple(atoms.get_chemical_symbols()), cell)

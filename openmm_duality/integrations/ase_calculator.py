@@ -27,10 +27,11 @@ _FORCE = 1e3 * MEV_PER_ANGSTROM  # kJ/mol/nm in one eV/Å
 class DualityCalculator(Calculator):  # type: ignore[misc]
     """Agent losses as a calculator of ASE, on all cores of this machine.
 
-    Properties are ``energy`` and ``free_energy`` (eV, zero for isolated atoms), ``energies`` (the losses of the atoms,
-    whose sum is the energy), ``forces`` (eV/Å), ``stress`` (eV/Å³) where the cell is periodic in all directions, and
-    ``uncertainty``, shape (N,), the predicted standard deviation of the force components on every atom in eV/Å, of a
-    model with a committee: ``atoms.calc.get_property("uncertainty")``.
+    Properties are ``energy`` and ``free_energy`` (eV), ``energies`` (those of the atoms, whose sum is the energy),
+    ``forces`` (eV/Å), ``stress`` (eV/Å³) where the cell is periodic in all directions, and ``uncertainty``, shape (N,),
+    the predicted standard deviation of the force components on every atom in eV/Å, of a model with a committee:
+    ``atoms.calc.get_property("uncertainty")``. Energies are those of the reference where energies were fitted: the
+    losses and a constant of every species. Of other models they are zero for isolated atoms.
     Losses under `agent` and `mutual` have no potential, hence forces and neither energies nor stresses. The baseline of
     a model is included, for the atoms that it is of; then there are no energies of the atoms.
 
@@ -69,6 +70,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         self.losses = losses if isinstance(losses, AgentLosses) else AgentLosses.load(losses)
         self._given, self._precision, self._threads = species, precision, threads
         self._species: tuple[str, ...] = ()
+        self._constants = np.zeros(0)  # of every atom, in kJ/mol
         self._fused = FusedLosses(self.losses, (), precision, threads=threads)
         self._committee: FusedCommittee | None = None
         with_energy = ["energy", "free_energy"] if self.losses.has_potential else []
@@ -95,7 +97,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
             energy, forces = energy + further[0], forces + further[1]
         self.results["forces"] = forces / _FORCE
         if self.losses.has_potential:
-            self.results["energy"] = self.results["free_energy"] = energy / ELECTRONVOLT
+            total = energy + float(self._constants.sum())
+            self.results["energy"] = self.results["free_energy"] = total / ELECTRONVOLT
         if "stress" in properties and "stress" in self.implemented_properties:
             self.results["stress"] = self._stress(positions, cell)
         if {"energies", "uncertainty"}.isdisjoint(properties):
@@ -104,7 +107,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
             self._committee = FusedCommittee(self.losses, self._species, self._precision, self._threads)
         evaluation = self._committee(positions, cell)
         if "energies" in self.implemented_properties:
-            self.results["energies"] = evaluation.losses / ELECTRONVOLT
+            self.results["energies"] = (evaluation.losses + self._constants) / ELECTRONVOLT
         if self.losses.committee is not None:
             sigma = self.losses.committee.uncertainty(evaluation.forces, self.losses.index_of(self._species))
             self.results["uncertainty"] = sigma / _FORCE
@@ -129,6 +132,8 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
     def _lower_for(self, species: tuple[str, ...]) -> None:
         if species != self._species:
             self._fused = FusedLosses(self.losses, species, self._precision, threads=self._threads)
+            constants = self.losses.metadata.get("energy_constants") or {}
+            self._constants = np.array([constants.get(name, 0.0) for name in species])
             self._committee, self._species = None, species
 
 

@@ -256,7 +256,7 @@ def _doubts(comparison: Comparison) -> list[str]:
         doubts.append(_too_short(slow))
     rare = [f"the {printed(f)}" for reason in (Reason.TOO_RARE, None) for f in by_reason.get(reason, ())]
     if rare:
-        doubts.append(f"Too rare to be tested: {listed(rare)}.")
+        doubts.append(f"Too rare or too constant to be tested: {listed(rare)}.")
     return doubts
 
 

@@ -12,6 +12,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.reference.mixed_frames import without_isolated_atoms
 from openmm_duality.reference.near_copies import training_distance
 from openmm_duality.verbs.options import data_options, trajectory_options
 
@@ -119,7 +120,7 @@ def evaluate(
     frames = duality.read(data, keys=_keys(**names), progress=True)
     distance = None
     if held_out:
-        train, frames = frames.split()
+        train, frames = without_isolated_atoms(frames)[0].split()  # as `infer` does
         distance = training_distance(train, frames)
     table = duality.evaluate(losses, frames[::every], progress=True)
     click.echo(str(table))

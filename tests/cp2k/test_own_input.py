@@ -70,9 +70,10 @@ def test_what_is_taken_from_an_input(tmp_path: Path) -> None:
 
 def test_a_changed_input_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "own.inp").write_text(INPUT.read_text())
-    tasks = [{"name": "point", "label": {"data": "nothing.xyz"}}]
+    (tmp_path / "atom.xyz").write_text("1\n\nH 0 0 0\n")
+    tasks = [{"name": "point", "label": {"data": "atom.xyz"}}]
     config = configure(tmp_path, method={"name": "input", "path": "own.inp"}, tasks=tasks)
-    with pytest.raises(DualityError, match=r"nothing\.xyz"):
+    with pytest.raises(DualityError, match="no cell"):
         run_reference(config, tmp_path / "out")
     (tmp_path / "own.inp").write_text(INPUT.read_text().replace("GMAX 25", "GMAX 30"))
     with pytest.raises(DualityError, match=r"another configuration \(different: method"):

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
@@ -27,7 +28,7 @@ from openmm_duality.dynamics.integrators import (
 )
 from openmm_duality.dynamics.integrity import IntegrityReport, Limits
 from openmm_duality.dynamics.reporters import RunLog
-from openmm_duality.dynamics.running import simulate
+from openmm_duality.dynamics.running import RunResult, simulate
 from openmm_duality.errors import DualityError
 from openmm_duality.observables.runs import read_run
 from openmm_duality.units import BOLTZMANN
@@ -454,3 +455,11 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_is_written(liquid
         with pytest.raises(DualityError, match=word):
             run(liquid, tmp_path / "run", **wrong)
     assert not [path for path in tmp_path.glob("run/*") if path.name != ".lock"]
+
+
+def test_a_run_says_how_often_the_monitor_alarmed():
+    few, most = (RunResult(Path("run"), "finished", "", 100, 0, 1.0, alarms=n, checks=11) for n in (5, 6))
+    assert "The monitor raised 5 alarms (alarms.csv)." in few.message
+    assert "6 alarms (alarms.csv), in most of its checks: the model does not know what the run shows." in most.message
+    stopped = replace(most, status="stopped", reason="it broke")
+    assert "stopped itself after 100 steps: it broke. The monitor raised 6 alarms" in stopped.message

@@ -86,6 +86,18 @@ def test_there_are_no_images_in_directions_without_periodicity():
     assert rms(slab.get_forces() - whole.get_forces()) > 1e-2 * rms(whole.get_forces())
 
 
+def test_energies_hold_the_constants_of_the_species_that_were_fitted():
+    losses = random_losses("moment")
+    constants = {name: -100.0 * (k + 1) for k, name in enumerate(losses.species)}
+    fitted = replace(losses, metadata={**losses.metadata, "energy_constants": constants})
+    bare, atoms = made(), made()
+    bare.calc, atoms.calc = DualityCalculator(losses), DualityCalculator(fitted)
+    expected = np.array([constants[name] for name in SPECIES]) / ELECTRONVOLT
+    np.testing.assert_allclose(atoms.get_potential_energies() - bare.get_potential_energies(), expected, atol=1e-9)
+    assert atoms.get_potential_energy() - bare.get_potential_energy() == pytest.approx(expected.sum())
+    np.testing.assert_array_equal(atoms.get_forces(), bare.get_forces())
+
+
 def test_one_calculator_serves_other_atoms():
     losses = random_losses("moment")
     calculator = DualityCalculator(losses)

@@ -268,4 +268,4 @@ def test_what_is_seen_too_seldom_asks_for_no_time(comparison):
     )
     found = judge(replace(comparison, tetrahedral_order={"O": rare}, findings=()))
     assert found.agrees is True
-    assert verdict(found)[-1] == "Too rare to be tested: the tetrahedral order of O."
+    assert verdict(found)[-1] == "Too rare or too constant to be tested: the tetrahedral order of O."
