@@ -139,8 +139,16 @@ def plus_minus(estimate: Estimate | None, scale: float = 1.0, digits: int | None
         digits = _digits(scale * estimate.interval)
         if digits is None:
             return f"{scale * estimate.mean:.4g}".replace("-", "−") + half_width(scale * estimate.interval, None)
+    digits = enough(digits, scale * estimate.interval)
     mean = f"{scale * estimate.mean:,.{digits}f}".replace("-", "−")
     return mean + half_width(scale * estimate.interval, digits)
+
+
+def enough(digits: int, width: float | None) -> int:
+    """Digits behind the point, more of them where an error of that half-width would be printed as zero."""
+    if width is None or math.isnan(width) or width >= 0.5 * 10.0**-digits:
+        return digits
+    return _digits(width) or digits
 
 
 def _digits(width: float) -> int | None:

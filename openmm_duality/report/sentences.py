@@ -12,6 +12,7 @@ from openmm_duality.observables.statistics import FEWEST_BLOCKS, Estimate, Reaso
 from openmm_duality.report.formatting import (
     SHOWN,
     dash,
+    enough,
     half_width,
     listed,
     plus_minus,
@@ -157,8 +158,9 @@ def _compared(comparison: Comparison, finding: Finding) -> str:
     if finding.reason in (Reason.CONSTANT, Reason.IMPLIED):
         return f"The {name} {verb} {_numbers(finding)} ({tested(finding)})."
     shown = SHOWN[finding.observable]
-    width = half_width(None if finding.interval is None else shown.scale * finding.interval, shown.digits)
-    difference = f"{signed(shown.scale * finding.difference, shown.digits)}{width}{shown.sign}"
+    width = None if finding.interval is None else shown.scale * finding.interval
+    digits = shown.digits if shown.digits is None else enough(shown.digits, width)
+    difference = f"{signed(shown.scale * finding.difference, digits)}{half_width(width, digits)}{shown.sign}"
     return f"The {name} {verb} {_numbers(finding)} (difference {difference}, {tested(finding)}){_sensitivity(finding)}."
 
 

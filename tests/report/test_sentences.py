@@ -1,12 +1,15 @@
 """Sentences: every outcome, note and reason has its words."""
 
+import math
+
 import pytest
 
 from openmm_duality.observables.conditions import Origin
 from openmm_duality.observables.differences import CurveDifference, MeanDifference
 from openmm_duality.observables.findings import Conclusion, Finding, Measured, Note, Observable, Outcome, Remark
-from openmm_duality.observables.statistics import Reason
+from openmm_duality.observables.statistics import Estimate, Reason
 from openmm_duality.report import formatting, headlines, sentences
+from openmm_duality.report.formatting import enough, plus_minus
 from openmm_duality.report.notes import note_sentence
 
 VALUES = (0.12345, 23, 31)  # of as many places as the longest note has
@@ -66,3 +69,10 @@ def test_numbers_have_true_signs_and_no_error_where_there_is_none():
     assert formatting.half_width(None, 2) == formatting.half_width(float("nan"), 2) == ""
     assert formatting.half_width(0.0, 4) == ""
     assert formatting.listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_errors_that_are_too_small_for_the_digits_of_an_observable_are_not_printed_as_zero():
+    assert plus_minus(Estimate(0.82446, 1e-3, 10), digits=3) == "0.824 ± 0.002"
+    assert plus_minus(Estimate(0.82446, 1e-5, 10), digits=3) == "0.824460 ± 0.000023"
+    assert plus_minus(Estimate(0.82446, 0.0, 10), digits=3) == "0.824"
+    assert (enough(2, None), enough(2, 0.0), enough(2, math.nan), enough(2, 0.0014)) == (2, 2, 2, 4)
