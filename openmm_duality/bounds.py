@@ -30,6 +30,7 @@ BOUNDS = {
     "core strength": ("kJ/mol", 0.0, 1e12),
     "wall strength": ("kJ/mol", 0.0, 1e12),
     "coefficients": ("kJ/mol", -1e18, 1e18),
+    "weight": ("", 1e-9, 1e9),
 }
 
 
@@ -53,7 +54,5 @@ def require_bounds(values: npt.ArrayLike, quantity: str, where: str) -> None:
     array = np.asarray(values, dtype=np.float64)
     right = (array >= least) & (array <= most)
     if not right.all():
-        raise DualityError(
-            f"{where}: {quantity} of {array[~right].flat[0]:g} {unit}; expected numbers from {least:g} to {most:g} "
-            f"{unit}"
-        )
+        unit, wrong = f" {unit}" if unit else "", array[~right].flat[0]
+        raise DualityError(f"{where}: {quantity} of {wrong:g}{unit}; expected numbers from {least:g} to {most:g}{unit}")

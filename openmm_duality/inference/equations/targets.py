@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image
@@ -47,7 +48,7 @@ class DataSet:
     atom_energies: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        quantity()(self.weight, f"data {self.name}: weight")
+        require_bounds(quantity()(self.weight, f"data {self.name}: weight"), "weight", f"data {self.name}")
 
 
 TrainingData: TypeAlias = AnyFrames | str | Path | DataSet | Sequence[DataSet]
