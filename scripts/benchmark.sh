@@ -4,7 +4,8 @@
 #
 #   bash scripts/benchmark.sh [FOLDER=runs/benchmark]
 #
-# About an hour and a half on two cores that have nothing else to do. SIZES may be set. Models that are in FOLDER already are used.
+# About an hour and a half on two cores that have nothing else to do. SIZES may be set. Models that are in FOLDER already
+# are used.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"

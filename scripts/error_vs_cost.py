@@ -15,7 +15,7 @@ from pathlib import Path
 
 import openmm_duality as duality
 from openmm_duality.benchmark import Effort, water_box
-from openmm_duality.benchmark.cases import FLEXIBLE_PME, benchmark_cases
+from openmm_duality.benchmark.cases import FLEXIBLE_PME, Case, benchmark_cases
 from openmm_duality.benchmark.interleaved import time_interleaved
 from openmm_duality.benchmark.machine import describe_machine
 from openmm_duality.benchmark.worker import save_start
@@ -38,20 +38,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "start.npz"
         save_start(file, start)
-        cases = benchmark_cases(arguments.models, ["CPU"], [arguments.backend])
+        cases = benchmark_cases(arguments.models, ["CPU"], [arguments.backend], tip3p=False)
+        cases.append(Case(FLEXIBLE_PME, "CPU"))
         rows = time_interleaved(cases, file, MOLECULES, len(start.species), Effort(arguments.repeats), progress=True)
-    points = []
-    tip3p = next(row.ms_per_step for row in rows if row.what == FLEXIBLE_PME)
-    learned = [row for row in rows if row.what.startswith("duality:")]
-    for path, row in zip(arguments.models, learned, strict=True):
+    costs = []
+    for row in rows:
         if row.ms_per_step is None:
-            raise SystemExit(f"{path}: {row.error}")
+            raise SystemExit(f"{row.model or row.what}: {row.error}")
+        costs.append(row.ms_per_step)
+    *learned, tip3p = costs
+    points = []
+    for path, row, cost in zip(arguments.models, rows[:-1], learned, strict=True):
         metadata = duality.AgentLosses.load(path).metadata
         error = next(iter(metadata["errors"]["test"].values()))["force_rmse"]["all"]
         form = row.what.removeprefix("duality:")
         name = f"{form}, {metadata['settings']['size']}" if form == "channels" else form
-        points.append((name, error, row.ms_per_step, metadata["coefficients"]))
-        print(f"{path.name}: {error:.1f} meV/Å, {row.ms_per_step:.3g} ms per step, {points[-1][3]} coefficients")
+        points.append((name, error, cost, metadata["coefficients"]))
+        print(f"{path.name}: {error:.1f} meV/Å, {cost:.3g} ms per step, {points[-1][3]} coefficients")
     print(f"flexible TIP3P, PME: {tip3p:.3g} ms per step")
     content = {
         "machine": machine,

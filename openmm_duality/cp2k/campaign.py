@@ -174,7 +174,7 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
     try:
         content = _with_inputs(content, config.parent)
         campaign = build(Campaign, content, "reference")
-        _check_starts(campaign, config.parent)
+        _check_data(campaign, config.parent)
     except DualityError as error:
         raise DualityError(f"{config}: {error}") from None
     find_cp2k()
@@ -192,8 +192,8 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
         return finished
 
 
-def _check_starts(campaign: Campaign, beside: Path) -> None:
-    """Refuse structures that cannot be read or built before a task has taken hours, but for those of earlier tasks."""
+def _check_data(campaign: Campaign, beside: Path) -> None:
+    """Refuse starts and frames that cannot be had, but for those of earlier tasks, before a task has taken hours."""
     earlier: set[str | None] = set()
     for task in campaign.tasks:
         try:

@@ -10,7 +10,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.layout import Group, Layout, joint_group
+from openmm_duality.inference.equations.layout import Layout, joint_group
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
@@ -40,28 +40,29 @@ def adapted_design(
     DualityError
         If the grid is too coarse for the functions, or given knots do not fit.
     """
+    if settings.agent_form.channels:
+        design = _with_channels(sets, settings, species, statistics, grid)
+    else:
+        design = _with_contractions(settings, species, statistics, grid)
     groups = joint_group(len(species)) if settings.symmetry_strengths else ()
-    common = (settings, species, statistics, grid, n_constants, groups)
-    design = _with_channels(sets, *common) if settings.agent_form.channels else _with_contractions(*common)
     held = partial(levelled, shortest=statistics.shortest, species=species)
-    return replace(design, pair_basis=held(design.pair_basis), basis=held(design.basis), coarse=held(design.coarse))
+    return replace(
+        design,
+        layout=replace(design.layout, n_constants=n_constants, groups=groups),
+        pair_basis=held(design.pair_basis),
+        basis=held(design.basis),
+        coarse=held(design.coarse),
+    )
 
 
-def _with_contractions(
-    settings: Settings,
-    species: tuple[str, ...],
-    statistics: PairStatistics,
-    grid: Grid,
-    n_constants: int,
-    groups: tuple[Group, ...],
-) -> Design:
+def _with_contractions(settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid) -> Design:
     """Design of the other forms: contractions of moments, and coupled invariants."""
     form = settings.agent_form
     n_pair, n = settings.pair_functions or _PAIR_FUNCTIONS, settings.functions or _FUNCTIONS
     n_coarse = settings.coarse_functions if form.coupled else 0
     knots = {_pair(name, species): row for name, row in (settings.knots or {}).items()}
     return Design(
-        Layout(form, settings.gradient, len(species), n_pair, n, n_coarse, n_constants, groups=groups),
+        Layout(form, settings.gradient, len(species), n_pair, n, n_coarse),
         make_basis("b-splines", grid, n_pair, statistics, settings.sharpness),
         make_basis(settings.basis, grid, n, statistics, settings.sharpness, knots),
         make_basis(settings.basis, grid, n_coarse, statistics, settings.sharpness),
@@ -69,13 +70,7 @@ def _with_contractions(
 
 
 def _with_channels(
-    sets: Sequence[DataSet],
-    settings: Settings,
-    species: tuple[str, ...],
-    statistics: PairStatistics,
-    grid: Grid,
-    n_constants: int,
-    groups: tuple[Group, ...],
+    sets: Sequence[DataSet], settings: Settings, species: tuple[str, ...], statistics: PairStatistics, grid: Grid
 ) -> Design:
     """Design of a form with channels: few smooth functions, the fewer the more species there are."""
     form, size = settings.agent_form, SIZES[settings.size]
@@ -88,7 +83,7 @@ def _with_channels(
     channels = channels_of_data(sets, species, basis, form.channels, settings.channels or size.channels, invariants)
     n_invariants = tuple(len(mine.invariants) for mine in channels)
     return Design(
-        Layout(form, settings.gradient, len(species), n_pair, n, 0, n_constants, n_invariants, groups),
+        Layout(form, settings.gradient, len(species), n_pair, n, n_invariants=n_invariants),
         smooth_basis(grid, n_pair, statistics, grid.cutoff),
         basis,
         make_basis("b-splines", grid, 0, statistics),

@@ -80,8 +80,9 @@ class _VirialList(_List):
 def blocks_of(species_index: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.int32]:
     """Agents of one species in blocks of at most `width`: how many, and which, shape (number of blocks, width + 1)."""
     order = np.argsort(species_index, kind="stable")
-    ends = np.cumsum(np.bincount(species_index))[species_index[order]]  # of the species of every agent
-    begins = ends - np.bincount(species_index)[species_index[order]]
+    counts, of_agent = np.bincount(species_index), species_index[order]
+    ends = np.cumsum(counts)[of_agent]  # where the species of every agent ends, and begins
+    begins = ends - counts[of_agent]
     firsts = np.flatnonzero((np.arange(len(order)) - begins) % width == 0)[:, None]
     lanes = firsts + np.arange(width)
     filled = lanes < ends[firsts]
