@@ -14,15 +14,6 @@ from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.couplings import coupling
 
 
-def add_columns(target: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> None:
-    """Add values to columns, the last axis of three, in a fixed order, so that runs repeat on a GPU."""
-    if target.device.type == "cpu":
-        target.index_add_(2, columns, values)
-    else:
-        where: list[torch.Tensor | None] = [columns]
-        target.permute(2, 0, 1).index_put_(where, values.permute(2, 0, 1), accumulate=True)
-
-
 class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     """Loss Σ_f c_f B_f of agents of one species, and its adjoint.
 
@@ -42,19 +33,18 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     rank_triples: list[tuple[int, int, int]]
     begins: list[int]
     tensor_begins: list[int]
-    sizes: list[int]
 
     def __init__(self, channels: Channels, matrices: dict[int, FloatArray], alone: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.alone: float = alone
         self.ranks = list(channels.mixing)
-        top = max([*self.ranks, *matrices]) + 1
-        self.sizes = [len(channels.mixing[rank]) if rank in channels.mixing else 0 for rank in range(top)]
+        empty = np.zeros((0, 0))
+        mixing = [channels.mixing.get(rank, empty) for rank in range(4)]
         self.bounds = [sum(2 * rank + 1 for rank in self.ranks if rank < limit) for limit in range(5)]
         groups = channels.product_groups
         self.rank_triples = [triple for triple, _ in groups]
         self.begins = np.cumsum([0, *(len(which) for _, which in groups)]).tolist()
-        order = [list(range(size)) for size in self.sizes]  # places of the tensors of a rank, in the order here
+        order = [list(range(len(mine))) for mine in mixing]  # places of the tensors of a rank, in the order here
         self.tensor_begins = []
         for (_, _, rank), which in groups:
             self.tensor_begins.append(len(order[rank]))
@@ -64,13 +54,19 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         def buffer(name: str, values: FloatArray) -> None:
             self.register_buffer(name, torch.tensor(np.ascontiguousarray(values), dtype=dtype))
 
-        for name, column in (("one", 0), ("other", 1)):
-            self.register_buffer(name, torch.tensor(channels.places[products[:, column]]))
+        factors = channels.places[products]
+        for column, name in enumerate(("one", "other")):
+            self.register_buffer(name, torch.tensor(factors[:, column]))
+        # which channels of a rank the columns of the adjoint belong to: its own, then the factors of every group
+        belongs = [[np.arange(len(mine))] for mine in mixing]
+        for group, (one, other, _) in enumerate(self.rank_triples):
+            for column, of_factor in enumerate((one, other)):
+                belongs[of_factor].append(factors[self.begins[group] : self.begins[group + 1], column])
         buffer("means", channels.means)
-        empty = np.zeros((0, 0))
         # a buffer for each rank, because TorchScript has no lists of buffers
         for rank in range(4):
-            buffer(f"mixing_{rank}", channels.mixing.get(rank, empty))
+            buffer(f"sums_{rank}", np.eye(len(mixing[rank]))[np.concatenate(belongs[rank])])
+            buffer(f"mixing_{rank}", mixing[rank])
             matrix = matrices.get(rank, empty)
             buffer(f"matrix_{rank}", matrix[np.ix_(order[rank], order[rank])] if len(matrix) else empty)
         couplings = [coupling(*triple).reshape(-1) for triple in self.rank_triples]
@@ -87,8 +83,11 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
             channels[rank] = torch.matmul(here, mixing[rank].t())
         channels[0] = channels[0] - self.means
         parts = [[of_rank] for of_rank in channels]
-        for group, (_, _, rank) in enumerate(self.rank_triples):
-            x, y = self.factors(group, channels)
+        factors: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for group, (one, other, rank) in enumerate(self.rank_triples):
+            here = slice(self.begins[group], self.begins[group + 1])
+            x, y = channels[one].index_select(2, self.one[here]), channels[other].index_select(2, self.other[here])
+            factors.append((x, y))
             outer = (x.unsqueeze(2) * y.unsqueeze(1)).flatten(1, 2)
             parts[rank].append(torch.matmul(self.coupling(group).t(), outer))
         slopes: list[torch.Tensor] = []
@@ -100,27 +99,21 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
                 value = value + 0.5 * (tensors * slope).sum(2).sum(1, dtype=torch.float64)
                 slopes.append(slope)
             else:
-                slopes.append(channels[rank])
-        own = [torch.zeros_like(of_rank) for of_rank in channels]
-        for rank in self.ranks:
-            if matrices[rank].shape[0] > 0:
-                own[rank] += slopes[rank][:, :, : self.sizes[rank]]
+                slopes.append(torch.zeros_like(channels[rank]))
+        # columns are added up by a product of matrices: in a fixed order, so that runs repeat on a GPU, and at once
+        parts = [[slope[:, :, : channels[rank].shape[2]]] for rank, slope in enumerate(slopes)]
         for group, (one, other, rank) in enumerate(self.rank_triples):
-            x, y = self.factors(group, channels)
+            x, y = factors[group]
             begin = self.tensor_begins[group]
             g = slopes[rank][:, :, begin : begin + x.shape[2]]
             pairs = torch.matmul(self.coupling(group), g).reshape(x.shape[0], x.shape[1], y.shape[1], x.shape[2])
-            here = slice(self.begins[group], self.begins[group + 1])
-            add_columns(own[one], self.one[here], (pairs * y.unsqueeze(1)).sum(2))
-            add_columns(own[other], self.other[here], (pairs * x.unsqueeze(2)).sum(1))
-        adjoints = [torch.matmul(own[rank], mixing[rank]) for rank in self.ranks]
+            parts[one].append((pairs * y.unsqueeze(1)).sum(2))
+            parts[other].append((pairs * x.unsqueeze(2)).sum(1))
+        sums = [self.sums_0, self.sums_1, self.sums_2, self.sums_3]
+        adjoints: list[torch.Tensor] = []
+        for rank in self.ranks:
+            adjoints.append(torch.matmul(torch.matmul(torch.cat(parts[rank], dim=2), sums[rank]), mixing[rank]))
         return value, torch.cat(adjoints, dim=1)
-
-    def factors(self, group: int, channels: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Channels of the products of a group."""
-        here = slice(self.begins[group], self.begins[group + 1])
-        one, other, _ = self.rank_triples[group]
-        return channels[one].index_select(2, self.one[here]), channels[other].index_select(2, self.other[here])
 
     def coupling(self, group: int) -> torch.Tensor:
         """Coupling of a group, shape ((2 l1 + 1)(2 l2 + 1), 2 L + 1)."""

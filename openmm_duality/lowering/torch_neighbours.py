@@ -230,7 +230,8 @@ def neighbour_slots(
 
     From their pairs, sorted by i and then by the species of j. Returns the index of the neighbour, shape (N·J,),
     the displacement to it, shape (3, N, J), and where the slots of every species begin, with J at the end. An empty
-    slot sits at the cutoff, where the row of every function is zero.
+    slot sits at the cutoff, where the row of every function is zero; its neighbour is the agent itself, since a GPU adds
+    up what is for one atom one after the other, and there are many empty slots.
     """
     n_atoms = end - begin
     # pairs of one agent with one species follow each other
@@ -243,7 +244,7 @@ def neighbour_slots(
     slots = (torch.arange(n_atoms, device=i.device).unsqueeze(1) * width + (last - widths)).flatten()
     shift = slots - (torch.cumsum(counts, 0) - counts)
     flat = torch.arange(i.shape[0], device=i.device) + torch.gather(shift, 0, block)
-    neighbour = torch.zeros((n_atoms * width,), dtype=i.dtype, device=i.device)
+    neighbour = torch.arange(begin, end, device=i.device).unsqueeze(1).repeat(1, width).flatten()
     neighbour.scatter_(0, flat, j)
     d = torch.zeros((3, n_atoms * width), dtype=displacement.dtype, device=i.device)
     d[0] = cutoff

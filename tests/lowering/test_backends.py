@@ -68,7 +68,8 @@ def test_agent_losses_report_their_sum(backend):
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
 def test_a_box_that_becomes_narrow_is_followed(platform, backend):
     losses = random_losses("pair")
-    context = context_of(lower(losses, SPECIES, backend=backend), random_positions(N, CELL), CELL, platform)
+    force = lower(losses, SPECIES, backend=backend, precision="double")
+    context = context_of(force, random_positions(N, CELL), CELL, platform)
     for factor in (1.0, 0.7, 0.4, 1.1):
         context.setPeriodicBoxVectors(*(factor * CELL))
         context.setPositions(factor * random_positions(N, CELL))
@@ -98,7 +99,7 @@ def test_a_position_that_is_not_finite_stops_the_run_time_and_again(platform, ba
 def test_the_box_is_followed_and_atoms_outside_it_are_at_home(backend):
     losses = random_losses("quadratic")
     positions = random_positions(N, CELL)
-    context = context_of(lower(losses, SPECIES, backend=backend), positions, CELL)
+    context = context_of(lower(losses, SPECIES, backend=backend, precision="double"), positions, CELL)
     larger = 1.1 * CELL
     context.setPeriodicBoxVectors(*larger)
     context.setPositions(positions + np.random.default_rng(0).integers(-3, 3, size=(N, 3)) @ larger)
@@ -117,7 +118,7 @@ def test_a_force_declares_whether_it_is_periodic_and_survives_a_copy(backend):
     for _ in SPECIES:
         system.addParticle(1.0)
     system.setDefaultPeriodicBoxVectors(*CELL)
-    system.addForce(lower(losses, SPECIES, backend=backend))
+    system.addForce(lower(losses, SPECIES, backend=backend, precision="double"))
     copy = mm.XmlSerializer.deserialize(mm.XmlSerializer.serialize(system))
     context = mm.Context(copy, mm.VerletIntegrator(0.001), mm.Platform.getPlatformByName("Reference"))
     positions = random_positions(N, CELL)

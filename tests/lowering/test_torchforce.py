@@ -45,9 +45,9 @@ def test_a_plain_script_loads_the_exported_files(tmp_path):
     losses = random_losses("quadratic", "mutual")
     positions = random_positions(len(SPECIES), CELL)
     np.save(tmp_path / "positions.npy", positions)
-    export_system(
-        create_system(losses, create_topology(SPECIES, cell=CELL), backend="torchscript"), tmp_path / "system.xml"
-    )
+    topology = create_topology(SPECIES, cell=CELL)
+    system = create_system(losses, topology, backend="torchscript", precision="double")
+    export_system(system, tmp_path / "system.xml")
     export_torchscript(losses, SPECIES, tmp_path / "losses.pt")
     subprocess.run([sys.executable, "-I", "-c", PLAIN], cwd=tmp_path, check=True)
     expected = evaluate_agents(losses, positions, SPECIES, CELL).forces
