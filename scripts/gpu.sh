@@ -6,7 +6,8 @@
 #
 # 31 MB for OpenMM with its CUDA platform, mdtraj, ase and vesin. The machine needs a Python that has torch built for
 # CUDA 13, numpy, scipy, click, jinja2, matplotlib, pyyaml, safetensors and tqdm; $PYTHON names it, python3 by default.
-# openmm-torch cannot be carried (it needs CUDA 12), so losses run through PythonForce. SIZES and PLATFORM may be set.
+# openmm-torch cannot be carried (its wheels need another torch), so losses run through PythonForce, unless it was built
+# over there. SIZES and PLATFORM may be set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 usage() { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }

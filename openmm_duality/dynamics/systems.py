@@ -103,8 +103,7 @@ def create_system(
         Of losses that were inferred beside a baseline, for other atoms than those of their data, as in a supercell: the
         System of the same force field for the atoms of the topology. By default the baseline in the model.
     backend, precision, platform : str, optional
-        As for `select_backend`: by default ``torchscript`` where the platform (the fastest if it is not given) is
-        CUDA or HIP and torch has a GPU, and ``fused`` elsewhere, in single precision.
+        As for `select_backend`: by default ``fused`` in single precision. The platform is the fastest by default.
     removeCMMotion : bool
         Whether the motion of the centre of mass is removed at every step.
 

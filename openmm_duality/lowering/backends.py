@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import openmm as mm
@@ -31,11 +30,7 @@ BACKENDS: dict[str, Lowering] = {
     "fused-torchforce": fused_torchforce,
     "fused-pythonforce": fused_pythonforce,
 }
-WITHOUT_GPU = (
-    "torch has no GPU here, so the losses are computed on the CPU by the fused kernel, beside the platform of OpenMM; "
-    "a torch built for this GPU computes them on it"
-)
-_GPU_PLATFORMS = ("CUDA", "HIP")  # beside which a kernel on the CPU is the slower one; OpenCL is often on the CPU
+_GPU_PLATFORMS = ("CUDA", "HIP")  # OpenCL is often on the CPU
 
 
 def lower(
@@ -86,8 +81,8 @@ def select_backend(
     backend : str, optional
         ``fused``: compiled for this processor; ``torchscript``: a portable module, on GPUs too. Both go through
         `TorchForce`, or `PythonForce` where only that can be had; ``torchforce``, ``pythonforce``,
-        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``torchscript`` where the platform is
-        CUDA or HIP and torch has a GPU, or where ``fused`` cannot run, and ``fused`` elsewhere.
+        ``fused-torchforce`` and ``fused-pythonforce`` say which. By default ``fused``, which is the faster one beside
+        a GPU too (docs/benchmarks.md), and ``torchscript`` where that cannot run.
     precision : str, optional
         ``double`` or ``single``; by default ``single`` where it is fused or on CUDA and HIP, most of whose processors
         are many times slower in double precision, and ``double`` elsewhere.
@@ -100,30 +95,13 @@ def select_backend(
         If the back end is unknown, or cannot run with what is installed.
     """
     on_gpu = (platform or fastest_platform()) in _GPU_PLATFORMS
-    backend = backend or _default_backend(on_gpu)
+    runs_fused = fused_problem() is None and None in (torchforce_problem(), pythonforce_problem())
+    backend = backend or ("fused" if runs_fused else "torchscript")
     if backend in ("torchscript", "fused"):
         backend = _through_openmm(backend)
     if backend not in BACKENDS:
         raise DualityError(f"back end {backend!r} is not known; there are torchscript, fused, {', '.join(BACKENDS)}")
     return backend, precision or ("single" if on_gpu or backend.startswith("fused") else "double")
-
-
-def _default_backend(on_gpu: bool) -> str:
-    if fused_problem() is not None or (torchforce_problem() is not None and pythonforce_problem() is not None):
-        return "torchscript"
-    if on_gpu and _torch_has_gpu():
-        return "torchscript"
-    if on_gpu:
-        warnings.warn(WITHOUT_GPU, stacklevel=4)
-    return "fused"
-
-
-def _torch_has_gpu() -> bool:
-    if installed("torch") is None:
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def computing_device(backend: str, platform: str) -> str:

@@ -230,8 +230,8 @@ def neighbour_slots(
 
     From their pairs, sorted by i and then by the species of j. Returns the index of the neighbour, shape (N·J,),
     the displacement to it, shape (3, N, J), and where the slots of every species begin, with J at the end. An empty
-    slot sits at the cutoff, where the row of every function is zero; its neighbour is the agent itself, since a GPU adds
-    up what is for one atom one after the other, and there are many empty slots.
+    slot sits at the cutoff, where the row of every function is zero. Its neighbour is the agent itself: there are many
+    empty slots, and a GPU adds up what is for one atom number by number.
     """
     n_atoms = end - begin
     # pairs of one agent with one species follow each other

@@ -67,7 +67,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 )
 @click.option(
     "--backend",
-    help="fused (compiled for this processor; the default but on CUDA and HIP with a GPU of torch), torchscript, or "
+    help="fused (compiled for this processor; the default), torchscript (on a GPU too), or "
     "where they are to run: torchforce, pythonforce, fused-torchforce or fused-pythonforce.",
 )
 @structure_options
