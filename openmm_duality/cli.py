@@ -27,8 +27,8 @@ def main() -> None:
       openmm-duality compare  run examples/water64-cnnp
 
     DATA is a CP2K project (a folder, or a prefix such as folder/water64), an extended-XYZ file (frames of any
-    composition), a DeePMD folder, a result of another program (vasprun.xml or OUTCAR of VASP, outputs of Quantum
-    ESPRESSO, FHI-aims, CASTEP or GPAW, .traj or .db of ASE) or a saved frames file.
+    composition), an .npz file as of MD17 or sGDML, a DeePMD folder, a result of another program (vasprun.xml or OUTCAR
+    of VASP, outputs of Quantum ESPRESSO, FHI-aims, CASTEP or GPAW, .traj or .db of ASE) or a saved frames file.
     Bare numbers are in nm, ps, K and kJ/mol; a unit may be written out ("6 angstrom", "0.5 fs").
     """
 

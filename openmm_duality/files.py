@@ -122,6 +122,21 @@ def open_text(path: str | Path) -> IO[str]:
     return io.TextIOWrapper(io.BufferedReader(_Unpacked(path, unpack(path, "rb")), 1 << 16))
 
 
+def check_expansion(path: Path, size: int) -> None:
+    """Refuse a compressed file that expands to a number of bytes that no data do.
+
+    Raises
+    ------
+    DualityError
+        If that is far more than its own size.
+    """
+    if size > _EXPANSION * path.stat().st_size + _ALWAYS:
+        raise DualityError(
+            f"{path}: expands to more than {_EXPANSION} times its size, as no data do; unpack it, and look at what is "
+            "in it"
+        )
+
+
 class _Unpacked(io.RawIOBase):
     """The content of a compressed file, as long as it is not far larger than the file."""
 

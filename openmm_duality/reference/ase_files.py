@@ -39,7 +39,9 @@ def ase_format(path: Path) -> str | None:
     return found if found in PROGRAMS else None
 
 
-def read_ase_file(path: Path, kind: str, keys: DataKeys | None = None, *, progress: bool = False) -> AnyFrames:
+def read_ase_file(
+    path: Path, kind: str, keys: DataKeys | None = None, *, forces: bool = True, progress: bool = False
+) -> AnyFrames:
     """Read all structures of a file with the forces, energies and stresses that its program computed.
 
     The energy is that whose derivative the forces are: of a metal the free energy of its electrons, where there is one.
@@ -52,15 +54,15 @@ def read_ase_file(path: Path, kind: str, keys: DataKeys | None = None, *, progre
         Format, as `ase_format` gives it.
     keys : DataKeys, optional
         As for `read_extxyz`; ASE has converted energies to eV.
-    progress : bool
-        Whether to show the progress.
+    forces, progress
+        As for `read_extxyz`.
 
     Raises
     ------
     DualityError
         If the file cannot be read, or as `read_extxyz`.
     """
-    return frames_of_images(path, _images(path, kind), keys, progress=progress)
+    return frames_of_images(path, _images(path, kind), keys, forces=forces, progress=progress)
 
 
 def _images(path: Path, kind: str) -> Iterator[Atoms]:

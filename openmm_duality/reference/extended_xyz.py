@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,16 +29,20 @@ if TYPE_CHECKING:
 _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
 _SHOWN = 12  # names in a message
 _MOST_ATOMS, _MOST_COLUMNS = 10**8, 1000  # of a frame
+Key: TypeAlias = tuple[bytes, bool]  # atomic numbers, and whether it is periodic
 _COLUMNS = re.compile(r":[RISL]:(\d+)")
 
 
-def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: bool = False) -> AnyFrames:
+def read_extxyz(
+    path: str | Path, keys: DataKeys | None = None, *, forces: bool = True, progress: bool = False
+) -> AnyFrames:
     """Read an extended XYZ file (or a plain XYZ file, which has no cell and no forces).
 
     The frames may differ in composition, size, order of atoms, cell and periodicity; they are then `MixedFrames`. Only
     frames with a ``Lattice``, and no ``pbc`` that says otherwise, are periodic. A single atom marked
-    ``config_type=IsolatedAtom`` is not, and needs no forces. The frames count as single points: the format holds no
-    time step. What the file holds and is not used is said in a warning.
+    ``config_type=IsolatedAtom`` is not, and needs no forces. Where some frames have forces, those without are left out.
+    The frames count as single points: the format holds no time step. What the file holds and is not used is said in a
+    warning, and so is what is left out.
 
     Parameters
     ----------
@@ -46,21 +50,23 @@ def read_extxyz(path: str | Path, keys: DataKeys | None = None, *, progress: boo
         Of the file, plain or compressed.
     keys : DataKeys, optional
         Names of forces and energies and their units; by default found among the common names, in eV and eV/Å.
+    forces : bool
+        Whether to read forces; without them no frame is left out.
     progress : bool
         Whether to show the progress.
 
     Raises
     ------
     DualityError
-        If the file cannot be read, its frames differ in what they hold, no frame has what a key names, or it is
+        If the file cannot be read, only some of its frames have energies, no frame has what a key names, or it is
         unclear which are the forces.
     """
     path = Path(path)
-    return frames_of_images(path, _images(path), keys, progress=progress)
+    return frames_of_images(path, _images(path), keys, forces=forces, progress=progress)
 
 
 def frames_of_images(
-    path: Path, images: Iterable[Atoms], keys: DataKeys | None = None, *, progress: bool = False
+    path: Path, images: Iterable[Atoms], keys: DataKeys | None = None, *, forces: bool = True, progress: bool = False
 ) -> AnyFrames:
     """Convert the structures of a file of any format, with what is in their arrays, keys and results, to frames.
 
@@ -69,7 +75,7 @@ def frames_of_images(
     path : path
         Of the file, for messages.
     images : iterable of ase.Atoms
-    keys, progress
+    keys, forces, progress
         As for `read_extxyz`.
 
     Raises
@@ -78,40 +84,44 @@ def frames_of_images(
         As `read_extxyz`.
     """
     keys = keys or DataKeys()
-    forces, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
-    groups: dict[tuple[bytes, bool], _Group] = {}
+    force, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
+    groups: dict[Key, _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
-    lacking: dict[str, list[int]] = {"forces": [], "energy": []}
     number = -1
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
         periodic = _periodic(path, number, atoms)
-        force = forces.value({n: a for n, a in columns.items() if a.shape == (len(atoms), 3) and a.dtype.kind == "f"})
+        found = force.value({n: a for n, a in columns.items() if a.shape == (len(atoms), 3) and a.dtype.kind == "f"})
         potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
-        if force is None and len(atoms) == 1 and not periodic:
-            force = np.zeros((1, 3))  # by symmetry
-        for quantity, value in (("forces", force), ("energy", potential)):
-            if value is None:
-                lacking[quantity].append(number)
+        if found is None and len(atoms) == 1 and not periodic:
+            found = np.zeros((1, 3))  # by symmetry
         group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
         name, stress = stress_of(values, atoms.cell.volume * ANGSTROM**3, keys) if periodic else (None, None)
         if name is not None:
             tensors.add(name)
-        group.add(number, atoms, force, potential, stress)
+        group.add(number, atoms, found, potential, stress)
     count = number + 1
     if not count:
         raise DualityError(f"{path}: the file holds no frames")
     single = sum(len(g.steps) for (_, periodic), g in groups.items() if len(g.first) == 1 and not periodic)
-    for choice in (forces, energy):
-        _check_present(choice, lacking[choice.quantity], count, single, seen)
+    _check_given(force, _lacking(groups, "forces"), count, single, seen)
+    _check_given(energy, _lacking(groups, "energies"), count, 0, seen)
     if keys.stress is not None and not tensors:
         raise DualityError(
             f"{path}: no periodic frame has six or nine numbers under the name {keys.stress!r}; the file holds "
             f"{_listed(seen)}"
         )
-    _say_what_was_used(path, forces, energy, tensors, seen)
+    _say_what_was_used(path, force, energy, tensors, seen)
+    if forces and force.name is not None:
+        _drop_without_forces(path, groups)
+    lacking = _lacking(groups, "energies") if energy.name is not None else []
+    if lacking and forces:
+        raise DualityError(
+            f"{path}: {len(lacking)} of {count} frames have no energy (the first is frame {lacking[0]}, counted from "
+            "0); all frames of one file must have it or none"
+        )
     if left_out := sum(group.lonely_stresses for group in groups.values()):
         warnings.warn(
             f"{path.name}: the stresses of {left_out} frames are left out, because other frames of the same atoms have "
@@ -119,7 +129,8 @@ def frames_of_images(
             stacklevel=3,
         )
     source = provenance(path)
-    parts = [g.frames(keys, forces.name is not None, energy.name is not None, source) for g in groups.values()]
+    with_forces, with_energies = forces and force.name is not None, energy.name is not None and not lacking
+    parts = [g.frames(keys, with_forces, with_energies, source) for g in groups.values()]
     frames = joined(parts)
     for sentence in implausible_units(frames):
         warnings.warn(f"{path.name}: {sentence}", stacklevel=3)
@@ -148,6 +159,11 @@ class _Group:
         self.forces.append(forces)
         self.energies.append(energy)
         self.stresses.append(stress)
+
+    def drop_without_forces(self) -> None:
+        kept = [k for k, force in enumerate(self.forces) if force is not None]
+        for name in ("steps", "positions", "cells", "velocities", "forces", "energies", "stresses"):
+            setattr(self, name, [getattr(self, name)[k] for k in kept])
 
     @property
     def lonely_stresses(self) -> int:
@@ -242,18 +258,34 @@ def _periodic(path: Path, number: int, atoms: Atoms) -> bool:
     return True
 
 
-def _check_present(choice: NameChoice, lacking: list[int], count: int, single: int, seen: set[str]) -> None:
-    """Refuse a quantity that only some frames have, or a name that none has."""
-    absent = len(lacking) == count or (choice.quantity == "forces" and len(lacking) == count - single)
-    if choice.given and absent:
+def _lacking(groups: Mapping[Any, _Group], values: str) -> list[int]:
+    """Numbers of the frames that have no ``forces`` or ``energies``, in ascending order."""
+    pairs = [pair for g in groups.values() for pair in zip(g.steps, getattr(g, values), strict=True)]
+    return sorted(step for step, value in pairs if value is None)
+
+
+def _drop_without_forces(path: Path, groups: dict[Key, _Group]) -> None:
+    """Drop the frames that have no forces; a warning says how many these are."""
+    lacking, count = _lacking(groups, "forces"), sum(len(g.steps) for g in groups.values())
+    if not lacking:
+        return
+    warnings.warn(
+        f"{path.name}: {len(lacking)} of {count} frames have no forces and are left out (the first is frame "
+        f"{lacking[0]}, counted from 0)",
+        stacklevel=4,
+    )
+    for key, group in list(groups.items()):
+        group.drop_without_forces()
+        if not group.steps:
+            del groups[key]
+
+
+def _check_given(choice: NameChoice, lacking: list[int], count: int, single: int, seen: set[str]) -> None:
+    """Refuse a name that no frame has; `single` frames have forces by symmetry."""
+    if choice.given and len(lacking) in (count, count - single):
         kind = "three numbers per atom" if choice.quantity == "forces" else "a number"
         raise DualityError(
             f"{choice.where}: no frame has {kind} under the name {choice.name!r}; the file holds {_listed(seen)}"
-        )
-    if lacking and choice.name is not None:
-        raise DualityError(
-            f"{choice.where}: {len(lacking)} of {count} frames have no {choice.quantity} (the first is frame "
-            f"{lacking[0]}, counted from 0); all frames of one file must have it or none"
         )
 
 

@@ -1,4 +1,4 @@
-"""Data in any supported format: saved frames, extended XYZ, DeePMD, CP2K, other programs, trajectories."""
+"""Data in any supported format: saved frames, extended XYZ, arrays, DeePMD, CP2K, other programs, trajectories."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from openmm_duality.reference.deepmd import is_deepmd, read_deepmd
 from openmm_duality.reference.extended_xyz import read_extxyz
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, load_frames, of_one_composition, without_forces
+from openmm_duality.reference.npz_files import read_npz
 from openmm_duality.reference.quantities import DataKeys
 from openmm_duality.reference.trajectories import (
     SELF_CONTAINED,
@@ -34,7 +35,7 @@ from openmm_duality.units import ANGSTROM, bare
 
 _EXTENDED = (".xyz", ".extxyz")
 _CONFIGURATIONS = (".yaml", ".yml")
-_SAVED = ".safetensors"
+_SAVED, _ARRAYS = ".safetensors", ".npz"
 _PACKED = (".xz", ".gz", ".bz2")
 _OF_A_RUN = "trajectory.dcd"  # in the folder of a run, beside its topology
 _AGREES = 1e-3  # relative difference of two times between frames
@@ -55,15 +56,15 @@ def read(
     ----------
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
-        compressed), a DeePMD folder (or a folder of them), a result of another program that ASE reads
-        (`ase_files.PROGRAMS`: vasprun.xml and OUTCAR of VASP, outputs of Quantum ESPRESSO, FHI-aims …, ``.traj``,
-        ``.db``), a saved frames file (``.safetensors``), the folder of a run, or a trajectory of any engine (DCD, XTC,
-        TRR, NetCDF, PDB, GRO).
+        compressed), arrays as MD17 and sGDML have them (``.npz``), a DeePMD folder (or a folder of them), a result of
+        another program that ASE reads (`ase_files.PROGRAMS`: vasprun.xml and OUTCAR of VASP, outputs of Quantum
+        ESPRESSO, FHI-aims …, ``.traj``, ``.db``), a saved frames file (``.safetensors``), the folder of a run, or a
+        trajectory of any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional
-        Names of forces and energies in an extended XYZ file or one of ASE, and their units; by default found among the
-        common names.
+        Names of forces and energies in an extended XYZ file, an ``.npz`` file or one of ASE, and their units; by
+        default found among the common names.
     topology : path, optional
         A topology or structure that names the atoms of a trajectory; by default the one of its name beside it, or the
         only one in its folder.
@@ -108,21 +109,22 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
     suffixes = [s for s in path.suffixes if s not in _PACKED]
     if path.suffix in _CONFIGURATIONS and path.is_file():
         raise DualityError(f"{path}: a configuration, not data; give one of the paths of data that it lists")
+    if path.suffix == _ARRAYS and not path.is_dir():
+        arrays = read_npz(_existing(path), keys)
+        return arrays if forces else without_forces(arrays)
     extended = suffixes and suffixes[-1] in _EXTENDED and not is_position_file(path) and not path.is_dir()
     trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
-    if (extended or trajectory) and not path.exists():
-        raise DualityError(f"{path}: there is no such file; give the name of one that is there")
+    if extended or trajectory:
+        _existing(path)
     kind = None if extended or trajectory or path.suffix == _SAVED else ase_format(path)
     if extended or kind is not None:
-        found = (
-            read_extxyz(path, keys, progress=progress)
-            if kind is None
-            else read_ase_file(path, kind, keys, progress=progress)
-        )
-        return found if forces else without_forces(found)
+        if kind is None:
+            return read_extxyz(path, keys, forces=forces, progress=progress)
+        return read_ase_file(path, kind, keys, forces=forces, progress=progress)
     if keys not in (None, DataKeys()):
         raise DualityError(
-            f"{path}: names of forces and energies, and their units, are for extended XYZ files and those of ASE alone"
+            f"{path}: names of forces and energies, and their units, are for extended XYZ files, those of NumPy and "
+            "those of ASE alone"
         )
     if trajectory:
         return _read_trajectory(path, forces, topology)
@@ -133,6 +135,12 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
     else:
         return read_cp2k(path, forces=forces)
     return found if forces else without_forces(found)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise DualityError(f"{path}: there is no such file; give the name of one that is there")
+    return path
 
 
 def _read_trajectory(path: Path, forces: bool, topology: Path | None) -> AnyFrames:

@@ -96,11 +96,28 @@ class MixedFrames:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.source))
 
     def split(self, test_fraction: float = 0.2, gap: Any = 0.5, how: str = "time") -> tuple[MixedFrames, MixedFrames]:
-        """Training and test frames, as `Frames.split` splits single points."""
+        """Training and test frames, as `Frames.split` splits single points.
+
+        With ``time`` the last frames of every part are held out, since a file often holds one composition after the
+        other; parts with too few frames for that are split together.
+        """
         bare(gap, unit.picosecond, "gap")  # single points have no gap, but a wrong unit is a mistake
-        split = split_by_blocks if how == "random-blocks" else split_by_time
-        train, test = split(len(self), test_fraction)
-        return self[train], self[test]
+        if how == "random-blocks":
+            train, test = split_by_blocks(len(self), test_fraction)
+            return self[train], self[test]
+
+        def enough(group: IntArray) -> bool:
+            return 0 < round(test_fraction * len(group)) < len(group)
+
+        groups = [np.flatnonzero(self._locations[:, 0] == k) for k in range(len(self.parts))]
+        few = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(g for g in groups if not enough(g))]))
+        groups = [group for group in groups if enough(group)]
+        if enough(few) or not groups:
+            groups.append(few)
+        held_out = np.zeros(len(self), dtype=bool)
+        for group in groups:
+            held_out[group[split_by_time(len(group), test_fraction)[1]]] = True
+        return self[np.flatnonzero(~held_out)], self[np.flatnonzero(held_out)]
 
     def to_ase(self) -> list[Atoms]:
         """The frames as `ase.Atoms`, in the order of the sequence, as for `Frames.to_ase`."""

@@ -686,6 +686,35 @@ HUGE = (
 )
 kind("DeePMD: 10^11 frames in a header", written("deepmd/set.000/coord.npy", HUGE), ["inspect", "deepmd"])
 
+# --- arrays of NumPy -------------------------------------------------------------------------------------------------
+
+
+def npz(name: str, change: Callable[[Any], Any]) -> Callable[..., object]:
+    """Change an array of the file."""
+
+    def damage(folder: Path, rng: random.Random) -> None:
+        with np.load(folder / "arrays.npz") as file:
+            arrays = dict(file)
+        np.savez(folder / "arrays.npz", **(arrays | {name: change(arrays[name])}))
+
+    return damage
+
+
+for name, change in {
+    "nan": lambda a: a * np.nan,
+    "1e300": lambda a: a + 1e300,
+    "in one dimension less": lambda a: a.reshape(-1)[:-1],
+    "objects": lambda a: np.array([{}], dtype=object),
+    "words": lambda a: np.array(["x"] * 36),
+    "complex": lambda a: a + 1j,
+    "none": lambda a: a[:0],
+}.items():
+    for which in ("R", "z", "F", "E"):
+        kind(f"npz: {which} {name}", npz(which, change), ["inspect", "arrays.npz"])
+for which in ("e_unit", "r_unit"):
+    kind(f"npz: {which} unknown", npz(which, lambda a: "x" * 10**6), ["inspect", "arrays.npz"])
+kind("npz: no archive", written("arrays.npz", b"PK\x03\x04" + b"\xff" * 99), ["inspect", "arrays.npz"])
+
 # --- campaigns -------------------------------------------------------------------------------------------------------
 
 CAMPAIGN = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from openmm import app, unit
 
 from openmm_duality.cp2k import campaign
@@ -21,7 +23,7 @@ STEPS = 20  # of the run, of 1 fs
 
 
 def write_material(folder: Path) -> None:
-    """Write frames (saved, extended XYZ, CP2K, DeePMD), structures, a model, a configuration, a run and a campaign."""
+    """Write frames of every format, structures, a model, a configuration, a run and a campaign."""
     losses = random_losses("pair", "collective", SPECIES[:2])
     frames = labelled(random_frames(12, n_atoms=12, least=0.3), losses)
     frames.save(folder / "frames.safetensors")
@@ -47,6 +49,7 @@ def write_material(folder: Path) -> None:
     arrays["force"] = frames.forces * ANGSTROM / ELECTRONVOLT
     for name, array in arrays.items():
         np.save(system / "set.000" / f"{name}.npy", array.reshape(len(frames), -1))
+    np.savez(folder / "arrays.npz", **arrays_of(frames))
     (folder / "config.yaml").write_text("form: pair\ncutoff: 0.4\ndata:\n  - {path: frames.safetensors}\n")
     write_campaign(folder)
     simulate(
@@ -62,6 +65,19 @@ def write_material(folder: Path) -> None:
         metadata={"model": {"name": "model.safetensors", "sha256": losses.sha256()}},
         progress=False,
     )
+
+
+def arrays_of(frames: Frames) -> dict[str, Any]:
+    """Frames as sGDML has them, in eV."""
+    assert frames.forces is not None
+    return {
+        "R": frames.positions / ANGSTROM,
+        "z": np.array([atomic_numbers[name] for name in frames.species]),
+        "E": np.zeros(len(frames)),
+        "F": frames.forces * ANGSTROM / ELECTRONVOLT,
+        "e_unit": "eV",
+        "r_unit": "Ang",
+    }
 
 
 def write_campaign(folder: Path) -> None:

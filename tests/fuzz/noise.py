@@ -22,6 +22,7 @@ _READ = {
     "deepmd/type.raw": ["inspect", "deepmd"],
     "deepmd/set.000/coord.npy": ["inspect", "deepmd"],
     "deepmd/set.000/box.npy": ["inspect", "deepmd"],
+    "arrays.npz": ["inspect", "arrays.npz"],
     "run/run.json": catalogue.RESUME,
     "run/checkpoint.chk": catalogue.RESUME,
     "run/log.csv": catalogue.COMPARE,

@@ -120,7 +120,7 @@ def test_units_are_converted(tmp_path: Path) -> None:
     with pytest.raises(DualityError, match="kcal/mol"):
         DataKeys(units="kcal")
     quiet(path).save(tmp_path / "saved.safetensors")
-    with pytest.raises(DualityError, match="for extended XYZ files and those of ASE alone"):
+    with pytest.raises(DualityError, match="for extended XYZ files, those of NumPy and those of ASE alone"):
         read(tmp_path / "saved.safetensors", keys=DataKeys(units="kcal/mol"))
 
 

@@ -46,11 +46,28 @@ def test_extended_xyz_by_way_of_ase(tmp_path: Path, cell: float | None, name: st
     assert kinetic / ELECTRONVOLT == pytest.approx(written[0].get_kinetic_energy(), rel=1e-5)
 
 
-def test_all_frames_have_forces_or_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.xyz", "a.traj"])
+def test_frames_without_forces_are_left_out_and_said_where_others_have_them(tmp_path: Path, name: str) -> None:
+    path, written = tmp_path / name, images()
+    written[1].calc = None
+    ase.io.write(path, [*written, Atoms("H2", positions=np.eye(3)[:2])])
+    with pytest.warns(
+        UserWarning, match="2 of 4 frames have no forces and are left out .the first is frame 1, counted"
+    ):
+        frames = read(path)
+    assert frames.steps.tolist() == [0, 2]
+    structures = read(path, forces=False)
+    assert len(structures) == 4
+    assert not structures.has_forces
+
+
+def test_all_frames_have_energies_or_none(tmp_path: Path) -> None:
     path, written = tmp_path / "a.xyz", images()
-    written[2].calc = None
+    calc = written[2].calc
+    assert calc is not None
+    del calc.results["energy"]
     ase.io.write(path, written)
-    with pytest.raises(DualityError, match=r"1 of 3 frames have no (energy|forces)"):
+    with pytest.raises(DualityError, match=r"1 of 3 frames have no energy .the first is frame 2"):
         read(path)
 
 

@@ -65,8 +65,22 @@ def test_splits_leave_nothing_out() -> None:
         train, test = mixed().split(0.3, how=how)
         assert sorted([*train.steps, *test.steps]) == list(range(10))
         assert len(test) == 3
-    assert mixed().split(0.3)[1].steps.tolist() == [7, 8, 9]
     assert len(mixed().split(0.0)[1]) == 0
+
+
+def test_the_last_frames_of_every_composition_are_held_out() -> None:
+    assert mixed().split(0.3)[1].steps.tolist() == [7, 8, 9]
+    one_after_the_other = MixedFrames((part(("O", "H", "H"), [*range(10)]), part(("H", "H"), [*range(10, 15)])))
+    assert one_after_the_other.split()[1].steps.tolist() == [8, 9, 14]
+    assert one_after_the_other.split()[0].distinct_species == ("H", "O")
+
+
+def test_compositions_of_few_frames_are_split_together() -> None:
+    many = [part(("H",) * (k + 1), [k]) for k in range(6)]
+    assert MixedFrames((*many, part(("O", "H"), [*range(6, 16)]))).split()[1].steps.tolist() == [5, 14, 15]
+    assert MixedFrames((many[0], part(("O", "H"), [*range(1, 11)]))).split()[1].steps.tolist() == [9, 10]
+    with pytest.raises(DualityError, match="cannot be split"):
+        MixedFrames(tuple(many[:2])).split()
 
 
 def test_a_saved_file_holds_the_same(tmp_path: Path) -> None:
