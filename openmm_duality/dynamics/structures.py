@@ -91,6 +91,8 @@ def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
         part, t = source.locate(_frame(frame, len(source), "the reference data"))
         return Start(part.positions[t], part.species, part.cell(t)).for_openmm()
     path = Path(source)
+    if path.is_dir():
+        raise DualityError(f"start: {path} is a folder; read its frames (openmm_duality.read) and give these")
     if not path.is_file():
         raise DualityError(f"start: there is no file {path}")
     readers = {".pdb": _read_pdb, ".xyz": _read_xyz, ".extxyz": _read_xyz}

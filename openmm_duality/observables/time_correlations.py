@@ -62,7 +62,8 @@ class Lagged(Curve):
         scatter alone would miss what moves them all.
         """
         found = [jackknife(groups, function) for groups in (self.blocks, self.groups)]
-        return replace(found[0], error=float(np.nanmax([estimate.error for estimate in found])))
+        errors = [estimate.error for estimate in found if not np.isnan(estimate.error)]
+        return replace(found[0], error=max(errors, default=np.nan))
 
 
 def longest_lag(duration: float) -> float:

@@ -117,9 +117,11 @@ class Frames:
                 raise DualityError(f"frames: {name} have shape {array.shape}, expected {shape}")
             if not np.isfinite(array).all():
                 where = int(np.argwhere(~np.isfinite(array))[0][0])
+                what = "atom" if name == "masses" else "frame"
+                # of a file of several compositions the number there is the step
+                step = f", step {self.steps[where]}" if what == "frame" and self.steps[where] != where else ""
                 raise DualityError(
-                    f"frames: {name} hold a value that is not finite (first in "
-                    f"{'atom' if name == 'masses' else 'frame'} {where}, counted from 0); "
+                    f"frames: {name} hold a value that is not finite (first in {what} {where}, counted from 0{step}); "
                     f"repair or leave out what wrote it: {', '.join(self.source) or 'the data'}"
                 )
             if name in BOUNDS:

@@ -21,6 +21,7 @@ from openmm_duality.reference.molecules import bond_lengths, molecules_of
 from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
 
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
+_VARIES = 1e-4  # g/cm³, a density
 _SHOWN = 6  # compositions
 _FIRST_SEARCH = 0.3  # nm; doubled until every pair of species is found
 _MOST_PAIRS = 1_000_000  # from which on it is not doubled: in a long and narrow cell images would fill the memory
@@ -52,6 +53,8 @@ class Summary:
         Mean lengths of a, b, c in Å and angles α, β, γ in degrees; None for several compositions.
     density : float or None
         Mean, in g/cm³; None for several compositions.
+    densities : tuple of float, or None
+        The lowest and the highest of a cell that varies.
     force_rms : dict
         Per component in meV/Å: ``all``, each species, and ``molecular`` (net force of a molecule, if there are any).
         Empty without forces.
@@ -83,6 +86,7 @@ class Summary:
     timestep: float | None
     cell: tuple[float, ...] | None
     density: float | None
+    densities: tuple[float, float] | None
     force_rms: dict[str, float]
     net_force_rms: float | None
     shortest: dict[str, float]
@@ -123,8 +127,12 @@ class Summary:
             rows.append(("time", f"{self.times[0]:g} to {self.times[1]:g} ps, every {self.spacing:g} ps{step}"))
         if self.cell is not None:
             a, b, c, alpha, beta, gamma = self.cell
-            rows.append(("cell", f"{a:.4f} x {b:.4f} x {c:.4f} Å, angles {alpha:.2f}, {beta:.2f}, {gamma:.2f}°"))
-            rows.append(("density", f"{self.density:.4f} g/cm³"))
+            varies = "" if self.densities is None else " on average"
+            rows.append(
+                ("cell", f"{a:.4f} x {b:.4f} x {c:.4f} Å, angles {alpha:.2f}, {beta:.2f}, {gamma:.2f}°{varies}")
+            )
+            span = "" if self.densities is None else "{}, {:.4f} to {:.4f}".format(varies, *self.densities)
+            rows.append(("density", f"{self.density:.4f} g/cm³{span}"))
         if self.pressure is not None:
             rows.append(("pressure", f"{self.pressure:.4g} GPa (potential part, positive under compression)"))
         if self.temperature is not None:
@@ -160,9 +168,11 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
     compositions: Counter[str] = Counter()
     for part in parts:
         compositions[formula(part.species)] += len(part)
-    density = None
+    density = densities = None
     if one is not None and one.cells is not None:
-        density = float(np.mean([one.masses.sum() / volume(cell) for cell in one.cells]) * _DENSITY)
+        found = np.array([one.masses.sum() / volume(cell) for cell in one.cells]) * _DENSITY
+        density = float(found.mean())
+        densities = (float(found.min()), float(found.max())) if np.ptp(found) > _VARIES else None
     net = [part.forces.sum(axis=1) for part in parts if part.forces is not None]
     return Summary(
         frames=len(frames),
@@ -176,6 +186,7 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
         timestep=None if first.timestep is None else first.timestep / FEMTOSECOND,
         cell=None if one is None or one.cells is None else _cell_parameters(one.cells),
         density=density,
+        densities=densities,
         force_rms=_force_rms(parts, frames.distinct_species, molecules),
         net_force_rms=component_rms(np.concatenate(net)) if net else None,
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},

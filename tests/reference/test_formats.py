@@ -1,6 +1,7 @@
 """Extended XYZ and the one door for every format; the summary of what was read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -90,12 +91,34 @@ def test_the_door_knows_saved_frames_and_cp2k(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.positions, frames.positions)
 
 
+def test_the_summary_of_cells_that_vary_says_so() -> None:
+    frames = read_cp2k(EXAMPLES / "water64-cnnp")[:3]
+    assert frames.cells is not None
+    cells = frames.cells * np.array([1.0, 1.01, 0.99])[:, None, None]
+    summary = summarise(replace(frames, cells=cells))
+    assert summary.densities == pytest.approx((0.9967 / 1.01**3, 0.9967 / 0.99**3), abs=1e-3)
+    assert "°  on average" not in str(summary)
+    assert "90.00° on average" in str(summary)
+    assert "g/cm³ on average, 0.967" in str(summary)
+
+
+def test_a_value_that_is_not_finite_is_found_in_the_frame_of_the_file(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.xyz", images()
+    written.insert(0, Atoms("H2", positions=np.eye(3)[:2]))
+    written[0].calc = SinglePointCalculator(written[0], energy=0.0, forces=np.zeros((2, 3)))
+    written[2].calc = SinglePointCalculator(written[2], energy=0.0, forces=np.full((3, 3), np.nan))
+    ase.io.write(path, written)
+    with pytest.raises(DualityError, match=r"forces hold .* frame 1, counted from 0, step 2"):
+        read(path)
+
+
 def test_summary_of_water() -> None:
     frames = read_cp2k(EXAMPLES / "water64-cnnp")[::20]
     summary = summarise(frames)
     assert summary.composition == {"H": 128, "O": 64}
     assert summary.molecules == {"H2O": 64}
     assert summary.density == pytest.approx(0.997, abs=0.001)
+    assert summary.densities is None
     assert frames.forces is not None
     assert summary.force_rms["all"] == pytest.approx(np.sqrt((frames.forces**2).mean()) / MEV_PER_ANGSTROM)
     # Independent: the data's own README gives 245 meV/Å.
