@@ -6,7 +6,7 @@ If the frames have no forces, the model is compared with the targets of inferenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from openmm_duality.inference.uncertainty.measurements import Measurement, measu
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.formats import frames_of
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import Frames, evenly_spaced, formula
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms
 from openmm_duality.reference.molecules import molecules_of
 from openmm_duality.reference.summary import component_mean, component_rms
@@ -30,6 +30,7 @@ from openmm_duality.units import BOLTZMANN, MEGAPASCAL, MEV
 
 _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
+_COMPOSITIONS = 30  # at most, with errors of their own
 _HOT = 100.0  # K, a rise that is only said to be exceeded
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _STRESS_LINES = (
@@ -66,6 +67,8 @@ class ErrorTable:
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
+    compositions : dict of str to ErrorTable
+        Errors by formula, where the frames have several compositions, but at most thirty.
     """
 
     frames: int
@@ -83,6 +86,7 @@ class ErrorTable:
     stress_mae: float | None = None
     stress_rms: float | None = None
     pressure_error: float | None = None
+    compositions: dict[str, ErrorTable] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
@@ -91,10 +95,13 @@ class ErrorTable:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
         """Read the table back from `to_dict`."""
-        return cls(**{name: value for name, value in data.items() if name != "units"})
+        values = {name: value for name, value in data.items() if name != "units"}
+        compositions = {name: cls.from_dict(table) for name, table in values.pop("compositions", {}).items()}
+        return cls(**values, compositions=compositions)
 
     def __str__(self) -> str:
-        return format_tables({"": self})
+        by_composition = format_compositions(self)
+        return format_tables({"": self}) + (f"\n\n{by_composition}" if by_composition else "")
 
 
 def format_tables(tables: dict[str, ErrorTable]) -> str:
@@ -131,6 +138,20 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
     if any(table.stress_rmse is not None for table in tables.values()):
         lines.append("(virial in meV per atom, stress in MPa per component; pressure: mean error in MPa)")
     return "\n".join(lines)
+
+
+def format_compositions(table: ErrorTable) -> str:
+    """Format the errors by composition as text, the largest first; empty where there is one composition."""
+    lines, width = [], max([12, *map(len, table.compositions)])
+    for name, one in sorted(table.compositions.items(), key=lambda item: -item[1].force_rmse.get("all", 0.0)):
+        values = [values.get("all") for values in (one.force_rmse, one.force_mae)]
+        numbers = [f"{x:10.1f}" if x is not None else f"{'-':>10}" for x in values]
+        energies = (one.energy_rmse_per_atom, one.energy_mae_per_atom)
+        numbers += [f"{x:10.2f}" if x is not None else f"{'-':>10}" for x in energies]
+        lines.append(f"{name:<{width}}{one.frames:8d}{''.join(numbers)}")
+    if not lines:
+        return ""
+    return "\n".join([f"{'composition':<{width}}  frames     force       MAE    energy       MAE", *lines])
 
 
 def evaluate(
@@ -249,7 +270,14 @@ def error_table(
         *_energy_errors(losses, frames, measurements, model),
         targets=targets,
     )
-    return replace(table, **_stress_errors(measurements, model))
+    table = replace(table, **_stress_errors(measurements, model))
+    by_formula: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        by_formula.setdefault(formula(frames.locate(m.number)[0].species), []).append(m)
+    if not 1 < len(by_formula) <= _COMPOSITIONS:
+        return table
+    found = {name: error_table(losses, frames, mine, model) for name, mine in by_formula.items()}
+    return replace(table, compositions=found)
 
 
 def _molecular(

@@ -104,7 +104,13 @@ def infer(
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig, common_strength
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
-    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_tables, known_pump
+    from openmm_duality.inference.errors import (
+        ErrorTable,
+        describe_pump,
+        format_compositions,
+        format_tables,
+        known_pump,
+    )
     from openmm_duality.inference.judgement import format_overfitted
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
@@ -182,6 +188,9 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
+        for name, table in tables.items() if split == "test" else ():
+            if table.compositions:
+                click.echo(f"\n{name}\n{format_compositions(table)}")
     if losses.baseline is not None:
         click.echo(
             "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."
@@ -222,28 +231,20 @@ def infer(
         (place / resolved_file.name).write_text(f"{comment}\n{content}", encoding="utf-8")
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
-    figures = {
+    told = ("coefficients", "memory", "channels", "delta", "calibration", "pump", "core", "walls", "overfitted")
+    figures = {name: losses.metadata.get(name) for name in told} | {
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
-        "coefficients": losses.metadata["coefficients"],
-        "memory": losses.metadata["memory"],
         "peak_memory_MiB": peak_memory(),
         "train": next(iter(errors["train"].values()), None),
         "test": next(iter(errors["test"].values()), None),
         "sets": errors,
         "training_distance": {name: distance.to_dict() for name, distance in distances.items()},
-        "channels": losses.metadata.get("channels"),
-        "delta": losses.metadata.get("delta"),
         "stability": losses.metadata.get("stability", []),
         "failed_candidates": losses.metadata.get("failed_candidates", []),
-        "calibration": losses.metadata.get("calibration"),
-        "pump": losses.metadata.get("pump"),
         "ridge": common_strength("ridge", strengths),
         "curvature": common_strength("curvature", strengths),
         "regularisation": strengths,
-        "core": losses.metadata["core"],
-        "walls": losses.metadata["walls"],
-        "overfitted": losses.metadata["overfitted"],
     }
     if plot is not None:
         figures["learning_curve"] = _learning_curve(losses, resolved, sets, held_out, plot, overwrite)

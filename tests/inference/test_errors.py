@@ -10,6 +10,8 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import ErrorTable, evaluate
 from openmm_duality.inference.errors import UNITS, format_tables
+from openmm_duality.reference import MixedFrames
+from openmm_duality.reference.frames import formula
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 from tests.systems import SPECIES, labelled, random_frames, random_losses, rms, verlet
 
@@ -43,6 +45,24 @@ def test_table_against_direct_numpy(losses, spoilt):
     assert table.energy_mae_per_atom == pytest.approx(1.2 / frames.n_atoms / MEV, rel=1e-6)
     assert ErrorTable.from_dict(table.to_dict()) == table
     assert table.to_dict()["units"] == UNITS
+
+
+def test_errors_by_composition(losses, spoilt):
+    frames, noise = spoilt
+    of_argon = np.array(frames.species) == "Ar"
+    fewer = labelled(random_frames(3, n_atoms=frames.n_atoms - 5), losses)
+    mixed = MixedFrames((replace(frames, steps=np.arange(0, 10, 2)), replace(fewer, steps=np.arange(1, 7, 2))))
+    table = evaluate(losses, mixed)
+    names = [formula(part.species) for part in mixed.parts]
+    assert [table.compositions[name].frames for name in names] == [5, 3]
+    assert table.compositions[names[0]].force_rmse["Ar"] == pytest.approx(rms(noise[:, of_argon]) / MEV_PER_ANGSTROM)
+    assert table.compositions[names[1]].force_rmse["all"] < 1e-6
+    assert ErrorTable.from_dict(table.to_dict()) == table
+    header, first, second = str(table).splitlines()[-3:]
+    assert header.split() == ["composition", "frames", "force", "MAE", "energy", "MAE"]
+    assert first.split()[:2] == [names[0], "5"]
+    assert second.split()[:3] == [names[1], "3", "0.0"]
+    assert evaluate(losses, frames).compositions == {}
 
 
 def test_without_forces_the_reference_is_the_accelerations():
