@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from openmm_duality.inference.errors import ErrorTable
+from openmm_duality.reference.mixed_frames import AnyFrames
 
 _OVERFITTED = 3.0  # times the training error
 _UNEXPLAINED = 0.4  # of the RMS force
 _LEAST_ENERGY = 5.0  # meV per atom
 _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
+_SHORT = 1.0  # ps
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
@@ -60,6 +62,18 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
                     f"training; more frames of every composition and cell are needed, or a smaller weight of {what}"
                 )
     return found
+
+
+def short_dynamics(sets: Sequence[AnyFrames]) -> list[str]:
+    """Describe data that are nothing but dynamics of less than 1 ps, whose held-out frames are like all others."""
+    spans = [float(np.ptp(part.times)) if len(part) > 1 else 0.0 for frames in sets for part in frames.parts]
+    if not spans or min(spans) == 0.0 or sum(spans) > _SHORT:
+        return []
+    return [
+        f"the data are dynamics of {sum(spans):.2g} ps in all, in which few arrangements of the atoms occur, so that "
+        "held-out frames are like those of the fit, and those of a longer run are not; sample for longer, or add hot "
+        "and distorted frames, and test the model with --check"
+    ]
 
 
 def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
@@ -111,5 +125,6 @@ def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:
     return (
         f"Warning: the error on held-out frames is far above the training error ({sets}), so that the model cannot be "
         "trusted on frames like those it was fitted to. Use more frames, or frames that also cover the distances of "
-        "the held-out ones, a stronger ridge, fewer functions or a simpler form."
+        "the held-out ones, a stronger ridge, fewer functions, channels whose mixing is not learned (mixing_steps: "
+        "0), or a simpler form."
     )

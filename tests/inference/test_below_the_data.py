@@ -17,7 +17,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.targets import pair_frames
 from openmm_duality.inference.errors import ErrorTable
 from openmm_duality.inference.fitting import repulsive_losses
-from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted
+from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted, short_dynamics
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -407,3 +407,14 @@ def test_infer_ends_with_code_1_if_the_model_is_overfitted(tmp_path):
     model = AgentLosses.load(tmp_path / "model.safetensors")
     assert model.metadata["overfitted"] == content["overfitted"]
     assert rms(model.core_strength) > 0.0
+
+
+def test_dynamics_of_less_than_a_picosecond_are_said_to_be_short():
+    def dynamics(picoseconds):
+        return replace(random_frames(11), times=np.linspace(0.0, picoseconds, 11), timestep=0.0005)
+
+    (sentence,) = short_dynamics([dynamics(0.4), dynamics(0.2)])
+    assert "dynamics of 0.6 ps in all" in sentence
+    assert not short_dynamics([dynamics(0.4), dynamics(0.7)])
+    assert not short_dynamics([dynamics(0.4), random_frames(3)])  # single points beside them
+    assert not short_dynamics([])
