@@ -13,10 +13,10 @@ from typing import Any
 
 import openmm as mm
 
-from openmm_duality.dynamics.structures import Start
+from openmm_duality.dynamics.structures import Start, read_start
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import TrainingData
+from openmm_duality.inference.equations.targets import DataSet, TrainingData
 from openmm_duality.inference.fitting import (
     TestData,
     begin_inference,
@@ -29,6 +29,12 @@ from openmm_duality.learning.stability import Check, check_stability
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.mixed_frames import AnyFrames
+
+
+def start_of_check(sets: Sequence[DataSet]) -> Start:
+    """The last of the frames with the most species and, among these, the most atoms."""
+    parts = [part for data in sets for part in data.frames.parts if len(part)]
+    return read_start(max(parts, key=lambda part: (len(part.distinct_species), part.n_atoms)))
 
 
 def infer_stable(

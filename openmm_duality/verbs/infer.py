@@ -78,11 +78,12 @@ def infer(
 ) -> None:
     """Infer agent losses from the data sets of CONFIG.yaml (or --data), in closed form.
 
-    The last 20 % by time of every data set is held out, or data named by --test are separate. The errors are printed,
-    and the model is saved along with the resolved configuration, MODEL.config.yaml, in which the chosen regularisation
-    and the weights of energies and stresses are written out. Data without forces, or with `targets: accelerations`, are
-    fitted to their accelerations.
-    With --check, the regularisation is chosen among models that are stable in short runs; exit code 1 if none is.
+    The last 20 % by time of every data set, and of every composition in it, is held out, or data named by --test are
+    separate. The errors are printed, and the model is saved along with the resolved configuration, MODEL.config.yaml,
+    in which the chosen regularisation and the weights of energies and stresses are written out. Data without forces, or
+    with `targets: accelerations`, are fitted to their accelerations.
+    With --check, the regularisation is chosen among models that are stable in short runs, which begin from a frame with
+    the most species and atoms; exit code 1 if none is.
     Exit code 1 also if the error on held-out frames is far above the training error.
     With --prior (or the key `prior`), the data are of a higher level of theory than that of the prior model, and the
     difference is inferred and added to it (Δ-learning); --check then tests the corrected model.
@@ -114,6 +115,7 @@ def infer(
     from openmm_duality.inference.judgement import format_overfitted
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
+    from openmm_duality.learning.stable_inference import start_of_check
     from openmm_duality.losses.baseline import Baseline
 
     if model.suffix != ".safetensors":
@@ -179,7 +181,7 @@ def infer(
         losses = _corrected(resolved, sets, held_out, _check_temperature(sets, temperature) if check else None)
     elif check:
         arguments["temperature"] = _check_temperature(sets, temperature)
-        losses = duality.infer_stable(sets, duality.read_start(sets[0].frames), **arguments)
+        losses = duality.infer_stable(sets, start_of_check(sets), **arguments)
     else:
         losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
@@ -342,7 +344,9 @@ def _corrected(
     losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
     if temperature is None:
         return losses
-    start = duality.read_start(sets[0].frames)
+    from openmm_duality.learning.stable_inference import start_of_check
+
+    start = start_of_check(sets)
     checks = duality.check_stability(losses, start, temperature=temperature, progress=True)
     return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
 

@@ -15,6 +15,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.fitting import STRONGER, STRONGER_CURVATURE, regularisation_candidates
 from openmm_duality.learning import stable_inference
 from openmm_duality.learning.stability import DISPLACED, Check, check_stability, compressed, displaced
+from openmm_duality.reference import MixedFrames
 from tests.systems import labelled, random_frames, random_losses
 from tests.water import liquid, water_losses
 
@@ -109,3 +110,16 @@ def test_an_inference_with_real_checks_says_how_they_ended():
     assert [c["name"] for c in losses.metadata["stability"]] == [
         "Langevin, 300 K", "Langevin, 360 K", DISPLACED, "cell edges 3 % shorter", "NVE",
     ]  # fmt: skip
+
+
+def test_the_short_runs_begin_from_a_frame_with_the_most_species_and_atoms():
+    def frames(species, count):
+        n = len(species)
+        return replace(random_frames(count, n_atoms=n), species=species, masses=np.ones(n), forces=None, energies=None)
+
+    small, large, pure = frames(("Ar", "Kr"), 3), frames(("Ar", "Kr", "Kr"), 2), frames(("Ar",) * 5, 2)
+    mixed = MixedFrames(tuple(replace(f, steps=k + 10 * np.arange(len(f))) for k, f in enumerate((large, pure))))
+    start = stable_inference.start_of_check([DataSet(small), DataSet(mixed)])
+    assert start.species == large.species
+    np.testing.assert_array_equal(start.positions, large.positions[-1])
+    assert stable_inference.start_of_check([DataSet(pure)]).species == pure.species
