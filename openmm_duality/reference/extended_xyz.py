@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
 _SHOWN = 12  # names in a message
 _MOST_ATOMS, _MOST_COLUMNS = 10**8, 1000  # of a frame
-Key: TypeAlias = tuple[bytes, bool]  # atomic numbers, and whether it is periodic
+_Key: TypeAlias = tuple[bytes, bool]  # atomic numbers, and whether it is periodic
 _COLUMNS = re.compile(r":[RISL]:(\d+)")
 
 
@@ -85,7 +85,7 @@ def frames_of_images(
     """
     keys = keys or DataKeys()
     force, energy = (NameChoice(name, getattr(keys, name), str(path)) for name in ("forces", "energy"))
-    groups: dict[Key, _Group] = {}
+    groups: dict[_Key, _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
     number = -1
@@ -264,7 +264,7 @@ def _lacking(groups: Mapping[Any, _Group], values: str) -> list[int]:
     return sorted(step for step, value in pairs if value is None)
 
 
-def _drop_without_forces(path: Path, groups: dict[Key, _Group]) -> None:
+def _drop_without_forces(path: Path, groups: dict[_Key, _Group]) -> None:
     """Drop the frames that have no forces; a warning says how many these are."""
     lacking, count = _lacking(groups, "forces"), sum(len(g.steps) for g in groups.values())
     if not lacking:

@@ -22,6 +22,7 @@ from openmm_duality.units import bare
 if TYPE_CHECKING:
     from ase import Atoms
 
+_FEW = 10  # frames, of which a tenth is less than one
 _FORMAT = "openmm_duality mixed frames 1"
 
 
@@ -75,6 +76,10 @@ class MixedFrames:
         steps = np.concatenate([np.zeros(0, dtype=np.int64), *(part.steps for part in self.parts)])
         return np.concatenate([np.zeros((0, 2), dtype=np.int64), *places])[np.argsort(steps, kind="stable")]
 
+    def part_of(self, numbers: IntArray) -> IntArray:
+        """The parts that contain the frames at some places in the sequence."""
+        return np.asarray(self._locations[numbers, 0])
+
     def locate(self, number: int) -> tuple[Frames, int]:
         """The part that contains the frame at a place in the sequence, and its index there."""
         part, index = self._locations[number]
@@ -98,26 +103,13 @@ class MixedFrames:
     def split(self, test_fraction: float = 0.2, gap: Any = 0.5, how: str = "time") -> tuple[MixedFrames, MixedFrames]:
         """Training and test frames, as `Frames.split` splits single points.
 
-        With ``time`` the last frames of every part are held out, since a file often holds one composition after the
-        other; parts with too few frames for that are split together.
+        With ``time`` the last frames of every composition are held out, since a file often holds one after the other.
         """
         bare(gap, unit.picosecond, "gap")  # single points have no gap, but a wrong unit is a mistake
-        if how == "random-blocks":
-            train, test = split_by_blocks(len(self), test_fraction)
-            return self[train], self[test]
-
-        def enough(group: IntArray) -> bool:
-            return 0 < round(test_fraction * len(group)) < len(group)
-
-        groups = [np.flatnonzero(self._locations[:, 0] == k) for k in range(len(self.parts))]
-        few = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *(g for g in groups if not enough(g))]))
-        groups = [group for group in groups if enough(group)]
-        if enough(few) or not groups:
-            groups.append(few)
-        held_out = np.zeros(len(self), dtype=bool)
-        for group in groups:
-            held_out[group[split_by_time(len(group), test_fraction)[1]]] = True
-        return self[np.flatnonzero(~held_out)], self[np.flatnonzero(held_out)]
+        split = split_by_blocks if how == "random-blocks" else split_by_time
+        order = np.arange(len(self)) if how == "random-blocks" else balanced(self, np.arange(len(self)))
+        train, test = split(len(self), test_fraction)
+        return self[order[train]], self[order[test]]
 
     def to_ase(self) -> list[Atoms]:
         """The frames as `ase.Atoms`, in the order of the sequence, as for `Frames.to_ase`."""
@@ -182,6 +174,21 @@ def largest_size(frames: AnyFrames) -> int:
 def joined(parts: Sequence[Frames]) -> AnyFrames:
     """One sequence of parts: the frames themselves if there is only one part."""
     return parts[0] if len(parts) == 1 else MixedFrames(tuple(parts))
+
+
+def balanced(frames: AnyFrames, numbers: IntArray) -> IntArray:
+    """Numbers of frames in an order of which every stretch has its share of every composition.
+
+    The frames of one composition keep their order; so do those of all compositions with few frames, taken together.
+    """
+    if isinstance(frames, Frames):
+        return numbers
+    group, place = frames.part_of(numbers), np.zeros(len(numbers))
+    group[np.bincount(group, minlength=len(frames.parts))[group] < _FEW] = -1
+    for one in np.unique(group):
+        mine = np.flatnonzero(group == one)
+        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+    return numbers[np.argsort(place, kind="stable")]
 
 
 def of_one_composition(frames: AnyFrames, purpose: str) -> Frames:

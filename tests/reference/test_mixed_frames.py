@@ -10,7 +10,7 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.reference import Frames, MixedFrames, read, summarise
-from openmm_duality.reference.mixed_frames import joined, of_one_composition, without_isolated_atoms
+from openmm_duality.reference.mixed_frames import balanced, joined, of_one_composition, without_isolated_atoms
 from openmm_duality.units import MEV_PER_ANGSTROM
 
 
@@ -73,6 +73,21 @@ def test_the_last_frames_of_every_composition_are_held_out() -> None:
     one_after_the_other = MixedFrames((part(("O", "H", "H"), [*range(10)]), part(("H", "H"), [*range(10, 15)])))
     assert one_after_the_other.split()[1].steps.tolist() == [8, 9, 14]
     assert one_after_the_other.split()[0].distinct_species == ("H", "O")
+
+
+def test_every_stretch_has_its_share_of_every_composition() -> None:
+    grouped = MixedFrames((part(("O", "H", "H"), [*range(40)]), part(("H", "H"), [*range(40, 60)])))
+    order = balanced(grouped, np.arange(60))
+    assert sorted(order) == list(range(60))
+    for stretch in order.reshape(10, 6):
+        assert (stretch < 40).sum() == 4
+    for composition in (order[order < 40], order[order >= 40]):
+        assert (np.diff(composition) > 0).all()
+    chosen = np.arange(0, 60, 3)
+    assert sorted(balanced(grouped, chosen)) == chosen.tolist()
+    alone = grouped.parts[0]
+    np.testing.assert_array_equal(balanced(alone, np.arange(40)), np.arange(40))
+    np.testing.assert_array_equal(balanced(mixed(), np.arange(10)), np.arange(10))  # few of each
 
 
 def test_compositions_of_few_frames_are_split_together() -> None:

@@ -21,6 +21,7 @@ from openmm_duality.inference.equations.virials import MULTIPLICITY, components,
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
+from openmm_duality.reference.mixed_frames import balanced
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
 MIN_FOLDS, MIN_BLOCKS = 2, 4  # of a cross-validation, and of a committee
@@ -81,6 +82,8 @@ class Storage:
 @dataclass(frozen=True)
 class BlockedEquations:
     """Normal equations by group of the layout, then by contiguous block of time (the k-th of all data sets together).
+
+    Of several compositions a block has its share of each (see `mixed_frames.balanced`).
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ def accumulate(
     with progress_bar(sum(-(-count // every) for count in counts), title, show=progress) as bar:
         for data, count in zip(sets, counts, strict=True):
             rows_of = partial(sample_rows, design, species, reference.used, bool(settings.stress_weight))
-            numbers = range(0, count, every)
+            numbers = balanced(data.frames, np.arange(0, count, every))
             computed = on_all_cores(rows_of, samples(data.frames, numbers), storage.at_once)
             begin = time.perf_counter()
             for taken, rows in zip(range(len(numbers)), computed, strict=True):

@@ -37,6 +37,7 @@ from openmm_duality.inference.equations.targets import DataSet, Sample, count_sa
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import evenly_spaced
+from openmm_duality.reference.mixed_frames import balanced
 
 CHANGES = "mixing"  # the name of their penalty
 _FOLDS = 4  # of the frames from which the mixing is learned, the last of them held out
@@ -120,7 +121,7 @@ class MixingProblem:
     @cached_property
     def held_out(self) -> list[Sample]:
         """Samples of the block that is held out, evenly spaced."""
-        taken = [(data, range(0, count_samples(data.frames), self.stride)) for data in self.sets]
+        taken = [(s, balanced(s.frames, np.arange(0, count_samples(s.frames), self.stride))) for s in self.sets]
         numbers = [
             (data, number)
             for data, of_set in taken

@@ -31,6 +31,7 @@ from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import timed
+from openmm_duality.reference.mixed_frames import balanced
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible
@@ -215,7 +216,8 @@ def held_out_spreads(
     found = []
     for data in inference.sets:
         count = count_samples(data.frames)
-        inside = [number for number in range(count) if block_of(number, count, n_blocks) == block]
+        numbers = balanced(data.frames, np.arange(count)).tolist()
+        inside = sorted(number for k, number in enumerate(numbers) if block_of(k, count, n_blocks) == block)
         wanted = samples(data.frames, inside[:: -(-len(inside) // at_most) or 1])
         rows_of = partial(sample_rows, design, inference.species, False, False)
         for rows in on_all_cores(rows_of, wanted, inference.memory.storage.at_once):
