@@ -173,6 +173,20 @@ def test_evaluate(folder, tmp_path):
     assert str(judged) in text
 
 
+def test_errors_are_evaluated_by_a_key_of_the_frames(folder, tmp_path):
+    atoms = read(folder / "test.safetensors")[:5].to_ase()
+    for number, one in enumerate(atoms):
+        one.info["config_type"] = "late" if number > 2 else "early"
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    command = ("evaluate", folder / "model.safetensors", tmp_path / "a.xyz", "--by")
+    lines = [line.split() for line in call(*command, "config_type", "--json", tmp_path / "a.json").splitlines()]
+    assert ["early", "3"] in [line[:2] for line in lines]
+    assert ["late", "2"] in [line[:2] for line in lines]
+    groups = json.loads((tmp_path / "a.json").read_text())["groups"]
+    assert groups["late"]["force_rmse"]["all"] > 0.0
+    assert "no frame has the key 'kind'" in call(*command, "kind", code=2)
+
+
 def test_evaluate_without_a_committee_prints_no_uncertainty(folder, tmp_path):
     replace(water_losses("collective"), committee=None).save(tmp_path / "m.safetensors")
     figures = tmp_path / "e.json"

@@ -67,8 +67,8 @@ class ErrorTable:
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
-    compositions : dict of str to ErrorTable
-        Errors by formula, where the frames have several compositions, but at most thirty.
+    groups : dict of str to ErrorTable
+        Errors by formula, where the frames have several compositions, but at most thirty; or by label.
     """
 
     frames: int
@@ -86,7 +86,7 @@ class ErrorTable:
     stress_mae: float | None = None
     stress_rms: float | None = None
     pressure_error: float | None = None
-    compositions: dict[str, ErrorTable] = field(default_factory=dict)
+    groups: dict[str, ErrorTable] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the table to plain values for JSON."""
@@ -96,12 +96,11 @@ class ErrorTable:
     def from_dict(cls, data: dict[str, Any]) -> ErrorTable:
         """Read the table back from `to_dict`."""
         values = {name: value for name, value in data.items() if name != "units"}
-        compositions = {name: cls.from_dict(table) for name, table in values.pop("compositions", {}).items()}
-        return cls(**values, compositions=compositions)
+        groups = {name: cls.from_dict(table) for name, table in values.pop("groups", {}).items()}
+        return cls(**values, groups=groups)
 
     def __str__(self) -> str:
-        by_composition = format_compositions(self)
-        return format_tables({"": self}) + (f"\n\n{by_composition}" if by_composition else "")
+        return format_tables({"": self}) + (f"\n\n{format_groups(self)}" if self.groups else "")
 
 
 def format_tables(tables: dict[str, ErrorTable]) -> str:
@@ -140,22 +139,26 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
     return "\n".join(lines)
 
 
-def format_compositions(table: ErrorTable) -> str:
-    """Format the errors by composition as text, the largest first; empty where there is one composition."""
-    lines, width = [], max([12, *map(len, table.compositions)])
-    for name, one in sorted(table.compositions.items(), key=lambda item: -item[1].force_rmse.get("all", 0.0)):
+def format_groups(table: ErrorTable) -> str:
+    """Format the errors by group of frames as text, the largest first."""
+    width = max([8, *map(len, table.groups)])
+    lines = [f"{'frames':<{width}}  number     force       MAE    energy       MAE"]
+    for name, one in sorted(table.groups.items(), key=lambda item: -item[1].force_rmse.get("all", 0.0)):
         values = [values.get("all") for values in (one.force_rmse, one.force_mae)]
         numbers = [f"{x:10.1f}" if x is not None else f"{'-':>10}" for x in values]
         energies = (one.energy_rmse_per_atom, one.energy_mae_per_atom)
         numbers += [f"{x:10.2f}" if x is not None else f"{'-':>10}" for x in energies]
         lines.append(f"{name:<{width}}{one.frames:8d}{''.join(numbers)}")
-    if not lines:
-        return ""
-    return "\n".join([f"{'composition':<{width}}  frames     force       MAE    energy       MAE", *lines])
+    return "\n".join(lines)
 
 
 def evaluate(
-    losses: AgentLosses, frames: AnyFrames | str | Path, *, at_most: int | None = None, progress: bool = False
+    losses: AgentLosses,
+    frames: AnyFrames | str | Path,
+    *,
+    at_most: int | None = None,
+    labels: Mapping[int, str] | None = None,
+    progress: bool = False,
 ) -> ErrorTable:
     """Evaluate the errors of a model on reference forces and energies, or on accelerations for lack of forces.
 
@@ -167,6 +170,8 @@ def evaluate(
         left out.
     at_most : int, optional
         Maximum number of frames, evenly spaced; all by default.
+    labels : mapping of int to str, optional
+        By step (of a file its number there), what groups the frames whose errors are given too; by default the formula.
     progress : bool
         Whether to show the progress.
 
@@ -184,7 +189,8 @@ def evaluate(
         raise DualityError("the data contain no frames with forces to compare with")
     chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
     title = "evaluating" if progress else ""
-    table = error_table(losses, data, measure(data, dict.fromkeys(chosen.tolist(), (losses,)), title=title))
+    found = measure(data, dict.fromkeys(chosen.tolist(), (losses,)), title=title)
+    table = error_table(losses, data, found, labels=labels)
     return table if losses.has_potential else replace(table, pump=mean_pump(losses, data))
 
 
@@ -235,7 +241,11 @@ def excessive_pump(losses: AgentLosses, limit: float) -> str:
 
 
 def error_table(
-    losses: AgentLosses, frames: AnyFrames, measurements: Sequence[Measurement], model: int = 0
+    losses: AgentLosses,
+    frames: AnyFrames,
+    measurements: Sequence[Measurement],
+    model: int = 0,
+    labels: Mapping[int, str] | None = None,
 ) -> ErrorTable:
     """Compute the error table of one of the models from measurements.
 
@@ -248,6 +258,8 @@ def error_table(
     measurements : sequence of Measurement
     model : int
         Its index among the measured models.
+    labels : mapping of int to str, optional
+        As for `evaluate`.
     """
     index = np.concatenate([m.species_index for m in measurements])
     reference = np.concatenate([m.target for m in measurements])
@@ -271,13 +283,15 @@ def error_table(
         targets=targets,
     )
     table = replace(table, **_stress_errors(measurements, model))
-    by_formula: dict[str, list[Measurement]] = {}
+    groups: dict[str, list[Measurement]] = {}
     for m in measurements:
-        by_formula.setdefault(formula(frames.locate(m.number)[0].species), []).append(m)
-    if not 1 < len(by_formula) <= _COMPOSITIONS:
+        part, t = frames.locate(m.number)
+        label = formula(part.species) if labels is None else labels.get(int(part.steps[t]), "without")
+        groups.setdefault(label, []).append(m)
+    if len(groups) < 2 or (labels is None and len(groups) > _COMPOSITIONS):
         return table
-    found = {name: error_table(losses, frames, mine, model) for name, mine in by_formula.items()}
-    return replace(table, compositions=found)
+    found = {name: error_table(losses, frames, mine, model, {}) for name, mine in groups.items()}
+    return replace(table, groups=found)
 
 
 def _molecular(

@@ -137,6 +137,27 @@ def frames_of_images(
     return frames
 
 
+def read_labels(path: str | Path, key: str) -> dict[int, str]:
+    """What a key of the comment lines of an extended XYZ file says of every frame, by its number in the file.
+
+    Parameters
+    ----------
+    path : path
+    key : str
+        Such as ``config_type``.
+
+    Raises
+    ------
+    DualityError
+        If the file cannot be read, or no frame has the key.
+    """
+    path = Path(path)
+    found = {number: str(atoms.info[key]) for number, atoms in enumerate(_images(path)) if key in atoms.info}
+    if not found:
+        raise DualityError(f"{path}: no frame has the key {key!r}; name one of those of the comment lines")
+    return found
+
+
 @dataclass
 class _Group:
     """Frames of one list of species and periodicity, in the units of the file."""

@@ -12,6 +12,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import atomic_write
+from openmm_duality.reference.extended_xyz import read_labels
 from openmm_duality.reference.mixed_frames import without_isolated_atoms
 from openmm_duality.reference.near_copies import training_distance
 from openmm_duality.verbs.options import data_options, trajectory_options
@@ -92,6 +93,7 @@ def inspect(
 @click.argument("data", type=PATH)
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Use only the last 20 % by time.")
+@click.option("--by", metavar="KEY", help="Errors by a key of the comment lines of extended XYZ, as config_type.")
 @click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
 @data_options
 @json_option
@@ -101,6 +103,7 @@ def evaluate(
     data: Path,
     every: int,
     held_out: bool,
+    by: str | None,
     figure: Path | None,
     json_file: Path | None,
     overwrite: bool,
@@ -108,6 +111,7 @@ def evaluate(
 ) -> None:
     """Print the errors of MODEL on the forces and energies of DATA, or on accelerations if there are no forces.
 
+    Of several compositions the errors of each are printed too, or with --by those of the frames by a key.
     If the model has a committee, its predicted uncertainty is compared with the errors too, on at most 100 evenly
     spaced frames.
     """
@@ -122,7 +126,8 @@ def evaluate(
     if held_out:
         train, frames = without_isolated_atoms(frames)[0].split()  # as `infer` does
         distance = training_distance(train, frames)
-    table = duality.evaluate(losses, frames[::every], progress=True)
+    labels = None if by is None else read_labels(data, by)
+    table = duality.evaluate(losses, frames[::every], labels=labels, progress=True)
     click.echo(str(table))
     if table.pump is not None:
         click.echo(f"\n{describe_pump(table.pump)}")

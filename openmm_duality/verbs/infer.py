@@ -108,7 +108,7 @@ def infer(
     from openmm_duality.inference.errors import (
         ErrorTable,
         describe_pump,
-        format_compositions,
+        format_groups,
         format_tables,
         known_pump,
     )
@@ -191,8 +191,8 @@ def infer(
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
         for name, table in tables.items() if split == "test" else ():
-            if table.compositions:
-                click.echo(f"\n{name}\n{format_compositions(table)}")
+            if table.groups:
+                click.echo(f"\n{name}\n{format_groups(table)}")
     if losses.baseline is not None:
         click.echo(
             "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."

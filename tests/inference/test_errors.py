@@ -54,15 +54,18 @@ def test_errors_by_composition(losses, spoilt):
     mixed = MixedFrames((replace(frames, steps=np.arange(0, 10, 2)), replace(fewer, steps=np.arange(1, 7, 2))))
     table = evaluate(losses, mixed)
     names = [formula(part.species) for part in mixed.parts]
-    assert [table.compositions[name].frames for name in names] == [5, 3]
-    assert table.compositions[names[0]].force_rmse["Ar"] == pytest.approx(rms(noise[:, of_argon]) / MEV_PER_ANGSTROM)
-    assert table.compositions[names[1]].force_rmse["all"] < 1e-6
+    assert [table.groups[name].frames for name in names] == [5, 3]
+    assert table.groups[names[0]].force_rmse["Ar"] == pytest.approx(rms(noise[:, of_argon]) / MEV_PER_ANGSTROM)
+    assert table.groups[names[1]].force_rmse["all"] < 1e-6
     assert ErrorTable.from_dict(table.to_dict()) == table
     header, first, second = str(table).splitlines()[-3:]
-    assert header.split() == ["composition", "frames", "force", "MAE", "energy", "MAE"]
+    assert header.split() == ["frames", "number", "force", "MAE", "energy", "MAE"]
     assert first.split()[:2] == [names[0], "5"]
     assert second.split()[:3] == [names[1], "3", "0.0"]
-    assert evaluate(losses, frames).compositions == {}
+    assert evaluate(losses, frames).groups == {}
+    by_label = evaluate(losses, mixed, labels={0: "first", 1: "second", 2: "second", 3: "second"}).groups
+    assert {name: one.frames for name, one in by_label.items()} == {"first": 1, "second": 3, "without": 4}
+    assert by_label["first"].force_rmse["all"] == pytest.approx(rms(noise[0]) / MEV_PER_ANGSTROM)
 
 
 def test_without_forces_the_reference_is_the_accelerations():
