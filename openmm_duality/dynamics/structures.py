@@ -14,6 +14,7 @@ from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import check_cell, openmm_form, supercell
+from openmm_duality.reference.ase_atoms import cell_of
 from openmm_duality.reference.frames import formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.schema import species_name
@@ -156,10 +157,5 @@ def _read_pdb(path: Path, frame: int) -> Start:
 def _read_xyz(path: Path, frame: int) -> Start:
     images = ase.io.read(path, index=":", format="extxyz")
     atoms = images[_frame(frame, len(images), path.name)]
-    cell = np.array(atoms.cell, dtype=np.float64) * ANGSTROM if atoms.pbc.any() else None
-    if cell is not None and not atoms.pbc.all():
-        raise DualityError(
-            f'start: {path.name} is periodic in some directions only; give a cell with vacuum and pbc="T T T", or none'
-        )
     positions = np.array(atoms.positions, dtype=np.float64) * ANGSTROM
-    return Start(positions, tuple(atoms.get_chemical_symbols()), cell)
+    return Start(positions, tuple(atoms.get_chemical_symbols()), cell_of(atoms))

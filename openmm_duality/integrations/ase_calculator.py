@@ -16,6 +16,7 @@ from openmm_duality.geometry.cells import volume
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.reference.ase_atoms import cell_of
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT, MEV_PER_ANGSTROM, stress_from_virial
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         """Evaluate energy and forces; stress, per-atom energies and uncertainties where they are asked for."""
         super().calculate(atoms, list(properties), list(system_changes))
         self._lower_for(self._species_of(self.atoms))
-        positions, cell = self.atoms.positions * ANGSTROM, _cell(self.atoms, self.losses.cutoff)
+        positions, cell = self.atoms.positions * ANGSTROM, cell_of(self.atoms, 2.0 * self.losses.cutoff)
         energy, forces = self._fused(positions, cell)
         if self.losses.baseline is not None:
             masses = self.losses.masses[self.losses.index_of(self._species)]
@@ -135,19 +136,3 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
             constants = self.losses.metadata.get("energy_constants") or {}
             self._constants = np.array([constants.get(name, 0.0) for name in species])
             self._committee, self._species = None, species
-
-
-def _cell(atoms: Atoms, cutoff: float) -> FloatArray | None:
-    """Cell of atoms in nm; None without periodicity.
-
-    In directions without periodicity it is so wide that images are beyond the cutoff (nm), and seldom changes.
-    """
-    if not atoms.pbc.any():
-        return None
-    cell = np.array(atoms.cell.complete().array * ANGSTROM, dtype=np.float64)
-    for k in np.flatnonzero(~atoms.pbc):
-        normal = np.cross(cell[k - 2], cell[k - 1])
-        normal /= np.linalg.norm(normal)
-        extent = float(np.ptp(atoms.positions @ normal)) * ANGSTROM
-        cell[k] = normal * np.ceil(extent + 2.0 * cutoff)
-    return cell

@@ -14,6 +14,7 @@ from openmm_duality.units import ANGSTROM, ELECTRONVOLT, FEMTOSECOND
 if TYPE_CHECKING:
     from ase import Atoms
 
+VACUUM = 2.0  # nm, more than a cutoff
 FORCE = ELECTRONVOLT / ANGSTROM  # kJ/mol/nm
 STRESS = ELECTRONVOLT / ANGSTROM**3  # kJ/mol/nm³
 
@@ -23,6 +24,28 @@ def velocity_unit() -> float:
     from ase import units
 
     return float(units.fs * ANGSTROM / FEMTOSECOND)
+
+
+def cell_of(atoms: Atoms, vacuum: float = VACUUM) -> FloatArray | None:
+    """Cell of atoms in nm, shape (3, 3); None without periodicity.
+
+    In directions without periodicity it is wider than the atoms by a vacuum (nm) and up to 1 nm, so that images do not
+    interact, and seldom changes.
+    """
+    if not atoms.pbc.any():
+        return None
+    if atoms.pbc.all():
+        return np.asarray(atoms.cell.array * ANGSTROM, dtype=np.float64)
+    given = atoms.cell.array
+    cell = np.array(np.where(atoms.pbc[:, None], given, atoms.cell.complete().array) * ANGSTROM, dtype=np.float64)
+    if not given[atoms.pbc].any(axis=1).all():
+        return cell  # without a lattice vector that there should be; whoever takes the cell refuses it
+    for k in np.flatnonzero(~atoms.pbc):
+        normal = np.cross(cell[k - 2], cell[k - 1])
+        normal /= np.linalg.norm(normal)
+        extent = float(np.ptp(atoms.positions @ normal)) * ANGSTROM
+        cell[k] = normal * np.ceil(extent + vacuum)
+    return cell
 
 
 def atoms_of(
@@ -90,8 +113,7 @@ def arrays_of(images: Sequence[Atoms]) -> dict[str, Any]:
     Raises
     ------
     DualityError
-        If there are none, they differ in composition or periodicity, some of them lack what others have, or one is
-        periodic in some directions only.
+        If there are none, they differ in composition or periodicity, or some of them lack what others have.
     """
     if not images:
         raise DualityError("there are no atoms to make frames of")
@@ -100,10 +122,6 @@ def arrays_of(images: Sequence[Atoms]) -> dict[str, Any]:
         raise DualityError("the atoms differ in composition or order; make MixedFrames of them")
     if any((image.pbc != first.pbc).any() for image in images):
         raise DualityError("some of the atoms are periodic and others are not; make MixedFrames of them")
-    if first.pbc.any() and not first.pbc.all():
-        raise DualityError(
-            "the atoms are periodic in some directions only; set pbc to True and put vacuum into the cell, or to False"
-        )
     energies = _common("energy", images, _result("energy", images))
     forces = _common("forces", images, _result("forces", images))
     stresses = _common("stress", images, _result("stress", images)) if first.pbc.all() else None
@@ -114,7 +132,7 @@ def arrays_of(images: Sequence[Atoms]) -> dict[str, Any]:
         "positions": np.array([image.positions for image in images]) * ANGSTROM,
         "times": np.zeros(len(images)),
         "steps": np.arange(len(images)),
-        "cells": np.array([image.cell.array for image in images]) * ANGSTROM if first.pbc.all() else None,
+        "cells": np.array([cell_of(image) for image in images]) if first.pbc.any() else None,
         "forces": None if forces is None else forces * FORCE,
         "velocities": None if velocities is None else velocities * velocity_unit(),
         "energies": None if energies is None else energies * ELECTRONVOLT,

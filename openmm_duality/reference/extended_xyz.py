@@ -16,7 +16,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text, provenance
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.ase_atoms import velocity_unit
+from openmm_duality.reference.ase_atoms import VACUUM, cell_of, velocity_unit
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.reference.plausibility import implausible_units
@@ -39,7 +39,8 @@ def read_extxyz(
     """Read an extended XYZ file (or a plain XYZ file, which has no cell and no forces).
 
     The frames may differ in composition, size, order of atoms, cell and periodicity; they are then `MixedFrames`. Only
-    frames with a ``Lattice``, and no ``pbc`` that says otherwise, are periodic. A single atom marked
+    frames with a ``Lattice``, and no ``pbc`` that says otherwise, are periodic; those that are in some directions only
+    get a cell with vacuum in the others (`ase_atoms.cell_of`). A single atom marked
     ``config_type=IsolatedAtom`` is not, and needs no forces. Where some frames have forces, those without are left out.
     The frames count as single points: the format holds no time step. What the file holds and is not used is said in a
     warning, and so is what is left out.
@@ -88,20 +89,23 @@ def frames_of_images(
     groups: dict[_Key, _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
-    number = -1
+    number, slabs = -1, 0
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
-        periodic = _periodic(path, number, atoms)
+        cell = None if _is_isolated_atom(atoms) else cell_of(atoms)
+        periodic, whole = cell is not None, bool(atoms.pbc.all())
+        slabs += periodic and not whole
         found = force.value({n: a for n, a in columns.items() if a.shape == (len(atoms), 3) and a.dtype.kind == "f"})
         potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
         if found is None and len(atoms) == 1 and not periodic:
             found = np.zeros((1, 3))  # by symmetry
         group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
-        name, stress = stress_of(values, atoms.cell.volume * ANGSTROM**3, keys) if periodic else (None, None)
+        volume = atoms.cell.volume * ANGSTROM**3
+        name, stress = stress_of(values, volume, keys) if periodic and whole else (None, None)
         if name is not None:
             tensors.add(name)
-        group.add(number, atoms, found, potential, stress)
+        group.add(number, atoms, cell, found, potential, stress)
     count = number + 1
     if not count:
         raise DualityError(f"{path}: the file holds no frames")
@@ -121,6 +125,12 @@ def frames_of_images(
         raise DualityError(
             f"{path}: {len(lacking)} of {count} frames have no energy (the first is frame {lacking[0]}, counted from "
             "0); all frames of one file must have it or none"
+        )
+    if slabs:
+        warnings.warn(
+            f"{path.name}: {slabs} frames are periodic in some directions only; in the others they get a cell with a "
+            f"vacuum of {VACUUM:g} nm, and no stress",
+            stacklevel=3,
         )
     if left_out := sum(group.lonely_stresses for group in groups.values()):
         warnings.warn(
@@ -160,22 +170,30 @@ def read_labels(path: str | Path, key: str) -> dict[int, str]:
 
 @dataclass
 class _Group:
-    """Frames of one list of species and periodicity, in the units of the file."""
+    """Frames of one list of species and periodicity, in the units of the file but for their cells in nm."""
 
     first: Atoms
     periodic: bool
     steps: list[int] = field(default_factory=list)
     positions: list[FloatArray] = field(default_factory=list)
-    cells: list[FloatArray] = field(default_factory=list)
+    cells: list[FloatArray | None] = field(default_factory=list)
     velocities: list[FloatArray | None] = field(default_factory=list)
     forces: list[Any] = field(default_factory=list)
     energies: list[Any] = field(default_factory=list)
     stresses: list[FloatArray | None] = field(default_factory=list)
 
-    def add(self, number: int, atoms: Atoms, forces: Any, energy: Any, stress: FloatArray | None) -> None:
+    def add(
+        self,
+        number: int,
+        atoms: Atoms,
+        cell: FloatArray | None,
+        forces: Any,
+        energy: Any,
+        stress: FloatArray | None,
+    ) -> None:
         self.steps.append(number)
         self.positions.append(atoms.positions)
-        self.cells.append(atoms.cell.array)
+        self.cells.append(cell)
         self.velocities.append(atoms.get_velocities() if atoms.has("momenta") else None)
         self.forces.append(forces)
         self.energies.append(energy)
@@ -202,7 +220,7 @@ class _Group:
             positions=np.array(self.positions) * ANGSTROM,
             times=np.zeros(len(self.steps)),
             steps=np.array(self.steps, dtype=np.int64),
-            cells=np.array(self.cells) * ANGSTROM if self.periodic else None,
+            cells=np.array(self.cells) if self.periodic else None,
             forces=np.array(self.forces, dtype=np.float64) * keys.force_unit if forces else None,
             velocities=velocities,
             stresses=np.array(self.stresses) if all(s is not None for s in self.stresses) else None,
@@ -267,16 +285,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
 
 
-def _periodic(path: Path, number: int, atoms: Atoms) -> bool:
+def _is_isolated_atom(atoms: Atoms) -> bool:
     kind = str(atoms.info.get("config_type", "")).lower().replace("_", "").replace("-", "")
-    if not atoms.pbc.any() or (len(atoms) == 1 and kind == "isolatedatom"):
-        return False
-    if not atoms.pbc.all():
-        raise DualityError(
-            f"{path}: frame {number} (counted from 0) has pbc {atoms.pbc}, which is not supported; all three "
-            'directions are periodic, or none; give a cell with vacuum and pbc="T T T", or pbc="F F F"'
-        )
-    return True
+    return len(atoms) == 1 and kind == "isolatedatom"
 
 
 def _lacking(groups: Mapping[Any, _Group], values: str) -> list[int]:

@@ -13,6 +13,7 @@ from ase import Atoms
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+from openmm_duality.reference.ase_atoms import cell_of
 from openmm_duality.reference.ase_files import ase_format, read_ase_file
 from openmm_duality.reference.cp2k_files import is_position_file
 from openmm_duality.reference.cp2k_project import read_cp2k
@@ -205,7 +206,7 @@ def read_one(path: str | Path, purpose: str, *, forces: bool = True, **given: An
 
 
 def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:
-    """The structures of ASE objects as single points, periodic where the first is in all directions."""
+    """The structures of ASE objects as single points, periodic where the first is."""
     first = images[0]
     return Frames(
         species=tuple(first.get_chemical_symbols()),
@@ -213,6 +214,6 @@ def frames_of_atoms(images: Sequence[Atoms], *source: str) -> Frames:
         positions=np.array([atoms.positions for atoms in images], dtype=np.float64) * ANGSTROM,
         times=np.zeros(len(images)),
         steps=np.arange(len(images), dtype=np.int64),
-        cells=np.array([atoms.cell.array for atoms in images]) * ANGSTROM if first.pbc.all() else None,
+        cells=np.array([cell_of(atoms) for atoms in images]) if first.pbc.any() else None,
         source=source,
     )

@@ -138,7 +138,6 @@ for name, value in {
     "a word": "many",
 }.items():
     kind(f"xyz: {name} atoms", replaced("frames.xyz", "12\nLat", f"{value}\nLat"), INSPECT)
-kind("xyz: periodic in two directions", replaced("frames.xyz", "T T T", "T T F"), INSPECT)
 kind("xyz: columns that are not there", replaced("frames.xyz", "forces:R:3", "forces:R:3:more:R:9"), INSPECT)
 kind("xyz: a column of 10 million", replaced("frames.xyz", "forces:R:3", "forces:R:10000000"), INSPECT)
 kind("xyz: energies nan", replaced("frames.xyz", "energy=", "energy=nan other="), INSPECT)

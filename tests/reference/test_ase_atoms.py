@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import ase.build
 import ase.io
@@ -12,9 +13,11 @@ from ase import units
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from openmm_duality.dynamics import read_start
 from openmm_duality.errors import DualityError
-from openmm_duality.reference import Frames, MixedFrames, read_extxyz
-from openmm_duality.units import BOLTZMANN
+from openmm_duality.losses import evaluate_agents
+from openmm_duality.reference import Frames, MixedFrames, read, read_extxyz
+from openmm_duality.units import ANGSTROM, BOLTZMANN
 from tests.systems import TRICLINIC, labelled, random_frames, random_losses
 
 
@@ -83,10 +86,44 @@ def test_several_compositions_keep_their_order() -> None:
         Frames.from_ase(images)
 
 
+@pytest.mark.parametrize("pbc", ["T T F", "T F F"])
+def test_directions_without_periodicity_get_a_cell_with_vacuum(tmp_path: Path, pbc: str) -> None:
+    slab = ase.build.fcc111("Cu", (2, 2, 3), orthogonal=False)
+    slab.cell[2] = 0.0
+    slab.pbc = [letter == "T" for letter in pbc.split()]
+    slab.calc = SinglePointCalculator(slab, energy=1.0, forces=np.ones((12, 3)), stress=np.ones(6))
+    ase.io.write(tmp_path / "a.xyz", slab, format="extxyz")
+    with pytest.warns(
+        UserWarning, match="1 frames are periodic in some directions only; in the others .* 2 nm, and no"
+    ):
+        found = read(tmp_path / "a.xyz")
+    direct, start = Frames.from_ase(slab), read_start(tmp_path / "a.xyz")
+    losses = random_losses("quadratic", species=("Cu",))
+    wide = slab.copy()
+    wide.pbc = True
+    wide.cell[1:] = 60.0 * np.eye(3)[1:] if pbc == "T F F" else [slab.cell[1], [0.0, 0.0, 60.0]]
+    expected = evaluate_agents(losses, slab.positions * ANGSTROM, ("Cu",) * 12, wide.cell.array * ANGSTROM).forces
+    assert isinstance(found, Frames)
+    for one in (found, direct):
+        assert one.stresses is None
+        assert one.cells is not None
+        np.testing.assert_allclose(one.cells[0, 0], slab.cell[0] * ANGSTROM, atol=1e-8)
+        assert one.cells[0, 2, 2] == pytest.approx(3.0)  # 0.42 nm of atoms, and vacuum
+        forces = evaluate_agents(losses, one.positions[0], one.species, one.cells[0]).forces
+        np.testing.assert_allclose(forces, expected, atol=1e-6 * np.abs(expected).max())
+    assert start.cell is not None
+    assert start.cell[2, 2] == pytest.approx(3.0)
+
+
+def test_a_lattice_vector_that_is_missing_is_refused(tmp_path: Path) -> None:
+    slab = ase.build.fcc111("Cu", (2, 2, 3))
+    slab.cell[:] = 0.0
+    slab.pbc = (True, True, False)
+    with pytest.raises(DualityError, match="cell"):
+        Frames.from_ase(slab)
+
+
 def test_what_cannot_be_frames_or_atoms_is_refused() -> None:
-    atoms = ase.build.fcc111("Cu", (1, 1, 2), vacuum=5.0)
-    with pytest.raises(DualityError, match="some directions only"):
-        Frames.from_ase(atoms)
     whole = ase.build.bulk("Cu")
     half = whole.copy()
     half.calc = SinglePointCalculator(half, energy=1.0)
