@@ -18,6 +18,7 @@ from openmm_duality.units import bare
 
 MOLECULES = "molecules of the barostat"  # name of the force that declares them
 _LARGEST = 1e7  # bar
+_AXES = "xyz"
 NEVER_SEEN = (
     "the losses were inferred without stresses, so nothing has taught them the pressure, and the density of this run "
     "is arbitrary; infer them from frames with stresses (of CP2K: `stress: true` for the verb reference)"
@@ -31,6 +32,7 @@ def add_barostat(
     frequency: int = 25,
     *,
     molecules: Sequence[IntArray | Sequence[int]] | None = None,
+    axes: str | None = None,
 ) -> mm.Force:
     """Add a Monte Carlo barostat, which scales atoms one by one, or the centres of molecules.
 
@@ -48,12 +50,15 @@ def add_barostat(
         Steps between attempts to change the volume; with 0 there are none, and the pressure is only computed.
     molecules : sequence of arrays of int, optional
         The atoms of every molecule, moved as a whole; by default atoms are scaled one by one.
+    axes : str, optional
+        The axes along which the box changes, each on its own: ``xyz`` for a crystal, ``xy`` for a slab; by default all
+        change by one factor.
 
     Raises
     ------
     DualityError
-        Under `agent` and `mutual`, if the System is not periodic, the pressure is no number of a possible size, or an
-        index of an atom is wrong or repeated.
+        Under `agent` and `mutual`, if the System is not periodic, the pressure is no number of a possible size, there
+        are other axes, or an index of an atom is wrong or repeated.
     """
     require_potential(system, "a barostat")
     if not system.usesPeriodicBoundaryConditions():
@@ -63,41 +68,66 @@ def add_barostat(
     target = bare(pressure, unit.bar, "pressure")
     if not abs(target) <= _LARGEST:
         raise DualityError(f"pressure: expected at most {_LARGEST:g} bar in size, got {pressure}")
+    if axes is not None and (not axes or set(axes) - set(_AXES)):
+        raise DualityError(f"axes: expected some of the letters x, y and z, such as xyz or xy, got {axes!r}")
     if molecules is not None:
         system.addForce(_bonds(system.getNumParticles(), molecules))
-    barostat = mm.MonteCarloBarostat(target * unit.bar, bare(temperature, unit.kelvin, "temperature") * unit.kelvin)
+    kelvin = bare(temperature, unit.kelvin, "temperature") * unit.kelvin
+    if axes is None:
+        barostat = mm.MonteCarloBarostat(target * unit.bar, kelvin)
+    else:
+        scaled = (axis in axes for axis in _AXES)
+        barostat = mm.MonteCarloAnisotropicBarostat(mm.Vec3(*3 * (target,)) * unit.bar, kelvin, *scaled)
     barostat.setFrequency(frequency)
     system.addForce(barostat)
     return barostat
 
 
 def barostat_of(system: mm.System) -> mm.Force | None:
-    """The isotropic barostat of a System; None if it has none."""
+    """The barostat of a System, of the two kinds that `add_barostat` adds; None if it has none."""
     forces = (system.getForce(k) for k in range(system.getNumForces()))
-    return next((force for force in forces if isinstance(force, mm.MonteCarloBarostat)), None)
+    kinds = (mm.MonteCarloBarostat, mm.MonteCarloAnisotropicBarostat)
+    return next((force for force in forces if isinstance(force, kinds)), None)
+
+
+def _axes_of(barostat: mm.Force) -> str | None:
+    """The axes along which the box changes, each on its own; None if all change by one factor."""
+    if isinstance(barostat, mm.MonteCarloBarostat):
+        return None
+    return "".join(axis for axis in _AXES if getattr(barostat, f"getScale{axis.upper()}")())
 
 
 def describe_barostat(system: mm.System) -> dict[str, Any]:
-    """Pressure in bar, steps between changes of the volume, and what is scaled, for the record of a run; or nothing."""
+    """Pressure in bar, steps between changes of the volume, what is scaled, for the record of a run; or nothing.
+
+    Of an anisotropic barostat the pressure is the mean over its axes.
+    """
     barostat = barostat_of(system)
     if barostat is None:
         return {}
     declared = any(system.getForce(k).getName() == MOLECULES for k in range(system.getNumForces()))
     return {
-        "pressure_bar": float(barostat.getDefaultPressure().value_in_unit(unit.bar)),
+        "pressure_bar": _mean(barostat.getDefaultPressure(), _axes_of(barostat)),
         "barostat_interval": barostat.getFrequency(),
         "barostat_scales": "molecules" if declared else "atoms",
+        **({} if _axes_of(barostat) is None else {"barostat_axes": _axes_of(barostat)}),
     }
 
 
 def current_pressure(context: mm.Context, barostat: mm.Force) -> float:
     """Instantaneous pressure in MPa: the virial of what the barostat scales, and its kinetic part.
 
+    Of an anisotropic barostat it is the mean over its axes.
     The virial is the derivative of the energy by the volume, by central differences in OpenMM, so that it holds for all
     forces of the System. The state of the context stays as it is.
     """
-    pressure = barostat.computeCurrentPressure(context)
-    return float(pressure.value_in_unit(unit.bar) if unit.is_quantity(pressure) else pressure) * 0.1
+    return _mean(barostat.computeCurrentPressure(context), _axes_of(barostat)) * 0.1
+
+
+def _mean(pressure: Any, axes: str | None) -> float:
+    """A pressure in bar, as OpenMM gives it; along several axes their mean."""
+    value = pressure.value_in_unit(unit.bar) if unit.is_quantity(pressure) else pressure
+    return float(value if axes is None else np.mean([value[_AXES.index(axis)] for axis in axes]))
 
 
 def _bonds(n_atoms: int, molecules: Sequence[IntArray | Sequence[int]]) -> mm.Force:

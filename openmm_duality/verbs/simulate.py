@@ -79,6 +79,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
     show_default=True,
     help="What is scaled with the volume: molecules as a whole, or atoms one by one.",
 )
+@click.option("--axes", help="Along which the box changes, each on its own, as xyz or xy; by default by one factor.")
 @baseline_option
 @click.option("--minimize", is_flag=True, help="Minimise the energy of the start before the first step.")
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
@@ -138,7 +139,10 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         if options["integrator"] not in ("nose-hoover", "langevin"):
             raise DualityError("constant pressure needs a heat bath: choose --integrator nose-hoover or langevin")
         scaled = molecules if options["barostat"] == "molecules" else None
-        duality.add_barostat(system, options["pressure"], options["temperature"], molecules=scaled)
+        bath = (options["pressure"], options["temperature"])
+        duality.add_barostat(system, *bath, molecules=scaled, axes=options["axes"])
+    elif options["axes"] is not None:
+        raise DualityError("--axes says which axes change at constant pressure; add --pressure, or leave it out")
     forces = identify_forces(system)
     backend, precision = forces["loss_backend"], forces["loss_precision"]
     device = computing_device(backend, options["platform"] or fastest_platform())

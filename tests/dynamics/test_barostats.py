@@ -171,3 +171,28 @@ def test_a_run_at_constant_pressure_is_recorded_and_described_as_one(tmp_path):
     expected = volumes.var() / (KT * volumes.mean()) * 1e3 * MEGAPASCAL
     assert energetics.density.compressibility.mean == pytest.approx(expected, rel=0.05)
     assert energetics.density.target == 50.0
+
+
+def test_axes_change_each_on_its_own():
+    """The stress along every axis is that of the losses; only the axes that are named change."""
+    losses, species = random_losses("moment"), random_species(40)
+    positions = random_positions(40, CELL)
+    system = create_system(losses, create_topology(species, cell=CELL), precision="double")
+    barostat = add_barostat(system, 300.0, T, frequency=2, axes="xz")
+    recorded = {"pressure_bar": 300.0, "barostat_interval": 2, "barostat_scales": "atoms", "barostat_axes": "xz"}
+    assert describe_barostat(system) == recorded
+    context = make_context(system, VerletLearningIntegrator(1e-5), positions)
+    context.setVelocities(np.zeros_like(positions))
+    stress = evaluate_stress(losses, positions, species, CELL)
+    expected = -(stress[0, 0] + stress[2, 2]) / 2.0 / MEGAPASCAL
+    assert current_pressure(context, barostat) == pytest.approx(expected, rel=5e-3)  # a finite difference
+    context.getIntegrator().step(80)
+    edges = np.diag(context.getState().getPeriodicBoxVectors(asNumpy=True)._value)
+    before = np.diag(CELL)
+    assert edges[1] == before[1]
+    assert edges[0] != before[0]
+    assert edges[2] != before[2]
+    assert edges[0] / before[0] != pytest.approx(edges[2] / before[2], rel=1e-6)
+    for wrong in ("", "xw", "abc"):
+        with pytest.raises(DualityError, match="some of the letters"):
+            add_barostat(system, 1.0, T, axes=wrong)
