@@ -10,11 +10,11 @@ from openmm_duality.console import PATH
 
 
 def data_options(command: Any) -> Any:
-    """Add options that name the forces and energies of extended XYZ files, and their units, to a command."""
+    """Add options that name the forces and energies of extended XYZ and npz files, and their units, to a command."""
     for option in (
-        click.option("--units", help="Of extended XYZ files: eV (default), kcal/mol, kJ/mol, hartree (per bohr) …"),
-        click.option("--energy-key", help="Key of the energies in extended XYZ files; by default it is found."),
-        click.option("--forces-key", help="Column of the forces in extended XYZ files; by default it is found."),
+        click.option("--units", help="Of extended XYZ and npz files: eV (default), kcal/mol, kJ/mol, hartree …"),
+        click.option("--energy-key", help="Of the energies in extended XYZ or npz files; by default it is found."),
+        click.option("--forces-key", help="Column of the forces in extended XYZ or npz files; by default it is found."),
     ):
         command = option(command)
     return command
