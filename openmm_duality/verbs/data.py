@@ -92,7 +92,7 @@ def inspect(
 @click.argument("model", type=PATH)
 @click.argument("data", type=PATH)
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
-@click.option("--held-out", is_flag=True, help="Use only the last 20 % by time.")
+@click.option("--held-out", is_flag=True, help="Use only the frames that infer holds out by default.")
 @click.option("--by", metavar="KEY", help="Errors by a key of the comment lines of extended XYZ, as config_type.")
 @click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
 @data_options
