@@ -7,8 +7,9 @@ import json
 import os
 import re
 import time
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from openmm_duality.schema import (
     load_yaml,
     mapping_of,
     nested,
+    optional,
     read_record,
     text,
     tuple_of,
@@ -88,12 +90,13 @@ def _name(value: Any, what: str) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its name, either `md` or `label`, and a method if it differs from the campaign's."""
+    """One task: its name, either `md` or `label`, and a method or a seed if it differs from the campaign's."""
 
     name: str = field(metadata=key(_name))
     md: Sampling | None = field(metadata=key(nested(Sampling)), default=None)
     label: Labelling | None = field(metadata=key(nested(Labelling)), default=None)
     method: Method | None = field(metadata=key(read_method), default=None)
+    seed: int | None = field(metadata=key(optional(integer(1))), default=None)
 
     def __post_init__(self) -> None:
         if (self.md is None) == (self.label is None):
@@ -195,10 +198,16 @@ def run_reference(config: str | Path, folder: str | Path, *, progress: bool = Fa
 def _check_data(campaign: Campaign, beside: Path) -> None:
     """Refuse starts and frames that cannot be had, but for those of earlier tasks, before a task has taken hours."""
     earlier: set[str | None] = set()
-    for task in campaign.tasks:
+    for number, task in enumerate(campaign.tasks):
+        same = [one.name for one in campaign.tasks[:number] if replace(one, name=task.name) == task]
+        if same and task.md is not None:
+            warnings.warn(
+                f"the tasks {same[0]} and {task.name} are the same, and so will be their frames; give one a seed",
+                stacklevel=3,
+            )
         try:
             if task.md is not None and task.md.start.path not in earlier:
-                task.md.start.frames(beside, campaign.seed)
+                task.md.start.frames(beside, task.seed or campaign.seed)
             elif task.label is not None and task.label.data not in earlier:
                 task.label.read(beside)
         except DualityError as error:
@@ -224,13 +233,14 @@ def _carry_out(
     """Carry out one task; its number of frames, and those refused."""
     place = folder / task.name
     method = task.method or campaign.method
-    job = Job(task.name, place, method, campaign.seed, campaign.processes, campaign.threads, progress, campaign.stress)
+    seed = task.seed or campaign.seed
+    job = Job(task.name, place, method, seed, campaign.processes, campaign.threads, progress, campaign.stress)
 
     def holder(name: str | None) -> Path:
         return folder if name in earlier else beside
 
     if task.md is not None:
-        start = task.md.start.frames(holder(task.md.start.path), campaign.seed)
+        start = task.md.start.frames(holder(task.md.start.path), seed)
         _check_inputs(task.name, place, start)
     elif task.label is not None:
         start, source = task.label.read(holder(task.label.data))
@@ -244,7 +254,7 @@ def _carry_out(
     elif task.label is not None:
         origins = [f"frame {step} of {task.label.data}" for step in source.steps]
         if task.label.distort:
-            source, origins = distort(source, task.label.distort, campaign.seed)
+            source, origins = distort(source, task.label.distort, seed)
         refused = label(job, source, start, origins)
     frames = len(read(place, forces=True))
     write_text(done, json.dumps({"frames": frames, "refused": refused}, indent=1) + "\n")

@@ -286,7 +286,7 @@ class RunLoop:
         if not math.isfinite(snapshot.potential) or not math.isfinite(snapshot.kinetic):
             return ["the energy is not a finite number"]
         if limit is not None and snapshot.temperature > limit:
-            early = self.step <= _EARLY and not self.settings.get("minimized")
+            early = self.step <= _EARLY and not self.settings.get("minimized") and not count_alarms(self._directory)
             hint = "; a start far from equilibrium may need --minimize" if early else ""
             return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K{hint}"]
         return []

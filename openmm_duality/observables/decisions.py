@@ -24,6 +24,7 @@ TOLERANCES = {  # of what is set
 }
 DENSITY_TOLERANCE = 1e-3  # of the density; what a PDB file rounds away of a cell
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
+_FAR_ABOVE, _NEGLIGIBLE = 3.0, 0.1  # times the error of held-out forces, of the RMS force (as inference has it)
 _ROUNDED = 1e-9  # relative difference of numbers that never change
 
 _STATE = (
@@ -187,16 +188,13 @@ def _energetics(comparison: Comparison) -> Iterator[Finding]:
 
 
 def _forces(comparison: Comparison) -> Iterator[Finding]:
-    """Errors of the forces along the run: no failure, for nobody said how much would be one."""
+    """Errors of the forces along the run: a failure if far above those of held-out frames and a tenth of the forces."""
     if comparison.force_errors is not None:
         known = None if comparison.run is None else comparison.run.held_out_error("all")
-        yield Finding(
-            Observable.FORCE_ERROR,
-            "all",
-            Outcome.REPORTED,
-            _single(comparison.force_errors.error("all")[0]),
-            None if known is None else _single(known),
-        )
+        error, rms = comparison.force_errors.error("all")
+        failed = known is not None and error > max(_FAR_ABOVE * known, _NEGLIGIBLE * rms)
+        outcome = Outcome.FAILED if failed else Outcome.REPORTED
+        yield Finding(Observable.FORCE_ERROR, "all", outcome, _single(error), None if known is None else _single(known))
 
 
 def _tested(observable: Observable, subject: Name, quantity: Quantity, d: MeanDifference) -> Finding:

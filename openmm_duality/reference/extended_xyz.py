@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
 _SHOWN = 12  # names in a message
+_RARELY = 0.1  # of the frames, which are left out if they have no energy
 _MOST_ATOMS, _MOST_COLUMNS = 10**8, 1000  # of a frame
 _Key: TypeAlias = tuple[bytes, bool]  # atomic numbers, and whether it is periodic
 _COLUMNS = re.compile(r":[RISL]:(\d+)")
@@ -41,7 +42,8 @@ def read_extxyz(
     The frames may differ in composition, size, order of atoms, cell and periodicity; they are then `MixedFrames`. Only
     frames with a ``Lattice``, and no ``pbc`` that says otherwise, are periodic; those that are in some directions only
     get a cell with vacuum in the others (`ase_atoms.cell_of`). A single atom marked
-    ``config_type=IsolatedAtom`` is not, and needs no forces. Where some frames have forces, those without are left out.
+    ``config_type=IsolatedAtom`` is not, and needs no forces. Where some frames have forces, those without are left out,
+    and where nearly all have energies, those without.
     The frames count as single points: the format holds no time step. What the file holds and is not used is said in a
     warning, and so is what is left out.
 
@@ -59,8 +61,7 @@ def read_extxyz(
     Raises
     ------
     DualityError
-        If the file cannot be read, only some of its frames have energies, no frame has what a key names, or it is
-        unclear which are the forces.
+        If the file cannot be read, no frame has what a key names, or it is unclear which are the forces.
     """
     path = Path(path)
     return frames_of_images(path, _images(path), keys, forces=forces, progress=progress)
@@ -119,28 +120,24 @@ def frames_of_images(
         )
     _say_what_was_used(path, force, energy, tensors, seen)
     if forces and force.name is not None:
-        _drop_without_forces(path, groups)
-    lacking = _lacking(groups, "energies") if energy.name is not None else []
-    if lacking and forces:
-        raise DualityError(
-            f"{path}: {len(lacking)} of {count} frames have no energy (the first is frame {lacking[0]}, counted from "
-            "0); all frames of one file must have it or none"
-        )
+        _drop_without(path, groups, "forces")
+    if forces and energy.name is not None and len(_lacking(groups, "energies")) <= _RARELY * count:
+        _drop_without(path, groups, "energies")
     if slabs:
         warnings.warn(
             f"{path.name}: {slabs} frames are periodic in some directions only; in the others they get a cell with a "
             f"vacuum of {VACUUM:g} nm, and no stress",
             stacklevel=3,
         )
-    if left_out := sum(group.lonely_stresses for group in groups.values()):
-        warnings.warn(
-            f"{path.name}: the stresses of {left_out} frames are left out, because other frames of the same atoms have "
-            "none; put frames with and without stresses into files of their own",
-            stacklevel=3,
-        )
+    for quantity in ("energies", "stresses") if forces else ():
+        if left_out := sum(group.lonely(quantity) for group in groups.values()):
+            warnings.warn(
+                f"{path.name}: the {quantity} of {left_out} frames are left out, because others of the same atoms have "
+                f"none; put frames with and without {quantity} into files of their own",
+                stacklevel=3,
+            )
     source = provenance(path)
-    with_forces, with_energies = forces and force.name is not None, energy.name is not None and not lacking
-    parts = [g.frames(keys, with_forces, with_energies, source) for g in groups.values()]
+    parts = [g.frames(keys, forces and force.name is not None, source) for g in groups.values()]
     frames = joined(parts)
     for sentence in implausible_units(frames):
         warnings.warn(f"{path.name}: {sentence}", stacklevel=3)
@@ -199,18 +196,18 @@ class _Group:
         self.energies.append(energy)
         self.stresses.append(stress)
 
-    def drop_without_forces(self) -> None:
-        kept = [k for k, force in enumerate(self.forces) if force is not None]
+    def drop_without(self, quantity: str) -> None:
+        kept = [k for k, value in enumerate(getattr(self, quantity)) if value is not None]
         for name in ("steps", "positions", "cells", "velocities", "forces", "energies", "stresses"):
             setattr(self, name, [getattr(self, name)[k] for k in kept])
 
-    @property
-    def lonely_stresses(self) -> int:
-        """Number of stresses that are left out, because not all frames have one."""
-        count = sum(stress is not None for stress in self.stresses)
-        return count if count < len(self.stresses) else 0
+    def lonely(self, quantity: str) -> int:
+        """Number of energies or stresses that are left out, because not all frames have one."""
+        values = getattr(self, quantity)
+        count = sum(value is not None for value in values)
+        return count if count < len(values) else 0
 
-    def frames(self, keys: DataKeys, forces: bool, energies: bool, source: str) -> Frames:
+    def frames(self, keys: DataKeys, forces: bool, source: str) -> Frames:
         velocities = None
         if all(v is not None for v in self.velocities):
             velocities = np.array(self.velocities, dtype=np.float64) * velocity_unit()
@@ -224,7 +221,9 @@ class _Group:
             forces=np.array(self.forces, dtype=np.float64) * keys.force_unit if forces else None,
             velocities=velocities,
             stresses=np.array(self.stresses) if all(s is not None for s in self.stresses) else None,
-            energies=np.array(self.energies, dtype=np.float64) * keys.energy_unit if energies else None,
+            energies=np.array(self.energies, dtype=np.float64) * keys.energy_unit
+            if all(e is not None for e in self.energies)
+            else None,
             source=(source,),
         )
 
@@ -296,18 +295,18 @@ def _lacking(groups: Mapping[Any, _Group], values: str) -> list[int]:
     return sorted(step for step, value in pairs if value is None)
 
 
-def _drop_without_forces(path: Path, groups: dict[_Key, _Group]) -> None:
-    """Drop the frames that have no forces; a warning says how many these are."""
-    lacking, count = _lacking(groups, "forces"), sum(len(g.steps) for g in groups.values())
+def _drop_without(path: Path, groups: dict[_Key, _Group], quantity: str) -> None:
+    """Drop the frames that have no ``forces`` or ``energies``; a warning says how many these are."""
+    lacking, count = _lacking(groups, quantity), sum(len(g.steps) for g in groups.values())
     if not lacking:
         return
     warnings.warn(
-        f"{path.name}: {len(lacking)} of {count} frames have no forces and are left out (the first is frame "
+        f"{path.name}: {len(lacking)} of {count} frames have no {quantity} and are left out (the first is frame "
         f"{lacking[0]}, counted from 0)",
         stacklevel=4,
     )
     for key, group in list(groups.items()):
-        group.drop_without_forces()
+        group.drop_without(quantity)
         if not group.steps:
             del groups[key]
 

@@ -22,6 +22,7 @@ from openmm_duality.units import ANGSTROM
 _CLOSE = 0.45  # of the typical distance between frames: the nearest training frame of a shuffled trajectory
 _STANDS_OUT = 2.2  # ratio of the distance of the twentieth nearest training frame to that of the nearest
 _UNORDERED = 0.5  # of the typical distance: successive frames of a file that is not in the order of time
+_SAME, _COPIES = 1e-4, 0.05  # of the typical distance, between copies; fraction of held-out frames that is noticed
 _NEXT = 20
 _PAIRS, _NUMBERS = 300, 3_000_000  # pairs of atoms at most, and distances of all frames
 _TESTED, _COMPARED = 60, 200  # held-out frames, and training frames for the typical distance
@@ -40,12 +41,20 @@ class TrainingDistance:
         Median distance between successive held-out frames, in Å.
     typical : float
         Median distance between two training frames, in Å.
+    copies : float
+        Fraction of the held-out frames that are in the training frames too.
     """
 
     nearest: float
     twentieth: float
     successive: float
     typical: float
+    copies: float
+
+    @property
+    def repeated(self) -> bool:
+        """Whether held-out frames are copies of training frames."""
+        return self.copies > _COPIES
 
     @property
     def shuffled(self) -> bool:
@@ -55,9 +64,15 @@ class TrainingDistance:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
-        return {**vars(self), "shuffled": self.shuffled, "units": {"distance": "angstrom"}}
+        judged = {"shuffled": self.shuffled, "repeated": self.repeated}
+        return {**vars(self), **judged, "units": {"distance": "angstrom"}}
 
     def __str__(self) -> str:
+        if self.repeated:
+            return (
+                f"{100.0 * self.copies:.0f} % of the held-out frames are copies of training frames, so that their "
+                "errors say nothing about other frames; leave out what is in the data twice, or test on separate data."
+            )
         return (
             f"The frames look like a trajectory whose frames were shuffled: held-out frames are {self.nearest:.3f} Å "
             f"from the nearest training frame, where frames are {self.typical:.3f} Å apart (root mean square of "
@@ -87,8 +102,11 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     tested = theirs[evenly_spaced(len(theirs), min(_TESTED, len(theirs)))]
     ranked = np.partition(cdist(tested, ours), (0, _NEXT - 1), axis=1)
     successive = np.linalg.norm(np.diff(theirs, axis=0), axis=1)
-    found = ranked[:, 0], ranked[:, _NEXT - 1], successive, between
-    return TrainingDistance(*(float(np.median(values) / scale) for values in found))
+    nearest, twentieth, after, typical = (
+        float(np.median(values) / scale) for values in (ranked[:, 0], ranked[:, _NEXT - 1], successive, between)
+    )
+    copies = float(np.mean(ranked[:, 0] / scale < _SAME * typical))
+    return TrainingDistance(nearest, twentieth, after, typical, copies)
 
 
 def _distances(frames: Frames, n_pairs: int) -> FloatArray:

@@ -199,7 +199,7 @@ def infer(
         )
     distances = _training_distances(sets, held_out)
     for name, distance in distances.items():
-        if distance.shuffled:
+        if distance.shuffled or distance.repeated:
             click.echo(f"\n{name}: {distance}")
     if not errors["test"]:
         click.echo("\nThere are no test frames: nothing was held out, and no separate data were named.")
@@ -253,7 +253,8 @@ def infer(
     write_json(json_file, figures, overwrite)
     if losses.metadata["overfitted"]:
         click.echo(f"\n{format_overfitted(losses.metadata['overfitted'])}")
-    if losses.metadata["overfitted"] or any(c.passed is False for c in checks):
+    repeated = any(distance.repeated for distance in distances.values())
+    if losses.metadata["overfitted"] or repeated or any(c.passed is False for c in checks):
         sys.exit(1)
 
 

@@ -39,6 +39,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_tasks_have_seeds_of_their_own_and_two_that_are_the_same_are_noticed(tmp_path: Path) -> None:
+    md = {"start": LIQUID_START, "steps": 4, "write_every": 4}
+    tasks = [{"name": "a", "md": md}, {"name": "b", "md": md}, {"name": "c", "md": md, "seed": 2}]
+    with pytest.warns(
+        UserWarning, match="the tasks a and b are the same, and so will be their frames; give one a seed"
+    ):
+        run_reference(configure(tmp_path, method="nnp", tasks=tasks), tmp_path / "out")
+    a, b, c = (read_cp2k(tmp_path / "out" / name).positions[-1] for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(c - a).max() > 1e-5
+
+
 def test_labels_are_those_of_the_bundled_data(tmp_path: Path) -> None:
     expected = [read_cp2k(EXAMPLES / "water64-distorted" / name)[:2] for name in ("box0_95", "box1_03")]
     for name, frames in zip("ab", expected, strict=True):

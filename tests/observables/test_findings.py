@@ -199,6 +199,10 @@ def test_errors_of_forces_are_reported_beside_those_of_held_out_frames(same):
     found = judge(replace(same, force_errors=errors, run=run)).finding(Observable.FORCE_ERROR, "all")
     assert (found.outcome, found.run.mean, found.reference.mean) == (Outcome.REPORTED, 17.0, 15.0)
     assert judge(replace(same, force_errors=errors)).finding(Observable.FORCE_ERROR, "all").reference is None
+    for value, failed in ((79.0, False), (90.0, True)):  # a tenth of the RMS force
+        large = judge(replace(same, force_errors=replace(errors, rmse={"all": np.full(2, value)}), run=run))
+        assert large.finding(Observable.FORCE_ERROR, "all").failed is failed
+        assert (large.agrees is False) is failed
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,19 @@ def test_frames_without_forces_are_left_out_and_said_where_others_have_them(tmp_
     assert not structures.has_forces
 
 
-def test_all_frames_have_energies_or_none(tmp_path: Path) -> None:
-    path, written = tmp_path / "a.xyz", images()
+def test_energies_that_some_frames_of_the_same_atoms_lack_are_left_out_and_said(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.xyz", images(count=11)
     calc = written[2].calc
     assert calc is not None
     del calc.results["energy"]
     ase.io.write(path, written)
-    with pytest.raises(DualityError, match=r"1 of 3 frames have no energy .the first is frame 2"):
-        read(path)
+    with pytest.warns(UserWarning, match="1 of 11 frames have no energies and are left out .the first is frame 2"):
+        assert len(read(path)) == 10
+    ase.io.write(path, written[:3])
+    with pytest.warns(UserWarning, match="the energies of 2 frames are left out, because others of the same"):
+        frames = read(path)
+    assert frames.has_forces
+    assert all(part.energies is None for part in frames.parts)
 
 
 def test_a_cut_file_and_nonsense(tmp_path: Path) -> None:

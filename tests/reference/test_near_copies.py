@@ -37,6 +37,20 @@ def test_independent_frames_are_not() -> None:
         assert not found.shuffled
 
 
+def test_copies_of_training_frames_are_found() -> None:
+    made = random_frames(120)
+    twice = made[[*range(80), *range(0, 80, 4)]]
+    found = training_distance(*twice.split())
+    assert found is not None
+    assert found.copies == 1.0
+    assert found.repeated
+    assert "100 % of the held-out frames are copies" in str(found)
+    few = training_distance(made[:100], made[[*range(99, 120)]])
+    assert few is not None
+    assert few.copies == 1 / 21
+    assert not few.repeated
+
+
 def test_few_frames_or_other_compositions_say_nothing() -> None:
     assert training_distance(*random_frames(20).split()) is None
     assert training_distance(random_frames(60), random_frames(20, n_atoms=12)) is None
