@@ -66,7 +66,7 @@ class DataConfig:
     max_force : float or None
         Largest force on an atom, in kJ/mol/nm; frames with a larger one are left out, of training and test. A few
         collisions may otherwise outweigh all other frames.
-    units : str
+    units : str or None
         Units of an extended XYZ file, as `reference.DataKeys` knows them.
     stress_key, stress_units, stress_order : str or None
         Key of the stresses of an extended XYZ file, their unit and the order of six values, likewise.
@@ -84,7 +84,7 @@ class DataConfig:
     forces_key: str | None = field(metadata=key(optional(text)), default=None)
     energy_key: str | None = field(metadata=key(optional(text)), default=None)
     max_force: float | None = field(metadata=key(optional(quantity(_FORCE))), default=None)
-    units: str = field(metadata=key(one_of(*UNITS)), default="eV")
+    units: str | None = field(metadata=key(optional(one_of(*UNITS))), default=None)
     stress_key: str | None = field(metadata=key(optional(text)), default=None)
     stress_units: str | None = field(metadata=key(optional(text)), default=None)
     stress_order: str = field(metadata=key(text), default=DataKeys.stress_order)

@@ -43,7 +43,8 @@ def read_npz(path: str | Path, keys: DataKeys | None = None) -> Frames:
     ----------
     path : path
     keys : DataKeys, optional
-        Names of other arrays of forces and energies, and the units, where the file does not name them (``e_unit``).
+        Names of other arrays of forces and energies, and the units, where the file does not name them (``e_unit``);
+        without either forces and energies are left out, and a warning says so.
 
     Raises
     ------
@@ -78,10 +79,19 @@ def read_npz(path: str | Path, keys: DataKeys | None = None) -> Frames:
         if unit.lower() not in _UNITS:
             raise DualityError(f"{path}: energies are in {unit[:20]!r} (e_unit); expected one of {', '.join(UNITS)}")
         keys = DataKeys(units=_UNITS[unit.lower()])
+    quantities = [quantity for quantity in ("forces", "energy") if quantity in found]
+    used = ", ".join(f"{quantity} from {names[quantity]!r}" for quantity in quantities)
+    told = f"{used}, in {keys.units}" if used else "no forces or energies found"
+    if quantities and keys.units is None:
+        told = (
+            f"{' and '.join(quantities)} are left out, since nothing names their units; name them (--units, or units "
+            "in the entry of the data set): those of MD17 and revised MD17 are kcal/mol"
+        )
+        for quantity in quantities:
+            del found[quantity]
     frames = _frames(path, found, keys)
-    used = ", ".join(f"{q} from {n!r}" for q, n in names.items() if n is not None and q in ("forces", "energy"))
     more = f"; not used: {', '.join(unused)}" if unused else ""
-    warnings.warn(f"{path.name}: {used or 'no forces or energies found'}, in {keys.units}{more}", stacklevel=2)
+    warnings.warn(f"{path.name}: {told}{more}", stacklevel=2)
     for sentence in implausible_units(frames):
         warnings.warn(f"{path.name}: {sentence}", stacklevel=2)
     return frames

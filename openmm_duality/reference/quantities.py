@@ -28,6 +28,7 @@ UNITS = {
     "hartree": (HARTREE, HARTREE / BOHR),
     "hartree/angstrom": (HARTREE, HARTREE / ANGSTROM),
 }
+DEFAULT_UNITS = "eV"  # of extended XYZ
 STRESS_UNITS = {
     "eV/angstrom^3": ELECTRONVOLT / ANGSTROM**3,
     "GPa": GIGAPASCAL,
@@ -54,8 +55,9 @@ class DataKeys:
     ----------
     forces, energy : str or None
         Name of the column of forces and of the key of the energy; by default found among the common names.
-    units : str
-        ``eV`` (and eV/Å), ``kcal/mol`` (per Å), ``kJ/mol`` (per Å), ``hartree`` (per bohr) or ``hartree/angstrom``.
+    units : str or None
+        ``eV`` (and eV/Å; the default of extended XYZ), ``kcal/mol`` (per Å), ``kJ/mol`` (per Å), ``hartree`` (per bohr)
+        or ``hartree/angstrom``.
     stress : str or None
         Key of the stress, where its sign, unit or order is another than `stress_of` takes.
     stress_units : str or None
@@ -72,13 +74,14 @@ class DataKeys:
 
     forces: str | None = None
     energy: str | None = None
-    units: str = "eV"
+    units: str | None = None
     stress: str | None = None
     stress_units: str | None = None
     stress_order: str = _VOIGT
 
     def __post_init__(self) -> None:
-        one_of(*UNITS)(self.units, "units")
+        if self.units is not None:
+            one_of(*UNITS)(self.units, "units")
         if self.stress_units is not None:
             one_of(*STRESS_UNITS)(self.stress_units.removeprefix("-"), "stress_units")
             if self.stress is None:
@@ -107,12 +110,12 @@ class DataKeys:
     @property
     def energy_unit(self) -> float:
         """In kJ/mol."""
-        return UNITS[self.units][0]
+        return UNITS[self.units or DEFAULT_UNITS][0]
 
     @property
     def force_unit(self) -> float:
         """In kJ/mol/nm."""
-        return UNITS[self.units][1]
+        return UNITS[self.units or DEFAULT_UNITS][1]
 
     @property
     def length(self) -> float:

@@ -146,7 +146,7 @@ def evaluate(
 
 
 def _keys(forces_key: str | None, energy_key: str | None, units: str | None) -> duality.DataKeys:
-    return duality.DataKeys(forces_key, energy_key, units or duality.DataKeys.units)
+    return duality.DataKeys(forces_key, energy_key, units)
 
 
 def _draw(calibration: Calibration, path: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 import openmm as mm
 from click.core import ParameterSource
 from openmm import unit
@@ -174,6 +175,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
     click.echo(result.message)
+    predicted = _predicted_error(directory, losses)
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
     measured = _measured_pump(directory, pump) if shown else {}
     figures = {
@@ -182,6 +184,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
         "exchanged_bonds": result.exchanged_bonds,
+        "predicted_force_error": predicted,
         **measured,
     }
     write_json(json_file, figures, overwrite)
@@ -217,6 +220,20 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
 def _given(option: str) -> bool:
     """Whether an option of the command is not left at its default."""
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
+def _predicted_error(directory: Path, losses: AgentLosses) -> float | None:
+    """Print and give the mean predicted error of the forces of a run in meV/Å, None if nothing predicts one."""
+    log = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))
+    predicted = log["mean_force_uncertainty"]
+    known = predicted[np.isfinite(predicted)]
+    if not len(known):
+        return None
+    tables = losses.metadata.get("errors", {}).get("test", {}).values()
+    held_out = next((table["force_rmse"]["all"] for table in tables if table["force_rmse"]), None)
+    beside = "" if held_out is None else f"; the error in held-out frames was {held_out:.3g}"
+    click.echo(f"Mean predicted error of the forces along the run: {known.mean():.3g} meV/Å{beside}.")
+    return float(known.mean())
 
 
 def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:

@@ -56,9 +56,12 @@ def test_the_names_of_others_are_known(tmp_path: Path, names: str) -> None:
         assert not read(path, forces=False, keys=DataKeys(units="kcal/mol")).has_forces
 
 
-def test_units_that_are_not_named_are_doubted_and_those_of_the_file_are_taken(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="a.npz") as said:
+def test_units_have_to_be_named_by_the_user_or_the_file(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="forces and energy are left out, since nothing names .* are kcal/mol"):
         frames = read(written(tmp_path / "a.npz", NAMES["MD17"]))
+    assert not frames.has_forces
+    with pytest.warns(UserWarning, match="a.npz") as said:
+        frames = read(tmp_path / "a.npz", keys=DataKeys(units="eV"))
     assert "in eV" in str(said[0].message)
     assert "stiffer than the strongest bond" in str(said[1].message)
     np.testing.assert_allclose(frames.energies, ENERGIES * ELECTRONVOLT)
