@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm as mm
 import yaml
 
 from openmm_duality.cp2k.campaign import run_reference
@@ -14,6 +15,7 @@ from openmm_duality.cp2k.own_input import with_input
 from openmm_duality.dynamics.record import read_record
 from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
@@ -49,7 +51,13 @@ class RecomputedFrames:
 
 
 def recompute_forces(
-    frames: Frames, model: str | Path, method: str | Path, folder: str | Path, *, progress: bool = False
+    frames: Frames,
+    model: str | Path,
+    method: str | Path,
+    folder: str | Path,
+    *,
+    baseline: Baseline | mm.System | str | Path | None = None,
+    progress: bool = False,
 ) -> RecomputedFrames:
     """Let CP2K compute the forces in frames of a run.
 
@@ -64,6 +72,8 @@ def recompute_forces(
         for the pressure too; its tasks are not carried out.
     folder : str or Path
         Where CP2K works. What is labelled there is not labelled again.
+    baseline : openmm.System, or path of its XML, optional
+        As for `create_system`, of the atoms of the run.
     progress : bool
         Whether to show a bar.
 
@@ -73,6 +83,11 @@ def recompute_forces(
         If the model cannot be read, the method is wrong, the folder holds other frames, or CP2K is missing or fails.
     """
     losses, folder = AgentLosses.load(model), Path(folder)
+    if baseline is not None:
+        losses = replace(losses, baseline=Baseline.of(baseline))
+    if losses.baseline is not None:  # before CP2K takes hours
+        remedy = "; give the System of the baseline for the atoms of the run (--baseline)"
+        losses.baseline.require_atoms(frames.masses, frames.cells is not None, remedy)
     content = _method(Path(method))
     labelled, refused = _label(frames, content, folder, progress)
     if labelled.forces is None:

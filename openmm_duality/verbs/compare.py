@@ -18,6 +18,7 @@ from openmm_duality.files import require_own
 from openmm_duality.reference.formats import read_one
 from openmm_duality.verbs.functions import load_functions
 from openmm_duality.verbs.options import trajectory_options
+from openmm_duality.verbs.structures import baseline_option
 
 FRAMES = 20  # to recompute
 
@@ -50,6 +51,7 @@ FRAMES = 20  # to recompute
 )
 @click.option("--recompute-frames", type=click.IntRange(1), default=FRAMES, show_default=True)
 @click.option("--model", "models", type=PATH, multiple=True, help="Model of a run, where it is not in a folder nearby.")
+@baseline_option
 @json_option
 @overwrite_option
 def compare(
@@ -70,6 +72,7 @@ def compare(
     recompute: Path | None,
     recompute_frames: int,
     models: tuple[Path, ...],
+    baseline: Path | None,
     json_file: Path | None,
     overwrite: bool,
 ) -> None:
@@ -88,8 +91,9 @@ def compare(
     """
     from openmm_duality.observables.subjects import is_run
 
-    if models and recompute is None:
-        raise DualityError("--model names a model for --recompute; give --recompute METHOD.yaml with it")
+    for name, given in (("--model", models), ("--baseline", baseline)):
+        if given and recompute is None:
+            raise DualityError(f"{name} is for --recompute; give --recompute METHOD.yaml with it")
     if every is not None and dynamics is None:
         raise DualityError("--dynamics-timestep is the time between the frames of --dynamics; give both")
     if (topology or timestep) is not None and all(map(is_run, (run, *more))):
@@ -120,7 +124,9 @@ def compare(
                 recomputed[sample.name] = str(error)  # of the others, one without a model is left out with a note
                 continue
             place = folder / "recomputed" / sample.name
-            recomputed[sample.name] = duality.recompute_forces(sample.frames, model, recompute, place, progress=True)
+            recomputed[sample.name] = duality.recompute_forces(
+                sample.frames, model, recompute, place, baseline=baseline, progress=True
+            )
     comparison = duality.compare(
         run,
         reference,

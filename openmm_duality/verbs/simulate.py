@@ -313,7 +313,9 @@ def export(
 ) -> None:
     """Write what a plain OpenMM script loads: losses.pt (TorchScript), system.xml and topology.pdb.
 
-    The baseline of a model, if it has one, is in system.xml and not in losses.pt.
+    The baseline of a model, if it has one, is in system.xml and not in losses.pt. A script that loads them imports
+    torch before openmm. The potential energy of OpenMM lacks the constants of the atoms, which the energies of the
+    reference have; the calculator for ASE adds them.
     """
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import openmm as mm
 import pytest
 from click.testing import CliRunner
 
@@ -75,6 +76,24 @@ def test_what_is_labelled_is_not_labelled_again(done, method):
     (later,) = sample_runs(run.directory, liquid()[0], count=COUNT, discard=0.32)
     with pytest.raises(DualityError, match="other frames"):
         recompute_forces(later.frames, found.model, method, where)
+
+
+def test_the_baseline_is_that_of_the_atoms_of_the_run(done, method, tmp_path):
+    _, sample, where, found = done
+    springy = mm.System()
+    springy.setDefaultPeriodicBoxVectors(*sample.frames.cell(0))
+    springs = mm.HarmonicBondForce()
+    springs.setUsesPeriodicBoundaryConditions(True)
+    springs.addBond(0, 1, 0.1, 1e4)
+    for mass in sample.frames.masses:
+        springy.addParticle(mass)
+    springy.addForce(springs)
+    moved = recompute_forces(sample.frames, found.model, method, where, baseline=springy)
+    assert measure_force_errors(moved).error("all")[0] > measure_force_errors(found).error("all")[0]
+    few = mm.System()
+    few.addParticle(1.0)
+    with pytest.raises(DualityError, match=r"baseline is of 1 atoms, and these are 192; give the System .* of the run"):
+        recompute_forces(sample.frames, found.model, method, tmp_path, baseline=few)
 
 
 def test_a_comparison_holds_them_and_says_who_has_none(done, folder, method, tmp_path):
