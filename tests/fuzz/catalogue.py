@@ -657,7 +657,7 @@ def npy(name: str, change: Callable[[Any], Any]) -> Callable[..., object]:
     return damage
 
 
-for name, change in {
+ARRAYS: dict[str, Callable[[Any], Any]] = {
     "nan": lambda a: a * np.nan,
     "1e300": lambda a: a + 1e300,
     "in one dimension less": lambda a: a.reshape(-1)[:-1],
@@ -665,7 +665,8 @@ for name, change in {
     "words": lambda a: np.array(["x"] * 36),
     "complex": lambda a: a + 1j,
     "none": lambda a: a[:0],
-}.items():
+}
+for name, change in ARRAYS.items():
     for which in ("coord", "box", "force"):
         kind(f"DeePMD: {which} {name}", npy(which, change), ["inspect", "deepmd"])
 for name, value in {
@@ -699,15 +700,7 @@ def npz(name: str, change: Callable[[Any], Any]) -> Callable[..., object]:
     return damage
 
 
-for name, change in {
-    "nan": lambda a: a * np.nan,
-    "1e300": lambda a: a + 1e300,
-    "in one dimension less": lambda a: a.reshape(-1)[:-1],
-    "objects": lambda a: np.array([{}], dtype=object),
-    "words": lambda a: np.array(["x"] * 36),
-    "complex": lambda a: a + 1j,
-    "none": lambda a: a[:0],
-}.items():
+for name, change in ARRAYS.items():
     for which in ("R", "z", "F", "E"):
         kind(f"npz: {which} {name}", npz(which, change), ["inspect", "arrays.npz"])
 for which in ("e_unit", "r_unit"):
