@@ -127,7 +127,7 @@ class Monitor:
                     f"{self._named(i)}: predicted force error of {sigma[i] / MEV_PER_ANGSTROM:.0f} meV/Å exceeds the "
                     f"limit ({ratio[i]:.2f} × limit)"
                 )
-            alarms += self._too_large(sigma, evaluation.forces.mean(axis=0))
+            alarms += self._too_large(sigma, evaluation.forces)
         return Reading(sigma, tuple(alarms))
 
     def pressure_uncertainty(self, positions: FloatArray, cell: FloatArray) -> float | None:
@@ -192,14 +192,23 @@ class Monitor:
                 alarms.append(f"mean loss of {which} outside the training distribution ({ratio:.2f} × limit)")
         return alarms
 
-    def _too_large(self, sigma: FloatArray, forces: FloatArray) -> list[str]:
-        """Species whose predicted errors (N,) are half as large as the forces (N, 3), and not so in held-out frames."""
-        alarms = []
+    def _too_large(self, sigma: FloatArray, members: FloatArray) -> list[str]:
+        """Species whose predicted errors (N,) are half as large as the forces, and not so in held-out frames.
+
+        Forces are of the members, shape (K, N, 3). Where the predicted errors are so large, those count that do without
+        the members that differ from all others.
+        """
+        committee, alarms = self.losses.committee, list[str]()
+        assert committee is not None
+        forces, robust = members.mean(axis=0), None
         for a, name in enumerate(self.losses.species):
             mine = self._species_index == a
             if mine.any():
-                error, force = (float(np.sqrt(np.mean(x[mine] ** 2))) / MEV_PER_ANGSTROM for x in (sigma, forces))
-                if error > max(_SHARE_OF_FORCES * force, _TIMES_HELD_OUT * self._known_errors[a]):
+                error, force = (_rms(x[mine]) for x in (sigma, forces))
+                limit = max(_SHARE_OF_FORCES * force, _TIMES_HELD_OUT * self._known_errors[a])
+                if error > limit and robust is None:
+                    robust = committee.uncertainty(members, self._species_index, robust=True)
+                if error > limit and robust is not None and (error := _rms(robust[mine])) > limit:
                     alarms.append(
                         f"predicted force error of {name}: {error:.0f} meV/Å, beside forces of {force:.0f} meV/Å"
                     )
@@ -214,6 +223,11 @@ class Monitor:
 
     def _named(self, i: int) -> str:
         return f"{self._species[i]} {i + 1}"
+
+
+def _rms(values: FloatArray) -> float:
+    """Root mean square of errors or components of forces (kJ/mol/nm), in meV/Å."""
+    return float(np.sqrt(np.mean(values**2))) / MEV_PER_ANGSTROM
 
 
 def _known_errors(losses: AgentLosses) -> list[float]:

@@ -15,6 +15,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.losses.coefficients import Coefficients, combine, read_coefficients
 from openmm_duality.losses.domain import REFERENCE_SHARE
 
+_OF_NORMAL = 1.4826  # standard deviation of normal numbers over their median absolute deviation
 _NO_TAIL = 1e-3  # in place of zero, where a share falls at once
 _CALIBRATION = ("residual", "scale", "limit", "tail")
 
@@ -92,7 +93,7 @@ class Committee(Coefficients):
         """Number K of members."""
         return len(self.pair_coefficients)
 
-    def uncertainty(self, forces: FloatArray, species_index: IntArray) -> FloatArray:
+    def uncertainty(self, forces: FloatArray, species_index: IntArray, robust: bool = False) -> FloatArray:
         """Predicted standard deviation σ of a force component by agent, shape (…, N) in kJ/mol/nm.
 
         Parameters
@@ -100,10 +101,20 @@ class Committee(Coefficients):
         forces : array, shape (K, …, N, 3)
             Forces of the members in kJ/mol/nm.
         species_index : array of int, shape (N,)
+        robust : bool
+            Whether a few members that differ from all others do not count: those without the block in which alone
+            something rare occurs extrapolate, while the others know it.
         """
-        return np.sqrt(self.residual[species_index] ** 2 + self.scale[species_index] ** 2 * variance_of(forces))
+        variance = (robust_variance_of if robust else variance_of)(forces)
+        return np.sqrt(self.residual[species_index] ** 2 + self.scale[species_index] ** 2 * variance)
 
 
 def variance_of(forces: FloatArray) -> FloatArray:
     """Variance s² over the members of forces (K, …, N, 3), averaged over the components, shape (…, N)."""
     return np.asarray(forces.var(axis=0, ddof=1).mean(axis=-1))
+
+
+def robust_variance_of(forces: FloatArray) -> FloatArray:
+    """The same from the median absolute deviations from the medians, which for normal numbers is the variance."""
+    deviations = np.median(np.abs(forces - np.median(forces, axis=0)), axis=0)
+    return np.asarray(((_OF_NORMAL * deviations) ** 2).mean(axis=-1))

@@ -115,6 +115,20 @@ class TestCheck:
         expected = replace(ignorant, metadata={**losses.metadata, "errors": {"test": {"hot": known}}})
         assert Monitor(expected, test.species).check(*frame).alarms == ()
 
+    def test_a_few_members_that_differ_from_all_others_do_not_alarm(self, water):
+        """They are those that have not seen the one block in which something rare occurs."""
+        losses, test = water
+        committee, frame = losses.committee, (test.positions[0], test.cell(0))
+        members = len(committee.pair_coefficients)
+        for number, expected in ((2, False), (members // 2 + 1, True)):
+            coefficients = committee.pair_coefficients.copy()
+            factors = np.linspace(-20.0, 20.0, number).reshape(-1, *[1] * (coefficients.ndim - 1))
+            coefficients[:number] *= factors
+            wild = replace(committee, pair_coefficients=coefficients, limit=1e9 * committee.limit)
+            reading = Monitor(replace(losses, committee=wild), test.species).check(*frame)
+            assert reading.uncertainty.min() > 500.0 * MEV_PER_ANGSTROM
+            assert any("beside forces of" in alarm for alarm in reading.alarms) is expected
+
     @pytest.mark.parametrize("where", ["scattered", "one place", "far too near"])
     def test_configurations_like_nothing_in_the_data_are_alarming(self, water, monitor, where):
         _, test = water
