@@ -190,9 +190,8 @@ def infer(
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
             click.echo(f"\n{title}\n{format_tables(tables)}")
-        for name, table in tables.items() if split == "test" else ():
-            if table.groups:
-                click.echo(f"\n{name}\n{format_groups(table)}")
+        for name, table in ((n, t) for n, t in tables.items() if t.groups and split == "test"):
+            click.echo(f"\n{name}\n{format_groups(table)}")
     if losses.baseline is not None:
         click.echo(
             "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."
