@@ -159,6 +159,8 @@ def compare(
     bonds_of = {subject.name: followed(subject) for subject in moved}
     first = analysed(known, bonds_of[known.name])
     first_motion = reduce(Motion.joined, [motion(subject, bonds_of[subject.name]) for subject in moved])
+    point = moved[0].conditions.state_point
+    bath = (Note(Remark.MASSIVE_BATH, moved[0].name),) if point is not None and point.massive else ()
     chosen = _bands(bands, first_motion)
     compared = []
     for subject in runs:
@@ -167,6 +169,7 @@ def compare(
         both = analysed(subject, bonds), first
         reactions = compare_reactions(bonds, first.bonds, follow, BLOCK_TIME if least is None else least)
         column = side_by_side(subject, known, both, (found, first_motion), reactions, chosen, least)
+        column = replace(column, notes=(*column.notes, *bath))
         labelled = forces.get(subject.name)
         if isinstance(labelled, RecomputedFrames):
             column = replace(column, force_errors=measure_force_errors(labelled))

@@ -167,6 +167,7 @@ class Remark(Enum):
     MIXED = "mixed"
     OTHER_ENSEMBLE = "other_ensemble"
     OTHER_TIME_STEP = "other_time_step"
+    MASSIVE_BATH = "massive_bath"
     DIFFUSION_UNEVEN = "diffusion_uneven"
     MOTION_SHORT = "motion_short"
     MOTION_COARSE = "motion_coarse"

@@ -201,10 +201,11 @@ def _state_point(path: Path, md: Section, ensemble: str) -> StatePoint | None:
     if ensemble not in _HEAT_BATH or any(_numbers(path, v, {}, "", 1)[0] != 1.0 for v in annealed if v is not None):
         return None
     kelvin = float(_numbers(path, md.keyword("TEMPERATURE", "TEMP") or "300", _TEMPERATURES, "k", 1)[0])
+    massive = any((s.keyword("REGION") or "").upper() == "MASSIVE" for s in md.find("THERMOSTAT"))
     if not ensemble.startswith("NPT"):
-        return StatePoint("NVT", kelvin)
+        return StatePoint("NVT", kelvin, massive=massive)
     given = next((s.keyword("PRESSURE") for s in md.find("BAROSTAT")), None)
-    return StatePoint("NPT", kelvin, float(_numbers(path, given or "0", _PRESSURES, "bar", 1)[0]))
+    return StatePoint("NPT", kelvin, float(_numbers(path, given or "0", _PRESSURES, "bar", 1)[0]), massive)
 
 
 def parse_input(path: Path) -> Section:

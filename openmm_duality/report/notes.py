@@ -32,6 +32,10 @@ _SENTENCES = {  # with the name and the values of a `Note`
         "The time step of {name} is {0:.3g} fs and that of the reference {1:.3g} fs: velocity Verlet moves the bands "
         "of fast vibrations, and the kinetic energy in them, with the square of the step."
     ),
+    Remark.MASSIVE_BATH: (
+        "Every degree of freedom of {name} has a heat bath of its own (a massive thermostat), which slows diffusion "
+        "and broadens bands: compare motion with dynamics at constant energy, or of one bath for all (--dynamics)."
+    ),
     Remark.DIFFUSION_UNEVEN: "Diffusion of {name} is not given: its frames are not evenly spaced.",
     Remark.MOTION_SHORT: (
         "Diffusion and reorientation of {name} are not given: {0:.3g} ps are too short, {1:g} ps are the least."

@@ -144,3 +144,12 @@ def test_other_time_steps_are_noted(run):
     assert any(
         "time step of run is 0.5 fs and that of the reference 1 fs" in n for n in comparison_to_dict(found)["notes"]
     )
+
+
+def test_a_reference_with_a_heat_bath_for_every_atom_is_noted_where_it_is_that_of_the_motion(run):
+    massive = replace(made.water(120, 1), state_point=StatePoint("NVT", 300.0, massive=True))
+    said = "Every degree of freedom of the reference has a heat bath of its own"
+    assert any(said in note for note in comparison_to_dict(quick(run, massive))["notes"])
+    assert not any(said in note for note in comparison_to_dict(quick(run, made.water(120, 1)))["notes"])
+    longer = replace(made.water(240, 1), state_point=StatePoint("NVE"))
+    assert not any(said in note for note in comparison_to_dict(quick(run, massive, dynamics=longer))["notes"])

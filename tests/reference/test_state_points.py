@@ -18,6 +18,8 @@ from tests.reference.conftest import EXAMPLES, INPUT
         ("ENSEMBLE NVT\nTEMPERATURE [K] 3.3D2", StatePoint("NVT", 330.0)),
         ("ENSEMBLE NVT", StatePoint("NVT", 300.0)),
         ("ENSEMBLE NVT\nANNEALING 1.0", StatePoint("NVT", 300.0)),
+        ("ENSEMBLE NVT\n&THERMOSTAT\nREGION massive\n&END THERMOSTAT", StatePoint("NVT", 300.0, massive=True)),
+        ("ENSEMBLE NVT\n&THERMOSTAT\nREGION GLOBAL\n&END THERMOSTAT", StatePoint("NVT", 300.0)),
         ("ENSEMBLE NVT\nANNEALING 0.99", None),
         ("ENSEMBLE NPT_I\n&BAROSTAT\nPRESSURE [GPa] 0.1\n&END BAROSTAT", StatePoint("NPT", 300.0, 1000.0)),
         ("ENSEMBLE REFTRAJ", None),
