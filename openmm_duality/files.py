@@ -130,11 +130,16 @@ def check_expansion(path: Path, size: int) -> None:
     DualityError
         If that is far more than its own size.
     """
-    if size > _EXPANSION * path.stat().st_size + _ALWAYS:
+    if size > _most_bytes(path):
         raise DualityError(
             f"{path}: expands to more than {_EXPANSION} times its size, as no data do; unpack it, and look at what is "
             "in it"
         )
+
+
+def _most_bytes(path: Path) -> int:
+    """To how many bytes a compressed file may expand."""
+    return _EXPANSION * path.stat().st_size + _ALWAYS
 
 
 class _Unpacked(io.RawIOBase):
@@ -142,7 +147,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, path: Path, packed: Any) -> None:
         self._path, self._packed = path, packed
-        self._left = _EXPANSION * path.stat().st_size + _ALWAYS
+        self._left = _most_bytes(path)
         self._line = 0
 
     def readable(self) -> bool:

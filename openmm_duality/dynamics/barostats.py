@@ -84,10 +84,10 @@ def add_barostat(
 
 
 def barostat_of(system: mm.System) -> mm.Force | None:
-    """The barostat of a System, of the two kinds that `add_barostat` adds; None if it has none."""
+    """The barostat of a System, isotropic or along axes as `add_barostat` adds them; None if it has none."""
     forces = (system.getForce(k) for k in range(system.getNumForces()))
-    kinds = (mm.MonteCarloBarostat, mm.MonteCarloAnisotropicBarostat)
-    return next((force for force in forces if isinstance(force, kinds)), None)
+    known = (mm.MonteCarloBarostat, mm.MonteCarloAnisotropicBarostat)
+    return next((force for force in forces if isinstance(force, known)), None)
 
 
 def _axes_of(barostat: mm.Force) -> str | None:
@@ -105,12 +105,13 @@ def describe_barostat(system: mm.System) -> dict[str, Any]:
     barostat = barostat_of(system)
     if barostat is None:
         return {}
+    axes = _axes_of(barostat)
     declared = any(system.getForce(k).getName() == MOLECULES for k in range(system.getNumForces()))
     return {
-        "pressure_bar": _mean(barostat.getDefaultPressure(), _axes_of(barostat)),
+        "pressure_bar": _mean(barostat.getDefaultPressure(), axes),
         "barostat_interval": barostat.getFrequency(),
         "barostat_scales": "molecules" if declared else "atoms",
-        **({} if _axes_of(barostat) is None else {"barostat_axes": _axes_of(barostat)}),
+        **({} if axes is None else {"barostat_axes": axes}),
     }
 
 

@@ -100,11 +100,14 @@ class ErrorTable:
         return cls(**values, groups=groups)
 
     def __str__(self) -> str:
-        return format_tables({"": self}) + (f"\n\n{format_groups(self)}" if self.groups else "")
+        return format_tables({"": self}, groups=True)
 
 
-def format_tables(tables: dict[str, ErrorTable]) -> str:
-    """Format error tables side by side as text: RMSE and MAE in meV/Å, and the RMSE in per cent of the RMS force."""
+def format_tables(tables: dict[str, ErrorTable], groups: bool = False) -> str:
+    """Format error tables side by side as text: RMSE and MAE in meV/Å, and the RMSE in per cent of the RMS force.
+
+    Below them, if they are wanted, the errors by group of every table that has them, under its name.
+    """
     keys = dict.fromkeys(key for table in tables.values() for key in table.force_rmse if key != "molecular")
     if any("molecular" in table.force_rmse for table in tables.values()):
         keys["molecular"] = None
@@ -136,11 +139,14 @@ def format_tables(tables: dict[str, ErrorTable]) -> str:
     lines.append("(RMSE, MAE per component in meV/Å, and RMSE in per cent of the RMS force; energy in meV per atom)")
     if any(table.stress_rmse is not None for table in tables.values()):
         lines.append("(virial in meV per atom, stress in MPa per component; pressure: mean error in MPa)")
+    for name, table in tables.items():
+        if groups and table.groups:
+            lines += ["", *([name] if name else []), *_lines_of_groups(table)]
     return "\n".join(lines)
 
 
-def format_groups(table: ErrorTable) -> str:
-    """Format the errors by group of frames as text, the largest first."""
+def _lines_of_groups(table: ErrorTable) -> list[str]:
+    """The errors by group of frames as lines of text, the largest first."""
     width = max([8, *map(len, table.groups)])
     lines = [f"{'frames':<{width}}  number     force       MAE    energy       MAE"]
     for name, one in sorted(table.groups.items(), key=lambda item: -item[1].force_rmse.get("all", 0.0)):
@@ -149,7 +155,7 @@ def format_groups(table: ErrorTable) -> str:
         energies = (one.energy_rmse_per_atom, one.energy_mae_per_atom)
         numbers += [f"{x:10.2f}" if x is not None else f"{'-':>10}" for x in energies]
         lines.append(f"{name:<{width}}{one.frames:8d}{''.join(numbers)}")
-    return "\n".join(lines)
+    return lines
 
 
 def evaluate(

@@ -103,17 +103,17 @@ def overfitted(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[st
         for key in ("all", *sorted(set(table["force_rmse"]) - {"all", "molecular"})):
             train = next((one["force_rmse"][key] for one in nearest if key in one["force_rmse"]), np.inf)
             mine = {"train": train, "test": table["force_rmse"][key], "rms": table["force_rms"][key]}
-            if _far_above(mine, rms) or (key == "all" and not mine["test"] <= rms):
+            far = far_above(mine["test"], mine["train"], max(mine["rms"], rms))  # of the forces on all atoms too
+            if far or (key == "all" and not mine["test"] <= rms):
                 found[name if key == "all" else f"{key} in {name}"] = mine
                 if key == "all":
                     break
     return found
 
 
-def _far_above(errors: Mapping[str, float], rms: float) -> bool:
-    """Whether an error is far above that in training, and above a tenth of the RMS forces, its own and of all."""
-    test = errors["test"]
-    return test > _OVERFITTED * errors["train"] and test > _NEGLIGIBLE * max(errors["rms"], rms)
+def far_above(error: float, known: float, rms: float) -> bool:
+    """Whether an error of forces is far above a known one, and above a tenth of the RMS force."""
+    return error > _OVERFITTED * known and error > _NEGLIGIBLE * rms
 
 
 def format_overfitted(found: Mapping[str, Mapping[str, float]]) -> str:

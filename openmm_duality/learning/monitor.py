@@ -25,6 +25,7 @@ from openmm_duality.losses.evaluator import describe_environments
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import CommitteeEvaluation, FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
+from openmm_duality.reference.summary import component_rms
 from openmm_duality.units import ANGSTROM, MEGAPASCAL, MEV_PER_ANGSTROM
 
 FALSE_ALARMS = 5e-6  # per check of a run: 0.1 per ns at a check every 50 fs
@@ -200,15 +201,16 @@ class Monitor:
         """
         committee, alarms = self.losses.committee, list[str]()
         assert committee is not None
-        forces, robust = members.mean(axis=0), None
+        forces = members.mean(axis=0)
         for a, name in enumerate(self.losses.species):
             mine = self._species_index == a
             if mine.any():
-                error, force = (_rms(x[mine]) for x in (sigma, forces))
+                error, force = component_rms(sigma[mine]), component_rms(forces[mine])
                 limit = max(_SHARE_OF_FORCES * force, _TIMES_HELD_OUT * self._known_errors[a])
-                if error > limit and robust is None:
-                    robust = committee.uncertainty(members, self._species_index, robust=True)
-                if error > limit and robust is not None and (error := _rms(robust[mine])) > limit:
+                if error > limit:
+                    robust = committee.uncertainty(members[:, mine], self._species_index[mine], robust=True)
+                    error = component_rms(robust)
+                if error > limit:
                     alarms.append(
                         f"predicted force error of {name}: {error:.0f} meV/Å, beside forces of {force:.0f} meV/Å"
                     )
@@ -223,11 +225,6 @@ class Monitor:
 
     def _named(self, i: int) -> str:
         return f"{self._species[i]} {i + 1}"
-
-
-def _rms(values: FloatArray) -> float:
-    """Root mean square of errors or components of forces (kJ/mol/nm), in meV/Å."""
-    return float(np.sqrt(np.mean(values**2))) / MEV_PER_ANGSTROM
 
 
 def _known_errors(losses: AgentLosses) -> list[float]:

@@ -152,15 +152,15 @@ def compare(
         own = s.conditions.set_temperature or kelvin
         correction = None if eta is None or own is None else finite_size(own, eta, s.whole.first().cell(0))
         lasting = bonds.reactions.lasting
-        return measure_motion(
+        found = measure_motion(
             s.used, bonds.reactions.at(0), scales, correction=correction, lasting=lasting, progress=progress
         )
+        point = s.conditions.state_point
+        return found.noted(Note(Remark.MASSIVE_BATH, s.name)) if point is not None and point.massive else found
 
     bonds_of = {subject.name: followed(subject) for subject in moved}
     first = analysed(known, bonds_of[known.name])
     first_motion = reduce(Motion.joined, [motion(subject, bonds_of[subject.name]) for subject in moved])
-    point = moved[0].conditions.state_point
-    bath = (Note(Remark.MASSIVE_BATH, moved[0].name),) if point is not None and point.massive else ()
     chosen = _bands(bands, first_motion)
     compared = []
     for subject in runs:
@@ -169,7 +169,6 @@ def compare(
         both = analysed(subject, bonds), first
         reactions = compare_reactions(bonds, first.bonds, follow, BLOCK_TIME if least is None else least)
         column = side_by_side(subject, known, both, (found, first_motion), reactions, chosen, least)
-        column = replace(column, notes=(*column.notes, *bath))
         labelled = forces.get(subject.name)
         if isinstance(labelled, RecomputedFrames):
             column = replace(column, force_errors=measure_force_errors(labelled))

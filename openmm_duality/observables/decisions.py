@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from openmm_duality.geometry.contacts import collapse_distance
+from openmm_duality.inference.judgement import far_above
 from openmm_duality.observables.differences import SIGNIFICANCE, MeanDifference, holm, joint_p_value
 from openmm_duality.observables.findings import Finding, Measured, Name, Observable, Outcome, Quantity
 from openmm_duality.observables.results import Comparison
@@ -24,7 +25,6 @@ TOLERANCES = {  # of what is set
 }
 DENSITY_TOLERANCE = 1e-3  # of the density; what a PDB file rounds away of a cell
 DRIFT_TOLERANCE = 1e-3  # kJ/mol per atom and ps
-_FAR_ABOVE, _NEGLIGIBLE = 3.0, 0.1  # times the error of held-out forces, of the RMS force (as inference has it)
 _ROUNDED = 1e-9  # relative difference of numbers that never change
 
 _STATE = (
@@ -192,7 +192,7 @@ def _forces(comparison: Comparison) -> Iterator[Finding]:
     if comparison.force_errors is not None:
         known = None if comparison.run is None else comparison.run.held_out_error("all")
         error, rms = comparison.force_errors.error("all")
-        failed = known is not None and error > max(_FAR_ABOVE * known, _NEGLIGIBLE * rms)
+        failed = known is not None and far_above(error, known, rms)
         outcome = Outcome.FAILED if failed else Outcome.REPORTED
         yield Finding(Observable.FORCE_ERROR, "all", outcome, _single(error), None if known is None else _single(known))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Motion:
     spectra : Spectra or None
         None where the frames do not allow any.
     slow_notes, fast_notes : tuple of Note
-        Why diffusion and reorientation, or the spectra, are missing.
+        Why diffusion and reorientation, or the spectra, are missing, or what is to be known of them.
     """
 
     diffusion: dict[str, LaggedFit]
@@ -78,8 +78,14 @@ class Motion:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """Why anything is missing."""
-        return (*self.slow_notes, *self.fast_notes)
+        """Why anything is missing, or what is to be known, each once."""
+        return tuple(dict.fromkeys((*self.slow_notes, *self.fast_notes)))
+
+    def noted(self, note: Note) -> Motion:
+        """The same with a note on what there is of it."""
+        slow, fast = bool(self.diffusion or self.reorientation), self.spectra is not None
+        slow_notes, fast_notes = (*self.slow_notes, *[note] * slow), (*self.fast_notes, *[note] * fast)
+        return replace(self, slow_notes=slow_notes, fast_notes=fast_notes)
 
     def joined(self, other: Motion) -> Motion:
         """The motion of one system from two trajectories of it: this one's where there is any, else the other's."""

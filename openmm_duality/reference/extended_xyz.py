@@ -203,14 +203,16 @@ class _Group:
 
     def lonely(self, quantity: str) -> int:
         """Number of energies or stresses that are left out, because not all frames have one."""
-        values = getattr(self, quantity)
-        count = sum(value is not None for value in values)
-        return count if count < len(values) else 0
+        return 0 if self._all_have(quantity) else sum(value is not None for value in getattr(self, quantity))
+
+    def _all_have(self, quantity: str) -> bool:
+        return all(value is not None for value in getattr(self, quantity))
 
     def frames(self, keys: DataKeys, forces: bool, source: str) -> Frames:
-        velocities = None
-        if all(v is not None for v in self.velocities):
-            velocities = np.array(self.velocities, dtype=np.float64) * velocity_unit()
+        def array(quantity: str, factor: float) -> FloatArray | None:
+            values = getattr(self, quantity)
+            return np.array(values, dtype=np.float64) * factor if self._all_have(quantity) else None
+
         return Frames(
             species=tuple(self.first.get_chemical_symbols()),
             masses=np.array(self.first.get_masses(), dtype=np.float64),
@@ -219,11 +221,9 @@ class _Group:
             steps=np.array(self.steps, dtype=np.int64),
             cells=np.array(self.cells) if self.periodic else None,
             forces=np.array(self.forces, dtype=np.float64) * keys.force_unit if forces else None,
-            velocities=velocities,
-            stresses=np.array(self.stresses) if all(s is not None for s in self.stresses) else None,
-            energies=np.array(self.energies, dtype=np.float64) * keys.energy_unit
-            if all(e is not None for e in self.energies)
-            else None,
+            velocities=array("velocities", velocity_unit()),
+            stresses=array("stresses", 1.0),
+            energies=array("energies", keys.energy_unit),
             source=(source,),
         )
 

@@ -106,10 +106,12 @@ class MixedFrames:
         With ``time`` the last frames of every composition are held out, since a file often holds one after the other.
         """
         bare(gap, unit.picosecond, "gap")  # single points have no gap, but a wrong unit is a mistake
-        split = split_by_blocks if how == "random-blocks" else split_by_time
-        order = np.arange(len(self)) if how == "random-blocks" else balanced(self, np.arange(len(self)))
-        train, test = split(len(self), test_fraction)
-        return self[order[train]], self[order[test]]
+        if how == "random-blocks":
+            train, test = split_by_blocks(len(self), test_fraction)
+        else:
+            order = balanced(self, np.arange(len(self)))
+            train, test = (order[places] for places in split_by_time(len(self), test_fraction))
+        return self[train], self[test]
 
     def to_ase(self) -> list[Atoms]:
         """The frames as `ase.Atoms`, in the order of the sequence, as for `Frames.to_ase`."""

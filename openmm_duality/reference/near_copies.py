@@ -62,6 +62,11 @@ class TrainingDistance:
         close = self.nearest < _CLOSE * self.typical and self.twentieth > _STANDS_OUT * self.nearest
         return close and self.successive > _UNORDERED * self.typical
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the errors of held-out frames are too small: the text says why."""
+        return self.shuffled or self.repeated
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         judged = {"shuffled": self.shuffled, "repeated": self.repeated}

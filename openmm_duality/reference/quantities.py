@@ -28,7 +28,7 @@ UNITS = {
     "hartree": (HARTREE, HARTREE / BOHR),
     "hartree/angstrom": (HARTREE, HARTREE / ANGSTROM),
 }
-DEFAULT_UNITS = "eV"  # of extended XYZ
+_DEFAULT_UNITS = "eV"  # of extended XYZ
 STRESS_UNITS = {
     "eV/angstrom^3": ELECTRONVOLT / ANGSTROM**3,
     "GPa": GIGAPASCAL,
@@ -110,12 +110,12 @@ class DataKeys:
     @property
     def energy_unit(self) -> float:
         """In kJ/mol."""
-        return UNITS[self.units or DEFAULT_UNITS][0]
+        return UNITS[self.units or _DEFAULT_UNITS][0]
 
     @property
     def force_unit(self) -> float:
         """In kJ/mol/nm."""
-        return UNITS[self.units or DEFAULT_UNITS][1]
+        return UNITS[self.units or _DEFAULT_UNITS][1]
 
     @property
     def length(self) -> float:

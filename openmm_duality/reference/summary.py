@@ -163,9 +163,9 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
     molecules = [] if one is None else molecules_of(one, lengths)
     dynamics = one is not None and len(one) > 1 and float(np.ptp(one.times)) > 0
     names = {"forces": "forces", "energies": "energies", "velocities": "velocities", "cells": "cell"}
-    missing = [shown for name, shown in names.items() if any(getattr(part, name) is None for part in parts)]
-    if any(part.cells is not None for part in parts):  # how many frames are periodic is said
-        missing = [shown for shown in missing if shown != names["cells"]]
+    absent = {name: [getattr(part, name) is None for part in parts] for name in names}
+    # of cells it is said how many frames have one
+    missing = [shown for name, shown in names.items() if (all if name == "cells" else any)(absent[name])]
     shortest = shortest_distances(frames, progress)
     compositions: Counter[str] = Counter()
     for part in parts:

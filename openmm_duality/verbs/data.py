@@ -134,7 +134,7 @@ def evaluate(
     figures = table.to_dict()
     if distance is not None:
         figures["training_distance"] = distance.to_dict()
-        if distance.shuffled or distance.repeated:
+        if distance.doubtful:
             click.echo(f"\n{distance}")
     if losses.committee is not None and table.force_rmse:
         calibration = duality.assess_calibration(losses, frames[::every], at_most=_CALIBRATION_FRAMES, progress=True)

@@ -105,13 +105,7 @@ def infer(
     from openmm_duality.benchmark.machine import peak_memory
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig, common_strength
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
-    from openmm_duality.inference.errors import (
-        ErrorTable,
-        describe_pump,
-        format_groups,
-        format_tables,
-        known_pump,
-    )
+    from openmm_duality.inference.errors import ErrorTable, describe_pump, format_tables, known_pump
     from openmm_duality.inference.judgement import format_overfitted
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
@@ -189,16 +183,14 @@ def infer(
     for split, title in (("train", "Training frames"), ("test", "Held-out frames")):
         tables = {name: ErrorTable.from_dict(table) for name, table in errors[split].items()}
         if tables:
-            click.echo(f"\n{title}\n{format_tables(tables)}")
-        for name, table in ((n, t) for n, t in tables.items() if t.groups and split == "test"):
-            click.echo(f"\n{name}\n{format_groups(table)}")
+            click.echo(f"\n{title}\n{format_tables(tables, groups=split == 'test')}")
     if losses.baseline is not None:
         click.echo(
             "\nThe forces are those that the baseline leaves; it is kept in the model and acts beside the losses."
         )
     distances = _training_distances(sets, held_out)
     for name, distance in distances.items():
-        if distance.shuffled or distance.repeated:
+        if distance.doubtful:
             click.echo(f"\n{name}: {distance}")
     if not errors["test"]:
         click.echo("\nThere are no test frames: nothing was held out, and no separate data were named.")

@@ -16,12 +16,11 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference, energy_weight
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations
-from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
+from openmm_duality.inference.equations.targets import DataSet, Sample, indices_of, sample_numbers, samples
 from openmm_duality.inference.equations.virials import MULTIPLICITY, components, virial_rows
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.mixed_frames import balanced
 
 BLOCKS_PER_FOLD = 2  # if a committee is drawn from the blocks
 MIN_FOLDS, MIN_BLOCKS = 2, 4  # of a cross-validation, and of a committee
@@ -176,21 +175,20 @@ def accumulate(
     blocks = [storage.empty(layout.size(group)) for group in layout.groups]
     forces = [RowBuffer(mine) for mine in blocks]
     energies, virials = (RowBuffer(blocks[0], set_scale=False) for _ in range(2))
-    counts = [count_samples(s.frames) for s in sets]
+    taken = [sample_numbers(s.frames, every) for s in sets]
     largest, waiting, multiplying = 0.0, 0.0, 0.0
-    with progress_bar(sum(-(-count // every) for count in counts), title, show=progress) as bar:
-        for data, count in zip(sets, counts, strict=True):
+    with progress_bar(sum(map(len, taken)), title, show=progress) as bar:
+        for data, numbers in zip(sets, taken, strict=True):
             rows_of = partial(sample_rows, design, species, reference.used, bool(settings.stress_weight))
-            numbers = balanced(data.frames, np.arange(0, count, every))
             computed = on_all_cores(rows_of, samples(data.frames, numbers), storage.at_once)
             begin = time.perf_counter()
-            for taken, rows in zip(range(len(numbers)), computed, strict=True):
+            for place, rows in zip(range(len(numbers)), computed, strict=True):
                 ready, sample = time.perf_counter(), rows.sample
                 species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
                 weights = data.weight / (1.0 + squared / settings.large_force**2)
-                block = storage.block_of(taken, len(numbers))
+                block = storage.block_of(place, len(numbers))
                 for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)
                     of_forces = of_group.reshape(-1, layout.size(group))

@@ -33,11 +33,10 @@ from openmm_duality.inference.equations.mixing_rows import MixingDesign
 from openmm_duality.inference.equations.penalties import Penalty, Strengths, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import TOLERANCE, NormalEquations, column_scale, solve
-from openmm_duality.inference.equations.targets import DataSet, Sample, count_samples, indices_of, samples
+from openmm_duality.inference.equations.targets import DataSet, Sample, indices_of, sample_numbers, samples
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.reference.frames import evenly_spaced
-from openmm_duality.reference.mixed_frames import balanced
 
 CHANGES = "mixing"  # the name of their penalty
 _FOLDS = 4  # of the frames from which the mixing is learned, the last of them held out
@@ -121,7 +120,7 @@ class MixingProblem:
     @cached_property
     def held_out(self) -> list[Sample]:
         """Samples of the block that is held out, evenly spaced."""
-        taken = [(s, balanced(s.frames, np.arange(0, count_samples(s.frames), self.stride))) for s in self.sets]
+        taken = [(data, sample_numbers(data.frames, self.stride)) for data in self.sets]
         numbers = [
             (data, number)
             for data, of_set in taken

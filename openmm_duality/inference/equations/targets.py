@@ -17,7 +17,7 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.mixed_frames import AnyFrames, of_one_composition, without_isolated_atoms
+from openmm_duality.reference.mixed_frames import AnyFrames, balanced, of_one_composition, without_isolated_atoms
 from openmm_duality.schema import quantity
 
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
@@ -178,6 +178,11 @@ def count_samples(frames: AnyFrames) -> int:
     """Number of samples that `samples` yields."""
     one_per_frame = frames.has_forces or only_energies(frames) or not len(frames)
     return len(frames) if one_per_frame else len(_centres(_trajectory(frames)))
+
+
+def sample_numbers(frames: AnyFrames, every: int = 1) -> IntArray:
+    """Numbers of every n-th sample, in the order in which they are divided into blocks (`mixed_frames.balanced`)."""
+    return balanced(frames, np.arange(0, count_samples(frames), every))
 
 
 def samples(frames: AnyFrames, numbers: Iterable[int] | None = None) -> Iterator[Sample]:

@@ -24,14 +24,13 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import Strengths
 from openmm_duality.inference.equations.solution import NormalEquations
-from openmm_duality.inference.equations.targets import count_samples, indices_of, samples
+from openmm_duality.inference.equations.targets import indices_of, sample_numbers, samples
 from openmm_duality.inference.uncertainty.domain import LARGEST_FACTOR, frames_of_agents, tail_limit
 from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
 from openmm_duality.progress import timed
-from openmm_duality.reference.mixed_frames import balanced
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible
@@ -215,9 +214,8 @@ def held_out_spreads(
     stacks = [np.column_stack([mean[k], *(m[k] for m in members)]) for k in range(len(groups))]
     found = []
     for data in inference.sets:
-        count = count_samples(data.frames)
-        numbers = balanced(data.frames, np.arange(count)).tolist()
-        inside = sorted(number for k, number in enumerate(numbers) if block_of(k, count, n_blocks) == block)
+        numbers = sample_numbers(data.frames).tolist()
+        inside = sorted(number for k, number in enumerate(numbers) if block_of(k, len(numbers), n_blocks) == block)
         wanted = samples(data.frames, inside[:: -(-len(inside) // at_most) or 1])
         rows_of = partial(sample_rows, design, inference.species, False, False)
         for rows in on_all_cores(rows_of, wanted, inference.memory.storage.at_once):

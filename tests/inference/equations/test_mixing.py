@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.inference import DataSet
-from openmm_duality.inference.equations import accumulation, mixing
+from openmm_duality.inference.equations import targets
 from openmm_duality.inference.equations.accumulation import Storage
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
 from openmm_duality.inference.equations.design import Design
@@ -188,8 +188,8 @@ def test_a_step_that_does_not_lower_the_error_is_made_again_with_a_stronger_ridg
 
 
 def test_a_species_that_only_the_held_out_frames_have_leaves_the_mixing_as_it_is(monkeypatch):
-    for module in (accumulation, mixing):  # else every block has a share of every composition
-        monkeypatch.setattr(module, "balanced", lambda frames, numbers: numbers)
+    # else every block has a share of every composition
+    monkeypatch.setattr(targets, "balanced", lambda frames, numbers: numbers)
     losses = random_losses("channels", "agent")
     compositions = ((20, SPECIES[:2]), (4, SPECIES))
     first, last = (labelled(random_frames(n, n_atoms=16, least=0.16, species=s), losses) for n, s in compositions)
