@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.inference.equations.channel_selection import choose_channels
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.own_columns import SMALL
 from openmm_duality.invariants import contractions
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.radial import Grid, RadialBasis, b_splines
@@ -149,6 +151,13 @@ def in_gauge(coefficients: Coefficients, own: Coefficients, gradient: str) -> Co
     own = replace(own, pair_coefficients=0.5 * (du - du.transpose(1, 0, 2)))
     shared = replace(coefficients, pair_coefficients=0.5 * (u + u.transpose(1, 0, 2)))
     return replace(shared, own=own if gradient == "mutual" else None)
+
+
+def with_small_own_part(losses: AgentLosses) -> AgentLosses:
+    """The losses with an own part that has only the columns which inference gives it by default."""
+    known = replace(losses, metadata={"settings": {"own_part": SMALL}, "regularisation": [{}]})
+    layout = Design.of(known).layout
+    return replace(known, **layout.unpack(layout.pack(known)))
 
 
 def random_channels(ranks: tuple[int, ...], width: int, rng: np.random.Generator) -> Channels:

@@ -12,12 +12,12 @@ the products), m component of a rank.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.invariants.couplings import can_couple, coupling
 
 Tensors = Mapping[int, FloatArray]  # by rank, of shape (N, number of tensors of the rank, 2 l + 1)
@@ -70,11 +70,28 @@ class Channels:
         return np.asarray((1 + (self.invariants >= self.n_channels)).sum(axis=1), dtype=np.int64)
 
     @cached_property
+    def highest_ranks(self) -> IntArray:
+        """Highest rank of the channels in every invariant, shape (F,)."""
+        n = self.n_channels
+        of_tensors = np.concatenate([self.ranks[:n], self.ranks[self.products[:, :2]].max(axis=1, initial=0)])
+        return np.asarray(of_tensors[self.invariants].max(axis=1, initial=0))
+
+    @cached_property
     def product_groups(self) -> list[tuple[tuple[int, int, int], IntArray]]:
         """Products by the ranks of their channels and their own: ((l1, l2, L), indices of the products)."""
         triples = np.stack([self.ranks[self.products[:, 0]], self.ranks[self.products[:, 1]], self.products[:, 2]], 1)
         distinct, which = np.unique(triples, axis=0, return_inverse=True)
         return [((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)]
+
+    def only(self, kept: BoolArray) -> Channels:
+        """The same channels with some of the invariants (F,), and the products that these have."""
+        chosen, n = self.invariants[kept], self.n_channels
+        used = np.unique(chosen[chosen >= n])
+        return replace(
+            self,
+            products=self.products[used - n],
+            invariants=np.where(chosen < n, chosen, n + np.searchsorted(used, chosen)),
+        )
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays of a model file, all in double precision."""

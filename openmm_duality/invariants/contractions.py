@@ -9,12 +9,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 
 
 def count_invariants(width: int, ranks: Sequence[int]) -> int:
     """Number Q of invariants of `width` moments per rank; zero if no rank is contracted."""
     return width + len(ranks) * (width * (width + 1) // 2) if ranks else 0
+
+
+def factors_of_invariants(width: int, ranks: Sequence[int]) -> IntArray:
+    """The moments a and b of every invariant, shape (Q, 2); of a sum both are the same."""
+    sums, pairs = np.arange(width), np.stack(np.triu_indices(width), axis=1)
+    return np.concatenate([np.stack([sums, sums], axis=1), *[pairs] * len(ranks)])
 
 
 def invariants(moments: Mapping[int, FloatArray], ranks: Sequence[int]) -> FloatArray:

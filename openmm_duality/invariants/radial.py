@@ -73,11 +73,16 @@ class RadialBasis:
         return int(self.coefficients.shape[2])
 
     @cached_property
+    def reaches(self) -> FloatArray:
+        """Distance in nm from which on each function is zero for all pairs, on a grid point, shape (n,)."""
+        present = (self.coefficients != 0.0).any(axis=(0, 1))
+        ends = np.where(present, np.arange(1, present.shape[-1] + 1), 0)  # that centred at point k − 1 ends at k + 1
+        return np.asarray(np.minimum(ends.max(axis=-1, initial=0), self.grid.intervals) * self.grid.spacing)
+
+    @property
     def reach(self) -> float:
         """Distance in nm from which on every function is zero, on a grid point."""
-        beyond = np.flatnonzero((self.coefficients != 0.0).any(axis=(0, 1, 2)))
-        last = int(beyond[-1]) + 1 if len(beyond) else 0  # a spline centred at point k − 1 ends at point k + 1
-        return min(last, self.grid.intervals) * self.grid.spacing
+        return float(self.reaches.max(initial=0.0))
 
     @cached_property
     def powers(self) -> FloatArray:

@@ -144,8 +144,7 @@ class LocalEnvironments:
 
     def evaluate(self, losses: AgentLosses) -> Evaluation:
         """Evaluate losses that have the bases of these environments."""
-        descended = losses.descended
-        every = [losses] if descended is losses else [losses, descended]
+        every = [losses] if losses.own is None else [losses, losses.own_part]
         found, adjoints = polynomials(every, self.species_index, self.moments)
         forces, virial = np.zeros((len(self.species_index), 3)), np.zeros((3, 3))
         for b, table in enumerate(self.tables):
@@ -178,28 +177,28 @@ class LocalEnvironments:
     def gradients(
         self, every: Sequence[AgentLosses], adjoints: Sequence[Mapping[int, FloatArray]], b: int
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Pair potentials and gradients of the first losses, and summed gradients of the last, shape (N, 3).
+        """Pair potentials and gradients of the first losses, and the sums over the neighbours of all, shape (N, 3).
 
-        The sums are over the neighbours: ∂Y is linear in the harmonics of the next lower rank, which are summed first.
+        Of an own part only the sums are wanted: ∂Y is linear in the harmonics of the next lower rank, which are summed
+        first.
         """
-        table, two = self.tables[b], len(every) > 1
-        u = table.directions
+        table, u = self.tables[b], self.tables[b].directions
         (value, slope), *more = (one.pair_potentials.evaluate(table.distances, self.species_index, b) for one in every)
         gradient = slope * u
-        along, across = more[0][1][..., 0] if two else slope[..., 0], np.zeros((len(u), 3))
+        along, across = more[0][1][..., 0] if more else slope[..., 0], np.zeros((len(u), 3))
         for rank in every[0].form.all_ranks:
             g, h = derivative_factors(rank, *self.radial[b], table.distances)
             y, dy = harmonics(rank, u)
-            adjoint, last = (one[rank][:, b] for one in (adjoints[0], adjoints[-1]))
+            adjoint, own = (one[rank][:, b] for one in (adjoints[0], adjoints[-1]))
             gradient += np.einsum("ism,ism->is", g @ adjoint, y)[..., None] * u
             gradient += np.einsum("ism,ismx->isx", h @ adjoint, dy)
-            if two:
-                along += np.einsum("ism,ism->is", g @ last, y)
-            if two and rank:
-                lower = last.swapaxes(1, 2) @ moments(h, harmonic_values(rank - 1, u))
-                across += np.tensordot(lower, gradient_matrix(rank), axes=((1, 2), (0, 2)))
-        sums = (along[:, None] @ u)[:, 0] + across if two else gradient.sum(axis=1)
-        return value[..., 0], gradient, np.asarray(sums)
+            if more and own.any():
+                along += np.einsum("ism,ism->is", g @ own, y)
+                if rank:
+                    lower = own.swapaxes(1, 2) @ moments(h, harmonic_values(rank - 1, u))
+                    across += np.tensordot(lower, gradient_matrix(rank), axes=((1, 2), (0, 2)))
+        sums = gradient.sum(axis=1)
+        return value[..., 0], gradient, sums + (along[:, None] @ u)[:, 0] + across if more else sums
 
 
 def polynomial(

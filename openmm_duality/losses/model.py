@@ -144,13 +144,8 @@ class AgentLosses(Coefficients):
 
     def members(self) -> list[AgentLosses]:
         """Members of the committee as losses of their own; an empty list without a committee."""
-        committee = self.committee
-        if committee is None:
-            return []
-        return [
-            replace(self, **committee.member(k).coefficient_fields(), committee=None, equations={})
-            for k in range(committee.size)
-        ]
+        found = [] if self.committee is None else map(self.committee.member, range(self.committee.size))
+        return [replace(self, **one.coefficient_fields(), committee=None, equations={}) for one in found]
 
     @property
     def has_potential(self) -> bool:
@@ -180,6 +175,13 @@ class AgentLosses(Coefficients):
         shared = replace(self, own=None, gradient="agent", committee=None, equations={})
         summed = combine(lambda arrays: arrays[0] + arrays[1], [shared, self.own])
         return replace(shared, **summed.coefficient_fields())
+
+    @cached_property
+    def own_part(self) -> AgentLosses:
+        """The own part of losses that have one, without the walls and cores, which all agents descend."""
+        assert self.own is not None
+        bare = replace(self, wall_strength=0.0 * self.wall_strength, core_strength=0.0 * self.core_strength)
+        return replace(bare, **self.own.coefficient_fields(), gradient="agent", committee=None, equations={})
 
     @cached_property
     def moment_basis(self) -> RadialBasis:
@@ -227,10 +229,8 @@ class AgentLosses(Coefficients):
 
     @property
     def _channel_arrays(self) -> dict[str, FloatArray]:
-        arrays: dict[str, FloatArray] = {}
-        for a, mine in enumerate(self.channels):
-            arrays |= mine.to_arrays(f"{a}/")
-        return arrays
+        by_species = (mine.to_arrays(f"{a}/") for a, mine in enumerate(self.channels))
+        return {name: array for arrays in by_species for name, array in arrays.items()}
 
     def sha256(self) -> str:
         """SHA-256 of everything that determines losses and forces, the identity of a model.

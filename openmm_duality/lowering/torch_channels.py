@@ -20,10 +20,8 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     Parameters
     ----------
     channels : Channels
-    matrices : mapping of int to array
-        Symmetric matrices of the coefficients, see `Channels.matrices`.
-    alone : float
-        What the matrices give for an agent without neighbours, whose loss is zero.
+    weights : array, shape (F,)
+        Coefficients c of the invariants.
     dtype : torch.dtype
     """
 
@@ -34,9 +32,10 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
     begins: list[int]
     tensor_begins: list[int]
 
-    def __init__(self, channels: Channels, matrices: dict[int, FloatArray], alone: float, dtype: torch.dtype) -> None:
+    def __init__(self, channels: Channels, weights: FloatArray, dtype: torch.dtype) -> None:
         super().__init__()
-        self.alone: float = alone
+        self.alone: float = float(channels.alone @ weights)  # of an agent without neighbours, whose loss is zero
+        matrices = channels.matrices(weights)
         self.ranks = list(channels.mixing)
         empty = np.zeros((0, 0))
         mixing = [channels.mixing.get(rank, empty) for rank in range(4)]

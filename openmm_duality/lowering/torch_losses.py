@@ -5,7 +5,7 @@ found. Importing this module imports torch.
 
 Index suffixes: i agent, s neighbour slot, n radial function, m component of all ranks, x Cartesian. Shapes: N agents,
 J neighbour slots, M components, S species, R rows (intervals of pairs of species) of a table, D sets of coefficients
-(the losses, and under `mutual` what an agent descends by its own position).
+(the losses, and under `mutual` their own part).
 """
 
 from typing import Any
@@ -58,8 +58,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         self.harmonics = traced_harmonics(self.ranks or [0])
         self.second_harmonics = traced_harmonics([2])
         self.gradient_terms = [gradient_terms(rank) for rank in range(4)]
-        # the losses, and with an own part those that an agent descends by its own position
-        descents = [losses] if losses.own is None else [losses, losses.descended]
+        # the losses, and the own part, if there is one, which an agent descends beside them
+        descents = [losses] if losses.own is None else [losses, losses.own_part]
         self.descents: int = len(descents)
         # about the means of the training data, so that single precision rounds small numbers
         mean_sums, mean_invariants = mean_sums_of(losses), mean_invariants_of(losses)
@@ -76,9 +76,9 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             self.register_buffer("table", torch.tensor(functions.reshape(len(functions), -1), dtype=dtype))
             self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
         mixed = [
-            ChannelPolynomial(mine, matrices, float(alone), dtype)
+            ChannelPolynomial(mine.only(c != 0.0), c[c != 0.0], dtype)
             for one in descents
-            for mine, matrices, alone in zip(one.channels, one.channel_matrices, one.channels_alone, strict=True)
+            for mine, c in zip(one.channels, one.channel_weights, strict=True)
         ]
         self.channels = torch.nn.ModuleList(mixed)
         weights, couplings = ([f(one) for one in descents] for f in (weights_of_components, lambda one: one.couplings))
@@ -140,7 +140,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
                     across *= inverse.to(dtype)
             # ∂H/∂r, less the component along u, on which a direction does not depend
             along = along * (1.0 / self.spacing) - (across * u).sum(0)
-            gradients.append(torch.addcmul(across, along, u))
+            gradient = torch.addcmul(across, along, u)
+            gradients.append(gradient if descent == 0 else gradients[0] + gradient)
         return found, gradients
 
     def moments(

@@ -35,6 +35,7 @@ SMALL = {
     "functions": 2,
     "coarse_functions": 2,
     "intervals": 60,
+    "own_part": "whole",
     "channels": 3,
     "mixing_steps": 0,
     "invariants": (15, 25, 15),

@@ -103,3 +103,15 @@ def test_channels_are_read_back_and_those_that_are_none_are_refused(channels):
         Channels.from_arrays({**arrays, "x/products": parity.astype(np.float64)}, "x/", RANKS, WIDTH)
     with pytest.raises(KeyError):
         Channels.from_arrays({k: v for k, v in arrays.items() if k != "x/mixing_2"}, "x/", RANKS, WIDTH)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_some_of_the_invariants_have_their_values_and_no_other_products(channels, moments, order):
+    kept = (channels.orders <= order) & (channels.highest_ranks <= 2)
+    some = channels.only(kept)
+    every, found = (one.values(one.tensors(one.channels(moments))) for one in (channels, some))
+    np.testing.assert_allclose(found, every[:, kept], rtol=1e-12, atol=1e-12)
+    assert 0 < len(some.invariants) < len(channels.invariants)
+    assert set(some.invariants.ravel()) >= set(range(some.n_channels, some.n_channels + len(some.products)))
+    assert some.highest_ranks.max() == 2
+    assert bool(len(some.products)) is (order > 2)

@@ -67,7 +67,7 @@ def test_summed_gradients_are_the_sums_of_those_of_pairs(form):
     _, adjoints = polynomials([losses, losses], environments.species_index, environments.moments)
     for b in range(len(losses.species)):
         _, gradient, sums = environments.gradients([losses, losses], adjoints, b)
-        np.testing.assert_allclose(sums, gradient.sum(axis=1), atol=1e-11 * rms(gradient) * N)
+        np.testing.assert_allclose(sums, 2.0 * gradient.sum(axis=1), atol=1e-11 * rms(gradient) * N)
 
 
 @pytest.mark.parametrize(("form", "gradient"), laws([*FORMS, *RANKED]))

@@ -22,6 +22,7 @@ from openmm_duality.losses.forms import Form
 from openmm_duality.losses.means import mean_invariants_of
 from openmm_duality.lowering.fused import neighbour_lists
 from openmm_duality.lowering.fused.losses import FusedLosses, pack, unpacked
+from openmm_duality.lowering.fused.own_extent import OwnExtent
 from openmm_duality.lowering.fused.threads import VARIABLE, run
 from tests.systems import (
     CELL,
@@ -33,6 +34,7 @@ from tests.systems import (
     random_positions,
     random_species,
     rms,
+    with_small_own_part,
 )
 from tests.water import liquid
 
@@ -116,6 +118,28 @@ RANKS = [
 )
 def test_any_choice_of_ranks(form, gradient, precision):
     assert agrees(of_form(form, gradient), random_positions(N, CELL), SPECIES, CELL, precision)
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("form", [*FORMS, "coupled, ranks 0 to 3"])
+def test_an_own_part_of_few_columns(form, precision):
+    losses = with_small_own_part(replace(random_losses(form, "mutual"), core_strength=np.zeros((3, 3))))
+    if not losses.channels and losses.form.ranks:  # beyond what the own part reaches there are neighbours
+        assert OwnExtent.of(losses).reach < losses.cutoff
+    for box in BOXES:
+        for positions, cell in in_box(box):
+            assert agrees(losses, positions, SPECIES, cell, precision)
+            without = replace(losses, own=replace(losses.own, **_nothing(losses.own)))
+            assert agrees(without, positions, SPECIES, cell, precision)
+
+
+def _nothing(coefficients):
+    """Many-body coefficients that are all zero."""
+    return {
+        "weights": {rank: 0.0 * w for rank, w in coefficients.weights.items()},
+        "couplings": 0.0 * coefficients.couplings,
+        "channel_weights": tuple(0.0 * c for c in coefficients.channel_weights),
+    }
 
 
 @pytest.mark.parametrize("species", [("Ar",), ("Ar", "Kr"), ("Ar", "He", "Kr", "Ne", "Xe")])

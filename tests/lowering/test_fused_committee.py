@@ -32,6 +32,7 @@ from tests.systems import (
     random_positions,
     random_species,
     rms,
+    with_small_own_part,
 )
 from tests.water import liquid
 
@@ -264,6 +265,13 @@ def test_the_number_of_threads_changes_nothing_but_rounding_and_results_repeat()
     with ThreadPoolExecutor(3) as pool:
         for evaluation in pool.map(lambda _: shared(positions, 2 * CELL), range(12)):
             np.testing.assert_array_equal(evaluation.forces, results[2].forces)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "pair"])
+def test_an_own_part_of_few_columns(form):
+    losses = with_committee(with_small_own_part(replace(random_losses(form, "mutual"), core_strength=np.zeros((3, 3)))))
+    evaluation = FusedCommittee(losses, SPECIES, "double")(random_positions(N, CELL), CELL)
+    assert members_agree(losses, evaluation, random_positions(N, CELL), SPECIES, CELL, TOLERANCE["double"])
 
 
 @pytest.mark.parametrize(("form", "gradient", "precision"), OPEN)

@@ -30,6 +30,7 @@ from tests.systems import (
     random_positions,
     random_species,
     rms,
+    with_small_own_part,
 )
 from tests.water import liquid, water_losses
 
@@ -78,6 +79,14 @@ def test_forces_sum_of_losses_and_virial_are_those_of_the_evaluator(form, gradie
         elif cell is not None:
             with pytest.raises(torch.jit.Error, match="a virial needs a potential energy"):
                 module.virial(tensor(positions), tensor(cell))
+
+
+@pytest.mark.parametrize("form", ["coupled", "channels"])
+def test_an_own_part_of_few_columns(form):
+    losses, positions = with_small_own_part(random_losses(form, "mutual")), random_positions(N, CELL)
+    forces = forward(losses, positions, SPECIES, CELL)[1]
+    expected = evaluate_agents(losses, positions, SPECIES, CELL).forces
+    assert np.abs(forces - expected).max() < 1e-12 * rms(expected)
 
 
 def with_random_means(losses):

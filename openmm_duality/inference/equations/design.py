@@ -8,7 +8,7 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -22,7 +22,8 @@ from openmm_duality.inference.equations.channel_rows import (
     own_product_forces,
     product_forces,
 )
-from openmm_duality.inference.equations.layout import Group, Layout, joint_group
+from openmm_duality.inference.equations.layout import Group, Layout, Part, Triangle, joint_group
+from openmm_duality.inference.equations.own_columns import SMALL, OwnColumns
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import (
@@ -55,6 +56,15 @@ class Design:
         """Rows of the invariants of channels, by species."""
         return [InvariantRows(mine) for mine in self.channels]
 
+    @cached_property
+    def own_rows(self) -> list[InvariantRows]:
+        """Rows of the invariants of channels that the last part has, by species."""
+        part = self.layout.parts[-1]
+        return [
+            InvariantRows(replace(mine, invariants=mine.invariants[self.layout.invariants_of(part, a)]))
+            for a, mine in enumerate(self.channels)
+        ]
+
     @property
     def channel_rows(self) -> Sequence[ProductRows]:
         """Rows of the columns of channels, by species."""
@@ -67,7 +77,9 @@ class Design:
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
         n_invariants = tuple(len(mine.invariants) for mine in losses.channels)
         groups = joint_group(len(losses.species)) if joint else ()
-        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants, groups)
+        small = losses.metadata.get("settings", {}).get("own_part") == SMALL
+        own = OwnColumns.small(losses.form, sizes[0], *sizes[2:], losses.channels) if small else None
+        layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants, own, groups)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse, losses.channels)
 
     def losses(
@@ -120,10 +132,8 @@ class Design:
             for factors, add in zip(own_factors(layout, fine, coarse), reactions, strict=True)
         ]
         if self.channels:
-            by_species = [(rows, np.flatnonzero(species_index == a)) for a, rows in enumerate(self.channel_rows)]
-            contracted.append(
-                [[self._product_forces(*one, part.shared, fine, near) for one in by_species] for part in layout.parts]
-            )
+            agents = [np.flatnonzero(species_index == a) for a in range(layout.n_species)]
+            contracted.append([self._product_forces(part, agents, fine, near) for part in layout.parts])
         return [self._group_rows(group, pair, contracted, species_index) for group in layout.groups]
 
     def energy_row(self, tables: list[NeighbourTable], species_index: IntArray) -> FloatArray:
@@ -172,12 +182,16 @@ class Design:
         return [basis.evaluate(table.distances, species_index, b) for b, table in enumerate(tables)]
 
     def _product_forces(
-        self, rows: ProductRows, agents: IntArray, shared: bool, found: Moments, tables: list[NeighbourTable]
-    ) -> FloatArray:
-        """Forces of the invariants of channels of one agent species in one part, shape (N, 3, F)."""
-        if not shared and isinstance(rows, InvariantRows):
-            return own_product_forces(rows, agents, found.values, found.own)
-        return product_forces(rows, agents, found.values, found.derivatives, tables, shared)
+        self, part: Part, agents: list[IntArray], found: Moments, tables: list[NeighbourTable]
+    ) -> list[FloatArray]:
+        """Forces of the invariants of channels in one part by species of the agents, shape (N, 3, F)."""
+        if not part.shared and self.channel_rows is self.invariant_rows:
+            pairs = zip(self.own_rows, agents, strict=True)
+            return [own_product_forces(rows, some, found.values, found.own) for rows, some in pairs]
+        return [
+            product_forces(rows, some, found.values, found.derivatives, tables, part.shared)
+            for rows, some in zip(self.channel_rows, agents, strict=True)
+        ]
 
     def _group_rows(
         self, group: Group, pair: FloatArray, contracted: list[list[list[FloatArray]]], species_index: IntArray
@@ -253,18 +267,19 @@ class Factors:
     slopes : array, shape (N, 3, Q, M)
         Derivatives −∂/∂q_i by the agent's own position.
     values : array, shape (N, M, Q)
-    triangle : tuple of arrays of int
-        Upper triangle of the products (Q, Q).
+    triangles : sequence of tuple of arrays of int
+        Entries of the upper triangle of the products (Q, Q) that have columns, by part.
     """
 
     slopes: FloatArray
     values: FloatArray
-    triangle: tuple[IntArray, IntArray]
+    triangles: Sequence[Triangle]
 
 
 def own_factors(layout: Layout, fine: Moments, coarse: Moments) -> list[Factors]:
     """Factors of the contractions of every rank, moments, and of the coupling, its invariants."""
-    found = [Factors(fine.own[r], fine.values[r].swapaxes(-1, -2), layout.triangle) for r in layout.form.ranks]
+    contracted, coupled = zip(*(layout.triangles_of(part) for part in layout.parts), strict=True)
+    found = [Factors(fine.own[r], fine.values[r].swapaxes(-1, -2), contracted) for r in layout.form.ranks]
     if layout.form.coupled:
         pairs = np.triu_indices(layout.n_species * layout.n_coarse)
         slopes = [coarse.own[0][..., 0]]
@@ -272,7 +287,7 @@ def own_factors(layout: Layout, fine: Moments, coarse: Moments) -> list[Factors]
             t = coarse.own[rank] @ coarse.values[rank][:, None].swapaxes(-1, -2)
             slopes.append((t + t.swapaxes(-1, -2))[..., pairs[0], pairs[1]])
         phi = invariants(coarse.values, layout.form.coupled)
-        found.append(Factors(np.concatenate(slopes, axis=-1)[..., None], phi[:, None], layout.coupled_triangle))
+        found.append(Factors(np.concatenate(slopes, axis=-1)[..., None], phi[:, None], coupled))
     return found
 
 
@@ -294,11 +309,12 @@ def _by_part(
         of_a = species_index == a
         product = np.zeros((len(species_index), 3, *[factors.values.shape[-1]] * 2))
         product[of_a] = factors.slopes[of_a] @ factors.values[of_a, None]
-        for columns, part in reversed(list(zip(found, layout.parts, strict=True))):  # the own part comes first
+        by_part = list(zip(found, layout.parts, factors.triangles, strict=True))
+        for columns, part, triangle in reversed(by_part):  # the own part comes first
             if part.shared:
                 add_reactions(a, product)
             last = part is layout.parts[0]
-            columns.append(quadratic_columns(product if last else product.copy(), factors.triangle))
+            columns.append(quadratic_columns(product if last else product.copy(), triangle))
     return found
 
 
@@ -361,7 +377,7 @@ def _neighbour_slopes(
     return np.concatenate(blocks, axis=-1)
 
 
-def quadratic_columns(product: FloatArray, triangle: tuple[IntArray, IntArray]) -> FloatArray:
+def quadratic_columns(product: FloatArray, triangle: Triangle) -> FloatArray:
     """Columns of ½ Σ_pq C_pq φ_p φ_q, C symmetric, from products (…, Q, Q) of the derivatives of φ_p with φ_q."""
     diagonal = np.arange(product.shape[-1])
     product += product.swapaxes(-1, -2)

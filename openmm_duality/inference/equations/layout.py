@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.inference.equations.own_columns import OwnColumns
 from openmm_duality.invariants.contractions import count_invariants
 from openmm_duality.losses.coefficients import Coefficients
 from openmm_duality.losses.forms import GRADIENTS, Form
 
 Group = tuple[int, ...]
+Triangle = tuple[IntArray, IntArray]  # rows and columns of entries
 # by the names of the parts, the sign in u_BA = ± u_AB (the gauge), or 0 where both are determined
 _SYMMETRY = {("own",): (0,), ("shared",): (1,), ("shared", "own"): (1, -1)}
 GAUGE = {
@@ -80,6 +82,8 @@ class Layout:
         atoms.
     n_invariants : tuple of int
         Number of invariants of the channels of each species; empty for a form without channels.
+    own : OwnColumns, optional
+        Columns of an own part beside a shared one; all by default.
     groups : tuple of tuple of int, optional
         Partition of the species; `separable_groups` by default.
     """
@@ -92,6 +96,7 @@ class Layout:
     n_coarse: int = 0
     n_constants: int = 0
     n_invariants: tuple[int, ...] = ()
+    own: OwnColumns | None = None
     groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
@@ -112,14 +117,30 @@ class Layout:
             first += sum(self._part_sizes(part, group))
 
     @cached_property
-    def triangle(self) -> tuple[IntArray, IntArray]:
+    def triangle(self) -> Triangle:
         """Rows and columns of the upper triangle of W^l_A, each of length S·n (S·n + 1)/2."""
         return _triangle(self.n_species * self.n)
 
     @cached_property
-    def coupled_triangle(self) -> tuple[IntArray, IntArray]:
+    def coupled_triangle(self) -> Triangle:
         """Rows and columns of the upper triangle of C_A, each of length Q (Q + 1)/2."""
         return _triangle(count_invariants(self.n_species * self.n_coarse, self.form.coupled))
+
+    def triangles_of(self, part: Part) -> tuple[Triangle, Triangle]:
+        """Those of W^l_A and C_A that have columns in a part."""
+        if self._is_whole(part):
+            return self.triangle, self.coupled_triangle
+        assert self.own is not None
+        (a, b), (p, q) = self.triangle, self.coupled_triangle
+        return (a[self.own.contracted], b[self.own.contracted]), (p[self.own.coupled], q[self.own.coupled])
+
+    def invariants_of(self, part: Part, a: int) -> IntArray:
+        """The invariants of the channels of a species that have columns in a part."""
+        every = np.arange(self.n_invariants[a])
+        return every if self._is_whole(part) or self.own is None else every[self.own.invariants[a]]
+
+    def _is_whole(self, part: Part) -> bool:
+        return self.own is None or part.shared or len(self.parts) == 1
 
     def pairs(self, part: Part, group: Group) -> list[tuple[int, int]]:
         """Pairs of species (A, B) that have pair columns in a part, in the order of the columns."""
@@ -136,9 +157,10 @@ class Layout:
 
     def _part_sizes(self, part: Part, group: Group) -> list[int]:
         sizes = [self.n_pair] * len(self.pairs(part, group))
+        contracted, coupled = (len(rows) for rows, _ in self.triangles_of(part))
         for a in group:
-            sizes += [len(self.triangle[0])] * len(self.form.ranks) + [len(self.coupled_triangle[0])]
-            sizes += self.n_invariants[a : a + 1]
+            sizes += [contracted] * len(self.form.ranks) + [coupled]
+            sizes += [len(self.invariants_of(part, a))] if self.n_invariants else []
         return sizes
 
     def scale_blocks(self, group: Group) -> list[int]:
@@ -149,8 +171,10 @@ class Layout:
         """
         if not self.n_invariants:
             return self.block_sizes(group)
-        alone = [1] * sum(self.n_invariants[a] for a in group)
-        blocks = (size for part in self.parts for size in [*[self.n_pair] * len(self.pairs(part, group)), *alone])
+        blocks: list[int] = []
+        for part in self.parts:
+            alone = sum(len(self.invariants_of(part, a)) for a in group)
+            blocks += [self.n_pair] * len(self.pairs(part, group)) + [1] * alone
         return [*blocks, self.n_constants]
 
     def block_names(self, group: Group, species: Sequence[str]) -> list[str]:
@@ -190,6 +214,7 @@ class Layout:
         weights = {rank: np.zeros((s, width, width)) for rank in self.form.ranks}
         couplings = np.zeros((s, invariants, invariants))
         channel_weights = [np.zeros(size) for size in self.n_invariants]
+        contracted, coupled = self.triangles_of(part)
         for group, blocks in zip(self.groups, split, strict=True):
             for a, b in self.pairs(part, group):
                 u[a, b] = next(blocks)
@@ -197,10 +222,10 @@ class Layout:
                     u[b, a] = part.symmetry * u[a, b]
             for a in group:
                 for rank in self.form.ranks:
-                    weights[rank][a] = _symmetric(self.triangle, next(blocks), width)
-                couplings[a] = _symmetric(self.coupled_triangle, next(blocks), invariants)
+                    weights[rank][a] = _symmetric(contracted, next(blocks), width)
+                couplings[a] = _symmetric(coupled, next(blocks), invariants)
                 if self.n_invariants:
-                    channel_weights[a] = next(blocks)
+                    channel_weights[a][self.invariants_of(part, a)] = next(blocks)
         return Coefficients(u, weights, couplings, tuple(channel_weights))
 
     def pack(self, losses: Coefficients) -> list[FloatArray]:
@@ -211,20 +236,21 @@ class Layout:
             for part, coefficients in zip(self.parts, (losses, losses.own), strict=False):
                 assert coefficients is not None
                 blocks += [coefficients.pair_coefficients[a, b] for a, b in self.pairs(part, group)]
+                contracted, coupled = self.triangles_of(part)
                 for a in group:
-                    blocks += [coefficients.weights[rank][a][self.triangle] for rank in self.form.ranks]
-                    blocks.append(coefficients.couplings[a][self.coupled_triangle])
-                    blocks += coefficients.channel_weights[a : a + 1]
+                    blocks += [coefficients.weights[rank][a][contracted] for rank in self.form.ranks]
+                    blocks.append(coefficients.couplings[a][coupled])
+                    blocks += [c[self.invariants_of(part, a)] for c in coefficients.channel_weights[a : a + 1]]
             solutions.append(np.concatenate([*blocks, np.zeros(self.n_constants)]))
         return solutions
 
 
-def _triangle(width: int) -> tuple[IntArray, IntArray]:
+def _triangle(width: int) -> Triangle:
     rows, columns = np.triu_indices(width)
     return rows.astype(np.int64), columns.astype(np.int64)
 
 
-def _symmetric(triangle: tuple[IntArray, IntArray], values: FloatArray, width: int) -> FloatArray:
+def _symmetric(triangle: Triangle, values: FloatArray, width: int) -> FloatArray:
     matrix = np.zeros((width, width))
     matrix[triangle] = values
     return np.asarray(matrix + matrix.T - np.diag(np.diag(matrix)))

@@ -161,28 +161,25 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
     basis : RadialBasis
         Radial functions of the contracted moments.
     """
-    n, products = layout.n, []
-    rows, columns = layout.triangle
-    multiplicity = np.where(rows == columns, 0.5, 1.0)
-    width = len(rows)
-    for a in group:
-        k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
-        for b in range(layout.n_species):
-            block = slice(b * n, (b + 1) * n)
-            k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
-        product = np.zeros((width, width))
-        for one, other in ((k, g), (g, k)):
-            product += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
-            product += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
-        products.append(np.outer(multiplicity, multiplicity) * product)
-    blocks = []
+    n, blocks = layout.n, []
     for part, first in layout.first_columns(group):
         first += len(layout.pairs(part, group)) * layout.n_pair
-        for product in products:
+        (rows, columns), (coupled, _) = layout.triangles_of(part)
+        multiplicity = np.where(rows == columns, 0.5, 1.0)
+        for a in group:
+            k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
+            for b in range(layout.n_species):
+                block = slice(b * n, (b + 1) * n)
+                k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
+            product = np.zeros((len(rows), len(rows)))
+            for one, other in ((k, g), (g, k)):
+                product += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]
+                product += one[np.ix_(rows, columns)] * other[np.ix_(columns, rows)]
+            product *= np.outer(multiplicity, multiplicity)
             for _ in layout.form.ranks:
                 blocks.append((first, product))
-                first += width
-            first += len(layout.coupled_triangle[0])
+                first += len(rows)
+            first += len(coupled)
     return Penalty("curvature", tuple(blocks), normalised=True, share=_MANY_BODY_SHARE)
 
 

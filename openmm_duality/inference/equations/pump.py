@@ -219,7 +219,7 @@ def _products(
             values = one.values.reshape(copies, n_atoms, m, q)[:, agents].reshape(copies, -1, q)
             contracted = (directions[:, agents].swapaxes(0, 1) @ slopes).reshape(copies, len(agents), -1, q, m)
             left = contracted.transpose(0, 2, 3, 1, 4).reshape(copies, -1, len(agents) * m)
-            columns.append(quadratic_columns((left @ values).reshape(copies, -1, q, q), one.triangle))
+            columns.append(quadratic_columns((left @ values).reshape(copies, -1, q, q), one.triangles[-1]))
     for a in group if design.channels else ():
         columns += [_channel_products(design, a, by_species[a], fine, directions, copies)]
     return np.concatenate(columns, axis=-1)
@@ -234,7 +234,7 @@ def _channel_products(
         for rank, own in found.own.items()
     }
     values = {rank: m.reshape(copies, -1, *m.shape[1:]) for rank, m in found.values.items()}
-    columns, rows = np.tile(np.arange(len(directions)), (len(agents), 1)), design.invariant_rows[a]
+    columns, rows = np.tile(np.arange(len(directions)), (len(agents), 1)), design.own_rows[a]
     by_copy = (({r: m[c] for r, m in values.items()}, {r: v[c] for r, v in along.items()}) for c in range(copies))
     return np.array([product_slopes(rows, agents, *one, columns, len(directions)) for one in by_copy])
 

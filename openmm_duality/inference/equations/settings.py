@@ -11,6 +11,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.bases import FAMILIES, SHARPNESS
 from openmm_duality.inference.equations.channel_selection import SIZES
+from openmm_duality.inference.equations.own_columns import SMALL, WHOLE
 from openmm_duality.inference.equations.penalties import NET_FORCE, PUMP, SYMMETRIES
 from openmm_duality.losses.forms import Form, check_gradient, form_of, has_potential, require_potential_energy
 from openmm_duality.schema import (
@@ -112,6 +113,8 @@ class Settings:
     symmetries : mapping of str to float, or None
         Strengths of penalties on other symmetries by name, ``net-force``, ``net-torque`` and ``work``
         (`equations.symmetries`): at 1, an error of them counts as much as that of the forces.
+    own_part : str
+        Columns of the own part under `mutual`: ``small`` (`equations.own_columns`), which costs least, or ``whole``.
     pump_frames : int
         Number of training frames for each of these penalties, whose forces are not used; as many unlabelled ones are
         used, where there are any.
@@ -172,6 +175,7 @@ class Settings:
     pump: float | None = field(metadata=key(_STRENGTH), default=None)
     max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
     symmetries: dict[str, float] | None = field(metadata=key(optional(_SYMMETRIES)), default=None)
+    own_part: str = field(metadata=key(one_of(SMALL, WHOLE)), default=SMALL)
     pump_frames: int = field(metadata=key(integer(1)), default=8)
     blocks: int = field(metadata=key(integer(2, 1000)), default=5)
     members: int = field(metadata=key(integer(0, 1000)), default=16)
@@ -254,13 +258,16 @@ class Settings:
     def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:
         """Build settings from keyword arguments or a configuration; or return those that are given as a whole.
 
+        A size without a form is that of `channels`.
+
         Raises
         ------
         DualityError
             If a name is not a setting, a value cannot be read, or both choices and settings are given.
         """
         if settings is None:
-            return build(cls, choices, noun="setting")
+            implied = {"form": "channels"} if "size" in choices else {}
+            return build(cls, {**implied, **choices}, noun="setting")
         if choices:
             raise DualityError(f"{', '.join(choices)} cannot be given beside settings; put everything into one of them")
         return settings

@@ -13,7 +13,7 @@ import numpy as np
 from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.cells import minimum_image, widths
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import Frames
@@ -115,12 +115,14 @@ def _without_isolated_atoms(data: DataSet) -> DataSet:
 
 def data_set_metadata(data: DataSet) -> dict[str, Any]:
     """Entry of a data set in the metadata of a model."""
+    cells = (part.cells[[0, -1]] for part in data.frames.parts if part.cells is not None and len(part))
     return {
         "name": data.name,
         "weight": data.weight,
         "frames": len(data.frames),
         "targets": "forces" if data.frames.has_forces else "accelerations",
         "source": list(data.frames.source),
+        "widest_cell": max((float(widths(cell).min()) for ends in cells for cell in ends), default=None),
     }
 
 

@@ -193,7 +193,7 @@ def virial_rows(design: Design, tables: list[NeighbourTable], species_index: Int
             q, m = slopes.shape[2:]
             flat = slopes.transpose(1, 2, 0, 3).reshape(6 * q, len(slopes) * m)
             product = (flat @ values.reshape(len(values) * m, q)).reshape(6, q, q)
-            columns.append(quadratic_columns(product, one.triangle))
+            columns.append(quadratic_columns(product, one.triangles[0]))
         if design.channels:
             agents = np.flatnonzero(of_a)
             columns.append(channel_strains(design.invariant_rows[a], agents, fine.values, fine.own))

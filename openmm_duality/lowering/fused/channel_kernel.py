@@ -266,11 +266,12 @@ class ChannelKernel(KernelCode):
         values, slopes = self.radial("f", p, lanes)[: shape.fine], self.radial("df", p, lanes)
         inside = code.count_up(p, lanes).compare("<", end)
         for descent, adjoint in enumerate(adjoints):
+            ranks = shape.own_mixed if descent else shape.ranks
             # kept in memory, so that every adjoint is read again below rather than all of them held in registers
-            work["slope"][p] = self.along(u, slopes[: shape.fine], adjoint) + slopes[shape.fine + descent]
+            work["slope"][p] = self.along(u, slopes[: shape.fine], adjoint, ranks) + slopes[shape.fine + descent]
             slope = work["slope"].vector(p, lanes)
             inverse = work["inverse"].vector(p, lanes)
-            across = [c * inverse for c in self.across(u, values, adjoint)]
+            across = [c * inverse for c in self.across(u, values, adjoint, ranks)]
             along = slope - total(c * one for c, one in zip(u, across, strict=True))
             force = [along * c + one for c, one in zip(u, across, strict=True)]
             if descent:
@@ -281,18 +282,18 @@ class ChannelKernel(KernelCode):
         """G of a component and a function."""
         return adjoint[(n + m * self.shape.mixing_width) * self.shape.together]
 
-    def along(self, u: list[Value], slopes: list[Value], adjoint: Array) -> Value:
-        """Σ_nm G f' Y."""
-        harmonics = [y for rank in self.shape.ranks for y in solid_harmonics(rank, *u)]
-        found = []
-        for n, slope in enumerate(slopes):
+    def along(self, u: list[Value], slopes: list[Value], adjoint: Array, ranks: tuple[int, ...]) -> Value:
+        """Σ_nm G f' Y over the components of some ranks."""
+        harmonics = [y for rank in ranks for y in solid_harmonics(rank, *u)]
+        found = [self.code.constant(u[0].ir.type, 0.0)]
+        for n, slope in enumerate(slopes if ranks else []):
             found.append(slope * total(y * self.adjoint(adjoint, m, n) for m, y in enumerate(harmonics)))
         return total(found)
 
-    def across(self, u: list[Value], values: list[Value], adjoint: Array) -> list[Value]:
-        """Σ_nm G f ∂_x Y, for x, y and z."""
+    def across(self, u: list[Value], values: list[Value], adjoint: Array, ranks: tuple[int, ...]) -> list[Value]:
+        """Σ_nm G f ∂_x Y over the components of some ranks, for x, y and z."""
         gradients = [[self.code.constant(u[0].ir.type, 0.0)] * 3]
-        for rank in (rank for rank in self.shape.ranks if rank):
+        for rank in filter(None, ranks):
             sums = [total(f * self.adjoint(adjoint, m, n) for n, f in enumerate(values)) for m in self.shape.of(rank)]
             gradients.append(contracted_gradient(rank, sums, *u))
         return [total(parts) for parts in zip(*gradients, strict=True)]
@@ -307,7 +308,7 @@ class ChannelKernel(KernelCode):
         return found[: shape.table_width]
 
     def own_force(self, lanes: int) -> list[Variable]:
-        """Sums x, y and z, with a neighbour in each lane, of forces on the agent of what it alone descends, if any."""
+        """Sums x, y and z, with a neighbour in each lane, of forces on the agent of an own part, if any."""
         kind = ir.VectorType(self.shape.real, lanes)
         found = [Variable(self.code, kind) for _ in range(3 if self.shape.own else 0)]
         for one in found:
@@ -315,7 +316,7 @@ class ChannelKernel(KernelCode):
         return found
 
     def keep_forces(self, p: Value, force: list[Value], own: list[Variable]) -> None:
-        """Keep the forces x, y and z of a register of pairs, by pair; or add them to those on the agent alone."""
+        """Keep the forces x, y and z of a register of pairs, by pair; or add them to those of an own part."""
         if own:
             for on_agent, one in zip(own, force, strict=True):
                 on_agent.add(one.folded(on_agent.kind.count))
@@ -324,7 +325,7 @@ class ChannelKernel(KernelCode):
                 self.work["pair_forces"][(p + k) * 4] = row
 
     def push(self, i: Value, neighbours: Array, begin: Value, end: Value, own: list[Variable]) -> None:
-        """Forces of pairs on their agent, or those of its own part, and where neighbours take part those on these."""
+        """Forces of pairs and of an own part on their agent, and where neighbours take part those of pairs on these."""
         sums = Variable(self.code, self.four)
         sums.set(self.code.constant(self.four, 0.0))
         if own:
@@ -332,8 +333,7 @@ class ChannelKernel(KernelCode):
             sums.set(four_sums(x, y, z, self.code.constant(x.ir.type, 0.0)))
         with self.code.loop(begin, end) as p:
             force = self.work["pair_forces"].vector(p * 4, 4)
-            if not own:
-                sums.add(force)
+            sums.add(force)
             j = neighbours[p].to(I64) * 4
             self.add_virial(
                 force, lambda: self.nearest_one(self.positions.vector(j, 4) - self.positions.vector(i * 4, 4))

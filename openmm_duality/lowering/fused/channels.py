@@ -26,7 +26,8 @@ RANK_TRIPLES = [(a, b, c) for a in _RANKS for b in _RANKS for c in _RANKS if a <
 _CHANNELS, _ROWS = 2, 2 + len(_RANKS)  # where the parts of a header begin
 _PRODUCTS = _ROWS + len(_RANKS)
 _TENSORS = _PRODUCTS + len(RANK_TRIPLES) + 1
-HEADER = _TENSORS + len(_RANKS) + 1
+_OWN_PRODUCTS = _TENSORS + len(_RANKS) + 1
+HEADER = _OWN_PRODUCTS + len(RANK_TRIPLES)
 
 
 class ChannelPolynomial:
@@ -39,7 +40,7 @@ class ChannelPolynomial:
     tensors : Array
         Where tensors are kept, by row.
     slopes : sequence of Array
-        The same of their adjoints, for each of the losses with these tensors that are descended.
+        The same of their adjoints: of the losses, and of their own part if that is descended too.
     lanes : int
         Lanes of the tensors; 1 for scalars.
     slope_lanes : int
@@ -63,6 +64,7 @@ class ChannelPolynomial:
         self.headers, self.ends = code.array("headers", I64), code.array("entry_ends", I64)
         self.products, self.rows = code.array("products", I32), code.array("tensor_rows", I32)
         self.entry_rows = code.array("entry_rows", I32)
+        self.own_ends = code.array("own_entry_ends", I64) if len(slopes) > 1 else self.ends
 
     def _load(self, array: Array, row: Any, lanes: int) -> Value:
         where = self.code.integer(row) * lanes
@@ -97,14 +99,15 @@ class ChannelPolynomial:
         mixing = self.mixing.from_index(header[0])
         for rank in shape.mixed:
             first, of_rank = header[_ROWS + rank], mixing.from_index(self._mixing_start(header, rank))
+            every = self.slopes if rank in shape.own_mixed else self.slopes[:1]
             with code.loop(0, shape.mixing_width) as a:
-                sums = [self._sums(self.slope_lanes, 2 * rank + 1) for _ in self.slopes]
+                sums = [self._sums(self.slope_lanes, 2 * rank + 1) for _ in every]
                 with code.loop(0, header[_CHANNELS + rank]) as k:
                     w = of_rank[k * shape.mixing_width + a]
-                    for slopes, totals in zip(self.slopes, sums, strict=True):
+                    for slopes, totals in zip(every, sums, strict=True):
                         for m, one in enumerate(totals):
                             one.add(self._load(slopes, first + k * (2 * rank + 1) + m, self.slope_lanes) * w)
-                for adjoint, totals in zip(adjoints, sums, strict=True):
+                for adjoint, totals in zip(adjoints, sums, strict=False):
                     for m, one in zip(shape.of(rank), totals, strict=True):
                         adjoint[place(m, a)] = one.get()
 
@@ -129,12 +132,13 @@ class ChannelPolynomial:
         for rank in _RANKS:
             with code.loop(header[_TENSORS + rank], header[_TENSORS + rank + 1]) as p:
                 sums, row = [self._sums(self.slope_lanes, 2 * rank + 1) for _ in weights], self.rows[p].to(I64)
-                with code.loop(self.ends[p], self.ends[p + 1]) as entry:
-                    tensor = self._tensor(self.entry_rows[entry].to(I64), rank)
-                    for of_losses, totals in zip(weights, sums, strict=True):
-                        w = self._load(of_losses, entry, weight_lanes)
-                        for one, t in zip(totals, tensor, strict=True):
-                            one.add(t * w)
+                for begin, end, taken in self._parts(self.ends[p], self.own_ends[p], self.ends[p + 1]):
+                    with code.loop(begin, end) as entry:
+                        tensor = self._tensor(self.entry_rows[entry].to(I64), rank)
+                        for of_losses, totals in zip(weights[:taken], sums[:taken], strict=True):
+                            w = self._load(of_losses, entry, weight_lanes)
+                            for one, t in zip(totals, tensor, strict=True):
+                                one.add(t * w)
                 terms = [one.get() * t for one, t in zip(sums[0], self._tensor(row, rank), strict=True)]
                 energy.add(total(terms).to(DOUBLE))
                 for slopes, totals in zip(self.slopes, sums, strict=True):
@@ -145,11 +149,17 @@ class ChannelPolynomial:
     def descend(self, header: Array) -> None:
         """Add what the products give to the adjoints of the channels."""
         for number, triple in enumerate(RANK_TRIPLES):
-            with self.code.loop(header[_PRODUCTS + number], header[_PRODUCTS + number + 1]) as x:
-                p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
-                one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
-                for slopes in self.slopes:
-                    self._descend_product(slopes, coupling(*triple), out, ((p, other), (q, one)))
+            bounds = [header[k + number] for k in (_PRODUCTS, _OWN_PRODUCTS, _PRODUCTS + 1)]
+            for begin, end, taken in self._parts(*bounds):
+                with self.code.loop(begin, end) as x:
+                    p, q, out = (self.products[x * 3 + k].to(I64) for k in range(3))
+                    one, other = self._tensor(p, triple[0]), self._tensor(q, triple[1])
+                    for slopes in self.slopes[:taken]:
+                        self._descend_product(slopes, coupling(*triple), out, ((p, other), (q, one)))
+
+    def _parts(self, begin: Value, own_end: Value, end: Value) -> list[tuple[Value, Value, int]]:
+        """Where lists begin and end, and the number of adjoints that each has: the own part comes first, if any."""
+        return [(begin, own_end, 2), (own_end, end, 1)] if len(self.slopes) > 1 else [(begin, end, 1)]
 
     def _descend_product(
         self, slopes: Array, c: npt.NDArray[np.float64], out: Value, factors: Sequence[tuple[Value, list[Value]]]
@@ -208,11 +218,21 @@ def each_moment(code: Code, shape: Shape) -> Iterator[tuple[Value, Value]]:
                 yield place, b * shape.fine + (m * shape.mixing_width + n)
 
 
-def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
-    """The arrays that `ChannelPolynomial` reads, of all species; the weights of the entries are apart."""
+def channel_tables(
+    channels: Sequence[Channels], own: Sequence[npt.NDArray[np.float64]] = ()
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `ChannelPolynomial` reads, of all species; the weights of the entries are apart.
+
+    Parameters
+    ----------
+    channels : sequence of Channels
+    own : sequence of array, shape (F_A,), optional
+        Coefficients of the own part. The products and entries that it has come first.
+    """
     headers, mixing, means, products, rows, ends, entries = [], [], [], [], [], [np.zeros(1, dtype=np.int64)], []
+    own_ends: list[npt.NDArray[np.int64]] = []
     counts = {"mixing": 0, "means": 0, "products": 0, "tensors": 0, "entries": 0}
-    for mine in channels:
+    for mine, has in zip(channels, _in_own_part(channels, own), strict=True):
         header = np.zeros(HEADER, dtype=np.int64)
         first = np.cumsum([0, *(2 * mine.ranks + 1)])[:-1]
         n = mine.n_channels
@@ -226,9 +246,12 @@ def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
         means.append(mine.means)
         counts["means"] += len(mine.means)
         by_triple = dict(mine.product_groups)
+        of_own = np.isin(n + np.arange(len(mine.products)), mine.invariants[has])
         for number, triple in enumerate(RANK_TRIPLES):
             which = by_triple.get(triple, np.zeros(0, dtype=np.int64))
+            which = which[np.argsort(~of_own[which], kind="stable")]
             header[_PRODUCTS + number] = counts["products"]
+            header[_OWN_PRODUCTS + number] = counts["products"] + of_own[which].sum()
             products.append(np.stack([*first[mine.products[which, :2]].T.reshape(2, -1), first[n + which]], axis=1))
             counts["products"] += len(which)
         header[_PRODUCTS + len(RANK_TRIPLES)] = counts["products"]
@@ -237,37 +260,56 @@ def channel_tables(channels: Sequence[Channels]) -> dict[str, npt.NDArray[Any]]:
             of_rank = first[mine.ranks == rank]
             rows.append(of_rank)
             counts["tensors"] += len(of_rank)
-            p, q = np.nonzero(_pattern(mine, rank, len(of_rank)))
+            p, q, in_own = _entries(mine, rank, has)
             entries.append(of_rank[q])
-            ends.append(counts["entries"] + np.cumsum(np.bincount(p, minlength=len(of_rank))))
+            numbers = np.bincount(p, minlength=len(of_rank))
+            ends.append(counts["entries"] + np.cumsum(numbers))
+            own_ends.append(ends[-1] - numbers + np.bincount(p[in_own], minlength=len(of_rank)))
             counts["entries"] += len(p)
         header[_TENSORS + len(_RANKS)] = counts["tensors"]
         headers.append(header)
-    joined = {"products": products, "tensor_rows": rows, "entry_rows": entries}
-    return {
+    found = {
         "headers": np.concatenate(headers),
         "entry_ends": np.concatenate(ends).astype(np.int64),
         "mixing": np.concatenate(mixing),
         "means": np.concatenate(means),
-    } | {name: np.concatenate(parts).astype(np.int32).ravel() for name, parts in joined.items()}
+    }
+    if own:
+        found["own_entry_ends"] = np.concatenate(own_ends).astype(np.int64)
+    joined = {"products": products, "tensor_rows": rows, "entry_rows": entries}
+    return found | {name: np.concatenate(parts).astype(np.int32).ravel() for name, parts in joined.items()}
 
 
 def entry_weights(
-    channels: Sequence[Channels], matrices: Sequence[Mapping[int, npt.NDArray[np.float64]]]
+    channels: Sequence[Channels],
+    matrices: Sequence[Mapping[int, npt.NDArray[np.float64]]],
+    own: Sequence[npt.NDArray[np.float64]] = (),
 ) -> npt.NDArray[np.float64]:
-    """Weights of the entries of `channel_tables`, of one member or of the losses themselves."""
+    """Weights of the entries of `channel_tables`, of one member, of the losses themselves or of their own part."""
     found = []
-    for mine, matrix in zip(channels, matrices, strict=True):
+    for mine, matrix, has in zip(channels, matrices, _in_own_part(channels, own), strict=True):
         for rank in _RANKS:
-            pattern = _pattern(mine, rank, int((mine.ranks == rank).sum()))
-            found.append(matrix[rank][pattern] if rank in matrix else np.zeros(0))
+            p, q, _ = _entries(mine, rank, has)
+            found.append(matrix[rank][p, q] if rank in matrix else np.zeros(0))
     return np.concatenate(found)
 
 
-def _pattern(channels: Channels, rank: int, size: int) -> npt.NDArray[np.bool_]:
-    """Pairs of tensors of a rank that have a coefficient, in both orders."""
-    pattern = np.zeros((size, size), dtype=bool)
+def _in_own_part(channels: Sequence[Channels], own: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.bool_]]:
+    """By species the invariants that the own part has, shape (F_A,)."""
+    return [c != 0.0 for c in own] if own else [np.zeros(len(mine.invariants), dtype=bool) for mine in channels]
+
+
+def _entries(
+    channels: Channels, rank: int, own: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Pairs (p, q) of tensors of a rank that have a coefficient, in both orders, and whether the own part has one.
+
+    They are sorted by p, of each those of the own part first.
+    """
     of_rank = channels.ranks[channels.invariants[:, 0]] == rank
-    p, q = channels.places[channels.invariants[of_rank]].T
-    pattern[p, q] = pattern[q, p] = True
-    return pattern
+    one, other = channels.places[channels.invariants[of_rank]].T
+    apart = one != other
+    p, q = np.concatenate([one, other[apart]]), np.concatenate([other, one[apart]])
+    in_own = np.concatenate([own[of_rank], own[of_rank][apart]])
+    order = np.lexsort((q, ~in_own, p))
+    return p[order], q[order], in_own[order]

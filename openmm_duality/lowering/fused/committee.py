@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.lowering.fused.committee_kernel import collect_members, evaluate
+from openmm_duality.lowering.fused.collecting import collect_members
+from openmm_duality.lowering.fused.committee_kernel import evaluate
 from openmm_duality.lowering.fused.neighbour_lists import NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.tables import committee_shape, committee_tables

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from llvmlite import ir
-
 from openmm_duality.invariants.harmonics import contracted_gradient
-from openmm_duality.lowering.fused.kernel import EnvironmentKernel, places_of
+from openmm_duality.lowering.fused.kernel import EnvironmentKernel
 from openmm_duality.lowering.fused.polynomial import MemberChannels, MemberPolynomials
 from openmm_duality.lowering.fused.shape import Shape
-from openmm_duality.machine_code.code import DOUBLE, I32, I64, Code, Value, Variable
+from openmm_duality.machine_code.code import DOUBLE, I32, I64, Value, Variable
 from openmm_duality.machine_code.machine import Function
 
 
@@ -50,9 +48,9 @@ class CommitteeKernel(EnvironmentKernel):
             if shape.members:
                 species = self.species_index[i].to(I64)
                 with code.loop(0, shape.registers) as group:
+                    own = self.polynomials.nothing(3)
                     for descent in range(shape.member_descents):
                         self.polynomials.write(species, group, descent)
-                        own = self.polynomials.nothing(3)
                         for b in range(shape.species):
                             self.descend_members(b, bounds[b].get(), bounds[b + 1].get(), group, descent, own)
                     self.push(i, group, [force.get() for force in own], 1)
@@ -136,21 +134,3 @@ class CommitteeKernel(EnvironmentKernel):
 def evaluate(shape: Shape) -> Function:
     """The function ``evaluate``: moments, distances and members of the agents `begin` to `end`."""
     return CommitteeKernel("evaluate", shape).write()
-
-
-@cache
-def collect_members(shape: Shape) -> Function:
-    """The function ``collect_members``: as `collect`, with the forces of the members, as (K, N, 3)."""
-    code = Code("collect_members")
-    source, target = code.array("source", shape.real), code.array("target", DOUBLE)
-    scale, atoms = code.array("scale", DOUBLE)[0], code.argument("all_agents")
-    lanes, padded = shape.member_lanes, shape.padded_members
-    with code.loop(code.argument("begin"), code.argument("end")) as i, code.loop(0, padded, lanes) as k:
-        for c in range(3):
-            force = Variable(code, ir.VectorType(DOUBLE, lanes))
-            with places_of(code, i) as place:
-                force.add(source.vector((place * 3 + c) * padded + k, lanes).to(DOUBLE))
-            scaled = force.get() * scale
-            for lane in range(lanes):
-                target[((k + lane) * atoms + i) * 3 + c] = scaled.lane(lane)
-    return code.compiled()

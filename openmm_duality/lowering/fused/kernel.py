@@ -13,9 +13,8 @@ registers), m component of all ranks, x Cartesian.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -106,6 +105,8 @@ class EnvironmentKernel(KernelCode):
         self.nearest = nearest_image(code, shape.box)
         self.polynomial = (AgentChannels if shape.mixed else Polynomial)(code, shape, self.work)
         self.centres, self.at_centres = code.array("centres", shape.real), code.array("at_centres", DOUBLE)
+        # where those of every species begin, and the end of all, in the list of neighbours that the own part reaches
+        self.near = [Variable(code, I64) for _ in range(shape.species + 1 if shape.descents > 1 else 0)]
 
     def loss(self, i: Value, visit: Callable[[Value, Value], None]) -> tuple[Value, list[Variable]]:
         """The loss of an agent, and where its neighbours of every species begin, and the end of all.
@@ -131,10 +132,12 @@ class EnvironmentKernel(KernelCode):
         bounds = [Variable(code, I64) for _ in range(shape.species + 1)]
         own.set(code.constant(DOUBLE, 0.0))
         bounds[0].set(count.get())
+        if self.near:
+            self.near[0].set(code.integer(0))
         for b in range(shape.species):
             self.gather(i, i * shape.species + b, count)
             bounds[b + 1].set(count.get())
-            self.geometry(species * shape.species + b, bounds[b].get(), count.get())
+            self.geometry(species * shape.species + b, bounds[b].get(), count.get(), self.near[b : b + 2])
             self.sum_moments(species, b, bounds[b].get(), count.get(), own, visit)
         return own, bounds
 
@@ -155,18 +158,26 @@ class EnvironmentKernel(KernelCode):
         with code.loop(self.offsets[segment], self.offsets[segment + 1]) as candidate:
             j = self.list[candidate]
             d = self.nearest(self.positions.vector(j.to(I64) * 4, 4) - here)
-            p = count.get()
+            p, square = count.get(), d * d
             self.work["displacements"][p * 4] = d
             self.work["neighbours"][p] = j
-            square = d * d
             count.set(p + total(square.lane(k) for k in range(3)).compare("<", limit).to(I64))
 
-    def geometry(self, pair: Value, begin: Value, end: Value) -> None:
+    def geometry(self, pair: Value, begin: Value, end: Value, near: list[Variable]) -> None:
         """Intervals, unit vectors and solid harmonics, a block of neighbours at a time.
 
         The last block runs over the end of these neighbours; the next ones of the agent write over that.
+
+        Parameters
+        ----------
+        pair, begin, end : Value
+        near : list of Variable
+            Where the list of those begins that the own part reaches, and where it is to end; empty without that list.
         """
         code, shape, work = self.code, self.shape, self.work
+        if near:
+            reach, (first, last) = code.array("own_reach", DOUBLE)[0], near
+            last.set(first.get())
         base = pair * (code.argument("intervals_of_grid") + 1)
         with code.loop(begin, end, BLOCK) as p:
             wide = [work["displacements"].vector(p * 4 + 8 * k, 8) for k in range(4)]
@@ -176,6 +187,12 @@ class EnvironmentKernel(KernelCode):
             distance = self.distance(x * x + y * y + z * z)
             interval = distance.to(I32)
             inverse = 1.0 / distance
+            if near:
+                places = code.count_up(p, BLOCK)
+                reached = distance.compare("<", reach).both(places.compare("<", end))
+                kept, number = code.compress(places.to(I32), reached)
+                work["reached"][last.get()] = kept
+                last.add(number)
             work["intervals"][p] = interval + base.to(I32)
             work["fraction"][p] = (distance - interval.to(DOUBLE)).to(shape.real)
             work["inverse"][p] = inverse.to(shape.real)
@@ -263,7 +280,7 @@ class AgentKernel(EnvironmentKernel):
             for b in range(shape.species):
                 self.descend(b, bounds[b].get(), bounds[b + 1].get(), force)
                 if by_function:
-                    self.descend_alone(b, bounds[b].get(), bounds[b + 1].get(), by_function)
+                    self.descend_alone(b, self.near[b].get(), self.near[b + 1].get(), by_function)
             found = force.get()
             if by_function:
                 x, y, z = (one.get() for one in by_function)
@@ -277,7 +294,7 @@ class AgentKernel(EnvironmentKernel):
     def descend(self, b: int, begin: Value, end: Value, own: Variable) -> None:
         """Forces of the agent's loss on the agent and, where neighbours take part, on those of one species.
 
-        Of what an agent with an own part descends only the pair part is added to the force on the agent.
+        Of an own part only the pair part is added to the force on the agent.
         """
         code, shape, work = self.code, self.shape, self.work
         adjoint = self.adjoint(b, 0)
@@ -293,14 +310,14 @@ class AgentKernel(EnvironmentKernel):
                 chunks = [[*([f * one for one in across] or 3 * [nothing]), radial] for f, across, radial in parts]
                 of_functions = four_sums(*(total(terms) for terms in zip(*chunks, strict=True)))
                 force = u * (along + of_functions.lane(3)) + of_functions * inverse
-            own.add(u * self.descent(slopes, 1) if shape.own else force)
+            own.add(force + u * self.descent(slopes, 1) if shape.own else force)
             self.add_virial(force, partial(work["displacements"].vector, p * 4, 4))
             if shape.reactions:
                 j = work["neighbours"][p].to(I64) * 4
                 self.forces[j] = self.forces.vector(j, 4) - force
 
     def descend_alone(self, b: int, begin: Value, end: Value, force: list[Variable]) -> None:
-        """Add the force, x, y and z by function, of what an agent with an own part descends.
+        """Add the force, x, y and z by function, of an own part, given the bounds of the neighbours that it reaches.
 
         It acts on the agent alone, so that forces of pairs are not needed: f/r ∂Y is linear in f/r times the harmonics
         of the next lower rank, which are summed over the neighbours first.
@@ -309,7 +326,8 @@ class AgentKernel(EnvironmentKernel):
         ranks = [rank for rank in shape.ranks if rank]
         for begins, of_functions in zip(shape.chunks, self.adjoint(b, 1), strict=True):
             lower = {rank: [Variable(code, shape.vector) for _ in range(2 * rank - 1)] for rank in ranks}
-            with code.loop(begin, end) as p:
+            with code.loop(begin, end) as reached:
+                p = work["reached"][reached].to(I64)
                 f, df = (work[name].vector(p * shape.padded + begins, shape.lanes) for name in ("f", "df"))
                 across = f * work["inverse"][p]
                 u = [work["unit"][self.capacity * k + p] for k in range(3)]
@@ -360,29 +378,6 @@ class AgentKernel(EnvironmentKernel):
             radial = df * total(along)
             found.append((f, across, radial if degrees is None else radial - f * inverse * degrees))
         return found
-
-
-@cache
-def collect(real: Any) -> Function:
-    """The function ``collect``: the forces on atoms, from all parts that have them, added up and scaled, as (N, 3)."""
-    code = Code("collect")
-    source, target, scale = code.array("source", real), code.array("target", DOUBLE), code.array("scale", DOUBLE)[0]
-    with code.loop(code.argument("begin"), code.argument("end")) as i:
-        force = Variable(code, ir.VectorType(DOUBLE, 4))
-        with places_of(code, i) as place:
-            force.add(source.vector(place * 4, 4).to(DOUBLE))
-        scaled = force.get() * scale
-        for c in range(3):
-            target[i * 3 + c] = scaled.lane(c)
-    return code.compiled()
-
-
-@contextmanager
-def places_of(code: Code, i: Value) -> Iterator[Value]:
-    """Loop over the places of an atom among the atoms of all parts."""
-    firsts, places = code.array("firsts", I64), code.array("places", I64)
-    with code.loop(firsts[i], firsts[i + 1]) as k:
-        yield places[k]
 
 
 def spline(c: list[Value], x: Value) -> tuple[Value, Value]:

@@ -24,7 +24,8 @@ from openmm_duality.losses.means import mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channel_kernel import ChannelKernel
 from openmm_duality.lowering.fused.checks import LARGEST_FORCE, check_particles, hash_of_atoms
-from openmm_duality.lowering.fused.kernel import AgentKernel, collect
+from openmm_duality.lowering.fused.collecting import collect
+from openmm_duality.lowering.fused.kernel import AgentKernel
 from openmm_duality.lowering.fused.neighbour_lists import SKIN, NeighbourList, NeighbourListCache
 from openmm_duality.lowering.fused.search import Candidates
 from openmm_duality.lowering.fused.shape import Shape

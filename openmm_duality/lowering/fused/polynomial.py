@@ -18,7 +18,7 @@ from openmm_duality.machine_code.code import DOUBLE, I32, I64, Array, Code, Valu
 
 
 class Polynomial:
-    """Writes the polynomial of one agent into a function; with an own part also the adjoint of what it descends.
+    """Writes the polynomial of one agent into a function; with an own part also the adjoint of that.
 
     Parameters
     ----------
@@ -66,13 +66,15 @@ class Polynomial:
             for number in numbers
         ]
         energy = Variable(code, shape.vector)
+        parts = [(0, shape.own_fine, 2), (shape.own_fine, shape.fine, 1)] if shape.own else [(0, shape.fine, 1)]
         with code.loop(0, size, shape.lanes) as out:
             sums = [[Variable(code, shape.vector) for _ in range(count)] for _ in descents]
-            with code.loop(0, shape.species) as b, code.loop(0, shape.fine) as n:
-                for of_descent, totals in zip(weights, sums, strict=True):
-                    row = of_descent.vector((b * shape.fine + n) * size + out, shape.lanes)
-                    for m, one in enumerate(totals):
-                        one.add(row * moments[first + m * size + b * shape.padded + n])
+            for begin, end, taken in parts:
+                with code.loop(0, shape.species) as b, code.loop(begin, end) as n:
+                    for of_descent, totals in zip(weights[:taken], sums[:taken], strict=True):
+                        row = of_descent.vector((b * shape.fine + n) * size + out, shape.lanes)
+                        for m, one in enumerate(totals):
+                            one.add(row * moments[first + m * size + b * shape.padded + n])
             for m, one in enumerate(sums[0]):
                 energy.add(one.get() * moments.vector(first + m * size + out, shape.lanes))
             for descent, totals in enumerate(sums):
@@ -86,12 +88,13 @@ class Polynomial:
             self.work["coarse"][at] = self.work["moments"][place]
         self.invariants()
         self.coupling(species)
-        for descent in reversed(range(self.shape.descents)):  # the matrix of the losses stays
+        for descent in range(self.shape.descents):
             value = self.spread_slopes(species, descent)
-            self.coarse_adjoint()
+            self.coarse_adjoint(descent)
             for place, at in self.coarse_places():
                 self.work["adjoint"][descent * self.shape.moment_size + place] = self.work["coarse_adjoint"][at]
-        own.add(0.5 * value)
+            if descent == 0:
+                own.add(0.5 * value)
 
     def coarse_places(self) -> Iterator[tuple[Value, Value]]:
         """Places of the coarse moments among all moments, and where those of all species are contiguous."""
@@ -124,37 +127,46 @@ class Polynomial:
         size = shape.padded_invariants
         couplings = [self.couplings.from_index((species + d * shape.species) * (size * size)) for d in descents]
         means = self.mean_phi.from_index(species * size)
-        with code.loop(0, size, GROUP) as out:
-            sums = [[Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)] for _ in descents]
-            for d, totals in enumerate(sums):
-                totals[0].set(self.at_mean_phi.vector((species + d * shape.species) * size + out, GROUP))
-            with code.loop(0, size, TURN) as q:
-                for k in range(TURN):
-                    phi = self.work["phi"][self.places[q + k]] - means[q + k]
-                    for of_descent, totals in zip(couplings, sums, strict=True):
-                        totals[k].add(of_descent.vector((q + k) * size + out, GROUP) * phi)
-            for descent, totals in enumerate(sums):
-                self.work["slopes_of_phi"][out + descent * size] = total(one.get() for one in totals)
+        # the own part has the first invariants, rows by groups and columns by turns
+        by_group, by_turn = ([(0, own, len(descents)), (own, size, 1)] for own in shape.own_coupled)
+        for first, last, rows in by_group:
+            with code.loop(first, last, GROUP) as out:
+                sums = [[Variable(code, ir.VectorType(shape.real, GROUP)) for _ in range(TURN)] for _ in range(rows)]
+                for d, totals in enumerate(sums):
+                    totals[0].set(self.at_mean_phi.vector((species + d * shape.species) * size + out, GROUP))
+                for begin, end, columns in by_turn:
+                    with code.loop(begin, end, TURN) as q:
+                        for k in range(TURN):
+                            phi = self.work["phi"][self.places[q + k]] - means[q + k]
+                            for of_descent, totals in zip(couplings[:columns], sums[:columns], strict=False):
+                                totals[k].add(of_descent.vector((q + k) * size + out, GROUP) * phi)
+                for descent, totals in enumerate(sums):
+                    self.work["slopes_of_phi"][out + descent * size] = total(one.get() for one in totals)
 
     def spread_slopes(self, species: Value, descent: int) -> Value:
-        """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; δ·(Cδ + 2g)."""
+        """∂H/∂φ into the places of φ, both of (a, b) and (b, a), doubled where a = b; δ·(Cδ + 2g).
+
+        Nothing is ever written where the own part has no invariants: there it stays zero.
+        """
         code, shape = self.code, self.shape
         energy, size = Variable(code, DOUBLE), shape.padded_invariants
         means = self.mean_phi.from_index(species * size)
         at_means = self.at_mean_phi.from_index((species + descent * shape.species) * size)
-        with code.loop(0, shape.invariants) as q:
+        matrix = self.work["matrix"].from_index(descent * shape.phi_size)
+        with code.loop(0, shape.own_invariants if descent else shape.invariants) as q:
             slope = self.work["slopes_of_phi"][q + descent * size]
             place = self.places[q]
             energy.add(((slope + at_means[q]) * (self.work["phi"][place] - means[q])).to(DOUBLE))
             slope = slope * self.factors[q]
-            self.work["matrix"][place] = slope
-            self.work["matrix"][self.mirrors[q]] = slope
+            matrix[place] = slope
+            matrix[self.mirrors[q]] = slope
         return energy.get()
 
-    def coarse_adjoint(self) -> None:
+    def coarse_adjoint(self, descent: int) -> None:
         """∂H/∂M of the coarse moments."""
         code, shape = self.code, self.shape
-        coarse, matrix, wide = self.work["coarse"], self.work["matrix"], shape.padded_width
+        coarse, wide = self.work["coarse"], shape.padded_width
+        matrix = self.work["matrix"].from_index(descent * shape.phi_size)
         with code.loop(0, wide, 8) as k:
             for rank in shape.with_coarse:
                 sums = [Variable(code, ir.VectorType(shape.real, 8)) for _ in shape.of(rank)]
@@ -162,10 +174,12 @@ class Polynomial:
                     sums[0].set(matrix.vector(k, 8))
                 if rank in shape.coupled:
                     start = wide * (1 + shape.coupled.index(rank) * shape.width)
-                    with code.loop(0, shape.width) as b:
-                        row = matrix.vector(b * wide + k + start, 8)
+                    functions = shape.own_coarse if descent else shape.coarse
+                    with code.loop(0, shape.species) as b, code.loop(0, functions) as n:
+                        at = b * shape.coarse + n
+                        row = matrix.vector(at * wide + k + start, 8)
                         for m, one in zip(shape.of(rank), sums, strict=True):
-                            one.add(row * coarse[b + m * wide])
+                            one.add(row * coarse[at + m * wide])
                 for m, one in zip(shape.of(rank), sums, strict=True):
                     self.work["coarse_adjoint"][k + m * wide] = one.get()
 

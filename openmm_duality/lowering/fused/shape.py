@@ -50,7 +50,11 @@ class Shape:
     rows : int
         Most components of all tensors, channels and products, of one agent.
     own : bool
-        Whether an agent descends an own part too, so that its descent and the reactions are of different losses.
+        Whether an agent descends an own part beside what it shares with its neighbours.
+    own_fine, own_coarse, own_invariants : int
+        The first fine and coarse functions, and the first invariants in the order of the tables, of the own part.
+    own_mixed : tuple of int
+        Ranks of the channels of the own part.
     """
 
     species: int
@@ -67,10 +71,14 @@ class Shape:
     mixed: tuple[int, ...] = ()
     rows: int = 0
     own: bool = False
+    own_fine: int = 0
+    own_coarse: int = 0
+    own_invariants: int = 0
+    own_mixed: tuple[int, ...] = ()
 
     @property
     def member_descents(self) -> int:
-        """Number of losses that are descended, of each member: one, or those of the reactions and of the agent."""
+        """Number of losses that are descended, of each member: one, or two with the own part."""
         return 2 if self.own else 1
 
     @property
@@ -197,6 +205,11 @@ class Shape:
         return _up(self.invariants, GROUP)
 
     @property
+    def own_coupled(self) -> tuple[int, int]:
+        """The invariants of the own part, filled up to whole groups, and to whole turns."""
+        return _up(self.own_invariants, GROUP), _up(self.own_invariants, TURN)
+
+    @property
     def phi_size(self) -> int:
         """Room for the sums, the square of all contractions of every coupled rank, and a zero."""
         return self.padded_width * (1 + len(self.coupled) * self.width) + 8
@@ -260,7 +273,7 @@ class Shape:
             "coarse": len(self.components) * self.padded_width,
             "coarse_adjoint": len(self.components) * self.padded_width,
             "phi": self.phi_size,
-            "matrix": self.phi_size,
+            "matrix": self.phi_size * self.descents,
             "slopes_of_phi": self.padded_invariants * self.descents,
         }
         if self.mixed:
@@ -275,6 +288,8 @@ class Shape:
             reals["member_slopes"] = self.member_invariants * self.member_lanes
         arrays: dict[str, tuple[Any, int]] = {"displacements": ("<f8", 4 * capacity)}
         arrays |= dict.fromkeys(("neighbours", "intervals"), ("<i4", capacity))
+        if self.descents > 1:
+            arrays["reached"] = ("<i4", capacity)
         if self.mixed:
             arrays["bounds"] = ("<i4", (self.species + 1) * self.together)
             arrays["distant_neighbours"] = ("<i4", capacity)

@@ -13,6 +13,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.losses.means import AboutMeans, about_means
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.channels import channel_tables, entry_weights
+from openmm_duality.lowering.fused.own_extent import OwnExtent
 from openmm_duality.lowering.fused.shape import MEMBER_TURN, Shape
 from openmm_duality.machine_code.machine import to_aligned
 
@@ -21,7 +22,15 @@ _NOTHING = 1e-14  # of the largest, below which a function is taken for zero
 
 def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
     """Constants of a kernel for the given losses."""
-    form = losses.form
+    form, own = losses.form, dict[str, Any]()
+    if losses.own is not None:
+        extent = OwnExtent.of(losses)
+        own = {
+            "own_fine": extent.fine,
+            "own_coarse": extent.coarse,
+            "own_invariants": int(extent.coupled.sum()),
+            "own_mixed": extent.mixed,
+        }
     return Shape(
         species=len(losses.species),
         fine=losses.basis.size,
@@ -35,12 +44,13 @@ def shape_of(losses: AgentLosses, box: str, precision: str) -> Shape:
         mixed=tuple(form.channels),
         rows=max((int((2 * mine.ranks + 1).sum()) for mine in losses.channels), default=0),
         own=losses.own is not None,
+        **own,
     )
 
 
 def descents_of(losses: AgentLosses, number: int) -> list[AgentLosses]:
-    """The losses, whose reactions act on neighbours, and where there are two those that an agent descends."""
-    return [losses, losses.descended][:number]
+    """The losses, and where there are two the own part, which an agent descends beside them."""
+    return [losses, losses.own_part] if number > 1 else [losses]
 
 
 def tables(
@@ -62,19 +72,25 @@ def tables(
     if mean_phi is None:
         mean_phi = np.zeros(losses.couplings.shape[:2])
     written = [about_means(one, centres, mean_phi) for one in descents_of(losses, shape.descents)]
+    descents = descents_of(losses, shape.descents)
     if losses.channels:
-        found = channel_tables(losses.channels) | {"table": _table(losses, shape, written)}
-        descents = descents_of(losses, shape.descents)
-        found["entry_weights"] = np.concatenate([entry_weights(losses.channels, d.channel_matrices) for d in descents])
+        own = descents[1].channel_weights if shape.descents > 1 else ()
+        found = channel_tables(losses.channels, own) | {"table": _table(losses, shape, written)}
+        by_descent = [entry_weights(losses.channels, one.channel_matrices, own) for one in descents]
+        found["entry_weights"] = np.concatenate(by_descent)
         found["entries"] = np.array([len(found["entry_rows"])])
         laid_out = {
             name: np.ascontiguousarray(array, dtype=shape.dtype if array.dtype == np.float64 else array.dtype)
             for name, array in found.items()
         }
         return laid_out | {"alone": losses.channels_alone}
-    places, mirrors, factors = _places(shape)
+    order, reach = np.arange(shape.invariants), {}
+    if shape.descents > 1:  # those of the own part come first
+        extent = OwnExtent.of(losses)
+        order = np.argsort(~extent.coupled, kind="stable")
+        reach = {"own_reach": np.array([extent.reach / losses.grid.spacing])}
+    places, mirrors, factors = _places(shape, order)
     padding = (0, shape.padded_invariants - shape.invariants)
-    descents = descents_of(losses, shape.descents)
     starts = np.zeros((shape.species, shape.species, shape.padded))
     if 0 in shape.contracted:
         starts[..., : shape.fine] = centres
@@ -87,17 +103,23 @@ def tables(
     arrays = {
         "table": _table(losses, shape, written),
         "centres": starts,
-        "mean_phi": np.pad(left, [(0, 0), padding]),
-        "slopes_at_mean_phi": np.array([np.pad(one.slopes, [(0, 0), padding]) for one in written]),
+        "mean_phi": np.pad(left[:, order], [(0, 0), padding]),
+        "slopes_at_mean_phi": np.array([np.pad(one.slopes[:, order], [(0, 0), padding]) for one in written]),
         "weights": np.array([_weights(one, shape) for one in descents]),
-        "couplings": np.array([np.pad(one.couplings, [(0, 0), padding, padding]) for one in descents]),
+        "couplings": np.array(
+            [np.pad(one.couplings[:, order][:, :, order], [(0, 0), padding, padding]) for one in descents]
+        ),
         "factors": factors,
     }
-    return {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()} | {
-        "at_centres": written[0].values,
-        "places": places.astype(np.int32),
-        "mirrors": mirrors.astype(np.int32),
-    }
+    return (
+        {name: np.ascontiguousarray(array, dtype=shape.dtype) for name, array in arrays.items()}
+        | reach
+        | {
+            "at_centres": written[0].values,
+            "places": places.astype(np.int32),
+            "mirrors": mirrors.astype(np.int32),
+        }
+    )
 
 
 def committee_shape(losses: AgentLosses, box: str, precision: str) -> Shape:
@@ -177,7 +199,9 @@ def _weights(losses: AgentLosses, shape: Shape) -> npt.NDArray[np.float64]:
     return weights
 
 
-def _places(shape: Shape) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
+def _places(
+    shape: Shape, order: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Places of the invariants: at (a, b) and (b, a) among all contractions, and how often their slope counts there."""
     w, wide = shape.width, shape.padded_width
     places = np.full(shape.padded_invariants, shape.phi_size - 1)
@@ -191,6 +215,8 @@ def _places(shape: Shape) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArr
         places[here] = start + rows * wide + columns
         mirrors[here] = start + columns * wide + rows
         factors[here] = np.where(rows == columns, 2.0, 1.0)
+    for one in (places, mirrors, factors):
+        one[: len(order)] = one[order]
     return places, mirrors, factors
 
 

@@ -16,7 +16,16 @@ from openmm_duality.inference.equations.unlabelled import configurations
 from openmm_duality.inference.errors import excessive_pump
 from openmm_duality.losses.evaluator import LocalEnvironments
 from openmm_duality.losses.jacobian import jacobian
-from tests.systems import CELL, labelled, random_frames, random_losses, random_positions, random_species, rms
+from tests.systems import (
+    CELL,
+    labelled,
+    random_frames,
+    random_losses,
+    random_positions,
+    random_species,
+    rms,
+    with_small_own_part,
+)
 
 SMALL = {"cutoff": 0.5, "pair_functions": 5, "functions": 2, "coarse_functions": 2, "intervals": 60, "members": 0}
 FORMS = ("pair", "quadratic", "moment", "coupled", "channels")
@@ -45,11 +54,13 @@ def coefficients_of(design, losses):
     return design.layout.pack(losses)[0][first:]
 
 
-@pytest.mark.parametrize("gradient", ["agent", "mutual"])
+@pytest.mark.parametrize(("gradient", "own"), [("agent", "whole"), ("mutual", "whole"), ("mutual", "small")])
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_are_derivatives_of_the_forces_of_the_own_part(form, gradient):
+def test_rows_are_derivatives_of_the_forces_of_the_own_part(form, gradient, own):
     losses, environments = configuration(form, gradient)
-    design = joint_design(losses)
+    if own == "small":
+        losses = with_small_own_part(losses)
+    design = Design.of(losses) if own == "small" else joint_design(losses)
     directions = np.random.default_rng(1).normal(size=(6, 16, 3))
     slopes = pump._directional_slopes(design, environments, directions) @ coefficients_of(design, losses)
     flat = directions.reshape(6, -1)

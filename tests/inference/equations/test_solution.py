@@ -30,6 +30,7 @@ from tests.systems import (
     random_positions,
     random_species,
     rms,
+    with_small_own_part,
 )
 
 
@@ -59,6 +60,25 @@ def test_design_rows_times_coefficients_are_the_forces_of_the_evaluator(form, gr
         forces[np.isin(species_index, group)] = x @ c
     expected = evaluate_agents(losses, positions, species, cell).forces
     assert rms(forces - expected) < 1e-12 * rms(expected)
+
+
+@pytest.mark.parametrize("form", [*FORMS, *RANKED])
+def test_a_small_own_part_has_fewer_columns_and_their_rows(form):
+    whole = replace(random_losses(form, "mutual"), core_strength=np.zeros((3, 3)))
+    losses, species, positions = with_small_own_part(whole), random_species(20), random_positions(20, TRICLINIC)
+    design, index = Design.of(losses), losses.index_of(species)
+    (c,), (rows,) = (
+        design.layout.pack(losses),
+        design.force_rows(find_neighbours(positions, TRICLINIC, index, 3, losses.cutoff), index),
+    )
+    expected = evaluate_agents(losses, positions, species, TRICLINIC).forces
+    assert rms(rows @ c - expected) < 1e-12 * rms(expected)
+    (group,) = design.layout.groups
+    assert len(c) == design.layout.size(group) == np.count_nonzero(c)
+    assert sum(design.layout.scale_blocks(group)) == len(c)
+    assert (len(c) < len(Design.of(whole).layout.pack(whole)[0])) == (form != "pair")
+    for mine, kept in zip(losses.channels, losses.own.channel_weights if losses.channels else (), strict=True):
+        np.testing.assert_array_equal(kept != 0.0, (mine.highest_ranks <= 2) & (mine.orders <= 3))
 
 
 @pytest.mark.parametrize("cell", [TRICLINIC, None], ids=["triclinic", "open"])
