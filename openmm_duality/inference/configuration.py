@@ -14,6 +14,7 @@ from openmm import unit
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.losses.baseline import Baseline, are_charges
 from openmm_duality.reference.formats import read
 from openmm_duality.reference.mixed_frames import AnyFrames, without_isolated_atoms, without_large_forces
 from openmm_duality.reference.quantities import UNITS, DataKeys
@@ -128,7 +129,8 @@ class InferenceConfig:
     folder : path
         Base folder of relative paths of the data and of the prior model.
     baseline : str or None
-        XML file of the System whose forces act beside the losses. With a prior model, its baseline does.
+        XML file of the System whose forces act beside the losses, or charges by species, as ``Na=1, Cl=-1``. With a
+        prior model, its baseline does.
     unlabelled : tuple of str
         Trajectories or folders of runs whose frames join those of the penalties on symmetries.
     prior : str or None
@@ -200,6 +202,8 @@ class InferenceConfig:
         if not isinstance(content, Mapping) or not isinstance(content.get("data"), list) or not content["data"]:
             raise DualityError(f"{path}: expected a key 'data' with a list of data sets, and settings such as 'form'")
         choices = {str(key): value for key, value in content.items()}
+        if isinstance(charges := choices.get("baseline"), Mapping):
+            choices["baseline"] = ", ".join(f"{name}={charge}" for name, charge in charges.items())
         entries = choices.pop("data")
         try:
             named: dict[str, str] = {
@@ -241,6 +245,12 @@ class InferenceConfig:
             for path in entry.test:
                 held_out[Path(path).name] = self._frames(entry, path, progress)
         return sets, held_out
+
+    def read_baseline(self) -> Baseline | None:
+        """Read the baseline, if there is one; errors as for `Baseline`."""
+        if self.baseline is None:
+            return None
+        return Baseline.of(self.baseline if are_charges(self.baseline) else self.folder / self.baseline)
 
     def read_unlabelled(self, progress: bool = False) -> list[AnyFrames]:
         """Read the unlabelled frames; errors as for `read`."""
@@ -288,4 +298,5 @@ class InferenceConfig:
         return yaml.safe_dump({"data": entries, **files, **self.choices}, sort_keys=False)
 
     def _relative(self, path: str, folder: str | Path | None) -> str:
-        return path if folder is None or os.path.isabs(path) else os.path.relpath(self.folder / path, folder)
+        same = folder is None or os.path.isabs(path) or are_charges(path)
+        return path if same else os.path.relpath(self.folder / path, folder)

@@ -13,10 +13,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
-from openmm_duality.reference.ase_atoms import cell_of
+from openmm_duality.reference.ase_atoms import VACUUM, cell_of
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT, MEV_PER_ANGSTROM, stress_from_virial
 
 if TYPE_CHECKING:
@@ -89,12 +90,10 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         """Evaluate energy and forces; stress, per-atom energies and uncertainties where they are asked for."""
         super().calculate(atoms, list(properties), list(system_changes))
         self._lower_for(self._species_of(self.atoms))
-        positions, cell = self.atoms.positions * ANGSTROM, cell_of(self.atoms, 2.0 * self.losses.cutoff)
+        positions, cell = self.atoms.positions * ANGSTROM, cell_of(self.atoms, self._vacuum)
         energy, forces = self._fused(positions, cell)
         if self.losses.baseline is not None:
-            masses = self.losses.masses[self.losses.index_of(self._species)]
-            self.losses.baseline.require_atoms(masses, cell is not None)
-            further = self.losses.baseline.evaluate(positions, cell)
+            further = self._beside(self.losses.baseline, cell).evaluate(positions, cell)
             energy, forces = energy + further[0], forces + further[1]
         self.results["forces"] = forces / _FORCE
         if self.losses.has_potential:
@@ -113,13 +112,22 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
             sigma = self.losses.committee.uncertainty(evaluation.forces, self.losses.index_of(self._species))
             self.results["uncertainty"] = sigma / _FORCE
 
+    @property
+    def _vacuum(self) -> float:
+        """In directions without periodicity, in nm: charges act through it, so that it is that of the data."""
+        return 2.0 * self.losses.cutoff if self.losses.baseline is None else VACUUM
+
+    def _beside(self, baseline: Baseline, cell: FloatArray | None) -> Baseline:
+        """The baseline for these atoms."""
+        return baseline.for_atoms(self._species, self.losses.masses[self.losses.index_of(self._species)], cell)
+
     def _stress(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
         """The six components xx, yy, zz, yz, xz, xy of the stress in eV/Å³, positive under tension."""
         if cell is None or not self.atoms.pbc.all():
             raise PropertyNotImplementedError("a stress needs a cell that is periodic in all three directions")
         virial = self._fused.virial(positions, cell)
         if self.losses.baseline is not None:
-            virial = virial + self.losses.baseline.virial(positions, cell)
+            virial = virial + self._beside(self.losses.baseline, cell).virial(positions, cell)
         stress = stress_from_virial(virial, volume(cell))
         return np.asarray(full_3x3_to_voigt_6_stress(stress * ANGSTROM**3 / ELECTRONVOLT))
 

@@ -17,6 +17,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import write_text
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.losses.total import with_baseline
 from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.frames import Frames
 from openmm_duality.schema import load_yaml
@@ -84,10 +85,10 @@ def recompute_forces(
     """
     losses, folder = AgentLosses.load(model), Path(folder)
     if baseline is not None:
-        losses = replace(losses, baseline=Baseline.of(baseline))
+        losses = with_baseline(losses, baseline)
     if losses.baseline is not None:  # before CP2K takes hours
         remedy = "; give the System of the baseline for the atoms of the run (--baseline)"
-        losses.baseline.require_atoms(frames.masses, frames.cells is not None, remedy)
+        losses.baseline.for_atoms(frames.species, frames.masses, frames.cell(0), remedy)
     content = _method(Path(method))
     labelled, refused = _label(frames, content, folder, progress)
     if labelled.forces is None:

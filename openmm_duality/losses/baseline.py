@@ -1,14 +1,18 @@
 """A baseline: forces of OpenMM that act beside losses, which were inferred from what it leaves of the reference.
 
-Charges, dispersion or a whole force field are OpenMM's, on a fixed list of atoms, and losses learn the rest.
+Charges, dispersion or a whole force field are OpenMM's, on a fixed list of atoms, and losses learn the rest. Charges of
+species alone are for any atoms.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,9 +27,16 @@ from openmm_duality.geometry.cells import openmm_form, volume
 from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
+from openmm_duality.schema import species_name
 from openmm_duality.units import stress_from_virial
 
 _LARGEST = 50_000_000  # characters
+_CHARGE = r"\s*[^\s=,<>]+\s*=\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*"
+_NEUTRAL = 1e-3  # elementary charges
+_COULOMB = 138.93545764438198  # kJ/mol nm, of two elementary charges
+_SCREENING = 5.0  # 1/nm: beyond 0.6 nm 2e-5 of the potential of a charge is not in its long-range part
+_MESH = 24.0  # points per nm
+_NO_DISTANCE = 0.01  # nm
 _STRAIN = 3e-4  # small against what bends the energy, large against the jumps of truncated interactions
 _MASS_TOLERANCE = 0.5  # dalton, by which elements are told apart
 _MOST_ON_REFERENCE = 3000  # atoms, whose forces are computed in double precision
@@ -43,28 +54,31 @@ _NO_POTENTIAL = (
 
 @dataclass(frozen=True)
 class Baseline:
-    """The forces of a System of OpenMM, without constraints and virtual sites.
+    """The forces of a System of OpenMM, without constraints and virtual sites, or of point charges by species.
 
     Parameters
     ----------
-    xml : str
-        Of the System. Nothing in it is run: forces that hold code are refused.
+    text : str
+        The XML of the System, or charges in elementary charges, as ``Na=1, Cl=-1``. Nothing in it is run: forces that
+        hold code are refused.
 
     Raises
     ------
     DualityError
-        If it is not the XML of a System, or holds something that cannot be a baseline.
+        If it is neither, or holds something that cannot be a baseline.
     """
 
-    xml: str
+    text: str
 
     def __post_init__(self) -> None:
-        root = _checked(self.xml)
+        if self.charges:
+            return
+        root = _checked(self.text)
         for force in root.findall("Forces/Force"):
             if force.get("type") in _REMOVED:
                 root.find("Forces").remove(force)  # type: ignore[union-attr]
         # what was checked is what OpenMM reads
-        object.__setattr__(self, "xml", ElementTree.tostring(root, encoding="unicode"))
+        object.__setattr__(self, "text", ElementTree.tostring(root, encoding="unicode"))
         system = self.system()
         if system.getNumConstraints() or any(system.isVirtualSite(k) for k in range(system.getNumParticles())):
             raise DualityError(
@@ -73,12 +87,25 @@ class Baseline:
             )
 
     def __repr__(self) -> str:
-        forces = [str(force.get("type")) for force in ElementTree.fromstring(self.xml).iterfind("Forces/Force")]
+        if self.charges:
+            return f"charges {self.text}"
+        forces = [str(force.get("type")) for force in ElementTree.fromstring(self.text).iterfind("Forces/Force")]
         return f"System of {len(self.masses)} particles: {', '.join(forces) or 'no forces'}"
+
+    @cached_property
+    def charges(self) -> dict[str, float]:
+        """Charges by species, in elementary charges; empty if the baseline is a System."""
+        if not are_charges(self.text):
+            return {}
+        pairs = [part.split("=") for part in self.text.split(",")]
+        found = {species_name(name.strip(), "baseline: a species"): float(charge) for name, charge in pairs}
+        if len(found) < len(pairs):
+            raise DualityError(f"baseline: expected one charge for each species, got {self.text!r}")
+        return found
 
     @classmethod
     def of(cls, source: Baseline | mm.System | str | Path) -> Baseline:
-        """The baseline of a System, or of a file of its XML.
+        """The baseline of a System, of a file of its XML, or of charges such as ``Na=1, Cl=-1``.
 
         Raises
         ------
@@ -89,11 +116,16 @@ class Baseline:
             return source
         if isinstance(source, mm.System):
             return cls(mm.XmlSerializer.serialize(source))
+        if are_charges(str(source)):
+            return cls(str(source))
         try:
-            with open(source, encoding="utf-8") as file:
+            with open(source, encoding="utf-8-sig") as file:
                 text = file.read(_LARGEST + 1)
         except (OSError, UnicodeDecodeError) as error:
-            raise DualityError(f"baseline: {source} cannot be read ({error})") from None
+            raise DualityError(
+                f"baseline: {source} cannot be read ({error}); expected the XML of an OpenMM System, or charges of "
+                "species such as 'Na=1, Cl=-1'"
+            ) from None
         try:
             return cls(text)
         except DualityError as error:
@@ -101,13 +133,15 @@ class Baseline:
 
     @property
     def masses(self) -> FloatArray:
-        """Masses of the particles in dalton, shape (N,)."""
-        return _masses(self.xml)
+        """Masses of the particles of the System in dalton, shape (N,)."""
+        self._require_system()
+        return _masses(self.text)
 
     def system(self) -> mm.System:
         """A new System with these forces; bonded forces and exceptions take nearest images where others do."""
+        self._require_system()
         try:
-            system = mm.XmlSerializer.deserialize(self.xml)
+            system = mm.XmlSerializer.deserialize(self.text)
         except Exception as error:  # OpenMM raises what it likes for a file that is damaged
             raise DualityError(f"baseline: OpenMM cannot read this System: {error}") from None
         if system.usesPeriodicBoundaryConditions():
@@ -118,22 +152,51 @@ class Baseline:
                     force.setUsesPeriodicBoundaryConditions(True)
         return system
 
-    def require_atoms(self, masses: FloatArray, periodic: bool, remedy: str = "") -> None:
-        """Refuse atoms that are not those of this System.
+    def _require_system(self) -> None:
+        if self.charges:
+            raise DualityError(f"the charges {self.text} are of no atoms yet; name these by for_atoms")
+
+    def for_atoms(
+        self, species: Sequence[str], masses: FloatArray, cell: FloatArray | None, remedy: str = ""
+    ) -> Baseline:
+        """The baseline as a System for given atoms: this one, if they are its own, or one with their charges.
 
         Parameters
         ----------
+        species : sequence of str, length N
         masses : array, shape (N,)
             In dalton.
-        periodic : bool
-            Whether the atoms have a cell.
+        cell : array, shape (3, 3), or None
+            In nm.
         remedy : str
-            What to do if their number is another.
+            What to do if the number of atoms is another.
 
         Raises
         ------
         DualityError
+            If the atoms are others, or a species has no charge.
         """
+        if not self.charges:
+            self._require(masses, cell is not None, remedy)
+            return self
+        unknown = sorted(set(species) - set(self.charges))
+        if unknown:
+            raise DualityError(
+                f"the baseline has charges of {', '.join(self.charges)}, and none of {', '.join(unknown)}; name one "
+                "for every species, which may be 0"
+            )
+        charges = tuple(self.charges[name] for name in species)
+        if cell is not None and abs(sum(charges)) > _NEUTRAL:
+            warnings.warn(
+                f"the charges of the baseline add up to {sum(charges):g} in these {len(charges)} atoms; in a cell, a "
+                "uniform background balances them",
+                stacklevel=2,
+            )
+        mesh = None if cell is None else tuple(np.ceil(_MESH * np.diag(openmm_form(cell)[0])).astype(int).tolist())
+        return _charged(charges, tuple(masses.tolist()), mesh)
+
+    def _require(self, masses: FloatArray, periodic: bool, remedy: str) -> None:
+        """Refuse atoms that are not those of this System."""
         mine = self.masses
         if len(mine) != len(masses):
             raise DualityError(f"the baseline is of {len(mine)} atoms, and these are {len(masses)}{remedy}")
@@ -144,12 +207,12 @@ class Baseline:
                 f"atom {k} has a mass of {mine[k]:.3f} dalton in the baseline and of {masses[k]:.3f} here, so the "
                 "atoms are others or in another order; make the System of the baseline for these atoms in their order"
             )
-        if periodic is not _is_periodic(self.xml):
+        if periodic is not _is_periodic(self.text):
             here, there = ("have a cell", "not periodic") if periodic else ("have no cell", "periodic")
             raise DualityError(f"these atoms {here}, and the baseline is {there}; make them agree")
 
     def evaluate(self, positions: FloatArray, cell: FloatArray | None) -> tuple[float, FloatArray]:
-        """Energy in kJ/mol and forces (N, 3) in kJ/mol/nm of one configuration.
+        """Energy in kJ/mol and forces (N, 3) in kJ/mol/nm of one configuration of the atoms of the System.
 
         Parameters
         ----------
@@ -163,7 +226,7 @@ class Baseline:
         DualityError
             If OpenMM cannot compute them, as in a box narrower than twice the cutoff.
         """
-        context, rotation = _context(self.xml), np.eye(3)
+        context, rotation = _context(self.text), np.eye(3)
         try:
             with _LOCK:
                 if cell is not None:
@@ -211,24 +274,52 @@ class Baseline:
     def _rest(self, part: Frames, name: str, bar: Any) -> Frames:
         if part.forces is None:
             raise DualityError(f"{name}: a baseline is taken out of forces, and the frames have none; compute them")
-        try:
-            self.require_atoms(part.masses, part.cells is not None, "; give frames of its atoms alone")
-        except DualityError as error:
-            raise DualityError(f"{name}: {error}") from None
         energies, forces = np.zeros(len(part)), np.zeros_like(part.forces)
         stresses = None if part.stresses is None else part.stresses.copy()
         for t in range(len(part)):
             cell = part.cell(t)
-            energies[t], forces[t] = self.evaluate(part.positions[t], cell)
+            try:
+                mine = self.for_atoms(part.species, part.masses, cell, "; give frames of its atoms alone")
+            except DualityError as error:
+                raise DualityError(f"{name}: {error}") from None
+            energies[t], forces[t] = mine.evaluate(part.positions[t], cell)
             if stresses is not None and cell is not None:
-                stresses[t] -= stress_from_virial(self.virial(part.positions[t], cell), volume(cell))
+                stresses[t] -= stress_from_virial(mine.virial(part.positions[t], cell), volume(cell))
             bar.update()
         rest = None if part.energies is None else part.energies - energies
         return replace(part, forces=part.forces - forces, energies=rest, stresses=stresses)
 
     def sha256(self) -> str:
-        """SHA-256 of the XML."""
-        return hashlib.sha256(self.xml.encode()).hexdigest()
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _charged(charges: tuple[float, ...], masses: tuple[float, ...], mesh: tuple[int, ...] | None) -> Baseline:
+    """The System of the long-range part erf(αr)/r of point charges, in a cell the reciprocal part of an Ewald sum.
+
+    Nothing is summed over pairs in a cell, which OpenMM need not find, and which may be as small as it likes.
+    """
+    system = mm.System()
+    if mesh is None:
+        force = mm.CustomNonbondedForce(f"{_COULOMB!r}*q1*q2*erf({_SCREENING!r}*r)/r")
+        force.addPerParticleParameter("q")
+    else:
+        force = mm.NonbondedForce()
+        force.setNonbondedMethod(mm.NonbondedForce.PME)
+        force.setCutoffDistance(_NO_DISTANCE)
+        force.setIncludeDirectSpace(False)
+        force.setPMEParameters(_SCREENING, *mesh)
+    for charge, mass in zip(charges, masses, strict=True):
+        system.addParticle(mass)
+        force.addParticle([charge] if mesh is None else charge, *([] if mesh is None else [0.1, 0.0]))
+    system.addForce(force)
+    return Baseline(mm.XmlSerializer.serialize(system))
+
+
+def are_charges(text: str) -> bool:
+    """Whether a text is of charges by species, as ``Na=1, Cl=-1``."""
+    return re.fullmatch(f"{_CHARGE}(,{_CHARGE})*", text) is not None
 
 
 def _checked(xml: str) -> ElementTree.Element:

@@ -286,7 +286,7 @@ class AgentLosses(Coefficients):
             "cutoff": self.cutoff,
             "bond_lengths": [[a, b, length] for (a, b), length in self.bond_lengths.items()],
             "coordinations": [[name, dict(around)] for name, around in sorted(self.coordinations)],
-            "baseline": None if self.baseline is None else self.baseline.xml,
+            "baseline": None if self.baseline is None else self.baseline.text,
             "metadata": self.metadata,
         }
         write_container(path, _KIND, arrays, header, overwrite)

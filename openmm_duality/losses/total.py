@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import openmm as mm
+
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.evaluator import evaluate_agents
 from openmm_duality.losses.model import AgentLosses
+
+
+def with_baseline(losses: AgentLosses, baseline: Baseline | mm.System | str | Path) -> AgentLosses:
+    """The losses beside the System of their baseline for other atoms.
+
+    Raises
+    ------
+    DualityError
+        If they were inferred without a baseline, or beside charges, which are for any atoms.
+    """
+    if losses.baseline is None:
+        raise DualityError(
+            "these losses were inferred without a baseline, so none may act beside them; add forces of your own to the "
+            "System instead"
+        )
+    given = Baseline.of(baseline)
+    if losses.baseline.charges and given != losses.baseline:
+        raise DualityError(f"these losses were inferred beside the charges {losses.baseline.text}, so no others act")
+    return replace(losses, baseline=given)
 
 
 def evaluate_total(
@@ -25,7 +50,8 @@ def evaluate_total(
     virial = found.virial if with_virial else None
     if losses.baseline is None:
         return found.energy, found.forces, virial
-    energy, forces = losses.baseline.evaluate(positions, cell)
+    beside = losses.baseline.for_atoms(species, losses.masses[losses.index_of(species)], cell)
+    energy, forces = beside.evaluate(positions, cell)
     if virial is not None and cell is not None:
-        virial = virial + losses.baseline.virial(positions, cell)
+        virial = virial + beside.virial(positions, cell)
     return found.energy + energy, found.forces + forces, virial

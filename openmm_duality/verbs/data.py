@@ -16,6 +16,7 @@ from openmm_duality.reference.extended_xyz import read_labels
 from openmm_duality.reference.mixed_frames import without_isolated_atoms
 from openmm_duality.reference.near_copies import training_distance
 from openmm_duality.verbs.options import data_options, trajectory_options
+from openmm_duality.verbs.structures import baseline_option
 
 if TYPE_CHECKING:
     from openmm_duality.inference.uncertainty.calibration import Calibration
@@ -94,6 +95,7 @@ def inspect(
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every n-th frame.")
 @click.option("--held-out", is_flag=True, help="Use only the frames that infer holds out by default.")
 @click.option("--by", metavar="KEY", help="Errors by a key of the comment lines of extended XYZ, as config_type.")
+@baseline_option
 @click.option("--figure", type=PATH, help="Plot actual against predicted errors to a PNG file.")
 @data_options
 @json_option
@@ -104,6 +106,7 @@ def evaluate(
     every: int,
     held_out: bool,
     by: str | None,
+    baseline: Path | None,
     figure: Path | None,
     json_file: Path | None,
     overwrite: bool,
@@ -116,9 +119,12 @@ def evaluate(
     spaced frames.
     """
     from openmm_duality.inference.errors import describe_pump
+    from openmm_duality.losses.total import with_baseline
 
     check_outputs(overwrite, json_file, figure)
     losses = duality.AgentLosses.load(model)
+    if baseline is not None:
+        losses = with_baseline(losses, baseline)
     if figure is not None and losses.committee is None:
         raise DualityError(f"{model} has no committee, so there are no predicted errors to plot")
     frames = duality.read(data, keys=_keys(**names), progress=True)

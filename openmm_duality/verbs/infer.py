@@ -34,12 +34,11 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--split", help="time (the last frames are held out) or random-blocks, with --data.")
 @data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
-@click.option("--baseline", type=PATH, help="XML of an OpenMM System, whose forces act beside the losses.")
-@click.option("--form", help="Form of the losses: pair, quadratic (the paper's), moment, coupled or channels.")
+@click.option("--baseline", help="XML of an OpenMM System that acts beside the losses, or charges, as 'Na=1, Cl=-1'.")
 @click.option(
-    "--size",
-    help="Size of the form channels: small, medium (default) or large. Errors fall with it; cost and memory rise.",
+    "--form", help="Form: pair, quadratic (the paper's; default), moment, coupled, or channels for any chemistry."
 )
+@click.option("--size", help="Size of the form channels, which it implies: small, medium (default) or large.")
 @click.option(
     "--gradient",
     help="agent (own loss), collective (sum of losses; conserves energy and momentum) or mutual (a shared part and an "
@@ -56,8 +55,11 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--memory", help="Largest memory to use, such as '8 GiB'; 60 % of what is available by default.")
 @click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
-@click.option("--check", is_flag=True, help="Choose among models that are stable in five short runs (2 ps each).")
+@click.option(
+    "--check", is_flag=True, help="Choose among models that are stable in short runs (five of 2 ps, or four)."
+)
 @click.option("--temperature", help="Of these runs; by default that of the first data set, as its files give it.")
+@click.option("--check-time", help="Length of each of these runs, such as '10 ps'; 2 ps by default.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option
@@ -66,12 +68,13 @@ def infer(
     data: tuple[Path, ...],
     test: tuple[Path, ...],
     prior: Path | None,
-    baseline: Path | None,
+    baseline: str | None,
     unlabelled: tuple[Path, ...],
     model: Path,
     curve: bool,
     check: bool,
     temperature: str | None,
+    check_time: str | None,
     json_file: Path | None,
     overwrite: bool,
     **choices: Any,
@@ -102,7 +105,10 @@ def infer(
         - {path: water64-distorted/distorted, weight: 0.2}
         - {path: molecules.xyz, test: others.xyz, forces_key: REF_forces, units: kcal/mol}
     """
+    from openmm import unit
+
     from openmm_duality.benchmark.machine import peak_memory
+    from openmm_duality.dynamics.integrators import positive
     from openmm_duality.inference.configuration import DataConfig, InferenceConfig, common_strength
     from openmm_duality.inference.equations.channel_choice import ChannelChoice
     from openmm_duality.inference.errors import ErrorTable, describe_pump, format_tables, known_pump
@@ -110,7 +116,7 @@ def infer(
     from openmm_duality.inference.uncertainty.calibration import Calibration
     from openmm_duality.learning.stability import Check
     from openmm_duality.learning.stable_inference import start_of_check
-    from openmm_duality.losses.baseline import Baseline
+    from openmm_duality.losses.baseline import are_charges
 
     if model.suffix != ".safetensors":
         raise DualityError(
@@ -133,10 +139,11 @@ def infer(
     choices = {name: value for name, value in choices.items() if value is not None}
     if "ranks" in choices:
         choices["ranks"] = _numbers(choices["ranks"], "ranks")
-    if temperature is not None and not check:
-        raise DualityError("--temperature is that of the short runs of --check; add --check, or leave it out")
+    if (temperature or check_time) is not None and not check:
+        raise DualityError("--temperature and --check-time are of the short runs of --check; add --check")
     if (config is None) == (not data):
         raise DualityError("infer needs either a configuration file or --data (see openmm-duality infer --help)")
+    length = {} if check_time is None else {"time": positive(check_time, unit.picosecond, "--check-time")}
     of_data = {name: choices.pop(name) for name in _OF_DATA if name in choices}
     if config is not None and (of_data or test):
         raise DualityError(
@@ -148,20 +155,21 @@ def infer(
         entries[0] = replace(entries[0], test=tuple(map(str, test)))
         if test and "test_fraction" not in of_data:
             entries = [replace(entry, test_fraction=0.0) for entry in entries]
-        files = (None if prior is None else str(prior), None if baseline is None else str(baseline))
-        resolved = InferenceConfig.of(tuple(entries), choices, Path(), *files, tuple(map(str, unlabelled)))
+        named = (None if prior is None else str(prior), baseline)
+        resolved = InferenceConfig.of(tuple(entries), choices, Path(), *named, tuple(map(str, unlabelled)))
     else:
-        given = [None if path is None else str(path.absolute()) for path in (prior, baseline)]
+        beside = baseline if baseline is None or are_charges(baseline) else str(Path(baseline).absolute())
+        given = (None if prior is None else str(prior.absolute()), beside)
         loaded = InferenceConfig.load(config, *given)
         more = tuple(str(path.absolute()) for path in unlabelled) or loaded.unlabelled
-        named = loaded.prior, loaded.baseline, more
-        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, *named)
+        files = loaded.prior, loaded.baseline, more
+        resolved = InferenceConfig.of(loaded.data, {**loaded.choices, **choices}, loaded.folder, *files)
     if "size" in choices and not resolved.settings.agent_form.channels:
         raise DualityError(
             f"--size {choices['size']} is for the form channels, but the form is {resolved.settings.form}; add --form "
             "channels, or leave --size out"
         )
-    system = None if resolved.baseline is None else Baseline.of(resolved.folder / resolved.baseline)
+    system = resolved.read_baseline()
     sets, held_out = resolved.read(progress=True)
     begin = time.perf_counter()
     arguments: dict[str, Any] = {
@@ -171,11 +179,11 @@ def infer(
         "unlabelled": resolved.read_unlabelled(progress=True),
         "progress": True,
     }
+    runs = {"temperature": _check_temperature(sets, temperature), **length} if check else {}
     if resolved.prior is not None:
-        losses = _corrected(resolved, sets, held_out, _check_temperature(sets, temperature) if check else None)
+        losses = _corrected(resolved, sets, held_out, runs)
     elif check:
-        arguments["temperature"] = _check_temperature(sets, temperature)
-        losses = duality.infer_stable(sets, start_of_check(sets), **arguments)
+        losses = duality.infer_stable(sets, start_of_check(sets), **arguments, **runs)
     else:
         losses = duality.infer(sets, **arguments)
     seconds = time.perf_counter() - begin
@@ -329,17 +337,17 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
 
 
 def _corrected(
-    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], temperature: Any
+    resolved: InferenceConfig, sets: list[duality.DataSet], held_out: dict[str, AnyFrames], runs: dict[str, Any]
 ) -> duality.AgentLosses:
-    """Correct the prior model with the data, and check its stability if there is a temperature for that."""
+    """Correct the prior model with the data, and check its stability if short runs are described."""
     assert resolved.prior is not None
     losses = duality.fit_delta(resolved.folder / resolved.prior, sets, test=held_out, progress=True, **resolved.choices)
-    if temperature is None:
+    if not runs:
         return losses
     from openmm_duality.learning.stable_inference import start_of_check
 
     start = start_of_check(sets)
-    checks = duality.check_stability(losses, start, temperature=temperature, progress=True)
+    checks = duality.check_stability(losses, start, **runs, progress=True)
     return replace(losses, metadata={**losses.metadata, "stability": [check.to_dict() for check in checks]})
 
 

@@ -32,7 +32,10 @@ def structure_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def baseline_option(command: Callable[..., None]) -> Callable[..., None]:
     """Add --baseline SYSTEM.xml."""
-    text = "The OpenMM System of the baseline for these atoms, where they are not those of the data (a supercell)."
+    text = (
+        "XML of the OpenMM System of the baseline for these atoms, where they are not those of the data (a supercell); "
+        "charges by species are for any atoms."
+    )
     return click.option("--baseline", type=PATH, help=text)(command)
 
 

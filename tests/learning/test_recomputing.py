@@ -13,6 +13,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.inference import evaluate
 from openmm_duality.learning import find_model, recompute_forces
 from openmm_duality.losses import AgentLosses
+from openmm_duality.losses.baseline import Baseline
 from openmm_duality.observables import compare, read_run, sample_runs
 from openmm_duality.observables.force_errors import measure_force_errors
 from openmm_duality.reference.frames import evenly_spaced
@@ -88,12 +89,15 @@ def test_the_baseline_is_that_of_the_atoms_of_the_run(done, method, tmp_path):
     for mass in sample.frames.masses:
         springy.addParticle(mass)
     springy.addForce(springs)
-    moved = recompute_forces(sample.frames, found.model, method, where, baseline=springy)
-    assert measure_force_errors(moved).error("all")[0] > measure_force_errors(found).error("all")[0]
-    few = mm.System()
+    with pytest.raises(DualityError, match="without a baseline"):
+        recompute_forces(sample.frames, found.model, method, where, baseline=springy)
+    few, model = mm.System(), tmp_path / "beside.safetensors"
     few.addParticle(1.0)
+    replace(found.losses, baseline=Baseline.of(few)).save(model)
+    moved = recompute_forces(sample.frames, model, method, where, baseline=springy)
+    assert measure_force_errors(moved).error("all")[0] > measure_force_errors(found).error("all")[0]
     with pytest.raises(DualityError, match=r"baseline is of 1 atoms, and these are 192; give the System .* of the run"):
-        recompute_forces(sample.frames, found.model, method, tmp_path, baseline=few)
+        recompute_forces(sample.frames, model, method, tmp_path)
 
 
 def test_a_comparison_holds_them_and_says_who_has_none(done, folder, method, tmp_path):

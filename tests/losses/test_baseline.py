@@ -14,7 +14,7 @@ import yaml
 from openmm_duality import DualityCalculator, add_to_system, create_system, create_topology, read_start
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.cells import volume
+from openmm_duality.geometry.cells import supercell, volume
 from openmm_duality.inference import add_frames, evaluate, infer
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.losses.baseline import Baseline
@@ -200,6 +200,29 @@ def test_a_supercell_takes_the_system_of_its_atoms():
     np.testing.assert_allclose(forces, np.tile(small[1], (2, 1)), atol=2e-3 * rms(forces))
     beside = add_to_system(system, replace(model(), baseline=None), topology, replace=False, precision="double")
     assert beside.getNumForces() == system.getNumForces() + 1
+
+
+def test_a_supercell_is_evaluated_with_a_baseline_of_its_own(tmp_path):
+    frames, _ = data()
+    big = [supercell(frames.positions[t], frames.species, frames.cells[t], (2, 1, 1)) for t in (10, 11)]
+    doubled = replace(
+        frames[10:],
+        species=big[0][1],
+        masses=np.tile(frames.masses, 2),
+        positions=np.array([positions for positions, _, _ in big]),
+        cells=np.array([cell for _, _, cell in big]),
+        forces=np.tile(frames.forces[10:], (1, 2, 1)),
+        energies=2.0 * frames.energies[10:],
+    )
+    model().save(tmp_path / "m.safetensors")
+    doubled.save(tmp_path / "doubled.safetensors")
+    (tmp_path / "system.xml").write_text(mm.XmlSerializer.serialize(charges(frames, 2)))
+    arguments = ("evaluate", tmp_path / "m.safetensors", tmp_path / "doubled.safetensors")
+    assert f"of {frames.n_atoms} atoms, and these are {doubled.n_atoms}" in refused(*arguments)
+    call(*arguments, "--baseline", tmp_path / "system.xml", "--json", tmp_path / "e.json")
+    found = json.loads((tmp_path / "e.json").read_text())["force_rmse"]
+    other = replace(model(), baseline=Baseline.of(tmp_path / "system.xml"))
+    assert found == pytest.approx(evaluate(other, doubled).force_rmse)
 
 
 def test_new_frames_are_fitted_beside_the_same_baseline():
