@@ -19,11 +19,14 @@ from click.testing import CliRunner
 from openmm import app, unit
 
 from openmm_duality.cli import main
+from openmm_duality.dynamics.structures import Start
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
+from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from openmm_duality.report import page as page_of_report
+from openmm_duality.verbs.simulate import _narrow_cells
 from tests.command import call, refused
 from tests.observables import made
 from tests.reference.conftest import INPUT
@@ -89,13 +92,18 @@ def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
         "form: pair\ngradient: agent\npair_functions: 16\ncutoff: 5 angstrom\nridge: 1e-6\ncurvature: 1e-6\n"
         f"data: [{{path: {folder / 'few.safetensors'}, name: liquid}}]\n"
     )
-    text = call("infer", tmp_path / "c.yaml", "--check", "-o", tmp_path / "m.safetensors", code=1)
+    output = ("-o", tmp_path / "m.safetensors")
+    assert "add --check" in refused("infer", tmp_path / "c.yaml", "--check-time", "4 ps", *output)
+    text = call("infer", tmp_path / "c.yaml", "--check", *output, code=1)
     assert re.search(r"--check runs at (299|300|301) K, the temperature of liquid\.", text)
     assert "Not stable: curvature 1e-06, ridge 1e-06" in text
     assert "NVE" in text.split("Stability")[1]
     checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
     assert len(checks) == 5
     assert not all(check["passed"] for check in checks)
+    call("infer", tmp_path / "c.yaml", "--check", "--check-time", "20 fs", *output, "--overwrite")
+    checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
+    assert [one["time_ps"] for one in checks] == pytest.approx(5 * [0.02])
 
 
 def test_infer_with_inverse_powers(folder, tmp_path):
@@ -130,6 +138,8 @@ def test_a_size_is_for_channels(folder, tmp_path):
     assert "--form channels" in refused("infer", *options, "--form", "moment")
     assert "small or medium or large" in (said := refused("infer", *options[:-1], "2000", "--form", "channels"))
     assert "--max-coefficients" in said
+    assert Settings.of({"size": "small"}).form == "channels"
+    assert Settings.of({"size": "small", "form": "moment"}).form == "moment"
 
 
 def test_infer_from_accelerations(tmp_path):
@@ -321,6 +331,20 @@ def test_a_run_that_stops_early_ends_with_code_1(folder, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["status"] == "stopped"
     assert (tmp_path / "run" / "last_good.pdb").is_file()
     assert "exists already" in refused("simulate", folder / "model.safetensors", *start, *more)
+
+
+def test_a_cell_wider_than_those_of_training_is_said_where_these_are_narrower_than_two_cutoffs():
+    losses, cell = random_losses("pair", cutoff=0.5), 0.1 * np.eye(3)
+
+    def note(known, here):
+        known_losses = replace(losses, metadata={"data": [{"widest_cell": known}, {"widest_cell": None}]})
+        return _narrow_cells(known_losses, Start(np.zeros((1, 3)), SPECIES[:1], None if here is None else here * cell))
+
+    assert "at most 8 Å wide, less than two cutoffs, and this one is 16 Å" in note(0.8, 16)
+    assert not note(0.8, 9)
+    assert not note(1.1, 22)
+    assert not note(None, 22)
+    assert not note(0.8, None)
 
 
 @pytest.fixture(scope="module")

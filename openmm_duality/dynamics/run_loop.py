@@ -209,9 +209,8 @@ class RunLoop:
 
     def _next_stop(self, step: int, last: int) -> int:
         """The next step with a report or a check."""
-        intervals: list[int] = [self.settings["report_interval"]]
-        if self._monitor is not None:
-            intervals.append(self._monitor.interval)
+        checks = [] if self._monitor is None else [self._monitor.interval]
+        intervals = [int(self.settings["report_interval"]), *checks]
         return min(last, *((step // interval + 1) * interval for interval in intervals))
 
     def _check_monitor(self) -> str:
@@ -288,7 +287,9 @@ class RunLoop:
         if limit is not None and snapshot.temperature > limit:
             early = self.step <= _EARLY and not self.settings.get("minimized") and not count_alarms(self._directory)
             hint = "; a start far from equilibrium may need --minimize" if early else ""
-            return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K{hint}"]
+            k = int(self._twice_kinetic(snapshot.state).argmax())
+            which = f"(the atom with the most kinetic energy is {self._integrity.species[k]} {k + 1})"
+            return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K {which}{hint}"]
         return []
 
     def _report(self, snapshot: Snapshot) -> None:
@@ -323,14 +324,17 @@ class RunLoop:
         Of the degrees of freedom that are removed with the motion of the centre of mass, an atom has a share in
         proportion to its mass: ⟨m v²⟩ = 3 kT (1 − m/M).
         """
-        velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
-        twice_kinetic = self._masses * np.square(velocities).sum(axis=1)
+        twice_kinetic = self._twice_kinetic(state)
         removed = 3 * int((self._masses > 0.0).sum()) - self.settings["degrees_of_freedom"]
         freedom = 3.0 - removed * self._masses / self._masses.sum()
         return {
             name: float(twice_kinetic[mine].sum() / (BOLTZMANN * share)) if (share := freedom[mine].sum()) else math.nan
             for name, mine in self._massive_atoms.items()
         }
+
+    def _twice_kinetic(self, state: mm.State) -> FloatArray:
+        velocities = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
+        return np.asarray(self._masses * np.square(velocities).sum(axis=1))
 
     def _stop(self, snapshot: Snapshot, reason: str) -> None:
         if self._last_good is not None:

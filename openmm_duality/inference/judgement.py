@@ -15,6 +15,8 @@ _UNEXPLAINED = 0.4  # of the RMS force
 _LEAST_ENERGY = 5.0  # meV per atom
 _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _SHORT = 1.0  # ps
+_POORLY = 5.0  # times the training error, where the held-out one is small
+_PERCEPTIBLE = 0.02  # of the RMS force
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
@@ -37,8 +39,9 @@ def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
 def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable]) -> list[str]:
     """Describe the sets of which a fit explains little, or whose energies or stresses it holds for the training alone.
 
-    Those are training errors above 0.4 of the RMS force, and errors of held-out energies and stresses above three times
-    those in training, if they exceed 5 meV per atom, or a tenth of the RMS stress.
+    Those are training errors above 0.4 of the RMS force, errors of held-out energies and stresses above three times
+    those in training, if they exceed 5 meV per atom, or a tenth of the RMS stress, and errors of held-out forces above
+    five times those in training, from 0.02 to 0.1 of the RMS force (above they are `overfitted`).
     """
     found = []
     for name, table in train.items():
@@ -46,11 +49,17 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
         if error > _UNEXPLAINED * rms:
             found.append(
                 f"{name}: the fit leaves an error of {100.0 * error / rms:.0f} % of the RMS force in the frames it was "
-                "fitted to, so that no run with this model can be trusted; check the forces, or choose a larger size, "
-                "another form, or a longer cutoff"
+                "fitted to, so that no run with this model can be trusted; check the forces, or choose another form "
+                "(channels), a larger size, or a longer cutoff"
             )
     for name, table in test.items():
         mine = train.get(name, next(iter(train.values()), table))
+        known, error, rms = (one.get("all", 0.0) for one in (mine.force_rmse, table.force_rmse, table.force_rms))
+        if error > _POORLY * known and _PERCEPTIBLE * rms < error <= _NEGLIGIBLE * rms:
+            found.append(
+                f"{name}: the error of forces is {error:,.1f} meV/Å in held-out frames and {known:,.1f} in training, "
+                "so that the model generalises poorly; use more frames, a smaller size, or mixing_steps: 0"
+            )
         pairs = (
             ("energies", "meV per atom", mine.energy_rmse_per_atom, table.energy_rmse_per_atom, _LEAST_ENERGY),
             ("stresses", "MPa", mine.stress_rmse, table.stress_rmse, _NEGLIGIBLE * (table.stress_rms or np.inf)),

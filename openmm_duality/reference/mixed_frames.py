@@ -22,7 +22,8 @@ from openmm_duality.units import bare
 if TYPE_CHECKING:
     from ase import Atoms
 
-_FEW = 10  # frames, of which a tenth is less than one
+_MANY = 10  # frames, of which a tenth is one
+_GOLDEN = (5.0**0.5 - 1.0) / 2.0
 _FORMAT = "openmm_duality mixed frames 1"
 
 
@@ -179,17 +180,18 @@ def joined(parts: Sequence[Frames]) -> AnyFrames:
 
 
 def balanced(frames: AnyFrames, numbers: IntArray) -> IntArray:
-    """Numbers of frames in an order of which every stretch has its share of every composition.
+    """Numbers of frames in an order of which every stretch has its share of every composition, or of many rare ones.
 
-    The frames of one composition keep their order; so do those of all compositions with few frames, taken together.
+    The frames of one composition keep their order.
     """
     if isinstance(frames, Frames):
         return numbers
     group, place = frames.part_of(numbers), np.zeros(len(numbers))
-    group[np.bincount(group, minlength=len(frames.parts))[group] < _FEW] = -1
-    for one in np.unique(group):
+    for number, one in enumerate(dict.fromkeys(group.tolist()), start=1):  # in the order of the file
         mine = np.flatnonzero(group == one)
-        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+        # of multiples of the golden ratio any few in a row are spread evenly
+        offset = 0.5 if len(mine) >= _MANY else number * _GOLDEN % 1.0
+        place[mine] = (np.arange(len(mine)) + offset) / len(mine)
     return numbers[np.argsort(place, kind="stable")]
 
 

@@ -18,14 +18,18 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
+from openmm_duality.geometry.cells import widths
+from openmm_duality.units import ANGSTROM
 from openmm_duality.verbs.structures import baseline_option, read_structure, structure_options, topology_of
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
+    from openmm_duality.dynamics.structures import Start
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
 
 _FRICTIONLESS = ("verlet", "energy-conserving-descent")
+_WIDER = 1.2  # times the training cells, which may be narrower than two cutoffs
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 
@@ -148,6 +152,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     backend, precision = forces["loss_backend"], forces["loss_precision"]
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
+    if note := _narrow_cells(losses, start):
+        click.echo(note)
     pump = known_pump(losses)
     if pump is not None and integrator.ensemble != "descent":
         in_bath = options["integrator"] == "langevin"
@@ -217,6 +223,21 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
     return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
 
 
+def _narrow_cells(losses: AgentLosses, start: Start) -> str:
+    """What a cell shows that is wider than those of the training data, where these are narrower than two cutoffs."""
+    found = [entry.get("widest_cell") for entry in losses.metadata.get("data", ())]
+    known = max((width for width in found if width is not None), default=0.0)
+    here = 0.0 if start.cell is None else float(widths(start.cell).min())
+    if not 0.0 < known < 2.0 * losses.cutoff or here < _WIDER * known or losses.baseline is not None:
+        return ""
+    return (
+        f"Note: the training cells are at most {known / ANGSTROM:.3g} Å wide, less than two cutoffs, and this one is "
+        f"{here / ANGSTROM:.3g} Å. What atoms do further apart than half of the former, as ions do, neither the data "
+        "nor the predicted errors show: compare the forces in this cell with the reference (compare --recompute), "
+        "train on wider cells, or take charges out of the data (infer --baseline)."
+    )
+
+
 def _given(option: str) -> bool:
     """Whether an option of the command is not left at its default."""
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
@@ -230,8 +251,9 @@ def _predicted_error(directory: Path, losses: AgentLosses) -> float | None:
     if not len(known):
         return None
     tables = losses.metadata.get("errors", {}).get("test", {}).values()
-    held_out = next((table["force_rmse"]["all"] for table in tables if table["force_rmse"]), None)
-    beside = "" if held_out is None else f"; the error in held-out frames was {held_out:.3g}"
+    held_out = sorted(table["force_rmse"]["all"] for table in tables if table["force_rmse"])
+    among = " to ".join(dict.fromkeys(f"{error:.3g}" for error in (held_out[:1] + held_out[-1:])))
+    beside = f"; the error in held-out frames was {among}" if held_out else ""
     click.echo(f"Mean predicted error of the forces along the run: {known.mean():.3g} meV/Å{beside}.")
     return float(known.mean())
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -393,6 +394,7 @@ def test_a_runaway_temperature_stops_a_run(liquid, tmp_path):
     assert result.status == "stopped"
     assert "ran away" in result.reason
     assert "900 K" in result.reason
+    assert re.search(r"most kinetic energy is [HO] \d+\)", result.reason)
 
 
 def test_a_run_that_explodes_is_recorded_with_its_last_frame(liquid, tmp_path):

@@ -352,6 +352,10 @@ def test_fits_that_explain_little_and_energies_and_stresses_fitted_alone_are_sai
     energies, stresses = doubtful_fits(of(160.0, 1.01, 68.0), of(177.0, 39.5, 1893.0))
     assert "energies is 39.5 meV per atom in held-out frames and 1.0 in training" in energies
     assert "stresses is 1,893.0 MPa in held-out frames and 68.0 in training" in stresses
+    (by_heart,) = doubtful_fits(of(3.7), of(30.8))
+    assert "forces is 30.8 meV/Å in held-out frames and 3.7 in training" in by_heart
+    assert not doubtful_fits(of(2.2), of(11.0))  # a hundredth of the RMS force
+    assert not doubtful_fits(of(10.0), of(160.0))  # for which there is a warning of its own
 
 
 def test_a_separate_set_is_compared_with_the_training_set_of_similar_forces():

@@ -87,15 +87,24 @@ def test_every_stretch_has_its_share_of_every_composition() -> None:
     assert sorted(balanced(grouped, chosen)) == chosen.tolist()
     alone = grouped.parts[0]
     np.testing.assert_array_equal(balanced(alone, np.arange(40)), np.arange(40))
-    np.testing.assert_array_equal(balanced(mixed(), np.arange(10)), np.arange(10))  # few of each
 
 
-def test_compositions_of_few_frames_are_split_together() -> None:
-    many = [part(("H",) * (k + 1), [k]) for k in range(6)]
-    assert MixedFrames((*many, part(("O", "H"), [*range(6, 16)]))).split()[1].steps.tolist() == [5, 14, 15]
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_of_many_rare_compositions_every_sort_is_held_out(each: int) -> None:
+    """Bulk first, then slabs, then clusters, as a file often has them."""
+    number = iter(range(1000))
+    parts = [part(("H",) * (k + 1), [next(number) for _ in range(each)]) for k in range(60)]
+    steps = MixedFrames(tuple(parts)).split()[1].steps
+    assert len(steps) == 12 * each
+    for sort in range(3):  # a fifth of each
+        assert 2 * each <= np.sum(steps // (20 * each) == sort) <= 6 * each
+
+
+def test_a_rare_composition_leaves_the_others_their_last_frames() -> None:
+    many = [part(("H",) * (k + 1), [k]) for k in range(2)]
     assert MixedFrames((many[0], part(("O", "H"), [*range(1, 11)]))).split()[1].steps.tolist() == [9, 10]
     with pytest.raises(DualityError, match="cannot be split"):
-        MixedFrames(tuple(many[:2])).split()
+        MixedFrames(tuple(many)).split()
 
 
 def test_a_saved_file_holds_the_same(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import MEGAPASCAL, MEV_PER_ANGSTROM
 
 QUANTILES = 5
+_TOO_FEW = 0.4  # of the errors within σ
 _MIN_FRAMES = 10  # for two parameters
 
 
@@ -188,6 +189,12 @@ class Calibration:
             lines.append(name.ljust(14) + shares + "   " + pairs)
         expected = " and ".join(f"{100 * share:.1f} %" for share in NOMINAL)
         lines.append(f"(a normal distribution has {expected} within σ and 2 σ; actual and predicted errors in meV/Å)")
+        small = [name for name, mine in self.species.items() if mine.within[0] < _TOO_FEW]
+        if small:
+            lines.append(
+                f"Warning: the predicted errors of {', '.join(small)} are too small, so that the monitor of a run "
+                "alarms too seldom; add frames of the compositions, cells and temperatures whose errors are largest"
+            )
         if self.pressure is not None:
             lines.append(str(self.pressure))
         return "\n".join(lines)

@@ -63,6 +63,12 @@ def test_the_sigmas_are_those_of_the_committee():
     assert assess_calibration(replace(losses, committee=narrow), frames).species["H"].within[1] < 1e-3
 
 
+def test_predicted_errors_that_are_too_small_are_said(judged):
+    assert "too small" not in str(judged)
+    species = judged.species | {"O": replace(judged.species["O"], within=(0.35, 0.58))}
+    assert "the predicted errors of O are too small" in str(replace(judged, species=species))
+
+
 def test_several_sets_are_assessed_together_on_evenly_spaced_frames():
     losses, test = small_water(), liquid()[1]
     together = assess_calibration(losses, [test[:4], test[4:8]])
