@@ -14,7 +14,7 @@ import yaml
 from openmm_duality import DualityCalculator, add_to_system, create_system, create_topology, read_start
 from openmm_duality.dynamics.structures import Start
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.cells import supercell, volume
+from openmm_duality.geometry.cells import supercell, volume, widths
 from openmm_duality.inference import add_frames, evaluate, infer
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.losses.baseline import Baseline
@@ -313,3 +313,26 @@ def test_by_the_command_line(tmp_path):
     call(*run, "-o", tmp_path / "large", *more, *large, "--baseline", tmp_path / "large.xml")
     forces = json.loads((tmp_path / "large" / "run.json").read_text())["forces"]
     assert {"NonbondedForce", "HarmonicBondForce"} < set(forces)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_triclinic_boxes_pairs_near_half_of_the_width_are_not_lost(seed):
+    """As OpenMM 8.4 loses them on its Reference platform: the forces do not depend on the cutoff of the direct sum."""
+    rng, n = np.random.default_rng(seed), 3
+    vectors = 0.21 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3)))
+    corners, cell = np.indices((n, n, n)).reshape(3, -1).T @ vectors, n * vectors
+    sites = np.concatenate([corners, corners + vectors.sum(axis=0) / 2.0])
+    if seed:
+        sites += 0.01 * rng.normal(size=sites.shape)
+    found = []
+    for share in (0.45, 0.2):
+        system, force = mm.System(), mm.NonbondedForce()
+        force.setNonbondedMethod(mm.NonbondedForce.PME)
+        force.setCutoffDistance(share * widths(cell).min())
+        force.setEwaldErrorTolerance(1e-5)
+        for k in range(len(sites)):
+            system.addParticle(40.0)
+            force.addParticle(2.0 if k < len(corners) else -2.0, 0.1, 0.0)
+        system.addForce(force)
+        found.append(Baseline.of(system).evaluate(sites, cell)[1])
+    assert rms(found[0] - found[1]) < 1e-3 * max(rms(found[1]), 1000.0)
