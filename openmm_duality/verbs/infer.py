@@ -56,7 +56,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @click.option("--keep-equations", is_flag=True, default=None, help="Store the normal equations, to add frames later.")
 @click.option("--learning-curve", "curve", is_flag=True, help="Also infer from parts of the frames; print and plot.")
 @click.option(
-    "--check", is_flag=True, help="Choose among models that are stable in short runs (five of 2 ps, or four)."
+    "--check", is_flag=True, help="Choose among models that are stable in five short runs (four without a cell)."
 )
 @click.option("--temperature", help="Of these runs; by default that of the first data set, as its files give it.")
 @click.option("--check-time", help="Length of each of these runs, such as '10 ps'; 2 ps by default.")

@@ -1,7 +1,7 @@
 """Columns of the own part of losses under `mutual`: fewer than those of the shared part, so that a call costs less.
 
-At the same pump a smaller own part has nearly the same error (docs/duality.md). One that is near costs the most where
-neighbours are many, one of low ranks and orders where the polynomial is large.
+At the same pump a smaller own part has nearly the same error (docs/duality.md). That it is near saves most where
+neighbours are many, and that its ranks and orders are low where the polynomial is large.
 
 Index suffixes: a = (B, n) moment, q coupled invariant.
 """
