@@ -16,7 +16,7 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import check_cell, require_openmm_form
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
-from openmm_duality.losses.total import with_baseline
+from openmm_duality.losses.total import baseline_of_atoms, with_baseline
 from openmm_duality.lowering.backends import lower
 from openmm_duality.lowering.force_identity import require_potential
 from openmm_duality.lowering.fused.checks import check_particles
@@ -128,7 +128,7 @@ def create_system(
     box = topology.getPeriodicBoxVectors()
     if baseline is not None or losses.baseline is not None:
         cell = None if box is None else np.array(box.value_in_unit(unit.nanometer))
-        system = _baseline_system(losses, species, baseline, cell, indices is not None)
+        system = _baseline_system(losses, species, masses, baseline, cell, indices is not None)
     else:
         system = mm.System()
         for mass in masses if indices is None else _with_others(masses, indices, topology):
@@ -175,21 +175,20 @@ def minimize(simulation: app.Simulation, tolerance: Any = 10.0, maxIterations: i
 def _baseline_system(
     losses: AgentLosses,
     species: Sequence[str],
+    masses: FloatArray,
     given: Baseline | mm.System | str | Path | None,
     cell: FloatArray | None,
     only_some: bool,
 ) -> mm.System:
     """The System of a baseline, with the masses (dalton) of the agents."""
-    masses = losses.masses[losses.index_of(species)]
-    beside = (losses if given is None else with_baseline(losses, given)).baseline
+    beside = losses if given is None else with_baseline(losses, given)
     if only_some:
         raise DualityError(
             "these losses were inferred beside a baseline, which acts on all atoms; to let them act on some of the "
             "atoms of a System that holds the baseline for all, use add_to_system(…, replace=False)"
         )
-    assert beside is not None
     remedy = "; give the System of the same force field for these atoms as the baseline (in a command: --baseline)"
-    system = beside.for_atoms(species, masses, cell, remedy).system()
+    system = baseline_of_atoms(beside, species, cell, remedy).system()
     for k, mass in enumerate(masses):
         system.setParticleMass(k, float(mass))
     return system

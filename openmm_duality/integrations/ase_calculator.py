@@ -13,8 +13,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
-from openmm_duality.losses.baseline import Baseline
 from openmm_duality.losses.model import AgentLosses
+from openmm_duality.losses.total import baseline_of_atoms
 from openmm_duality.lowering.fused.committee import FusedCommittee
 from openmm_duality.lowering.fused.losses import FusedLosses
 from openmm_duality.reference.ase_atoms import VACUUM, cell_of
@@ -93,7 +93,7 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         positions, cell = self.atoms.positions * ANGSTROM, cell_of(self.atoms, self._vacuum)
         energy, forces = self._fused(positions, cell)
         if self.losses.baseline is not None:
-            further = self._beside(self.losses.baseline, cell).evaluate(positions, cell)
+            further = baseline_of_atoms(self.losses, self._species, cell).evaluate(positions, cell)
             energy, forces = energy + further[0], forces + further[1]
         self.results["forces"] = forces / _FORCE
         if self.losses.has_potential:
@@ -117,17 +117,13 @@ class DualityCalculator(Calculator):  # type: ignore[misc]
         """In directions without periodicity, in nm: charges act through it, so that it is that of the data."""
         return 2.0 * self.losses.cutoff if self.losses.baseline is None else VACUUM
 
-    def _beside(self, baseline: Baseline, cell: FloatArray | None) -> Baseline:
-        """The baseline for these atoms."""
-        return baseline.for_atoms(self._species, self.losses.masses[self.losses.index_of(self._species)], cell)
-
     def _stress(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
         """The six components xx, yy, zz, yz, xz, xy of the stress in eV/Å³, positive under tension."""
         if cell is None or not self.atoms.pbc.all():
             raise PropertyNotImplementedError("a stress needs a cell that is periodic in all three directions")
         virial = self._fused.virial(positions, cell)
         if self.losses.baseline is not None:
-            virial = virial + self._beside(self.losses.baseline, cell).virial(positions, cell)
+            virial = virial + baseline_of_atoms(self.losses, self._species, cell).virial(positions, cell)
         stress = stress_from_virial(virial, volume(cell))
         return np.asarray(full_3x3_to_voigt_6_stress(stress * ANGSTROM**3 / ELECTRONVOLT))
 

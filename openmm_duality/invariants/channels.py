@@ -83,8 +83,8 @@ class Channels:
         distinct, which = np.unique(triples, axis=0, return_inverse=True)
         return [((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)]
 
-    def only(self, kept: BoolArray) -> Channels:
-        """The same channels with some of the invariants (F,), and the products that these have."""
+    def only(self, kept: BoolArray | IntArray) -> Channels:
+        """The same channels with some invariants, by a mask (F,) or indices, and the products that these have."""
         chosen, n = self.invariants[kept], self.n_channels
         used = np.unique(chosen[chosen >= n])
         return replace(

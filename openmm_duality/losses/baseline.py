@@ -325,7 +325,7 @@ def _charged(charges: tuple[float, ...], masses: tuple[float, ...], mesh: tuple[
         force.setPMEParameters(_SCREENING, *mesh)
     for charge, mass in zip(charges, masses, strict=True):
         system.addParticle(mass)
-        force.addParticle([charge] if mesh is None else charge, *([] if mesh is None else [0.1, 0.0]))
+        force.addParticle(*([(charge,)] if mesh is None else (charge, 0.1, 0.0)))
     system.addForce(force)
     return Baseline(mm.XmlSerializer.serialize(system))
 

@@ -34,6 +34,14 @@ def with_baseline(losses: AgentLosses, baseline: Baseline | mm.System | str | Pa
     return replace(losses, baseline=given)
 
 
+def baseline_of_atoms(
+    losses: AgentLosses, species: Sequence[str], cell: FloatArray | None, remedy: str = ""
+) -> Baseline:
+    """The baseline of losses that have one, for atoms with the masses that the losses give them; as `for_atoms`."""
+    assert losses.baseline is not None
+    return losses.baseline.for_atoms(species, losses.masses[losses.index_of(species)], cell, remedy)
+
+
 def evaluate_total(
     losses: AgentLosses,
     positions: FloatArray,
@@ -50,7 +58,7 @@ def evaluate_total(
     virial = found.virial if with_virial else None
     if losses.baseline is None:
         return found.energy, found.forces, virial
-    beside = losses.baseline.for_atoms(species, losses.masses[losses.index_of(species)], cell)
+    beside = baseline_of_atoms(losses, species, cell)
     energy, forces = beside.evaluate(positions, cell)
     if virial is not None and cell is not None:
         virial = virial + beside.virial(positions, cell)

@@ -11,7 +11,7 @@ from openmm_duality.inference.equations.bases import make_basis, smooth_basis
 from openmm_duality.inference.equations.channel_selection import SIZES, channels_of_data
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.layout import Layout, joint_group
-from openmm_duality.inference.equations.own_columns import SMALL, OwnColumns
+from openmm_duality.inference.equations.own_columns import OwnColumns
 from openmm_duality.inference.equations.pair_statistics import PairStatistics
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import DataSet
@@ -46,11 +46,8 @@ def adapted_design(
     else:
         design = _with_contractions(settings, species, statistics, grid)
     groups = joint_group(len(species)) if settings.symmetry_strengths else ()
-    own = None
-    if settings.own_part == SMALL:
-        own = OwnColumns.small(
-            settings.agent_form, len(species), design.basis.size, design.coarse.size, design.channels
-        )
+    sizes = (len(species), design.basis.size, design.coarse.size)
+    own = OwnColumns.of(settings.own_part, settings.agent_form, *sizes, design.channels)
     held = partial(levelled, shortest=statistics.shortest, species=species)
     return replace(
         design,

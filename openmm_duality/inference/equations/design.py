@@ -8,7 +8,7 @@ Index suffixes: i agent, s neighbour slot, n radial function, a = (B, n) moment,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from openmm_duality.inference.equations.channel_rows import (
     product_forces,
 )
 from openmm_duality.inference.equations.layout import Group, Layout, Part, Triangle, joint_group
-from openmm_duality.inference.equations.own_columns import SMALL, OwnColumns
+from openmm_duality.inference.equations.own_columns import WHOLE, OwnColumns
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.contractions import invariants
 from openmm_duality.invariants.moments import (
@@ -60,10 +60,7 @@ class Design:
     def own_rows(self) -> list[InvariantRows]:
         """Rows of the invariants of channels that the last part has, by species."""
         part = self.layout.parts[-1]
-        return [
-            InvariantRows(replace(mine, invariants=mine.invariants[self.layout.invariants_of(part, a)]))
-            for a, mine in enumerate(self.channels)
-        ]
+        return [InvariantRows(mine.only(self.layout.invariants_of(part, a))) for a, mine in enumerate(self.channels)]
 
     @property
     def channel_rows(self) -> Sequence[ProductRows]:
@@ -77,8 +74,8 @@ class Design:
         sizes = (len(losses.species), losses.pair_basis.size, losses.basis.size, losses.coarse.size)
         n_invariants = tuple(len(mine.invariants) for mine in losses.channels)
         groups = joint_group(len(losses.species)) if joint else ()
-        small = losses.metadata.get("settings", {}).get("own_part") == SMALL
-        own = OwnColumns.small(losses.form, sizes[0], *sizes[2:], losses.channels) if small else None
+        own_part = losses.metadata.get("settings", {}).get("own_part", WHOLE)  # as older models have it
+        own = OwnColumns.of(own_part, losses.form, sizes[0], *sizes[2:], losses.channels)
         layout = Layout(losses.form, losses.gradient, *sizes, n_constants, n_invariants, own, groups)
         return cls(layout, losses.pair_basis, losses.basis, losses.coarse, losses.channels)
 

@@ -128,19 +128,20 @@ class Layout:
 
     def triangles_of(self, part: Part) -> tuple[Triangle, Triangle]:
         """Those of W^l_A and C_A that have columns in a part."""
-        if self._is_whole(part):
+        own = self._restriction(part)
+        if own is None:
             return self.triangle, self.coupled_triangle
-        assert self.own is not None
         (a, b), (p, q) = self.triangle, self.coupled_triangle
-        return (a[self.own.contracted], b[self.own.contracted]), (p[self.own.coupled], q[self.own.coupled])
+        return (a[own.contracted], b[own.contracted]), (p[own.coupled], q[own.coupled])
 
     def invariants_of(self, part: Part, a: int) -> IntArray:
         """The invariants of the channels of a species that have columns in a part."""
-        every = np.arange(self.n_invariants[a])
-        return every if self._is_whole(part) or self.own is None else every[self.own.invariants[a]]
+        own, every = self._restriction(part), np.arange(self.n_invariants[a])
+        return every if own is None else every[own.invariants[a]]
 
-    def _is_whole(self, part: Part) -> bool:
-        return self.own is None or part.shared or len(self.parts) == 1
+    def _restriction(self, part: Part) -> OwnColumns | None:
+        """The only columns that a part has; None if it has all."""
+        return None if part.shared or len(self.parts) == 1 else self.own
 
     def pairs(self, part: Part, group: Group) -> list[tuple[int, int]]:
         """Pairs of species (A, B) that have pair columns in a part, in the order of the columns."""

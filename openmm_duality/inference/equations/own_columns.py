@@ -41,16 +41,25 @@ class OwnColumns:
     invariants: tuple[BoolArray, ...]
 
     @classmethod
-    def small(cls, form: Form, n_species: int, n: int, n_coarse: int, channels: tuple[Channels, ...]) -> OwnColumns:
-        """Those of the first functions, which of b-splines are the nearest, and of channels of low ranks and orders.
+    def of(
+        cls, own_part: str, form: Form, n_species: int, n: int, n_coarse: int, channels: tuple[Channels, ...]
+    ) -> OwnColumns | None:
+        """Those that a setting names; None for all.
+
+        A small own part has those of the first functions, which of b-splines are the nearest, and of channels of low
+        ranks and orders.
 
         Parameters
         ----------
+        own_part : str
+            `SMALL` or `WHOLE`.
         form : Form
         n_species, n, n_coarse : int
             Numbers of species, and of functions of the contracted moments and the coupled invariants.
         channels : tuple of Channels
         """
+        if own_part == WHOLE:
+            return None
         near, near_coarse = (np.tile(np.arange(k) < max(1, int(SHARE * k)), n_species) for k in (n, n_coarse))
         rows, columns = np.triu_indices(len(near))
         of_coarse = np.zeros(0, dtype=bool)

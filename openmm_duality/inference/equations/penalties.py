@@ -161,16 +161,18 @@ def many_body_curvature_penalty(layout: Layout, group: Group, basis: RadialBasis
     basis : RadialBasis
         Radial functions of the contracted moments.
     """
-    n, blocks = layout.n, []
+    n, by_species, blocks = layout.n, [], []
+    for a in group:
+        k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
+        for b in range(layout.n_species):
+            block = slice(b * n, (b + 1) * n)
+            k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
+        by_species.append((k, g))
     for part, first in layout.first_columns(group):
         first += len(layout.pairs(part, group)) * layout.n_pair
         (rows, columns), (coupled, _) = layout.triangles_of(part)
         multiplicity = np.where(rows == columns, 0.5, 1.0)
-        for a in group:
-            k, g = np.zeros((2, layout.n_species * n, layout.n_species * n))
-            for b in range(layout.n_species):
-                block = slice(b * n, (b + 1) * n)
-                k[block, block], g[block, block] = _radial_products(basis, shortest, a, b)
+        for k, g in by_species:
             product = np.zeros((len(rows), len(rows)))
             for one, other in ((k, g), (g, k)):
                 product += one[np.ix_(rows, rows)] * other[np.ix_(columns, columns)]

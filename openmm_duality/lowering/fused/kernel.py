@@ -158,9 +158,10 @@ class EnvironmentKernel(KernelCode):
         with code.loop(self.offsets[segment], self.offsets[segment + 1]) as candidate:
             j = self.list[candidate]
             d = self.nearest(self.positions.vector(j.to(I64) * 4, 4) - here)
-            p, square = count.get(), d * d
+            p = count.get()
             self.work["displacements"][p * 4] = d
             self.work["neighbours"][p] = j
+            square = d * d
             count.set(p + total(square.lane(k) for k in range(3)).compare("<", limit).to(I64))
 
     def geometry(self, pair: Value, begin: Value, end: Value, near: list[Variable]) -> None:

@@ -71,8 +71,8 @@ def tables(
         centres = np.zeros((shape.species, shape.species, shape.fine))
     if mean_phi is None:
         mean_phi = np.zeros(losses.couplings.shape[:2])
-    written = [about_means(one, centres, mean_phi) for one in descents_of(losses, shape.descents)]
     descents = descents_of(losses, shape.descents)
+    written = [about_means(one, centres, mean_phi) for one in descents]
     if losses.channels:
         own = descents[1].channel_weights if shape.descents > 1 else ()
         found = channel_tables(losses.channels, own) | {"table": _table(losses, shape, written)}
