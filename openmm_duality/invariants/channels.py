@@ -181,8 +181,12 @@ class Channels:
         """Derivatives by the channels, from derivatives g by the tensors as if these were independent, by rank."""
         own = {rank: g[rank][:, : len(w)].copy() for rank, w in self.mixing.items()}
         for (one, other, rank), which in self.product_groups:
-            p, q = (self.places[self.products[which, k]] for k in (0, 1))
             of_product = g[rank][:, self.places[self.n_channels + which]]
+            used = of_product.any(axis=(0, 2))  # an own part has few of them
+            if not used.any():
+                continue
+            of_product, which = of_product[:, used], which[used]
+            p, q = (self.places[self.products[which, k]] for k in (0, 1))
             x, y = channels[one][:, p], channels[other][:, q]
             own[one] += _summed(len(self.mixing[one]), p, coupled(of_product, y, (rank, other, one)))
             own[other] += _summed(len(self.mixing[other]), q, coupled(of_product, x, (rank, one, other)))

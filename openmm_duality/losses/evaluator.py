@@ -236,25 +236,35 @@ def polynomials(
             mixed = losses.channels[a].channels(fine)
             tensors = losses.channels[a].tensors(mixed)
         for one, adjoints in zip(every, result, strict=True):
-            values = np.zeros(len(own[of_a]))
+            pairs: list[tuple[FloatArray, FloatArray]] = []  # x and g = ∂H/∂x of homogeneous quadratic parts ½ x·g
             for rank in losses.form.ranks:
                 g = one.weights[rank][a] @ fine[rank]
-                values += 0.5 * np.einsum("iam,iam->i", fine[rank], g)
+                pairs.append((fine[rank], g))
                 adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
             if losses.form.coupled:
                 g_phi = phi @ one.couplings[a]
-                values += 0.5 * np.einsum("ip,ip->i", phi, g_phi)
+                pairs.append((phi, g_phi))
                 for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
                     adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
             if losses.form.channels:
-                slopes = {rank: one.channel_matrices[a][rank] @ t for rank, t in tensors.items()}
-                values -= one.channels_alone[a]
-                values += 0.5 * sum(np.einsum("itm,itm->i", t, slopes[rank]) for rank, t in tensors.items())
+                slopes = {rank: slopes_of(one.channel_matrices[a][rank], t) for rank, t in tensors.items()}
+                pairs += [(t, slopes[rank]) for rank, t in tensors.items()]
                 for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
                     adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
             if one is losses:
-                own[of_a] = values
+                own[of_a] = 0.5 * sum((x * g).sum(axis=tuple(range(1, x.ndim))) for x, g in pairs)
+                own[of_a] -= one.channels_alone[a] if losses.form.channels else 0.0
     return own, result
+
+
+def slopes_of(matrix: FloatArray, tensors: FloatArray) -> FloatArray:
+    """w t of tensors (N, T, 2l + 1) of one rank by their symmetric matrix (T, T), of which an own part has little."""
+    used = matrix.any(axis=0)
+    if used.all():
+        return np.asarray(matrix @ tensors)
+    slopes = np.zeros_like(tensors)
+    slopes[:, used] = matrix[np.ix_(used, used)] @ tensors[:, used]
+    return slopes
 
 
 def describe_environments(losses: AgentLosses, found: Mapping[int, FloatArray], species_index: IntArray) -> FloatArray:

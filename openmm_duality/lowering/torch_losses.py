@@ -3,11 +3,15 @@
 The evaluator's computation with torch's batched operations. It knows nothing of positions, boxes or how neighbours are
 found. Importing this module imports torch.
 
+Of an own part (gradient `mutual`) only the sums over the neighbours are wanted. ∂Y is linear in the harmonics of the
+next lower rank, which are summed first, and its component along u is l Y.
+
 Index suffixes: i agent, s neighbour slot, n radial function, m component of all ranks, x Cartesian. Shapes: N agents,
 J neighbour slots, M components, S species, R rows (intervals of pairs of species) of a table, D sets of coefficients
-(the losses, and under `mutual` their own part).
+(the losses, and their own part), M′ components of the adjoints of all: M, and those of the ranks of an own part.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from openmm_duality.invariants.neighbours import CLOSEST
 from openmm_duality.losses.means import about_means, mean_invariants_of, mean_sums_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import check_precision
+from openmm_duality.lowering.fused.own_extent import OwnExtent
 from openmm_duality.lowering.torch_channels import ChannelPolynomial
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
@@ -55,7 +60,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         # where the components of a rank begin among those of all ranks, and where they end
         self.bounds = [sum(2 * rank + 1 for rank in self.ranks if rank < next_rank) for next_rank in range(5)]
         self.only_sums: bool = self.ranks == [0]
-        self.harmonics = traced_harmonics(self.ranks or [0])
+        own_ranks = [] if losses.own is None else OwnExtent.of(losses).mixed or losses.form.all_ranks
+        self.harmonics = traced_harmonics(self.ranks, [rank - 1 for rank in own_ranks if rank])
         self.second_harmonics = traced_harmonics([2])
         self.gradient_terms = [gradient_terms(rank) for rank in range(4)]
         # the losses, and the own part, if there is one, which an agent descends beside them
@@ -75,30 +81,40 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         else:
             self.register_buffer("table", torch.tensor(functions.reshape(len(functions), -1), dtype=dtype))
             self.register_buffer("pair_table", torch.tensor(pairs.reshape(len(pairs), -1), dtype=dtype))
-        mixed = [
-            ChannelPolynomial(mine.only(c != 0.0), c[c != 0.0], dtype)
-            for one in descents
-            for mine, c in zip(one.channels, one.channel_weights, strict=True)
-        ]
-        self.channels = torch.nn.ModuleList(mixed)
+        mixed = zip(losses.channels, *(one.channel_weights for one in descents), strict=True)
+        self.channels = torch.nn.ModuleList([ChannelPolynomial(mine, weights, dtype) for mine, *weights in mixed])
+        # those of all descents beside each other
         weights, couplings = ([f(one) for one in descents] for f in (weights_of_components, lambda one: one.couplings))
-        self.register_buffer("weights", torch.tensor(np.concatenate(weights), dtype=dtype))
-        self.register_buffer("couplings", torch.tensor(np.concatenate(couplings), dtype=dtype))
+        self.register_buffer("weights", torch.tensor(np.concatenate(weights, axis=-1), dtype=dtype))
+        self.register_buffer("couplings", torch.tensor(np.concatenate(couplings, axis=-1), dtype=dtype))
         of_coarse = [(0, 0), (0, 0), (0, self.n - self.n_fine)]
         self.register_buffer("mean_sums", torch.tensor(np.pad(mean_sums, of_coarse).reshape(s, -1)))
         self.register_buffer("mean_invariants", torch.tensor(mean_invariants, dtype=dtype))
-        self.register_buffer("slopes", torch.tensor(np.concatenate([one.slopes for one in written]), dtype=dtype))
+        at_means = np.concatenate([one.slopes for one in written], axis=-1)
+        self.register_buffer("slopes", torch.tensor(at_means, dtype=dtype))
         self.register_buffer("values", torch.tensor(written[0].values))
         width = s * losses.coarse.size
         rows, columns = np.triu_indices(width)
         self.register_buffer("triangle", torch.tensor(rows * width + columns))
+        # where the entries of a symmetric matrix are in its triangle, and how often an invariant has their moments
+        places = np.zeros((width, width), dtype=np.int64)
+        places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+        self.register_buffer("in_triangle", torch.tensor(places.ravel()))
+        self.register_buffer("twice", torch.tensor((1.0 + np.eye(width)).ravel(), dtype=dtype))
+        self.own_components: int = sum(2 * rank + 1 for rank in own_ranks)
+        self.register_buffer("lower_terms", torch.tensor(lower_terms(own_ranks), dtype=dtype))
+        # factors on the weights of harmonics: in an own part for their components along u, in the units of slopes
+        degrees = [1.0] * self.bounds[4]
+        degrees += [-rank * self.spacing for rank in own_ranks for _ in range(2 * rank + 1)]
+        self.register_buffer("degrees", torch.tensor(degrees, dtype=dtype).unsqueeze(1))
 
     def forward(
         self, displacement: torch.Tensor, neighbour_ends: list[int], species_index: torch.Tensor, agent_ends: list[int]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Losses (N,) in kJ/mol, and gradients by the displacements (3, N, J) in kJ/mol/nm.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses (N,) in kJ/mol, and gradients in kJ/mol/nm.
 
-        The first gradient is that of the losses, the last that of what an agent descends by its own position.
+        The first gradients, by the displacements (3, N, J), are those of the losses. The second are of all that an
+        agent descends by its own position, with the opposite sign, shape (3, N).
 
         Parameters
         ----------
@@ -115,6 +131,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         r = torch.sqrt((displacement * displacement).sum(0)).clamp_(min=self.closest)
         inverse = 1.0 / r
         u = (displacement * inverse).to(dtype)
+        inverse = inverse.to(dtype)
         scaled = torch.clamp(r * (1.0 / self.spacing), max=float(self.intervals))
         k = scaled.to(torch.long)
         ends = neighbour_ends
@@ -122,45 +139,56 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         rows = k + (species_index.unsqueeze(1) * self.n_species + kind) * (self.intervals + 1)
         f, df, potentials, slopes = self.radial(rows, (scaled - k).to(dtype))
         found = self.values.index_select(0, species_index) + potentials[..., 0].sum(1, dtype=torch.float64)
-        angular = self.harmonics(u).transpose(0, 1) if len(self.ranks) > 0 else f
-        moments = self.moments(angular, f, ends, species_index) if len(self.ranks) > 0 else f
-        gradients: list[torch.Tensor] = []
-        for descent in range(self.descents):
-            along = slopes[..., descent]
-            across = torch.zeros_like(u)
-            if len(self.ranks) > 0:
-                value, adjoint = self.polynomial(descent, agent_ends, moments)
-                if descent == 0:
-                    found = found + value
-                along = along + (self.over_functions(adjoint, df, ends) * angular).sum(1)
-                if not self.only_sums:
-                    weight = self.over_functions(adjoint, f, ends).transpose(0, 1)
-                    for rank in self.ranks:
-                        self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
-                    across *= inverse.to(dtype)
-            # ∂H/∂r, less the component along u, on which a direction does not depend
-            along = along * (1.0 / self.spacing) - (across * u).sum(0)
-            gradient = torch.addcmul(across, along, u)
-            gradients.append(gradient if descent == 0 else gradients[0] + gradient)
-        return found, gradients
+        along, along_own = slopes[..., 0], slopes[..., self.descents - 1]
+        across, m = torch.zeros_like(u), self.bounds[4]
+        own, moments = f[:, :0], f[:, :0]
+        if len(self.ranks) > 0:
+            angular = self.harmonics(u, inverse).transpose(0, 1)
+            moments = self.moments(angular, f, ends, species_index)
+            angular = angular[:, :m]
+            value, adjoint = self.polynomials(agent_ends, moments[:, :m])
+            found, own = found + value, adjoint[:, m:]
+            slope = self.over_functions(adjoint, df, ends)
+            along = along + (slope[:, :m] * angular).sum(1)
+            if self.only_sums:
+                along_own = along_own + slope[:, m:].sum(1)
+            else:
+                weight = self.over_functions(adjoint * self.degrees, f, ends)
+                if own.shape[1] > 0:
+                    both = torch.addcmul(slope[:, m:], weight[:, m:], inverse.unsqueeze(1))
+                    along_own = along_own + (both * angular[:, : own.shape[1]]).sum(1)
+                weight = weight[:, :m].transpose(0, 1)
+                for rank in self.ranks:
+                    self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
+                across *= inverse
+        # ∂H/∂r, less the component along u, on which a direction does not depend
+        along = along * (1.0 / self.spacing) - (across * u).sum(0)
+        gradient = torch.addcmul(across, along, u)
+        sums = gradient.sum(2)
+        if self.descents == 2:
+            sums = sums + (along_own * u).sum(2) * (1.0 / self.spacing)
+            if own.shape[1] > 1:
+                products = torch.bmm(own, moments[:, m:].transpose(1, 2)).flatten(1)
+                sums = sums + torch.matmul(products, self.lower_terms).t()
+        return found, gradient, sums
 
     def moments(
         self, angular: torch.Tensor, f: torch.Tensor, ends: list[int], species_index: torch.Tensor
     ) -> torch.Tensor:
-        """Σ_s f_n Y_m by neighbour species, shape (N, M, S·(n + n_c)); sums less their means, if contracted.
+        """Σ_s f_n Y_m by neighbour species, shape (N, m, S·(n + n_c)); sums less their means, if contracted.
 
-        Sums are added up in double precision, which the large coefficients of coupled ones need.
+        After those of the M components there are those of which the gradients of an own part are made. Sums are added
+        up in double precision, which the large coefficients of coupled ones need.
         """
         blocks: list[torch.Tensor] = []
+        for b in range(self.n_species if not self.only_sums else 0):
+            here = slice(ends[b], ends[b + 1])
+            blocks.append(torch.bmm(angular[:, :, here], f[:, here]))
+        if self.ranks[0] > 0:
+            return torch.cat(blocks, dim=2)
         sums: list[torch.Tensor] = []
         for b in range(self.n_species):
-            here = slice(ends[b], ends[b + 1])
-            if self.ranks[0] == 0:
-                sums.append(f[:, here].sum(1, dtype=torch.float64))
-            if not self.only_sums:  # products of matrices of one row are slower than sums
-                blocks.append(torch.bmm(angular[:, :, here], f[:, here]))
-        if len(sums) == 0:
-            return torch.cat(blocks, dim=2)
+            sums.append(f[:, ends[b] : ends[b + 1]].sum(1, dtype=torch.float64))
         differences = (torch.cat(sums, dim=1) - self.mean_sums.index_select(0, species_index)).to(f.dtype)
         if self.only_sums:
             return differences.unsqueeze(1)
@@ -174,7 +202,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         for b in range(self.n_species):
             here = slice(ends[b], ends[b + 1])
             g = adjoint[:, :, b * self.n : (b + 1) * self.n]
-            if self.only_sums:
+            if g.shape[1] == 1:  # products of matrices of one row are slower than sums
                 blocks.append((g * f[:, here]).sum(2).unsqueeze(1))
             else:
                 blocks.append(torch.bmm(g, f[:, here].transpose(1, 2)))
@@ -185,7 +213,7 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         if rank == 1:
             out.add_(w)
         elif rank > 1:
-            lower = (u if rank == 2 else self.second_harmonics(u)).unbind(0)
+            lower = (u if rank == 2 else self.second_harmonics(u, u[0])).unbind(0)
             weights, rows = w.unbind(0), out.unbind(0)
             for m, x, k, coefficient in self.gradient_terms[rank]:
                 rows[x].addcmul_(weights[m], lower[k], value=coefficient)
@@ -201,74 +229,89 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         value, slope = cubics(self.pair_table, rows, x)
         return f, df, value, slope
 
-    def polynomial(self, descent: int, ends: list[int], moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Evaluate H(M) of every agent without the pair part, and G = ∂H/∂M, as `losses.evaluator.polynomial` does.
+    def polynomials(self, ends: list[int], moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Evaluate H(M) of every agent without the pair part, and G = ∂H/∂M, as `losses.evaluator.polynomials` does.
 
-        The moments and G have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other.
-        From contracted sums their means are subtracted.
+        The moments have the shape (N, M, S·(n + n_c)), with the M components of all ranks one after the other, and
+        adjoints (N, M′, S·(n + n_c)). From contracted sums their means are subtracted.
         """
         values: list[torch.Tensor] = []
         adjoints: list[torch.Tensor] = []
-        first = descent * self.n_species
-        for k, channels in enumerate(self.channels):
-            if k // self.n_species == descent:
-                a = k - first
-                value, g = channels(moments[ends[a] : ends[a + 1]])
-                values.append(value)
-                adjoints.append(g)
-        for a in range(self.n_species if len(self.channels) == 0 else 0):
-            m = moments[ends[a] : ends[a + 1]]
-            g = torch.bmm(m.transpose(0, 1), self.weights[first + a]).transpose(0, 1).contiguous()
-            value = 0.5 * (m * g).sum(2).sum(1, dtype=torch.float64)
-            if len(self.coupled) > 0:
-                by_neighbour = [m.shape[0], m.shape[1], self.n_species, self.n]
-                coupling, g_coarse = self.coupling(m.reshape(by_neighbour)[..., self.n_fine :].flatten(2), a, first + a)
-                value = value + coupling
-                coarse = g.reshape(by_neighbour)[..., self.n_fine :]
-                coarse.add_(g_coarse.reshape_as(coarse))
+        for a, channels in enumerate(self.channels):
+            value, g = channels(moments[ends[a] : ends[a + 1]])
             values.append(value)
             adjoints.append(g)
-        return torch.cat(values), torch.cat(adjoints)
+        for a in range(self.n_species if len(self.channels) == 0 else 0):
+            m = moments[ends[a] : ends[a + 1]]
+            found = torch.bmm(m.transpose(0, 1), self.weights[a]).unflatten(2, [self.descents, m.shape[2]])
+            value = 0.5 * (m * found[:, :, 0].transpose(0, 1)).sum(2).sum(1, dtype=torch.float64)
+            g = found.permute(1, 2, 0, 3).contiguous()
+            if len(self.coupled) > 0:
+                by_neighbour = [self.n_species, self.n]
+                coupling, g_coarse = self.coupling(m.unflatten(2, by_neighbour)[..., self.n_fine :].flatten(2), a)
+                value = value + coupling
+                coarse = g.unflatten(3, by_neighbour)[..., self.n_fine :]
+                coarse.add_(g_coarse.reshape_as(coarse))
+            values.append(value)
+            adjoints.append(g.flatten(1, 2))
+        return torch.cat(values), torch.cat(adjoints)[:, : self.bounds[4] + self.own_components]
 
-    def coupling(self, coarse: torch.Tensor, species: int, which: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """½ δᵀCδ + g·δ of agents of one species, and its adjoint in the shape of the coarse moments (N, M, S·n_c)."""
-        n_atoms, width = coarse.shape[0], coarse.shape[2]
-        triangle = self.triangle.expand(n_atoms, -1)
+    def coupling(self, coarse: torch.Tensor, species: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """½ δᵀCδ + g·δ of agents of one species, and adjoints (N, D, M, S·n_c), from coarse moments (N, M, S·n_c)."""
+        n_atoms, width, sets = coarse.shape[0], coarse.shape[2], self.descents
         phi = [coarse[:, 0]]
         for rank in self.coupled:
             m = coarse[:, self.bounds[rank] : self.bounds[rank + 1]]
-            phi.append(torch.gather(torch.bmm(m.transpose(1, 2), m).flatten(1), 1, triangle))
+            phi.append(torch.bmm(m.transpose(1, 2), m).flatten(1).index_select(1, self.triangle))
         invariants = torch.cat(phi, dim=1) - self.mean_invariants[species]
-        at_means = self.slopes[which]
-        g = torch.addmm(at_means, invariants, self.couplings[which])
-        adjoint = torch.zeros_like(coarse)
-        adjoint[:, 0] = g[:, :width]
+        at_means = self.slopes[species]
+        found = torch.addmm(at_means, invariants, self.couplings[species])
+        value = 0.5 * (invariants * (found + at_means)[:, : invariants.shape[1]]).sum(1, dtype=torch.float64)
+        g = found.unflatten(1, [sets, invariants.shape[1]])
+        adjoint = torch.zeros((n_atoms, sets, coarse.shape[1], width), dtype=coarse.dtype, device=coarse.device)
+        adjoint[:, :, 0] = g[..., :width]
         begin = width
         for rank in self.coupled:
             here = slice(self.bounds[rank], self.bounds[rank + 1])
-            matrix = torch.zeros((n_atoms, width * width), dtype=coarse.dtype, device=coarse.device)
-            matrix.scatter_(1, triangle, g[:, begin : begin + triangle.shape[1]])
-            matrix = matrix.reshape(n_atoms, width, width)
-            adjoint[:, here] += torch.bmm(coarse[:, here], matrix + matrix.transpose(1, 2))
-            begin += triangle.shape[1]
-        return 0.5 * (invariants * (g + at_means)).sum(1, dtype=torch.float64), adjoint
+            matrix = (g.index_select(2, begin + self.in_triangle) * self.twice).unflatten(2, [width, width])
+            adjoint[:, :, here] += torch.matmul(coarse[:, here].unsqueeze(1), matrix)
+            begin += self.triangle.shape[0]
+        return value, adjoint
 
 
-def traced_harmonics(ranks: list[int]) -> Any:
-    """The harmonics of some ranks at unit vectors (3, N, J) as a function for TorchScript, shape (M, N, J)."""
+def traced_harmonics(ranks: Sequence[int], divided: Sequence[int] = ()) -> Any:
+    """A function for TorchScript of unit vectors (3, N, J) and inverse distances (N, J), shape (M, N, J).
 
-    def harmonics(u: torch.Tensor) -> torch.Tensor:
+    It gives the harmonics of some ranks, and after them those of others divided by the distances.
+    """
+
+    def harmonics(u: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
         x, y, z = u.unbind(0)
         components = [component for rank in ranks for component in solid_harmonics(rank, x, y, z)]
-        return torch.stack([c if isinstance(c, torch.Tensor) else torch.full_like(x, c) for c in components])
+        components += [component * inverse for rank in divided for component in solid_harmonics(rank, x, y, z)]
+        components = [c if isinstance(c, torch.Tensor) else torch.full_like(x, c) for c in components]
+        return torch.stack(components) if components else u[:0]
 
-    return torch.jit.trace(harmonics, torch.zeros((3, 1, 1), dtype=torch.float64))
+    example = torch.zeros((1, 1), dtype=torch.float64)
+    return torch.jit.trace(harmonics, (torch.zeros((3, 1, 1), dtype=torch.float64), example))
 
 
 def gradient_terms(rank: int) -> list[tuple[int, int, int, float]]:
     """(m, x, k, C_mxk) of all C_mxk that are not zero, for ranks above 1, the gradients of which are no constants."""
     matrix = gradient_matrix(rank) if rank > 1 else np.empty((0, 3, 0))
     return [(int(m), int(x), int(k), float(matrix[m, x, k])) for m, x, k in np.argwhere(matrix)]
+
+
+def lower_terms(ranks: Sequence[int]) -> FloatArray:
+    """C_mkx of all ranks, shape (m·k, 3), from components m of ranks to components k of the next lower ones."""
+    widths, lower = [2 * rank + 1 for rank in ranks], [2 * rank - 1 for rank in ranks if rank]
+    terms, m, k = np.zeros((sum(widths), sum(lower), 3)), 0, 0
+    for rank, width in zip(ranks, widths, strict=True):
+        if rank:
+            terms[m : m + width, k : k + width - 2] = gradient_matrix(rank).swapaxes(1, 2)
+            k += width - 2
+        m += width
+    return terms.reshape(-1, 3)
 
 
 def weights_of_components(losses: AgentLosses) -> FloatArray:

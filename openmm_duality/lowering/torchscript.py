@@ -139,18 +139,18 @@ class LossesModule(torch.nn.Module):  # type: ignore[misc]
                 begin, end, i[pairs], j[pairs], displacement[:, pairs], self.species_index, self.n_species, self.cutoff
             )
             agent_ends = [min(max(start, begin), end) - begin for start in self.starts]
-            found, gradients = self.losses(d, neighbour_ends, self.species_index[begin:end], agent_ends)
+            found, gradient, sums = self.losses(d, neighbour_ends, self.species_index[begin:end], agent_ends)
             energy += found.sum(dtype=torch.float64)
-            forces[:, begin:end] += gradients[-1].sum(2)
+            forces[:, begin:end] += sums
             if self.reactions:
-                reactions = -gradients[0].flatten(1)
+                reactions = -gradient.flatten(1)
                 if device.type == "cpu":
                     forces.scatter_add_(1, neighbour.expand(3, -1), reactions)
                 else:  # in a fixed order, so that runs repeat
                     where: list[torch.Tensor | None] = [neighbour]
                     forces.t().index_put_(where, reactions.t(), accumulate=True)
             if with_virial:
-                virial -= torch.matmul(gradients[0].flatten(1).to(torch.float64), d.flatten(1).t())
+                virial -= torch.matmul(gradient.flatten(1).to(torch.float64), d.flatten(1).t())
         return energy, forces, virial
 
 

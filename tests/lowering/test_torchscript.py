@@ -159,7 +159,7 @@ def test_harmonics_and_their_gradients_are_those_of_the_evaluator(rank):
     w = rng.normal(size=(4, 5, 2 * rank + 1))
     y, dy = harmonics(rank, u)
     unit = torch.tensor(np.moveaxis(u, -1, 0).copy())
-    np.testing.assert_allclose(np.moveaxis(traced_harmonics([rank])(unit).numpy(), 0, -1), y, atol=1e-14)
+    np.testing.assert_allclose(np.moveaxis(traced_harmonics([rank])(unit, unit[0]).numpy(), 0, -1), y, atol=1e-14)
     before = rng.normal(size=(3, 4, 5))
     gradient = torch.tensor(before)
     module = torch.jit.script(NeighbourLosses(random_losses("moment, ranks 0 to 3"), "double"))
@@ -180,7 +180,7 @@ def test_gradients_by_displacements_are_those_of_the_losses(form):
     module = torch.jit.script(NeighbourLosses(losses, "double"))
 
     def evaluated(d):
-        found, (by_displacement,) = module(d, neighbour_ends, index, agent_ends)
+        found, by_displacement, _ = module(d, neighbour_ends, index, agent_ends)
         return found.numpy(), by_displacement.numpy()
 
     own, gradient = evaluated(displacement)
