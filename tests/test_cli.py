@@ -26,7 +26,7 @@ from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from openmm_duality.report import page as page_of_report
-from openmm_duality.verbs.simulate import _narrow_cells
+from openmm_duality.verbs.simulate import _narrow_cells, _new_cluster
 from tests.command import call, refused
 from tests.observables import made
 from tests.reference.conftest import INPUT
@@ -345,6 +345,20 @@ def test_a_cell_wider_than_those_of_training_is_said_where_these_are_narrower_th
     assert not note(1.1, 22)
     assert not note(None, 22)
     assert not note(0.8, None)
+
+
+def test_a_composition_that_no_frame_has_is_said():
+    losses, cell = random_losses("pair"), np.eye(3)
+
+    def note(data, cell=None):
+        return _new_cluster(replace(losses, metadata={"data": data}), Start(np.zeros((3, 3)), ("H", "H", "O"), cell))
+
+    assert "no frame of the data is an isolated H2O" in note([{"clusters": ["H4O2"]}, {"clusters": []}])
+    assert not note([{"clusters": ["H4O2"]}, {"clusters": ["H2O"]}])
+    assert not note([{"clusters": ["H4O2"]}], cell)
+    assert not note([{"clusters": ["H4O2"]}, {"clusters": None}])  # too many
+    assert not note([{}])  # an older model
+    assert not note([])
 
 
 @pytest.fixture(scope="module")

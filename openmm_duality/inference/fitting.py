@@ -28,7 +28,7 @@ from openmm_duality.inference.errors import (
     excessive_pump,
     mean_pump,
 )
-from openmm_duality.inference.judgement import doubtful_fits, doubtful_stresses, overfitted, short_dynamics
+from openmm_duality.inference.judgement import doubtful_fits, doubtful_stresses, overfitted, short_dynamics, too_simple
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -255,7 +255,8 @@ def with_uncertainty_and_errors(
     }
     stresses = doubtful_stresses(tables["train"]) if inference.settings.stress_weight else []
     short = short_dynamics([s.frames for s in inference.sets])
-    for sentence in (*short, *stresses, *doubtful_fits(tables["train"], tables["test"])):
+    simple = too_simple(losses.form.name, losses.species, tables["train"])
+    for sentence in (*short, *simple, *stresses, *doubtful_fits(tables["train"], tables["test"])):
         warnings.warn(sentence, stacklevel=3)
     if calibrating:
         metadata["calibration"] = calibration_of(losses, calibrating).to_dict()

@@ -17,6 +17,7 @@ _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _SHORT = 1.0  # ps
 _POORLY = 5.0  # times the training error, where the held-out one is small
 _PERCEPTIBLE = 0.02  # of the RMS force
+_LOOSELY = 0.2  # of the RMS net force on molecules
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
 
 
@@ -60,6 +61,13 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
                 f"{name}: the error of forces is {error:,.1f} meV/Å in held-out frames and {known:,.1f} in training, "
                 "so that the model generalises poorly; use more frames, a smaller size, or mixing_steps: 0"
             )
+        known, error, rms = (one.get("molecular", 0.0) for one in (mine.force_rmse, table.force_rmse, table.force_rms))
+        if known and error > max(_OVERFITTED * known, _LOOSELY * rms):
+            found.append(
+                f"{name}: the error of the net forces on molecules is {100.0 * error / rms:.0f} % of their RMS in "
+                f"held-out frames, {error / known:.1f} times that in training, so that how molecules attract and repel "
+                "each other is hardly known; use more frames in which they meet"
+            )
         pairs = (
             ("energies", "meV per atom", mine.energy_rmse_per_atom, table.energy_rmse_per_atom, _LEAST_ENERGY),
             ("stresses", "MPa", mine.stress_rmse, table.stress_rmse, _NEGLIGIBLE * (table.stress_rms or np.inf)),
@@ -71,6 +79,17 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
                     f"training; more frames of every composition and cell are needed, or a smaller weight of {what}"
                 )
     return found
+
+
+def too_simple(form: str, species: Sequence[str], train: Mapping[str, ErrorTable]) -> list[str]:
+    """Say that three elements or more need the form `channels`, where another leaves a tenth of the RMS force."""
+    left = [table.force_rmse.get("all", 0.0) / (table.force_rms.get("all") or np.inf) for table in train.values()]
+    if form == "channels" or len(species) < 3 or max(left, default=0.0) <= _NEGLIGIBLE:
+        return []
+    return [
+        f"the form {form!r} leaves an error of {100.0 * max(left):.0f} % of the RMS force in the frames it was fitted "
+        f"to; for {len(species)} elements the form 'channels' (--form channels) is usually far more accurate"
+    ]
 
 
 def short_dynamics(sets: Sequence[AnyFrames]) -> list[str]:

@@ -236,23 +236,23 @@ def polynomials(
             mixed = losses.channels[a].channels(fine)
             tensors = losses.channels[a].tensors(mixed)
         for one, adjoints in zip(every, result, strict=True):
-            pairs: list[tuple[FloatArray, FloatArray]] = []  # x and g = ∂H/∂x of homogeneous quadratic parts ½ x·g
+            terms: list[tuple[FloatArray, FloatArray]] = []  # x and g = ∂H/∂x of homogeneous quadratic parts ½ x·g
             for rank in losses.form.ranks:
                 g = one.weights[rank][a] @ fine[rank]
-                pairs.append((fine[rank], g))
+                terms.append((fine[rank], g))
                 adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
             if losses.form.coupled:
                 g_phi = phi @ one.couplings[a]
-                pairs.append((phi, g_phi))
+                terms.append((phi, g_phi))
                 for rank, g in contractions.adjoints(coarse, losses.form.coupled, g_phi).items():
                     adjoints[rank][of_a, :, n:] = g.reshape(len(g), s, losses.coarse.size, 2 * rank + 1)
             if losses.form.channels:
                 slopes = {rank: slopes_of(one.channel_matrices[a][rank], t) for rank, t in tensors.items()}
-                pairs += [(t, slopes[rank]) for rank, t in tensors.items()]
+                terms += [(t, slopes[rank]) for rank, t in tensors.items()]
                 for rank, g in losses.channels[a].adjoints(mixed, slopes).items():
                     adjoints[rank][of_a, :, :n] = g.reshape(len(g), s, n, 2 * rank + 1)
             if one is losses:
-                own[of_a] = 0.5 * sum((x * g).sum(axis=tuple(range(1, x.ndim))) for x, g in pairs)
+                own[of_a] = 0.5 * sum((x * g).sum(axis=tuple(range(1, x.ndim))) for x, g in terms)
                 own[of_a] -= one.channels_alone[a] if losses.form.channels else 0.0
     return own, result
 

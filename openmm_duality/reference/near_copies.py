@@ -21,6 +21,7 @@ from openmm_duality.units import ANGSTROM
 
 _CLOSE = 0.45  # of the typical distance between frames: the nearest training frame of a shuffled trajectory
 _STANDS_OUT = 2.2  # ratio of the distance of the twentieth nearest training frame to that of the nearest
+_THINNED = (1, 2, 5)  # of frames close in time even the twentieth nearest is a neighbour in time: every so many of them
 _UNORDERED = 0.5  # of the typical distance: successive frames of a file that is not in the order of time
 _SAME, _COPIES = 1e-4, 0.05  # of the typical distance, between copies; fraction of held-out frames that is noticed
 _NEXT = 20
@@ -43,6 +44,8 @@ class TrainingDistance:
         Median distance between two training frames, in Å.
     copies : float
         Fraction of the held-out frames that are in the training frames too.
+    stands_out : float
+        Ratio of the twentieth nearest to the nearest distance, or the largest with fewer training frames.
     """
 
     nearest: float
@@ -50,6 +53,7 @@ class TrainingDistance:
     successive: float
     typical: float
     copies: float
+    stands_out: float
 
     @property
     def repeated(self) -> bool:
@@ -59,7 +63,7 @@ class TrainingDistance:
     @property
     def shuffled(self) -> bool:
         """Whether the frames look like a shuffled trajectory, so that held-out frames are nearly training frames."""
-        close = self.nearest < _CLOSE * self.typical and self.twentieth > _STANDS_OUT * self.nearest
+        close = self.nearest < _CLOSE * self.typical and self.stands_out > _STANDS_OUT
         return close and self.successive > _UNORDERED * self.typical
 
     @property
@@ -105,13 +109,15 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     sample = ours[evenly_spaced(len(ours), min(_COMPARED, len(ours)))]
     between = cdist(sample, sample)[np.triu_indices(len(sample), 1)]
     tested = theirs[evenly_spaced(len(theirs), min(_TESTED, len(theirs)))]
-    ranked = np.partition(cdist(tested, ours), (0, _NEXT - 1), axis=1)
+    apart = cdist(tested, ours)
+    thinned = [apart[:, ::every] for every in _THINNED if len(ours) >= every * _FEWEST]
+    ranks = [np.median(np.partition(one, (0, _NEXT - 1), axis=1)[:, [0, _NEXT - 1]], axis=0) / scale for one in thinned]
+    nearest, twentieth = map(float, ranks[0])
     successive = np.linalg.norm(np.diff(theirs, axis=0), axis=1)
-    nearest, twentieth, after, typical = (
-        float(np.median(values) / scale) for values in (ranked[:, 0], ranked[:, _NEXT - 1], successive, between)
-    )
-    copies = float(np.mean(ranked[:, 0] / scale < _SAME * typical))
-    return TrainingDistance(nearest, twentieth, after, typical, copies)
+    after, typical = (float(np.median(values) / scale) for values in (successive, between))
+    copies = float(np.mean(apart.min(axis=1) / scale < _SAME * typical))
+    stands_out = max(float(far / near) if near else np.inf for near, far in ranks)
+    return TrainingDistance(nearest, twentieth, after, typical, copies, stands_out)
 
 
 def _distances(frames: Frames, n_pairs: int) -> FloatArray:

@@ -212,7 +212,7 @@ def _forces(comparison: Comparison, kind: str) -> Figure:
     title = "Force error" if kind == "all" else "Error of the net force on molecules"
     axes.set(title=title, ylabel="RMSE / meV Å⁻¹", ylim=(0, 1.15 * highest))
     _time_axis(figure, axes, comparison, drawn)
-    axes.set_ylim(bottom=0)
+    axes.set(xlim=(0, 1.01 * axes.get_xlim()[1]), ylim=(0, None))  # room for the last marker
     return figure
 
 

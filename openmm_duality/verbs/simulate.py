@@ -19,6 +19,7 @@ from openmm_duality.console import PATH, check_outputs, json_option, overwrite_o
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
 from openmm_duality.geometry.cells import widths
+from openmm_duality.reference.frames import formula
 from openmm_duality.units import ANGSTROM
 from openmm_duality.verbs.structures import baseline_option, read_structure, structure_options, topology_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _FRICTIONLESS = ("verlet", "energy-conserving-descent")
 _WIDER = 1.2  # times the training cells, which may be narrower than two cutoffs
+_TIMES_HELD_OUT = 2.0  # mean predicted error of a run, beside the error of held-out frames
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 
@@ -152,8 +154,9 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     backend, precision = forces["loss_backend"], forces["loss_precision"]
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
-    if note := _narrow_cells(losses, start):
-        click.echo(note)
+    for note in (_narrow_cells(losses, start), _new_cluster(losses, start)):
+        if note:
+            click.echo(note)
     pump = known_pump(losses)
     if pump is not None and integrator.ensemble != "descent":
         in_bath = options["integrator"] == "langevin"
@@ -238,6 +241,17 @@ def _narrow_cells(losses: AgentLosses, start: Start) -> str:
     )
 
 
+def _new_cluster(losses: AgentLosses, start: Start) -> str:
+    """That no frame without a cell has the composition of a start without one, where all compositions are known."""
+    known = [entry.get("clusters") for entry in losses.metadata.get("data", ())]
+    if start.cell is not None or not known or None in known or any(formula(start.species) in one for one in known):
+        return ""
+    return (
+        f"Note: no frame of the data is an isolated {formula(start.species)}. Of what the data do not hold the model "
+        "knows less than its predicted errors say: compare forces of the run with the reference (compare --recompute)."
+    )
+
+
 def _given(option: str) -> bool:
     """Whether an option of the command is not left at its default."""
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
@@ -254,6 +268,8 @@ def _predicted_error(directory: Path, losses: AgentLosses) -> float | None:
     held_out = sorted(table["force_rmse"]["all"] for table in tables if table["force_rmse"])
     among = " to ".join(dict.fromkeys(f"{error:.3g}" for error in (held_out[:1] + held_out[-1:])))
     beside = f"; the error in held-out frames was {among}" if held_out else ""
+    if held_out and known.mean() > _TIMES_HELD_OUT * held_out[-1]:
+        beside += ". So the run was where the model knows little: add frames of it (--monitor collect) to the data"
     click.echo(f"Mean predicted error of the forces along the run: {known.mean():.3g} meV/Å{beside}.")
     return float(known.mean())
 

@@ -17,7 +17,7 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.targets import pair_frames
 from openmm_duality.inference.errors import ErrorTable
 from openmm_duality.inference.fitting import repulsive_losses
-from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted, short_dynamics
+from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted, short_dynamics, too_simple
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -346,9 +346,23 @@ def test_fits_that_explain_little_and_energies_and_stresses_fitted_alone_are_sai
         sizes = {"force_rmse": {"all": value}, "force_mae": {}, "force_rms": {"all": 1000.0}}
         return {"alloy": ErrorTable(1, **sizes, energy_rmse_per_atom=energy, stress_rmse=stress, stress_rms=900.0)}
 
+    (sentence,) = too_simple("quadratic", "CHO", of(132.0))
+    assert "leaves an error of 13 % of the RMS force" in sentence
+    assert "for 3 elements the form 'channels'" in sentence
+    simple_enough = [("channels", "CHO", 132.0), ("quadratic", "HO", 132.0), ("moment", "CHO", 99.0)]
+    assert not any(too_simple(form, species, of(error)) for form, species, error in simple_enough)
     assert not doubtful_fits(of(300.0, 1.0, 50.0), of(500.0, 4.0, 140.0))
     (sentence,) = doubtful_fits(of(450.0), of(450.0))
     assert "alloy: the fit leaves an error of 45 % of the RMS force" in sentence
+
+    def of_molecules(error):
+        sizes = {"force_rmse": {"all": 50.0, "molecular": error}, "force_rms": {"all": 1000.0, "molecular": 100.0}}
+        return {"clusters": ErrorTable(1, **sizes, force_mae={})}
+
+    (sentence,) = doubtful_fits(of_molecules(12.0), of_molecules(40.0))
+    assert "net forces on molecules is 40 % of their RMS in held-out frames, 3.3 times" in sentence
+    assert not doubtful_fits(of_molecules(12.0), of_molecules(30.0))
+    assert not doubtful_fits(of_molecules(5.0), of_molecules(19.0))
     energies, stresses = doubtful_fits(of(160.0, 1.01, 68.0), of(177.0, 39.5, 1893.0))
     assert "energies is 39.5 meV per atom in held-out frames and 1.0 in training" in energies
     assert "stresses is 1,893.0 MPa in held-out frames and 68.0 in training" in stresses

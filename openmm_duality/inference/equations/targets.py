@@ -16,12 +16,13 @@ from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import minimum_image, widths
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.formats import frames_of
-from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.frames import Frames, formula
 from openmm_duality.reference.mixed_frames import AnyFrames, balanced, of_one_composition, without_isolated_atoms
 from openmm_duality.schema import quantity
 
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
 _NO_TARGETS = "these frames have no forces and are not dynamics, so they contain no targets for inference"
+_COMPOSITIONS = 1000  # of clusters, which are listed
 _SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
@@ -116,6 +117,7 @@ def _without_isolated_atoms(data: DataSet) -> DataSet:
 def data_set_metadata(data: DataSet) -> dict[str, Any]:
     """Entry of a data set in the metadata of a model."""
     cells = (part.cells[[0, -1]] for part in data.frames.parts if part.cells is not None and len(part))
+    clusters = sorted({formula(part.species) for part in data.frames.parts if part.cells is None and len(part)})
     return {
         "name": data.name,
         "weight": data.weight,
@@ -123,6 +125,7 @@ def data_set_metadata(data: DataSet) -> dict[str, Any]:
         "targets": "forces" if data.frames.has_forces else "accelerations",
         "source": list(data.frames.source),
         "widest_cell": max((float(widths(cell).min()) for ends in cells for cell in ends), default=None),
+        "clusters": clusters if len(clusters) <= _COMPOSITIONS else None,
     }
 
 

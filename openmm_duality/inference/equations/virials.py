@@ -47,11 +47,12 @@ def resolved_stress_weight(settings: Settings, sets: Sequence[DataSet]) -> float
         If the settings give a weight, and no data set has stresses and forces.
     """
     parts = [part for s in sets for part in s.frames.parts if len(part)]
-    known = any(part.stresses is not None and part.forces is not None for part in parts)
+    known = any(part.stresses is not None and part.stresses.any() and part.forces is not None for part in parts)
     if settings.stress_weight and not known:
         raise DualityError(
-            "stress_weight includes stresses in the fit, but no data set has stresses and forces; leave it at 0, or "
-            "add the stresses (of CP2K: `stress: true` for the verb reference, or &FORCE_EVAL/&PRINT/&STRESS_TENSOR)"
+            "stress_weight includes stresses in the fit, but no data set has forces and stresses other than zeros, as "
+            "they are written where none were computed; leave it at 0, or add the "
+            "stresses (of CP2K: `stress: true` for the verb reference, or &FORCE_EVAL/&PRINT/&STRESS_TENSOR)"
         )
     if settings.stress_weight is not None:
         return settings.stress_weight

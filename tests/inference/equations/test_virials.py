@@ -110,10 +110,11 @@ def test_the_weight_is_small_where_there_are_stresses_and_zero_elsewhere():
     virial = large.stresses[0] * abs(np.linalg.det(large.cell(0))) / large.n_atoms
     weighted = reduced[1] ** 0.5 * np.sqrt(np.mean(virial**2)) * 100.0 * MEV_PER_ANGSTROM / MEV
     assert weighted == pytest.approx(0.5 * np.sqrt(np.mean(large.forces[0] ** 2)))
-    bare = [DataSet(replace(frames, stresses=None))]
-    assert resolved_stress_weight(Settings(form="pair"), bare) == 0.0
-    with pytest.raises(DualityError, match="no data set has stresses and forces"):
-        resolved_stress_weight(Settings(form="pair", stress_weight=1), bare)
+    for none in (None, 0.0 * frames.stresses):
+        bare = [DataSet(replace(frames, stresses=none))]
+        assert resolved_stress_weight(Settings(form="pair"), bare) == 0.0
+        with pytest.raises(DualityError, match="no data set has forces and stresses other than zeros"):
+            resolved_stress_weight(Settings(form="pair", stress_weight=1), bare)
     with pytest.raises(DualityError, match="needs a potential energy"):
         Settings(form="pair", gradient="agent", stress_weight=1)
 
