@@ -42,7 +42,8 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
 
     Those are training errors above 0.4 of the RMS force, errors of held-out energies and stresses above three times
     those in training, if they exceed 5 meV per atom, or a tenth of the RMS stress, and errors of held-out forces above
-    five times those in training, from 0.02 to 0.1 of the RMS force (above they are `overfitted`).
+    five times those in training, from 0.02 to 0.1 of the RMS force (above they are `overfitted`), or of net forces on
+    molecules above three times, if they exceed a fifth of their RMS.
     """
     found = []
     for name, table in train.items():

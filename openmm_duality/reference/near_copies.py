@@ -116,7 +116,7 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     successive = np.linalg.norm(np.diff(theirs, axis=0), axis=1)
     after, typical = (float(np.median(values) / scale) for values in (successive, between))
     copies = float(np.mean(apart.min(axis=1) / scale < _SAME * typical))
-    stands_out = max(float(far / near) if near else np.inf for near, far in ranks)
+    stands_out = max(float(far / (max(near, _SAME * typical) or 1.0)) for near, far in ranks)
     return TrainingDistance(nearest, twentieth, after, typical, copies, stands_out)
 
 

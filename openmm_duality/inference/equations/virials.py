@@ -51,8 +51,8 @@ def resolved_stress_weight(settings: Settings, sets: Sequence[DataSet]) -> float
     if settings.stress_weight and not known:
         raise DualityError(
             "stress_weight includes stresses in the fit, but no data set has forces and stresses other than zeros, as "
-            "they are written where none were computed; leave it at 0, or add the "
-            "stresses (of CP2K: `stress: true` for the verb reference, or &FORCE_EVAL/&PRINT/&STRESS_TENSOR)"
+            "they are written where none were computed; leave it at 0, or add the stresses (of CP2K: "
+            "`stress: true` for the verb reference, or &FORCE_EVAL/&PRINT/&STRESS_TENSOR)"
         )
     if settings.stress_weight is not None:
         return settings.stress_weight
