@@ -83,14 +83,18 @@ class Channels:
         distinct, which = np.unique(triples, axis=0, return_inverse=True)
         return [((int(a), int(b), int(c)), np.flatnonzero(which.ravel() == g)) for g, (a, b, c) in enumerate(distinct)]
 
+    def products_in(self, kept: BoolArray | IntArray) -> BoolArray:
+        """Which products occur in some invariants, by a mask (F,) or indices, shape (X,)."""
+        return np.isin(self.n_channels + np.arange(len(self.products)), self.invariants[kept])
+
     def only(self, kept: BoolArray | IntArray) -> Channels:
         """The same channels with some invariants, by a mask (F,) or indices, and the products that these have."""
         chosen, n = self.invariants[kept], self.n_channels
-        used = np.unique(chosen[chosen >= n])
+        used = np.flatnonzero(self.products_in(kept))
         return replace(
             self,
-            products=self.products[used - n],
-            invariants=np.where(chosen < n, chosen, n + np.searchsorted(used, chosen)),
+            products=self.products[used],
+            invariants=np.where(chosen < n, chosen, n + np.searchsorted(used, chosen - n)),
         )
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.invariants.couplings import coupling
 
@@ -47,7 +47,7 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         groups = channels.product_groups
         self.rank_triples = [triple for triple, _ in groups]
         # of every group all products, then for each further set those that occur in it
-        occur = [_products_of(channels, c) for c in weights[1:]]
+        occur = [channels.products_in(c != 0.0) for c in weights[1:]]
         by_group = [[which, *(which[mine[which]] for mine in occur)] for _, which in groups]
         self.counts = [[len(mine) for mine in of_group] for of_group in by_group]
         self.begins = np.cumsum([0, *(sum(counts) for counts in self.counts)]).tolist()
@@ -152,10 +152,3 @@ class ChannelPolynomial(torch.nn.Module):  # type: ignore[misc]
         _, _, rank = self.rank_triples[group]
         here = slice(self.coupling_begins[group], self.coupling_begins[group + 1])
         return self.couplings[here].reshape(-1, 2 * rank + 1)
-
-
-def _products_of(channels: Channels, weights: FloatArray) -> BoolArray:
-    """Which products occur in the invariants that have coefficients."""
-    has = np.zeros(len(channels.ranks), dtype=bool)
-    has[channels.invariants[weights != 0.0]] = True
-    return has[channels.n_channels :]

@@ -246,7 +246,7 @@ def channel_tables(
         means.append(mine.means)
         counts["means"] += len(mine.means)
         by_triple = dict(mine.product_groups)
-        of_own = np.isin(n + np.arange(len(mine.products)), mine.invariants[has])
+        of_own = mine.products_in(has)
         for number, triple in enumerate(RANK_TRIPLES):
             which = by_triple.get(triple, np.zeros(0, dtype=np.int64))
             which = which[np.argsort(~of_own[which], kind="stable")]
