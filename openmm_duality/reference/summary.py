@@ -18,7 +18,7 @@ from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames, formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.molecules import bond_lengths, molecules_of
-from openmm_duality.units import ANGSTROM, BOLTZMANN, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
+from openmm_duality.units import ANGSTROM, BOLTZMANN, ELECTRONVOLT, FEMTOSECOND, GIGAPASCAL, MEV_PER_ANGSTROM
 
 _DENSITY = 1.66053906660e-3  # dalton/nm³ in g/cm³
 _VARIES = 1e-4  # g/cm³, a density
@@ -60,6 +60,10 @@ class Summary:
         Empty without forces.
     net_force_rms : float or None
         Of the net force on all atoms, per component in meV/Å.
+    energy : float or None
+        Mean per atom in eV, where all frames have energies.
+    energy_rms : float or None
+        Of its differences from the mean of the composition, in meV per atom; None for one frame of each.
     shortest : dict
         From ``"A-B"`` to the shortest distance in Å.
     bonds : dict
@@ -89,6 +93,8 @@ class Summary:
     densities: tuple[float, float] | None
     force_rms: dict[str, float]
     net_force_rms: float | None
+    energy: float | None
+    energy_rms: float | None
     shortest: dict[str, float]
     bonds: dict[str, float]
     molecules: dict[str, int]
@@ -100,6 +106,8 @@ class Summary:
         """The summary as plain values, for JSON."""
         units = {
             "force": "meV/angstrom",
+            "energy": "eV/atom",
+            "energy_rms": "meV/atom",
             "distance": "angstrom",
             "time": "ps",
             "timestep": "fs",
@@ -140,6 +148,9 @@ class Summary:
         rows += [(f"force RMS, {key}", f"{value:.1f} meV/Å") for key, value in self.force_rms.items()]
         if self.net_force_rms is not None:
             rows.append(("net force RMS, cell", f"{self.net_force_rms:.3g} meV/Å"))
+        if self.energy is not None:
+            varies = "" if self.energy_rms is None else f", varies by {self.energy_rms:.3g} meV/atom (RMS)"
+            rows.append(("energy", f"{self.energy:.4f} eV/atom{varies}"))
         rows += [(f"shortest {pair}", f"{value:.3f} Å") for pair, value in self.shortest.items()]
         rows += [(f"bond {pair}", f"up to {value:.3f} Å (found in the data)") for pair, value in self.bonds.items()]
         rows.append(("missing", ", ".join(self.missing) or "nothing"))
@@ -175,6 +186,7 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
         found = np.array([one.masses.sum() / volume(cell) for cell in one.cells]) * _DENSITY
         density = float(found.mean())
         densities = (float(found.min()), float(found.max())) if np.ptp(found) > _VARIES else None
+    energy, energy_rms = _energies(parts)
     net = [part.forces.sum(axis=1) for part in parts if part.forces is not None]
     return Summary(
         frames=len(frames),
@@ -191,6 +203,8 @@ def summarise(frames: AnyFrames, progress: bool = True) -> Summary:
         densities=densities,
         force_rms=_force_rms(parts, frames.distinct_species, molecules),
         net_force_rms=component_rms(np.concatenate(net)) if net else None,
+        energy=energy,
+        energy_rms=energy_rms,
         shortest={"-".join(pair): value / ANGSTROM for pair, value in shortest.items()},
         bonds={"-".join(pair): value / ANGSTROM for pair, value in lengths.items()},
         molecules={} if one is None else _formulas(one.species, molecules),
@@ -292,6 +306,19 @@ def _cell_parameters(cells: FloatArray) -> tuple[float, ...]:
 def _pressure(parts: Sequence[Frames]) -> float | None:
     traces = [np.trace(part.stresses, axis1=1, axis2=2) for part in parts if part.stresses is not None]
     return float(-np.concatenate(traces).mean() / 3.0 / GIGAPASCAL) if len(traces) == len(parts) else None
+
+
+def _energies(parts: Sequence[Frames]) -> tuple[float | None, float | None]:
+    """Mean energy in eV per atom, and the RMS of its differences from the mean of a composition in meV per atom."""
+    by_composition: dict[str, list[FloatArray]] = {}
+    for part in parts:
+        if part.energies is None:
+            return None, None
+        by_composition.setdefault(formula(part.species), []).append(part.energies / part.n_atoms / ELECTRONVOLT)
+    found = [np.concatenate(mine) for mine in by_composition.values()]
+    differences = np.concatenate([mine - mine.mean() for mine in found])
+    rms = float(1e3 * np.sqrt(np.mean(differences**2))) if len(differences) > len(found) else None
+    return float(np.concatenate(found).mean()), rms
 
 
 def _formulas(species: Sequence[str], molecules: list[IntArray]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 from openmm_duality.errors import DualityError
 from openmm_duality.reference import Frames, MixedFrames, read, summarise
 from openmm_duality.reference.mixed_frames import balanced, joined, of_one_composition, without_isolated_atoms
-from openmm_duality.units import MEV_PER_ANGSTROM
+from openmm_duality.units import ELECTRONVOLT, MEV_PER_ANGSTROM
 
 
 def part(species: tuple[str, ...], steps: list[int], periodic: bool = False, **more: object) -> Frames:
@@ -150,3 +150,16 @@ def test_the_summary_counts_compositions() -> None:
     forces = np.concatenate([p.forces.ravel() for p in mixed().parts if p.forces is not None])
     assert summary.force_rms["all"] == pytest.approx(np.sqrt(np.mean(forces**2)) / MEV_PER_ANGSTROM)
     assert "7 of H2O, 3 of H2" in str(summary)
+
+
+def test_the_summary_has_energies_per_atom_and_how_they_vary_within_a_composition() -> None:
+    water, hydrogen = part(("H", "H", "O"), [0, 1]), part(("H", "H"), [2])
+    water = replace(water, energies=3.0 * ELECTRONVOLT * np.array([-5.0, -5.2]))
+    hydrogen = replace(hydrogen, energies=2.0 * ELECTRONVOLT * np.array([-1.0]))
+    summary = summarise(joined([water, hydrogen]))
+    assert summary.energy == pytest.approx(-11.2 / 3.0)
+    assert summary.energy_rms == pytest.approx(1e3 * 0.1 * np.sqrt(2.0 / 3.0))
+    assert "-3.7333 eV/atom, varies by 81.6 meV/atom (RMS)" in str(summary)
+    alone = summarise(hydrogen)
+    assert (alone.energy, alone.energy_rms) == (pytest.approx(-1.0), None)
+    assert "energy" not in str(summarise(joined([water, replace(hydrogen, energies=None)]))).split("missing")[0]
