@@ -4,7 +4,7 @@ A broken model can keep its temperature and its g(r) for picoseconds after an at
 have collapsed onto each other. So the distances themselves are checked.
 
 A bond of the start may be exchanged for others, as by a proton that is passed on, if every atom that takes part then
-has a coordination that the data of the model show. Anything else is a break.
+has a coordination that the data of the model show. Anything else is a break, and so is a bond that forms.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from scipy.special import chdtri
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.bond_tracking import certain_lengths
 from openmm_duality.geometry.bonding import Coordination, coordinations_of, longest_bonds
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.contacts import COLLAPSE_FRACTION, collapse_distance
-from openmm_duality.geometry.molecules import bonded_pairs, component_labels
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, length_matrix
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.losses.model import AgentLosses
 
@@ -46,6 +47,8 @@ class IntegrityReport:
     exchanged_bonds : int
         Number of bonds of the start that are exchanged for others as the data of the model show, by a hop of a proton
         or several.
+    unknown_bonds : int
+        Number of bonds that have broken or formed and leave an atom with a coordination that these data do not show.
     """
 
     finite: bool
@@ -53,6 +56,7 @@ class IntegrityReport:
     atoms_left_molecule: int
     collapsed: tuple[str, ...] = ()
     exchanged_bonds: int = 0
+    unknown_bonds: int = 0
 
     def failures(self, allow_broken: bool = False) -> tuple[str, ...]:
         """Every failure in a phrase; empty if there is none.
@@ -64,11 +68,14 @@ class IntegrityReport:
         """
         if not self.finite:
             return ("positions are not finite numbers",)
-        n = self.atoms_left_molecule
-        left = (
-            f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start (--allow-broken permits it)"
-        )
-        return self.collapsed + ((left,) if n and not allow_broken else ())
+        if allow_broken or not (self.atoms_left_molecule or self.unknown_bonds):
+            return self.collapsed
+        if (n := self.atoms_left_molecule) > 0:
+            what = f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start"
+        else:
+            n = self.unknown_bonds
+            what = f"{n} {'bond has' if n == 1 else 'bonds have'} formed or broken as the data of the model do not show"
+        return (*self.collapsed, f"{what} (--allow-broken permits it)")
 
 
 def runaway_temperature(temperature: float, degrees_of_freedom: int) -> float:
@@ -162,7 +169,10 @@ class Integrity:
         self.pairs: tuple[Pair, ...] = tuple(combinations_with_replacement(self._distinct, 2))
         present = {_ordered(pair): r for pair, r in bond_lengths.items() if set(pair) <= set(self._distinct)}
         self.bond_lengths: dict[Pair, float] = present
+        self._certain = certain_lengths(present)
         self.coordinations = coordinations
+        several = {name for name, neighbours in coordinations if sum(number for _, number in neighbours) > 1}
+        self._terminal = ~np.isin(np.asarray(species), sorted(several))
         self.shortest_allowed = {_ordered(pair): r for pair, r in (collapse_distances or {}).items()}
         self._reach = max(reach, *self.shortest_allowed.values(), 0.0)
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
@@ -192,18 +202,17 @@ class Integrity:
         """
         if not np.isfinite(positions).all():
             return IntegrityReport(False, dict.fromkeys(self.pairs, float("nan")), 0)
-        shortest = self._shortest(positions, cell)
+        near = pairs_within(positions, cell, self._reach)
+        shortest = self._shortest(*near)
         collapsed = tuple(
             f"{'–'.join(pair)} distance of {shortest[pair]:.4f} nm is below {limit:.4f} nm ({COLLAPSE_FRACTION:g} of "
             "the shortest distance in the data of the model, or where the nuclei repel with 1 eV)"
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )
-        left, exchanged = self._count_left(positions, cell)
-        return IntegrityReport(True, shortest, left, collapsed, exchanged)
+        return IntegrityReport(True, shortest, collapsed=collapsed, **self._changes(positions, cell, near))
 
-    def _shortest(self, positions: FloatArray, cell: FloatArray | None) -> dict[Pair, float]:
-        i, j, d = pairs_within(positions, cell, self._reach)
+    def _shortest(self, i: IntArray, j: IntArray, d: FloatArray) -> dict[Pair, float]:
         n = len(self._distinct)
         first, second = self._species_index[i], self._species_index[j]
         a, b = np.minimum(first, second), np.maximum(first, second)
@@ -212,35 +221,57 @@ class Integrity:
         found = shortest[np.triu_indices(n)]  # in the order of the pairs
         return dict(zip(self.pairs, np.where(np.isfinite(found), found, np.nan).tolist(), strict=True))
 
-    def _count_left(self, positions: FloatArray, cell: FloatArray | None) -> tuple[int, int]:
-        """Number of atoms that have left their molecule, and of bonds that are exchanged in a known way."""
-        if not len(self._bonds):
-            return 0, 0
+    def _changes(
+        self, positions: FloatArray, cell: FloatArray | None, near: tuple[IntArray, IntArray, FloatArray]
+    ) -> dict[str, int]:
+        """What has become of the bonds of the start, as the counts of `IntegrityReport`."""
         bond = minimum_image(positions[self._bonds[:, 1]] - positions[self._bonds[:, 0]], cell)
         whole = np.linalg.norm(bond, axis=1) <= self._longest
-        if whole.all():
-            return 0, 0
-        exchanged = self._exchanged(positions, cell, whole)
-        whole |= exchanged
-        fragment = component_labels(self._bonds[whole], len(self._species_index))
+        if whole.all() and not self._formed(*near):
+            return {"atoms_left_molecule": 0}
+        n = len(self.species)
+        now = bonded_pairs(positions, self.species, cell, self._certain)
+        made = now[~np.isin(now @ [n, 1], self._bonds @ [n, 1])]
+        held = np.zeros(n, dtype=bool)
+        held[self._bonds[whole]] = True
+        # a terminal atom, as a proton between two oxygens, stays with its partner as long as that bond may be one
+        made = made[~(held & self._terminal)[made].any(axis=1)]
+        known = self._known(whole, made)
+        exchanged = ~whole & known[self._bonds[:, 0]]
+        unknown = (~whole & ~exchanged).sum() + (~known[made[:, 0]]).sum()
+        fragment = component_labels(self._bonds[whole | exchanged], n)
         size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
         np.maximum.at(largest, self._molecule, size[fragment])
-        return int(len(fragment) - largest.sum()), int(exchanged.sum())
+        left = len(fragment) - largest.sum()
+        return {
+            "atoms_left_molecule": int(left),
+            "exchanged_bonds": int(exchanged.sum()),
+            "unknown_bonds": int(unknown) if self.coordinations else 0,
+        }
 
-    def _exchanged(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray) -> BoolArray:
-        """Which broken bonds of the start are exchanged for others in a way that the data of the model show."""
+    def _formed(self, i: IntArray, j: IntArray, d: FloatArray) -> bool:
+        """Whether two atoms are certainly bonded that were not in the start."""
         n = len(self.species)
-        now = bonded_pairs(positions, self.species, cell, self.bond_lengths)
-        bonds = np.unique(np.concatenate([self._bonds[whole], now]), axis=0)
-        made = now[~np.isin(now @ [n, 1], self._bonds @ [n, 1])]
-        # bonds broken and made that share atoms change together
-        part = component_labels(np.concatenate([self._bonds[~whole], made]), n)
+        _, below = length_matrix(self._distinct, self._certain)
+        close = d < below[self._species_index[i], self._species_index[j]]
+        keys = np.minimum(i, j)[close] * n + np.maximum(i, j)[close]
+        return not np.isin(keys, self._bonds @ [n, 1]).all()
+
+    def _known(self, whole: BoolArray, made: IntArray) -> BoolArray:
+        """The atoms, shape (N,), whose bonds change in a way that the data of the model show.
+
+        Bonds broken and made that share atoms change together: then all of these have a coordination of the data.
+        """
+        n = len(self.species)
+        bonds = np.concatenate([self._bonds[whole], made])
+        changed = np.concatenate([self._bonds[~whole], made])
+        part = component_labels(changed, n)
         known = np.zeros(n, dtype=bool)
-        for label in np.unique(part[self._bonds[~whole, 0]]):
+        for label in np.unique(part[changed[:, 0]]):
             atoms = np.flatnonzero(part == label)
             known[atoms] = coordinations_of(bonds, self.species, atoms) <= self.coordinations
-        return np.asarray(~whole & known[self._bonds[:, 0]])
+        return known
 
     def _pair(self, i: int, j: int) -> Pair:
         return _ordered((self._distinct[self._species_index[i]], self._distinct[self._species_index[j]]))

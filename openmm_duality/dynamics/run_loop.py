@@ -275,7 +275,7 @@ class RunLoop:
         temperature = 2 * kinetic / (self.settings["degrees_of_freedom"] * BOLTZMANN)
         snapshot = Snapshot(state, cell, potential, kinetic, temperature, integrity)
         reason = "; ".join([*integrity.failures(self._allow_broken), *self._energy_failures(snapshot)])
-        self.settings["exchanged_bonds"] = integrity.exchanged_bonds
+        self.settings.update(exchanged_bonds=integrity.exchanged_bonds, unknown_bonds=integrity.unknown_bonds)
         if not reason:
             self._last_good = (self._checkpoint(), state)
         return snapshot, reason

@@ -65,6 +65,8 @@ class RunResult:
         Checks of the monitor that raised an alarm, and all of them.
     exchanged_bonds : int
         Bonds of the start that are exchanged for others at the end, as the data of the model show: hops, no breaks.
+    unknown_bonds : int
+        Bonds that have broken or formed at the end as these data do not show; without `allow_broken` they stop the run.
     """
 
     directory: Path
@@ -76,6 +78,7 @@ class RunResult:
     alarms: int = 0
     checks: int = 0
     exchanged_bonds: int = 0
+    unknown_bonds: int = 0
 
     @property
     def _mostly_unknown(self) -> bool:
@@ -256,6 +259,7 @@ def simulate(
             },
             "alarms": 0,
             "exchanged_bonds": 0,
+            "unknown_bonds": 0,
             "versions": record.versions(),
         }
         if clash := sorted(new.keys() & (metadata or {}).keys()):
@@ -388,7 +392,7 @@ def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
 
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
     done, recorded = settings["steps_done"], {name: settings[name] for name in ("status", "reason", "ms_per_step")}
-    recorded |= {name: settings.get(name, 0) for name in ("alarms", "exchanged_bonds")}
+    recorded |= {name: settings.get(name, 0) for name in ("alarms", "exchanged_bonds", "unknown_bonds")}
     if (monitor := settings["limits"].get("monitor")) is not None:
         recorded["checks"] = done // monitor["interval"] + 1
     return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), **recorded)

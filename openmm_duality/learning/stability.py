@@ -140,7 +140,7 @@ def check_stability(
                 continue
             # the folder with the last good state goes away with this function
             reason = result.reason.partition(" (last good state")[0]
-            if moved and result.status == "finished" and _broken_at_end(directory):
+            if moved and result.status == "finished" and (result.unknown_bonds or _broken_at_end(directory)):
                 reason = "molecules were broken in the last quarter of the run"
             checks.append(Check(name, not reason, result.steps_done * TIMESTEP, reason))
     return checks

@@ -107,7 +107,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 )
 @click.option("--uncertainty", is_flag=True, help="Write the uncertainty of every atom's force to uncertainty.csv too.")
 @click.option(
-    "--allow-broken", is_flag=True, help="Continue when atoms leave their molecule: for runs in which bonds break."
+    "--allow-broken", is_flag=True, help="Continue when atoms leave their molecule, or bonds change as no data show."
 )
 @json_option
 @click.option("--overwrite", is_flag=True, help="Replace the file of --json; the run itself is never replaced.")
@@ -193,6 +193,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         "ms_per_step": result.ms_per_step,
         "alarms": result.alarms,
         "exchanged_bonds": result.exchanged_bonds,
+        "unknown_bonds": result.unknown_bonds,
         "predicted_force_error": predicted,
         **measured,
     }

@@ -113,6 +113,36 @@ def test_a_proton_that_the_data_show_passed_on_is_no_break_and_one_that_leaves_i
     assert known.check(enol([0.274, -0.1, 0.0], stretch=0.15), cell).atoms_left_molecule > 1
 
 
+SQUARE = 0.15 * np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [-0.9, 1.5, 0.0]])
+OPEN = SQUARE - np.outer([1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.0])
+
+
+@pytest.mark.parametrize("cell", [None, 1.5 * np.eye(3)], ids=["open", "periodic"])
+@pytest.mark.parametrize(
+    ("start", "now", "shown"),
+    [(OPEN, SQUARE, [1, 2]), (SQUARE[:4], OPEN[:4], [2])],
+    ids=["a chain with a tail becomes a ring", "a ring becomes a chain"],
+)
+def test_bonds_that_form_or_break_within_a_molecule_are_breaks_unless_the_data_show_them(cell, start, now, shown):
+    names, bonds = ("C",) * len(start), {("C", "C"): 0.2}
+    data = frozenset(coordination("C", C=number) for number in shown)
+    report = Integrity(names, start, cell, bonds, coordinations=data).check(now, cell)
+    assert (report.atoms_left_molecule, report.unknown_bonds, report.exchanged_bonds) == (0, 1, 0)
+    assert "1 bond has formed or broken as the data of the model do not show" in report.failures()[0]
+    assert report.failures(allow_broken=True) == ()
+    more = data | {coordination("C", C=1), coordination("C", C=3)}
+    assert Integrity(names, start, cell, bonds, coordinations=more).check(now, cell).failures() == ()
+    assert Integrity(names, start, cell, bonds).check(now, cell).failures() == ()  # nothing says what the data show
+
+
+def test_an_atom_with_one_bond_is_bonded_to_no_other_as_long_as_that_is_whole():
+    start = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.3, 0.0, 0.0], [0.4, 0.0, 0.0]])
+    hydroxyls = frozenset([coordination("O", H=1), coordination("H", O=1)])
+    integrity = Integrity(("O", "H", "O", "H"), start, None, {("H", "O"): 0.13}, coordinations=hydroxyls)
+    near = start - np.outer([0.0, 0.0, 1.0, 1.0], [0.09, 0.0, 0.0])
+    assert integrity.check(near, None).failures() == ()
+
+
 def test_molecules_that_end_as_they_began_have_exchanged_atoms_and_ions_have_not(liquid):
     species, positions, cell, _ = liquid
     waters = frozenset([coordination("O", H=2), coordination("H", O=1)])
