@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import atomic_numbers
 
-from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bonding import sum_of_covalent_radii
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT
 
@@ -29,11 +29,37 @@ _FAR = 1.15  # contacts: what data show only further apart has not met in them
 def screened_repulsion(pair: tuple[str, str], r: npt.ArrayLike) -> FloatArray | None:
     """Energy in kJ/mol of the nuclei of a pair of elements at distances in nm; None of other species."""
     a, b = (atomic_numbers.get(name, 0) for name in pair)
-    if not a or not b:
-        return None
-    distance = np.asarray(r, dtype=np.float64)
-    x = distance * (a**0.23 + b**0.23) / _SCREENING
-    return np.asarray(_COULOMB * a * b / distance * sum(c * np.exp(-k * x) for c, k in _TERMS))
+    return _energy_and_slope(np.array(a), np.array(b), np.asarray(r, dtype=np.float64))[0] if a and b else None
+
+
+def screened_forces(species: Sequence[str], positions: FloatArray, chosen: BoolArray) -> FloatArray:
+    """Forces of the nuclei of chosen pairs of atoms in kJ/mol/nm, shape (N, 3); zero of species that are no elements.
+
+    Parameters
+    ----------
+    species : sequence of str, length N
+    positions : array, shape (N, 3)
+        In nm.
+    chosen : array of bool, shape (N, N)
+        Symmetric, and false of an atom with itself.
+    """
+    numbers = np.array([atomic_numbers.get(name, 0) for name in species])
+    i, j = np.nonzero(chosen)
+    vectors = positions[i] - positions[j]
+    distances = np.linalg.norm(vectors, axis=1)
+    _, slopes = _energy_and_slope(numbers[i], numbers[j], distances)
+    forces = np.zeros_like(positions)
+    np.add.at(forces, i, -(slopes / distances)[:, None] * vectors)
+    return forces
+
+
+def _energy_and_slope(a: IntArray, b: IntArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Energies in kJ/mol of nuclei with atomic numbers at distances in nm, and their derivatives in kJ/mol/nm."""
+    per_length = (a**0.23 + b**0.23) / _SCREENING
+    terms = [(c * np.exp(-k * per_length * r), k * per_length) for c, k in _TERMS]
+    coulomb = _COULOMB * a * b / r
+    energies = coulomb * sum(term for term, _ in terms)
+    return np.asarray(energies), np.asarray(-energies / r - coulomb * sum(term * rate for term, rate in terms))
 
 
 @cache

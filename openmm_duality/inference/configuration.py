@@ -112,6 +112,9 @@ class DataConfig:
         return DataKeys(*names)
 
 
+_CHOSEN = ("ridge", "curvature", "rotamers")
+
+
 def common_strength(name: str, regularisation: Sequence[Mapping[str, float]]) -> float | None:
     """Strength of a penalty where all species share it, else None."""
     values = {one.get(name) for one in regularisation}
@@ -266,15 +269,15 @@ class InferenceConfig:
     def as_fitted(self, metadata: Mapping[str, Any]) -> InferenceConfig:
         """The configuration with what was chosen for a model written out.
 
-        These are the ridge and the curvature, which stay as they are where the species have different ones, because a
-        configuration has one of each, and the weights of energies and stresses.
+        These are the strengths of ridge, curvature and rotamers, which stay as they are where the species have
+        different ones, because a configuration has one of each, and the weights of energies and stresses.
 
         Parameters
         ----------
         metadata : mapping
             Of the model.
         """
-        chosen = {name: common_strength(name, metadata["regularisation"]) for name in ("ridge", "curvature")}
+        chosen = {name: common_strength(name, metadata["regularisation"]) for name in _CHOSEN}
         known: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
         known |= {name: metadata["settings"][name] for name in ("energy_weight", "stress_weight")}
         return replace(self, settings=replace(self.settings, **known))

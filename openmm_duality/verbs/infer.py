@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.reference.near_copies import TrainingDistance
 
 _RESOLVED = "# Resolved configuration"  # how the file begins, by which it is told from one that a user wrote
+_CHOSEN = ("coefficients", "memory", "channels", "rotamers", "core", "walls")  # of the metadata of a model, in JSON
+_FOUND = ("delta", "calibration", "pump", "overfitted")  # too
 _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
 
@@ -117,6 +119,7 @@ def infer(
     from openmm_duality.learning.stability import Check
     from openmm_duality.learning.stable_inference import start_of_check
     from openmm_duality.losses.baseline import are_charges
+    from openmm_duality.report.inference_notes import describe_strengths, inference_notes
 
     if model.suffix != ".safetensors":
         raise DualityError(
@@ -209,7 +212,7 @@ def infer(
     pump = known_pump(losses)
     if pump is not None:
         click.echo(f"\n{describe_pump(pump)}")
-    for note in (*_core_notes(losses), *_monitor_notes(losses, resolved.settings.members)):
+    for note in inference_notes(losses, resolved.settings.members):
         click.echo(f"\n{note}")
     if "channels" in losses.metadata:
         click.echo(f"\n{ChannelChoice.from_dict(losses.metadata['channels'])}")
@@ -218,21 +221,32 @@ def infer(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
         )
     for candidate in losses.metadata.get("failed_candidates", ()):
-        click.echo(f"\nNot stable: {_strengths(candidate['regularisation'], losses.species)}")
+        click.echo(f"\nNot stable: {describe_strengths(candidate['regularisation'], losses.species)}")
         for name, reason in candidate["reasons"].items():
             click.echo(f"  {name}: {reason}")
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
     strengths = losses.metadata["regularisation"]
-    comment = f"{_RESOLVED} of {model.name}, regularisation {_strengths(strengths, losses.species)}"
+    comment = f"{_RESOLVED} of {model.name}, regularisation {describe_strengths(strengths, losses.species)}"
     content = resolved.as_fitted(losses.metadata).to_yaml(resolved_file.parent)
     with staged(model.parent, overwrite) as place:
         losses.save(place / model.name)
         (place / resolved_file.name).write_text(f"{comment}\n{content}", encoding="utf-8")
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
-    told = ("coefficients", "memory", "channels", "delta", "calibration", "pump", "core", "walls", "overfitted")
+    told = (
+        "coefficients",
+        "memory",
+        "channels",
+        "rotamers",
+        "delta",
+        "calibration",
+        "pump",
+        "core",
+        "walls",
+        "overfitted",
+    )
     figures = {name: losses.metadata.get(name) for name in told} | {
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
@@ -257,41 +271,6 @@ def infer(
         sys.exit(1)
 
 
-def _core_notes(losses: duality.AgentLosses) -> list[str]:
-    """Notes on the regularisation taken and on the core."""
-    from openmm_duality.inference.repulsive_core import attraction
-
-    core = losses.metadata["core"]
-    onsets = ", ".join(f"{name} {10.0 * onset:.2f} Å" for name, onset in core["onset_nm"].items())
-    chosen = _strengths(losses.metadata["regularisation"], losses.species)
-    settings = losses.metadata["settings"]
-    weights = "".join(
-        f", weight of {name} {settings[key]:g}"
-        for name, key in (("energies", "energy_weight"), ("stresses", "stress_weight"))
-        if settings[key]
-    )
-    notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
-    if unseen := ", ".join(core.get("unseen", ())):
-        notes.append(f"The data never show {unseen} within the cutoff; only the core acts between them.")
-    if walls := losses.metadata["walls"]:
-        steeper = ", ".join(f"{name} {10.0 * wall['onset_nm']:.2f} Å" for name, wall in walls.items())
-        notes.append(f"Walls become steeper, as they do in the data, below {steeper}.")
-    for candidate in core.get("rejected", ()):
-        pairs = ", ".join(candidate["attracting"])
-        notes.append(f"No core keeps {pairs} apart with {_strengths(candidate['regularisation'], losses.species)}.")
-    if attraction(losses):
-        notes.append(f"Warning: {attraction(losses)}; use a stronger ridge, or add frames with short distances.")
-    return notes
-
-
-def _strengths(regularisation: list[dict[str, float]], species: Sequence[str]) -> str:
-    """Regularisation strengths, by species where each has equations and strengths of its own."""
-    texts = [", ".join(f"{name} {value:g}" for name, value in one.items()) for one in regularisation]
-    if len(set(texts)) == 1:
-        return texts[0]
-    return "; ".join(f"{name}: {text}" for name, text in zip(species, texts, strict=True))
-
-
 def _check_temperature(sets: list[duality.DataSet], given: str | None) -> Any:
     """Temperature of the short runs of --check: the given one, or that of the first data set in K."""
     from openmm_duality.reference.summary import temperature_of
@@ -304,17 +283,6 @@ def _check_temperature(sets: list[duality.DataSet], given: str | None) -> Any:
         return 300.0
     click.echo(f"--check runs at {found:.0f} K, the temperature of {sets[0].name}.")
     return float(round(found))
-
-
-def _monitor_notes(losses: duality.AgentLosses, members: int) -> list[str]:
-    """Notes on what the monitor of a run cannot check with this model."""
-    notes = []
-    if losses.committee is None and members:
-        reason = losses.metadata.get("committee", {}).get("reason", "there is no committee")
-        notes.append(f"No uncertainty is predicted: {reason}.")
-    if losses.domain is None:
-        notes.append("The model has no domain (fewer than ten frames), so unknown local environments go undetected.")
-    return notes
 
 
 def _training_distances(sets: list[duality.DataSet], held_out: Mapping[str, AnyFrames]) -> dict[str, TrainingDistance]:

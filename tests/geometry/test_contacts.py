@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openmm_duality.geometry.contacts import TOUCHING, collapse_distance, contacts, distance_at, screened_repulsion
+from openmm_duality.geometry.contacts import (
+    TOUCHING,
+    collapse_distance,
+    contacts,
+    distance_at,
+    screened_forces,
+    screened_repulsion,
+)
 from openmm_duality.units import ELECTRONVOLT
 
 
@@ -14,6 +21,26 @@ def test_the_nuclei_are_bare_at_short_distances_and_screened_at_long_ones():
     assert screened_repulsion(("O", "H"), near) * near / (8.0 * 138.935458) == pytest.approx(1.0, abs=2e-4)
     # two silicon atoms at 1 Å: 14² · 14.4 eV φ(7.833), where φ = 0.01806
     assert screened_repulsion(("Si", "Si"), 0.1) / ELECTRONVOLT == pytest.approx(50.97, rel=1e-3)
+
+
+def test_forces_of_nuclei_are_the_slopes_of_their_energy():
+    species, chosen = (
+        ("O", "H", "Si", "X1"),
+        np.array([[0, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 0]], dtype=bool),
+    )
+    positions = np.random.default_rng(0).normal(scale=0.12, size=(4, 3))
+
+    def energy(x):
+        pairs = [(i, j) for i in range(3) for j in range(i) if chosen[i, j]]
+        return sum(screened_repulsion((species[i], species[j]), np.linalg.norm(x[i] - x[j])) for i, j in pairs)
+
+    forces, h = screened_forces(species, positions, chosen), 1e-6
+    for i, axis in np.ndindex(positions.shape):
+        step = np.zeros_like(positions)
+        step[i, axis] = h
+        slope = (energy(positions + step) - energy(positions - step)) / (2.0 * h)
+        assert forces[i, axis] == pytest.approx(-slope, rel=1e-6, abs=1e-6 * np.abs(forces).max())
+    assert not forces[3].any()  # no element
 
 
 def test_a_contact_has_its_energy_and_grows_with_the_elements():

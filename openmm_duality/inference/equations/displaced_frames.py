@@ -57,7 +57,7 @@ def displaced_configurations(
     """
     rng = np.random.default_rng(_SEED)
     found: list[Configuration] = []
-    for part, times in _chosen_frames(sets, n_rows):
+    for _, part, times in chosen_frames(sets, n_rows, _PER_FRAME):
         atoms, molecule = np.arange(part.n_atoms), np.zeros(part.n_atoms, dtype=np.int64)
         for k, members in enumerate(molecules_of(part)):
             molecule[members] = k
@@ -71,10 +71,19 @@ def displaced_configurations(
     return found
 
 
-def _chosen_frames(sets: Sequence[DataSet], n_rows: float) -> list[tuple[Frames, list[int]]]:
-    """Parts of the data with the numbers of those of their frames that are displaced."""
+def chosen_frames(sets: Sequence[DataSet], n_rows: float, per_frame: int) -> list[tuple[DataSet, Frames, list[int]]]:
+    """Evenly spaced frames of data, as their set, a part of it and the numbers of frames of this part.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    n_rows : float
+        Number of rows of forces that the frames should give; there is one frame of every composition of a set at least.
+    per_frame : int
+        Number of configurations that are made of a frame.
+    """
     parts = [(number, part) for number, data in enumerate(sets) for part in data.frames.parts]
-    share = min(1.0, n_rows / sum(3 * _PER_FRAME * len(part) * part.n_atoms for _, part in parts))
+    share = min(1.0, n_rows / sum(3 * per_frame * len(part) * part.n_atoms for _, part in parts))
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}  # parts of one set that differ in the order of atoms
     for k, (number, part) in enumerate(parts):
         alike.setdefault((number, tuple(sorted(part.species))), []).append(k)
@@ -84,7 +93,7 @@ def _chosen_frames(sets: Sequence[DataSet], n_rows: float) -> list[tuple[Frames,
         for place in evenly_spaced(len(frames), max(1, round(share * len(frames)))):
             k, t = frames[place]
             chosen[k].append(t)
-    return [(part, times) for (_, part), times in zip(parts, chosen, strict=True) if times]
+    return [(sets[number], part, times) for (number, part), times in zip(parts, chosen, strict=True) if times]
 
 
 def _displacements(

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import product, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
+from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.inference.equations.accumulation import MIN_BLOCKS, MIN_FOLDS, BlockedEquations, accumulate
 from openmm_duality.inference.equations.adapted_design import adapted_design
 from openmm_duality.inference.equations.channel_choice import ChannelChoice
@@ -30,32 +30,27 @@ from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.mixing import MixingProblem, learn_mixing
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
 from openmm_duality.inference.equations.penalties import (
-    CHANNEL_GRIDS,
-    CHANNEL_TOLERANCE,
-    DELTA_GRIDS,
-    GRIDS,
     PUMP,
-    SYMMETRIES,
     Penalty,
     Strengths,
 )
 from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, weakest_strength
+from openmm_duality.inference.equations.rotamers import rotamer_penalties, rotated_sets
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
 from openmm_duality.inference.equations.solution import (
     NormalEquations,
     column_scale,
-    coordinate_search,
     raise_if_undetermined,
-    rank_strengths,
     solve,
 )
 from openmm_duality.inference.equations.stored import StoredEquations
+from openmm_duality.inference.equations.strength_choice import preferred_strengths, strength_grids
 from openmm_duality.inference.equations.symmetries import soft_symmetries
 from openmm_duality.inference.equations.targets import (
     DataSet,
+    bond_lengths_of,
     data_set_metadata,
-    pair_frames,
     parts_of,
     species_and_masses,
 )
@@ -64,7 +59,7 @@ from openmm_duality.inference.equations.virials import checked_stress_weight, re
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import note, timed
-from openmm_duality.reference.molecules import bond_lengths, known_coordinations
+from openmm_duality.reference.molecules import known_coordinations
 from openmm_duality.version import __version__
 
 
@@ -82,6 +77,8 @@ class Inference:
         In dalton.
     statistics : PairStatistics
         Pair distances of the frames.
+    lengths : dict
+        The bond length of every pair of species that is bonded, in nm.
     design : Design
     reference : EnergyReference
         What is subtracted from the energies, if they are fitted.
@@ -95,6 +92,10 @@ class Inference:
         Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
     mixing_errors : list of float
         Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
+    rotamers : list of Penalty
+        Errors in frames with groups rotated, by group; empty where there are none.
+    n_rotated : int
+        Number of these frames.
     prior : AgentLosses, optional
     unlabelled : sequence of DataSet
         Further frames for the penalties on soft symmetries, whose forces are not used.
@@ -105,6 +106,7 @@ class Inference:
     species: tuple[str, ...]
     masses: FloatArray
     statistics: PairStatistics
+    lengths: BondLengths
     design: Design
     reference: EnergyReference
     equations: BlockedEquations
@@ -112,6 +114,8 @@ class Inference:
     memory: MemoryPlan
     curvature_changes: list[FloatArray]
     mixing_errors: list[float]
+    rotamers: list[Penalty]
+    n_rotated: int
     prior: AgentLosses | None = None
     unlabelled: Sequence[DataSet] = ()
 
@@ -133,6 +137,7 @@ class Inference:
             prior model.
         """
         seconds: dict[str, float] = {}
+        rotated: list[DataSet] = []
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         chosen = settings if prior is None else replace(settings, gradient=prior.gradient)
@@ -145,7 +150,7 @@ class Inference:
             with timed(seconds, "pair_statistics"):
                 statistics = known_pair_statistics(prior, parts_of(sets), remedy)
             species, masses, design = prior.species, prior.masses, Design.of(prior)
-            reference = EnergyReference.none(species)
+            lengths, reference = dict(prior.bond_lengths), EnergyReference.none(species)
         else:
             species, masses = species_and_masses(sets)
             grid = Grid(settings.cutoff, settings.intervals)
@@ -156,15 +161,20 @@ class Inference:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
+            with timed(seconds, "rotamers"):
+                lengths = bond_lengths_of(sets)
+                rotated = rotated_sets(sets, lengths, design.layout) if settings.rotamers != 0.0 else []
         check_species(unlabelled, species)
         with timed(seconds, "stresses"):
             weight = checked_stress_weight(stress_weight, given, sets, species, design)
             settings = replace(settings, stress_weight=weight)
         with timed(seconds, "memory"):
-            least = MIN_FOLDS if prior is not None or None in (settings.ridge, settings.curvature) else 1
+            undecided = None in (settings.ridge, settings.curvature, settings.rotamers if rotated else 0.0)
+            least = MIN_FOLDS if prior is not None or undecided else 1
             if settings.members or (prior is not None and prior.committee is not None):
                 least = MIN_BLOCKS
-            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least)
+            n_sums = 1 + bool(design.channels) + bool(rotated)
+            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least, n_sums=n_sums)
         note(str(memory), show=progress)
         mixing: list[float] = []
         if memory.mixing:
@@ -177,10 +187,13 @@ class Inference:
         if design.channels:
             with timed(seconds, "displaced_frames"):
                 changes = curvature_changes(sets, species, design, progress, memory.storage.at_once)
+        with timed(seconds, "rotamers"):
+            rotamers = rotamer_penalties(rotated, species, design, settings, progress, memory.storage)
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
-        found = (sets, settings, species, masses, statistics, design, reference, equations, seconds, memory, changes)
-        return cls(*found, mixing, prior, unlabelled)
+        known = (sets, settings, species, masses, statistics, lengths, design, reference, equations, seconds, memory)
+        n_rotated = sum(len(one.frames) for one in rotated)
+        return cls(*known, changes, mixing, rotamers, n_rotated, prior, unlabelled)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -202,14 +215,14 @@ class Inference:
         groups = zip_longest(self.design.layout.groups, self.curvature_changes, to_pairs)
         with raise_if_undetermined():
             standard = [standard_penalties(self.design, group, shortest, a, b) for group, a, b in groups]
+        standard = [(*mine, *self.rotamers[k : k + 1]) for k, mine in enumerate(standard)]
         if not self.settings.symmetry_strengths:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
         with timed(self.seconds, "symmetries"), raise_if_undetermined():
             losses = self.prior or self._losses([solve(total, penalties, FIRST_STRENGTHS, scale)])
             frames, unit = (self.sets, self.unlabelled), self.equations.mean_square
-            lengths = self.bonds["bond_lengths"]
-            return [(*penalties, *soft_symmetries(self.design, losses, *frames, self.settings, unit, lengths))]
+            return [(*penalties, *soft_symmetries(self.design, losses, *frames, self.settings, unit, self.lengths))]
 
     @cached_property
     def start(self) -> list[FloatArray]:
@@ -228,38 +241,22 @@ class Inference:
 
     @cached_property
     def preferences(self) -> list[list[Strengths]]:
-        """Regularisation strengths by group, in order of preference in cross-validation.
-
-        With a prior model only the best are given: the ridge is chosen first, then the curvature.
+        """Regularisation strengths by group, in order of preference in cross-validation (`strength_choice`).
 
         Raises
         ------
         DualityError
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
-        grids = DELTA_GRIDS if self.prior is not None else CHANNEL_GRIDS if self.design.channels else GRIDS
-        given = {name: getattr(self.settings, name) for name in grids}
-        grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
-        strengths = self.settings.symmetry_strengths
-        grids |= {p.name: (strengths[p.name],) for p in self.penalties[0] if p.name in SYMMETRIES}
-        undecided = any(len(grid) > 1 for grid in grids.values())
-        candidates: list[Strengths] = [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
-        n_constants, result = self.design.layout.n_constants, []
-        more = {"tolerance": CHANNEL_TOLERANCE} if self.design.channels else {}
+        kind = {"of_channels": bool(self.design.channels), "corrects": self.prior is not None}
+        grids = strength_grids(self.settings, self.penalties[0], **kind)
+        n_constants = self.design.layout.n_constants
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
             groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
-            for total, folds, penalties, selectable, scale in groups:
-                if not undecided or (self.prior is not None and not folds):
-                    result.append([candidates[-1]])
-                elif len(folds) < 2:
-                    raise DualityError(
-                        "choosing the regularisation by cross-validation needs at least two blocks of frames, and "
-                        "there are too few frames; add frames, or give ridge and curvature"
-                    )
-                elif self.prior is None:
-                    result.append(rank_strengths(total, folds, penalties, candidates, n_constants, None, scale, **more))
-                else:
-                    result.append([coordinate_search(total, folds, penalties, grids, n_constants, selectable, scale)])
+            result = [
+                preferred_strengths(total, folds, penalties, grids, n_constants, selectable, scale, **kind)
+                for total, folds, penalties, selectable, scale in groups
+            ]
             if self.settings.max_pump is not None:
 
                 def losses_with(eta: float, first: Strengths = result[0][0]) -> AgentLosses:
@@ -333,6 +330,7 @@ class Inference:
             "unlabelled": [list(s.frames.source) for s in self.unlabelled],
             **self.reference.to_metadata(solutions),
             "selection": selection,
+            "rotamers": self.n_rotated,
             "memory": self.memory.to_dict(),
         }
         if self.design.channels:
@@ -387,13 +385,6 @@ class Inference:
     @cached_property
     def bonds(self) -> dict[str, Any]:
         """What the data show of bonds, as fields of losses: those of a prior model, and what is new in the data."""
-        if self.prior is None:
-            found = ((bond_lengths(frames), pairs) for frames, pairs in pair_frames(self.sets))
-            lengths = {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
-        else:
-            lengths = dict(self.prior.bond_lengths)
-        known = known_coordinations(parts_of(self.sets), lengths)
-        return {
-            "bond_lengths": lengths,
-            "coordinations": known if self.prior is None else known | self.prior.coordinations,
-        }
+        known = known_coordinations(parts_of(self.sets), self.lengths)
+        known |= frozenset() if self.prior is None else self.prior.coordinations
+        return {"bond_lengths": self.lengths, "coordinations": known}

@@ -45,9 +45,9 @@ class MemoryPlan:
     columns : tuple of int
         Number of columns of every group.
     blocks, total, copies, stored, rows, mixing : int
-        Bytes of the Gram matrices of the blocks, of their sums and those of displaced frames, of what the solution
-        needs beside them, of the equations kept in the model, of the rows of the frames that are computed at the
-        same time, and of the equations of the mixing of channels, before all these.
+        Bytes of the Gram matrices of the blocks, of their sums and those of displaced and rotated frames, of what the
+        solution needs beside them, of the equations kept in the model, of the rows of the frames that are computed at
+        the same time, and of the equations of the mixing of channels, before all these.
     bound : int
         Bytes that may be used.
     """
@@ -102,6 +102,7 @@ def plan_memory(
     reference: EnergyReference,
     *,
     least_blocks: int,
+    n_sums: int,
 ) -> MemoryPlan:
     """Choose how to store the blocks of an inference so that its memory stays within the bound of the settings.
 
@@ -114,6 +115,8 @@ def plan_memory(
     least_blocks : int
         Number of blocks below which the inference cannot do what it should: that of a cross-validation or of a
         committee, or 1 if neither is wanted, so that no others are made.
+    n_sums : int
+        Number of matrices that are made of all frames: of the equations, of displaced frames and of rotated ones.
 
     Raises
     ------
@@ -130,7 +133,6 @@ def plan_memory(
         copies = max(copies + sum(squares), 3 * max(squares))
     if settings.symmetry_strengths:  # the matrices of their penalties, and the product that is added to one
         copies += (1 + len(settings.symmetry_strengths)) * max(squares)
-    n_sums = 2 if design.channels else 1  # of the frames, and of displaced frames
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = settings.most_mixing_steps > 0
     disk = temporary_space()

@@ -32,6 +32,10 @@ DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "curvature": (1e-7, 1e-4, 1e-1),
 }
 
+ROTAMERS = "rotamers"
+ROTAMER_GRID = (0.0, 1e-3, 3e-3, 1e-2, 3e-2)
+ROTAMER_TOLERANCE = 0.03  # of the held-out error, for the same reason
+
 PUMP, NET_FORCE, NET_TORQUE, WORK = SYMMETRIES = ("pump", "net-force", "net-torque", "work")
 
 # strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised

@@ -9,10 +9,11 @@ from math import isqrt
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
-from openmm_duality.inference.equations.penalties import SYMMETRIES, Penalty
+from openmm_duality.inference.equations.penalties import ROTAMERS, SYMMETRIES, Penalty
 from openmm_duality.inference.equations.solution import NormalEquations
 
-_RHS = "rhs"  # behind the name of a symmetry
+_RHS = "rhs"  # behind the name of a penalty
+_KEPT = (ROTAMERS, *SYMMETRIES)
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class StoredEquations:
         Columns whose coefficients are fitted; all by default.
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
-    symmetries : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
-        Penalties on symmetries by name, on the last p columns.
+    others : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
+        Penalties on rotamers and on symmetries by name, on the last p columns.
     """
 
     total: NormalEquations
     scale: FloatArray
     selected: BoolArray | None = None
     curvature_changes: FloatArray | None = None
-    symmetries: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    others: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -48,19 +49,19 @@ class StoredEquations:
         curvature_changes: FloatArray | None,
         penalties: Sequence[Penalty],
     ) -> StoredEquations:
-        """Equations, with those penalties that are on symmetries."""
+        """Equations, with those penalties that are on rotamers and on symmetries."""
         found = {}
         for one in penalties:
-            if one.name in SYMMETRIES and one.rhs is not None:
+            if one.name in _KEPT and one.rhs is not None:
                 ((_, matrix),) = one.blocks
                 found[one.name] = matrix, one.rhs[len(one.rhs) - len(matrix) :]
         return cls(total, scale, selected, curvature_changes, found)
 
     @property
-    def soft_symmetries(self) -> tuple[Penalty, ...]:
-        """The penalties on symmetries."""
+    def other_penalties(self) -> tuple[Penalty, ...]:
+        """The penalties on rotamers and on symmetries."""
         size = len(self.scale)
-        return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.symmetries.items())
+        return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.others.items())
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays for a model file; of symmetric matrices only the upper triangle is stored."""
@@ -75,7 +76,7 @@ class StoredEquations:
             found["selected"] = self.selected.astype(np.float64)
         if self.curvature_changes is not None:
             found["curvature_changes"] = _upper_triangle(self.curvature_changes)
-        for name, (matrix, rhs) in self.symmetries.items():
+        for name, (matrix, rhs) in self.others.items():
             found |= {name: _upper_triangle(matrix), f"{name} {_RHS}": rhs}
         return {prefix + name: array for name, array in found.items()}
 
@@ -85,17 +86,17 @@ class StoredEquations:
         found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         target_squares, weight = map(float, found["sums"])
         gram, rhs, squares = _symmetric(found["gram"]), found["rhs"].copy(), found["column_squares"].copy()
-        symmetries = {}
-        for name in (name for name in SYMMETRIES if name in found):
+        others = {}
+        for name in (name for name in _KEPT if name in found):
             matrix = _symmetric(found[name])
             # a model of version 0.6 has only the pump, without its right-hand side, which is zero
-            symmetries[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
+            others[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
         return cls(
             NormalEquations(gram, rhs, squares, target_squares, weight),
             found["scale"],
             found["selected"] > 0.0 if "selected" in found else None,
             _symmetric(found["curvature_changes"]) if "curvature_changes" in found else None,
-            symmetries,
+            others,
         )
 
 

@@ -13,11 +13,13 @@ import numpy as np
 from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.geometry.cells import minimum_image, widths
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import Frames, formula
 from openmm_duality.reference.mixed_frames import AnyFrames, balanced, of_one_composition, without_isolated_atoms
+from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.schema import quantity
 
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
@@ -166,6 +168,12 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
                 result.append((frames, pairs))
                 found |= pairs
     return result
+
+
+def bond_lengths_of(sets: Sequence[DataSet]) -> BondLengths:
+    """The bond length in nm of every pair of species that is bonded, in the frames that `pair_frames` gives for it."""
+    found = ((bond_lengths(frames), pairs) for frames, pairs in pair_frames(sets))
+    return {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
 
 
 def parts_of(sets: Sequence[DataSet]) -> list[Frames]:

@@ -1,0 +1,288 @@
+"""Rotamers: training frames of a molecule with groups rotated about single bonds, and forces that rotate along.
+
+Frames of one conformer say nothing of others, and on the way there a polynomial of the moments may have a hole into
+which an atom falls. What holds a group together hardly depends on its rotation about a single bond, nor do the forces
+in it, seen from the group; the two atoms of the bond balance them, so that no net force and no torque are left. To
+them comes the repulsion of what meets then, roughly that of screened nuclei. A penalty on errors of these forces says
+what the losses should be like where the data show nothing; held-out frames decide how strong it is.
+
+Index suffixes: i, j atom, t frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.sparse import coo_matrix, csgraph
+from scipy.spatial.transform import Rotation
+
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.bonding import BondLengths, sum_of_covalent_radii
+from openmm_duality.geometry.cells import minimum_image
+from openmm_duality.geometry.contacts import TOUCHING, distance_at, screened_forces
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels, make_whole
+from openmm_duality.inference.equations.accumulation import Storage, accumulate
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.displaced_frames import chosen_frames
+from openmm_duality.inference.equations.energies import EnergyReference
+from openmm_duality.inference.equations.layout import Layout
+from openmm_duality.inference.equations.penalties import ROTAMERS, Penalty
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.reference.frames import Frames
+from openmm_duality.units import ELECTRONVOLT
+
+_ROWS_PER_COLUMN = 5.0
+_REPEATS = 10  # at most, of one frame
+_ATOMS = 500  # at most, of a molecule
+_APART = 4  # bonds between atoms that meet when a group is rotated
+_CLOSEST = 2.0 * ELECTRONVOLT  # energy of nuclei that are as close as they may come
+_SINGLE = 0.93  # of the sum of covalent radii, below which bonds are stiff: double bonds, and those of amides
+_ELECTRONEGATIVE = ("N", "O", "F")  # donors and acceptors of hydrogen bonds
+_ROTATIONS = 3  # at most, at a time
+_TRIES = 30  # until no atoms are too close
+_SEED = 0
+
+Group = tuple[int, int, BoolArray]  # the atoms of the bond, the second one rotated, and whether each atom is rotated
+
+
+def rotated_sets(sets: Sequence[DataSet], lengths: BondLengths, layout: Layout) -> list[DataSet]:
+    """Frames of single molecules with one to three groups rotated at random, as sets beside those of the data.
+
+    Frames without forces, of several molecules or of more than 500 atoms, or without a group that can be rotated give
+    none.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    lengths : dict
+        The bond length of every pair of species that is bonded, in nm.
+    layout : Layout
+        Of the columns, for each of which there should be five rows of forces; a frame is rotated up to ten times.
+    """
+    single = [
+        (data, part)
+        for data in sets
+        for part in data.frames.parts
+        if len(part) and part.forces is not None and part.n_atoms <= _ATOMS and _Molecule.of(part, 0, lengths).single
+    ]
+    if not single:
+        return []
+    rng, found = np.random.default_rng(_SEED), []
+    n_rows = _ROWS_PER_COLUMN * max(layout.size(group) for group in layout.groups)
+    rows = sum(3 * part.n_atoms * len(part) for _, part in single)
+    repeats = int(np.clip(np.ceil(n_rows / rows), 1, _REPEATS))
+    for data, part, times in chosen_frames([replace(data, frames=part) for data, part in single], n_rows, repeats):
+        rotated = rotated_frames(part[times], lengths, repeats, rng)
+        if rotated is not None:
+            found.append(replace(data, frames=rotated))
+    return found
+
+
+def rotated_frames(
+    frames: Frames, lengths: BondLengths, repeats: int = 1, rng: np.random.Generator | None = None
+) -> Frames | None:
+    """Frames with groups rotated about single bonds, and their forces; None if nothing can be rotated.
+
+    A group is not rotated in frames in which a hydrogen bond holds it. Atoms that are four or more bonds apart come no
+    closer than where their nuclei repel with 2 eV.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of one composition, with forces.
+    lengths : dict
+        In nm.
+    repeats : int
+        How often every frame is rotated.
+    rng : numpy.random.Generator, optional
+    """
+    assert frames.forces is not None
+    rng = rng or np.random.default_rng(_SEED)
+    mean = np.mean([_distances(frames.positions[t], frames.cell(t)) for t in range(len(frames))], axis=0)
+    limits = _Limits.of(frames.species)
+    chosen, positions, forces = [], [], []
+    for t in np.repeat(np.arange(len(frames)), repeats).tolist():
+        molecule = _Molecule.of(frames, t, lengths)
+        if not molecule.single:
+            continue
+        groups = [one for one in molecule.groups if mean[one[0], one[1]] >= limits.stiff[one[0], one[1]]]
+        groups = [one for one in groups if not molecule.hydrogen_bonds(limits)[one[2]][:, ~one[2]].any()]
+        for moved, turned in _rotations(molecule, groups, rng) if groups else ():
+            if molecule.allows(moved, limits):
+                chosen.append(t)
+                positions.append(moved)
+                forces.append(turned + screened_forces(frames.species, moved, molecule.apart))
+                break
+    if not chosen:
+        return None
+    same = frames[np.array(chosen)]
+    where = np.array(positions), same.times, same.steps, same.cells
+    return Frames(same.species, same.masses, *where, np.array(forces), source=same.source)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Distances of pairs of N atoms by species in nm, shape (N, N): of stiff bonds, contacts and hydrogen bonds."""
+
+    stiff: FloatArray
+    closest: FloatArray
+    touching: FloatArray
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def of(cls, species: tuple[str, ...]) -> _Limits:
+        """The limits of atoms."""
+        names, index = np.unique(species, return_inverse=True)
+        found = np.zeros((3, len(names), len(names)))
+        for a, one in enumerate(names):
+            for b, other in enumerate(names):
+                pair = (str(one), str(other))
+                bridge = "H" in pair and any(name in _ELECTRONEGATIVE for name in pair)
+                found[0, a, b] = _SINGLE * (sum_of_covalent_radii(pair) or 0.0)
+                found[1, a, b] = distance_at(pair, _CLOSEST) or 0.0
+                found[2, a, b] = distance_at(pair, TOUCHING) if bridge else 0.0
+        return cls(*found[:, index[:, None], index])
+
+
+@dataclass(frozen=True)
+class _Molecule:
+    """A molecule in one frame: positions (N, 3) in nm, forces in kJ/mol/nm, cell, and bonds (n_bonds, 2)."""
+
+    species: tuple[str, ...]
+    positions: FloatArray
+    forces: FloatArray
+    cell: FloatArray | None
+    bonds: IntArray
+
+    @classmethod
+    def of(cls, frames: Frames, t: int, lengths: BondLengths) -> _Molecule:
+        """What frame t shows."""
+        assert frames.forces is not None
+        cell = frames.cell(t)
+        bonds = bonded_pairs(frames.positions[t], frames.species, cell, lengths)
+        return cls(frames.species, make_whole(frames.positions[t], bonds, cell), frames.forces[t], cell, bonds)
+
+    @cached_property
+    def distances(self) -> FloatArray:
+        """Distances of all atoms from each other, shape (N, N)."""
+        return _distances(self.positions, self.cell)
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one molecule, and none of its images are near."""
+        if not len(self.bonds) or component_labels(self.bonds, len(self.species)).any():
+            return False
+        return self.cell is None or np.allclose(self.distances, _distances(self.positions, None))
+
+    @property
+    def apart(self) -> BoolArray:
+        """Which atoms are four or more bonds apart, shape (N, N)."""
+        return _graph(self.bonds.tobytes(), len(self.species))[0]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The smaller group at every bond that is in no ring and not to a single atom."""
+        return _graph(self.bonds.tobytes(), len(self.species))[1]
+
+    def hydrogen_bonds(self, limits: _Limits) -> BoolArray:
+        """Which atoms may be bonded by hydrogen bonds, shape (N, N)."""
+        polar = np.zeros(len(self.species), dtype=bool)
+        electronegative = np.isin(self.species, _ELECTRONEGATIVE)
+        for one, other in (self.bonds.T, self.bonds.T[::-1]):
+            polar[one[electronegative[other]]] = True
+        bridges = np.outer(polar & ~electronegative, electronegative)
+        return np.asarray((bridges | bridges.T) & self.apart & (self.distances < limits.touching))
+
+    def allows(self, moved: FloatArray, limits: _Limits) -> bool:
+        """Whether no atoms are too close that were not so before."""
+        closest = np.minimum(limits.closest, self.distances)
+        return not (self.apart & (_distances(moved, self.cell) < closest * (1.0 - 1e-9))).any()
+
+
+@lru_cache(maxsize=64)
+def _graph(bonds: bytes, n: int) -> tuple[BoolArray, tuple[Group, ...]]:
+    """Which of n atoms are four or more bonds apart, and the groups at the bonds."""
+    pairs = np.frombuffer(bonds, dtype=np.int64).reshape(-1, 2)
+    groups = []
+    for b, (i, j) in enumerate(pairs.tolist()):
+        label = component_labels(np.delete(pairs, b, axis=0), n)
+        of_j = label == label[j]
+        if of_j[i] or not 1 < of_j.sum() < n - 1:  # in a ring, or an atom at the end
+            continue
+        groups.append((i, j, of_j) if 2 * of_j.sum() <= n else (j, i, ~of_j))
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
+    return csgraph.shortest_path(graph, directed=False, unweighted=True) >= _APART, tuple(groups)
+
+
+def _rotations(
+    molecule: _Molecule, groups: Sequence[Group], rng: np.random.Generator
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Positions, and forces without the repulsion of nuclei, with groups rotated at random, one after the other."""
+    without = molecule.forces - screened_forces(molecule.species, molecule.positions, molecule.apart)
+    for _ in range(_TRIES):
+        positions, forces = molecule.positions.copy(), without.copy()
+        for k in rng.permutation(len(groups))[: rng.integers(1, _ROTATIONS + 1)]:
+            i, j, group = groups[k]
+            axis = positions[j] - positions[i]
+            rotation = Rotation.from_rotvec(rng.uniform(-np.pi, np.pi) * axis / np.linalg.norm(axis))
+            positions[group] = positions[j] + rotation.apply(positions[group] - positions[j])
+            forces[group] = rotation.apply(forces[group])
+            _balance(positions, forces, i, j)
+        yield positions, forces
+
+
+def _balance(positions: FloatArray, forces: FloatArray, i: int, j: int) -> None:
+    """Set the forces on the atoms of a bond, in place, so that all forces and all torques add up to zero.
+
+    The torque about the bond does so by itself, and the stretching force of the bond stays.
+    """
+    others = np.ones(len(positions), dtype=bool)
+    others[[i, j]] = False
+    axis, middle = positions[j] - positions[i], 0.5 * (positions[i] + positions[j])
+    direction = axis / np.linalg.norm(axis)
+    net = forces[others].sum(axis=0)
+    torque = np.cross(positions[others] - middle, forces[others]).sum(axis=0)
+    difference = ((forces[j] - forces[i]) @ direction) * direction + 2.0 * np.cross(axis, torque) / (axis @ axis)
+    forces[i], forces[j] = -0.5 * (net + difference), -0.5 * (net - difference)
+
+
+def _distances(positions: FloatArray, cell: FloatArray | None) -> FloatArray:
+    vectors = positions[:, None] - positions
+    return np.asarray(np.linalg.norm(vectors if cell is None else minimum_image(vectors, cell), axis=-1))
+
+
+def rotamer_penalties(
+    rotated: Sequence[DataSet],
+    species: tuple[str, ...],
+    design: Design,
+    settings: Settings,
+    progress: bool,
+    storage: Storage,
+) -> list[Penalty]:
+    """Mean squared errors of the forces in rotated frames as penalties, by group; none without frames.
+
+    Parameters
+    ----------
+    rotated : sequence of DataSet
+        As `rotated_sets` gives them.
+    species : tuple of str
+        Names in the order of the species index.
+    design, settings
+        As for `accumulate`.
+    progress : bool
+        Whether to show a progress bar.
+    storage : Storage
+        Of the equations of the data, whose frames are computed as many at a time.
+    """
+    if not rotated:
+        return []
+    forces, one_block = replace(settings, energy_weight=0.0, stress_weight=0.0), replace(storage, folds=1, per_fold=1)
+    none = EnergyReference.none(species)
+    found = accumulate(rotated, species, design, forces, none, progress, one_block, title="rotamers").totals
+    for one in found:  # in place: another such matrix would be as large as a block of equations
+        one.gram /= one.weight or 1.0
+    return [Penalty(ROTAMERS, one.gram, one.rhs / (one.weight or 1.0)) for one in found]
