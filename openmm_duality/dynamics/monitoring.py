@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +109,19 @@ def count_alarms(directory: Path) -> int:
     """Number of checks with an alarm so far in the folder of a run."""
     path = directory / ALARMS
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def count_checks(settings: Mapping[str, Any]) -> int:
+    """Number of checks of the monitor so far, by the record of a run; none without a monitor."""
+    interval: Any = settings.get("limits")
+    for name in ("monitor", "interval"):
+        interval = interval.get(name) if isinstance(interval, Mapping) else None
+    return settings.get("steps_done", 0) // interval + 1 if isinstance(interval, int) and interval > 0 else 0
+
+
+def mostly_unknown(alarms: int, checks: int) -> bool:
+    """Whether the monitor raised an alarm in most of its checks, so that the model does not know what the run shows."""
+    return 2 * alarms > checks
 
 
 def _extended_xyz(

@@ -30,7 +30,7 @@ from openmm_duality.dynamics.barostats import describe_barostat
 from openmm_duality.dynamics.energy_conserving_descent import EnergyConservingDescentLearningIntegrator
 from openmm_duality.dynamics.integrators import LearningIntegrator
 from openmm_duality.dynamics.integrity import Integrity, Limits, runaway_temperature
-from openmm_duality.dynamics.monitoring import RunMonitor
+from openmm_duality.dynamics.monitoring import RunMonitor, count_checks, mostly_unknown
 from openmm_duality.dynamics.platforms import make_simulation, platform_precision
 from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
 from openmm_duality.dynamics.structures import thermal_velocities
@@ -81,14 +81,11 @@ class RunResult:
     unknown_bonds: int = 0
 
     @property
-    def _mostly_unknown(self) -> bool:
-        return 2 * self.alarms > self.checks
-
-    @property
     def message(self) -> str:
         """Summary of the run in one sentence."""
         plural = "" if self.alarms == 1 else "s"
-        often = ", in most of its checks: the model does not know what the run shows" if self._mostly_unknown else ""
+        unknown = mostly_unknown(self.alarms, self.checks)
+        often = ", in most of its checks: the model does not know what the run shows" if unknown else ""
         raised = f" The monitor raised {self.alarms} alarm{plural} (alarms.csv){often}." if self.alarms else ""
         if self.status == "stopped":
             return f"{self.directory}: the run stopped itself after {self.steps_done} steps: {self.reason}.{raised}"
@@ -393,6 +390,5 @@ def _seed(system: mm.System, integrator: LearningIntegrator, seed: int) -> None:
 def _result(directory: Path, settings: Mapping[str, Any], resumed_from: int) -> RunResult:
     done, recorded = settings["steps_done"], {name: settings[name] for name in ("status", "reason", "ms_per_step")}
     recorded |= {name: settings.get(name, 0) for name in ("alarms", "exchanged_bonds", "unknown_bonds")}
-    if (monitor := settings["limits"].get("monitor")) is not None:
-        recorded["checks"] = done // monitor["interval"] + 1
+    recorded["checks"] = count_checks(settings)
     return RunResult(directory, steps_done=done, resumed_from=min(resumed_from, done), **recorded)

@@ -41,6 +41,8 @@ FRICTION = 10.0  # /ps
 TIMESTEP = 0.5e-3  # ps
 DISPLACED = "every atom displaced by 0.1 Å"
 _RUNAWAY = 6.0  # times the temperature
+_SHORTEST, _LONGEST = 2.0, 40.0  # ps, of the runs
+_WATCHED = 400.0  # atoms times ps: what breaks once in so much is seen, in a molecule as in a liquid
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def check_stability(
     start: Start,
     *,
     temperature: Any = 300.0,
-    time: Any = 2.0,
+    time: Any = None,
     platform: str | None = "CPU",
     seed: int = 1,
     progress: bool = False,
@@ -100,8 +102,8 @@ def check_stability(
         A structure of the system that the model is for.
     temperature : openmm.unit.Quantity or float
         In K.
-    time : openmm.unit.Quantity or float
-        Of each run, in ps.
+    time : openmm.unit.Quantity or float, optional
+        Of each run, in ps; by default 2 ps, and of fewer than 200 atoms so much longer as they are fewer, up to 40 ps.
     platform : str, optional
         Of OpenMM.
     seed : int
@@ -109,7 +111,9 @@ def check_stability(
     progress : bool
         Whether to show progress bars.
     """
-    kelvin, duration = positive(temperature, unit.kelvin, "temperature"), positive(time, unit.picosecond, "time")
+    kelvin = positive(temperature, unit.kelvin, "temperature")
+    usual = min(max(_SHORTEST, _WATCHED / len(start.species)), _LONGEST)
+    duration = usual if time is None else positive(time, unit.picosecond, "time")
     steps = max(1, round(duration / TIMESTEP))
     checks: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:

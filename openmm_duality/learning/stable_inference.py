@@ -46,7 +46,7 @@ def infer_stable(
     baseline: Baseline | mm.System | str | Path | None = None,
     unlabelled: AnyFrames | Sequence[AnyFrames] = (),
     temperature: Any = 300.0,
-    time: Any = 2.0,
+    time: Any = None,
     platform: str | None = "CPU",
     seed: int = 1,
     progress: bool = False,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_duality.dynamics.monitoring import count_checks
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.observables.density import DensityRecord, measure_density
 from openmm_duality.observables.runs import Run
@@ -213,6 +214,8 @@ class IntegrityRecord:
         The largest number of atoms away from their molecule at once.
     first_left : float or None
         When the first one was seen to have left, in ps.
+    alarms, checks : int
+        Checks of the monitor that raised an alarm, and all of them; zero without a monitor.
     """
 
     status: str
@@ -221,6 +224,8 @@ class IntegrityRecord:
     shortest: dict[str, Closest]
     most_left: int
     first_left: float | None
+    alarms: int = 0
+    checks: int = 0
 
 
 def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityRecord:
@@ -248,4 +253,6 @@ def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityR
         shortest=dict(sorted(shortest.items())),
         most_left=int(left.max()),
         first_left=float(times[away[0]]) if len(away) else None,
+        alarms=int(run.settings.get("alarms") or 0),
+        checks=count_checks(run.settings),
     )

@@ -179,6 +179,8 @@ def _integrity(c: Comparison) -> dict[str, Any] | None:
         },
         "most_atoms_left_molecule": record.most_left,
         "first_left_ps": record.first_left,
+        "alarms": record.alarms,
+        "checks": record.checks,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from openmm_duality.dynamics.monitoring import mostly_unknown
 from openmm_duality.observables.correlation_times import SHORT
 from openmm_duality.observables.findings import Finding, Observable, Outcome
 from openmm_duality.observables.results import Comparison
@@ -33,7 +34,7 @@ def verdict(comparison: Comparison) -> tuple[str, ...]:
         What `compare` gives, of which the other columns are left alone.
     """
     failures = [sentence(comparison, finding) for finding in comparison.failures]
-    others = [*_integrity(comparison), *_alike(comparison)]
+    others = [*_integrity(comparison), *_alarms(comparison), *_alike(comparison)]
     others += [
         sentence(comparison, finding)
         for finding in comparison.findings
@@ -98,6 +99,16 @@ def _integrity(comparison: Comparison) -> list[str]:
     whole = "No molecule broke and no atoms collapsed" if comparison.bond_length else "No atoms collapsed"
     running = " so far; the run is not finished" if record.status in ("running", "interrupted") else ""
     return [f"{whole} in {record.time:.4g} ps{running}."]
+
+
+def _alarms(comparison: Comparison) -> list[str]:
+    """One sentence on the alarms of the monitor."""
+    record = comparison.integrity
+    if record is None or not record.alarms:
+        return []
+    plural = "" if record.alarms == 1 else "s"
+    often = "; the model does not know what the run shows" if mostly_unknown(record.alarms, record.checks) else ""
+    return [f"The monitor raised {record.alarms} alarm{plural} in {record.checks} checks{often}."]
 
 
 def _rdf(comparison: Comparison, finding: Finding) -> str:

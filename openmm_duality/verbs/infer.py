@@ -61,7 +61,7 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
     "--check", is_flag=True, help="Choose among models that are stable in five short runs (four without a cell)."
 )
 @click.option("--temperature", help="Of these runs; by default that of the first data set, as its files give it.")
-@click.option("--check-time", help="Length of each of these runs, such as '10 ps'; 2 ps by default.")
+@click.option("--check-time", help="Length of each of these runs; 2 ps, longer of fewer than 200 atoms.")
 @click.option("-o", "--output", "model", type=PATH, required=True, help="The model file (.safetensors).")
 @json_option
 @overwrite_option

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from openmm_duality.dynamics.monitoring import count_checks
 from openmm_duality.geometry.contacts import COLLAPSE_FRACTION
 from openmm_duality.observables import Comparison, Conclusion, Observable, Outcome, compare
 from openmm_duality.observables import decisions as d
@@ -14,7 +15,7 @@ from openmm_duality.observables.force_errors import ForceErrors
 from openmm_duality.observables.results import Quantity
 from openmm_duality.observables.run_log import Closest
 from openmm_duality.observables.statistics import Estimate, Reason
-from openmm_duality.report import headline, verdict
+from openmm_duality.report import comparison_to_dict, headline, verdict
 from tests.observables import made
 
 SURE, UNSURE = SIGNIFICANCE / 1000, SIGNIFICANCE / 2  # among some twenty tests
@@ -189,6 +190,34 @@ def test_integrity_fails_by_a_stop_a_broken_molecule_or_a_collapse(same):
     ]
     assert found.agrees is False
     assert judge(replace(same, integrity=None)).finding(Observable.COMPLETION) is None
+
+
+def test_alarms_of_the_monitor_are_told_and_change_no_verdict(same):
+    def judged(alarms, checks):
+        return judge(replace(same, integrity=replace(same.integrity, alarms=alarms, checks=checks)))
+
+    def told(alarms, checks):
+        return [text for text in verdict(judged(alarms, checks)) if "monitor" in text]
+
+    assert told(0, 0) == told(0, 20) == []
+    assert told(1, 20) == ["The monitor raised 1 alarm in 20 checks."]
+    assert told(12, 20) == ["The monitor raised 12 alarms in 20 checks; the model does not know what the run shows."]
+    assert judged(12, 20).agrees is judge(same).agrees
+    assert comparison_to_dict(judged(12, 20))["integrity"]["alarms"] == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"limits": {"monitor": {"interval": 50}}, "steps_done": 1000}, 21),
+        ({"limits": {"monitor": None}, "steps_done": 1000}, 0),
+        ({"limits": {"monitor": {"interval": 0}}}, 0),
+        ({"limits": "none"}, 0),
+        ({}, 0),
+    ],
+)
+def test_checks_of_a_monitor_are_counted_by_the_record_of_a_run(settings, expected):
+    assert count_checks(settings) == expected
 
 
 def test_errors_of_forces_are_reported_beside_those_of_held_out_frames(same):
