@@ -12,7 +12,7 @@ import openmm as mm
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference.equations.inference import Inference
-from openmm_duality.inference.equations.penalties import Strengths
+from openmm_duality.inference.equations.penalties import ROTAMER_GRID, ROTAMERS, Strengths
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.targets import (
     DataSet,
@@ -172,12 +172,15 @@ def regularisation_candidates(inference: Inference) -> Iterator[list[Strengths]]
     """Strengths by group in the order in which they are tried, unless the settings give them.
 
     The k-th preference of each group, then stronger ridges. With channels, after the first preference, stronger
-    penalties on changes of the curvature: what fails lies outside the data, where they decide, and weaker ones are no
-    remedy.
+    penalties on rotamers, where there are any, and on changes of the curvature: what fails lies outside the data,
+    where they decide, and weaker ones are no remedy.
     """
     preferences = inference.preferences
     if inference.design.channels and inference.prior is None:
         yield [mine[0] for mine in preferences]
+        for strength in ROTAMER_GRID if inference.rotamers and inference.settings.rotamers is None else ():
+            if any(strength > mine[0][ROTAMERS] for mine in preferences):
+                yield [{**mine[0], ROTAMERS: max(strength, mine[0][ROTAMERS])} for mine in preferences]
         for factor in STRONGER_CURVATURE if inference.settings.curvature is None else ():
             yield [{**mine[0], "curvature": factor * mine[0]["curvature"]} for mine in preferences]
     else:

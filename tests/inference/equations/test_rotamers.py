@@ -14,8 +14,11 @@ from openmm import unit
 from openmm_duality.geometry.contacts import screened_repulsion
 from openmm_duality.geometry.molecules import bonded_pairs, find_molecules
 from openmm_duality.inference import DataSet, add_frames, evaluate, infer
-from openmm_duality.inference.equations.penalties import ROTAMERS
+from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.penalties import ROTAMER_GRID, ROTAMERS
 from openmm_duality.inference.equations.rotamers import rotated_frames
+from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.fitting import regularisation_candidates
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import MixedFrames
 from openmm_duality.units import ANGSTROM
@@ -153,8 +156,8 @@ def butane():
     return stiff.frames(60), stiff.frames(10, seed=7, start=ANGSTROM * atoms.positions)
 
 
-@pytest.mark.parametrize("gradient", ["collective", "agent"])
-def test_a_model_of_one_conformer_knows_others_by_them(butane, gradient):
+@pytest.mark.parametrize(("gradient", "most"), [("collective", 0.5), ("agent", 0.99)])
+def test_a_model_of_one_conformer_knows_others_by_them(butane, gradient, most):
     frames, other = butane
     settings = {"form": "moment", "gradient": gradient, "cutoff": 0.5, "members": 0}
     without, model = (infer(frames, **settings, **more) for more in ({"rotamers": 0.0}, {}))
@@ -163,7 +166,7 @@ def test_a_model_of_one_conformer_knows_others_by_them(butane, gradient):
     assert without.metadata["rotamers"] == 0 < 50 < model.metadata["rotamers"]
     assert ROTAMERS not in without.metadata["regularisation"][0]
     before, after = (evaluate(losses, other).force_rmse["all"] for losses in (without, model))
-    assert after < 0.5 * before
+    assert after < most * before
     given = infer(frames, **settings, rotamers=0.02).metadata["regularisation"]
     assert {strengths[ROTAMERS] for strengths in given} == {0.02}
 
@@ -176,6 +179,18 @@ def test_frames_are_added_to_a_model_with_its_rotamers(butane):
     for one, two in ((model, again), (infer(DataSet(frames, weight=3.0), **settings), model)):
         assert two.pair_coefficients == pytest.approx(one.pair_coefficients, rel=1e-5, abs=1e-5)
     assert add_frames(model, other).metadata["regularisation"] == model.metadata["regularisation"]
+
+
+def test_of_channels_that_fail_stronger_penalties_are_tried(butane):
+    frames, _ = butane
+    settings = {"form": "channels", "cutoff": 0.5, "channels": 4, "invariants": [20, 40, 0], "mixing_steps": 0}
+    inference = Inference.of([DataSet(frames)], Settings(**settings, members=0))
+    first, *others = [mine[0] for mine in regularisation_candidates(inference)]
+    rising = [strength for strength in ROTAMER_GRID if strength > first[ROTAMERS]]
+    assert rising
+    assert [one[ROTAMERS] for one in others[: len(rising)]] == rising
+    assert all({**one, ROTAMERS: 0.0} == {**first, ROTAMERS: 0.0} for one in others[: len(rising)])
+    assert {one[ROTAMERS] for one in others[len(rising) :]} == {first[ROTAMERS]}
 
 
 def test_parts_of_one_composition_each_are_rotated(butane):
