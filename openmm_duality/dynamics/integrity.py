@@ -4,7 +4,7 @@ A broken model can keep its temperature and its g(r) for picoseconds after an at
 have collapsed onto each other. So the distances themselves are checked.
 
 A bond of the start may be exchanged for others, as by a proton that is passed on, if every atom that takes part then
-has a coordination that the data of the model show. Anything else is a break, and so is a bond that forms.
+has a coordination that the data of the model show. Anything else is a break, and so is a bond that forms without.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.losses.model import AgentLosses
 
 Pair = tuple[str, str]
+_SHORT = 0.88  # of the length at which a bond is certain: 1.1 times the sum of the covalent radii
 _RUNAWAY_PROBABILITY = 1e-12  # of a higher kinetic temperature, at a check
 
 
@@ -48,7 +49,8 @@ class IntegrityReport:
         Number of bonds of the start that are exchanged for others as the data of the model show, by a hop of a proton
         or several.
     unknown_bonds : int
-        Number of bonds that have broken or formed and leave an atom with a coordination that these data do not show.
+        Number of bonds that have broken or formed, alone or with others that share atoms, so that an atom has a
+        coordination that these data do not show.
     """
 
     finite: bool
@@ -73,9 +75,13 @@ class IntegrityReport:
         if (n := self.atoms_left_molecule) > 0:
             what = f"{n} {'atom has' if n == 1 else 'atoms have'} left the molecule of the start"
         else:
-            n = self.unknown_bonds
-            what = f"{n} {'bond has' if n == 1 else 'bonds have'} formed or broken as the data of the model do not show"
+            what = changed_bonds(self.unknown_bonds)
         return (*self.collapsed, f"{what} (--allow-broken permits it)")
+
+
+def changed_bonds(count: int) -> str:
+    """What the bonds of a molecule have done, in a phrase."""
+    return f"{count} {'bond has' if count == 1 else 'bonds have'} formed or broken as the data of the model do not show"
 
 
 def runaway_temperature(temperature: float, degrees_of_freedom: int) -> float:
@@ -170,6 +176,7 @@ class Integrity:
         present = {_ordered(pair): r for pair, r in bond_lengths.items() if set(pair) <= set(self._distinct)}
         self.bond_lengths: dict[Pair, float] = present
         self._certain = certain_lengths(present)
+        _, self._below = length_matrix(self._distinct, self._certain)
         self.coordinations = coordinations
         several = {name for name, neighbours in coordinations if sum(number for _, number in neighbours) > 1}
         self._terminal = ~np.isin(np.asarray(species), sorted(several))
@@ -232,10 +239,7 @@ class Integrity:
         n = len(self.species)
         now = bonded_pairs(positions, self.species, cell, self._certain)
         made = now[~np.isin(now @ [n, 1], self._bonds @ [n, 1])]
-        held = np.zeros(n, dtype=bool)
-        held[self._bonds[whole]] = True
-        # a terminal atom, as a proton between two oxygens, stays with its partner as long as that bond may be one
-        made = made[~(held & self._terminal)[made].any(axis=1)]
+        made = made[~self._shared(positions, cell, whole, made)]
         known = self._known(whole, made)
         exchanged = ~whole & known[self._bonds[:, 0]]
         unknown = (~whole & ~exchanged).sum() + (~known[made[:, 0]]).sum()
@@ -250,11 +254,23 @@ class Integrity:
             "unknown_bonds": int(unknown) if self.coordinations else 0,
         }
 
+    def _shared(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray, made: IntArray) -> BoolArray:
+        """Which of the bonds made are half of a shared terminal atom, as of a proton between two oxygens.
+
+        It stays with its partner of the start as long as that bond is whole, unless both bonds are short.
+        """
+        pairs = np.concatenate([self._bonds[whole], made])
+        lengths = np.linalg.norm(minimum_image(positions[pairs[:, 1]] - positions[pairs[:, 0]], cell), axis=1)
+        a, b = self._species_index[pairs].T
+        stretched, held = np.zeros((2, len(self.species)), dtype=bool)
+        stretched[pairs[lengths > _SHORT * self._below[a, b]]] = True
+        held[self._bonds[whole]] = True
+        return np.asarray((held & stretched & self._terminal)[made].any(axis=1))
+
     def _formed(self, i: IntArray, j: IntArray, d: FloatArray) -> bool:
         """Whether two atoms are certainly bonded that were not in the start."""
         n = len(self.species)
-        _, below = length_matrix(self._distinct, self._certain)
-        close = d < below[self._species_index[i], self._species_index[j]]
+        close = d < self._below[self._species_index[i], self._species_index[j]]
         keys = np.minimum(i, j)[close] * n + np.maximum(i, j)[close]
         return not np.isin(keys, self._bonds @ [n, 1]).all()
 

@@ -112,7 +112,7 @@ def count_alarms(directory: Path) -> int:
 
 
 def count_checks(settings: Mapping[str, Any]) -> int:
-    """Number of checks of the monitor so far, by the record of a run; none without a monitor."""
+    """Number of checks that the monitor in the record of a run made, if it was there all along; none without one."""
     interval: Any = settings.get("limits")
     for name in ("monitor", "interval"):
         interval = interval.get(name) if isinstance(interval, Mapping) else None
@@ -121,7 +121,7 @@ def count_checks(settings: Mapping[str, Any]) -> int:
 
 def mostly_unknown(alarms: int, checks: int) -> bool:
     """Whether the monitor raised an alarm in most of its checks, so that the model does not know what the run shows."""
-    return 2 * alarms > checks
+    return 2 * alarms > checks > 0
 
 
 def _extended_xyz(

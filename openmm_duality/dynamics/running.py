@@ -29,7 +29,7 @@ from openmm_duality.dynamics import record
 from openmm_duality.dynamics.barostats import describe_barostat
 from openmm_duality.dynamics.energy_conserving_descent import EnergyConservingDescentLearningIntegrator
 from openmm_duality.dynamics.integrators import LearningIntegrator
-from openmm_duality.dynamics.integrity import Integrity, Limits, runaway_temperature
+from openmm_duality.dynamics.integrity import Integrity, Limits, changed_bonds, runaway_temperature
 from openmm_duality.dynamics.monitoring import RunMonitor, count_checks, mostly_unknown
 from openmm_duality.dynamics.platforms import make_simulation, platform_precision
 from openmm_duality.dynamics.run_loop import CHECKPOINT, RunLoop
@@ -93,6 +93,8 @@ class RunResult:
             return f"{self.directory}: complete already, with {self.steps_done} steps; ask for more to go on."
         resumed = f" (resumed after {self.resumed_from})" if self.resumed_from else ""
         hops = f" Bonds exchanged as in the data of the model: {self.exchanged_bonds}." if self.exchanged_bonds else ""
+        if self.unknown_bonds:
+            hops += f" At the end {changed_bonds(self.unknown_bonds)}."
         steps = f"{self.steps_done} steps done{resumed}, {self.ms_per_step:.3g} ms per step"
         return f"{self.directory}: {steps}.{hops}{raised}"
 

@@ -126,6 +126,13 @@ def begin_inference(
     test_sets = sets_with_targets(test, beside, progress)
     more = as_unlabelled(unlabelled, settings)
     sets = as_sets(data, beside, progress)
+    if beside is not None:
+        if settings.rotamers:
+            raise DualityError(
+                "rotamers and a baseline exclude each other, because its forces in rotated frames are not known to the "
+                "penalty; leave one of them out"
+            )
+        settings = replace(settings, rotamers=0.0)
     check_test_species({name for one in sets for name in one.frames.distinct_species}, test_sets)
     return Inference.of(sets, settings, progress=progress, unlabelled=more), test_sets, beside
 

@@ -23,7 +23,7 @@ from openmm_duality.dynamics.integrators import (
     VerletLearningIntegrator,
     positive,
 )
-from openmm_duality.dynamics.integrity import Limits
+from openmm_duality.dynamics.integrity import Limits, changed_bonds
 from openmm_duality.dynamics.run_loop import LOG
 from openmm_duality.dynamics.running import simulate
 from openmm_duality.dynamics.structures import Start
@@ -144,8 +144,10 @@ def check_stability(
                 continue
             # the folder with the last good state goes away with this function
             reason = result.reason.partition(" (last good state")[0]
-            if moved and result.status == "finished" and (result.unknown_bonds or _broken_at_end(directory)):
+            if moved and result.status == "finished" and _broken_at_end(directory):
                 reason = "molecules were broken in the last quarter of the run"
+            elif moved and result.unknown_bonds:
+                reason = f"at the end {changed_bonds(result.unknown_bonds)}"
             checks.append(Check(name, not reason, result.steps_done * TIMESTEP, reason))
     return checks
 

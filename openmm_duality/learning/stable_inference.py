@@ -54,7 +54,7 @@ def infer_stable(
 ) -> AgentLosses:
     """Infer losses with the preferred regularisation whose model passes `check_stability`.
 
-    Candidates are tried in the order that held-out blocks give them (`rank_strengths`), then with stronger ridges. A
+    Candidates are tried in the order of `regularisation_candidates`, the preferred one first. A
     strength that the settings give is the only candidate. If no model passes, the preferred one is returned:
     ``losses.metadata["stability"]`` says which checks it failed.
 

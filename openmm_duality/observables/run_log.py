@@ -216,6 +216,8 @@ class IntegrityRecord:
         When the first one was seen to have left, in ps.
     alarms, checks : int
         Checks of the monitor that raised an alarm, and all of them; zero without a monitor.
+    unknown_bonds : int
+        Bonds that have formed or broken at the end as the data of the model do not show.
     """
 
     status: str
@@ -226,6 +228,7 @@ class IntegrityRecord:
     first_left: float | None
     alarms: int = 0
     checks: int = 0
+    unknown_bonds: int = 0
 
 
 def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityRecord:
@@ -255,4 +258,5 @@ def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityR
         first_left=float(times[away[0]]) if len(away) else None,
         alarms=int(run.settings.get("alarms") or 0),
         checks=count_checks(run.settings),
+        unknown_bonds=int(run.settings.get("unknown_bonds") or 0),
     )

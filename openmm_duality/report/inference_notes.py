@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from openmm_duality.inference.equations.penalties import ROTAMERS
 from openmm_duality.inference.repulsive_core import attraction
 from openmm_duality.losses.model import AgentLosses
 
@@ -44,8 +45,10 @@ def _regularisation_notes(losses: AgentLosses) -> list[str]:
     settings, weighted = losses.metadata["settings"], (("energies", "energy_weight"), ("stresses", "stress_weight"))
     weights = "".join(f", weight of {name} {settings[key]:g}" for name, key in weighted if settings[key])
     notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
-    if count := losses.metadata["rotamers"]:
-        notes.append(f"Rotamers: {count} frames with groups of the molecule rotated about single bonds.")
+    if count := losses.metadata.get("rotated_frames"):
+        used = any(one.get(ROTAMERS) for one in losses.metadata["regularisation"])
+        which = "" if used else ", but held-out frames allow no penalty on errors in them"
+        notes.append(f"Rotamers: {count} frames with groups of the molecule rotated about single bonds{which}.")
     if unseen := ", ".join(core.get("unseen", ())):
         notes.append(f"The data never show {unseen} within the cutoff; only the core acts between them.")
     if walls := losses.metadata["walls"]:

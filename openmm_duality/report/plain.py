@@ -181,6 +181,7 @@ def _integrity(c: Comparison) -> dict[str, Any] | None:
         "first_left_ps": record.first_left,
         "alarms": record.alarms,
         "checks": record.checks,
+        "unknown_bonds": record.unknown_bonds,
     }
 
 

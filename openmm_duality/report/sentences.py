@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from openmm_duality.dynamics.integrity import changed_bonds
 from openmm_duality.dynamics.monitoring import mostly_unknown
 from openmm_duality.observables.correlation_times import SHORT
 from openmm_duality.observables.findings import Finding, Observable, Outcome
@@ -97,6 +98,8 @@ def _integrity(comparison: Comparison) -> list[str]:
     if record is None or any(finding.observable in INTEGRITY for finding in comparison.failures):
         return []
     whole = "No molecule broke and no atoms collapsed" if comparison.bond_length else "No atoms collapsed"
+    if record.unknown_bonds:
+        whole = f"At the end {changed_bonds(record.unknown_bonds)}, but no atoms left their molecule or collapsed"
     running = " so far; the run is not finished" if record.status in ("running", "interrupted") else ""
     return [f"{whole} in {record.time:.4g} ps{running}."]
 
@@ -108,7 +111,8 @@ def _alarms(comparison: Comparison) -> list[str]:
         return []
     plural = "" if record.alarms == 1 else "s"
     often = "; the model does not know what the run shows" if mostly_unknown(record.alarms, record.checks) else ""
-    return [f"The monitor raised {record.alarms} alarm{plural} in {record.checks} checks{often}."]
+    checks = f" in {record.checks} checks" if record.alarms <= record.checks else ""  # else it was changed on the way
+    return [f"The monitor raised {record.alarms} alarm{plural}{checks}{often}."]
 
 
 def _rdf(comparison: Comparison, finding: Finding) -> str:

@@ -7,6 +7,7 @@ penalties act on ΔH alone: the ridge pulls the coefficients towards those of th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -45,7 +46,7 @@ from openmm_duality.inference.equations.solution import (
     solve,
 )
 from openmm_duality.inference.equations.stored import StoredEquations
-from openmm_duality.inference.equations.strength_choice import preferred_strengths, strength_grids
+from openmm_duality.inference.equations.strength_choice import preferred_strengths
 from openmm_duality.inference.equations.symmetries import soft_symmetries
 from openmm_duality.inference.equations.targets import (
     DataSet,
@@ -61,6 +62,11 @@ from openmm_duality.losses.model import AgentLosses
 from openmm_duality.progress import note, timed
 from openmm_duality.reference.molecules import known_coordinations
 from openmm_duality.version import __version__
+
+_NOTHING_TO_ROTATE = (
+    "rotamers: no frame with forces shows a single molecule with a group that can be rotated about a bond, so there is "
+    "no such penalty"
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class Inference:
         Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
     mixing_errors : list of float
         Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
-    rotamers : list of Penalty
-        Errors in frames with groups rotated, by group; empty where there are none.
+    rotamers : list of tuple of Penalty
+        By group the penalty on errors in frames with groups rotated; empty where there are none.
     n_rotated : int
         Number of these frames.
     prior : AgentLosses, optional
@@ -114,7 +120,7 @@ class Inference:
     memory: MemoryPlan
     curvature_changes: list[FloatArray]
     mixing_errors: list[float]
-    rotamers: list[Penalty]
+    rotamers: list[tuple[Penalty, ...]]
     n_rotated: int
     prior: AgentLosses | None = None
     unlabelled: Sequence[DataSet] = ()
@@ -163,7 +169,10 @@ class Inference:
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
             with timed(seconds, "rotamers"):
                 lengths = bond_lengths_of(sets)
-                rotated = rotated_sets(sets, lengths, design.layout) if settings.rotamers != 0.0 else []
+                if settings.rotamers != 0.0:
+                    rotated = rotated_sets(sets, species, lengths, statistics.shortest, design)
+                if settings.rotamers and not rotated:
+                    warnings.warn(_NOTHING_TO_ROTATE, stacklevel=2)
         check_species(unlabelled, species)
         with timed(seconds, "stresses"):
             weight = checked_stress_weight(stress_weight, given, sets, species, design)
@@ -173,8 +182,8 @@ class Inference:
             least = MIN_FOLDS if prior is not None or undecided else 1
             if settings.members or (prior is not None and prior.committee is not None):
                 least = MIN_BLOCKS
-            n_sums = 1 + bool(design.channels) + bool(rotated)
-            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least, n_sums=n_sums)
+            planned, extra = (sets, species, design, settings, reference), bool(rotated)
+            memory = plan_memory(*planned, least_blocks=least, with_rotamers=extra)
         note(str(memory), show=progress)
         mixing: list[float] = []
         if memory.mixing:
@@ -191,9 +200,9 @@ class Inference:
             rotamers = rotamer_penalties(rotated, species, design, settings, progress, memory.storage)
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
-        known = (sets, settings, species, masses, statistics, lengths, design, reference, equations, seconds, memory)
+        found = (sets, settings, species, masses, statistics, lengths, design, reference, equations, seconds, memory)
         n_rotated = sum(len(one.frames) for one in rotated)
-        return cls(*known, changes, mixing, rotamers, n_rotated, prior, unlabelled)
+        return cls(*found, changes, mixing, rotamers, n_rotated, prior, unlabelled)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -215,7 +224,7 @@ class Inference:
         groups = zip_longest(self.design.layout.groups, self.curvature_changes, to_pairs)
         with raise_if_undetermined():
             standard = [standard_penalties(self.design, group, shortest, a, b) for group, a, b in groups]
-        standard = [(*mine, *self.rotamers[k : k + 1]) for k, mine in enumerate(standard)]
+        standard = [(*mine, *more) for mine, more in zip(standard, self.rotamers, strict=True)]
         if not self.settings.symmetry_strengths:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
@@ -249,12 +258,11 @@ class Inference:
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
         kind = {"of_channels": bool(self.design.channels), "corrects": self.prior is not None}
-        grids = strength_grids(self.settings, self.penalties[0], **kind)
         n_constants = self.design.layout.n_constants
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
             groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)
             result = [
-                preferred_strengths(total, folds, penalties, grids, n_constants, selectable, scale, **kind)
+                preferred_strengths(total, folds, penalties, self.settings, n_constants, selectable, scale, **kind)
                 for total, folds, penalties, selectable, scale in groups
             ]
             if self.settings.max_pump is not None:
@@ -330,7 +338,7 @@ class Inference:
             "unlabelled": [list(s.frames.source) for s in self.unlabelled],
             **self.reference.to_metadata(solutions),
             "selection": selection,
-            "rotamers": self.n_rotated,
+            "rotated_frames": self.n_rotated,
             "memory": self.memory.to_dict(),
         }
         if self.design.channels:

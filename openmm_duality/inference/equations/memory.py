@@ -102,7 +102,7 @@ def plan_memory(
     reference: EnergyReference,
     *,
     least_blocks: int,
-    n_sums: int,
+    with_rotamers: bool,
 ) -> MemoryPlan:
     """Choose how to store the blocks of an inference so that its memory stays within the bound of the settings.
 
@@ -115,8 +115,8 @@ def plan_memory(
     least_blocks : int
         Number of blocks below which the inference cannot do what it should: that of a cross-validation or of a
         committee, or 1 if neither is wanted, so that no others are made.
-    n_sums : int
-        Number of matrices that are made of all frames: of the equations, of displaced frames and of rotated ones.
+    with_rotamers : bool
+        Whether there are rotated frames.
 
     Raises
     ------
@@ -131,8 +131,10 @@ def plan_memory(
     copies = (2 if selected else 1) * max(squares)
     if least_blocks > 1:  # the equations of a member; or a fold, the others, and their scaled equations
         copies = max(copies + sum(squares), 3 * max(squares))
-    if settings.symmetry_strengths:  # the matrices of their penalties, and the product that is added to one
-        copies += (1 + len(settings.symmetry_strengths)) * max(squares)
+    n_penalties = len(settings.symmetry_strengths)
+    if n_penalties or with_rotamers:  # matrices of penalties on symmetries, and the product that is added to one
+        copies += (1 + n_penalties) * max(squares)
+    n_sums = 1 + bool(design.channels) + with_rotamers  # of the frames, of displaced and of rotated ones
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = settings.most_mixing_steps > 0
     disk = temporary_space()

@@ -11,9 +11,10 @@ Index suffixes: i, j atom, t frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import itemgetter
 
 import numpy as np
 from scipy.sparse import coo_matrix, csgraph
@@ -28,67 +29,90 @@ from openmm_duality.inference.equations.accumulation import Storage, accumulate
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.displaced_frames import chosen_frames
 from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.penalties import ROTAMERS, Penalty
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.reference.frames import Frames
+from openmm_duality.inference.equations.targets import DataSet, parts_of
+from openmm_duality.losses.cores import core_onsets
+from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.mixed_frames import joined
 from openmm_duality.units import ELECTRONVOLT
 
 _ROWS_PER_COLUMN = 5.0
 _REPEATS = 10  # at most, of one frame
 _ATOMS = 500  # at most, of a molecule
+_LOOKED_AT = 5  # frames, for a single molecule
 _APART = 4  # bonds between atoms that meet when a group is rotated
 _CLOSEST = 2.0 * ELECTRONVOLT  # energy of nuclei that are as close as they may come
-_SINGLE = 0.93  # of the sum of covalent radii, below which bonds are stiff: double bonds, and those of amides
+_STIFF = 0.93  # of the sum of covalent radii: shorter are double bonds, and those of amides
 _ELECTRONEGATIVE = ("N", "O", "F")  # donors and acceptors of hydrogen bonds
 _ROTATIONS = 3  # at most, at a time
-_TRIES = 30  # until no atoms are too close
+_TRIES = 10  # at most, of which one is taken
 _SEED = 0
 
 Group = tuple[int, int, BoolArray]  # the atoms of the bond, the second one rotated, and whether each atom is rotated
 
 
-def rotated_sets(sets: Sequence[DataSet], lengths: BondLengths, layout: Layout) -> list[DataSet]:
+def rotated_sets(
+    sets: Sequence[DataSet], species: tuple[str, ...], lengths: BondLengths, shortest: FloatArray, design: Design
+) -> list[DataSet]:
     """Frames of single molecules with one to three groups rotated at random, as sets beside those of the data.
 
-    Frames without forces, of several molecules or of more than 500 atoms, or without a group that can be rotated give
-    none.
+    Frames without forces, of several molecules, of more than 500 atoms or of species that are no elements, or without a
+    group that can be rotated give none.
 
     Parameters
     ----------
     sets : sequence of DataSet
+    species : tuple of str
+        Names in the order of the species index.
     lengths : dict
         The bond length of every pair of species that is bonded, in nm.
-    layout : Layout
-        Of the columns, for each of which there should be five rows of forces; a frame is rotated up to ten times.
+    shortest : array, shape (S, S)
+        Shortest distances in the data, in nm.
+    design : Design
+        For each of its columns there should be five rows of forces; a frame is rotated up to ten times.
     """
-    single = [
-        (data, part)
-        for data in sets
-        for part in data.frames.parts
-        if len(part) and part.forces is not None and part.n_atoms <= _ATOMS and _Molecule.of(part, 0, lengths).single
-    ]
-    if not single:
-        return []
+    single = []
+    for data in sets:
+        parts = [part for part in data.frames.parts if _can_rotate(part, lengths)]
+        single += [replace(data, frames=joined(parts))] if parts else []
+    n_rows = _ROWS_PER_COLUMN * max(design.layout.size(group) for group in design.layout.groups)
+    rows = sum(3 * part.n_atoms * len(part) for part in parts_of(single))
+    repeats = int(np.clip(np.ceil(n_rows / max(rows, 1)), 1, _REPEATS))
+    sample = chosen_frames(single, n_rows, repeats) if single else []
+    rows = sum(3 * part.n_atoms * len(times) for _, part, times in sample)
+    if rows > 2.0 * n_rows / repeats:  # there are many compositions, and a frame of each
+        sample = [sample[k] for k in evenly_spaced(len(sample), max(1, int(len(sample) * n_rows / repeats / rows)))]
+    onsets = core_onsets(shortest, design.pair_basis.grid)
+    levels = {(one, other): onsets[a, b] for a, one in enumerate(species) for b, other in enumerate(species)}
     rng, found = np.random.default_rng(_SEED), []
-    n_rows = _ROWS_PER_COLUMN * max(layout.size(group) for group in layout.groups)
-    rows = sum(3 * part.n_atoms * len(part) for _, part in single)
-    repeats = int(np.clip(np.ceil(n_rows / rows), 1, _REPEATS))
-    for data, part, times in chosen_frames([replace(data, frames=part) for data, part in single], n_rows, repeats):
-        rotated = rotated_frames(part[times], lengths, repeats, rng)
-        if rotated is not None:
-            found.append(replace(data, frames=rotated))
+    for data, part, times in sample:
+        rotated = rotated_frames(part[times], lengths, levels, repeats, rng)
+        found += [] if rotated is None else [replace(data, frames=rotated)]
     return found
 
 
+def _can_rotate(frames: Frames, lengths: BondLengths) -> bool:
+    """Whether some of the frames show a single molecule of elements with a group that may be rotated."""
+    elements = all(sum_of_covalent_radii((name, name)) is not None for name in frames.distinct_species)
+    if frames.forces is None or not elements or frames.n_atoms > _ATOMS:
+        return False
+    looked_at = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT)).tolist()
+    molecules = (_Molecule.of(frames, t, lengths) for t in looked_at)
+    return any(molecule.single and molecule.groups for molecule in molecules)
+
+
 def rotated_frames(
-    frames: Frames, lengths: BondLengths, repeats: int = 1, rng: np.random.Generator | None = None
+    frames: Frames,
+    lengths: BondLengths,
+    levels: Mapping[tuple[str, str], float],
+    repeats: int = 1,
+    rng: np.random.Generator | None = None,
 ) -> Frames | None:
     """Frames with groups rotated about single bonds, and their forces; None if nothing can be rotated.
 
     A group is not rotated in frames in which a hydrogen bond holds it. Atoms that are four or more bonds apart come no
-    closer than where their nuclei repel with 2 eV.
+    closer than where their nuclei repel with 2 eV, or where radial functions level off.
 
     Parameters
     ----------
@@ -96,6 +120,8 @@ def rotated_frames(
         Of one composition, with forces.
     lengths : dict
         In nm.
+    levels : mapping
+        From pairs of species to the distance in nm below which radial functions are level (`cores.core_onsets`).
     repeats : int
         How often every frame is rotated.
     rng : numpy.random.Generator, optional
@@ -103,7 +129,7 @@ def rotated_frames(
     assert frames.forces is not None
     rng = rng or np.random.default_rng(_SEED)
     mean = np.mean([_distances(frames.positions[t], frames.cell(t)) for t in range(len(frames))], axis=0)
-    limits = _Limits.of(frames.species)
+    limits = _Limits.of(frames.species, levels)
     chosen, positions, forces = [], [], []
     for t in np.repeat(np.arange(len(frames)), repeats).tolist():
         molecule = _Molecule.of(frames, t, lengths)
@@ -111,12 +137,17 @@ def rotated_frames(
             continue
         groups = [one for one in molecule.groups if mean[one[0], one[1]] >= limits.stiff[one[0], one[1]]]
         groups = [one for one in groups if not molecule.hydrogen_bonds(limits)[one[2]][:, ~one[2]].any()]
-        for moved, turned in _rotations(molecule, groups, rng) if groups else ():
-            if molecule.allows(moved, limits):
-                chosen.append(t)
-                positions.append(moved)
-                forces.append(turned + screened_forces(frames.species, moved, molecule.apart))
-                break
+        allowed = [
+            (nearness, rotated)
+            for rotated in (_rotations(molecule, groups, rng) if groups else ())
+            if (nearness := molecule.nearness(rotated[0], limits)) <= 1.0
+        ]
+        if allowed:
+            # atoms seldom meet in a random rotation, so it is the one of up to ten in which they come closest
+            _, rotated = max(allowed[: rng.integers(1, _TRIES + 1)], key=itemgetter(0))
+            chosen.append(t)
+            positions.append(rotated[0])
+            forces.append(rotated[1] + screened_forces(frames.species, rotated[0], molecule.apart))
     if not chosen:
         return None
     same = frames[np.array(chosen)]
@@ -130,22 +161,21 @@ class _Limits:
 
     stiff: FloatArray
     closest: FloatArray
-    touching: FloatArray
+    hydrogen_bond: FloatArray
 
     @classmethod
-    @lru_cache(maxsize=16)
-    def of(cls, species: tuple[str, ...]) -> _Limits:
-        """The limits of atoms."""
+    def of(cls, species: tuple[str, ...], levels: Mapping[tuple[str, str], float]) -> _Limits:
+        """The limits of atoms that are elements; `levels` as for `rotated_frames`."""
         names, index = np.unique(species, return_inverse=True)
-        found = np.zeros((3, len(names), len(names)))
-        for a, one in enumerate(names):
-            for b, other in enumerate(names):
-                pair = (str(one), str(other))
-                bridge = "H" in pair and any(name in _ELECTRONEGATIVE for name in pair)
-                found[0, a, b] = _SINGLE * (sum_of_covalent_radii(pair) or 0.0)
-                found[1, a, b] = distance_at(pair, _CLOSEST) or 0.0
-                found[2, a, b] = distance_at(pair, TOUCHING) if bridge else 0.0
-        return cls(*found[:, index[:, None], index])
+        stiff, closest, hydrogen_bond = np.zeros((3, len(names), len(names)))
+        for a, b in np.ndindex(len(names), len(names)):
+            pair = str(names[a]), str(names[b])
+            stiff[a, b] = _STIFF * (sum_of_covalent_radii(pair) or 0.0)
+            closest[a, b] = max(distance_at(pair, _CLOSEST) or 0.0, levels.get(pair, 0.0))
+            if "H" in pair and any(name in _ELECTRONEGATIVE for name in pair):
+                hydrogen_bond[a, b] = distance_at(pair, TOUCHING)
+        of_atoms = index[:, None], index
+        return cls(stiff[of_atoms], closest[of_atoms], hydrogen_bond[of_atoms])
 
 
 @dataclass(frozen=True)
@@ -195,12 +225,13 @@ class _Molecule:
         for one, other in (self.bonds.T, self.bonds.T[::-1]):
             polar[one[electronegative[other]]] = True
         bridges = np.outer(polar & ~electronegative, electronegative)
-        return np.asarray((bridges | bridges.T) & self.apart & (self.distances < limits.touching))
+        return np.asarray((bridges | bridges.T) & self.apart & (self.distances < limits.hydrogen_bond))
 
-    def allows(self, moved: FloatArray, limits: _Limits) -> bool:
-        """Whether no atoms are too close that were not so before."""
-        closest = np.minimum(limits.closest, self.distances)
-        return not (self.apart & (_distances(moved, self.cell) < closest * (1.0 - 1e-9))).any()
+    def nearness(self, moved: FloatArray, limits: _Limits) -> float:
+        """How near atoms come that are four or more bonds apart, if nearer than before; 1 is the limit."""
+        distances = _distances(moved, self.cell)
+        counted = self.apart & (distances < self.distances)
+        return float((limits.closest[counted] / distances[counted]).max(initial=0.0))
 
 
 @lru_cache(maxsize=64)
@@ -262,8 +293,8 @@ def rotamer_penalties(
     settings: Settings,
     progress: bool,
     storage: Storage,
-) -> list[Penalty]:
-    """Mean squared errors of the forces in rotated frames as penalties, by group; none without frames.
+) -> list[tuple[Penalty, ...]]:
+    """Mean squared errors of the forces in rotated frames, by group a penalty, or none without such forces.
 
     Parameters
     ----------
@@ -279,10 +310,10 @@ def rotamer_penalties(
         Of the equations of the data, whose frames are computed as many at a time.
     """
     if not rotated:
-        return []
+        return [() for _ in design.layout.groups]
     forces, one_block = replace(settings, energy_weight=0.0, stress_weight=0.0), replace(storage, folds=1, per_fold=1)
     none = EnergyReference.none(species)
     found = accumulate(rotated, species, design, forces, none, progress, one_block, title="rotamers").totals
     for one in found:  # in place: another such matrix would be as large as a block of equations
         one.gram /= one.weight or 1.0
-    return [Penalty(ROTAMERS, one.gram, one.rhs / (one.weight or 1.0)) for one in found]
+    return [(Penalty(ROTAMERS, one.gram, one.rhs / one.weight),) if one.weight else () for one in found]

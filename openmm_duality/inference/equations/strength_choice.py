@@ -53,7 +53,7 @@ def preferred_strengths(
     total: NormalEquations,
     folds: Sequence[Sequence[NormalEquations]],
     penalties: Sequence[Penalty],
-    grids: Grids,
+    settings: Settings,
     n_constants: int,
     selected: BoolArray | None,
     scale: FloatArray,
@@ -63,15 +63,15 @@ def preferred_strengths(
 ) -> list[Strengths]:
     """Strengths in order of preference, by the errors of the folds (`rank_strengths`).
 
-    That of the penalty on rotamers is chosen last, beside the preferred others, and is common to all. With a prior
-    model only the best are given: the ridge is chosen first, then the curvature.
+    That of the penalty on rotamers is chosen last, beside the preferred others, and is common to all; without folds it
+    is zero. With a prior model only the best are given: the ridge is chosen first, then the curvature.
 
     Parameters
     ----------
     total, folds, penalties, n_constants, selected, scale
         As for `rank_strengths`.
-    grids, of_channels, corrects
-        As of and for `strength_grids`.
+    settings, of_channels, corrects
+        As for `strength_grids`.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def preferred_strengths(
     LinAlgError
         As for `rank_strengths`.
     """
+    grids = strength_grids(settings, penalties, of_channels=of_channels, corrects=corrects)
     last = grids.get(ROTAMERS, (0.0,))
     first = {name: grid for name, grid in grids.items() if name != ROTAMERS}
     others: list[Strengths] = [dict(zip(first, values, strict=True)) for values in product(*first.values())]

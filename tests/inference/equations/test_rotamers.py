@@ -23,6 +23,7 @@ from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import MixedFrames
 from openmm_duality.units import ANGSTROM
 
+LEVELS = {("H", "H"): 0.12}
 LENGTHS = {("C", "H"): 0.14, ("C", "C"): 0.2, ("C", "O"): 0.19, ("H", "O"): 0.13}
 STRETCH, BEND = 2.5e5, 400.0  # kJ/mol/nm² and kJ/mol/rad²
 
@@ -83,7 +84,7 @@ def stiff(request):
 
 def test_rotated_forces_are_exact_where_rotation_is_free(stiff):
     frames = stiff.frames(4)
-    rotated = rotated_frames(frames, LENGTHS, repeats=3)
+    rotated = rotated_frames(frames, LENGTHS, LEVELS, repeats=3)
     assert len(rotated) == 12
     for x, forces in zip(rotated.positions, rotated.forces, strict=True):
         expected = stiff.forces(x)
@@ -95,16 +96,16 @@ def test_rotated_forces_are_exact_where_rotation_is_free(stiff):
 
 def test_a_molecule_in_a_wide_cell_is_rotated_as_without_a_cell_and_one_near_its_images_is_not(stiff):
     frames = stiff.frames(2)
-    alone = rotated_frames(frames, LENGTHS)
+    alone = rotated_frames(frames, LENGTHS, LEVELS)
     shifted = frames.positions + np.array([2.9, 0.0, 0.0])
 
     def in_cell(width):
         cells = np.repeat(width * np.eye(3)[None], 2, axis=0)
         return replace(frames, positions=shifted % width, cells=cells)
 
-    wide = rotated_frames(in_cell(3.0), LENGTHS)
+    wide = rotated_frames(in_cell(3.0), LENGTHS, LEVELS)
     np.testing.assert_allclose(wide.forces, alone.forces, atol=1e-6 * np.abs(alone.forces).max())
-    assert rotated_frames(in_cell(0.6), LENGTHS) is None
+    assert rotated_frames(in_cell(0.6), LENGTHS, LEVELS) is None
 
 
 def frames_of(atoms):
@@ -124,18 +125,18 @@ def enol(proton):
 
 def test_double_bonds_hydrogen_bonds_and_several_molecules_are_left_as_they_are():
     for name, rotates in (("C2H6", True), ("C2H4", False), ("C2H2", False), ("CH4", False)):
-        assert (rotated_frames(frames_of(molecule(name)), LENGTHS) is not None) == rotates
-    assert rotated_frames(frames_of(enol([-0.3, -0.1, 0.0])), LENGTHS) is None
-    assert rotated_frames(frames_of(enol([-2.1, -0.4, 0.0])), LENGTHS) is not None
+        assert (rotated_frames(frames_of(molecule(name)), LENGTHS, LEVELS) is not None) == rotates
+    assert rotated_frames(frames_of(enol([-0.3, -0.1, 0.0])), LENGTHS, LEVELS) is None
+    assert rotated_frames(frames_of(enol([-2.1, -0.4, 0.0])), LENGTHS, LEVELS) is not None
     two = molecule("C2H6")
     other = two.copy()
     other.positions += [6.0, 0.0, 0.0]
-    assert rotated_frames(frames_of(two + other), LENGTHS) is None
+    assert rotated_frames(frames_of(two + other), LENGTHS, LEVELS) is None
 
 
 def test_atoms_that_meet_come_no_closer_than_nuclei_do():
     stiff = StiffMolecule(molecule("trans-butane"))
-    rotated = rotated_frames(stiff.frames(5, spread=0.001), LENGTHS, repeats=40)
+    rotated = rotated_frames(stiff.frames(5, spread=0.001), LENGTHS, LEVELS, repeats=40)
     shortest = {}
     for x in rotated.positions:
         assert len(find_molecules(x, rotated.species, None, LENGTHS)) == 1
@@ -144,16 +145,17 @@ def test_atoms_that_meet_come_no_closer_than_nuclei_do():
             shortest[pair] = min(shortest.get(pair, 1.0), np.linalg.norm(x[i] - x[j]))
     for pair, r in shortest.items():
         assert screened_repulsion(pair, r) <= 2.0 * 96.49  # 2 eV
-    assert shortest["H", "H"] < 0.15  # and they do meet
+    assert 0.12 <= shortest["H", "H"] < 0.13  # and they do meet
 
 
 @pytest.fixture(scope="module")
 def butane():
-    """Frames of trans-butane, and of another conformer, as the potential has them."""
+    """Frames of trans-butane, with forces that no losses describe to 5 %, and of another conformer."""
     stiff = StiffMolecule(molecule("trans-butane"))
     atoms = stiff.atoms.copy()
     atoms.set_dihedral(0, 1, 2, 3, 70.0, indices=[2, 3, 5, 8, 9, 12, 13])
-    return stiff.frames(60), stiff.frames(10, seed=7, start=ANGSTROM * atoms.positions)
+    frames, noise = stiff.frames(60), np.random.default_rng(9).normal(scale=70.0, size=(60, len(atoms), 3))
+    return replace(frames, forces=frames.forces + noise), stiff.frames(10, seed=7, start=ANGSTROM * atoms.positions)
 
 
 @pytest.mark.parametrize(("gradient", "most"), [("collective", 0.5), ("agent", 0.99)])
@@ -163,7 +165,7 @@ def test_a_model_of_one_conformer_knows_others_by_them(butane, gradient, most):
     without, model = (infer(frames, **settings, **more) for more in ({"rotamers": 0.0}, {}))
     chosen = [strengths[ROTAMERS] for strengths in model.metadata["regularisation"]]
     assert max(chosen) > 0.0
-    assert without.metadata["rotamers"] == 0 < 50 < model.metadata["rotamers"]
+    assert without.metadata["rotated_frames"] == 0 < 50 < model.metadata["rotated_frames"]
     assert ROTAMERS not in without.metadata["regularisation"][0]
     before, after = (evaluate(losses, other).force_rmse["all"] for losses in (without, model))
     assert after < most * before
@@ -181,8 +183,8 @@ def test_frames_are_added_to_a_model_with_its_rotamers(butane):
     assert add_frames(model, other).metadata["regularisation"] == model.metadata["regularisation"]
 
 
-def test_of_channels_that_fail_stronger_penalties_are_tried(butane):
-    frames, _ = butane
+def test_of_channels_that_fail_stronger_penalties_are_tried(stiff):
+    frames = stiff.frames(40)  # which losses describe so well that a penalty costs much
     settings = {"form": "channels", "cutoff": 0.5, "channels": 4, "invariants": [20, 40, 0], "mixing_steps": 0}
     inference = Inference.of([DataSet(frames)], Settings(**settings, members=0))
     first, *others = [mine[0] for mine in regularisation_candidates(inference)]
@@ -198,4 +200,4 @@ def test_parts_of_one_composition_each_are_rotated(butane):
     ethanol = StiffMolecule(molecule("CH3CH2OH")).frames(30)
     both = MixedFrames((frames, replace(ethanol, steps=ethanol.steps + 60)))
     model = infer(both, form="quadratic", cutoff=0.5, members=0, ridge=1e-7, curvature=1e-4)
-    assert model.metadata["rotamers"] > 60
+    assert model.metadata["rotated_frames"] > 60
