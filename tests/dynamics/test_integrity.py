@@ -141,6 +141,8 @@ def test_an_atom_with_one_bond_is_bonded_to_no_other_as_long_as_that_is_whole():
     integrity = Integrity(("O", "H", "O", "H"), start, None, {("H", "O"): 0.13}, coordinations=hydroxyls)
     near = start - np.outer([0.0, 0.0, 1.0, 1.0], [0.09, 0.0, 0.0])
     assert integrity.check(near, None).failures() == ()
+    nearer = start - np.outer([0.0, 0.0, 1.0, 1.0], [0.1, 0.0, 0.0])  # where no proton is shared
+    assert integrity.check(nearer, None).unknown_bonds == 1
 
 
 def test_molecules_that_end_as_they_began_have_exchanged_atoms_and_ions_have_not(liquid):

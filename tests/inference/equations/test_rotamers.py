@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 from openmm import unit
 
+from openmm_duality.errors import DualityError
 from openmm_duality.geometry.contacts import screened_repulsion
 from openmm_duality.geometry.molecules import bonded_pairs, find_molecules
 from openmm_duality.inference import DataSet, add_frames, evaluate, infer
@@ -21,6 +22,7 @@ from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.fitting import regularisation_candidates
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import MixedFrames
+from openmm_duality.report.inference_notes import inference_notes
 from openmm_duality.units import ANGSTROM
 
 LEVELS = {("H", "H"): 0.12}
@@ -201,3 +203,30 @@ def test_parts_of_one_composition_each_are_rotated(butane):
     both = MixedFrames((frames, replace(ethanol, steps=ethanol.steps + 60)))
     model = infer(both, form="quadratic", cutoff=0.5, members=0, ridge=1e-7, curvature=1e-4)
     assert model.metadata["rotated_frames"] > 60
+
+
+def test_what_cannot_be_rotated_takes_no_share_of_the_frames(stiff):
+    frames, rigid = stiff.frames(20), StiffMolecule(molecule("C6H6")).frames(200)
+    rigid = replace(rigid, steps=rigid.steps + 20)
+    broken = frames.positions.copy()
+    broken[0, 0] += 1.0  # an atom is away in the first frame
+    settings = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "members": 0, "ridge": 1e-7, "curvature": 1e-4}
+    alone = infer(frames, **settings).metadata["rotated_frames"]
+    assert alone > 2
+    assert infer(MixedFrames((frames, rigid)), **settings).metadata["rotated_frames"] >= alone
+    assert infer(replace(frames, positions=broken), **settings).metadata["rotated_frames"] > 0
+    deuterated = replace(frames, species=tuple("D" if name == "H" else name for name in frames.species))
+    assert infer(deuterated, **settings).metadata["rotated_frames"] == 0
+
+
+def test_few_frames_have_no_penalty_and_nothing_to_rotate_is_told(stiff):
+    settings = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "members": 0, "ridge": 1e-7, "curvature": 1e-4}
+    model = infer(stiff.frames(1), **settings)
+    assert model.metadata["regularisation"][0][ROTAMERS] == 0.0
+    assert "held-out frames allow no penalty" in " ".join(inference_notes(model, 0))
+    with pytest.warns(UserWarning, match="no frame with forces shows a single molecule"):
+        infer(StiffMolecule(molecule("CH4")).frames(5), **settings, rotamers=0.01)
+    baseline = stiff.context.getSystem()
+    with pytest.raises(DualityError, match="rotamers and a baseline"):
+        infer(stiff.frames(3), **settings, rotamers=0.01, baseline=baseline)
+    assert infer(stiff.frames(3), **settings, baseline=baseline).metadata["rotated_frames"] == 0
