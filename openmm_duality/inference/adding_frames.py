@@ -82,7 +82,7 @@ def add_frames(losses: AgentLosses, data: TrainingData, *, progress: bool = Fals
         total = NormalEquations.sum_of([old, *new.blocks[k]])
         strengths = losses.metadata["regularisation"][k]
         penalties = standard_penalties(design, group, losses.shortest, stored.curvature_changes, total)
-        penalties += stored.other_penalties
+        penalties += stored.further_penalties
         equations |= replace(stored, total=total).to_arrays(f"{k}/")
         solutions.append(solve(total, penalties, strengths, scale, n_constants, mask))
         if deviations:

@@ -184,10 +184,14 @@ def regularisation_candidates(inference: Inference) -> Iterator[list[Strengths]]
     """
     preferences = inference.preferences
     if inference.design.channels and inference.prior is None:
-        yield [mine[0] for mine in preferences]
-        for strength in ROTAMER_GRID if inference.rotamers and inference.settings.rotamers is None else ():
-            if any(strength > mine[0][ROTAMERS] for mine in preferences):
-                yield [{**mine[0], ROTAMERS: max(strength, mine[0][ROTAMERS])} for mine in preferences]
+        first: list[Strengths] = [mine[0] for mine in preferences]
+        yield first
+        for least in ROTAMER_GRID if inference.settings.rotamers is None else ():
+            stronger: list[Strengths] = [
+                {k: max(v, least) if k == ROTAMERS else v for k, v in mine.items()} for mine in first
+            ]
+            if stronger != first:
+                yield stronger
         for factor in STRONGER_CURVATURE if inference.settings.curvature is None else ():
             yield [{**mine[0], "curvature": factor * mine[0]["curvature"]} for mine in preferences]
     else:

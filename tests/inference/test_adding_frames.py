@@ -52,7 +52,7 @@ def fixed_fit(losses, sets):
         strengths = losses.metadata["regularisation"][k]
         penalties = standard_penalties(design, group, losses.shortest)
         stored = StoredEquations.from_arrays(losses.equations, f"{k}/")
-        penalties += stored.other_penalties
+        penalties += stored.further_penalties
         solutions.append(solve(found.totals[k], penalties, strengths, stored.scale))
     return design.layout.unpack(solutions)
 

@@ -37,12 +37,12 @@ from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import joined
 from openmm_duality.units import ELECTRONVOLT
 
-_ROWS_PER_COLUMN = 5.0
+_ROWS_PER_COLUMN = 10.0
 _REPEATS = 10  # at most, of one frame
 _ATOMS = 500  # at most, of a molecule
 _LOOKED_AT = 5  # frames, for a single molecule
 _APART = 4  # bonds between atoms that meet when a group is rotated
-_CLOSEST = 2.0 * ELECTRONVOLT  # energy of nuclei that are as close as they may come
+_CLOSEST = 5.0 * ELECTRONVOLT  # energy of nuclei that are as close as they may come
 _STIFF = 0.93  # of the sum of covalent radii: shorter are double bonds, and those of amides
 _ELECTRONEGATIVE = ("N", "O", "F")  # donors and acceptors of hydrogen bonds
 _ROTATIONS = 3  # at most, at a time
@@ -70,7 +70,7 @@ def rotated_sets(
     shortest : array, shape (S, S)
         Shortest distances in the data, in nm.
     design : Design
-        For each of its columns there should be five rows of forces; a frame is rotated up to ten times.
+        For each of its columns there should be ten rows of forces; a frame is rotated up to ten times.
     """
     single = []
     for data in sets:
@@ -112,7 +112,7 @@ def rotated_frames(
     """Frames with groups rotated about single bonds, and their forces; None if nothing can be rotated.
 
     A group is not rotated in frames in which a hydrogen bond holds it. Atoms that are four or more bonds apart come no
-    closer than where their nuclei repel with 2 eV, or where radial functions level off.
+    closer than where their nuclei repel with 5 eV, or where radial functions level off.
 
     Parameters
     ----------

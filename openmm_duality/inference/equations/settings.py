@@ -106,7 +106,7 @@ class Settings:
         contiguous blocks of time.
     rotamers : float or None
         Strength of the penalty on errors in frames of single molecules with groups rotated about single bonds
-        (`equations.rotamers`); 0 for none. None chooses the strongest of 1e-3 to 0.03 that costs no more than 3 % of
+        (`equations.rotamers`); 0 for none. None chooses the strongest of 1e-4 to 0.03 that costs no more than 5 % of
         the error on held-out blocks, if one does.
     pump : float or None
         Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend

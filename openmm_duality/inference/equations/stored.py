@@ -13,7 +13,7 @@ from openmm_duality.inference.equations.penalties import ROTAMERS, SYMMETRIES, P
 from openmm_duality.inference.equations.solution import NormalEquations
 
 _RHS = "rhs"  # behind the name of a penalty
-_KEPT = (ROTAMERS, *SYMMETRIES)
+_FURTHER = (ROTAMERS, *SYMMETRIES)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StoredEquations:
         Columns whose coefficients are fitted; all by default.
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
-    others : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
+    further : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
         Penalties on rotamers and on symmetries by name, on the last p columns.
     """
 
@@ -38,7 +38,7 @@ class StoredEquations:
     scale: FloatArray
     selected: BoolArray | None = None
     curvature_changes: FloatArray | None = None
-    others: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    further: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -52,16 +52,16 @@ class StoredEquations:
         """Equations, with those penalties that are on rotamers and on symmetries."""
         found = {}
         for one in penalties:
-            if one.name in _KEPT and one.rhs is not None:
+            if one.name in _FURTHER and one.rhs is not None:
                 ((_, matrix),) = one.blocks
                 found[one.name] = matrix, one.rhs[len(one.rhs) - len(matrix) :]
         return cls(total, scale, selected, curvature_changes, found)
 
     @property
-    def other_penalties(self) -> tuple[Penalty, ...]:
+    def further_penalties(self) -> tuple[Penalty, ...]:
         """The penalties on rotamers and on symmetries."""
         size = len(self.scale)
-        return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.others.items())
+        return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.further.items())
 
     def to_arrays(self, prefix: str) -> dict[str, FloatArray]:
         """Convert to arrays for a model file; of symmetric matrices only the upper triangle is stored."""
@@ -76,7 +76,7 @@ class StoredEquations:
             found["selected"] = self.selected.astype(np.float64)
         if self.curvature_changes is not None:
             found["curvature_changes"] = _upper_triangle(self.curvature_changes)
-        for name, (matrix, rhs) in self.others.items():
+        for name, (matrix, rhs) in self.further.items():
             found |= {name: _upper_triangle(matrix), f"{name} {_RHS}": rhs}
         return {prefix + name: array for name, array in found.items()}
 
@@ -86,17 +86,17 @@ class StoredEquations:
         found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         target_squares, weight = map(float, found["sums"])
         gram, rhs, squares = _symmetric(found["gram"]), found["rhs"].copy(), found["column_squares"].copy()
-        others = {}
-        for name in (name for name in _KEPT if name in found):
+        further = {}
+        for name in (name for name in _FURTHER if name in found):
             matrix = _symmetric(found[name])
             # a model of version 0.6 has only the pump, without its right-hand side, which is zero
-            others[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
+            further[name] = matrix, found.get(f"{name} {_RHS}", np.zeros(len(matrix)))
         return cls(
             NormalEquations(gram, rhs, squares, target_squares, weight),
             found["scale"],
             found["selected"] > 0.0 if "selected" in found else None,
             _symmetric(found["curvature_changes"]) if "curvature_changes" in found else None,
-            others,
+            further,
         )
 
 

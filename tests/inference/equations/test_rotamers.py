@@ -146,7 +146,7 @@ def test_atoms_that_meet_come_no_closer_than_nuclei_do():
             pair = tuple(sorted((stiff.species[i], stiff.species[j])))
             shortest[pair] = min(shortest.get(pair, 1.0), np.linalg.norm(x[i] - x[j]))
     for pair, r in shortest.items():
-        assert screened_repulsion(pair, r) <= 2.0 * 96.49  # 2 eV
+        assert screened_repulsion(pair, r) <= 5.0 * 96.49  # 5 eV
     assert 0.12 <= shortest["H", "H"] < 0.13  # and they do meet
 
 
@@ -185,8 +185,8 @@ def test_frames_are_added_to_a_model_with_its_rotamers(butane):
     assert add_frames(model, other).metadata["regularisation"] == model.metadata["regularisation"]
 
 
-def test_of_channels_that_fail_stronger_penalties_are_tried(stiff):
-    frames = stiff.frames(40)  # which losses describe so well that a penalty costs much
+def test_of_channels_that_fail_stronger_penalties_are_tried():
+    frames = StiffMolecule(molecule("CH3CH2OH")).frames(40)  # which losses describe so well that a penalty costs much
     settings = {"form": "channels", "cutoff": 0.5, "channels": 4, "invariants": [20, 40, 0], "mixing_steps": 0}
     inference = Inference.of([DataSet(frames)], Settings(**settings, members=0))
     first, *others = [mine[0] for mine in regularisation_candidates(inference)]
