@@ -37,7 +37,7 @@ from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.reference.mixed_frames import joined
 from openmm_duality.units import ELECTRONVOLT
 
-_ROWS_PER_COLUMN = 10.0
+_ROWS_PER_COLUMN, _LEAST_ROWS = 10.0, 5000.0
 _REPEATS = 10  # at most, of one frame
 _ATOMS = 500  # at most, of a molecule
 _LOOKED_AT = 5  # frames, for a single molecule
@@ -76,7 +76,7 @@ def rotated_sets(
     for data in sets:
         parts = [part for part in data.frames.parts if _can_rotate(part, lengths)]
         single += [replace(data, frames=joined(parts))] if parts else []
-    n_rows = _ROWS_PER_COLUMN * max(design.layout.size(group) for group in design.layout.groups)
+    n_rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * max(design.layout.size(group) for group in design.layout.groups))
     rows = sum(3 * part.n_atoms * len(part) for part in parts_of(single))
     repeats = int(np.clip(np.ceil(n_rows / max(rows, 1)), 1, _REPEATS))
     sample = chosen_frames(single, n_rows, repeats) if single else []
@@ -135,8 +135,12 @@ def rotated_frames(
         molecule = _Molecule.of(frames, t, lengths)
         if not molecule.single:
             continue
-        groups = [one for one in molecule.groups if mean[one[0], one[1]] >= limits.stiff[one[0], one[1]]]
-        groups = [one for one in groups if not molecule.hydrogen_bonds(limits)[one[2]][:, ~one[2]].any()]
+        held = molecule.hydrogen_bonds(limits)
+        groups = [
+            (i, j, group)
+            for i, j, group in molecule.groups
+            if mean[i, j] >= limits.stiff[i, j] and not held[group][:, ~group].any()
+        ]
         allowed = [
             (nearness, rotated)
             for rotated in (_rotations(molecule, groups, rng) if groups else ())

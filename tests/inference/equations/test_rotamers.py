@@ -212,9 +212,9 @@ def test_what_cannot_be_rotated_takes_no_share_of_the_frames(stiff):
     broken[0, 0] += 1.0  # an atom is away in the first frame
     settings = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "members": 0, "ridge": 1e-7, "curvature": 1e-4}
     alone = infer(frames, **settings).metadata["rotated_frames"]
-    assert alone > 2
+    assert alone > 50
     assert infer(MixedFrames((frames, rigid)), **settings).metadata["rotated_frames"] >= alone
-    assert infer(replace(frames, positions=broken), **settings).metadata["rotated_frames"] > 0
+    assert infer(replace(frames, positions=broken), **settings).metadata["rotated_frames"] > 50
     deuterated = replace(frames, species=tuple("D" if name == "H" else name for name in frames.species))
     assert infer(deuterated, **settings).metadata["rotated_frames"] == 0
 
