@@ -19,7 +19,7 @@ from scipy.special import chdtri
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bond_tracking import certain_lengths
-from openmm_duality.geometry.bonding import Coordination, coordinations_of, longest_bonds
+from openmm_duality.geometry.bonding import NONMETALS, Coordination, coordinations_of, longest_bonds
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.contacts import COLLAPSE_FRACTION, collapse_distance
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels, length_matrix
@@ -49,8 +49,8 @@ class IntegrityReport:
         Number of bonds of the start that are exchanged for others as the data of the model show, by a hop of a proton
         or several.
     unknown_bonds : int
-        Number of bonds that have broken or formed, alone or with others that share atoms, so that an atom has a
-        coordination that these data do not show.
+        Number of bonds between nonmetals that have broken or formed, alone or with others that share atoms, so that an
+        atom has a coordination that these data do not show. Those to metals come and go.
     """
 
     finite: bool
@@ -178,6 +178,7 @@ class Integrity:
         self._certain = certain_lengths(present)
         _, self._below = length_matrix(self._distinct, self._certain)
         self.coordinations = coordinations
+        self._covalent = np.isin(np.asarray(species), sorted(NONMETALS))
         several = {name for name, neighbours in coordinations if sum(number for _, number in neighbours) > 1}
         self._terminal = ~np.isin(np.asarray(species), sorted(several))
         self.shortest_allowed = {_ordered(pair): r for pair, r in (collapse_distances or {}).items()}
@@ -242,7 +243,7 @@ class Integrity:
         made = made[~self._shared(positions, cell, whole, made)]
         known = self._known(whole, made)
         exchanged = ~whole & known[self._bonds[:, 0]]
-        unknown = (~whole & ~exchanged).sum() + (~known[made[:, 0]]).sum()
+        changed = np.concatenate([self._bonds[~whole & ~exchanged], made[~known[made[:, 0]]]])
         fragment = component_labels(self._bonds[whole | exchanged], n)
         size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
@@ -251,7 +252,7 @@ class Integrity:
         return {
             "atoms_left_molecule": int(left),
             "exchanged_bonds": int(exchanged.sum()),
-            "unknown_bonds": int(unknown) if self.coordinations else 0,
+            "unknown_bonds": int(self._covalent[changed].all(axis=1).sum()) if self.coordinations else 0,
         }
 
     def _shared(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray, made: IntArray) -> BoolArray:
@@ -268,9 +269,10 @@ class Integrity:
         return np.asarray((held & stretched & self._terminal)[made].any(axis=1))
 
     def _formed(self, i: IntArray, j: IntArray, d: FloatArray) -> bool:
-        """Whether two atoms are certainly bonded that were not in the start."""
+        """Whether two nonmetal atoms are certainly bonded that were not in the start."""
         n = len(self.species)
         close = d < self._below[self._species_index[i], self._species_index[j]]
+        close &= self._covalent[i] & self._covalent[j]
         keys = np.minimum(i, j)[close] * n + np.maximum(i, j)[close]
         return not np.isin(keys, self._bonds @ [n, 1]).all()
 

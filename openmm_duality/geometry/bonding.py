@@ -13,6 +13,7 @@ from ase.data import atomic_numbers, covalent_radii
 from openmm_duality.geometry.arrays import IntArray
 from openmm_duality.units import ANGSTROM
 
+NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
 _STRETCHED = 1.4  # relative to the sum of covalent radii
 
 BondLengths = dict[tuple[str, str], float]

@@ -23,7 +23,7 @@ import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bond_tracking import certain_lengths
-from openmm_duality.geometry.bonding import BondLengths, Coordination, coordinations_of, covalent_limit
+from openmm_duality.geometry.bonding import NONMETALS, BondLengths, Coordination, coordinations_of, covalent_limit
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels, components, in_networks, length_matrix
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
@@ -40,7 +40,6 @@ _IMPLIED = 0.99  # of the pairs inside are in one molecule already
 _MANY_FRAMES = 10  # from here on, an atom's own usual number of neighbours is known
 _NETWORK = 0.5  # of the bonded atoms may be in networks
 _IONS = frozenset(("Li", "Na", "K", "Rb", "Cs", "Fr", "Mg", "Ca", "Sr", "Ba", "Ra"))
-_NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
 _BONDED_METALS = frozenset(("Ge", "Sn", "Pb", "Sb", "Bi", "Hg"))  # also to each other
 _ATOMS_OF_BONDS = 100_000  # in all frames of a set together, in which bonds are followed
 _USUAL = 0.05  # of the frames in which a coordination occurs
@@ -182,7 +181,7 @@ def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]
     allowed = covalent_limit(pair)
     if allowed is None:
         return length
-    if not (_NONMETALS | _BONDED_METALS) & set(pair):
+    if not (NONMETALS | _BONDED_METALS) & set(pair):
         return None
     inside = ends[0].sum(axis=(0, 1))
     if length is not None:
@@ -195,7 +194,7 @@ def _bond_length(counts: tuple[list[IntArray], BoolArray], pair: tuple[str, str]
     unsteady = max(float(np.abs(n - m).sum() / max(n.sum(), 1)) for n, m in zip(bonded, usual, strict=True))
     whole = np.logical_and.reduce([n == m for n, m in zip(bonded, usual, strict=True)]).mean()
     steady = min(usual) > 0 and (unsteady <= _UNSTEADY or whole >= _WHOLE)
-    return allowed if steady and set(pair) <= _NONMETALS else None
+    return allowed if steady and set(pair) <= NONMETALS else None
 
 
 def _gap(ends: list[IntArray], seen: BoolArray) -> float | None:
