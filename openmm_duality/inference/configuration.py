@@ -116,8 +116,8 @@ _CHOSEN = ("ridge", "curvature", "rotamers")
 
 
 def common_strength(name: str, regularisation: Sequence[Mapping[str, float]]) -> float | None:
-    """Strength of a penalty where all species share it, else None."""
-    values = {one.get(name) for one in regularisation}
+    """Strength of a penalty where all species that have it share it, else None."""
+    values = {one[name] for one in regularisation if name in one}
     return values.pop() if len(values) == 1 else None
 
 

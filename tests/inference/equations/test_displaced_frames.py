@@ -77,10 +77,13 @@ def test_a_molecule_keeps_its_forces_much_hotter_than_its_data():
         "mixing_steps": 0,
         "ridge": 1e-7,
     }
+    both = infer(train, **choices)
+    choices["rotamers"] = 0.0
     held, free = infer(train, **choices), infer(train, curvature=0.0, **choices)
     errors = [evaluate(losses, hot).force_rmse["all"] for losses in (held, free)]
     assert errors[0] < 0.3 * errors[1]
     assert errors[0] < 0.3 * evaluate(held, hot).force_rms["all"]
+    assert evaluate(both, hot).force_rmse["all"] < errors[0]
 
 
 def test_frames_are_added_to_a_model_with_the_penalty_it_was_inferred_with():
