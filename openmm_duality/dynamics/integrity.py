@@ -184,6 +184,7 @@ class Integrity:
         self.shortest_allowed = {_ordered(pair): r for pair, r in (collapse_distances or {}).items()}
         self._reach = max(reach, *self.shortest_allowed.values(), 0.0)
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
+        self._keys = self._bonds @ [len(species), 1]
         longest = longest_bonds(present)
         if present and not len(self._bonds):
             raise DualityError(
@@ -218,7 +219,8 @@ class Integrity:
             for pair, limit in self.shortest_allowed.items()
             if shortest.get(pair, np.nan) < limit
         )
-        return IntegrityReport(True, shortest, collapsed=collapsed, **self._changes(positions, cell, near))
+        left, exchanged, unknown = self._changes(positions, cell, near)
+        return IntegrityReport(True, shortest, left, collapsed, exchanged, unknown)
 
     def _shortest(self, i: IntArray, j: IntArray, d: FloatArray) -> dict[Pair, float]:
         n = len(self._distinct)
@@ -231,15 +233,15 @@ class Integrity:
 
     def _changes(
         self, positions: FloatArray, cell: FloatArray | None, near: tuple[IntArray, IntArray, FloatArray]
-    ) -> dict[str, int]:
-        """What has become of the bonds of the start, as the counts of `IntegrityReport`."""
+    ) -> tuple[int, int, int]:
+        """Number of atoms that have left their molecule, and of exchanged and of unknown bonds."""
         bond = minimum_image(positions[self._bonds[:, 1]] - positions[self._bonds[:, 0]], cell)
         whole = np.linalg.norm(bond, axis=1) <= self._longest
         if whole.all() and not self._formed(*near):
-            return {"atoms_left_molecule": 0}
+            return 0, 0, 0
         n = len(self.species)
         now = bonded_pairs(positions, self.species, cell, self._certain)
-        made = now[~np.isin(now @ [n, 1], self._bonds @ [n, 1])]
+        made = now[~np.isin(now @ [n, 1], self._keys)]
         made = made[~self._shared(positions, cell, whole, made)]
         known = self._known(whole, made)
         exchanged = ~whole & known[self._bonds[:, 0]]
@@ -248,12 +250,8 @@ class Integrity:
         size = np.bincount(fragment)
         largest = np.zeros(self.molecules, dtype=np.int64)
         np.maximum.at(largest, self._molecule, size[fragment])
-        left = len(fragment) - largest.sum()
-        return {
-            "atoms_left_molecule": int(left),
-            "exchanged_bonds": int(exchanged.sum()),
-            "unknown_bonds": int(self._covalent[changed].all(axis=1).sum()) if self.coordinations else 0,
-        }
+        unknown = self._covalent[changed].all(axis=1).sum() if self.coordinations else 0
+        return int(len(fragment) - largest.sum()), int(exchanged.sum()), int(unknown)
 
     def _shared(self, positions: FloatArray, cell: FloatArray | None, whole: BoolArray, made: IntArray) -> BoolArray:
         """Which of the bonds made are half of a shared terminal atom, as of a proton between two oxygens.
@@ -270,11 +268,10 @@ class Integrity:
 
     def _formed(self, i: IntArray, j: IntArray, d: FloatArray) -> bool:
         """Whether two nonmetal atoms are certainly bonded that were not in the start."""
-        n = len(self.species)
         close = d < self._below[self._species_index[i], self._species_index[j]]
         close &= self._covalent[i] & self._covalent[j]
-        keys = np.minimum(i, j)[close] * n + np.maximum(i, j)[close]
-        return not np.isin(keys, self._bonds @ [n, 1]).all()
+        keys = np.minimum(i, j)[close] * len(self.species) + np.maximum(i, j)[close]
+        return not np.isin(keys, self._keys).all()
 
     def _known(self, whole: BoolArray, made: IntArray) -> BoolArray:
         """The atoms, shape (N,), whose bonds change in a way that the data of the model show.

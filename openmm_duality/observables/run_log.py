@@ -256,7 +256,7 @@ def read_integrity(run: Run, reference_shortest: dict[str, float]) -> IntegrityR
         shortest=dict(sorted(shortest.items())),
         most_left=int(left.max()),
         first_left=float(times[away[0]]) if len(away) else None,
-        alarms=int(run.settings.get("alarms") or 0),
+        alarms=run.settings.get("alarms", 0),
         checks=count_checks(run.settings),
-        unknown_bonds=int(run.settings.get("unknown_bonds") or 0),
+        unknown_bonds=run.settings.get("unknown_bonds", 0),
     )

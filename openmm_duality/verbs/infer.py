@@ -23,8 +23,18 @@ if TYPE_CHECKING:  # imported only when the verb runs, so that --help is quick
     from openmm_duality.reference.near_copies import TrainingDistance
 
 _RESOLVED = "# Resolved configuration"  # how the file begins, by which it is told from one that a user wrote
-_CHOSEN = ("coefficients", "memory", "channels", "rotated_frames", "core", "walls")
-_FOUND = ("delta", "calibration", "pump", "overfitted")
+_TOLD = (  # what JSON holds of the metadata of a model
+    "coefficients",
+    "memory",
+    "channels",
+    "rotated_frames",
+    "delta",
+    "calibration",
+    "pump",
+    "core",
+    "walls",
+    "overfitted",
+)
 _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # options for the data sets of --data
 
 
@@ -235,7 +245,7 @@ def infer(
         (place / resolved_file.name).write_text(f"{comment}\n{content}", encoding="utf-8")
     spent = ", ".join(f"{name} {s:.1f}" for name, s in losses.metadata["seconds"].items())
     click.echo(f"\n{losses.metadata['coefficients']} coefficients in {seconds:.1f} s ({spent}). Model file: {model}")
-    figures = {name: losses.metadata.get(name) for name in (*_CHOSEN, *_FOUND)} | {
+    figures = {name: losses.metadata.get(name) for name in _TOLD} | {
         "seconds": seconds,
         "seconds_by_part": losses.metadata["seconds"],
         "peak_memory_MiB": peak_memory(),

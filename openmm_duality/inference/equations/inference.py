@@ -30,21 +30,12 @@ from openmm_duality.inference.equations.layout import GAUGE
 from openmm_duality.inference.equations.memory import MemoryPlan, plan_memory
 from openmm_duality.inference.equations.mixing import MixingProblem, learn_mixing
 from openmm_duality.inference.equations.pair_statistics import PairStatistics, known_pair_statistics, pair_statistics
-from openmm_duality.inference.equations.penalties import (
-    PUMP,
-    Penalty,
-    Strengths,
-)
+from openmm_duality.inference.equations.penalties import PUMP, Penalty, Strengths
 from openmm_duality.inference.equations.pump import FIRST_STRENGTHS, weakest_strength
 from openmm_duality.inference.equations.rotamers import rotamer_penalties, rotated_sets
 from openmm_duality.inference.equations.selection import describe_selection, select
 from openmm_duality.inference.equations.settings import DELTA_CHOICES, Settings
-from openmm_duality.inference.equations.solution import (
-    NormalEquations,
-    column_scale,
-    raise_if_undetermined,
-    solve,
-)
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, raise_if_undetermined, solve
 from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.strength_choice import preferred_strengths
 from openmm_duality.inference.equations.symmetries import soft_symmetries
@@ -167,8 +158,8 @@ class Inference:
                 reference = EnergyReference.of(sets, species, settings.atom_energies)
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
+            lengths = bond_lengths_of(sets)
             with timed(seconds, "rotamers"):
-                lengths = bond_lengths_of(sets)
                 if settings.rotamers != 0.0:
                     rotated = rotated_sets(sets, species, lengths, statistics.shortest, design)
                 if settings.rotamers and not rotated:
@@ -182,8 +173,9 @@ class Inference:
             least = MIN_FOLDS if prior is not None or undecided else 1
             if settings.members or (prior is not None and prior.committee is not None):
                 least = MIN_BLOCKS
-            planned, extra = (sets, species, design, settings, reference), bool(rotated)
-            memory = plan_memory(*planned, least_blocks=least, with_rotamers=extra)
+            memory = plan_memory(
+                sets, species, design, settings, reference, least_blocks=least, with_rotamers=bool(rotated)
+            )
         note(str(memory), show=progress)
         mixing: list[float] = []
         if memory.mixing:

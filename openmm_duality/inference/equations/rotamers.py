@@ -76,10 +76,12 @@ def rotated_sets(
     for data in sets:
         parts = [part for part in data.frames.parts if _can_rotate(part, lengths)]
         single += [replace(data, frames=joined(parts))] if parts else []
+    if not single:
+        return []
     n_rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * max(design.layout.size(group) for group in design.layout.groups))
     rows = sum(3 * part.n_atoms * len(part) for part in parts_of(single))
-    repeats = int(np.clip(np.ceil(n_rows / max(rows, 1)), 1, _REPEATS))
-    sample = chosen_frames(single, n_rows, repeats) if single else []
+    repeats = int(np.clip(np.ceil(n_rows / rows), 1, _REPEATS))
+    sample = chosen_frames(single, n_rows, repeats)
     rows = sum(3 * part.n_atoms * len(times) for _, part, times in sample)
     if rows > 2.0 * n_rows / repeats:  # there are many compositions, and a frame of each
         sample = [sample[k] for k in evenly_spaced(len(sample), max(1, int(len(sample) * n_rows / repeats / rows)))]
@@ -131,7 +133,7 @@ def rotated_frames(
     mean = np.mean([_distances(frames.positions[t], frames.cell(t)) for t in range(len(frames))], axis=0)
     limits = _Limits.of(frames.species, levels)
     chosen, positions, forces = [], [], []
-    for t in np.repeat(np.arange(len(frames)), repeats).tolist():
+    for t in range(len(frames)):
         molecule = _Molecule.of(frames, t, lengths)
         if not molecule.single:
             continue
@@ -141,17 +143,18 @@ def rotated_frames(
             for i, j, group in molecule.groups
             if mean[i, j] >= limits.stiff[i, j] and not held[group][:, ~group].any()
         ]
-        allowed = [
-            (nearness, rotated)
-            for rotated in (_rotations(molecule, groups, rng) if groups else ())
-            if (nearness := molecule.nearness(rotated[0], limits)) <= 1.0
-        ]
-        if allowed:
-            # atoms seldom meet in a random rotation, so it is the one of up to ten in which they come closest
-            _, rotated = max(allowed[: rng.integers(1, _TRIES + 1)], key=itemgetter(0))
-            chosen.append(t)
-            positions.append(rotated[0])
-            forces.append(rotated[1] + screened_forces(frames.species, rotated[0], molecule.apart))
+        for _ in range(repeats if groups else 0):
+            allowed = [
+                (nearness, rotated)
+                for rotated in _rotations(molecule, groups, rng)
+                if (nearness := molecule.nearness(rotated[0], limits)) <= 1.0
+            ]
+            if allowed:
+                # atoms seldom meet in a random rotation, so it is the one of up to ten in which they come closest
+                _, rotated = max(allowed[: rng.integers(1, _TRIES + 1)], key=itemgetter(0))
+                chosen.append(t)
+                positions.append(rotated[0])
+                forces.append(rotated[1] + molecule.repulsion(rotated[0]))
     if not chosen:
         return None
     same = frames[np.array(chosen)]
@@ -222,6 +225,15 @@ class _Molecule:
         """The smaller group at every bond that is in no ring and not to a single atom."""
         return _graph(self.bonds.tobytes(), len(self.species))[1]
 
+    def repulsion(self, positions: FloatArray) -> FloatArray:
+        """Forces of the nuclei of atoms that are four or more bonds apart at positions, shape (N, 3)."""
+        return screened_forces(self.species, positions, self.apart)
+
+    @cached_property
+    def other_forces(self) -> FloatArray:
+        """The forces without this repulsion, shape (N, 3)."""
+        return self.forces - self.repulsion(self.positions)
+
     def hydrogen_bonds(self, limits: _Limits) -> BoolArray:
         """Which atoms may be bonded by hydrogen bonds, shape (N, N)."""
         polar = np.zeros(len(self.species), dtype=bool)
@@ -257,9 +269,8 @@ def _rotations(
     molecule: _Molecule, groups: Sequence[Group], rng: np.random.Generator
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Positions, and forces without the repulsion of nuclei, with groups rotated at random, one after the other."""
-    without = molecule.forces - screened_forces(molecule.species, molecule.positions, molecule.apart)
     for _ in range(_TRIES):
-        positions, forces = molecule.positions.copy(), without.copy()
+        positions, forces = molecule.positions.copy(), molecule.other_forces.copy()
         for k in rng.permutation(len(groups))[: rng.integers(1, _ROTATIONS + 1)]:
             i, j, group = groups[k]
             axis = positions[j] - positions[i]
