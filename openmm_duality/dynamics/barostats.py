@@ -12,13 +12,15 @@ import openmm as mm
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.geometry.arrays import IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
+from openmm_duality.geometry.cells import volume
 from openmm_duality.lowering.force_identity import fitted_without_stresses, require_potential
-from openmm_duality.units import bare
+from openmm_duality.units import MEGAPASCAL, bare
 
 MOLECULES = "molecules of the barostat"  # name of the force that declares them
 _LARGEST = 1e7  # bar
 _AXES = "xyz"
+_STRAIN = 1e-3  # of the differences that give a pressure, as OpenMM takes it
 NEVER_SEEN = (
     "the losses were inferred without stresses, so nothing has taught them the pressure, and the density of this run "
     "is arbitrary; infer them from frames with stresses (of CP2K: `stress: true` for the verb reference)"
@@ -106,9 +108,11 @@ def describe_barostat(system: mm.System) -> dict[str, Any]:
     if barostat is None:
         return {}
     axes = _axes_of(barostat)
+    pressure = barostat.getDefaultPressure()
+    pressure = pressure.value_in_unit(unit.bar) if unit.is_quantity(pressure) else pressure
     declared = any(system.getForce(k).getName() == MOLECULES for k in range(system.getNumForces()))
     return {
-        "pressure_bar": _mean(barostat.getDefaultPressure(), axes),
+        "pressure_bar": float(np.mean([pressure[_AXES.index(axis)] for axis in axes]) if axes else pressure),
         "barostat_interval": barostat.getFrequency(),
         "barostat_scales": "molecules" if declared else "atoms",
         **({} if axes is None else {"barostat_axes": axes}),
@@ -119,16 +123,43 @@ def current_pressure(context: mm.Context, barostat: mm.Force) -> float:
     """Instantaneous pressure in MPa: the virial of what the barostat scales, and its kinetic part.
 
     Of an anisotropic barostat it is the mean over its axes.
-    The virial is the derivative of the energy by the volume, by central differences in OpenMM, so that it holds for all
-    forces of the System. The state of the context stays as it is.
+    The virial is the derivative of the energy by the strain along all axes, by central differences, so that it holds
+    for all forces of the System; along single axes OpenMM itself strains the diagonal of the box alone, and refuses a
+    hexagonal one. The state of the context stays as it is.
     """
-    return _mean(barostat.computeCurrentPressure(context), _axes_of(barostat)) * 0.1
+    axes = [_AXES.index(axis) for axis in _axes_of(barostat) or _AXES]
+    state = context.getState(positions=True, velocities=True)
+    box, positions, velocities = (
+        np.array(values(asNumpy=True).value_in_unit_system(unit.md_unit_system))
+        for values in (state.getPeriodicBoxVectors, state.getPositions, state.getVelocities)
+    )
+    system, molecules = context.getSystem(), context.getMolecules()
+    masses = np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(len(positions))])
+    of_atom = np.empty(len(positions), dtype=np.int64)
+    for k, atoms in enumerate(molecules):
+        of_atom[list(atoms)] = k
 
+    def by_molecule(values: FloatArray) -> FloatArray:
+        sums = np.zeros((len(molecules), 3))
+        np.add.at(sums, of_atom, values)
+        return sums
 
-def _mean(pressure: Any, axes: str | None) -> float:
-    """A pressure in bar, as OpenMM gives it; along several axes their mean."""
-    value = pressure.value_in_unit(unit.bar) if unit.is_quantity(pressure) else pressure
-    return float(value if axes is None else np.mean([value[_AXES.index(axis)] for axis in axes]))
+    sizes = np.bincount(of_atom)
+    centres = (by_molecule(positions) / sizes[:, None])[of_atom]
+    momenta, total = by_molecule(masses[:, None] * velocities), np.bincount(of_atom, weights=masses)
+    moving = total > 0.0
+    twice_kinetic = float(np.sum(momenta[moving][:, axes] ** 2 / total[moving, None]))
+    energies = []
+    for strain in (_STRAIN, -_STRAIN, 0.0):
+        scale = np.ones(3)
+        scale[axes] += strain
+        context.setPeriodicBoxVectors(*(box * scale))
+        context.setPositions(positions + centres * (scale - 1.0))
+        if strain:
+            energy = context.getState(energy=True).getPotentialEnergy()
+            energies.append(energy.value_in_unit(unit.kilojoule_per_mole))
+    virial = (energies[1] - energies[0]) / (2.0 * _STRAIN)
+    return float((twice_kinetic + virial) / (len(axes) * volume(box) * MEGAPASCAL))
 
 
 def _bonds(n_atoms: int, molecules: Sequence[IntArray | Sequence[int]]) -> mm.Force:

@@ -1,4 +1,4 @@
-"""Checks that forces have the units that are assumed, from pairs of similar frames.
+"""Checks that forces have the units that are assumed, from pairs of similar frames, and that they are of a potential.
 
 Between two similar frames with displacements Δq of the atoms and changes ΔF of the forces, a quadratic potential gives
 ΔF = −K Δq and ΔE = −½ (F + F′)·Δq. So |ΔF|²/(−ΔF·Δq) is a mean stiffness weighted by the forces, which cannot exceed
@@ -27,6 +27,7 @@ _CLEAR = 0.9  # correlation of the two from which the slope says something
 _SIMILAR = 0.05  # nm, root mean square displacement of similar frames
 _LARGEST = 10.0 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm, root mean square
 _CLOSE = 0.6  # of the sum of the covalent radii; only atoms closer than this have forces so large
+_UNBALANCED = 0.05  # of the sum that independent forces would have; what programs round leaves less than 0.001
 _FRAMES = 200
 _ATOMS = 12_000  # in all frames that are compared
 _FEWEST, _MOST = 5, 20  # pairs, of which the most similar are taken
@@ -92,6 +93,23 @@ def excessive_forces(frames: AnyFrames) -> list[str]:
         f"the forces are {size:,.0f} eV/Å (root mean square) although no atoms are closer than {_CLOSE:g} times the "
         "sum of their covalent radii; the forces are probably not in the units that were assumed (see --units, or "
         "units in the entry of the data set)"
+    ]
+
+
+def unbalanced_forces(frames: AnyFrames) -> list[str]:
+    """A sentence about forces that do not add up to zero, which those of a potential do."""
+    parts = [(part.forces, part.n_atoms) for part in frames.parts if part.forces is not None and part.n_atoms > 1]
+    net = sum(float(np.sum(np.sum(forces, axis=1) ** 2)) for forces, _ in parts)
+    independent = sum(float(np.sum(forces**2)) for forces, _ in parts)
+    if not net > _UNBALANCED**2 * independent:
+        return []
+    size = np.sqrt(net / sum(3 * len(forces) for forces, _ in parts)) / (ELECTRONVOLT / ANGSTROM)
+    return [
+        f"the forces of a frame add up to {size:.2g} eV/Å (root mean square along an axis), "
+        f"{100.0 * np.sqrt(net / independent):.0f} % of what independent forces of their size would, where those of a "
+        "potential add up to zero, and no loss can learn what is left. Write the forces without those of a thermostat "
+        "(LAMMPS: fix langevin adds random ones) or of an external field, and those of atoms held fixed as they are, "
+        "not as zero (ASE: get_forces(apply_constraint=False))"
     ]
 
 

@@ -132,3 +132,17 @@ def test_summary_of_water() -> None:
     assert json.loads(json.dumps(summary.to_dict()))["frames"] == len(frames)
     for word in ("64 H2O", "shortest O-O", "meV/Å", "velocities"):
         assert word in str(summary)
+
+
+def test_forces_that_do_not_add_up_to_zero_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    written = images()
+    ase.io.write(tmp_path / "random.xyz", written)
+    with pytest.warns(UserWarning, match=r"random.xyz: the forces of a frame add up to .* % of what independent"):
+        read(tmp_path / "random.xyz")
+    for atoms in written:
+        forces = atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces - forces.mean(axis=0))
+    ase.io.write(tmp_path / "balanced.xyz", written)
+    recwarn.clear()
+    read(tmp_path / "balanced.xyz")
+    assert not [w for w in recwarn if "add up" in str(w.message)]

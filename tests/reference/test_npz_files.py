@@ -14,6 +14,7 @@ from openmm_duality.units import ANGSTROM, ELECTRONVOLT, KILOCALORIE
 
 RNG = np.random.default_rng(0)
 MOVED = RNG.normal(scale=0.02, size=(30, 3, 3))
+MOVED -= MOVED.mean(axis=1, keepdims=True)
 POSITIONS = np.array([[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]]) + MOVED
 FORCES = -150.0 * MOVED  # a plausible bond in kcal/mol/Å², too stiff a one in eV/Å²
 ENERGIES = 75.0 * np.sum(MOVED**2, axis=(1, 2)) - 47000.0
