@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _STRUCTURE = {"numbers", "positions", "momenta", "masses"}  # arrays of ASE that are always used
+_STATES = {"charge", "total_charge", "spin", "total_spin", "multiplicity", "spin_multiplicity"}  # of electrons
 _SHOWN = 12  # names in a message
 _RARELY = 0.1  # of the frames, which are left out if they have no energy
 _MOST_ATOMS, _MOST_COLUMNS = 10**8, 1000  # of a frame
@@ -90,22 +91,32 @@ def frames_of_images(
     groups: dict[_Key, _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
+    states: dict[tuple[_Key, str], set[str]] = {}
     number, slabs = -1, 0
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
-        cell = None if _is_isolated_atom(atoms) else cell_of(atoms)
+        isolated = _is_isolated_atom(atoms)
+        if not isolated and not atoms.cell.any(1)[atoms.pbc].all():
+            raise DualityError(
+                f"{path}: frame {number}, counted from 0, is periodic (pbc) along an axis for which it gives no "
+                "lattice vector; add the Lattice, or set pbc to F"
+            )
+        cell = None if isolated else cell_of(atoms)
         periodic, whole = cell is not None, bool(atoms.pbc.all())
         slabs += periodic and not whole
         found = force.value({n: a for n, a in columns.items() if a.shape == (len(atoms), 3) and a.dtype.kind == "f"})
         potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
         if found is None and len(atoms) == 1 and not periodic:
             found = np.zeros((1, 3))  # by symmetry
-        group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
+        key = (atoms.numbers.tobytes(), periodic)
+        group = groups.setdefault(key, _Group(atoms, periodic))
+        for name in _STATES & values.keys():
+            states.setdefault((key, name), set()).add(str(values[name]))
         volume = atoms.cell.volume * ANGSTROM**3
-        name, stress = stress_of(values, volume, keys) if periodic and whole else (None, None)
-        if name is not None:
-            tensors.add(name)
+        tensor, stress = stress_of(values, volume, keys) if periodic and whole else (None, None)
+        if tensor is not None:
+            tensors.add(tensor)
         group.add(number, atoms, cell, found, potential, stress)
     count = number + 1
     if not count:
@@ -123,6 +134,12 @@ def frames_of_images(
         _drop_without(path, groups, "forces")
     if forces and energy.name is not None and len(_lacking(groups, "energies")) <= _RARELY * count:
         _drop_without(path, groups, "energies")
+    if differing := sorted({name for (_, name), found in states.items() if len(found) > 1}):
+        warnings.warn(
+            f"{path.name}: frames of the same atoms differ in {' and '.join(differing)}, which no loss knows of; infer "
+            "losses from one state of the electrons",
+            stacklevel=3,
+        )
     if slabs:
         warnings.warn(
             f"{path.name}: {slabs} frames are periodic in some directions only; in the others they get a cell with a "
@@ -244,11 +261,17 @@ def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "") -> Iter
     """
     import ase.io  # here, because it is slow to import and few need it
 
+    count = 0
     try:
-        yield from ase.io.iread(path, index=":", format=kind)
+        for atoms in ase.io.iread(path, index=":", format=kind):
+            yield atoms
+            count += 1
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
-        raise DualityError(f"{path}: {failure} ({type(error).__name__}: {error}){remedy}") from None
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyError) and len(str(error.args[0])) < 4:  # a symbol
+            what = f"{error.args[0]!r} is no chemical element"
+        raise DualityError(f"{path}: {failure}, at frame {count}, counted from 0 ({what}){remedy}") from None
 
 
 def _check_counts(path: Path) -> None:

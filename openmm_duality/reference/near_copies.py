@@ -22,7 +22,7 @@ from openmm_duality.units import ANGSTROM
 _CLOSE = 0.45  # of the typical distance between frames: the nearest training frame of a shuffled trajectory
 _STANDS_OUT = 2.2  # ratio of the distance of the twentieth nearest training frame to that of the nearest
 _THINNED = (1, 2, 5)  # of frames close in time even the twentieth nearest is a neighbour in time: every so many of them
-_UNORDERED = 0.5  # of the typical distance: successive frames of a file that is not in the order of time
+_UNORDERED = 0.8  # of the typical distance: successive frames of a file that is not in the order of time
 _SAME, _COPIES = 1e-4, 0.05  # of the typical distance, between copies; fraction of held-out frames that is noticed
 _NEXT = 20
 _PAIRS, _NUMBERS = 300, 3_000_000  # pairs of atoms at most, and distances of all frames

@@ -308,3 +308,25 @@ def test_a_comment_in_words_is_no_data(tmp_path: Path, recwarn: pytest.WarningsR
     (tmp_path / "he.xyz").write_text("1\none atom, as built\nHe 0.0 0.0 0.0\n")
     assert read(tmp_path / "he.xyz").species == ("He",)
     assert not recwarn
+
+
+def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    good, columns = "1\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\n", "Properties=species:S:1:pos:R:3"
+    for text, said in (
+        (f"1\n{columns}\nD 0.0 0.0 0.0\n", "'D' is no chemical element"),
+        (f"1\n{columns}\nH 0.0 0.0\n", "at frame 1, counted from 0"),
+        (f'1\n{columns} pbc="T T T"\nH 0.0 0.0 0.0\n', "frame 1, .* gives no lattice vector"),
+    ):
+        (tmp_path / "a.xyz").write_text(good + text)
+        with pytest.raises(DualityError, match=said):
+            read(tmp_path / "a.xyz", forces=False)
+
+
+def test_states_of_the_electrons_that_differ_are_told(tmp_path: Path) -> None:
+    for charges, differ in (((0, 1), True), ((1, 1), False)):
+        images = [Atoms("OH", positions=np.eye(3)[:2], info={"charge": charge}) for charge in charges]
+        images.append(Atoms("OH2", positions=np.eye(3), info={"charge": 5}))
+        ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+        with pytest.warns(UserWarning, match="not used: charge") as said:
+            read(tmp_path / "a.xyz")
+        assert any("same atoms differ in charge" in str(w.message) for w in said) == differ
