@@ -96,7 +96,7 @@ def test_infer_with_checks_answers_by_its_exit_code(folder, tmp_path):
     assert "add --check" in refused("infer", tmp_path / "c.yaml", "--check-time", "4 ps", *output)
     text = call("infer", tmp_path / "c.yaml", "--check", *output, code=1)
     assert re.search(r"--check runs at (299|300|301) K, the temperature of liquid\.", text)
-    assert "Not stable: curvature 1e-06, ridge 1e-06" in text
+    assert re.search(r"\nNot stable: curvature 1e-06, ridge 1e-06 \(failed: .*NVE\)", text)
     assert "NVE" in text.split("Stability")[1]
     checks = AgentLosses.load(tmp_path / "m.safetensors").metadata["stability"]
     assert len(checks) == 5

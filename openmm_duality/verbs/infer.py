@@ -230,10 +230,13 @@ def infer(
         click.echo(
             "\nSelected: " + ", ".join(f"{name} {share}" for name, share in losses.metadata["selection"].items())
         )
-    for candidate in losses.metadata.get("failed_candidates", ()):
-        click.echo(f"\nNot stable: {describe_strengths(candidate['regularisation'], losses.species)}")
-        for name, reason in candidate["reasons"].items():
-            click.echo(f"  {name}: {reason}")
+    unstable = [
+        f"Not stable: {describe_strengths(candidate['regularisation'], losses.species)} (failed: "
+        f"{'; '.join(candidate['reasons'])})"
+        for candidate in losses.metadata.get("failed_candidates", ())
+    ]
+    if unstable:
+        click.echo("\n" + "\n".join(unstable))
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))
