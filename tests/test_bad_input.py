@@ -238,9 +238,9 @@ def test_what_readers_notice_is_a_note(cp2k):
     result = CliRunner().invoke(main, ["inspect", str(project)])
     assert result.exit_code == 0
     notes = result.stderr.strip().splitlines()
-    assert len(notes) == 1
-    assert notes[0].startswith("openmm-duality: note: ")
-    assert "a restart repeated steps" in notes[0]
+    assert all(line.startswith("openmm-duality: note: ") for line in notes)
+    for note, said in zip(notes, ("a restart repeated steps", "add up to"), strict=True):
+        assert said in note
 
 
 def test_a_configuration_of_the_user_is_never_replaced(tmp_path):

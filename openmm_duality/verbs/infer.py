@@ -27,7 +27,7 @@ _TOLD = (  # what JSON holds of the metadata of a model
     "coefficients",
     "memory",
     "channels",
-    "rotated_frames",
+    "made_frames",
     "delta",
     "calibration",
     "pump",
@@ -47,10 +47,8 @@ _OF_DATA = ("test_fraction", "split", "forces_key", "energy_key", "units")  # op
 @data_options
 @click.option("--prior", type=PATH, help="Prior model, to be corrected with the data (Δ-learning).")
 @click.option("--baseline", help="XML of an OpenMM System that acts beside the losses, or charges, as 'Na=1, Cl=-1'.")
-@click.option(
-    "--form", help="Form: pair, quadratic (the paper's; default), moment, coupled, or channels for any chemistry."
-)
-@click.option("--size", help="Size of the form channels, which it implies: small, medium (default) or large.")
+@click.option("--form", help="Form: channels (default), pair, quadratic (the paper's), moment or coupled.")
+@click.option("--size", help="Size of the form channels: small, medium (default) or large.")
 @click.option(
     "--gradient",
     help="agent (own loss), collective (sum of losses; conserves energy and momentum) or mutual (a shared part and an "
@@ -108,8 +106,8 @@ def infer(
 
     \b
     CONFIG.yaml:
-      form: quadratic
-      gradient: collective
+      form: channels
+      size: small
       cutoff: 6 angstrom
       data:
         - path: water64-cnnp

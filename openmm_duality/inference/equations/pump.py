@@ -31,7 +31,7 @@ from openmm_duality.inference.equations.design import (
     pair_forces,
     quadratic_columns,
 )
-from openmm_duality.inference.equations.penalties import ROTAMERS
+from openmm_duality.inference.equations.penalties import ROTAMERS, SEPARATIONS
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.inference.equations.unlabelled import Configuration, configurations
 from openmm_duality.invariants.neighbours import NeighbourTable
@@ -43,7 +43,8 @@ from openmm_duality.parallel import on_all_cores
 from openmm_duality.units import BOLTZMANN
 
 TEMPERATURE = 300.0  # K, at which the pump is given
-FIRST_STRENGTHS = {"curvature": 1e-4, "ridge": 1e-7, ROTAMERS: 0.0}  # of the fit whose modes are taken
+# of the fit whose modes are taken
+FIRST_STRENGTHS = {"curvature": 1e-4, "ridge": 1e-7, ROTAMERS: 0.0, SEPARATIONS: 0.0}
 STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-12, 5))  # tried for a stated target
 _WAVENUMBER = 2.0 * np.pi * 0.0299792458  # rad/ps per cm⁻¹
 _FLOOR = 40.0  # cm⁻¹, of the frequencies

@@ -25,20 +25,13 @@ from openmm_duality.geometry.bonding import BondLengths, sum_of_covalent_radii
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.contacts import TOUCHING, distance_at, screened_forces
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels, make_whole
-from openmm_duality.inference.equations.accumulation import Storage, accumulate
 from openmm_duality.inference.equations.design import Design
-from openmm_duality.inference.equations.displaced_frames import chosen_frames
-from openmm_duality.inference.equations.energies import EnergyReference
-from openmm_duality.inference.equations.penalties import ROTAMERS, Penalty
-from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.targets import DataSet, parts_of
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.unseen_frames import frames_to_change
 from openmm_duality.losses.cores import core_onsets
 from openmm_duality.reference.frames import Frames, evenly_spaced
-from openmm_duality.reference.mixed_frames import joined
 from openmm_duality.units import ELECTRONVOLT
 
-_ROWS_PER_COLUMN, _LEAST_ROWS = 10.0, 5000.0
-_REPEATS = 10  # at most, of one frame
 _ATOMS = 500  # at most, of a molecule
 _LOOKED_AT = 5  # frames, for a single molecule
 _APART = 4  # bonds between atoms that meet when a group is rotated
@@ -72,19 +65,7 @@ def rotated_sets(
     design : Design
         For each of its columns there should be ten rows of forces; a frame is rotated up to ten times.
     """
-    single = []
-    for data in sets:
-        parts = [part for part in data.frames.parts if _can_rotate(part, lengths)]
-        single += [replace(data, frames=joined(parts))] if parts else []
-    if not single:
-        return []
-    n_rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * max(design.layout.size(group) for group in design.layout.groups))
-    rows = sum(3 * part.n_atoms * len(part) for part in parts_of(single))
-    repeats = int(np.clip(np.ceil(n_rows / rows), 1, _REPEATS))
-    sample = chosen_frames(single, n_rows, repeats)
-    rows = sum(3 * part.n_atoms * len(times) for _, part, times in sample)
-    if rows > 2.0 * n_rows / repeats:  # there are many compositions, and a frame of each
-        sample = [sample[k] for k in evenly_spaced(len(sample), max(1, int(len(sample) * n_rows / repeats / rows)))]
+    sample, repeats = frames_to_change(sets, lambda part: _can_rotate(part, lengths), design)
     onsets = core_onsets(shortest, design.pair_basis.grid)
     levels = {(one, other): onsets[a, b] for a, one in enumerate(species) for b, other in enumerate(species)}
     rng, found = np.random.default_rng(_SEED), []
@@ -97,7 +78,7 @@ def rotated_sets(
 def _can_rotate(frames: Frames, lengths: BondLengths) -> bool:
     """Whether some of the frames show a single molecule of elements with a group that may be rotated."""
     elements = all(sum_of_covalent_radii((name, name)) is not None for name in frames.distinct_species)
-    if frames.forces is None or not elements or frames.n_atoms > _ATOMS:
+    if not elements or frames.n_atoms > _ATOMS:
         return False
     looked_at = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT)).tolist()
     molecules = (_Molecule.of(frames, t, lengths) for t in looked_at)
@@ -299,36 +280,3 @@ def _balance(positions: FloatArray, forces: FloatArray, i: int, j: int) -> None:
 def _distances(positions: FloatArray, cell: FloatArray | None) -> FloatArray:
     vectors = positions[:, None] - positions
     return np.asarray(np.linalg.norm(vectors if cell is None else minimum_image(vectors, cell), axis=-1))
-
-
-def rotamer_penalties(
-    rotated: Sequence[DataSet],
-    species: tuple[str, ...],
-    design: Design,
-    settings: Settings,
-    progress: bool,
-    storage: Storage,
-) -> list[tuple[Penalty, ...]]:
-    """Mean squared errors of the forces in rotated frames, by group a penalty, or none without such forces.
-
-    Parameters
-    ----------
-    rotated : sequence of DataSet
-        As `rotated_sets` gives them.
-    species : tuple of str
-        Names in the order of the species index.
-    design, settings
-        As for `accumulate`.
-    progress : bool
-        Whether to show a progress bar.
-    storage : Storage
-        Of the equations of the data, whose frames are computed as many at a time.
-    """
-    if not rotated:
-        return [() for _ in design.layout.groups]
-    forces, one_block = replace(settings, energy_weight=0.0, stress_weight=0.0), replace(storage, folds=1, per_fold=1)
-    none = EnergyReference.none(species)
-    found = accumulate(rotated, species, design, forces, none, progress, one_block, title="rotamers").totals
-    for one in found:  # in place: another such matrix would be as large as a block of equations
-        one.gram /= one.weight or 1.0
-    return [(Penalty(ROTAMERS, one.gram, one.rhs / one.weight),) if one.weight else () for one in found]

@@ -107,7 +107,8 @@ class Settings:
     rotamers : float or None
         Strength of the penalty on errors in frames of single molecules with groups rotated about single bonds
         (`equations.rotamers`); 0 for none. None chooses the strongest of 1e-4 to 0.03 that costs no more than 5 % of
-        the error on held-out blocks, if one does.
+        the error on held-out blocks, if one does. With 0 there is no weak penalty on errors in frames of clusters with
+        a molecule moved away either (`equations.separations`).
     pump : float or None
         Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend
         alone feed into thermal motion: by default 1e-3 under `mutual`, else 0.
@@ -157,7 +158,7 @@ class Settings:
         If a value is unknown or out of range.
     """
 
-    form: str = field(metadata=key(text), default="quadratic")
+    form: str = field(metadata=key(text), default="channels")
     gradient: str = field(metadata=key(text), default="collective")
     ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
     coupled_ranks: tuple[int, ...] | None = field(metadata=key(_RANKS), default=None)
@@ -263,16 +264,13 @@ class Settings:
     def of(cls, choices: Mapping[str, Any], settings: Settings | None = None) -> Settings:
         """Build settings from keyword arguments or a configuration; or return those that are given as a whole.
 
-        A size without a form is that of `channels`.
-
         Raises
         ------
         DualityError
             If a name is not a setting, a value cannot be read, or both choices and settings are given.
         """
         if settings is None:
-            implied = {"form": "channels"} if "size" in choices else {}
-            return build(cls, {**implied, **choices}, noun="setting")
+            return build(cls, choices, noun="setting")
         if choices:
             raise DualityError(f"{', '.join(choices)} cannot be given beside settings; put everything into one of them")
         return settings

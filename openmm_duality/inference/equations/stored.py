@@ -9,11 +9,11 @@ from math import isqrt
 import numpy as np
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
-from openmm_duality.inference.equations.penalties import ROTAMERS, SYMMETRIES, Penalty
+from openmm_duality.inference.equations.penalties import ROTAMERS, SEPARATIONS, SYMMETRIES, Penalty
 from openmm_duality.inference.equations.solution import NormalEquations
 
 _RHS = "rhs"  # behind the name of a penalty
-_FURTHER = (ROTAMERS, *SYMMETRIES)
+_FURTHER = (ROTAMERS, SEPARATIONS, *SYMMETRIES)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StoredEquations:
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
     further : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
-        Penalties on rotamers and on symmetries by name, on the last p columns.
+        Penalties on frames that were made and on symmetries by name, on the last p columns.
     """
 
     total: NormalEquations
@@ -49,7 +49,7 @@ class StoredEquations:
         curvature_changes: FloatArray | None,
         penalties: Sequence[Penalty],
     ) -> StoredEquations:
-        """Equations, with those penalties that are on rotamers and on symmetries."""
+        """Equations, with those penalties that are on frames that were made and on symmetries."""
         found = {}
         for one in penalties:
             if one.name in _FURTHER and one.rhs is not None:
@@ -59,7 +59,7 @@ class StoredEquations:
 
     @property
     def further_penalties(self) -> tuple[Penalty, ...]:
-        """The penalties on rotamers and on symmetries."""
+        """The penalties on frames that were made and on symmetries."""
         size = len(self.scale)
         return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.further.items())
 

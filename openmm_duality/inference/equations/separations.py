@@ -1,0 +1,117 @@
+"""Separations: training frames of clusters with one molecule moved away from the others.
+
+Where frames show two species in a cluster alone, nothing says what acts between them from there to the cutoff. That is
+an offset which the data leave open, so a molecule that leaves may fall off a cliff, or not be able to leave. As it
+leaves, the net force on it fades, and what holds the molecules together themselves stays as it is, roughly. A weak
+penalty on errors of these forces decides what the data do not.
+
+Index suffixes: i atom, t frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
+from openmm_duality.geometry.bonding import BondLengths, sum_of_covalent_radii
+from openmm_duality.geometry.molecules import bonded_pairs, component_labels
+from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.targets import DataSet
+from openmm_duality.inference.equations.unseen_frames import frames_to_change
+from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.units import ANGSTROM
+
+_FADES = 1.0 * ANGSTROM  # the distance on which the net force on a molecule falls to its e-th part
+_APART = 1.5  # times the sum of the covalent radii; closer atoms of two molecules are about to be bonded
+_FARTHEST = 0.25  # of the molecules, those farthest from the others to begin with
+_LOOKED_AT = 5  # frames, for several molecules
+_SEED = 0
+
+
+def separated_sets(sets: Sequence[DataSet], lengths: BondLengths, design: Design) -> list[DataSet]:
+    """Frames of clusters with a molecule moved away at random, up to the cutoff, as sets beside those of the data.
+
+    Frames without forces, with a cell, of a single molecule or of species that are no elements give none.
+
+    Parameters
+    ----------
+    sets : sequence of DataSet
+    lengths : dict
+        The bond length of every pair of species that is bonded, in nm.
+    design : Design
+        For each of its columns there should be ten rows of forces; of a frame there are up to ten separations.
+    """
+
+    def is_cluster(frames: Frames) -> bool:
+        looked_at = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT)).tolist()
+        return frames.cells is None and any(_molecules(frames, t, lengths).any() for t in looked_at)
+
+    sample, repeats = frames_to_change(sets, is_cluster, design)
+    cutoff, rng = design.pair_basis.grid.cutoff, np.random.default_rng(_SEED)
+    made = [(data, separated_frames(part[times], lengths, cutoff, repeats, rng)) for data, part, times in sample]
+    return [replace(data, frames=frames) for data, frames in made if frames is not None]
+
+
+def separated_frames(
+    frames: Frames, lengths: BondLengths, cutoff: float, repeats: int = 1, rng: np.random.Generator | None = None
+) -> Frames | None:
+    """Frames with one molecule moved away from the others, and their forces; None if there are no clusters.
+
+    Of the molecules the quarter is taken that is farthest from the others to begin with.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of one composition, with forces, without cells.
+    lengths : dict
+        In nm.
+    cutoff : float
+        In nm; no molecule is moved farther than this from its nearest atom of another.
+    repeats : int
+        How many molecules of a frame are moved, each in a frame of its own.
+    rng : numpy.random.Generator, optional
+    """
+    assert frames.forces is not None
+    rng = rng or np.random.default_rng(_SEED)
+    limits = np.array([[sum_of_covalent_radii((a, b)) for b in frames.species] for a in frames.species], dtype=float)
+    found: list[tuple[float, int, FloatArray, FloatArray]] = []
+    for t in range(len(frames)):
+        labels = _molecules(frames, t, lengths)
+        for _ in range(repeats if labels.any() else 0):
+            molecule = labels == rng.integers(labels.max() + 1)
+            apart = cdist(frames.positions[t][molecule], frames.positions[t][~molecule])
+            nearest = float(apart.min())
+            if nearest < cutoff and (apart > _APART * limits[np.ix_(molecule, ~molecule)]).all():
+                distance = float(rng.uniform(0.0, cutoff - nearest))
+                moved, faded = _moved_away(frames.positions[t], frames.forces[t], molecule, distance)
+                if (cdist(moved[molecule], moved[~molecule]) >= nearest).all():
+                    found.append((nearest, t, moved, faded))
+    if not found:
+        return None
+    least = np.quantile([nearest for nearest, *_ in found], 1.0 - _FARTHEST)
+    kept = [one for one in found if one[0] >= least]
+    same = frames[np.array([t for _, t, _, _ in kept])]
+    where = np.array([moved for _, _, moved, _ in kept]), same.times, same.steps, None
+    return Frames(same.species, same.masses, *where, np.array([faded for *_, faded in kept]), source=same.source)
+
+
+def _molecules(frames: Frames, t: int, lengths: BondLengths) -> IntArray:
+    """The number of the molecule of every atom in frame t, shape (N,)."""
+    return component_labels(bonded_pairs(frames.positions[t], frames.species, None, lengths), frames.n_atoms)
+
+
+def _moved_away(
+    positions: FloatArray, forces: FloatArray, molecule: BoolArray, distance: float
+) -> tuple[FloatArray, FloatArray]:
+    """Positions and forces with a molecule moved by a distance in nm along the line of centres."""
+    positions, forces = positions.copy(), forces.copy()
+    way = positions[molecule].mean(axis=0) - positions[~molecule].mean(axis=0)
+    positions[molecule] += distance * way / np.linalg.norm(way)
+    lost = -np.expm1(-distance / _FADES) * forces[molecule].sum(axis=0)
+    forces[molecule] -= lost / np.count_nonzero(molecule)
+    forces[~molecule] += lost / np.count_nonzero(~molecule)
+    return positions, forces
