@@ -27,6 +27,7 @@ from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from openmm_duality.report import page as page_of_report
 from openmm_duality.verbs.simulate import _narrow_cells, _new_cluster
+from openmm_duality.verbs.structures import read_structure
 from tests.command import call, refused
 from tests.observables import made
 from tests.reference.conftest import INPUT
@@ -454,6 +455,22 @@ def test_an_open_structure_needs_no_cell(folder, tmp_path):
     assert np.allclose(edges, [4.0, 2.0, 2.0])
     own = ("--start", folder / "test.safetensors", "-o", tmp_path / "own", "--cell", 2, 2, 2)
     assert "cell of its own" in refused("export", folder / "model.safetensors", *own)
+
+
+def test_a_start_is_any_frame_and_edges_of_a_cell_are_in_nm(folder, tmp_path):
+    frames = read(folder / "test.safetensors").parts[0]
+    for frame, t in ((-1, -1), (1, 1)):
+        start = read_structure(folder / "test.safetensors", None, (1, 1, 1), frame)
+        np.testing.assert_array_equal(start.positions, frames.positions[t])
+    path = tmp_path / "bare.xyz"
+    rows = "\n".join(
+        f"{name} {x} {y} {z}" for name, (x, y, z) in zip(frames.species, 10 * frames.positions[0], strict=True)
+    )
+    path.write_text(f"{frames.n_atoms}\n\n{rows}\n")
+    with pytest.warns(UserWarning, match="more than 5 times as wide as the structure; its edges are in nm"):
+        read_structure(path, ("12.4", "12.4", "12.4"), (1, 1, 1))
+    start = ("--start", path, "--cell", 1.24, 1.24, 1.24, "-o", tmp_path / "no")
+    assert "frame 7" in refused("export", folder / "model.safetensors", *start, "--frame", 7)
 
 
 def test_the_installed_command_ends_with_code_2_and_no_traceback(tmp_path):

@@ -286,7 +286,7 @@ class RunLoop:
             return ["the energy is not a finite number"]
         if limit is not None and snapshot.temperature > limit:
             early = self.step <= _EARLY and not self.settings.get("minimized") and not count_alarms(self._directory)
-            hint = "; a start far from equilibrium may need --minimize" if early else ""
+            hint = "; the start may need --minimize, or the run a shorter time step" if early else ""
             k = int(self._twice_kinetic(snapshot.state).argmax())
             which = f"(the atom with the most kinetic energy is {self._integrity.species[k]} {k + 1})"
             return [f"the temperature ran away to {snapshot.temperature:.0f} K, above {limit:.0f} K {which}{hint}"]

@@ -37,7 +37,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data (its last frame).")
+@click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data.")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
 @click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
 @click.option(
@@ -127,7 +127,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
 
     check_outputs(overwrite, json_file)
     losses = duality.AgentLosses.load(model)
-    start = read_structure(options["start"], options["cell"], options["supercell"])
+    start = read_structure(options["start"], options["cell"], options["supercell"], options["frame"])
     timestep, duration, report, interval = (
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
@@ -344,6 +344,7 @@ def export(
     start: Path,
     directory: Path,
     cell: tuple[str, str, str] | None,
+    frame: int,
     supercell: tuple[int, int, int],
     baseline: Path | None,
     backend: str,
@@ -358,7 +359,7 @@ def export(
     """
     check_outputs(overwrite, *(directory / name for name in ("losses.pt", "system.xml", "topology.pdb")))
     losses = duality.AgentLosses.load(model)
-    structure = read_structure(start, cell, supercell)
+    structure = read_structure(start, cell, supercell, frame)
     topology, _ = topology_of(losses, structure)
     system = duality.create_system(losses, topology, baseline=baseline, backend=backend, precision=precision)
     with staged(directory, overwrite) as place:

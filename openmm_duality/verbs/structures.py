@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,24 @@ if TYPE_CHECKING:
     from openmm_duality.losses import AgentLosses
 
 
+_FAR_TOO_WIDE = 5  # times the structure, along every axis
+_FEW = 50  # atoms, which may be a molecule in a vacuum
+
+
 def structure_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --cell A B C and --supercell A B C."""
-    edges = click.option("--cell", nargs=3, help="Edges of the cell, for a structure file that has none (plain XYZ).")
+    """Add --frame N, --cell A B C and --supercell A B C."""
+    frame = click.option(
+        "--frame", type=int, default=-1, help="Number of the frame of --start, counted from 0; the last by default."
+    )
+    edges = click.option(
+        "--cell",
+        nargs=3,
+        help="Edges of the cell, as '14 angstrom' or in nm, for a structure file that has none (plain XYZ).",
+    )
     copies = click.option(
         "--supercell", nargs=3, type=int, default=(1, 1, 1), show_default=True, help="Copies along a, b, c."
     )
-    return edges(copies(command))
+    return frame(edges(copies(command)))
 
 
 def baseline_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,8 +51,10 @@ def baseline_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--baseline", type=PATH, help=text)(command)
 
 
-def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int]) -> Start:
-    """The structure of a file or of reference data, repeated.
+def read_structure(
+    path: Path, cell: tuple[str, str, str] | None, copies: tuple[int, int, int], frame: int = -1
+) -> Start:
+    """The structure of a file or of a frame of reference data, repeated; far too wide a cell is told.
 
     Raises
     ------
@@ -53,11 +67,17 @@ def read_structure(path: Path, cell: tuple[str, str, str] | None, copies: tuple[
 
     # CP2K's own files of positions hold no cell, so they are read with their project
     structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
-    start = read_start(path if structure else duality.read(path))
+    start = read_start(path if structure else duality.read(path), frame)
     if cell is not None:
         if start.cell is not None:
             raise DualityError(f"{path} has a cell of its own; leave out --cell")
         edges = [positive(edge, unit.nanometer, "cell") for edge in cell]
+        if (np.array(edges) > _FAR_TOO_WIDE * np.ptp(start.positions, axis=0)).all() and len(start.species) > _FEW:
+            warnings.warn(
+                f"the cell is more than {_FAR_TOO_WIDE} times as wide as the structure; its edges are in nm where they "
+                "have no unit",
+                stacklevel=2,
+            )
         start = Start(start.positions, start.species, np.diag(edges))
     return start if copies == (1, 1, 1) else start.repeated(copies)
 

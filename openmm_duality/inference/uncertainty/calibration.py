@@ -20,7 +20,7 @@ from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.units import MEGAPASCAL, MEV_PER_ANGSTROM
 
 QUANTILES = 5
-_TOO_FEW = 0.4  # of the errors within σ
+_TOO_FEW = (0.4, 0.85)  # of the errors within σ, or within 2 σ
 _MIN_FRAMES = 10  # for two parameters
 
 
@@ -189,7 +189,8 @@ class Calibration:
             lines.append(name.ljust(14) + shares + "   " + pairs)
         expected = " and ".join(f"{100 * share:.1f} %" for share in NOMINAL)
         lines.append(f"(a normal distribution has {expected} within σ and 2 σ; actual and predicted errors in meV/Å)")
-        small = [name for name, mine in self.species.items() if mine.within[0] < _TOO_FEW]
+        few = {name: np.array(mine.within) < _TOO_FEW for name, mine in self.species.items()}
+        small = [name for name, of_species in few.items() if of_species.any()]
         if small:
             lines.append(
                 f"Warning: the predicted errors of {', '.join(small)} are too small, so that the monitor of a run "
