@@ -77,7 +77,9 @@ def separated_frames(
     """
     assert frames.forces is not None
     rng = rng or np.random.default_rng(_SEED)
-    limits = np.array([[sum_of_covalent_radii((a, b)) for b in frames.species] for a in frames.species], dtype=float)
+    names, index = np.unique(frames.species, return_inverse=True)
+    of_pairs = [[sum_of_covalent_radii((str(a), str(b))) for b in names] for a in names]
+    limits = _APART * np.array(of_pairs, dtype=np.float64)[index[:, None], index]  # NaN of what is no element
     found: list[tuple[float, int, FloatArray, FloatArray]] = []
     for t in range(len(frames)):
         labels = _molecules(frames, t, lengths)
@@ -85,10 +87,10 @@ def separated_frames(
             molecule = labels == rng.integers(labels.max() + 1)
             apart = cdist(frames.positions[t][molecule], frames.positions[t][~molecule])
             nearest = float(apart.min())
-            if nearest < cutoff and (apart > _APART * limits[np.ix_(molecule, ~molecule)]).all():
+            if nearest < cutoff and (apart > limits[np.ix_(molecule, ~molecule)]).all():
                 distance = float(rng.uniform(0.0, cutoff - nearest))
                 moved, faded = _moved_away(frames.positions[t], frames.forces[t], molecule, distance)
-                if (cdist(moved[molecule], moved[~molecule]) >= nearest).all():
+                if (cdist(moved[molecule], moved[~molecule]) > nearest).all():
                     found.append((nearest, t, moved, faded))
     if not found:
         return None
@@ -110,7 +112,7 @@ def _moved_away(
     """Positions and forces with a molecule moved by a distance in nm along the line of centres."""
     positions, forces = positions.copy(), forces.copy()
     way = positions[molecule].mean(axis=0) - positions[~molecule].mean(axis=0)
-    positions[molecule] += distance * way / np.linalg.norm(way)
+    positions[molecule] += distance * way / (np.linalg.norm(way) or 1.0)
     lost = -np.expm1(-distance / _FADES) * forces[molecule].sum(axis=0)
     forces[molecule] -= lost / np.count_nonzero(molecule)
     forces[~molecule] += lost / np.count_nonzero(~molecule)
