@@ -26,7 +26,7 @@ from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from openmm_duality.report import page as page_of_report
-from openmm_duality.verbs.simulate import _narrow_cells, _new_cluster
+from openmm_duality.verbs.simulate import _narrow_cells, _new_cluster, _vacuum
 from openmm_duality.verbs.structures import read_structure
 from tests.command import call, refused
 from tests.observables import made
@@ -346,6 +346,20 @@ def test_a_cell_wider_than_those_of_training_is_said_where_these_are_narrower_th
     assert not note(1.1, 22)
     assert not note(None, 22)
     assert not note(0.8, None)
+
+
+def test_the_vacuum_of_a_slab_under_pressure_is_said():
+    losses, rng = random_losses("pair", cutoff=0.5), np.random.default_rng(0)
+    cell = np.array([[1.0, 0.0, 0.0], [0.5, 0.9, 0.0], [0.0, 0.0, 3.0]])
+    inside = rng.uniform(size=(200, 3))
+
+    def note(thickness, shift=0.0):
+        return _vacuum(losses, Start((inside * [1.0, 1.0, thickness] + [0.0, 0.0, shift]) @ cell, 200 * ("Ar",), cell))
+
+    assert "empty over 18 Å along c, which" in note(0.4)
+    assert note(0.4, shift=0.8) == note(0.4)  # across the faces of the cell
+    assert not note(0.95)
+    assert not _vacuum(losses, Start(inside, 200 * ("Ar",), None))
 
 
 def test_a_composition_that_no_frame_has_is_said():

@@ -154,7 +154,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     backend, precision = forces["loss_backend"], forces["loss_precision"]
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
-    for note in (_narrow_cells(losses, start), _new_cluster(losses, start)):
+    closing = _vacuum(losses, start) if options["pressure"] is not None and options["axes"] is None else ""
+    for note in (_narrow_cells(losses, start), _new_cluster(losses, start), closing):
         if note:
             click.echo(note)
     pump = known_pump(losses)
@@ -240,6 +241,20 @@ def _narrow_cells(losses: AgentLosses, start: Start) -> str:
         "nor the predicted errors show: compare the forces in this cell with the reference (compare --recompute), "
         "train on wider cells, or take charges out of the data (infer --baseline)."
     )
+
+
+def _vacuum(losses: AgentLosses, start: Start) -> str:
+    """That a cell is empty across more than a cutoff, so that a barostat for all its axes closes it."""
+    if start.cell is None:
+        return ""
+    edges = np.sort(start.positions @ np.linalg.inv(start.cell) % 1.0, axis=0)
+    gaps = np.diff(edges, axis=0, append=edges[:1] + 1.0).max(axis=0) * widths(start.cell)
+    empty = [
+        f"{gap / ANGSTROM:.3g} Å along {axis}" for gap, axis in zip(gaps, "abc", strict=True) if gap > losses.cutoff
+    ]
+    if not empty:
+        return ""
+    return f"Note: the cell is empty over {', '.join(empty)}, which a barostat closes; let --axes change alone, as xy."
 
 
 def _new_cluster(losses: AgentLosses, start: Start) -> str:
