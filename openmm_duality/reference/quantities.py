@@ -40,6 +40,7 @@ _PLACES = {a + b: tuple(sorted((x, y))) for x, a in enumerate("xyz") for y, b in
 _VOIGT = "xx yy zz yz xz xy"
 _WORDS = {"forces": {"force", "forces", "frc"}, "energy": {"energy"}}
 _STRESS = {"stress", "virial", "virials"}
+_PRESSURES = {"gpa", "mpa", "kpa", "pa", "kbar", "bar", "atm"}
 _OTHERS = {
     *("free", "kinetic", "formation", "atomization", "binding", "adsorption", "interaction", "dispersion"),
     *("correction", "error", "std", "variance", "uncertainty", "committee", "atom", "atomic", "max", "rms"),
@@ -168,8 +169,8 @@ def stress_of(values: Mapping[str, Any], volume: float, keys: DataKeys) -> tuple
     """The name of the stress among the values of a frame, and the stress, in kJ/mol/nm³ and positive under tension.
 
     A stress σ is taken in units of energy per Å³ (of `hartree`: per bohr³), positive under tension as ASE has it, and a
-    virial −Vσ in units of energy; six numbers are xx, yy, zz, yz, xz, xy. Names with both words say neither, and of
-    several stresses none is taken, unless the keys name one.
+    virial −Vσ in units of energy; six numbers are xx, yy, zz, yz, xz, xy. Names with both words say neither, those with
+    a unit of pressure another unit, and of several stresses none is taken, unless the keys name one.
 
     Parameters
     ----------
@@ -188,7 +189,8 @@ def stress_of(values: Mapping[str, Any], volume: float, keys: DataKeys) -> tuple
         ({"stress"}, keys.energy_unit / keys.length**3),
         ({"virial", "virials"}, -keys.energy_unit / volume),
     ):
-        names = [name for name, mine in words.items() if mine & of and not mine & (_STRESS - of) and not mine & _OTHERS]
+        others = (_STRESS - of) | _OTHERS | _PRESSURES
+        names = [name for name, mine in words.items() if mine & of and not mine & others]
         if len(names) == 1:
             return names[0], factor * np.asarray(tensors[names[0]])
         if names:

@@ -271,7 +271,7 @@ def test_six_numbers_are_in_the_order_of_voigt_and_unclear_names_are_not_used(tm
     assert stresses is not None
     factor = ELECTRONVOLT / ANGSTROM**3
     np.testing.assert_allclose(stresses[0] / factor, [[0, 5, 4], [5, 1, 3], [4, 3, 2]])
-    for names in (["virial_stress"], ["dft_stress", "xtb_stress"]):
+    for names in (["virial_stress"], ["dft_stress", "xtb_stress"], ["stress_GPa"]):
         atoms.info = {name: np.arange(6.0) for name in names}
         ase.io.write(tmp_path / "b.xyz", atoms, format="extxyz")
         with pytest.warns(UserWarning, match=f"not used: {', '.join(names)}"):
