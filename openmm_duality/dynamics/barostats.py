@@ -149,16 +149,20 @@ def current_pressure(context: mm.Context, barostat: mm.Force) -> float:
     momenta, total = by_molecule(masses[:, None] * velocities), np.bincount(of_atom, weights=masses)
     moving = total > 0.0
     twice_kinetic = float(np.sum(momenta[moving][:, axes] ** 2 / total[moving, None]))
-    energies = []
-    for strain in (_STRAIN, -_STRAIN, 0.0):
+
+    def strained_energy(strain: float) -> float:
         scale = np.ones(3)
         scale[axes] += strain
         context.setPeriodicBoxVectors(*(box * scale))
         context.setPositions(positions + centres * (scale - 1.0))
-        if strain:
-            energy = context.getState(energy=True).getPotentialEnergy()
-            energies.append(energy.value_in_unit(unit.kilojoule_per_mole))
-    virial = (energies[1] - energies[0]) / (2.0 * _STRAIN)
+        energy = context.getState(energy=True).getPotentialEnergy()
+        return float(energy.value_in_unit(unit.kilojoule_per_mole))
+
+    try:
+        virial = (strained_energy(-_STRAIN) - strained_energy(_STRAIN)) / (2.0 * _STRAIN)
+    finally:
+        context.setPeriodicBoxVectors(*box)
+        context.setPositions(positions)
     return float((twice_kinetic + virial) / (len(axes) * volume(box) * MEGAPASCAL))
 
 

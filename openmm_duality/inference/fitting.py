@@ -132,7 +132,7 @@ def begin_inference(
                 "rotamers and a baseline exclude each other, because its forces in rotated frames are not known to the "
                 "penalty; leave one of them out"
             )
-        settings = replace(settings, rotamers=0.0)
+        settings = replace(settings, rotamers=0.0, separations=0.0)
     check_test_species({name for one in sets for name in one.frames.distinct_species}, test_sets)
     return Inference.of(sets, settings, progress=progress, unlabelled=more), test_sets, beside
 

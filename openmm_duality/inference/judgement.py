@@ -89,7 +89,7 @@ def too_simple(form: str, species: Sequence[str], train: Mapping[str, ErrorTable
         return []
     return [
         f"the form {form!r} leaves an error of {100.0 * max(left):.0f} % of the RMS force in the frames it was fitted "
-        f"to; for {len(species)} elements the form 'channels' (--form channels) is usually far more accurate"
+        f"to; for {len(species)} elements the default form, 'channels', is usually far more accurate"
     ]
 
 

@@ -64,7 +64,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         own_ranks = [] if losses.own is None else OwnExtent.of(losses).mixed or losses.form.all_ranks
         self.single: bool = precision == "single"
         lower_ranks = [rank - 1 for rank in own_ranks if rank]
-        self.harmonics = traced_harmonics(self.ranks, lower_ranks, multiple=4 if self.single else 1)
+        multiple = 4 if self.single and not self.only_sums else 1
+        self.harmonics = traced_harmonics(self.ranks, lower_ranks, multiple)
         self.second_harmonics = traced_harmonics([2])
         self.gradient_terms = [gradient_terms(rank) for rank in range(4)]
         # the losses, and the own part, if there is one, which an agent descends beside them

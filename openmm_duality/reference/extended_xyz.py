@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text, provenance
@@ -91,11 +92,13 @@ def frames_of_images(
     groups: dict[_Key, _Group] = {}
     seen: set[str] = set()
     tensors: set[str] = set()
-    states: dict[tuple[_Key, str], set[str]] = {}
+    states: dict[tuple[bytes, str], set[Any]] = {}
     number, slabs = -1, 0
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
+        if not all(0 <= number < len(chemical_symbols) for number in (atoms.numbers.min(), atoms.numbers.max())):
+            raise DualityError(f"{path}: frame {number}, counted from 0, has an atomic number that no element has")
         isolated = _is_isolated_atom(atoms)
         if not isolated and not atoms.cell.any(1)[atoms.pbc].all():
             raise DualityError(
@@ -109,10 +112,10 @@ def frames_of_images(
         potential = energy.value({n: v for n, v in values.items() if _is_number(v)})
         if found is None and len(atoms) == 1 and not periodic:
             found = np.zeros((1, 3))  # by symmetry
-        key = (atoms.numbers.tobytes(), periodic)
-        group = groups.setdefault(key, _Group(atoms, periodic))
+        group = groups.setdefault((atoms.numbers.tobytes(), periodic), _Group(atoms, periodic))
         for name in _STATES & values.keys():
-            states.setdefault((key, name), set()).add(str(values[name]))
+            state = round(float(values[name]), 3) if _is_number(values[name]) else str(values[name])
+            states.setdefault((np.sort(atoms.numbers).tobytes(), name), set()).add(state)
         volume = atoms.cell.volume * ANGSTROM**3
         tensor, stress = stress_of(values, volume, keys) if periodic and whole else (None, None)
         if tensor is not None:
@@ -269,9 +272,9 @@ def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "") -> Iter
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
         what = f"{type(error).__name__}: {error}"
-        if isinstance(error, KeyError) and len(str(error.args[0])) < 4:  # a symbol
+        if isinstance(error, KeyError) and error.args and len(str(error.args[0])) < 4:  # a symbol
             what = f"{error.args[0]!r} is no chemical element"
-        raise DualityError(f"{path}: {failure}, at frame {count}, counted from 0 ({what}){remedy}") from None
+        raise DualityError(f"{path}: {failure}, after {count} frames ({what}){remedy}") from None
 
 
 def _check_counts(path: Path) -> None:

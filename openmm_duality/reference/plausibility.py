@@ -28,6 +28,7 @@ _SIMILAR = 0.05  # nm, root mean square displacement of similar frames
 _LARGEST = 10.0 * ELECTRONVOLT / ANGSTROM  # kJ/mol/nm, root mean square
 _CLOSE = 0.6  # of the sum of the covalent radii; only atoms closer than this have forces so large
 _UNBALANCED = 0.05  # of the sum that independent forces would have; what programs round leaves less than 0.001
+_PERCEPTIBLE = 0.02 * ELECTRONVOLT / ANGSTROM  # along an axis: of a relaxed structure only noise is left
 _FRAMES = 200
 _ATOMS = 12_000  # in all frames that are compared
 _FEWEST, _MOST = 5, 20  # pairs, of which the most similar are taken
@@ -98,18 +99,19 @@ def excessive_forces(frames: AnyFrames) -> list[str]:
 
 def unbalanced_forces(frames: AnyFrames) -> list[str]:
     """A sentence about forces that do not add up to zero, which those of a potential do."""
-    parts = [(part.forces, part.n_atoms) for part in frames.parts if part.forces is not None and part.n_atoms > 1]
-    net = sum(float(np.sum(np.sum(forces, axis=1) ** 2)) for forces, _ in parts)
-    independent = sum(float(np.sum(forces**2)) for forces, _ in parts)
-    if not net > _UNBALANCED**2 * independent:
+    forces = [part.forces for part in frames.parts if part.forces is not None and part.n_atoms > 1]
+    sums = [(float(np.sum(np.sum(one, axis=1) ** 2)), float(np.sum(one**2)), len(one)) for one in forces]
+    sums = [one for one in sums if one[0] > max(_UNBALANCED**2 * one[1], 3 * one[2] * _PERCEPTIBLE**2)]
+    if not sums:
         return []
-    size = np.sqrt(net / sum(3 * len(forces) for forces, _ in parts)) / (ELECTRONVOLT / ANGSTROM)
+    net, independent, count = (sum(numbers) for numbers in zip(*sums, strict=True))
+    size = np.sqrt(net / (3 * count)) / (ELECTRONVOLT / ANGSTROM)
     return [
-        f"the forces of a frame add up to {size:.2g} eV/Å (root mean square along an axis), "
+        f"the forces of {count} frames add up to {size:.2g} eV/Å (root mean square along an axis), "
         f"{100.0 * np.sqrt(net / independent):.0f} % of what independent forces of their size would, where those of a "
         "potential add up to zero, and no loss can learn what is left. Write the forces without those of a thermostat "
         "(LAMMPS: fix langevin adds random ones) or of an external field, and those of atoms held fixed as they are, "
-        "not as zero (ASE: get_forces(apply_constraint=False))"
+        "not as zero (ASE: get_forces(apply_constraint=False)); or converge them better"
     ]
 
 

@@ -45,12 +45,12 @@ def _regularisation_notes(losses: AgentLosses) -> list[str]:
     settings, weighted = losses.metadata["settings"], (("energies", "energy_weight"), ("stresses", "stress_weight"))
     weights = "".join(f", weight of {name} {settings[key]:g}" for name, key in weighted if settings[key])
     notes = [f"Regularisation: {chosen}{weights}. The repulsive core begins at {onsets}."]
-    made = losses.metadata.get("made_frames", {})
-    if count := made.get(ROTAMERS):
+    synthetic = losses.metadata.get("synthetic_frames", {})
+    if count := synthetic.get(ROTAMERS):
         used = any(one.get(ROTAMERS) for one in losses.metadata["regularisation"])
         which = "" if used else ", but held-out frames allow no penalty on errors in them"
         notes.append(f"Rotamers: {count} frames with groups of the molecule rotated about single bonds{which}.")
-    if count := made.get(SEPARATIONS):
+    if count := synthetic.get(SEPARATIONS):
         notes.append(f"Separations: {count} frames of clusters with a molecule moved away from the others.")
     if unseen := ", ".join(core.get("unseen", ())):
         notes.append(f"The data never show {unseen} within the cutoff; only the core acts between them.")

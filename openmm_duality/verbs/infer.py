@@ -27,7 +27,7 @@ _TOLD = (  # what JSON holds of the metadata of a model
     "coefficients",
     "memory",
     "channels",
-    "made_frames",
+    "synthetic_frames",
     "delta",
     "calibration",
     "pump",
@@ -234,7 +234,7 @@ def infer(
         for candidate in losses.metadata.get("failed_candidates", ())
     ]
     if unstable:
-        click.echo("\n" + "\n".join(unstable))
+        click.echo("\n" + "\n".join([*unstable, "(--json holds the reasons)"]))
     checks = [Check.from_dict(content) for content in losses.metadata.get("stability", ())]
     if checks:
         click.echo("\nStability\n" + "\n".join(map(str, checks)))

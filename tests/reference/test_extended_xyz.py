@@ -314,7 +314,7 @@ def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     good, columns = "1\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\n", "Properties=species:S:1:pos:R:3"
     for text, said in (
         (f"1\n{columns}\nD 0.0 0.0 0.0\n", "'D' is no chemical element"),
-        (f"1\n{columns}\nH 0.0 0.0\n", "at frame 1, counted from 0"),
+        (f"1\n{columns}\nH 0.0 0.0\n", "after 1 frames"),
         (f'1\n{columns} pbc="T T T"\nH 0.0 0.0 0.0\n', "frame 1, .* gives no lattice vector"),
     ):
         (tmp_path / "a.xyz").write_text(good + text)
@@ -323,7 +323,7 @@ def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_states_of_the_electrons_that_differ_are_told(tmp_path: Path) -> None:
-    for charges, differ in (((0, 1), True), ((1, 1), False)):
+    for charges, differ in (((0, 1), True), ((1, 1), False), ((1, 1.0), False)):
         images = [Atoms("OH", positions=np.eye(3)[:2], info={"charge": charge}) for charge in charges]
         images.append(Atoms("OH2", positions=np.eye(3), info={"charge": 5}))
         ase.io.write(tmp_path / "a.xyz", images, format="extxyz")

@@ -137,7 +137,7 @@ def test_summary_of_water() -> None:
 def test_forces_that_do_not_add_up_to_zero_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     written = images()
     ase.io.write(tmp_path / "random.xyz", written)
-    with pytest.warns(UserWarning, match=r"random.xyz: the forces of a frame add up to .* % of what independent"):
+    with pytest.warns(UserWarning, match=r"random.xyz: the forces of 3 frames add up to .* % of what independent"):
         read(tmp_path / "random.xyz")
     for atoms in written:
         forces = atoms.get_forces()

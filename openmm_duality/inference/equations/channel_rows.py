@@ -64,7 +64,7 @@ class InvariantRows:
         row = 0
         for rank, w in self.channels.mixing.items():
             stop, column = row + len(w) * (2 * rank + 1), 0
-            mixed = out[:, row:stop].reshape(len(agents), len(w), 2 * rank + 1, -1).swapaxes(1, 2)
+            mixed = out[:, row:stop].reshape(len(agents), len(w), 2 * rank + 1, out.shape[2]).swapaxes(1, 2)
             for b, k in enumerate(derivatives[rank]):
                 flat = by_component(k[agents])
                 n, width = flat.shape[2:]

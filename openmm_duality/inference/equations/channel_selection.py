@@ -56,6 +56,7 @@ SIZES = {
 }
 _FRAMES = 150  # whose moments are analysed
 _NEGLIGIBLE = 1e-12  # variance of a channel relative to the leading one
+_ROUNDING = 1e-12  # of the square of the mean
 _PAIRINGS = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2))
 _MOST_MULTISETS = 200_000
 
@@ -137,6 +138,8 @@ def choose_channels(
         Least numbers of invariants of orders 2, 3 and 4, as far as there are so many.
     """
     spectra = {rank: np.linalg.eigh(covariance) for rank, covariance in covariances.items()}
+    if spectra[0][0][-1] <= _ROUNDING * float(means @ means):  # there is one environment, from which nothing differs
+        spectra[0] = np.linalg.eigh(covariances[0] + np.outer(means, means))
     leading = spectra[0][0][-1]
     mixing, degrees, ranks = {}, [], []
     for rank, (variances, axes) in spectra.items():

@@ -40,6 +40,7 @@ from openmm_duality.inference.equations.solution import NormalEquations, column_
 from openmm_duality.inference.equations.stored import StoredEquations
 from openmm_duality.inference.equations.strength_choice import preferred_strengths
 from openmm_duality.inference.equations.symmetries import soft_symmetries
+from openmm_duality.inference.equations.synthetic_frames import penalties_on_errors
 from openmm_duality.inference.equations.targets import (
     DataSet,
     bond_lengths_of,
@@ -48,7 +49,6 @@ from openmm_duality.inference.equations.targets import (
     species_and_masses,
 )
 from openmm_duality.inference.equations.unlabelled import check_species
-from openmm_duality.inference.equations.unseen_frames import penalties_on_errors
 from openmm_duality.inference.equations.virials import checked_stress_weight, resolved_stress_weight
 from openmm_duality.invariants.radial import Grid
 from openmm_duality.losses.model import AgentLosses
@@ -91,9 +91,9 @@ class Inference:
         Mean squared changes of the curvature of a form with channels in displaced frames, by group; otherwise empty.
     mixing_errors : list of float
         Error of forces in kJ/mol/nm before and after every step in which the mixing of channels was learned.
-    unseen : list of tuple of Penalty
-        By group the penalties on errors in frames that were made of those of the data; empty where there are none.
-    n_made : dict of str to int
+    on_synthetic : list of tuple of Penalty
+        By group the penalties on errors in synthetic frames; empty where there are none.
+    n_synthetic : dict of str to int
         Number of these frames, by the name of the penalty.
     prior : AgentLosses, optional
     unlabelled : sequence of DataSet
@@ -113,8 +113,8 @@ class Inference:
     memory: MemoryPlan
     curvature_changes: list[FloatArray]
     mixing_errors: list[float]
-    unseen: list[tuple[Penalty, ...]]
-    n_made: dict[str, int]
+    on_synthetic: list[tuple[Penalty, ...]]
+    n_synthetic: dict[str, int]
     prior: AgentLosses | None = None
     unlabelled: Sequence[DataSet] = ()
 
@@ -136,7 +136,7 @@ class Inference:
             prior model.
         """
         seconds: dict[str, float] = {}
-        made: dict[str, list[DataSet]] = {ROTAMERS: [], SEPARATIONS: []}
+        synthetic: dict[str, list[DataSet]] = {ROTAMERS: [], SEPARATIONS: []}
         if settings.energy_weight is None:
             settings = replace(settings, energy_weight=default_weight(settings, sets) if prior is None else 0.0)
         chosen = settings if prior is None else replace(settings, gradient=prior.gradient)
@@ -161,24 +161,24 @@ class Inference:
             with timed(seconds, "channels"):
                 design = adapted_design(sets, settings, species, statistics, grid, reference.n_constants)
             lengths = bond_lengths_of(sets)
-            with timed(seconds, "unseen_frames"):
+            with timed(seconds, "synthetic_frames"):
                 if settings.rotamers != 0.0:
-                    made[ROTAMERS] = rotated_sets(sets, species, lengths, statistics.shortest, design)
-                    made[SEPARATIONS] = separated_sets(sets, lengths, design)
-                if settings.rotamers and not made[ROTAMERS]:
+                    synthetic[ROTAMERS] = rotated_sets(sets, species, lengths, statistics.shortest, design)
+                if settings.separations:
+                    synthetic[SEPARATIONS] = separated_sets(sets, lengths, design)
+                if settings.rotamers and not synthetic[ROTAMERS]:
                     warnings.warn(_NOTHING_TO_ROTATE, stacklevel=2)
         check_species(unlabelled, species)
         with timed(seconds, "stresses"):
             weight = checked_stress_weight(stress_weight, given, sets, species, design)
             settings = replace(settings, stress_weight=weight)
         with timed(seconds, "memory"):
-            undecided = None in (settings.ridge, settings.curvature, settings.rotamers if made[ROTAMERS] else 0.0)
+            undecided = None in (settings.ridge, settings.curvature, settings.rotamers if synthetic[ROTAMERS] else 0.0)
             least = MIN_FOLDS if prior is not None or undecided else 1
             if settings.members or (prior is not None and prior.committee is not None):
                 least = MIN_BLOCKS
-            memory = plan_memory(
-                sets, species, design, settings, reference, least_blocks=least, n_made=sum(map(bool, made.values()))
-            )
+            kinds = sum(map(bool, synthetic.values()))
+            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least, n_synthetic=kinds)
         note(str(memory), show=progress)
         mixing: list[float] = []
         if memory.mixing:
@@ -191,13 +191,13 @@ class Inference:
         if design.channels:
             with timed(seconds, "displaced_frames"):
                 changes = curvature_changes(sets, species, design, progress, memory.storage.at_once)
-        with timed(seconds, "unseen_frames"):
-            unseen = penalties_on_errors(made, species, design, settings, progress, memory.storage)
+        with timed(seconds, "synthetic_frames"):
+            on_synthetic = penalties_on_errors(synthetic, species, design, settings, progress, memory.storage)
         if prior is not None:
             equations = equations.relative_to(design.layout.pack(prior))
         found = (sets, settings, species, masses, statistics, lengths, design, reference, equations, seconds, memory)
-        n_made = {name: sum(len(one.frames) for one in mine) for name, mine in made.items()}
-        return cls(*found, changes, mixing, unseen, n_made, prior, unlabelled)
+        n_synthetic = {name: sum(len(one.frames) for one in mine) for name, mine in synthetic.items()}
+        return cls(*found, changes, mixing, on_synthetic, n_synthetic, prior, unlabelled)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -219,7 +219,7 @@ class Inference:
         groups = zip_longest(self.design.layout.groups, self.curvature_changes, to_pairs)
         with raise_if_undetermined():
             standard = [standard_penalties(self.design, group, shortest, a, b) for group, a, b in groups]
-        standard = [(*mine, *more) for mine, more in zip(standard, self.unseen, strict=True)]
+        standard = [(*mine, *more) for mine, more in zip(standard, self.on_synthetic, strict=True)]
         if not self.settings.symmetry_strengths:
             return standard
         (total,), (penalties,), (scale,) = self.totals, standard, self.scales
@@ -333,7 +333,7 @@ class Inference:
             "unlabelled": [list(s.frames.source) for s in self.unlabelled],
             **self.reference.to_metadata(solutions),
             "selection": selection,
-            "made_frames": self.n_made,
+            "synthetic_frames": self.n_synthetic,
             "memory": self.memory.to_dict(),
         }
         if self.design.channels:

@@ -45,7 +45,7 @@ class MemoryPlan:
     columns : tuple of int
         Number of columns of every group.
     blocks, total, copies, stored, rows, mixing : int
-        Bytes of the Gram matrices of the blocks, of their sums and those of displaced and made frames, of what the
+        Bytes of the Gram matrices of the blocks, of their sums and those of displaced and synthetic frames, of what the
         solution needs beside them, of the equations kept in the model, of the rows of the frames that are computed at
         the same time, and of the equations of the mixing of channels, before all these.
     bound : int
@@ -102,7 +102,7 @@ def plan_memory(
     reference: EnergyReference,
     *,
     least_blocks: int,
-    n_made: int,
+    n_synthetic: int,
 ) -> MemoryPlan:
     """Choose how to store the blocks of an inference so that its memory stays within the bound of the settings.
 
@@ -115,8 +115,8 @@ def plan_memory(
     least_blocks : int
         Number of blocks below which the inference cannot do what it should: that of a cross-validation or of a
         committee, or 1 if neither is wanted, so that no others are made.
-    n_made : int
-        Number of penalties on errors in frames that are made of those of the data.
+    n_synthetic : int
+        Number of penalties on errors in synthetic frames.
 
     Raises
     ------
@@ -132,9 +132,9 @@ def plan_memory(
     if least_blocks > 1:  # the equations of a member; or a fold, the others, and their scaled equations
         copies = max(copies + sum(squares), 3 * max(squares))
     n_penalties = len(settings.symmetry_strengths)
-    if n_penalties or n_made:  # matrices of penalties on symmetries, and the product that is added to one
+    if n_penalties or n_synthetic:  # matrices of penalties on symmetries, and the product that is added to one
         copies += (1 + n_penalties) * max(squares)
-    n_sums = 1 + bool(design.channels) + n_made  # of the frames, of displaced and of made ones
+    n_sums = 1 + bool(design.channels) + n_synthetic  # of the frames, of displaced and of synthetic ones
     stored = n_sums * sum(squares) // 2 if settings.keep_equations else 0
     learned = settings.most_mixing_steps > 0
     disk = temporary_space()

@@ -37,7 +37,6 @@ ROTAMER_GRID = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 ROTAMER_TOLERANCE = 0.05  # of the held-out error, for the same reason
 
 SEPARATIONS = "separations"
-SEPARATION_STRENGTH = 1e-4  # at which it decides what the data leave open, and costs nothing in them
 
 PUMP, NET_FORCE, NET_TORQUE, WORK = SYMMETRIES = ("pump", "net-force", "net-torque", "work")
 

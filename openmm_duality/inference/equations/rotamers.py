@@ -26,8 +26,8 @@ from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.contacts import TOUCHING, distance_at, screened_forces
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels, make_whole
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.synthetic_frames import frames_to_change
 from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.inference.equations.unseen_frames import frames_to_change
 from openmm_duality.losses.cores import core_onsets
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import ELECTRONVOLT

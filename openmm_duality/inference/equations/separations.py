@@ -2,8 +2,8 @@
 
 Where frames show two species in a cluster alone, nothing says what acts between them from there to the cutoff. That is
 an offset which the data leave open, so a molecule that leaves may fall off a cliff, or not be able to leave. As it
-leaves, the net force on it fades, and what holds the molecules together themselves stays as it is, roughly. A weak
-penalty on errors of these forces decides what the data do not.
+leaves, the net force on it fades, and so does that on the molecule nearest to it, while what holds the molecules
+together themselves stays as it is, roughly. A weak penalty on errors of these forces decides what the data do not.
 
 Index suffixes: i atom, t frame.
 """
@@ -20,8 +20,8 @@ from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
 from openmm_duality.geometry.bonding import BondLengths, sum_of_covalent_radii
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels
 from openmm_duality.inference.equations.design import Design
+from openmm_duality.inference.equations.synthetic_frames import frames_to_change
 from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.inference.equations.unseen_frames import frames_to_change
 from openmm_duality.reference.frames import Frames, evenly_spaced
 from openmm_duality.units import ANGSTROM
 
@@ -43,7 +43,8 @@ def separated_sets(sets: Sequence[DataSet], lengths: BondLengths, design: Design
     lengths : dict
         The bond length of every pair of species that is bonded, in nm.
     design : Design
-        For each of its columns there should be ten rows of forces; of a frame there are up to ten separations.
+        There are up to ten rows of forces for each of its columns, and up to ten separations of a frame, of which the
+        quarter is taken in which the molecule is farthest from the others to begin with, of every composition.
     """
 
     def is_cluster(frames: Frames) -> bool:
@@ -61,8 +62,6 @@ def separated_frames(
 ) -> Frames | None:
     """Frames with one molecule moved away from the others, and their forces; None if there are no clusters.
 
-    Of the molecules the quarter is taken that is farthest from the others to begin with.
-
     Parameters
     ----------
     frames : Frames
@@ -72,7 +71,7 @@ def separated_frames(
     cutoff : float
         In nm; no molecule is moved farther than this from its nearest atom of another.
     repeats : int
-        How many molecules of a frame are moved, each in a frame of its own.
+        How many molecules of a frame are moved, each in a frame of its own; a quarter of these frames is taken.
     rng : numpy.random.Generator, optional
     """
     assert frames.forces is not None
@@ -89,16 +88,17 @@ def separated_frames(
             nearest = float(apart.min())
             if nearest < cutoff and (apart > limits[np.ix_(molecule, ~molecule)]).all():
                 distance = float(rng.uniform(0.0, cutoff - nearest))
-                moved, faded = _moved_away(frames.positions[t], frames.forces[t], molecule, distance)
+                moved = _moved_away(frames.positions[t], molecule, distance)
                 if (cdist(moved[molecule], moved[~molecule]) > nearest).all():
-                    found.append((nearest, t, moved, faded))
+                    next_to_it = labels == labels[~molecule][apart.min(axis=0).argmin()]
+                    found.append((nearest, t, moved, _faded(frames.forces[t], molecule, next_to_it, distance)))
     if not found:
         return None
     least = np.quantile([nearest for nearest, *_ in found], 1.0 - _FARTHEST)
-    kept = [one for one in found if one[0] >= least]
-    same = frames[np.array([t for _, t, _, _ in kept])]
-    where = np.array([moved for _, _, moved, _ in kept]), same.times, same.steps, None
-    return Frames(same.species, same.masses, *where, np.array([faded for *_, faded in kept]), source=same.source)
+    selected = [one for one in found if one[0] >= least]
+    same = frames[np.array([t for _, t, _, _ in selected])]
+    positions, forces = (np.array([one[k] for one in selected]) for k in (2, 3))
+    return Frames(same.species, same.masses, positions, same.times, same.steps, None, forces, source=same.source)
 
 
 def _molecules(frames: Frames, t: int, lengths: BondLengths) -> IntArray:
@@ -106,14 +106,14 @@ def _molecules(frames: Frames, t: int, lengths: BondLengths) -> IntArray:
     return component_labels(bonded_pairs(frames.positions[t], frames.species, None, lengths), frames.n_atoms)
 
 
-def _moved_away(
-    positions: FloatArray, forces: FloatArray, molecule: BoolArray, distance: float
-) -> tuple[FloatArray, FloatArray]:
-    """Positions and forces with a molecule moved by a distance in nm along the line of centres."""
-    positions, forces = positions.copy(), forces.copy()
+def _moved_away(positions: FloatArray, molecule: BoolArray, distance: float) -> FloatArray:
+    """Positions with a molecule moved by a distance in nm along the line of centres."""
     way = positions[molecule].mean(axis=0) - positions[~molecule].mean(axis=0)
-    positions[molecule] += distance * way / (np.linalg.norm(way) or 1.0)
+    return np.asarray(positions + molecule[:, None] * (distance * way / (np.linalg.norm(way) or 1.0)))
+
+
+def _faded(forces: FloatArray, molecule: BoolArray, next_to_it: BoolArray, distance: float) -> FloatArray:
+    """Forces without what fades on a distance in nm of the net force on a molecule, and of its reaction on another."""
     lost = -np.expm1(-distance / _FADES) * forces[molecule].sum(axis=0)
-    forces[molecule] -= lost / np.count_nonzero(molecule)
-    forces[~molecule] += lost / np.count_nonzero(~molecule)
-    return positions, forces
+    shares = next_to_it / np.count_nonzero(next_to_it) - molecule / np.count_nonzero(molecule)
+    return np.asarray(forces + shares[:, None] * lost)

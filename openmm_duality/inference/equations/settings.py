@@ -107,8 +107,10 @@ class Settings:
     rotamers : float or None
         Strength of the penalty on errors in frames of single molecules with groups rotated about single bonds
         (`equations.rotamers`); 0 for none. None chooses the strongest of 1e-4 to 0.03 that costs no more than 5 % of
-        the error on held-out blocks, if one does. With 0 there is no weak penalty on errors in frames of clusters with
-        a molecule moved away either (`equations.separations`).
+        the error on held-out blocks, if one does.
+    separations : float
+        Strength of the penalty on errors in frames of clusters with a molecule moved away (`equations.separations`); 0
+        for none. The default decides what the data leave open, and costs nothing in them.
     pump : float or None
         Strength η of the penalty on the predicted pump (`equations.pump`), the power that losses that agents descend
         alone feed into thermal motion: by default 1e-3 under `mutual`, else 0.
@@ -178,6 +180,7 @@ class Settings:
     ridge: float | None = field(metadata=key(_STRENGTH), default=None)
     curvature: float | None = field(metadata=key(_STRENGTH), default=None)
     rotamers: float | None = field(metadata=key(_STRENGTH), default=None)
+    separations: float = field(metadata=key(quantity(zero=True)), default=1e-4)
     pump: float | None = field(metadata=key(_STRENGTH), default=None)
     max_pump: float | None = field(metadata=key(optional(quantity())), default=None)
     symmetries: dict[str, float] | None = field(metadata=key(optional(_SYMMETRIES)), default=None)

@@ -31,7 +31,7 @@ class StoredEquations:
     curvature_changes : array, shape (P, P), optional
         Penalty of a form with channels (`displaced_frames`).
     further : mapping of str to (matrix, right-hand side), arrays of shape (p, p) and (p,)
-        Penalties on frames that were made and on symmetries by name, on the last p columns.
+        Penalties on synthetic frames and on symmetries by name, on the last p columns.
     """
 
     total: NormalEquations
@@ -49,7 +49,7 @@ class StoredEquations:
         curvature_changes: FloatArray | None,
         penalties: Sequence[Penalty],
     ) -> StoredEquations:
-        """Equations, with those penalties that are on frames that were made and on symmetries."""
+        """Equations, with those penalties that are on synthetic frames and on symmetries."""
         found = {}
         for one in penalties:
             if one.name in _FURTHER and one.rhs is not None:
@@ -59,7 +59,7 @@ class StoredEquations:
 
     @property
     def further_penalties(self) -> tuple[Penalty, ...]:
-        """The penalties on frames that were made and on symmetries."""
+        """The penalties on synthetic frames and on symmetries."""
         size = len(self.scale)
         return tuple(Penalty.of_last(name, size, *parts) for name, parts in self.further.items())
 

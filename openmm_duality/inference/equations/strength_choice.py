@@ -15,7 +15,6 @@ from openmm_duality.inference.equations.penalties import (
     ROTAMER_GRID,
     ROTAMER_TOLERANCE,
     ROTAMERS,
-    SEPARATION_STRENGTH,
     SEPARATIONS,
     SYMMETRIES,
     Penalty,
@@ -48,7 +47,7 @@ def strength_grids(settings: Settings, penalties: Sequence[Penalty], *, of_chann
     grids = {**grids, **{p.name: ROTAMER_GRID for p in penalties if p.name == ROTAMERS}}
     given = {name: getattr(settings, name) for name in grids}
     grids = {name: grid if given[name] is None else (given[name],) for name, grid in grids.items()}
-    fixed = {SEPARATIONS: SEPARATION_STRENGTH, **settings.symmetry_strengths}
+    fixed = {SEPARATIONS: settings.separations, **settings.symmetry_strengths}
     return {**grids, **{p.name: (fixed[p.name],) for p in penalties if p.name in (SEPARATIONS, *SYMMETRIES)}}
 
 

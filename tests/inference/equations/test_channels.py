@@ -25,6 +25,8 @@ from openmm_duality.invariants.couplings import can_couple
 from openmm_duality.invariants.harmonics import HIGHEST_RANK
 from openmm_duality.invariants.moments import flat, moments_by_rank
 from openmm_duality.invariants.neighbours import find_neighbours
+from openmm_duality.reference.frames import Frames
+from openmm_duality.reference.mixed_frames import MixedFrames
 from tests.systems import (
     CELL,
     SPECIES,
@@ -106,6 +108,25 @@ def test_a_few_invariants_are_a_model():
     assert all(len(w) for channels in losses.channels for w in channels.mixing.values())
     assert {len(channels.invariants) for channels in losses.channels} == {3}
     assert evaluate(losses, frames).force_rmse["all"] < evaluate(losses, frames).force_rms["all"]
+
+
+def test_a_species_may_be_shown_in_one_environment_or_alone(recwarn):
+    """Its moments do not vary then, and there are no channels along which environments differ most."""
+    rng, water = np.random.default_rng(0), np.array([[0.0, 0.0, 0.0], [0.076, 0.059, 0.0], [-0.076, 0.059, 0.0]])
+
+    def frames(species, positions, step):
+        forces = rng.normal(scale=100.0, size=positions.shape)
+        masses = np.array([{"O": 16.0, "H": 1.0, "He": 4.0}[name] for name in species])
+        steps = step + np.arange(len(positions))
+        return Frames(tuple(species), masses, positions, np.zeros(len(steps)), steps, None, forces, source=("test",))
+
+    several = frames("OHH", water + rng.normal(scale=0.005, size=(20, 3, 3)), 0)
+    beside = frames(["O", "H", "H", "He"], np.array([[*water, [0.3, 0.0, 0.0]]]), 20)
+    alone = frames(["He"], np.zeros((1, 1, 3)), 21)
+    settings = {"form": "channels", "size": "small", "members": 0, "ridge": 1e-7, "curvature": 1e-4}
+    for data in (several[:1], MixedFrames((several, beside)), MixedFrames((several, beside, alone))):
+        assert infer(data, **settings).metadata["coefficients"] > 0
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
 def test_the_invariants_of_data_are_independent():

@@ -167,7 +167,7 @@ def test_a_model_of_one_conformer_knows_others_by_them(butane, gradient, most):
     without, model = (infer(frames, **settings, **more) for more in ({"rotamers": 0.0}, {}))
     chosen = [strengths[ROTAMERS] for strengths in model.metadata["regularisation"]]
     assert max(chosen) > 0.0
-    assert without.metadata["made_frames"]["rotamers"] == 0 < 50 < model.metadata["made_frames"]["rotamers"]
+    assert without.metadata["synthetic_frames"]["rotamers"] == 0 < 50 < model.metadata["synthetic_frames"]["rotamers"]
     assert ROTAMERS not in without.metadata["regularisation"][0]
     before, after = (evaluate(losses, other).force_rmse["all"] for losses in (without, model))
     assert after < most * before
@@ -202,7 +202,7 @@ def test_parts_of_one_composition_each_are_rotated(butane):
     ethanol = StiffMolecule(molecule("CH3CH2OH")).frames(30)
     both = MixedFrames((frames, replace(ethanol, steps=ethanol.steps + 60)))
     model = infer(both, form="quadratic", cutoff=0.5, members=0, ridge=1e-7, curvature=1e-4)
-    assert model.metadata["made_frames"]["rotamers"] > 60
+    assert model.metadata["synthetic_frames"]["rotamers"] > 60
 
 
 def test_what_cannot_be_rotated_takes_no_share_of_the_frames(stiff):
@@ -211,12 +211,12 @@ def test_what_cannot_be_rotated_takes_no_share_of_the_frames(stiff):
     broken = frames.positions.copy()
     broken[0, 0] += 1.0  # an atom is away in the first frame
     settings = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "members": 0, "ridge": 1e-7, "curvature": 1e-4}
-    alone = infer(frames, **settings).metadata["made_frames"]["rotamers"]
+    alone = infer(frames, **settings).metadata["synthetic_frames"]["rotamers"]
     assert alone > 50
-    assert infer(MixedFrames((frames, rigid)), **settings).metadata["made_frames"]["rotamers"] >= alone
-    assert infer(replace(frames, positions=broken), **settings).metadata["made_frames"]["rotamers"] > 50
+    assert infer(MixedFrames((frames, rigid)), **settings).metadata["synthetic_frames"]["rotamers"] >= alone
+    assert infer(replace(frames, positions=broken), **settings).metadata["synthetic_frames"]["rotamers"] > 50
     deuterated = replace(frames, species=tuple("D" if name == "H" else name for name in frames.species))
-    assert infer(deuterated, **settings).metadata["made_frames"]["rotamers"] == 0
+    assert infer(deuterated, **settings).metadata["synthetic_frames"]["rotamers"] == 0
 
 
 def test_few_frames_have_no_penalty_and_nothing_to_rotate_is_told(stiff):
@@ -229,4 +229,5 @@ def test_few_frames_have_no_penalty_and_nothing_to_rotate_is_told(stiff):
     baseline = stiff.context.getSystem()
     with pytest.raises(DualityError, match="rotamers and a baseline"):
         infer(stiff.frames(3), **settings, rotamers=0.01, baseline=baseline)
-    assert infer(stiff.frames(3), **settings, baseline=baseline).metadata["made_frames"]["rotamers"] == 0
+    beside = infer(stiff.frames(3), **settings, baseline=baseline).metadata["synthetic_frames"]
+    assert beside == {"rotamers": 0, "separations": 0}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_duality.inference import add_frames, infer
-from openmm_duality.inference.equations.penalties import SEPARATION_STRENGTH, SEPARATIONS
+from openmm_duality.inference.equations.penalties import SEPARATIONS
 from openmm_duality.inference.equations.separations import separated_frames
 from openmm_duality.losses import evaluate_agents
 from openmm_duality.reference.frames import Frames
@@ -65,6 +65,18 @@ def test_what_is_no_cluster_is_left_alone(dimers):
     assert separated_frames(unknown, {("O", "X"): 0.13}, CUTOFF) is None
 
 
+def test_the_reaction_is_on_the_nearest_molecule(dimers):
+    far = dimers.positions[:, :3] + [0.0, 0.0, 0.9]
+    three = np.concatenate([dimers.positions, far], axis=1)
+    forces = np.random.default_rng(1).normal(scale=500.0, size=three.shape)
+    made = separated_frames(frames_of(tuple("OHHOHHOHH"), three, forces), LENGTHS, cutoff=2.0, repeats=6)
+    changes = (made.forces - forces[made.steps]).reshape(-1, 3, 3, 3).sum(axis=2)  # of every molecule
+    np.testing.assert_allclose(changes.sum(axis=1), 0.0, atol=1e-9)
+    leaving = np.linalg.norm(made.positions - three[made.steps], axis=2).reshape(-1, 3, 3).max(axis=2).argmax(axis=1)
+    assert set(leaving.tolist()) == {2}  # the farthest
+    np.testing.assert_allclose(changes[:, 0], 0.0, atol=1e-9)  # the nearest is the second
+
+
 @pytest.fixture(scope="module")
 def attracting():
     """An atom of helium and one of neon in a harmonic well, seen from 2.9 to 4.1 Å."""
@@ -76,10 +88,10 @@ def attracting():
 
 def test_the_force_on_an_atom_that_leaves_fades(attracting):
     settings = {"form": "pair", "cutoff": CUTOFF, "members": 0, "ridge": 1e-9, "curvature": 1e-7}
-    without, model = (infer(attracting, **settings, **more) for more in ({"rotamers": 0.0}, {}))
-    assert without.metadata["made_frames"][SEPARATIONS] == 0 < model.metadata["made_frames"][SEPARATIONS]
+    without, model = (infer(attracting, **settings, **more) for more in ({"separations": 0.0}, {}))
+    assert without.metadata["synthetic_frames"][SEPARATIONS] == 0 < model.metadata["synthetic_frames"][SEPARATIONS]
     assert SEPARATIONS not in without.metadata["regularisation"][0]
-    assert model.metadata["regularisation"][0][SEPARATIONS] == SEPARATION_STRENGTH
+    assert model.metadata["regularisation"][0][SEPARATIONS] == 1e-4
     assert "Separations: " in " ".join(inference_notes(model, 0))
 
     def energies(losses):

@@ -1,4 +1,4 @@
-"""Frames that the data lack, made of those they have: which these are, and the penalties on errors in the made ones."""
+"""Synthetic frames, which the data lack: of which frames they are made, and the penalties on errors of their forces."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def frames_to_change(
 
 
 def penalties_on_errors(
-    made: Mapping[str, Sequence[DataSet]],
+    synthetic: Mapping[str, Sequence[DataSet]],
     species: tuple[str, ...],
     design: Design,
     settings: Settings,
     progress: bool,
     storage: Storage,
 ) -> list[tuple[Penalty, ...]]:
-    """Mean squared errors of the forces in frames that were made, by group the penalties of their names.
+    """Mean squared errors of the forces in synthetic frames, by group the penalties of their names.
 
     Parameters
     ----------
-    made : mapping of str to sequence of DataSet
+    synthetic : mapping of str to sequence of DataSet
         By the name of the penalty; none where there are no sets.
     species : tuple of str
         Names in the order of the species index.
@@ -76,7 +76,7 @@ def penalties_on_errors(
     by_group: list[tuple[Penalty, ...]] = [() for _ in design.layout.groups]
     forces, one_block = replace(settings, energy_weight=0.0, stress_weight=0.0), replace(storage, folds=1, per_fold=1)
     none = EnergyReference.none(species)
-    for name, sets in made.items():
+    for name, sets in synthetic.items():
         found = accumulate(sets, species, design, forces, none, progress, one_block, title=name).totals if sets else ()
         for k, one in enumerate(found):
             if one.weight:
