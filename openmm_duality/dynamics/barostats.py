@@ -64,7 +64,7 @@ def add_barostat(
     """
     require_potential(system, "a barostat")
     if not system.usesPeriodicBoundaryConditions():
-        raise DualityError("a barostat needs a periodic System; give the topology box vectors")
+        raise DualityError("a barostat needs a periodic System: a start with a cell, or a topology with box vectors")
     if frequency and fitted_without_stresses(system):
         warnings.warn(NEVER_SEEN, stacklevel=2)
     target = bare(pressure, unit.bar, "pressure")

@@ -26,7 +26,7 @@ _SENTENCES = {  # with the name and the values of a `Note`
         "(--timestep) if it is."
     ),
     Remark.NO_RDF: "{name} has no cell, so it has no g(r).",
-    Remark.MIXED: "{name} holds several compositions or orders of atoms, and a comparison needs one.",
+    Remark.MIXED: "{name} holds several compositions, orders of atoms or periodicities, and a comparison needs one.",
     Remark.OTHER_ENSEMBLE: "{name} samples {0} and the reference {1}: fluctuations differ, means need not.",
     Remark.OTHER_TIME_STEP: (
         "The time step of {name} is {0:.3g} fs and that of the reference {1:.3g} fs: velocity Verlet moves the bands "
