@@ -393,7 +393,7 @@ def monitored(model, folder, directory, *more, code=0):
 def test_a_monitor_warns_by_default_and_writes_what_it_is_asked_for(folder, low_limit, tmp_path):
     figures = tmp_path / "s.json"
     every = ("--monitor-interval", "10 fs", "--uncertainty", "--json", figures)
-    text = monitored(low_limit, folder, tmp_path / "run", *every)
+    text = monitored(low_limit, folder, tmp_path / "run", *every, code=1)  # every check alarms
     assert "3 alarms (alarms.csv)" in text
     assert json.loads(figures.read_text())["alarms"] == 3
     lines = (tmp_path / "run" / "alarms.csv").read_text().splitlines()

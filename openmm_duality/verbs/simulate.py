@@ -117,9 +117,11 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     The same command again resumes a killed run, or extends it to a longer --time. The run stops itself, with exit code
     1 and the last good state saved, on NaN, runaway temperature, collapsed atoms or broken molecules, and with
     --monitor stop also where it leaves the training distribution of the model. The log holds the mean and the largest
-    predicted error of forces.
+    predicted error of forces. Exit code 1 also where most checks of the monitor raised an alarm (not with --monitor
+    collect, which is for such runs).
     """
     from openmm_duality.dynamics.integrators import positive
+    from openmm_duality.dynamics.monitoring import mostly_unknown
     from openmm_duality.inference.errors import describe_pump, known_pump
     from openmm_duality.lowering.backends import computing_device
     from openmm_duality.lowering.force_identity import identify_forces
@@ -199,7 +201,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         **measured,
     }
     write_json(json_file, figures, overwrite)
-    if result.status == "stopped":
+    unknown = options["monitor"] != "collect" and mostly_unknown(result.alarms, result.checks)
+    if result.status == "stopped" or unknown:
         sys.exit(1)
 
 
