@@ -348,7 +348,7 @@ def test_fits_that_explain_little_and_energies_and_stresses_fitted_alone_are_sai
 
     (sentence,) = too_simple("quadratic", "CHO", of(132.0))
     assert "leaves an error of 13 % of the RMS force" in sentence
-    assert "for 3 elements the form 'channels'" in sentence
+    assert "for 3 elements the default form, 'channels'" in sentence
     simple_enough = [("channels", "CHO", 132.0), ("quadratic", "HO", 132.0), ("moment", "CHO", 99.0)]
     assert not any(too_simple(form, species, of(error)) for form, species, error in simple_enough)
     assert not doubtful_fits(of(300.0, 1.0, 50.0), of(500.0, 4.0, 140.0))
