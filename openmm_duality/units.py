@@ -8,13 +8,16 @@ number is in MD units.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from openmm import unit
 
 from openmm_duality.errors import DualityError
+
+if TYPE_CHECKING:
+    import openmm as mm
 
 ANGSTROM = 0.1  # nm
 FEMTOSECOND = 1e-3  # ps
@@ -53,6 +56,11 @@ def stress_from_virial(
         In nm³.
     """
     return np.asarray(-virial / np.asarray(volume)[..., None, None])
+
+
+def masses_of(system: mm.System) -> npt.NDArray[np.float64]:
+    """Masses of the particles of a System in dalton, shape (N,)."""
+    return np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())])
 
 
 def bare(value: Any, dimension: unit.Unit, name: str = "value") -> float:

@@ -22,7 +22,7 @@ from openmm_duality.dynamics.structures import thermal_velocities
 from openmm_duality.errors import DualityError
 from openmm_duality.losses import AgentLosses
 from openmm_duality.lowering.force_identity import identify_forces
-from openmm_duality.units import BOLTZMANN
+from openmm_duality.units import BOLTZMANN, masses_of
 
 TEMPERATURE, FRICTION = 300.0, 10.0  # K, 1/ps
 TIMESTEP, RIGID_TIMESTEP = 0.5e-3, 2e-3  # ps
@@ -160,8 +160,7 @@ def prepare(case: Case, start: Start) -> TimedContext:
     platform = mm.Platform.getPlatformByName(case.platform)
     context = mm.Context(system, integrator, platform)
     context.setPositions(start.positions)
-    masses = np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(len(start.species))])
-    context.setVelocities(thermal_velocities(masses, TEMPERATURE, seed=1))
+    context.setVelocities(thermal_velocities(masses_of(system), TEMPERATURE, seed=1))
     if rigid:
         context.applyConstraints(1e-6)
         context.applyVelocityConstraints(1e-6)

@@ -15,7 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.cells import volume
 from openmm_duality.lowering.force_identity import fitted_without_stresses, require_potential
-from openmm_duality.units import MEGAPASCAL, bare
+from openmm_duality.units import MEGAPASCAL, bare, masses_of
 
 MOLECULES = "molecules of the barostat"  # name of the force that declares them
 _LARGEST = 1e7  # bar
@@ -133,8 +133,7 @@ def current_pressure(context: mm.Context, barostat: mm.Force) -> float:
         np.array(values(asNumpy=True).value_in_unit_system(unit.md_unit_system))
         for values in (state.getPeriodicBoxVectors, state.getPositions, state.getVelocities)
     )
-    system, molecules = context.getSystem(), context.getMolecules()
-    masses = np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(len(positions))])
+    masses, molecules = masses_of(context.getSystem()), context.getMolecules()
     of_atom = np.empty(len(positions), dtype=np.int64)
     for k, atoms in enumerate(molecules):
         of_atom[list(atoms)] = k

@@ -21,7 +21,7 @@ import openmm as mm
 from openmm import unit
 
 from openmm_duality.errors import DualityError
-from openmm_duality.units import BOLTZMANN, bare
+from openmm_duality.units import BOLTZMANN, bare, masses_of
 
 _MOST = 1e9  # of times, rates, temperatures and lengths in MD units
 
@@ -75,8 +75,7 @@ class LearningIntegrator(mm.CustomIntegrator):  # type: ignore[misc]
 
     def degreesOfFreedom(self, system: mm.System) -> int:
         """Number of degrees of freedom that carry kinetic energy: 3 per massive particle, less the removed ones."""
-        masses = (system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles()))
-        return int(3 * sum(mass > 0 for mass in masses)) - self.removedDegreesOfFreedom(system)
+        return 3 * int((masses_of(system) > 0).sum()) - self.removedDegreesOfFreedom(system)
 
     def parameters(self) -> dict[str, float]:
         """The numbers that define the dynamics, in MD units, by name."""

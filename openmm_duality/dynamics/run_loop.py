@@ -36,7 +36,7 @@ from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import volume
 from openmm_duality.lowering.list_origins import save_lists
 from openmm_duality.progress import progress_bar
-from openmm_duality.units import BOLTZMANN
+from openmm_duality.units import BOLTZMANN, masses_of
 
 CHECKPOINT = "checkpoint.chk"
 TRAJECTORY, VELOCITIES, LOG = "trajectory.dcd", "velocities.dcd", "log.csv"
@@ -103,8 +103,7 @@ class RunLoop:
         self.settings, self._allow_broken, self._monitor = settings, allow_broken, monitor
         self._reading: tuple[int, Reading] | None = None
         system, species = simulation.system, np.array(integrity.species)
-        masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
-        self._masses = np.array(masses)
+        self._masses = masses_of(system)
         self._barostat = barostat_of(system)
         self._massive_atoms = {name: (self._masses > 0.0) & (species == name) for name in set(integrity.species)}
         velocities = (VELOCITIES,) if settings["save_velocities"] else ()

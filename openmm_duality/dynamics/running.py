@@ -40,7 +40,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.lowering.force_identity import identify_forces, require_potential
 from openmm_duality.schema import species_name
-from openmm_duality.units import BOLTZMANN, bare
+from openmm_duality.units import BOLTZMANN, bare, masses_of
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def simulate(
         limits.collapse_distances,
         coordinations=limits.coordinations,
     )
-    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(len(start))])
+    masses = masses_of(system)
 
     with record.locked_folder(directory) as old:
         seed = seed or (old or {}).get("seed") or secrets.randbelow(2**31 - 1) + 1

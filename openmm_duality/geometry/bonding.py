@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
-from openmm_duality.geometry.arrays import IntArray
+from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.units import ANGSTROM
 
 NONMETALS = frozenset(("H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I"))
@@ -36,6 +36,11 @@ def sum_of_covalent_radii(pair: tuple[str, str]) -> float | None:
     """
     numbers = [atomic_numbers.get(name, 0) for name in pair]
     return ANGSTROM * float(covalent_radii[numbers].sum()) if all(numbers) else None
+
+
+def sums_of_covalent_radii(species: Sequence[str]) -> FloatArray:
+    """The same in nm of all pairs of species, shape (S, S); NaN with what is no element."""
+    return np.array([[sum_of_covalent_radii((a, b)) for b in species] for a in species], dtype=np.float64)
 
 
 def longest_bonds(lengths: BondLengths) -> BondLengths:

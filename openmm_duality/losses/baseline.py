@@ -28,7 +28,7 @@ from openmm_duality.progress import progress_bar
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.schema import species_name
-from openmm_duality.units import stress_from_virial
+from openmm_duality.units import masses_of, stress_from_virial
 
 _LARGEST = 50_000_000  # characters
 _CHARGE = r"\s*[^\s=,<>]+\s*=\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*"
@@ -365,8 +365,7 @@ def _is_periodic(xml: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _masses(xml: str) -> FloatArray:
-    system = mm.XmlSerializer.deserialize(xml)
-    return np.array([system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())])
+    return masses_of(mm.XmlSerializer.deserialize(xml))
 
 
 @lru_cache(maxsize=8)

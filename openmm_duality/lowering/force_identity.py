@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import openmm as mm
-from openmm import unit
 
 from openmm_duality.losses.forms import require_potential_energy
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.lowering.fused.checks import hash_of_atoms
+from openmm_duality.units import masses_of
 
 _NAME = "learning dynamics, {} gradient, {} precision, {}, losses {}, atoms {}"
 _NO_STRESSES = ", inferred without stresses"
@@ -68,8 +67,7 @@ def identify_forces(system: mm.System) -> dict[str, Any]:
         of the XML of every other force, and ``forces_not_hashed``, the names of those without an XML that could be
         compared (a `TorchForce` that was made elsewhere, a `PythonForce` of a function that cannot be pickled).
     """
-    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
-    digest = hashlib.sha256(np.array(masses, dtype="<f8").tobytes())
+    digest = hashlib.sha256(masses_of(system).astype("<f8").tobytes())
     learned, unknown = [], []
     for force in system.getForces():
         found = _PATTERN.fullmatch(force.getName())

@@ -97,7 +97,7 @@ def frames_of_images(
     for number, atoms in enumerate(progress_bar(None, f"reading {path.name}", show=progress, items=images)):
         columns, values = _contents(atoms)
         seen |= {*columns, *values}
-        if not all(0 <= number < len(chemical_symbols) for number in (atoms.numbers.min(), atoms.numbers.max())):
+        if ((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))).any():
             raise DualityError(f"{path}: frame {number}, counted from 0, has an atomic number that no element has")
         isolated = _is_isolated_atom(atoms)
         if not isolated and not atoms.cell.any(1)[atoms.pbc].all():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openmm_duality.geometry.arrays import FloatArray, IntArray
-from openmm_duality.geometry.bonding import sum_of_covalent_radii
+from openmm_duality.geometry.bonding import sums_of_covalent_radii
 from openmm_duality.geometry.cells import minimum_image
 from openmm_duality.geometry.pairs import pairs_within
 from openmm_duality.reference.frames import Frames, evenly_spaced
@@ -118,7 +118,7 @@ def unbalanced_forces(frames: AnyFrames) -> list[str]:
 def _compressed(frames: Frames, n_parts: int) -> bool:
     """Whether two atoms are far closer than a bond is long, or are of no element, so that nobody knows."""
     names = frames.distinct_species
-    bonds = np.array([[sum_of_covalent_radii((a, b)) for b in names] for a in names], dtype=np.float64)
+    bonds = sums_of_covalent_radii(names)
     if np.isnan(bonds).any():
         return True
     limits, index = _CLOSE * bonds, np.array([names.index(name) for name in frames.species])

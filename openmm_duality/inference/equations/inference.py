@@ -177,8 +177,8 @@ class Inference:
             least = MIN_FOLDS if prior is not None or undecided else 1
             if settings.members or (prior is not None and prior.committee is not None):
                 least = MIN_BLOCKS
-            kinds = sum(map(bool, synthetic.values()))
-            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least, n_synthetic=kinds)
+            number = sum(map(bool, synthetic.values()))
+            memory = plan_memory(sets, species, design, settings, reference, least_blocks=least, n_synthetic=number)
         note(str(memory), show=progress)
         mixing: list[float] = []
         if memory.mixing:

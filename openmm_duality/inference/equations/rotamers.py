@@ -29,11 +29,10 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.synthetic_frames import frames_to_change
 from openmm_duality.inference.equations.targets import DataSet
 from openmm_duality.losses.cores import core_onsets
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ELECTRONVOLT
 
 _ATOMS = 500  # at most, of a molecule
-_LOOKED_AT = 5  # frames, for a single molecule
 _APART = 4  # bonds between atoms that meet when a group is rotated
 _CLOSEST = 5.0 * ELECTRONVOLT  # energy of nuclei that are as close as they may come
 _STIFF = 0.93  # of the sum of covalent radii: shorter are double bonds, and those of amides
@@ -65,7 +64,7 @@ def rotated_sets(
     design : Design
         For each of its columns there should be ten rows of forces; a frame is rotated up to ten times.
     """
-    sample, repeats = frames_to_change(sets, lambda part: _can_rotate(part, lengths), design)
+    sample, repeats = frames_to_change(sets, lambda part, t: _can_rotate(part, t, lengths), design)
     onsets = core_onsets(shortest, design.pair_basis.grid)
     levels = {(one, other): onsets[a, b] for a, one in enumerate(species) for b, other in enumerate(species)}
     rng, found = np.random.default_rng(_SEED), []
@@ -75,14 +74,13 @@ def rotated_sets(
     return found
 
 
-def _can_rotate(frames: Frames, lengths: BondLengths) -> bool:
-    """Whether some of the frames show a single molecule of elements with a group that may be rotated."""
+def _can_rotate(frames: Frames, t: int, lengths: BondLengths) -> bool:
+    """Whether frame t shows a single molecule of elements with a group that may be rotated."""
     elements = all(sum_of_covalent_radii((name, name)) is not None for name in frames.distinct_species)
     if not elements or frames.n_atoms > _ATOMS:
         return False
-    looked_at = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT)).tolist()
-    molecules = (_Molecule.of(frames, t, lengths) for t in looked_at)
-    return any(molecule.single and molecule.groups for molecule in molecules)
+    molecule = _Molecule.of(frames, t, lengths)
+    return molecule.single and bool(molecule.groups)
 
 
 def rotated_frames(

@@ -17,18 +17,17 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
-from openmm_duality.geometry.bonding import BondLengths, sum_of_covalent_radii
+from openmm_duality.geometry.bonding import BondLengths, sums_of_covalent_radii
 from openmm_duality.geometry.molecules import bonded_pairs, component_labels
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.synthetic_frames import frames_to_change
 from openmm_duality.inference.equations.targets import DataSet
-from openmm_duality.reference.frames import Frames, evenly_spaced
+from openmm_duality.reference.frames import Frames
 from openmm_duality.units import ANGSTROM
 
 _FADES = 1.0 * ANGSTROM  # the distance on which the net force on a molecule falls to its e-th part
 _APART = 1.5  # times the sum of the covalent radii; closer atoms of two molecules are about to be bonded
 _FARTHEST = 0.25  # of the molecules, those farthest from the others to begin with
-_LOOKED_AT = 5  # frames, for several molecules
 _SEED = 0
 
 
@@ -47,9 +46,8 @@ def separated_sets(sets: Sequence[DataSet], lengths: BondLengths, design: Design
         quarter is taken in which the molecule is farthest from the others to begin with, of every composition.
     """
 
-    def is_cluster(frames: Frames) -> bool:
-        looked_at = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT)).tolist()
-        return frames.cells is None and any(_molecules(frames, t, lengths).any() for t in looked_at)
+    def is_cluster(frames: Frames, t: int) -> bool:
+        return frames.cells is None and bool(_molecules(frames, t, lengths).any())
 
     sample, repeats = frames_to_change(sets, is_cluster, design)
     cutoff, rng = design.pair_basis.grid.cutoff, np.random.default_rng(_SEED)
@@ -77,8 +75,7 @@ def separated_frames(
     assert frames.forces is not None
     rng = rng or np.random.default_rng(_SEED)
     names, index = np.unique(frames.species, return_inverse=True)
-    of_pairs = [[sum_of_covalent_radii((str(a), str(b))) for b in names] for a in names]
-    limits = _APART * np.array(of_pairs, dtype=np.float64)[index[:, None], index]  # NaN of what is no element
+    limits = _APART * sums_of_covalent_radii(names.tolist())[index[:, None], index]
     found: list[tuple[float, int, FloatArray, FloatArray]] = []
     for t in range(len(frames)):
         labels = _molecules(frames, t, lengths)

@@ -19,10 +19,11 @@ from openmm_duality.reference.mixed_frames import joined
 
 _ROWS_PER_COLUMN, _LEAST_ROWS = 10.0, 5000.0
 _REPEATS = 10  # at most, of one frame
+_LOOKED_AT = 5  # frames of a part
 
 
 def frames_to_change(
-    sets: Sequence[DataSet], suits: Callable[[Frames], bool], design: Design
+    sets: Sequence[DataSet], suits: Callable[[Frames, int], bool], design: Design
 ) -> tuple[list[tuple[DataSet, Frames, list[int]]], int]:
     """Frames of the data as `chosen_frames` gives them, and how often each is to be changed, up to ten times.
 
@@ -30,13 +31,19 @@ def frames_to_change(
     ----------
     sets : sequence of DataSet
     suits : callable
-        Whether frames of one composition, a part of a set, can be changed.
+        Whether a frame can be changed, by the frames of one composition, a part of a set, and its number; of each part
+        up to five are asked for, of which one suffices.
     design : Design
         For each of its columns there should be ten rows of forces.
     """
+
+    def is_suited(part: Frames) -> bool:
+        looked_at = evenly_spaced(len(part), min(len(part), _LOOKED_AT)).tolist()
+        return part.forces is not None and any(suits(part, t) for t in looked_at)
+
     suited = []
     for data in sets:
-        parts = [part for part in data.frames.parts if part.forces is not None and suits(part)]
+        parts = [part for part in data.frames.parts if is_suited(part)]
         suited += [replace(data, frames=joined(parts))] if parts else []
     if not suited:
         return [], 0
