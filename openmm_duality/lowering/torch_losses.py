@@ -151,19 +151,15 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             angular = angular[:, :m]
             value, adjoint = self.polynomials(agent_ends, moments[:, :m])
             found, own = found + value, adjoint[:, m:]
-            slope = self.over_functions(adjoint, df, ends)
-            along = along + (slope[:, :m] * angular).sum(1)
-            if not self.only_sums:
-                weight = self.over_functions(adjoint, f, ends)
-                for rank in self.own_ranks:  # the component of ∂Y along u is l Y; in an own part it is taken off here
-                    here = slice(m + self.bounds[rank], m + self.bounds[rank + 1])
-                    slope[:, here].addcmul_(weight[:, here], inverse.unsqueeze(1), value=-rank * self.spacing)
-                weight = weight[:, :m].transpose(0, 1)
-                for rank in self.ranks:
-                    self.add_harmonic_gradients(rank, weight[self.bounds[rank] : self.bounds[rank + 1]], u, across)
-                across *= inverse
+            of_radius, of_own_radius, weight = self.over_functions(adjoint, f, df, angular, inverse, ends)
+            along = along + of_radius
             if self.descents == 2:
-                along_own = along_own + (slope[:, m:] * angular[:, : own.shape[1]]).sum(1)
+                along_own = along_own + of_own_radius
+            if not self.only_sums:
+                for rank in self.ranks:
+                    weights = weight[:, self.bounds[rank] : self.bounds[rank + 1]].transpose(0, 1)
+                    self.add_harmonic_gradients(rank, weights, u, across)
+                across *= inverse
         # ∂H/∂r, less the component along u, on which a direction does not depend
         along = along * (1.0 / self.spacing) - (across * u).sum(0)
         gradient = torch.addcmul(across, along, u)
@@ -203,17 +199,36 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         moments[:, 0] = differences
         return moments
 
-    def over_functions(self, adjoint: torch.Tensor, f: torch.Tensor, ends: list[int]) -> torch.Tensor:
-        """Σ_n G_nm f_n in every slot, shape (N, M, J), of the functions or their derivatives."""
-        blocks: list[torch.Tensor] = []
+    def over_functions(
+        self,
+        adjoint: torch.Tensor,
+        f: torch.Tensor,
+        df: torch.Tensor,
+        angular: torch.Tensor,
+        inverse: torch.Tensor,
+        ends: list[int],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Σ_nm G_nm f'_n Y_m in every slot, of the losses and of their own part (N, J), and Σ_n G_nm f_n (N, M, J).
+
+        From those of the own part the component of ∂Y along u, which is l Y, is taken off.
+        """
+        alongs: list[torch.Tensor] = []
+        own: list[torch.Tensor] = []
+        weights: list[torch.Tensor] = []
+        m = self.bounds[4]
         for b in range(self.n_species):
             here = slice(ends[b], ends[b + 1])
-            g = adjoint[:, :, b * self.n : (b + 1) * self.n]
-            if g.shape[1] == 1:  # products of matrices of one row are slower than sums
-                blocks.append((g * f[:, here]).sum(2).unsqueeze(1))
-            else:
-                blocks.append(torch.bmm(g, f[:, here].transpose(1, 2)))
-        return torch.cat(blocks, dim=2)
+            g, harmonics = adjoint[:, :, b * self.n : (b + 1) * self.n], angular[:, :, here]
+            slope = product_over_functions(g, df[:, here])
+            weight = slope if self.only_sums else product_over_functions(g, f[:, here])
+            for rank in self.own_ranks:
+                of_rank = slice(m + self.bounds[rank], m + self.bounds[rank + 1])
+                over_r = inverse[:, here].unsqueeze(1)
+                slope[:, of_rank].addcmul_(weight[:, of_rank], over_r, value=-rank * self.spacing)
+            alongs.append((slope[:, :m] * harmonics).sum(1))
+            own.append((slope[:, m:] * harmonics[:, : slope.shape[1] - m]).sum(1))
+            weights.append(weight[:, :m])
+        return torch.cat(alongs, dim=1), torch.cat(own, dim=1), torch.cat(weights, dim=2)
 
     def add_harmonic_gradients(self, rank: int, w: torch.Tensor, u: torch.Tensor, out: torch.Tensor) -> None:
         """Adds Σ_m w_m ∂Y_m at unit vectors u (3, N, J) to out (3, N, J), from w (2l + 1, N, J)."""
@@ -284,6 +299,13 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             adjoint[:, here] += torch.bmm(coarse[:, here], matrix.unflatten(1, [width, sets * width]))
             begin += self.triangle.shape[0]
         return value, adjoint
+
+
+def product_over_functions(g: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+    """Σ_n G_nm f_n in every slot, shape (N, M, J), from (N, M, n) and (N, J, n)."""
+    if g.shape[1] == 1:  # products of matrices of one row are slower than sums
+        return (g * f).sum(2).unsqueeze(1)
+    return torch.bmm(g, f.transpose(1, 2))
 
 
 def traced_harmonics(ranks: Sequence[int], divided: Sequence[int] = (), multiple: int = 1) -> Any:
