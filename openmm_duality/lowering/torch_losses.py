@@ -106,6 +106,9 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
         self.register_buffer("in_triangle", torch.tensor(np.concatenate(of_sets, axis=1).ravel()))
         twice = np.tile(1.0 + np.eye(width), (1, self.descents))
         self.register_buffer("twice", torch.tensor(twice.ravel(), dtype=dtype))
+        # a matrix that puts coarse functions, of all sets and neighbour species, where they are among all functions
+        among_all = np.kron(np.eye(self.descents * s), np.eye(self.n)[self.n_fine :])
+        self.register_buffer("among_functions", torch.tensor(among_all, dtype=dtype))
         self.own_ranks = [rank for rank in own_ranks if rank]
         self.own_components: int = sum(2 * rank + 1 for rank in own_ranks)
         self.own_lower: int = sum(2 * rank - 1 for rank in own_ranks if rank)
@@ -265,18 +268,16 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
             adjoints.append(g)
         for a in range(self.n_species if len(self.channels) == 0 else 0):
             m = moments[ends[a] : ends[a + 1]]
-            found = torch.bmm(m.transpose(0, 1), self.weights[a]).unflatten(2, [self.descents, m.shape[2]])
+            products = torch.bmm(m.transpose(0, 1), self.weights[a])
+            found = products.unflatten(2, [self.descents, m.shape[2]])
             value = 0.5 * (m * found[:, :, 0].transpose(0, 1)).sum(2).sum(1, dtype=torch.float64)
-            g = found.permute(1, 2, 0, 3).contiguous()
             if len(self.coupled) > 0:
-                by_neighbour = [self.n_species, self.n]
-                coupling, g_coarse = self.coupling(m.unflatten(2, by_neighbour)[..., self.n_fine :].flatten(2), a)
+                coarse = m.unflatten(2, [self.n_species, self.n])[..., self.n_fine :].flatten(2)
+                coupling, g_coarse = self.coupling(coarse, a)
                 value = value + coupling
-                coarse = g.unflatten(3, by_neighbour)[..., self.n_fine :]
-                by_set = [self.descents, self.n_species, self.n - self.n_fine]
-                coarse.add_(g_coarse.unflatten(2, by_set).transpose(1, 2))
+                products.baddbmm_(g_coarse.transpose(0, 1), self.among_functions.expand(m.shape[1], -1, -1))
             values.append(value)
-            adjoints.append(g.flatten(1, 2))
+            adjoints.append(found.permute(1, 2, 0, 3).flatten(1, 2))
         return torch.cat(values), torch.cat(adjoints)[:, : self.bounds[4] + self.own_components]
 
     def coupling(self, coarse: torch.Tensor, species: int) -> tuple[torch.Tensor, torch.Tensor]:
