@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from operator import itemgetter
 
 import numpy as np
-from scipy.sparse import coo_matrix, csgraph
+from scipy.sparse import csgraph, csr_matrix
 from scipy.spatial.transform import Rotation
 
 from openmm_duality.geometry.arrays import BoolArray, FloatArray, IntArray
@@ -240,7 +240,7 @@ def _graph(bonds: bytes, n: int) -> tuple[BoolArray, tuple[Group, ...]]:
         if of_j[i] or not 1 < of_j.sum() < n - 1:  # in a ring, or an atom at the end
             continue
         groups.append((i, j, of_j) if 2 * of_j.sum() <= n else (j, i, ~of_j))
-    graph = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
+    graph = csr_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
     return csgraph.shortest_path(graph, directed=False, unweighted=True) >= _APART, tuple(groups)
 
 

@@ -219,6 +219,10 @@ def test_what_cannot_be_rotated_takes_no_share_of_the_frames(stiff):
     assert infer(deuterated, **settings).metadata["synthetic_frames"]["rotamers"] == 0
 
 
+def test_molecules_of_two_atoms_have_nothing_to_rotate():
+    assert rotated_frames(StiffMolecule(molecule("H2O")[:2]).frames(5), LENGTHS, LEVELS) is None
+
+
 def test_few_frames_have_no_penalty_and_nothing_to_rotate_is_told(stiff):
     settings = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "members": 0, "ridge": 1e-7, "curvature": 1e-4}
     model = infer(stiff.frames(1), **settings)
