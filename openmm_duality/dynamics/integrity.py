@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 
 import numpy as np
 from scipy.special import chdtri
@@ -150,11 +150,13 @@ class Integrity:
         As for `Limits`; `bond_lengths` are empty where nothing is bonded.
     reach : float
         Radius of the neighbour search, in nm.
+    allow_broken : bool
+        Whether a start without any bond is accepted where the data show no such atoms.
 
     Raises
     ------
     DualityError
-        If the start is not finite, has no bond where bond lengths are given, or a pair names an unknown species.
+        If the start is not finite, has no bond where there should be some, or a pair names an unknown species.
     """
 
     def __init__(
@@ -166,6 +168,7 @@ class Integrity:
         collapse_distances: Mapping[Pair, float] | None = None,
         reach: float = 0.35,
         coordinations: Set[Coordination] = frozenset(),
+        allow_broken: bool = False,
     ) -> None:
         if not np.isfinite(positions).all():
             raise DualityError("the start holds positions that are not finite numbers; choose another structure")
@@ -186,10 +189,12 @@ class Integrity:
         self._bonds: IntArray = bonded_pairs(positions, species, cell, present)
         self._keys = self._bonds @ [len(species), 1]
         longest = longest_bonds(present)
-        if present and not len(self._bonds):
+        known_alone = all((name, ()) in coordinations for name in chain.from_iterable(present))
+        if not (len(self._bonds) or known_alone or allow_broken):
             raise DualityError(
                 f"no two atoms of the start are bonded, by the bond lengths {_format_lengths(present)}; is it in the "
-                "right unit (PDB and XYZ files are in angstrom), and the right substance?"
+                "right unit (PDB and XYZ files are in angstrom), and the right substance? To start there all the same, "
+                "say --allow-broken (in Python, allow_broken)"
             )
         self._longest = np.array([longest[self._pair(i, j)] for i, j in self._bonds])
         self._molecule = component_labels(self._bonds, len(self._species_index))

@@ -210,6 +210,7 @@ def simulate(
         limits.bond_lengths,
         limits.collapse_distances,
         coordinations=limits.coordinations,
+        allow_broken=limits.allow_broken,
     )
     masses = masses_of(system)
 

@@ -59,8 +59,9 @@ def test_a_check_that_cannot_be_run_says_so():
     start = read_start(liquid()[0])
     angstrom = replace(start, positions=10.0 * start.positions, cell=10.0 * start.cell)
     for check in check_stability(losses, angstrom, time=0.001):
-        assert check.passed is None
-        assert "right unit" in check.reason
+        if check.name != DISPLACED:  # which may begin with broken molecules
+            assert check.passed is None
+            assert "right unit" in check.reason
 
 
 SMALL = {"form": "pair", "cutoff": 0.5, "pair_functions": 8, "intervals": 60, "curvature": 1e-4}
