@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, assess_calibration, evaluate, fit_delta, infer
 from openmm_duality.inference.adding_frames import add_frames
 from openmm_duality.inference.equations.inference import Inference
+from openmm_duality.inference.equations.targets import bond_lengths_of
+from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import MixedFrames
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
 from tests.inference.test_recovery import SMALL, force_errors, labelled_by_noise
@@ -54,6 +57,24 @@ def isolated(name, energy):
         forces=np.zeros((1, 1, 3)),
         energies=np.array([energy]),
     )
+
+
+def clusters(name, n=20):
+    """Frames of a molecule without periodic boundaries."""
+    images = [molecule(name) for _ in range(n)]
+    for seed, atoms in enumerate(images):
+        atoms.rattle(0.03, seed=seed)
+    return Frames.from_ase(images)
+
+
+def test_bonds_are_those_of_all_compositions_and_the_longest_counts():
+    ethane, butyne, water = clusters("C2H6"), clusters("2-butyne", 8), clusters("H2O", 40)
+    hydrogen, nitrogen = clusters("H2", 12), clusters("N2", 12)
+    found = bond_lengths_of([DataSet(interleaved([water, butyne, ethane, hydrogen, nitrogen]))])
+    assert set(found) == {("C", "C"), ("C", "H"), ("H", "H"), ("H", "O"), ("N", "N")}
+    assert found["C", "C"] > 0.16
+    first, then = DataSet(butyne), DataSet(interleaved([ethane, water]))
+    assert bond_lengths_of([first, then]) == {**bond_lengths_of([then]), **bond_lengths_of([first])}
 
 
 def unlabelled():

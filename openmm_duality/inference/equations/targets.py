@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from openmm_duality.schema import quantity
 COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
 _NO_TARGETS = "these frames have no forces and are not dynamics, so they contain no targets for inference"
 _COMPOSITIONS = 1000  # of clusters, which are listed
+_BONDS_OF = 100  # compositions of a set, those with the most frames
 _SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
@@ -171,9 +172,19 @@ def pair_frames(sets: Sequence[DataSet]) -> list[tuple[Frames, set[tuple[str, st
 
 
 def bond_lengths_of(sets: Sequence[DataSet]) -> BondLengths:
-    """The bond length in nm of every pair of species that is bonded, in the frames that `pair_frames` gives for it."""
-    found = ((bond_lengths(frames), pairs) for frames, pairs in pair_frames(sets))
-    return {pair: r for of_frames, pairs in found for pair, r in of_frames.items() if pair in pairs}
+    """The bond length in nm of every pair of species that is bonded, in the first data set that shows the bond.
+
+    Of several compositions, which may have bonds that others lack, the longest counts: that of few frames may be cut
+    too short. Looked at are the hundred with the most frames, and those that `pair_frames` gives.
+    """
+    shown, result = [frames for frames, _ in pair_frames(sets)], BondLengths()
+    for data in sets:
+        parts = sorted(data.frames.parts, key=len, reverse=True)
+        looked_at = [frames for k, frames in enumerate(parts) if k < _BONDS_OF or any(frames is one for one in shown)]
+        found = [bond_lengths(frames) for frames in looked_at]
+        longest = {pair: max(one.get(pair, 0.0) for one in found) for pair in chain.from_iterable(found)}
+        result = {**longest, **result}
+    return result
 
 
 def parts_of(sets: Sequence[DataSet]) -> list[Frames]:
