@@ -282,6 +282,8 @@ def test_a_model_file_that_is_none_or_is_cut_short(folder, tmp_path, verb):
     [
         ("--timestep", "0", "above zero"),
         ("--timestep", "1 nm", "not a quantity"),
+        ("--timestep", "2", "2 ps is longer than any vibration"),
+        ("--time", "0.1 fs", "shorter than a time step"),
         ("--time", "-1", "above zero"),
         ("--time", "soon", "expected a number"),
         ("--report", "0", "above zero"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
 
+_LONGEST_STEP = 0.1  # ps
 _FRICTIONLESS = ("verlet", "energy-conserving-descent")
 _WIDER = 1.2  # times the training cells, which may be narrower than two cutoffs
 _TIMES_HELD_OUT = 2.0  # mean predicted error of a run, beside the error of held-out frames
@@ -52,7 +53,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
     default="nose-hoover",
     show_default=True,
 )
-@click.option("--timestep", default="0.5 fs", show_default=True)
+@click.option("--timestep", default="0.5 fs", show_default=True, help="A bare number is in ps, as of all times.")
 @click.option(
     "--friction",
     default="10/ps",
@@ -134,6 +135,13 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         positive(options[name], unit.picosecond, name)
         for name in ("timestep", "duration", "report", "monitor_interval")
     )
+    if timestep > _LONGEST_STEP:
+        raise DualityError(
+            f"--timestep: {timestep:g} ps is longer than any vibration; a bare number is in ps, so write 0.5 fs as "
+            "'0.5 fs'"
+        )
+    if round(duration / timestep) < 1:
+        raise DualityError(f"--time: {duration:g} ps is shorter than a time step, {timestep:g} ps")
     integrator = _integrator(losses, options, timestep)
     topology, molecules = topology_of(losses, start)
     system = duality.create_system(
