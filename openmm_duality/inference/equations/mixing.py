@@ -4,8 +4,9 @@ The losses are linear in their coefficients c, but polynomials of the mixing W. 
 linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
 A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the forces on held-out frames, and grows where a
-step does not lower the error. What counts is the geometric mean of the errors of these frames: one with a collision,
-unlike all that were fitted, would otherwise decide for all others.
+step does not lower the error. By these frames the ridge on the coefficients is chosen too, before the first step. What
+counts is the geometric mean of their errors: one with a collision, unlike all that were fitted, would otherwise decide
+for all others.
 Starting from the channels of largest variance, few steps suffice.
 
 The penalty on changes of the curvature outside the data (`displaced_frames`) is part of what is minimised, by both.
@@ -14,7 +15,7 @@ Without it the steps learn channels that suit the data and nothing else, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -30,9 +31,9 @@ from openmm_duality.inference.equations.displaced_frames import curvature_change
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
-from openmm_duality.inference.equations.penalties import Penalty, Strengths, ridge_penalty
+from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS, TOLERANCE, Penalty, Strengths, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import TOLERANCE, NormalEquations, column_scale, solve
+from openmm_duality.inference.equations.solution import NormalEquations, column_scale, solve
 from openmm_duality.inference.equations.targets import DataSet, Sample, indices_of, sample_numbers, samples
 from openmm_duality.invariants.channels import Channels
 from openmm_duality.parallel import on_all_cores
@@ -42,7 +43,7 @@ CHANGES = "mixing"  # the name of their penalty
 _FOLDS = 4  # of the frames from which the mixing is learned, the last of them held out
 _HELD_OUT = 60  # samples of it at most
 _EXACT = 1e-3  # of the root mean square force of the held-out frames
-_STRENGTHS = {"curvature": 1e-6, "ridge": 1e-7}  # of the penalties while the mixing is learned
+_CURVATURE = {"curvature": 1e-6}  # the strength of this penalty while the mixing is learned
 _FIXED = 1e3  # ridge of the changes of the mixing with which there are none
 _CANDIDATES = (_FIXED, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _ROWS_PER_COLUMN, _OUTSIDE = 8, 1.0  # of forces, and of changes of the curvature
@@ -143,17 +144,46 @@ class MixingProblem:
         groups = zip(design.layout.groups, matrices, totals, strict=True)
         return [continuation(design, group, self.shortest, matrix, total) for group, matrix, total in groups]
 
-    def coefficients(self, channels: tuple[Channels, ...], title: str) -> tuple[list[FloatArray], float]:
-        """Coefficients by group with given channels, and the root mean square error of the forces in kJ/mol/nm."""
+    def coefficients(
+        self, channels: tuple[Channels, ...], title: str, strengths: Strengths | None = None
+    ) -> tuple[list[FloatArray], float, Strengths]:
+        """Fit the coefficients with given channels.
+
+        Parameters
+        ----------
+        channels : tuple of Channels
+        title : str
+            What the progress bar shows.
+        strengths : mapping, optional
+            Of the penalties. By default the ridge is chosen by the errors of the held-out frames, and is the first of
+            its grid where there are none.
+
+        Returns
+        -------
+        list of arrays, shape (P,)
+            Coefficients by group.
+        float
+            The root mean square error of the forces in kJ/mol/nm.
+        mapping
+            The strengths.
+        """
         design = replace(self.design, layout=self.plain_layout, channels=channels)
         found = self.equations(design, title)
         outside = self.outside(design, found.totals)
-        solutions = [
-            solve(total, [penalty, ridge_penalty(len(total.rhs))], _STRENGTHS)
-            for total, penalty in zip(found.totals, outside, strict=True)
-        ]
-        squares = sum(total.squared_error(c) for total, c in zip(found.totals, solutions, strict=True))
-        return solutions, float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
+
+        def solutions(equations: Sequence[NormalEquations], strengths: Strengths) -> list[FloatArray]:
+            pairs = zip(equations, outside, strict=True)
+            return [solve(mine, [penalty, ridge_penalty(len(mine.rhs))], strengths) for mine, penalty in pairs]
+
+        given = self.settings.ridge
+        grid = CHANNEL_GRIDS["ridge"] if given is None else (given,)
+        strengths = strengths or self.preferred(
+            design, found, solutions, [{**_CURVATURE, "ridge": ridge} for ridge in reversed(grid)], default=-1
+        )
+        result = solutions(found.totals, strengths)
+        squares = sum(total.squared_error(c) for total, c in zip(found.totals, result, strict=True))
+        error = float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
+        return result, error, strengths
 
     def joint_design(self, channels: tuple[Channels, ...], coefficients: Sequence[FloatArray]) -> MixingDesign:
         """Design of coefficients and mixing at given channels and coefficients."""
@@ -176,25 +206,34 @@ class MixingProblem:
             blocks += [*[1] * len(mine.invariants), *(w.size for w in mine.mixing.values())]
         return column_scale(total, blocks)
 
-    def strengths(self, joint: MixingDesign, found: BlockedEquations, outside: Sequence[Penalty]) -> Strengths:
-        """Strengths of the penalties, by the errors of the held-out frames under the solutions of all others."""
-        candidates = [{CHANGES: strength, **_STRENGTHS} for strength in _CANDIDATES]
+    def preferred(
+        self,
+        design: Design,
+        found: BlockedEquations,
+        solutions: Callable[[Sequence[NormalEquations], Strengths], list[FloatArray]],
+        candidates: Sequence[Strengths],
+        default: int = 0,
+    ) -> Strengths:
+        """The first of some candidates, from strong to weak, that has nearly the smallest error of held-out frames.
+
+        They are fitted to all other frames by `solutions`. Without held-out frames, it is the candidate `default`.
+        """
         rest, solved = [blocks[0] for blocks in found.blocks], list[list[FloatArray]]()
-        if not self.held_out or not all(equations.weight for equations in rest):
-            return candidates[0]
+        if len(candidates) == 1 or not self.held_out or not all(equations.weight for equations in rest):
+            return candidates[default]
         with suppress(np.linalg.LinAlgError):  # too weak for positive definite equations, as all after it
             for candidate in candidates:
-                solved.append(self.solutions(rest, outside, candidate))
+                solved.append(solutions(rest, candidate))
         if not solved:
-            return candidates[0]
-        of_group = [np.stack(solutions, axis=1) for solutions in zip(*solved, strict=True)]
+            return candidates[default]
+        of_group = [np.stack(of_one, axis=1) for of_one in zip(*solved, strict=True)]
         floor = _EXACT**2 * float(np.mean([np.mean(sample.target**2) for sample in self.held_out]))
-        errors_of = partial(_logarithmic_errors, joint, self.species, of_group, floor)
+        errors_of = partial(_logarithmic_errors, design, self.species, of_group, floor)
         errors = np.mean(list(on_all_cores(errors_of, self.held_out, self.storage.at_once)), axis=0)
         return candidates[int(np.argmax(errors <= errors.min() + TOLERANCE))]
 
     def solutions(
-        self, equations: Sequence[NormalEquations], outside: Sequence[Penalty], strengths: Strengths
+        self, outside: Sequence[Penalty], equations: Sequence[NormalEquations], strengths: Strengths
     ) -> list[FloatArray]:
         """Coefficients and, after them, changes of the mixing by group."""
         return [
@@ -216,15 +255,15 @@ def joint_layout(design: Design) -> Layout:
 
 
 def _logarithmic_errors(
-    joint: MixingDesign, species: tuple[str, ...], solutions: Sequence[FloatArray], floor: float, sample: Sample
+    design: Design, species: tuple[str, ...], solutions: Sequence[FloatArray], floor: float, sample: Sample
 ) -> FloatArray:
     """Logarithms of the errors of the forces of a sample under solutions, shape (P, K) by group, shape (K,).
 
     Errors below the root of `floor` do not count: in a perfect crystal all forces are zero.
     """
     squares, index = 0.0, indices_of(sample.species, species)
-    forces = sample_rows(joint, species, False, False, sample).forces
-    for group, rows, mine in zip(joint.layout.groups, forces, solutions, strict=True):
+    forces = sample_rows(design, species, False, False, sample).forces
+    for group, rows, mine in zip(design.layout.groups, forces, solutions, strict=True):
         errors = rows @ mine - sample.target[np.isin(index, group), :, None]
         squares = squares + np.sum(errors**2, axis=(0, 1))
     return np.asarray(0.5 * np.log(squares / sample.target.size + floor))
@@ -257,20 +296,23 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
         If the data do not determine the losses.
     """
     best = problem.design.channels
-    coefficients, error = problem.coefficients(best, "mixing, before")
+    coefficients, error, of_coefficients = problem.coefficients(best, "mixing, before")
     errors, strengths = [error], dict[str, float]()
     while len(errors) <= steps:
         joint = problem.joint_design(best, coefficients)
         found = problem.equations(joint, f"mixing, step {len(errors)}")
         outside = problem.outside(joint, found.totals)
-        strengths = strengths or dict(problem.strengths(joint, found, outside))
+        candidates = [{CHANGES: strength, **of_coefficients} for strength in _CANDIDATES]
+        fit = partial(problem.solutions, outside)
+        strengths = strengths or dict(problem.preferred(joint, found, fit, candidates))
         if strengths[CHANGES] == _FIXED:
             break
         totals = found.totals
         del found  # its blocks
         for _ in range(_TRIALS):
-            channels = problem.mixed(joint, problem.solutions(totals, outside, strengths))
-            coefficients, error = problem.coefficients(channels, f"mixing, after step {len(errors)}")
+            channels = problem.mixed(joint, fit(totals, strengths))
+            title = f"mixing, after step {len(errors)}"
+            coefficients, error, _ = problem.coefficients(channels, title, of_coefficients)
             if error < errors[-1]:
                 break
             strengths[CHANGES] *= _STRONGER

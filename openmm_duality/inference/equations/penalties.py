@@ -25,8 +25,12 @@ GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5),
 }
 # weaker curvatures gain a few per cent on held-out frames and lose all below the shortest distances of the data
-CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {"curvature": (1e-6, 3e-6, 1e-5, 3e-5), "ridge": (1e-7,)}
-CHANNEL_TOLERANCE = 0.05  # of the held-out error: what a stronger curvature costs there it gains outside the data
+CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {
+    "curvature": (1e-6, 3e-6, 1e-5, 3e-5),
+    "ridge": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),  # raised, from the first on, until the held-out error grows
+}
+TOLERANCE = 0.005  # of the held-out error, for a stronger regularisation
+CHANNEL_TOLERANCE = 0.05  # the same: what a stronger curvature costs there it gains outside the data
 DELTA_GRIDS: Mapping[str, Sequence[float]] = {
     "ridge": tuple(10.0**k for k in range(-9, 3)),
     "curvature": (1e-7, 1e-4, 1e-1),

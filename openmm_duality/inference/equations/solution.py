@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,9 +13,8 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import Penalty, Strengths
 
-_ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
+ABSENT = 1e-9  # share of the energies of a fold below which others do not have its compositions
 _ROUNDING = 1e-14  # root mean square of a column that is rounding, relative to the largest
-TOLERANCE = 0.005
 _SCALE_FLOOR = 0.3  # of the root mean square of a block of columns
 PANEL = 2**21  # numbers of a Gram matrix that are handled at a time, so that temporary arrays are small
 
@@ -194,7 +193,7 @@ def propagate_deviations(
     """
     deviations, p = deviations.copy(), len(deviations) - n_constants
     # the energy constants of a member are those that fit the energies best
-    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=_ABSENT, hermitian=True) @ (
+    deviations[p:] = -np.linalg.pinv(old.gram[p:, p:], rcond=ABSENT, hermitian=True) @ (
         old.gram[p:, :p] @ deviations[:p]
     )
     before, _, _ = scaled_system(old, penalties, strengths, scale, n_constants)
@@ -260,7 +259,7 @@ def undetermined(gram: FloatArray, largest: float | None = None) -> FloatArray:
         Eigenvalue with which those of the matrix are compared; its own largest by default.
     """
     values, axes = np.linalg.eigh(gram)
-    return np.asarray(axes[:, values <= _ABSENT * (values[-1] if largest is None else largest)])
+    return np.asarray(axes[:, values <= ABSENT * (values[-1] if largest is None else largest)])
 
 
 def column_scale(equations: NormalEquations, block_sizes: Sequence[int] = ()) -> FloatArray:
@@ -287,110 +286,3 @@ def column_scale(equations: NormalEquations, block_sizes: Sequence[int] = ()) ->
         of_block = np.bincount(block, means, len(block_sizes)) / np.maximum(block_sizes, 1)
         means = np.maximum(means, _SCALE_FLOOR**2 * of_block[block])
     return np.asarray(np.sqrt(np.where(means > 0.0, means, means.max(initial=0.0) or 1.0)))
-
-
-def rank_strengths(
-    total: NormalEquations,
-    folds: Sequence[Sequence[NormalEquations]],
-    penalties: Sequence[Penalty],
-    candidates: Sequence[Strengths],
-    n_constants: int = 0,
-    selected: BoolArray | None = None,
-    scale: FloatArray | None = None,
-    tolerance: float = TOLERANCE,
-) -> list[Strengths]:
-    """Rank candidate regularisation strengths by cross-validation, omitting those with indefinite equations.
-
-    First come the candidates with nearly the smallest RMS error, the strongest first (by the first penalty, then by the
-    next), then the others by their error. The folds are contiguous blocks of time, so that frames
-    of the fold left out have no nearly identical neighbours among those fitted.
-
-    Parameters
-    ----------
-    total : NormalEquations
-        Sum of all folds.
-    folds : sequence of sequences of NormalEquations
-        The blocks of each fold.
-    penalties, n_constants, selected, scale
-        As for `solve`.
-    candidates : sequence of mappings of str to float
-    tolerance : float
-        Relative increase of the RMS error accepted for a stronger regularisation.
-
-    Raises
-    ------
-    LinAlgError
-        If no candidate makes the equations positive definite.
-    """
-    errors = [0.0] * len(candidates)
-    for blocks in folds:  # one after the other, because each needs two more Gram matrices
-        fold = blocks[0] if len(blocks) == 1 else NormalEquations.sum_of(blocks)
-        rest = total - fold
-        for k, strengths in enumerate(candidates):
-            try:
-                errors[k] += _held_out_error(fold, rest, penalties, strengths, scale, n_constants, selected)
-            except np.linalg.LinAlgError:  # too weak for positive definite equations
-                errors[k] = np.inf
-    best = min(errors)
-    if not np.isfinite(best):
-        raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
-
-    def preference(k: int) -> tuple[bool, list[float]]:
-        if errors[k] <= (1.0 + tolerance) ** 2 * best:
-            return False, [-strength for strength in candidates[k].values()]
-        return True, [errors[k]]
-
-    return [candidates[k] for k in sorted(range(len(candidates)), key=preference) if np.isfinite(errors[k])]
-
-
-def coordinate_search(
-    total: NormalEquations,
-    folds: Sequence[Sequence[NormalEquations]],
-    penalties: Sequence[Penalty],
-    grids: Mapping[str, Sequence[float]],
-    n_constants: int = 0,
-    selected: BoolArray | None = None,
-    scale: FloatArray | None = None,
-) -> Strengths:
-    """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
-
-    Raises
-    ------
-    LinAlgError
-        As for `rank_strengths`.
-    """
-    best: Strengths = {name: grid[len(grid) // 2] for name, grid in grids.items()}
-    for name, grid in grids.items():
-        if len(grid) > 1:
-            candidates = [{**best, name: strength} for strength in grid]
-            best = rank_strengths(total, folds, penalties, candidates, n_constants, selected, scale)[0]
-    return best
-
-
-def _held_out_error(
-    fold: NormalEquations,
-    rest: NormalEquations,
-    penalties: Sequence[Penalty],
-    strengths: Strengths,
-    scale: FloatArray | None,
-    n_constants: int,
-    selected: BoolArray | None,
-) -> float:
-    """Squared error of a fold under the solution of the rest.
-
-    Energy constants that the rest does not determine, because only the fold has their compositions, are fitted to it.
-    """
-    first = len(rest.rhs) - n_constants
-    ours, others = (equations.gram[first:, first:] for equations in (fold, rest))
-    alone = first + np.flatnonzero(np.diag(others) <= _ABSENT * np.diag(ours))
-    rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
-    solution = solve(rest, penalties, strengths, scale, n_constants, selected)
-    if n_constants and np.trace(ours) > 0.0:
-        largest = float(np.trace(ours))
-        free = undetermined(rest.gram[first:, first:], largest)
-        values, axes = np.linalg.eigh(free.T @ ours @ free)
-        shown = values > _ABSENT * largest  # the fold has no more compositions either: what is left is rounding
-        free = free @ axes[:, shown]
-        residual = (fold.rhs - fold.gram @ solution)[first:]
-        solution[first:] += free @ ((free.T @ residual) / values[shown])
-    return fold.squared_error(solution)

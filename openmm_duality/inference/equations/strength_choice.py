@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+import numpy as np
+
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
 from openmm_duality.inference.equations.penalties import (
@@ -17,16 +19,12 @@ from openmm_duality.inference.equations.penalties import (
     ROTAMERS,
     SEPARATIONS,
     SYMMETRIES,
+    TOLERANCE,
     Penalty,
     Strengths,
 )
 from openmm_duality.inference.equations.settings import Settings
-from openmm_duality.inference.equations.solution import (
-    TOLERANCE,
-    NormalEquations,
-    coordinate_search,
-    rank_strengths,
-)
+from openmm_duality.inference.equations.solution import ABSENT, NormalEquations, solve, undetermined
 
 Grids = Mapping[str, Sequence[float]]
 
@@ -63,10 +61,11 @@ def preferred_strengths(
     of_channels: bool,
     corrects: bool,
 ) -> list[Strengths]:
-    """Strengths in order of preference, by the errors of the folds (`rank_strengths`).
+    """Strengths in order of preference, by the errors of the folds (`held_out_errors`, `by_preference`).
 
-    That of the penalty on rotamers is chosen last, beside the preferred others, and is common to all; without folds it
-    is zero. With a prior model only the best are given: the ridge is chosen first, then the curvature.
+    The ridge of channels is chosen after these, beside the preferred others, and then the strength of the penalty on
+    rotamers; both are common to all. Without folds that of rotamers is zero. With a prior model only the best are
+    given: the ridge is chosen first, then the curvature.
 
     Parameters
     ----------
@@ -83,10 +82,10 @@ def preferred_strengths(
         As for `rank_strengths`.
     """
     grids = strength_grids(settings, penalties, of_channels=of_channels, corrects=corrects)
-    last = grids.get(ROTAMERS, (0.0,))
-    first = {name: grid for name, grid in grids.items() if name != ROTAMERS}
+    last = {name: grids[name] for name in (*(["ridge"] if of_channels else []), ROTAMERS) if name in grids}
+    first = {name: grid for name, grid in grids.items() if name not in last}
     others: list[Strengths] = [dict(zip(first, values, strict=True)) for values in product(*first.values())]
-    beside = {ROTAMERS: last[0]} if ROTAMERS in grids else {}
+    beside = {name: grid[0] for name, grid in last.items()}
     if len(folds) < 2 and (len(others) == 1 or (corrects and not folds)):
         return [{**others[-1], **beside}]
     if len(folds) < 2:
@@ -97,13 +96,152 @@ def preferred_strengths(
     if corrects:
         return [coordinate_search(total, folds, penalties, grids, n_constants, selected, scale)]
 
-    def ranked(candidates: list[Strengths], tolerance: float) -> list[Strengths]:
-        return rank_strengths(total, folds, penalties, candidates, n_constants, selected, scale, tolerance)
+    def errors_of(candidates: Sequence[Strengths]) -> list[float]:
+        return held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale)
 
-    if len(others) > 1:
-        others = ranked([{**one, **beside} for one in others], CHANNEL_TOLERANCE if of_channels else TOLERANCE)
-    if len(last) > 1:  # the strongest comes first by the first penalty
-        rest = {name: strength for name, strength in others[0].items() if name != ROTAMERS}
-        best = ranked([{ROTAMERS: strength, **rest} for strength in last], ROTAMER_TOLERANCE)
-        beside = {ROTAMERS: best[0][ROTAMERS]}
+    ridges = last.get("ridge", ())
+    if len(others) > 1 or len(ridges) > 1:
+        candidates: list[Strengths] = [{**one, **beside} for one in others]
+        errors = errors_of(candidates)
+        others = by_preference(candidates, errors, CHANNEL_TOLERANCE if of_channels else TOLERANCE)
+        candidates, errors = [others[0]], [errors[candidates.index(others[0])]]
+        for ridge in ridges[1:]:
+            candidates.append({**others[0], "ridge": ridge})
+            errors += errors_of(candidates[-1:])
+            if errors[-1] > (1.0 + TOLERANCE) ** 2 * min(errors):
+                break
+        beside |= {name: by_preference(candidates, errors, TOLERANCE)[0][name] for name in last}
+    rotamers = last.get(ROTAMERS, ())
+    if len(rotamers) > 1:  # the strongest comes first by the first penalty
+        rest = {name: strength for name, strength in {**others[0], **beside}.items() if name != ROTAMERS}
+        candidates = [{ROTAMERS: strength, **rest} for strength in rotamers]
+        beside[ROTAMERS] = by_preference(candidates, errors_of(candidates), ROTAMER_TOLERANCE)[0][ROTAMERS]
     return [{**one, **beside} for one in others]
+
+
+def rank_strengths(
+    total: NormalEquations,
+    folds: Sequence[Sequence[NormalEquations]],
+    penalties: Sequence[Penalty],
+    candidates: Sequence[Strengths],
+    n_constants: int = 0,
+    selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
+) -> list[Strengths]:
+    """Rank candidate regularisation strengths by cross-validation (`held_out_errors`, `by_preference`)."""
+    errors = held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale)
+    return by_preference(candidates, errors, tolerance)
+
+
+def held_out_errors(
+    total: NormalEquations,
+    folds: Sequence[Sequence[NormalEquations]],
+    penalties: Sequence[Penalty],
+    candidates: Sequence[Strengths],
+    n_constants: int = 0,
+    selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
+) -> list[float]:
+    """Squared errors of candidate regularisation strengths on folds, each fitted to all others.
+
+    The folds are contiguous blocks of time, so that frames of the fold left out have no nearly identical neighbours
+    among those fitted. The error of strengths that make the equations indefinite is infinite.
+
+    Parameters
+    ----------
+    total : NormalEquations
+        Sum of all folds.
+    folds : sequence of sequences of NormalEquations
+        The blocks of each fold.
+    penalties, n_constants, selected, scale
+        As for `solve`.
+    candidates : sequence of mappings of str to float
+
+    Raises
+    ------
+    LinAlgError
+        If no candidate makes the equations positive definite.
+    """
+    errors = [0.0] * len(candidates)
+    for blocks in folds:  # one after the other, because each needs two more Gram matrices
+        fold = blocks[0] if len(blocks) == 1 else NormalEquations.sum_of(blocks)
+        rest = total - fold
+        for k, strengths in enumerate(candidates):
+            try:
+                errors[k] += _held_out_error(fold, rest, penalties, strengths, scale, n_constants, selected)
+            except np.linalg.LinAlgError:  # too weak for positive definite equations
+                errors[k] = np.inf
+    if not np.isfinite(min(errors)):
+        raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
+    return errors
+
+
+def by_preference(candidates: Sequence[Strengths], errors: Sequence[float], tolerance: float) -> list[Strengths]:
+    """Candidates in order of preference, omitting those with infinite errors.
+
+    First come those with nearly the smallest RMS error, the strongest first (by the first penalty, then by the next),
+    then the others by their error. The tolerance is the relative increase of the RMS error accepted for a stronger
+    regularisation.
+    """
+    best = min(errors)
+
+    def preference(k: int) -> tuple[bool, list[float]]:
+        if errors[k] <= (1.0 + tolerance) ** 2 * best:
+            return False, [-strength for strength in candidates[k].values()]
+        return True, [errors[k]]
+
+    return [candidates[k] for k in sorted(range(len(candidates)), key=preference) if np.isfinite(errors[k])]
+
+
+def coordinate_search(
+    total: NormalEquations,
+    folds: Sequence[Sequence[NormalEquations]],
+    penalties: Sequence[Penalty],
+    grids: Mapping[str, Sequence[float]],
+    n_constants: int = 0,
+    selected: BoolArray | None = None,
+    scale: FloatArray | None = None,
+) -> Strengths:
+    """Choose the strengths by cross-validation, one penalty after the other, starting from the middle of each grid.
+
+    Raises
+    ------
+    LinAlgError
+        As for `rank_strengths`.
+    """
+    best: Strengths = {name: grid[len(grid) // 2] for name, grid in grids.items()}
+    for name, grid in grids.items():
+        if len(grid) > 1:
+            candidates = [{**best, name: strength} for strength in grid]
+            best = rank_strengths(total, folds, penalties, candidates, n_constants, selected, scale)[0]
+    return best
+
+
+def _held_out_error(
+    fold: NormalEquations,
+    rest: NormalEquations,
+    penalties: Sequence[Penalty],
+    strengths: Strengths,
+    scale: FloatArray | None,
+    n_constants: int,
+    selected: BoolArray | None,
+) -> float:
+    """Squared error of a fold under the solution of the rest.
+
+    Energy constants that the rest does not determine, because only the fold has their compositions, are fitted to it.
+    """
+    first = len(rest.rhs) - n_constants
+    ours, others = (equations.gram[first:, first:] for equations in (fold, rest))
+    alone = first + np.flatnonzero(np.diag(others) <= ABSENT * np.diag(ours))
+    rest.gram[alone] = rest.gram[:, alone] = rest.rhs[alone] = 0.0  # what is left there is rounding
+    solution = solve(rest, penalties, strengths, scale, n_constants, selected)
+    if n_constants and np.trace(ours) > 0.0:
+        largest = float(np.trace(ours))
+        free = undetermined(rest.gram[first:, first:], largest)
+        values, axes = np.linalg.eigh(free.T @ ours @ free)
+        shown = values > ABSENT * largest  # the fold has no more compositions either: what is left is rounding
+        free = free @ axes[:, shown]
+        residual = (fold.rhs - fold.gram @ solution)[first:]
+        solution[first:] += free @ ((free.T @ residual) / values[shown])
+    return fold.squared_error(solution)
