@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import ase.io
+import mdtraj
 import numpy as np
 import openmm as mm
 import pytest
@@ -26,7 +27,7 @@ from openmm_duality.inference.uncertainty.calibration import Calibration
 from openmm_duality.losses import AgentLosses, evaluate_agents
 from openmm_duality.reference import read
 from openmm_duality.report import page as page_of_report
-from openmm_duality.verbs.simulate import _narrow_cells, _new_cluster, _vacuum
+from openmm_duality.verbs.start_notes import narrow_cells, new_cluster, vacuum
 from openmm_duality.verbs.structures import read_structure
 from tests.command import call, refused
 from tests.observables import made
@@ -334,12 +335,28 @@ def test_a_run_that_stops_early_ends_with_code_1(folder, tmp_path):
     assert "exists already" in refused("simulate", folder / "model.safetensors", *start, *more)
 
 
+def test_fixed_atoms_stay_where_they_are_and_a_run_with_others_is_another(folder, tmp_path):
+    run = ("simulate", folder / "model.safetensors", "--start", folder / "liquid.safetensors", "-o", tmp_path / "run")
+    more = ("--platform", "CPU", "--temperature", 300, "--seed", 5)
+    call(*run, *more, "--time", 0.03, "--fixed", "0-2, 7")
+    frames = mdtraj.load(tmp_path / "run/trajectory.dcd", top=tmp_path / "run/topology.pdb").xyz
+    moved = np.ptp(frames, axis=0).max(axis=1)
+    assert set(np.flatnonzero(moved == 0.0).tolist()) == {0, 1, 2, 7}
+    assert json.loads((tmp_path / "run/run.json").read_text())["degrees_of_freedom"] == 3 * (len(moved) - 4)
+    assert re.search(
+        "masses was .*; other_forces is another. Repeat", refused(*run, *more, "--time", 0.02, "--fixed", 3)
+    )
+    for fixed, message in (("0-1000", "no atom 1000"), ("0:2", "0-15,20"), ("-1", "0-15,20"), ("", "0-15,20")):
+        assert message in refused(*run, *more, f"--fixed={fixed}")
+    assert "--pressure" in refused(*run, *more, "--fixed", "0", "--pressure", "1 bar")
+
+
 def test_a_cell_wider_than_those_of_training_is_said_where_these_are_narrower_than_two_cutoffs():
     losses, cell = random_losses("pair", cutoff=0.5), 0.1 * np.eye(3)
 
     def note(known, here):
         known_losses = replace(losses, metadata={"data": [{"widest_cell": known}, {"widest_cell": None}]})
-        return _narrow_cells(known_losses, Start(np.zeros((1, 3)), SPECIES[:1], None if here is None else here * cell))
+        return narrow_cells(known_losses, Start(np.zeros((1, 3)), SPECIES[:1], None if here is None else here * cell))
 
     assert "at most 8 Å wide, less than two cutoffs, and this one is 16 Å" in note(0.8, 16)
     assert not note(0.8, 9)
@@ -354,19 +371,19 @@ def test_the_vacuum_of_a_slab_under_pressure_is_said():
     inside = rng.uniform(size=(200, 3))
 
     def note(thickness, shift=0.0):
-        return _vacuum(losses, Start((inside * [1.0, 1.0, thickness] + [0.0, 0.0, shift]) @ cell, 200 * ("Ar",), cell))
+        return vacuum(losses, Start((inside * [1.0, 1.0, thickness] + [0.0, 0.0, shift]) @ cell, 200 * ("Ar",), cell))
 
     assert "empty over 18 Å along c, which" in note(0.4)
     assert note(0.4, shift=0.8) == note(0.4)  # across the faces of the cell
     assert not note(0.95)
-    assert not _vacuum(losses, Start(inside, 200 * ("Ar",), None))
+    assert not vacuum(losses, Start(inside, 200 * ("Ar",), None))
 
 
 def test_a_composition_that_no_frame_has_is_said():
     losses, cell = random_losses("pair"), np.eye(3)
 
     def note(data, cell=None):
-        return _new_cluster(replace(losses, metadata={"data": data}), Start(np.zeros((3, 3)), ("H", "H", "O"), cell))
+        return new_cluster(replace(losses, metadata={"data": data}), Start(np.zeros((3, 3)), ("H", "H", "O"), cell))
 
     assert "no frame of the data is an isolated H2O" in note([{"clusters": ["H4O2"]}, {"clusters": []}])
     assert not note([{"clusters": ["H4O2"]}, {"clusters": ["H2O"]}])

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import openmm as mm
 from openmm import unit
 
@@ -134,8 +135,12 @@ class VerletLearningIntegrator(LearningIntegrator):
         return potentialEnergy + kineticEnergy
 
     def removedDegreesOfFreedom(self, system: mm.System) -> int:
-        """Three: Verlet keeps the momentum of the centre of mass, which `simulate` starts at zero."""
-        return 3
+        """Three, as Verlet keeps the momentum of the centre of mass, which is zero at the start; 0 if atoms are fixed.
+
+        Fixed are particles without a mass that are no virtual sites.
+        """
+        massless = np.flatnonzero(masses_of(system) == 0.0).tolist()
+        return 3 if all(map(system.isVirtualSite, massless)) else 0
 
 
 class LangevinLearningIntegrator(HeatBathIntegrator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform as host
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -179,11 +180,13 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     if missing:
         raise DualityError(f"{directory / RECORD}: {', '.join(missing)} missing; start the run in a new folder")
     before, after = json.loads(json.dumps(dict(old))), json.loads(json.dumps(dict(new)))
+    pairs = {key: (_compared(before.get(key)), _compared(after.get(key))) for key in before.keys() | after.keys()}
+    differing = {key: pair for key, pair in pairs.items() if key not in CHANGEABLE_ON_RESUME and pair[0] != pair[1]}
+    hashes = {key for key, pair in differing.items() if all(re.fullmatch("[0-9a-f]{64}", str(one)) for one in pair)}
     differences = [
-        f"{key} was {_shortened(before.get(key))} and is now {_shortened(after.get(key))}"
-        for key in sorted(before.keys() | after.keys())
-        if key not in CHANGEABLE_ON_RESUME and _compared(before.get(key)) != _compared(after.get(key))
-    ]
+        f"{key} was {_shortened(differing[key][0])} and is now {_shortened(differing[key][1])}"
+        for key in sorted(differing.keys() - hashes)
+    ] + [f"{key} is another" for key in sorted(hashes)]
     if "loss_atoms" in after and "loss_atoms" not in before:
         raise DualityError(f"{directory} holds a run of version 0.1, which cannot be resumed; choose a new folder")
     if differences:
@@ -215,7 +218,7 @@ def _compared(value: Any) -> Any:
 
 
 def _shortened(value: Any) -> str:
-    text = json.dumps(_compared(value))
+    text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

@@ -18,20 +18,22 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
-from openmm_duality.geometry.cells import widths
-from openmm_duality.reference.frames import formula
-from openmm_duality.units import ANGSTROM
-from openmm_duality.verbs.structures import baseline_option, read_structure, structure_options, topology_of
+from openmm_duality.verbs.start_notes import narrow_cells, new_cluster, vacuum
+from openmm_duality.verbs.structures import (
+    baseline_option,
+    numbers_of_atoms,
+    read_structure,
+    structure_options,
+    topology_of,
+)
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
-    from openmm_duality.dynamics.structures import Start
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
 
 _LONGEST_STEP = 0.1  # ps
 _FRICTIONLESS = ("verlet", "energy-conserving-descent")
-_WIDER = 1.2  # times the training cells, which may be narrower than two cutoffs
 _TIMES_HELD_OUT = 2.0  # mean predicted error of a run, beside the error of held-out frames
 _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
@@ -89,6 +91,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 )
 @click.option("--axes", help="Along which the box changes, each on its own, as xyz or xy; by default by one factor.")
 @baseline_option
+@click.option("--fixed", help="Atoms that do not move, by their numbers in the start from 0, as '0-15,20'.")
 @click.option("--minimize", is_flag=True, help="Minimise the energy of the start before the first step.")
 @click.option("--seed", type=int, help="Of the velocities and the heat bath; drawn and recorded by default.")
 @click.option("--velocities", is_flag=True, help="Write velocities.dcd too.")
@@ -151,8 +154,15 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         backend=options["backend"],
         precision=options["loss_precision"],
         platform=options["platform"],
+        removeCMMotion=options["fixed"] is None or not losses.has_potential,
     )
+    for atom in numbers_of_atoms(options["fixed"], len(start.species)):
+        system.setParticleMass(atom, 0.0)  # OpenMM moves nothing without a mass
     if options["pressure"] is not None:
+        if options["fixed"]:
+            raise DualityError(
+                "--fixed atoms have places, which --pressure scales with the cell; leave out one of them"
+            )
         if options["integrator"] not in ("nose-hoover", "langevin"):
             raise DualityError("constant pressure needs a heat bath: choose --integrator nose-hoover or langevin")
         scaled = molecules if options["barostat"] == "molecules" else None
@@ -164,8 +174,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     backend, precision = forces["loss_backend"], forces["loss_precision"]
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
-    closing = _vacuum(losses, start) if options["pressure"] is not None and options["axes"] is None else ""
-    for note in (_narrow_cells(losses, start), _new_cluster(losses, start), closing):
+    closing = vacuum(losses, start) if options["pressure"] is not None and options["axes"] is None else ""
+    for note in (narrow_cells(losses, start), new_cluster(losses, start), closing):
         if note:
             click.echo(note)
     pump = known_pump(losses)
@@ -195,7 +205,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
     click.echo(result.message)
-    predicted = _predicted_error(directory, losses)
+    predicted = _predicted_error(directory, losses, collected=options["monitor"] == "collect")
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
     measured = _measured_pump(directory, pump) if shown else {}
     figures = {
@@ -236,47 +246,8 @@ def _integrator(losses: AgentLosses, options: Mapping[str, Any], timestep: float
     if name == "langevin":
         # the work of forces without a potential is what they pump
         return integrators.LangevinLearningIntegrator(kelvin, rate, timestep, recordWork=not losses.has_potential)
-    return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep)
-
-
-def _narrow_cells(losses: AgentLosses, start: Start) -> str:
-    """What a cell shows that is wider than those of the training data, where these are narrower than two cutoffs."""
-    found = [entry.get("widest_cell") for entry in losses.metadata.get("data", ())]
-    known = max((width for width in found if width is not None), default=0.0)
-    here = 0.0 if start.cell is None else float(widths(start.cell).min())
-    if not 0.0 < known < 2.0 * losses.cutoff or here < _WIDER * known or losses.baseline is not None:
-        return ""
-    return (
-        f"Note: the training cells are at most {known / ANGSTROM:.3g} Å wide, less than two cutoffs, and this one is "
-        f"{here / ANGSTROM:.3g} Å. What atoms do further apart than half of the former, as ions do, neither the data "
-        "nor the predicted errors show: compare the forces in this cell with the reference (compare --recompute), "
-        "train on wider cells, or take charges out of the data (infer --baseline)."
-    )
-
-
-def _vacuum(losses: AgentLosses, start: Start) -> str:
-    """That a cell is empty across more than a cutoff, so that a barostat for all its axes closes it."""
-    if start.cell is None:
-        return ""
-    edges = np.sort(start.positions @ np.linalg.inv(start.cell) % 1.0, axis=0)
-    gaps = np.diff(edges, axis=0, append=edges[:1] + 1.0).max(axis=0) * widths(start.cell)
-    empty = [
-        f"{gap / ANGSTROM:.3g} Å along {axis}" for gap, axis in zip(gaps, "abc", strict=True) if gap > losses.cutoff
-    ]
-    if not empty:
-        return ""
-    return f"Note: the cell is empty over {', '.join(empty)}, which a barostat closes; let --axes change alone, as xy."
-
-
-def _new_cluster(losses: AgentLosses, start: Start) -> str:
-    """That no frame without a cell has the composition of a start without one, where all compositions are known."""
-    known = [entry.get("clusters") for entry in losses.metadata.get("data", ())]
-    if start.cell is not None or not known or None in known or any(formula(start.species) in one for one in known):
-        return ""
-    return (
-        f"Note: no frame of the data is an isolated {formula(start.species)}. Of what the data do not hold the model "
-        "knows less than its predicted errors say: compare forces of the run with the reference (compare --recompute)."
-    )
+    removed = 3 if options["fixed"] is None else 0  # fixed atoms take up momentum
+    return integrators.NoseHooverLearningIntegrator(kelvin, rate, timestep, removedDegreesOfFreedom=removed)
 
 
 def _given(option: str) -> bool:
@@ -284,7 +255,7 @@ def _given(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def _predicted_error(directory: Path, losses: AgentLosses) -> float | None:
+def _predicted_error(directory: Path, losses: AgentLosses, collected: bool) -> float | None:
     """Print and give the mean predicted error of the forces of a run in meV/Å, None if nothing predicts one."""
     log = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))
     predicted = log["mean_force_uncertainty"]
@@ -296,7 +267,8 @@ def _predicted_error(directory: Path, losses: AgentLosses) -> float | None:
     among = " to ".join(dict.fromkeys(f"{error:.3g}" for error in (held_out[:1] + held_out[-1:])))
     beside = f"; the error in held-out frames was {among}" if held_out else ""
     if held_out and known.mean() > _TIMES_HELD_OUT * held_out[-1]:
-        beside += ". So the run was where the model knows little: add frames of it (--monitor collect) to the data"
+        frames = "collected.xyz" if collected else "--monitor collect"
+        beside += f". So the run was where the model knows little: add frames of it ({frames}) to the data"
     click.echo(f"Mean predicted error of the forces along the run: {known.mean():.3g} meV/Å{beside}.")
     return float(known.mean())
 

@@ -88,3 +88,22 @@ def topology_of(losses: AgentLosses, start: Start) -> tuple[app.Topology, list[I
 
     molecules = find_molecules(start.positions, start.species, start.cell, dict(losses.bond_lengths))
     return duality.create_topology(start.species, molecules, start.cell), molecules
+
+
+def numbers_of_atoms(text: str | None, n_atoms: int) -> list[int]:
+    """Numbers of atoms from 0, of a list of numbers and ranges such as '0-15,20'; the last of a range belongs to it.
+
+    Raises
+    ------
+    DualityError
+        If the text is no such list, or there is no atom of a number.
+    """
+    numbers: list[int] = []
+    for part in text.split(",") if text is not None else ():
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last if dash else first).isdecimal()):
+            raise DualityError(f"expected numbers of atoms from 0, such as 0-15,20, got {text!r}")
+        numbers += range(int(first), int(last if dash else first) + 1)
+    if max(numbers, default=0) >= n_atoms:
+        raise DualityError(f"there is no atom {max(numbers)}: the {n_atoms} atoms are counted from 0")
+    return numbers
