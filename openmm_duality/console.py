@@ -35,7 +35,10 @@ class Group(click.Group):
         except DualityError as error:
             _fail(str(error), 2)
         except KeyboardInterrupt:
-            _fail("interrupted; the same command again resumes what keeps checkpoints", 130)
+            _fail(
+                "interrupted; the same command again goes on with a run or a reference, and begins an inference anew",
+                130,
+            )
         except (BrokenPipeError, click.ClickException, click.exceptions.Exit):
             raise  # for click; the first says that the reader of the output has closed it
         except (OSError, UnicodeDecodeError) as error:

@@ -37,6 +37,20 @@ def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
     return found
 
 
+def unknown_systems(table: ErrorTable) -> str:
+    """That errors are so large that the model does not know the systems of these frames; empty if they are not.
+
+    So are errors of forces above 0.4 of their root mean square.
+    """
+    error, rms = table.force_rmse.get("all", 0.0), table.force_rms.get("all", 0.0)
+    if error <= _UNEXPLAINED * rms:
+        return ""
+    return (
+        f"Warning: the error is {100.0 * error / rms:.0f} % of the RMS force: the model does not know what these "
+        "frames show, and no run of it can be trusted; add such frames to its data"
+    )
+
+
 def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable]) -> list[str]:
     """Describe the sets of which a fit explains little, or whose energies or stresses it holds for the training alone.
 

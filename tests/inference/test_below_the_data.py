@@ -17,7 +17,14 @@ from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.targets import pair_frames
 from openmm_duality.inference.errors import ErrorTable
 from openmm_duality.inference.fitting import repulsive_losses
-from openmm_duality.inference.judgement import doubtful_fits, format_overfitted, overfitted, short_dynamics, too_simple
+from openmm_duality.inference.judgement import (
+    doubtful_fits,
+    format_overfitted,
+    overfitted,
+    short_dynamics,
+    too_simple,
+    unknown_systems,
+)
 from openmm_duality.inference.repulsive_core import approach, attraction, with_core
 from openmm_duality.inference.walls import DEPTHS, forces_of_closest, missing_wall, with_walls
 from openmm_duality.invariants.neighbours import find_neighbours
@@ -354,6 +361,8 @@ def test_fits_that_explain_little_and_energies_and_stresses_fitted_alone_are_sai
     assert not doubtful_fits(of(300.0, 1.0, 50.0), of(500.0, 4.0, 140.0))
     (sentence,) = doubtful_fits(of(450.0), of(450.0))
     assert "alloy: the fit leaves an error of 45 % of the RMS force" in sentence
+    assert "the error is 231 % of the RMS force" in unknown_systems(of(2310.0)["alloy"])
+    assert not unknown_systems(of(300.0)["alloy"])
 
     def of_molecules(error):
         sizes = {"force_rmse": {"all": 50.0, "molecular": error}, "force_rms": {"all": 1000.0, "molecular": 100.0}}
