@@ -177,9 +177,9 @@ class MixingProblem:
 
         given = self.settings.ridge
         grid = CHANNEL_GRIDS["ridge"] if given is None else (given,)
-        strengths = strengths or self.preferred(
-            design, found, solutions, [{**_CURVATURE, "ridge": ridge} for ridge in reversed(grid)], default=-1
-        )
+        if strengths is None:
+            candidates = [{**_CURVATURE, "ridge": ridge} for ridge in reversed(grid)]
+            strengths = self.preferred(design, found, solutions, candidates, tolerance=0.0, default=-1)
         result = solutions(found.totals, strengths)
         squares = sum(total.squared_error(c) for total, c in zip(found.totals, result, strict=True))
         error = float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
@@ -212,11 +212,13 @@ class MixingProblem:
         found: BlockedEquations,
         solutions: Callable[[Sequence[NormalEquations], Strengths], list[FloatArray]],
         candidates: Sequence[Strengths],
+        tolerance: float = TOLERANCE,
         default: int = 0,
     ) -> Strengths:
         """The first of some candidates, from strong to weak, that has nearly the smallest error of held-out frames.
 
-        They are fitted to all other frames by `solutions`. Without held-out frames, it is the candidate `default`.
+        They are fitted to all other frames by `solutions`. `tolerance` is the relative increase of the error that is
+        accepted. Without held-out frames, it is the candidate `default`.
         """
         rest, solved = [blocks[0] for blocks in found.blocks], list[list[FloatArray]]()
         if len(candidates) == 1 or not self.held_out or not all(equations.weight for equations in rest):
@@ -230,7 +232,7 @@ class MixingProblem:
         floor = _EXACT**2 * float(np.mean([np.mean(sample.target**2) for sample in self.held_out]))
         errors_of = partial(_logarithmic_errors, design, self.species, of_group, floor)
         errors = np.mean(list(on_all_cores(errors_of, self.held_out, self.storage.at_once)), axis=0)
-        return candidates[int(np.argmax(errors <= errors.min() + TOLERANCE))]
+        return candidates[int(np.argmax(errors <= errors.min() + tolerance))]
 
     def solutions(
         self, outside: Sequence[Penalty], equations: Sequence[NormalEquations], strengths: Strengths

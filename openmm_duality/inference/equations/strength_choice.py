@@ -104,13 +104,13 @@ def preferred_strengths(
         candidates: list[Strengths] = [{**one, **beside} for one in others]
         errors = errors_of(candidates)
         others = by_preference(candidates, errors, CHANNEL_TOLERANCE if of_channels else TOLERANCE)
-        candidates, errors = [others[0]], [errors[candidates.index(others[0])]]
+        best, least = others[0], errors[candidates.index(others[0])]
         for ridge in ridges[1:]:
-            candidates.append({**others[0], "ridge": ridge})
-            errors += errors_of(candidates[-1:])
-            if errors[-1] > (1.0 + TOLERANCE) ** 2 * min(errors):
+            (error,) = errors_of([{**best, "ridge": ridge}])
+            if error > (1.0 + TOLERANCE) ** 2 * least:
                 break
-        beside |= {name: by_preference(candidates, errors, TOLERANCE)[0][name] for name in last}
+            if error < least:
+                least, beside["ridge"] = error, ridge
     rotamers = last.get(ROTAMERS, ())
     if len(rotamers) > 1:  # the strongest comes first by the first penalty
         rest = {name: strength for name, strength in {**others[0], **beside}.items() if name != ROTAMERS}
