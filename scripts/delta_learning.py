@@ -26,7 +26,7 @@ from openmm_duality.files import atomic_write
 from openmm_duality.inference.configuration import InferenceConfig
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.penalties import DELTA_GRIDS
-from openmm_duality.inference.equations.solution import coordinate_search
+from openmm_duality.inference.equations.strength_choice import coordinate_search
 from openmm_duality.inference.fitting import solve_with_core
 from openmm_duality.report.learning import delta_learning_figure
 from openmm_duality.report.style import png

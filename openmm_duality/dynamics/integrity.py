@@ -150,8 +150,6 @@ class Integrity:
         As for `Limits`; `bond_lengths` are empty where nothing is bonded.
     reach : float
         Radius of the neighbour search, in nm.
-    allow_broken : bool
-        Whether a start without any bond is accepted where the data show no such atoms.
 
     Raises
     ------
@@ -168,7 +166,6 @@ class Integrity:
         collapse_distances: Mapping[Pair, float] | None = None,
         reach: float = 0.35,
         coordinations: Set[Coordination] = frozenset(),
-        allow_broken: bool = False,
     ) -> None:
         if not np.isfinite(positions).all():
             raise DualityError("the start holds positions that are not finite numbers; choose another structure")
@@ -190,11 +187,10 @@ class Integrity:
         self._keys = self._bonds @ [len(species), 1]
         longest = longest_bonds(present)
         known_alone = all((name, ()) in coordinations for name in chain.from_iterable(present))
-        if not (len(self._bonds) or known_alone or allow_broken):
+        if not (len(self._bonds) or known_alone):
             raise DualityError(
                 f"no two atoms of the start are bonded, by the bond lengths {_format_lengths(present)}; is it in the "
-                "right unit (PDB and XYZ files are in angstrom), and the right substance? To start there all the same, "
-                "say --allow-broken (in Python, allow_broken)"
+                "right unit (PDB and XYZ files are in angstrom), and the right substance?"
             )
         self._longest = np.array([longest[self._pair(i, j)] for i, j in self._bonds])
         self._molecule = component_labels(self._bonds, len(self._species_index))

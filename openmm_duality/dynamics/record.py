@@ -186,7 +186,7 @@ def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     differences = [
         f"{key} was {_shortened(differing[key][0])} and is now {_shortened(differing[key][1])}"
         for key in sorted(differing.keys() - hashes)
-    ] + [f"{key} is another" for key in sorted(hashes)]
+    ] + [f"{key} differs" for key in sorted(hashes)]
     if "loss_atoms" in after and "loss_atoms" not in before:
         raise DualityError(f"{directory} holds a run of version 0.1, which cannot be resumed; choose a new folder")
     if differences:

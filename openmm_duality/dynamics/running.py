@@ -210,7 +210,6 @@ def simulate(
         limits.bond_lengths,
         limits.collapse_distances,
         coordinations=limits.coordinations,
-        allow_broken=limits.allow_broken,
     )
     masses = masses_of(system)
 

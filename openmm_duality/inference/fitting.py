@@ -198,7 +198,8 @@ def regularisation_candidates(inference: Inference) -> Iterator[list[Strengths]]
         for k in range(max(map(len, preferences))):
             yield [mine[min(k, len(mine) - 1)] for mine in preferences]
     if inference.settings.ridge is None:
-        for ridge in STRONGER:
+        strongest = max(mine[0]["ridge"] for mine in preferences)
+        for ridge in (ridge for ridge in STRONGER if ridge > strongest):
             yield [{**mine[0], "ridge": ridge} for mine in preferences]
 
 

@@ -12,6 +12,7 @@ from openmm_duality.reference.mixed_frames import AnyFrames
 
 _OVERFITTED = 3.0  # times the training error
 _UNEXPLAINED = 0.4  # of the RMS force
+_NO_FORCE = 1.0  # meV/Å
 _LEAST_ENERGY = 5.0  # meV per atom
 _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _SHORT = 1.0  # ps
@@ -38,17 +39,20 @@ def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
 
 
 def unknown_systems(table: ErrorTable) -> str:
-    """That errors are so large that the model does not know the systems of these frames; empty if they are not.
-
-    So are errors of forces above 0.4 of their root mean square.
-    """
-    error, rms = table.force_rmse.get("all", 0.0), table.force_rms.get("all", 0.0)
-    if error <= _UNEXPLAINED * rms:
+    """A warning where errors of forces exceed 0.4 of their root mean square: the model does not know such systems."""
+    share = _unexplained(table)
+    if share is None:
         return ""
     return (
-        f"Warning: the error is {100.0 * error / rms:.0f} % of the RMS force: the model does not know what these "
+        f"Warning: the error is {100.0 * share:.0f} % of the RMS force: the model does not know what these "
         "frames show, and no run of it can be trusted; add such frames to its data"
     )
+
+
+def _unexplained(table: ErrorTable) -> float | None:
+    """The error of forces as a part of their root mean square, if it is so large; None, too, without any forces."""
+    error, rms = table.force_rmse.get("all", 0.0), table.force_rms.get("all", 0.0)
+    return error / rms if rms > _NO_FORCE and error > _UNEXPLAINED * rms else None
 
 
 def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable]) -> list[str]:
@@ -61,10 +65,10 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
     """
     found = []
     for name, table in train.items():
-        error, rms = table.force_rmse.get("all", 0.0), table.force_rms.get("all", 0.0)
-        if error > _UNEXPLAINED * rms:
+        share = _unexplained(table)
+        if share is not None:
             found.append(
-                f"{name}: the fit leaves an error of {100.0 * error / rms:.0f} % of the RMS force in the frames it was "
+                f"{name}: the fit leaves an error of {100.0 * share:.0f} % of the RMS force in the frames it was "
                 "fitted to, so that no run with this model can be trusted; check the forces, or choose another form "
                 "(channels), a larger size, or a longer cutoff"
             )

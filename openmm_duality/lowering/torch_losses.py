@@ -213,7 +213,8 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Σ_nm G_nm f'_n Y_m in every slot, of the losses and of their own part (N, J), and Σ_n G_nm f_n (N, M, J).
 
-        From those of the own part the component of ∂Y along u, which is l Y, is taken off.
+        From those of the own part the component of ∂Y along u, which is l Y, is taken off. Where only sums of functions
+        enter, the last is not wanted.
         """
         alongs: list[torch.Tensor] = []
         own: list[torch.Tensor] = []

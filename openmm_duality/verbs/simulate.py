@@ -147,6 +147,12 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         raise DualityError(f"--time: {duration:g} ps is shorter than a time step, {timestep:g} ps")
     integrator = _integrator(losses, options, timestep)
     topology, molecules = topology_of(losses, start)
+    fixed = numbers_of_atoms(options["fixed"], len(start.species))
+    if fixed and not losses.has_potential:
+        raise DualityError(
+            f"--fixed needs losses with a potential energy: under the {losses.gradient} gradient the motion of the "
+            "centre of mass is removed at every step; infer collective losses"
+        )
     system = duality.create_system(
         losses,
         topology,
@@ -154,12 +160,12 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         backend=options["backend"],
         precision=options["loss_precision"],
         platform=options["platform"],
-        removeCMMotion=options["fixed"] is None or not losses.has_potential,
+        removeCMMotion=not fixed,  # they take up momentum
     )
-    for atom in numbers_of_atoms(options["fixed"], len(start.species)):
+    for atom in fixed:
         system.setParticleMass(atom, 0.0)  # OpenMM moves nothing without a mass
     if options["pressure"] is not None:
-        if options["fixed"]:
+        if fixed:
             raise DualityError(
                 "--fixed atoms have places, which --pressure scales with the cell; leave out one of them"
             )

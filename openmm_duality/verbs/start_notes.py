@@ -1,4 +1,4 @@
-"""What a user should know of a start before a run, as notes; empty where there is nothing to say."""
+"""Notes on the start of a run, empty where there is nothing to say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDER = 1.2  # times the training cells, which may be narrower than two cutoffs
 
 
 def narrow_cells(losses: AgentLosses, start: Start) -> str:
-    """What a cell shows that is wider than those of the training data, where these are narrower than two cutoffs."""
+    """Note that a cell is wider than those of the training data, where these are narrower than two cutoffs."""
     found = [entry.get("widest_cell") for entry in losses.metadata.get("data", ())]
     known = max((width for width in found if width is not None), default=0.0)
     here = 0.0 if start.cell is None else float(widths(start.cell).min())
@@ -33,7 +33,7 @@ def narrow_cells(losses: AgentLosses, start: Start) -> str:
 
 
 def vacuum(losses: AgentLosses, start: Start) -> str:
-    """That a cell is empty across more than a cutoff, so that a barostat for all its axes closes it."""
+    """Note that a cell is empty across more than a cutoff, so that a barostat for all its axes closes it."""
     if start.cell is None:
         return ""
     edges = np.sort(start.positions @ np.linalg.inv(start.cell) % 1.0, axis=0)
@@ -47,7 +47,7 @@ def vacuum(losses: AgentLosses, start: Start) -> str:
 
 
 def new_cluster(losses: AgentLosses, start: Start) -> str:
-    """That no frame without a cell has the composition of a start without one, where all compositions are known."""
+    """Note that no frame without a cell has the composition of a start without one, if all compositions are known."""
     known = [entry.get("clusters") for entry in losses.metadata.get("data", ())]
     if start.cell is not None or not known or None in known or any(formula(start.species) in one for one in known):
         return ""

@@ -101,9 +101,10 @@ def numbers_of_atoms(text: str | None, n_atoms: int) -> list[int]:
     numbers: list[int] = []
     for part in text.split(",") if text is not None else ():
         first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last if dash else first).isdecimal()):
+        ends = [first, last] if dash else [first, first]
+        if not all(map(str.isdecimal, ends)) or int(ends[1]) < int(ends[0]):
             raise DualityError(f"expected numbers of atoms from 0, such as 0-15,20, got {text!r}")
-        numbers += range(int(first), int(last if dash else first) + 1)
+        numbers += range(int(ends[0]), int(ends[1]) + 1)
     if max(numbers, default=0) >= n_atoms:
         raise DualityError(f"there is no atom {max(numbers)}: the {n_atoms} atoms are counted from 0")
     return numbers

@@ -64,13 +64,13 @@ def test_the_record_says_what_acts(begun):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"losses": random_losses("quadratic", "collective", seed=1)}, "losses is another"),
-        ({"losses": other_weight(LOSSES)}, "losses is another"),
-        ({"losses": replace(LOSSES, core_strength=2 * LOSSES.core_strength)}, "losses is another"),
+        ({"losses": random_losses("quadratic", "collective", seed=1)}, "losses differs"),
+        ({"losses": other_weight(LOSSES)}, "losses differs"),
+        ({"losses": replace(LOSSES, core_strength=2 * LOSSES.core_strength)}, "losses differs"),
         ({"losses": with_gradient(LOSSES, "agent")}, 'loss_gradient was "collective" and is now "agent"'),
         ({"precision": "single"}, 'loss_precision was "double" and is now "single"'),
-        ({"change": lambda system: system.addForce(mm.CMMotionRemover(7))}, "other_forces is another"),
-        ({"change": lambda system: system.setParticleMass(0, 21.0)}, "other_forces is another"),
+        ({"change": lambda system: system.addForce(mm.CMMotionRemover(7))}, "other_forces differs"),
+        ({"change": lambda system: system.setParticleMass(0, 21.0)}, "other_forces differs"),
     ],
 )
 def test_a_run_is_not_resumed_with_another_model(begun, change, word):

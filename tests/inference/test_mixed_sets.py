@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from openmm_duality.errors import DualityError
 from openmm_duality.inference import DataSet, assess_calibration, evaluate, fit_delta, infer
@@ -75,6 +75,16 @@ def test_bonds_are_those_of_all_compositions_and_the_longest_counts():
     assert found["C", "C"] > 0.16
     first, then = DataSet(butyne), DataSet(interleaved([ethane, water]))
     assert bond_lengths_of([first, then]) == {**bond_lengths_of([then]), **bond_lengths_of([first])}
+
+
+def test_a_dimer_does_not_bond_a_crystal():
+    crystal = bulk("Si", cubic=True)
+    images = [crystal.copy() for _ in range(20)]
+    for seed, atoms in enumerate(images):
+        atoms.rattle(0.05, seed=seed)
+    bonded = bond_lengths_of([DataSet(clusters("Si2", 12))])
+    assert bonded["Si", "Si"] > 0.24
+    assert not bond_lengths_of([DataSet(interleaved([Frames.from_ase(images), clusters("Si2", 12)]))])
 
 
 def unlabelled():

@@ -4,9 +4,9 @@ The losses are linear in their coefficients c, but polynomials of the mixing W. 
 linear in both, F(W, c′) + ∂F/∂W(W, c) δW, and minimises the squared error over c′ and δW together: one linear solve,
 which eliminates the coefficients (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), as Kaufman simplified it).
 A ridge keeps δW small (Levenberg–Marquardt); its strength is chosen by the forces on held-out frames, and grows where a
-step does not lower the error. By these frames the ridge on the coefficients is chosen too, before the first step. What
-counts is the geometric mean of their errors: one with a collision, unlike all that were fitted, would otherwise decide
-for all others.
+step does not lower the error. By these frames the ridge on the coefficients, unless it is given, is chosen before the
+first step. What counts is the geometric mean of their errors: one with a collision, unlike all that were fitted, would
+otherwise decide for all others.
 Starting from the channels of largest variance, few steps suffice.
 
 The penalty on changes of the curvature outside the data (`displaced_frames`) is part of what is minimised, by both.
@@ -155,8 +155,8 @@ class MixingProblem:
         title : str
             What the progress bar shows.
         strengths : mapping, optional
-            Of the penalties. By default the ridge is chosen by the errors of the held-out frames, and is the first of
-            its grid where there are none.
+            Of the penalties. By default the ridge is that of the settings, or else chosen by the errors of the held-out
+            frames, and the first of its grid where there are none.
 
         Returns
         -------
@@ -227,7 +227,7 @@ class MixingProblem:
             for candidate in candidates:
                 solved.append(solutions(rest, candidate))
         if not solved:
-            return candidates[default]
+            return candidates[0]
         of_group = [np.stack(of_one, axis=1) for of_one in zip(*solved, strict=True)]
         floor = _EXACT**2 * float(np.mean([np.mean(sample.target**2) for sample in self.held_out]))
         errors_of = partial(_logarithmic_errors, design, self.species, of_group, floor)

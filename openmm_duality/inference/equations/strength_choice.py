@@ -63,14 +63,14 @@ def preferred_strengths(
 ) -> list[Strengths]:
     """Strengths in order of preference, by the errors of the folds (`held_out_errors`, `by_preference`).
 
-    The ridge of channels is chosen after these, beside the preferred others, and then the strength of the penalty on
-    rotamers; both are common to all. Without folds that of rotamers is zero. With a prior model only the best are
-    given: the ridge is chosen first, then the curvature.
+    Beside the preferred ones of the other penalties the ridge of channels is chosen, and then the strength of the
+    penalty on rotamers; both are common to all. Without folds they are the first of their grids. With a prior model
+    only the best are given: the ridge is chosen first, then the curvature.
 
     Parameters
     ----------
     total, folds, penalties, n_constants, selected, scale
-        As for `rank_strengths`.
+        As for `held_out_errors`.
     settings, of_channels, corrects
         As for `strength_grids`.
 
@@ -79,10 +79,11 @@ def preferred_strengths(
     DualityError
         If there are too few frames for two blocks.
     LinAlgError
-        As for `rank_strengths`.
+        As for `held_out_errors`.
     """
     grids = strength_grids(settings, penalties, of_channels=of_channels, corrects=corrects)
-    last = {name: grids[name] for name in (*(["ridge"] if of_channels else []), ROTAMERS) if name in grids}
+    raised = ["ridge"] if of_channels and not corrects else []
+    last = {name: grids[name] for name in (*raised, ROTAMERS) if name in grids}
     first = {name: grid for name, grid in grids.items() if name not in last}
     others: list[Strengths] = [dict(zip(first, values, strict=True)) for values in product(*first.values())]
     beside = {name: grid[0] for name, grid in last.items()}
@@ -208,7 +209,7 @@ def coordinate_search(
     Raises
     ------
     LinAlgError
-        As for `rank_strengths`.
+        As for `held_out_errors`.
     """
     best: Strengths = {name: grid[len(grid) // 2] for name, grid in grids.items()}
     for name, grid in grids.items():

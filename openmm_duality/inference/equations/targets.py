@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, combinations_with_replacement
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,9 +15,10 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import FloatArray, IntArray
 from openmm_duality.geometry.bonding import BondLengths
 from openmm_duality.geometry.cells import minimum_image, widths
+from openmm_duality.geometry.molecules import bonded_pairs
 from openmm_duality.losses.baseline import Baseline
 from openmm_duality.reference.formats import frames_of
-from openmm_duality.reference.frames import Frames, formula
+from openmm_duality.reference.frames import Frames, evenly_spaced, formula
 from openmm_duality.reference.mixed_frames import AnyFrames, balanced, of_one_composition, without_isolated_atoms
 from openmm_duality.reference.molecules import bond_lengths
 from openmm_duality.schema import quantity
@@ -26,6 +27,7 @@ COARSEST = 2e-3  # ps; longer steps do not resolve bond vibrations
 _NO_TARGETS = "these frames have no forces and are not dynamics, so they contain no targets for inference"
 _COMPOSITIONS = 1000  # of clusters, which are listed
 _BONDS_OF = 100  # compositions of a set, those with the most frames
+_LOOKED_AT = 5  # frames of each, for pairs that are not bonded in them
 _SPACING = 1e-2  # ps between the centres of acceleration targets; closer ones are nearly redundant
 
 
@@ -175,16 +177,27 @@ def bond_lengths_of(sets: Sequence[DataSet]) -> BondLengths:
     """The bond length in nm of every pair of species that is bonded, in the first data set that shows the bond.
 
     Of several compositions, which may have bonds that others lack, the longest counts: that of few frames may be cut
-    too short. Looked at are the hundred with the most frames, and those that `pair_frames` gives.
+    too short. But a pair is not bonded where a composition of more frames has it as close without bonding it, as a
+    crystal beside a dimer. Looked at are the hundred with the most frames, and those that `pair_frames` gives.
     """
     shown, result = [frames for frames, _ in pair_frames(sets)], BondLengths()
     for data in sets:
         parts = sorted(data.frames.parts, key=len, reverse=True)
         looked_at = [frames for k, frames in enumerate(parts) if k < _BONDS_OF or any(frames is one for one in shown)]
         found = [bond_lengths(frames) for frames in looked_at]
-        longest = {pair: max(one.get(pair, 0.0) for one in found) for pair in chain.from_iterable(found)}
+        longest = BondLengths()
+        for k, (pair, length) in ((k, bond) for k, one in enumerate(found) for bond in one.items()):
+            others = [frames for frames, one in zip(looked_at[:k], found, strict=False) if pair not in one]
+            if pair in longest or not any(_come_within(length, pair, frames) for frames in others):
+                longest[pair] = max(length, longest.get(pair, 0.0))
         result = {**longest, **result}
     return result
+
+
+def _come_within(length: float, pair: tuple[str, str], frames: Frames) -> bool:
+    """Whether atoms of a pair of species come within a length in nm, in a few evenly spaced frames."""
+    chosen = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT))
+    return any(len(bonded_pairs(frames.positions[t], frames.species, frames.cell(t), {pair: length})) for t in chosen)
 
 
 def parts_of(sets: Sequence[DataSet]) -> list[Frames]:

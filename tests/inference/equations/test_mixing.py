@@ -16,6 +16,7 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.equations.mixing import CHANGES, MixingProblem, joint_layout, learn_mixing
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
+from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.losses import evaluate_agents
@@ -127,6 +128,21 @@ def test_a_mixing_that_the_data_do_not_determine_is_kept(problem):
     found, errors = learn_mixing(replace(problem, sets=[DataSet(noise)]), 2)
     assert len(errors) == 1
     assert found.channels is problem.design.channels
+
+
+def test_the_ridge_while_the_mixing_is_learned_is_that_of_held_out_frames_or_the_given_one(problem):
+    """Noise asks for the strongest; where no frame is held out, it is the first of the grid."""
+    (data,) = problem.sets
+    rng = np.random.default_rng(2)
+    noise = replace(data.frames, forces=rng.normal(scale=100.0, size=data.frames.positions.shape), energies=None)
+    noisy = replace(problem, sets=[DataSet(noise)])
+
+    def ridge_of(problem):
+        return problem.coefficients(problem.design.channels, "test")[2]["ridge"]
+
+    assert ridge_of(noisy) == CHANNEL_GRIDS["ridge"][-1]
+    assert ridge_of(replace(noisy, settings=replace(problem.settings, ridge=1e-5))) == 1e-5
+    assert ridge_of(replace(problem, sets=[DataSet(noise[:1])])) == CHANNEL_GRIDS["ridge"][0]
 
 
 def test_a_collision_among_the_held_out_frames_does_not_decide_for_all_others(problem):

@@ -9,10 +9,11 @@ import pytest
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
+from openmm_duality.inference.equations import strength_choice
 from openmm_duality.inference.equations.bases import make_basis, place_knots
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.pair_statistics import pair_statistics
-from openmm_duality.inference.equations.penalties import Penalty, ridge_penalty
+from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS, Penalty, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, solve
 from openmm_duality.inference.equations.strength_choice import preferred_strengths, rank_strengths
@@ -251,25 +252,32 @@ def test_a_column_of_zeros_gets_no_coefficient():
     np.testing.assert_allclose(solve(equations, penalties(3), strengths(1e-12)), [1.0, 0.0, 2.0], atol=1e-9)
 
 
-@pytest.mark.parametrize(("noise", "least", "most"), [(1e-6, 1e-7, 1e-6), (30.0, 1e-3, 1e-3)])
-def test_the_ridge_of_channels_is_raised_until_the_held_out_error_grows(noise, least, most):
-    wanted = np.array([1.0, -2.0, 0.5, 3.0])
-    folds = []
-    for seed in range(4):
-        _, rows, _ = random_equations(wanted, 40, 0.0, seed)
-        rows[:, 1] = rows[:, 0] + 1e-2 * rows[:, 1]  # two columns are nearly the same
-        targets = rows @ wanted + noise * np.random.default_rng(seed).normal(size=40)
-        folds.append(NormalEquations.empty(4))
-        folds[-1].add_rows(rows, targets, np.ones(40))
-    total = NormalEquations.sum_of(folds)
-    kind = {"of_channels": True, "corrects": False}
-    given = (total, [[f] for f in folds], penalties(4))
-    found = preferred_strengths(*given, Settings(form="channels"), 0, None, column_scale(total), **kind)
-    assert {one["ridge"] for one in found} == {found[0]["ridge"]}
-    assert least <= found[0]["ridge"] <= most
-    fixed = preferred_strengths(*given, Settings(form="channels", ridge=1e-5), 0, None, column_scale(total), **kind)
-    assert found[0]["curvature"] == fixed[0]["curvature"]
-    assert fixed[0]["ridge"] == 1e-5
+@pytest.mark.parametrize(
+    ("errors", "ridge"),
+    [
+        ((10.0, 9.0, 9.05, 8.0, 12.0), 1e-4),  # within half a per cent of the smallest root, it goes on
+        ((10.0, 11.0, 5.0, 5.0, 5.0), 1e-7),
+        ((10.0, 9.0, 8.0, 7.0, 6.0), 1e-3),
+        ((10.0, 10.0, 10.0, 10.0, 10.0), 1e-7),
+    ],
+)
+def test_the_ridge_of_channels_is_raised_until_the_held_out_error_grows(monkeypatch, errors, ridge):
+    grid = CHANNEL_GRIDS["ridge"]
+
+    def known(total, folds, penalties, candidates, *_):
+        return [errors[grid.index(one["ridge"])] + 3.0 * (one["curvature"] != 1e-5) for one in candidates]
+
+    monkeypatch.setattr(strength_choice, "held_out_errors", known)
+    folds = [random_equations(np.ones(4), 40, 0.0, seed)[0] for seed in range(4)]
+    given = (NormalEquations.sum_of(folds), [[f] for f in folds], penalties(4))
+
+    def found(**more):
+        settings = Settings(form="channels", **more)
+        return preferred_strengths(*given, settings, 0, None, np.ones(4), of_channels=True, corrects=False)
+
+    assert {one["ridge"] for one in found()} == {ridge}
+    assert (found()[0]["curvature"], len(found())) == (1e-5, len(CHANNEL_GRIDS["curvature"]))
+    assert found(ridge=1e-5, curvature=1.0) == [{"ridge": 1e-5, "curvature": 1.0}]
 
 
 def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
