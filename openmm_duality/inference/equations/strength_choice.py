@@ -120,21 +120,6 @@ def preferred_strengths(
     return [{**one, **beside} for one in others]
 
 
-def rank_strengths(
-    total: NormalEquations,
-    folds: Sequence[Sequence[NormalEquations]],
-    penalties: Sequence[Penalty],
-    candidates: Sequence[Strengths],
-    n_constants: int = 0,
-    selected: BoolArray | None = None,
-    scale: FloatArray | None = None,
-    tolerance: float = TOLERANCE,
-) -> list[Strengths]:
-    """Rank candidate regularisation strengths by cross-validation (`held_out_errors`, `by_preference`)."""
-    errors = held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale)
-    return by_preference(candidates, errors, tolerance)
-
-
 def held_out_errors(
     total: NormalEquations,
     folds: Sequence[Sequence[NormalEquations]],
@@ -215,7 +200,8 @@ def coordinate_search(
     for name, grid in grids.items():
         if len(grid) > 1:
             candidates = [{**best, name: strength} for strength in grid]
-            best = rank_strengths(total, folds, penalties, candidates, n_constants, selected, scale)[0]
+            errors = held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale)
+            best = by_preference(candidates, errors, TOLERANCE)[0]
     return best
 
 

@@ -13,10 +13,10 @@ from openmm_duality.inference.equations import strength_choice
 from openmm_duality.inference.equations.bases import make_basis, place_knots
 from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.pair_statistics import pair_statistics
-from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS, Penalty, ridge_penalty
+from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS, TOLERANCE, Penalty, ridge_penalty
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, solve
-from openmm_duality.inference.equations.strength_choice import preferred_strengths, rank_strengths
+from openmm_duality.inference.equations.strength_choice import by_preference, held_out_errors, preferred_strengths
 from openmm_duality.invariants import Grid, find_neighbours
 from openmm_duality.losses import FORMS, evaluate_agents
 from openmm_duality.losses.cores import core_onsets, levelled
@@ -126,6 +126,11 @@ def strengths(ridge, curvature=0.0):
     return {"ridge": ridge, "curvature": curvature}
 
 
+def ranked(total, folds, penalties, candidates, n_constants=0):
+    """Candidate strengths in order of preference."""
+    return by_preference(candidates, held_out_errors(total, folds, penalties, candidates, n_constants), TOLERANCE)
+
+
 def random_equations(coefficients, n_rows, noise, seed):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(n_rows, len(coefficients)))
@@ -193,8 +198,8 @@ def test_an_energy_constant_of_a_single_fold_does_not_prevent_the_choice():
         equations.add_rows(energies, energies[:, :3] @ wanted + 1e4 * (1 + composition), np.ones(3), set_scale=False)
         folds.append(equations)
     candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
-    ranked = rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
-    assert [c["ridge"] for c in ranked] == [1e-9, 1.0, 1e3]
+    preferred = ranked(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
+    assert [c["ridge"] for c in preferred] == [1e-9, 1.0, 1e3]
     found = solve(NormalEquations.sum_of(folds), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [1e4, 2e4], rtol=1e-4)
 
@@ -213,8 +218,8 @@ def test_compositions_of_a_single_fold_do_not_prevent_the_choice():
         equations.add_rows(energies, energies[:, :3] @ wanted + counts @ [3e3, -7e3], np.ones(3), set_scale=False)
         folds.append(equations)
     candidates = [strengths(ridge) for ridge in (1e-9, 1.0, 1e3)]
-    ranked = rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
-    assert [c["ridge"] for c in ranked] == [1e-9, 1.0, 1e3]
+    preferred = ranked(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(5, 2), candidates, 2)
+    assert [c["ridge"] for c in preferred] == [1e-9, 1.0, 1e3]
     found = solve(NormalEquations.sum_of(folds), penalties(5, 2), candidates[0], n_constants=2)
     np.testing.assert_allclose(found[3:], [3e3, -7e3], rtol=1e-4)
     # without that fold only n·c is known, and the smallest constants are taken
@@ -241,7 +246,7 @@ def test_a_combination_of_constants_that_no_fold_shows_does_not_enter_the_held_o
     chosen = []
     for folds, n in ((with_constants, 2), (without, 0)):
         total = NormalEquations.sum_of([fold for (fold,) in folds])
-        chosen.append(rank_strengths(total, folds, penalties(3 + n, n), candidates, n))
+        chosen.append(ranked(total, folds, penalties(3 + n, n), candidates, n))
     assert chosen[0] == chosen[1]
 
 
@@ -286,7 +291,7 @@ def test_the_strongest_regularisation_that_does_no_harm_is_chosen():
     clean = [random_equations(wanted, 40, 1e-1, seed)[0] for seed in range(4)]
 
     def best(folds):
-        return rank_strengths(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(4), candidates)[0]["ridge"]
+        return ranked(NormalEquations.sum_of(folds), [[f] for f in folds], penalties(4), candidates)[0]["ridge"]
 
     assert best(clean) in (1e-4, 1e-6)
     # for targets unrelated to the rows the strongest is best
