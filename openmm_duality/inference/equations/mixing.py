@@ -31,7 +31,14 @@ from openmm_duality.inference.equations.displaced_frames import curvature_change
 from openmm_duality.inference.equations.energies import EnergyReference
 from openmm_duality.inference.equations.layout import Layout
 from openmm_duality.inference.equations.mixing_rows import MixingDesign
-from openmm_duality.inference.equations.penalties import CHANNEL_GRIDS, TOLERANCE, Penalty, Strengths, ridge_penalty
+from openmm_duality.inference.equations.penalties import (
+    CHANNEL_GRIDS,
+    CHANNEL_TOLERANCE,
+    TOLERANCE,
+    Penalty,
+    Strengths,
+    ridge_penalty,
+)
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations, column_scale, solve
 from openmm_duality.inference.equations.targets import DataSet, Sample, indices_of, sample_numbers, samples
@@ -155,8 +162,8 @@ class MixingProblem:
         title : str
             What the progress bar shows.
         strengths : mapping, optional
-            Of the penalties. By default the ridge is that of the settings, or else chosen by the errors of the held-out
-            frames, and the first of its grid where there are none.
+            Of the penalties. By default the ridge is that of the settings, or else the weakest that costs at most 5 %
+            of the error of the held-out frames.
 
         Returns
         -------
@@ -179,7 +186,7 @@ class MixingProblem:
         grid = CHANNEL_GRIDS["ridge"] if given is None else (given,)
         if strengths is None:
             candidates = [{**_CURVATURE, "ridge": ridge} for ridge in reversed(grid)]
-            strengths = self.preferred(design, found, solutions, candidates, tolerance=0.0, default=-1)
+            strengths = self.preferred(design, found, solutions, candidates, CHANNEL_TOLERANCE, strongest=False)
         result = solutions(found.totals, strengths)
         squares = sum(total.squared_error(c) for total, c in zip(found.totals, result, strict=True))
         error = float(np.sqrt(max(squares, 0.0) / sum(total.weight for total in found.totals)))
@@ -213,16 +220,29 @@ class MixingProblem:
         solutions: Callable[[Sequence[NormalEquations], Strengths], list[FloatArray]],
         candidates: Sequence[Strengths],
         tolerance: float = TOLERANCE,
-        default: int = 0,
+        strongest: bool = True,
     ) -> Strengths:
-        """The first of some candidates, from strong to weak, that has nearly the smallest error of held-out frames.
+        """The strongest, or the weakest, of some candidates that has nearly the smallest error of held-out frames.
 
-        They are fitted to all other frames by `solutions`. `tolerance` is the relative increase of the error that is
-        accepted. Without held-out frames, it is the candidate `default`.
+        They are fitted to all other frames by `solutions`.
+
+        Parameters
+        ----------
+        design : Design
+        found : BlockedEquations
+            The equations of the design, in two blocks.
+        solutions : callable
+            From equations by group and strengths to coefficients by group.
+        candidates : sequence of mappings of str to float
+            From strong to weak.
+        tolerance : float
+            Relative increase of the error that is accepted.
+        strongest : bool
+            Whether it is the strongest, also where no frame is held out.
         """
         rest, solved = [blocks[0] for blocks in found.blocks], list[list[FloatArray]]()
         if len(candidates) == 1 or not self.held_out or not all(equations.weight for equations in rest):
-            return candidates[default]
+            return candidates[0 if strongest else -1]
         with suppress(np.linalg.LinAlgError):  # too weak for positive definite equations, as all after it
             for candidate in candidates:
                 solved.append(solutions(rest, candidate))
@@ -232,7 +252,8 @@ class MixingProblem:
         floor = _EXACT**2 * float(np.mean([np.mean(sample.target**2) for sample in self.held_out]))
         errors_of = partial(_logarithmic_errors, design, self.species, of_group, floor)
         errors = np.mean(list(on_all_cores(errors_of, self.held_out, self.storage.at_once)), axis=0)
-        return candidates[int(np.argmax(errors <= errors.min() + tolerance))]
+        near = np.flatnonzero(errors <= errors.min() + tolerance)
+        return candidates[int(near[0 if strongest else -1])]
 
     def solutions(
         self, outside: Sequence[Penalty], equations: Sequence[NormalEquations], strengths: Strengths

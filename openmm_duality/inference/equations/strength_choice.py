@@ -105,13 +105,14 @@ def preferred_strengths(
         candidates: list[Strengths] = [{**one, **beside} for one in others]
         errors = errors_of(candidates)
         others = by_preference(candidates, errors, CHANNEL_TOLERANCE if of_channels else TOLERANCE)
-        best, least = others[0], errors[candidates.index(others[0])]
+        best, of_ridges = others[0], [errors[candidates.index(others[0])]]
         for ridge in ridges[1:]:
-            (error,) = errors_of([{**best, "ridge": ridge}])
-            if error > (1.0 + TOLERANCE) ** 2 * least:
+            of_ridges += errors_of([{**best, "ridge": ridge}])
+            if of_ridges[-1] > (1.0 + TOLERANCE) ** 2 * min(of_ridges):
                 break
-            if error < least:
-                least, beside["ridge"] = error, ridge
+        if ridges:
+            enough = (error <= (1.0 + CHANNEL_TOLERANCE) ** 2 * min(of_ridges) for error in of_ridges)
+            beside["ridge"] = next(ridge for ridge, fits in zip(ridges, enough, strict=False) if fits)
     rotamers = last.get(ROTAMERS, ())
     if len(rotamers) > 1:  # the strongest comes first by the first penalty
         rest = {name: strength for name, strength in {**others[0], **beside}.items() if name != ROTAMERS}

@@ -260,13 +260,14 @@ def test_a_column_of_zeros_gets_no_coefficient():
 @pytest.mark.parametrize(
     ("errors", "ridge"),
     [
-        ((10.0, 9.0, 9.05, 8.0, 12.0), 1e-4),  # within half a per cent of the smallest root, it goes on
+        ((10.0, 9.0, 9.05, 8.0, 12.0), 1e-4),  # of squares: it goes on within half a per cent of the smallest root
         ((10.0, 11.0, 5.0, 5.0, 5.0), 1e-7),
         ((10.0, 9.0, 8.0, 7.0, 6.0), 1e-3),
-        ((10.0, 10.0, 10.0, 10.0, 10.0), 1e-7),
+        ((10.0, 9.9, 9.8, 9.5, 9.4), 1e-7),  # 3 % of the root
+        ((20.0, 10.0, 9.8, 9.5, 9.4), 1e-6),
     ],
 )
-def test_the_ridge_of_channels_is_raised_until_the_held_out_error_grows(monkeypatch, errors, ridge):
+def test_the_ridge_of_channels_is_the_weakest_with_nearly_the_smallest_held_out_error(monkeypatch, errors, ridge):
     grid = CHANNEL_GRIDS["ridge"]
 
     def known(total, folds, penalties, candidates, *_):
