@@ -27,7 +27,7 @@ GRIDS: Mapping[str, Sequence[float]] = {
 # weaker curvatures gain a few per cent on held-out frames and lose all below the shortest distances of the data
 CHANNEL_GRIDS: Mapping[str, Sequence[float]] = {
     "curvature": (1e-6, 3e-6, 1e-5, 3e-5),
-    "ridge": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),  # the weakest that does, because it acts on walls too
+    "ridge": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),  # the weakest that does: with stronger ones runs were less safe
 }
 TOLERANCE = 0.005  # of the held-out error, for a stronger regularisation
 CHANNEL_TOLERANCE = 0.05  # the same: what a stronger curvature costs there it gains outside the data
