@@ -230,9 +230,12 @@ class NeighbourLosses(torch.nn.Module):  # type: ignore[misc]
                 over_r = inverse[:, here].unsqueeze(1)
                 slope[:, of_rank].addcmul_(weight[:, of_rank], over_r, value=-rank * self.spacing)
             alongs.append((slope[:, :m] * harmonics).sum(1))
-            own.append((slope[:, m:] * harmonics[:, : slope.shape[1] - m]).sum(1))
+            if self.descents == 2:
+                own.append((slope[:, m:] * harmonics[:, : slope.shape[1] - m]).sum(1))
             weights.append(weight[:, :m])
-        return torch.cat(alongs, dim=1), torch.cat(own, dim=1), torch.cat(weights, dim=2)
+        along = torch.cat(alongs, dim=1)
+        along_own = torch.cat(own, dim=1) if self.descents == 2 else along
+        return along, along_own, torch.cat(weights, dim=2)
 
     def add_harmonic_gradients(self, rank: int, w: torch.Tensor, u: torch.Tensor, out: torch.Tensor) -> None:
         """Adds Σ_m w_m ∂Y_m at unit vectors u (3, N, J) to out (3, N, J), from w (2l + 1, N, J)."""

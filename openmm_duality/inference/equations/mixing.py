@@ -182,10 +182,10 @@ class MixingProblem:
             pairs = zip(equations, outside, strict=True)
             return [solve(mine, [penalty, ridge_penalty(len(mine.rhs))], strengths) for mine, penalty in pairs]
 
-        given = self.settings.ridge
-        grid = CHANNEL_GRIDS["ridge"] if given is None else (given,)
         if strengths is None:
-            candidates = [{**_CURVATURE, "ridge": ridge} for ridge in reversed(grid)]
+            given = self.settings.ridge
+            ridges = CHANNEL_GRIDS["ridge"][::-1] if given is None else (given,)
+            candidates = [{**_CURVATURE, "ridge": ridge} for ridge in ridges]
             strengths = self.preferred(design, found, solutions, candidates, CHANNEL_TOLERANCE, strongest=False)
         result = solutions(found.totals, strengths)
         squares = sum(total.squared_error(c) for total, c in zip(found.totals, result, strict=True))
@@ -320,12 +320,12 @@ def learn_mixing(problem: MixingProblem, steps: int) -> tuple[Design, list[float
     """
     best = problem.design.channels
     coefficients, error, of_coefficients = problem.coefficients(best, "mixing, before")
+    candidates = [{CHANGES: strength, **of_coefficients} for strength in _CANDIDATES]
     errors, strengths = [error], dict[str, float]()
     while len(errors) <= steps:
         joint = problem.joint_design(best, coefficients)
         found = problem.equations(joint, f"mixing, step {len(errors)}")
         outside = problem.outside(joint, found.totals)
-        candidates = [{CHANGES: strength, **of_coefficients} for strength in _CANDIDATES]
         fit = partial(problem.solutions, outside)
         strengths = strengths or dict(problem.preferred(joint, found, fit, candidates))
         if strengths[CHANGES] == _FIXED:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, product
 
 import numpy as np
 
@@ -105,20 +105,26 @@ def preferred_strengths(
         candidates: list[Strengths] = [{**one, **beside} for one in others]
         errors = errors_of(candidates)
         others = by_preference(candidates, errors, CHANNEL_TOLERANCE if of_channels else TOLERANCE)
-        best, of_ridges = others[0], [errors[candidates.index(others[0])]]
-        for ridge in ridges[1:]:
-            of_ridges += errors_of([{**best, "ridge": ridge}])
-            if of_ridges[-1] > (1.0 + TOLERANCE) ** 2 * min(of_ridges):
-                break
         if ridges:
-            enough = (error <= (1.0 + CHANNEL_TOLERANCE) ** 2 * min(of_ridges) for error in of_ridges)
-            beside["ridge"] = next(ridge for ridge, fits in zip(ridges, enough, strict=False) if fits)
+            of_stronger = (errors_of([{**others[0], "ridge": ridge}])[0] for ridge in ridges[1:])
+            beside["ridge"] = _weakest(ridges, chain([errors[candidates.index(others[0])]], of_stronger))
     rotamers = last.get(ROTAMERS, ())
     if len(rotamers) > 1:  # the strongest comes first by the first penalty
         rest = {name: strength for name, strength in {**others[0], **beside}.items() if name != ROTAMERS}
         candidates = [{ROTAMERS: strength, **rest} for strength in rotamers]
         beside[ROTAMERS] = by_preference(candidates, errors_of(candidates), ROTAMER_TOLERANCE)[0][ROTAMERS]
     return [{**one, **beside} for one in others]
+
+
+def _weakest(strengths: Sequence[float], errors: Iterable[float]) -> float:
+    """The weakest strength with nearly the smallest squared error; the errors are asked for until they grow."""
+    found: list[float] = []
+    for error in errors:
+        found.append(error)
+        if error > (1.0 + TOLERANCE) ** 2 * min(found):
+            break
+    enough = (1.0 + CHANNEL_TOLERANCE) ** 2 * min(found)
+    return next(strength for strength, error in zip(strengths, found, strict=False) if error <= enough)
 
 
 def held_out_errors(
