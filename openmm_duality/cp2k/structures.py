@@ -39,7 +39,7 @@ class Structure:
     Parameters
     ----------
     path : str
-        PDB, (extended) XYZ, or reference data.
+        PDB, (extended) XYZ, POSCAR, CIF …, or reference data.
     frame : int
         Which frame; negative numbers count from the end.
     cell : three floats

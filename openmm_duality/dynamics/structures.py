@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, takewhile
 from pathlib import Path
 
-import ase.io
 import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
 from openmm import app, unit
 
 from openmm_duality.bounds import require_bounds
 from openmm_duality.errors import DualityError
+from openmm_duality.files import open_text
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import check_cell, openmm_form, supercell
 from openmm_duality.reference.ase_atoms import cell_of
+from openmm_duality.reference.ase_files import FORMATS, ase_format, images_of_file
 from openmm_duality.reference.frames import formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.schema import species_name
 from openmm_duality.units import ANGSTROM, BOLTZMANN
+
+_PDB = "proteindatabank"  # as ASE calls it
+_BY_SUFFIX = {".pdb": _PDB, ".xyz": "extxyz", ".extxyz": "extxyz"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,14 @@ class Start:
         The species of every atom.
     cell : array, shape (3, 3), or None
         Rows are the cell vectors in nm; None without periodic boundaries.
+    held : tuple of int
+        Atoms that the file holds fixed (constraints of ASE, selective dynamics of VASP).
     """
 
     positions: FloatArray
     species: tuple[str, ...]
     cell: FloatArray | None
+    held: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in set(self.species):
@@ -60,18 +70,20 @@ class Start:
 
     def repeated(self, n: Sequence[int]) -> Start:
         """The supercell of n[0] × n[1] × n[2] copies, along the vectors of the present cell."""
-        return Start(*supercell(self.positions, self.species, self.cell, n)).for_openmm()
+        positions, species, cell = supercell(self.positions, self.species, self.cell, n)
+        firsts = range(0, len(species), len(self.species))
+        return Start(positions, species, cell, tuple(k + atom for k in firsts for atom in self.held)).for_openmm()
 
     def for_openmm(self) -> Start:
         """Rotate the structure so that its cell vectors have OpenMM's form (`geometry.openmm_form`)."""
         if self.cell is None:
             return self
         cell, rotation = openmm_form(self.cell)
-        return self if cell is self.cell else Start(self.positions @ rotation, self.species, cell)
+        return self if cell is self.cell else replace(self, positions=self.positions @ rotation, cell=cell)
 
 
 def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
-    """A structure from a PDB or (extended) XYZ file, or one frame of reference data.
+    """A structure from a PDB, (extended) XYZ or other file that ASE reads, or one frame of reference data.
 
     Cell and positions come rotated, and the cell reduced, if OpenMM would not take the cell as it is.
 
@@ -79,7 +91,7 @@ def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
     ----------
     source : path, Frames or MixedFrames
         The species of a file are its chemical elements. An XYZ file is periodic if it gives a ``Lattice``, a PDB file
-        if it has a ``CRYST1`` record.
+        if it has a ``CRYST1`` record. Other formats are those of `reference.ase_files` (POSCAR, CIF …).
     frame : int
         Which frame, counted from 0; negative numbers count from the end.
 
@@ -96,11 +108,16 @@ def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
         raise DualityError(f"start: {path} is a folder; read its frames (openmm_duality.read) and give these")
     if not path.is_file():
         raise DualityError(f"start: there is no file {path}")
-    readers = {".pdb": _read_pdb, ".xyz": _read_xyz, ".extxyz": _read_xyz}
-    if path.suffix.lower() not in readers:
-        raise DualityError(f"start: {path.name} is none of the known file types ({', '.join(readers)})")
+    suffix = path.suffix.lower()
+    kind = _BY_SUFFIX[suffix] if suffix in _BY_SUFFIX else ase_format(path)
+    if kind is None:
+        raise DualityError(
+            f"start: {path.name} is none of the known files: PDB, extended XYZ, {', '.join(FORMATS.values())}"
+        )
     try:
-        return readers[path.suffix.lower()](path, frame).for_openmm()
+        if kind == _PDB and not _has_namesakes(path):
+            return _read_pdb(path, frame).for_openmm()
+        return _of_images(list(images_of_file(path, kind)), frame, path.name).for_openmm()
     except DualityError:
         raise
     except Exception as error:  # whatever the library raises means that the file is not what its name says
@@ -138,6 +155,15 @@ def _frame(frame: int, n: int, where: str) -> int:
     return frame % n
 
 
+def _has_namesakes(path: Path) -> bool:
+    """Whether atoms of a PDB file share name and residue, as ASE writes them; OpenMM takes them for one."""
+    with open_text(path) as lines:
+        first = takewhile(lambda line: not line.startswith("ENDMDL"), lines)
+        atoms = [line for line in first if line.startswith(("ATOM", "HETATM"))]
+    residues = ([line[12:17] for line in residue] for _, residue in groupby(atoms, key=lambda line: line[17:27]))
+    return any(len(set(names)) < len(names) for names in residues)
+
+
 def _read_pdb(path: Path, frame: int) -> Start:
     pdb = app.PDBFile(str(path))
     atoms = list(pdb.topology.atoms())
@@ -154,8 +180,8 @@ def _read_pdb(path: Path, frame: int) -> Start:
     return Start(np.array(positions, dtype=np.float64), tuple(atom.element.symbol for atom in atoms), cell)
 
 
-def _read_xyz(path: Path, frame: int) -> Start:
-    images = ase.io.read(path, index=":", format="extxyz")
-    atoms = images[_frame(frame, len(images), path.name)]
+def _of_images(images: Sequence[Atoms], frame: int, name: str) -> Start:
+    atoms = images[_frame(frame, len(images), name)]
     positions = np.array(atoms.positions, dtype=np.float64) * ANGSTROM
-    return Start(positions, tuple(atoms.get_chemical_symbols()), cell_of(atoms))
+    held = {int(k) for one in atoms.constraints if isinstance(one, FixAtoms) for k in one.index}
+    return Start(positions, tuple(atoms.get_chemical_symbols()), cell_of(atoms), tuple(sorted(held)))

@@ -83,7 +83,7 @@ def error_bars(
     bars = {}
     for name, frames in test.items() if members else ():
         count = count_samples(frames)
-        numbers = evenly_spaced(count, min(_FRAMES, count)).tolist()
+        numbers = evenly_spaced(count, _FRAMES).tolist()
         found = measure(frames, dict.fromkeys(numbers, members))
         tables = [error_table(member, frames, found, k).force_rmse for k, member in enumerate(members)]
         bars[name] = {key: jackknife([table[key] for table in tables]) for key in tables[0]}

@@ -193,7 +193,7 @@ def evaluate(
     number = count_samples(data)
     if not number:
         raise DualityError("the data contain no frames with forces to compare with")
-    chosen = evenly_spaced(number, number if at_most is None else min(at_most, number))
+    chosen = evenly_spaced(number, number if at_most is None else at_most)
     title = "evaluating" if progress else ""
     found = measure(data, dict.fromkeys(chosen.tolist(), (losses,)), title=title)
     table = error_table(losses, data, found, labels=labels)
@@ -203,7 +203,7 @@ def evaluate(
 def mean_pump(losses: AgentLosses, frames: AnyFrames) -> float:
     """Mean over frames of the power that losses feed into thermal motion at 300 K, in kJ/mol per atom and ps."""
     found = []
-    for number in evenly_spaced(len(frames), min(_PUMP_FRAMES, len(frames))).tolist():
+    for number in evenly_spaced(len(frames), _PUMP_FRAMES).tolist():
         part, t = frames.locate(number)
         environments = LocalEnvironments.of(losses, part.positions[t], part.species, part.cell(t))
         found.append(predicted_pump(losses, environments))

@@ -339,7 +339,7 @@ def as_unlabelled(frames: AnyFrames | Sequence[AnyFrames], settings: Settings) -
 def _error_samples(frames: AnyFrames) -> list[int]:
     """Numbers of the samples that enter the error table of a set of frames."""
     count = count_samples(frames)
-    return list(map(int, evenly_spaced(count, min(_ERROR_FRAMES, count))))
+    return list(map(int, evenly_spaced(count, _ERROR_FRAMES)))
 
 
 def _measured(

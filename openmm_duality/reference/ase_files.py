@@ -1,4 +1,4 @@
-"""Results of other programs and files of ASE: VASP, Quantum ESPRESSO, FHI-aims and others, as ASE reads them."""
+"""Files of other programs and of ASE, as ASE reads them: results of VASP and others, dumps of LAMMPS, structures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openmm_duality.errors import DualityError
+from openmm_duality.files import open_text
 from openmm_duality.reference.extended_xyz import frames_of_images, images_by_ase
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.quantities import DataKeys
@@ -21,13 +23,28 @@ PROGRAMS = {
     "aims-output": "output of FHI-aims",
     "castep-castep": "output of CASTEP",
     "gpaw-out": "output of GPAW",
+    "lammps-dump-text": "dump of LAMMPS",
     "traj": "trajectory of ASE",
     "db": "database of ASE",
 }
+# and those that hold structures alone
+STRUCTURES = {
+    "vasp": "POSCAR or CONTCAR of VASP",
+    "cif": "CIF",
+    "aims": "geometry of FHI-aims",
+    "castep-cell": "cell file of CASTEP",
+    "espresso-in": "input of Quantum ESPRESSO",
+    "gen": "gen file of DFTB+",
+    "mol": "MDL molfile",
+    "sdf": "SDF",
+    "xsf": "XSF",
+}
+FORMATS = {**PROGRAMS, **STRUCTURES}
+_DUMP, _COLUMNS = "lammps-dump-text", "ITEM: ATOMS"
 
 
 def ase_format(path: Path) -> str | None:
-    """The name in `PROGRAMS` of the format of a file, by its name and its beginning; None for others."""
+    """The name in `FORMATS` of the format of a file, by its name and its beginning; None for others."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if not path.is_file():
@@ -36,7 +53,7 @@ def ase_format(path: Path) -> str | None:
         found = filetype(str(path))
     except (UnknownFileTypeError, OSError, ValueError):
         return None
-    return found if found in PROGRAMS else None
+    return found if found in FORMATS else None
 
 
 def read_ase_file(
@@ -53,7 +70,7 @@ def read_ase_file(
     kind : str
         Format, as `ase_format` gives it.
     keys : DataKeys, optional
-        As for `read_extxyz`; ASE has converted energies to eV.
+        As for `read_extxyz`; ASE has converted energies to eV, but of a dump of LAMMPS nothing.
     forces, progress
         As for `read_extxyz`.
 
@@ -62,11 +79,34 @@ def read_ase_file(
     DualityError
         If the file cannot be read, or as `read_extxyz`.
     """
-    return frames_of_images(path, _images(path, kind), keys, forces=forces, progress=progress)
+    return frames_of_images(path, images_of_file(path, kind), keys, forces=forces, progress=progress)
 
 
-def _images(path: Path, kind: str) -> Iterator[Atoms]:
-    for atoms in images_by_ase(path, kind, f"ASE cannot read it as {PROGRAMS[kind]}", "; is it complete?"):
-        if atoms.calc is not None and "free_energy" in atoms.calc.results:
-            atoms.calc.results["energy"] = atoms.calc.results.pop("free_energy")
+def images_of_file(path: Path, kind: str) -> Iterator[Atoms]:
+    """The structures of a file of a format that ASE knows, as one of the `FORMATS`, one after the other.
+
+    Raises
+    ------
+    DualityError
+        If the file cannot be read, or a dump of LAMMPS does not say which elements its atoms are.
+    """
+    if kind == _DUMP:
+        _require_elements(path)
+    name = FORMATS.get(kind, kind)
+    for atoms in images_by_ase(path, kind, f"ASE cannot read it as {name}", "; is it complete?"):
+        results = {} if atoms.calc is None else atoms.calc.results
+        if kind == _DUMP:
+            results.pop("energy", None)  # a dump has none, for which ASE puts zero
+        if "free_energy" in results:
+            results["energy"] = results.pop("free_energy")
         yield atoms
+
+
+def _require_elements(path: Path) -> None:
+    with open_text(path) as lines:
+        columns = next((line.split()[2:] for line in lines if line.startswith(_COLUMNS)), [])
+    if "element" not in columns:
+        raise DualityError(
+            f"{path}: the dump has types of atoms and no elements; write them with 'dump … custom … id element x y z "
+            "fx fy fz' and 'dump_modify … element …' of LAMMPS"
+        )

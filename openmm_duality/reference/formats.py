@@ -59,9 +59,9 @@ def read(
     path : path
         A CP2K project (folder, prefix or file of positions), an extended XYZ file (``.xyz``, ``.extxyz``, plain or
         compressed), arrays as MD17 and sGDML have them (``.npz``), a DeePMD folder (or a folder of them), a result of
-        another program that ASE reads (`ase_files.PROGRAMS`: vasprun.xml and OUTCAR of VASP, outputs of Quantum
-        ESPRESSO, FHI-aims …, ``.traj``, ``.db``), a saved frames file (``.safetensors``), the folder of a run, or a
-        trajectory of any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
+        another program that ASE reads (`ase_files.FORMATS`: vasprun.xml and OUTCAR of VASP, outputs of Quantum
+        ESPRESSO, FHI-aims …, dumps of LAMMPS, ``.traj``, ``.db``, POSCAR, CIF …), a saved frames file
+        (``.safetensors``), the folder of a run, or a trajectory of any engine (DCD, XTC, TRR, NetCDF, PDB, GRO).
     forces : bool
         Whether to read forces; without them every frame that has positions is read.
     keys : DataKeys, optional

@@ -34,7 +34,7 @@ _PER_FRAME = ("positions", "times", "steps", "cells", "forces", "velocities", "e
 
 def evenly_spaced(number: int, count: int) -> IntArray:
     """Choose at most `count` indices from 0 to number − 1, evenly spaced and with both ends where there are two."""
-    return np.unique(np.linspace(0, number - 1, count).astype(np.int64))
+    return np.linspace(0, number - 1, min(count, number)).astype(np.int64)
 
 
 @dataclass(frozen=True, repr=False)

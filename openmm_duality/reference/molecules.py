@@ -89,7 +89,7 @@ def known_coordinations(data: Sequence[Frames], lengths: BondLengths) -> frozens
     times: Counter[Coordination] = Counter()
     total: Counter[str] = Counter()
     for frames in [one for one in data if len(one) > 1 and np.ptp(one.times) > 0] or data:
-        chosen = evenly_spaced(len(frames), min(len(frames), max(1, _ATOMS_OF_BONDS // frames.n_atoms)))
+        chosen = evenly_spaced(len(frames), max(1, _ATOMS_OF_BONDS // frames.n_atoms))
         total.update(dict.fromkeys(frames.distinct_species, len(chosen)))
         for t in chosen:
             bonds = bonded_pairs(frames.positions[t], frames.species, frames.cell(t), lengths)

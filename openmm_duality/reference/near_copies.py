@@ -106,9 +106,9 @@ def training_distance(train: AnyFrames, test: AnyFrames) -> TrainingDistance | N
     n_pairs = int(np.clip(_NUMBERS // len(training), 30, _PAIRS))
     ours, theirs = _distances(training, n_pairs), _distances(held_out, n_pairs)
     scale = np.sqrt(ours.shape[1]) * ANGSTROM
-    sample = ours[evenly_spaced(len(ours), min(_COMPARED, len(ours)))]
+    sample = ours[evenly_spaced(len(ours), _COMPARED)]
     between = cdist(sample, sample)[np.triu_indices(len(sample), 1)]
-    tested = theirs[evenly_spaced(len(theirs), min(_TESTED, len(theirs)))]
+    tested = theirs[evenly_spaced(len(theirs), _TESTED)]
     apart = cdist(tested, ours)
     thinned = [apart[:, ::every] for every in _THINNED if len(ours) >= every * _FEWEST]
     ranks = [np.median(np.partition(one, (0, _NEXT - 1), axis=1)[:, [0, _NEXT - 1]], axis=0) / scale for one in thinned]

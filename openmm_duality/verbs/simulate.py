@@ -18,7 +18,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
-from openmm_duality.verbs.start_notes import narrow_cells, new_cluster, vacuum
+from openmm_duality.verbs.start_notes import held_atoms, narrow_cells, new_cluster, vacuum
 from openmm_duality.verbs.structures import (
     baseline_option,
     numbers_of_atoms,
@@ -40,7 +40,7 @@ _PUMP_BLOCKS = 10  # of a run, for the error of its pump
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("--start", type=PATH, required=True, help="PDB, XYZ, or reference data.")
+@click.option("--start", type=PATH, required=True, help="PDB, XYZ, POSCAR, CIF …, or reference data.")
 @click.option("-o", "--output", "directory", type=PATH, required=True, help="The folder of the run; resumes one.")
 @click.option("--time", "duration", default="10", show_default=True, help="Length of the run, as 10 or '10 ps'.")
 @click.option(
@@ -181,7 +181,7 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     device = computing_device(backend, options["platform"] or fastest_platform())
     click.echo(f"Losses are computed by {backend} in {precision} precision on: {device}.")
     closing = vacuum(losses, start) if options["pressure"] is not None and options["axes"] is None else ""
-    for note in (narrow_cells(losses, start), new_cluster(losses, start), closing):
+    for note in (narrow_cells(losses, start), new_cluster(losses, start), held_atoms(start, fixed), closing):
         if note:
             click.echo(note)
     pump = known_pump(losses)

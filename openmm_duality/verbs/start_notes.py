@@ -11,6 +11,8 @@ from openmm_duality.reference.frames import formula
 from openmm_duality.units import ANGSTROM
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openmm_duality.dynamics.structures import Start
     from openmm_duality.losses import AgentLosses
 
@@ -55,3 +57,16 @@ def new_cluster(losses: AgentLosses, start: Start) -> str:
         f"Note: no frame of the data is an isolated {formula(start.species)}. Of what the data do not hold the model "
         "knows less than its predicted errors say: compare forces of the run with the reference (compare --recompute)."
     )
+
+
+def held_atoms(start: Start, fixed: Sequence[int]) -> str:
+    """Note that the file of a start holds atoms that move in the run, and how they are fixed."""
+    free = sorted(set(start.held) - set(fixed))
+    if not free:
+        return ""
+    breaks = [k for k in range(1, len(free)) if free[k] > free[k - 1] + 1]
+    ends = zip([0, *breaks], [*breaks, len(free)], strict=True)
+    ranges = [(free[first], free[last - 1]) for first, last in ends]
+    numbers = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+    atoms, move = ("an atom", "it moves") if len(free) == 1 else (f"{len(free)} atoms", "they move")
+    return f"Note: the file of the start holds {atoms} fixed; here {move} unless --fixed {numbers} is given."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,13 @@ def read_structure(
         If it cannot be read, or has a cell of its own while the command gives one.
     """
     from openmm_duality.dynamics.integrators import positive
-    from openmm_duality.dynamics.structures import Start, read_start
+    from openmm_duality.dynamics.structures import read_start
+    from openmm_duality.reference.ase_files import ase_format
     from openmm_duality.reference.cp2k_files import is_position_file
 
     # CP2K's own files of positions hold no cell, so they are read with their project
     structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
+    structure = structure or ase_format(path) is not None
     start = read_start(path if structure else duality.read(path), frame)
     if cell is not None:
         if start.cell is not None:
@@ -78,7 +81,7 @@ def read_structure(
                 "have no unit",
                 stacklevel=2,
             )
-        start = Start(start.positions, start.species, np.diag(edges))
+        start = replace(start, cell=np.diag(edges))
     return start if copies == (1, 1, 1) else start.repeated(copies)
 
 

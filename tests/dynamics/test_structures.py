@@ -6,6 +6,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms
 from openmm import app, unit
 
 from openmm_duality.dynamics.integrity import Integrity
@@ -14,6 +15,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.geometry.cells import supercell
 from openmm_duality.reference.frames import Frames
 from openmm_duality.units import BOLTZMANN
+from openmm_duality.verbs.start_notes import held_atoms
 from tests.dynamics.systems import water
 
 TRICLINIC = np.array([[1.2, 0.0, 0.0], [0.3, 1.1, 0.0], [-0.2, 0.25, 1.3]])
@@ -47,6 +49,30 @@ def test_pdb(tmp_path):
     assert start.species == tuple(atom.element.symbol for atom in topology.atoms())
     np.testing.assert_allclose(start.positions, positions, atol=6e-5)
     np.testing.assert_allclose(start.cell, np.eye(3), atol=1e-6)
+
+
+def test_every_atom_of_a_pdb_file_counts_where_they_share_their_names(tmp_path):
+    """As ASE writes them; OpenMM would take the hydrogens of a residue for one."""
+    molecule = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[9.0, 9.0, 9.0], pbc=True)
+    ase.io.write(tmp_path / "a.pdb", [molecule, ase.Atoms(molecule, positions=molecule.positions + 1.0)])
+    start = read_start(tmp_path / "a.pdb")
+    assert start.species == ("O", "H", "H")
+    np.testing.assert_allclose(start.positions, 0.1 * molecule.positions + 0.1, atol=1e-4)
+    np.testing.assert_allclose(start.cell, 0.9 * np.eye(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "b.xyz", "b.traj"])
+def test_atoms_that_a_file_holds_are_known(tmp_path, name):
+    slab = ase.Atoms(4 * ["Cu"], np.diag([2.0, 4.0, 6.0, 0.0])[:, :3], cell=[9.0, 9.0, 9.0], pbc=True)
+    slab.set_constraint(FixAtoms([0, 1, 3]))
+    ase.io.write(tmp_path / name, slab, format="extxyz" if name == "b.xyz" else None)
+    start = read_start(tmp_path / name)
+    np.testing.assert_allclose(start.positions, 0.1 * slab.positions, atol=1e-8)
+    assert start.held == (0, 1, 3)
+    assert start.repeated((1, 2, 1)).held == (0, 1, 3, 4, 5, 7)
+    assert "3 atoms fixed; here they move unless --fixed 0-1,3 is given" in held_atoms(start, [])
+    assert "an atom fixed; here it moves unless --fixed 3 is given" in held_atoms(start, [0, 1])
+    assert not held_atoms(start, [0, 1, 2, 3])
 
 
 def test_a_frame_of_reference_data():
@@ -108,7 +134,7 @@ def test_thermal_velocities_have_their_temperature_and_no_momentum():
 )
 def test_files_that_are_no_structures_are_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(DualityError, match="start"):
+    with pytest.raises(DualityError, match=f"start|{name}: ASE cannot read"):
         read_start(tmp_path / name)
 
 

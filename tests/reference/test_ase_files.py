@@ -98,3 +98,42 @@ def test_a_result_is_inspected(vasprun):
     result = CliRunner().invoke(main, ["inspect", str(vasprun)])
     assert result.exit_code == 0, result.output
     assert "2 Si" in result.output
+
+
+DUMP = """ITEM: TIMESTEP
+{step}
+ITEM: NUMBER OF ATOMS
+2
+ITEM: BOX BOUNDS xy xz yz pp pp pp
+0 8 1
+0 7 0
+0 6 0
+ITEM: ATOMS id {kind} x y z fx fy fz
+2 {second} 1 2 3 {force} 0 0
+1 {first} 0 0 0 -{force} 0 0
+"""
+
+
+@pytest.mark.filterwarnings("ignore:md.dump. forces from 'forces'")
+def test_a_dump_of_lammps_is_read_in_the_order_of_its_numbers_and_without_an_energy(tmp_path):
+    path = tmp_path / "md.dump"
+    path.write_text("".join(DUMP.format(step=k, kind="element", first="Cl", second="Na", force=k + 1) for k in (0, 1)))
+    frames = read(path)
+    assert frames.species == ("Cl", "Na")
+    np.testing.assert_allclose(frames.positions[0, 1], [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(frames.cells[1], [[0.7, 0, 0], [0.1, 0.7, 0], [0, 0, 0.6]])
+    np.testing.assert_allclose(frames.forces[:, 1, 0], np.array([1.0, 2.0]) * ELECTRONVOLT / ANGSTROM)
+    assert frames.energies is None  # which ASE gives as zero
+    path.write_text(DUMP.format(step=0, kind="type", first=1, second=2, force=1))
+    with pytest.raises(DualityError, match="types of atoms and no elements"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "a.cif", "a.gen", "a.xsf"])
+def test_files_of_structures_are_frames_without_forces(tmp_path, name):
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    write(tmp_path / name, crystal)
+    frames = read(tmp_path / name, forces=False)
+    assert frames.forces is None
+    np.testing.assert_allclose(frames.cells[0], 0.56 * np.eye(3), atol=1e-6)
+    assert sorted(frames.species) == 4 * ["Cl"] + 4 * ["Na"]

@@ -89,7 +89,7 @@ def moment_statistics(
     for part in parts:
         index = indices_of(part.species, species)
         share = max(1, round(_FRAMES * len(part) / total))
-        for t in evenly_spaced(len(part), min(share, len(part))):
+        for t in evenly_spaced(len(part), share):
             tables = find_neighbours(part.positions[t], part.cell(t), index, s, basis.grid.cutoff)
             values = [basis.evaluate(table.distances, index, b)[0] for b, table in enumerate(tables)]
             found = moments_by_rank(ranks, tables, values)

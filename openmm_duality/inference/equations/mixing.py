@@ -135,7 +135,7 @@ class MixingProblem:
             for k, number in enumerate(of_set)
             if self.two_blocks.block_of(k, len(of_set))
         ]
-        chosen = [numbers[k] for k in evenly_spaced(len(numbers), min(_HELD_OUT, len(numbers)))]
+        chosen = [numbers[k] for k in evenly_spaced(len(numbers), _HELD_OUT)]
         return [sample for data, number in chosen for sample in samples(data.frames, [number])]
 
     def equations(self, design: Design, title: str) -> BlockedEquations:

@@ -38,7 +38,7 @@ def frames_to_change(
     """
 
     def is_suited(part: Frames) -> bool:
-        looked_at = evenly_spaced(len(part), min(len(part), _LOOKED_AT)).tolist()
+        looked_at = evenly_spaced(len(part), _LOOKED_AT).tolist()
         return part.forces is not None and any(suits(part, t) for t in looked_at)
 
     suited = []

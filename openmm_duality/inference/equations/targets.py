@@ -196,7 +196,7 @@ def bond_lengths_of(sets: Sequence[DataSet]) -> BondLengths:
 
 def _come_within(length: float, pair: tuple[str, str], frames: Frames) -> bool:
     """Whether atoms of a pair of species come within a length in nm, in a few evenly spaced frames."""
-    chosen = evenly_spaced(len(frames), min(len(frames), _LOOKED_AT))
+    chosen = evenly_spaced(len(frames), _LOOKED_AT)
     return any(len(bonded_pairs(frames.positions[t], frames.species, frames.cell(t), {pair: length})) for t in chosen)
 
 

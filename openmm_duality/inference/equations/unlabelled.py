@@ -102,7 +102,7 @@ def steps(sets: Sequence[DataSet], number: int) -> list[Step]:
             "by more than 0.1 nm, and there are none among the training frames; give more frequent ones, or leave "
             "this symmetry out"
         )
-    return [found[k] for k in evenly_spaced(len(found), min(number, len(found)))]
+    return [found[k] for k in evenly_spaced(len(found), number)]
 
 
 def _steps(frames: Frames) -> Iterator[Step]:

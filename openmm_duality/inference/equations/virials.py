@@ -132,7 +132,7 @@ def correlation_with_forces(sets: Sequence[DataSet], species: tuple[str, ...], d
         if not data.frames.has_forces or all(part.stresses is None for part in data.frames.parts):
             continue
         count = len(data.frames)
-        for sample in samples(data.frames, evenly_spaced(count, min(_CHECKED, count)).tolist()):
+        for sample in samples(data.frames, evenly_spaced(count, _CHECKED).tolist()):
             if sample.virial is None:
                 continue
             ((_, positions, cell),) = sample.configurations

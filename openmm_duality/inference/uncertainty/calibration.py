@@ -243,7 +243,7 @@ def assess_calibration(
 
 def calibration_samples(count: int, max_samples: int | None) -> IntArray:
     """Numbers of at most `max_samples` evenly spaced samples out of `count`."""
-    return evenly_spaced(count, count if max_samples is None else min(max_samples, count))
+    return evenly_spaced(count, count if max_samples is None else max_samples)
 
 
 def calibration_of(losses: AgentLosses, measurements: Sequence[Measurement]) -> Calibration:

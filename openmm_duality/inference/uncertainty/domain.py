@@ -56,7 +56,7 @@ class FrameDescriptors:
 def described_samples(count: int, n_atoms: int, n_sets: int) -> IntArray:
     """Numbers of the evenly spaced samples to describe, out of `count` in one of `n_sets` data sets."""
     max_frames = max(MIN_FRAMES, MAX_AGENTS // (n_sets * n_atoms))
-    return evenly_spaced(count, min(max_frames, count))
+    return evenly_spaced(count, max_frames)
 
 
 def with_domain(
