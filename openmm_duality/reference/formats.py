@@ -20,7 +20,13 @@ from openmm_duality.reference.cp2k_project import read_cp2k
 from openmm_duality.reference.deepmd import is_deepmd, read_deepmd
 from openmm_duality.reference.extended_xyz import read_extxyz
 from openmm_duality.reference.frames import Frames
-from openmm_duality.reference.mixed_frames import AnyFrames, load_frames, of_one_composition, without_forces
+from openmm_duality.reference.mixed_frames import (
+    AnyFrames,
+    load_frames,
+    of_one_composition,
+    without_constant_energies,
+    without_forces,
+)
 from openmm_duality.reference.npz_files import read_npz
 from openmm_duality.reference.plausibility import unbalanced_forces
 from openmm_duality.reference.quantities import DataKeys
@@ -89,6 +95,7 @@ def read(
     if (path / _OF_A_RUN).is_file():
         path = path / _OF_A_RUN
     found = _read(path, forces, keys, None if topology is None else Path(topology), progress)
+    found = without_constant_energies(found, path.name)
     for sentence in unbalanced_forces(found):
         warnings.warn(f"{path.name}: {sentence}", stacklevel=2)
     return found if timestep is None else _timed(found, path, timestep)

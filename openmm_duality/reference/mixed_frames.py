@@ -218,6 +218,18 @@ def without_forces(frames: AnyFrames) -> AnyFrames:
     return joined([replace(part, forces=None) for part in frames.parts])
 
 
+def without_constant_energies(frames: AnyFrames, name: str) -> AnyFrames:
+    """The frames without energies that are the same whatever the positions, as a program puts zeros for none.
+
+    `name` is that of the data, in messages.
+    """
+    several = [part for part in frames.parts if part.energies is not None and np.ptp(part.positions, axis=0).any()]
+    if not several or any(np.ptp(part.energies) for part in several if part.energies is not None):
+        return frames
+    warnings.warn(f"{name}: the energies of all frames of the same atoms are equal; they are left out", stacklevel=3)
+    return joined([replace(part, energies=None) for part in frames.parts])
+
+
 def without_large_forces(frames: AnyFrames, limit: float, name: str) -> AnyFrames:
     """The frames in which no force on an atom is above a limit in kJ/mol/nm; a warning says how many are left out.
 

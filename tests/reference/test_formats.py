@@ -77,6 +77,20 @@ def test_energies_that_some_frames_of_the_same_atoms_lack_are_left_out_and_said(
     assert all(part.energies is None for part in frames.parts)
 
 
+def test_energies_that_never_change_are_none(tmp_path: Path) -> None:
+    path, written = tmp_path / "a.xyz", images(count=4)
+    for atoms in written:
+        atoms.calc.results["energy"] = 0.0
+    ase.io.write(path, written)
+    with pytest.warns(UserWarning, match=r"a\.xyz: the energies of all frames of the same atoms are equal"):
+        assert read(path).parts[0].energies is None
+    ase.io.write(path, written[:1])  # of one frame nothing is known
+    assert read(path).parts[0].energies is not None
+    written[1].calc.results["energy"] = 0.1
+    ase.io.write(path, written)
+    assert read(path).parts[0].energies is not None
+
+
 def test_a_cut_file_and_nonsense(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     ase.io.write(path, images())
