@@ -32,6 +32,8 @@ _PUMP_FRAMES = 3  # evenly spaced, whose pump is predicted
 _ACCEPTED = 5.0  # K, an acceptable error of the temperature
 _COMPOSITIONS = 30  # at most, with errors of their own
 _HOT = 100.0  # K, a rise that is only said to be exceeded
+_OUTLYING, _RELATIVELY = 8.0, 4.0  # times the median of the errors of frames, and of their parts of the RMS force
+_TYPICAL = 10  # frames at least, to have a median
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _STRESS_LINES = (
     ("virial", ("virial_rmse_per_atom", "virial_mae_per_atom"), 2),
@@ -67,6 +69,9 @@ class ErrorTable:
     targets : str
         Reference of the comparison: ``forces``, ``accelerations`` (times masses), or ``energies`` alone, so that the
         errors of the forces are empty.
+    outlying : dict of str to float
+        Errors of the forces of outlying frames in meV/Å, by their numbers in the file or steps: more than eight times
+        the median, and as parts of the RMS force of the frame more than four times.
     groups : dict of str to ErrorTable
         Errors by formula, where the frames have several compositions, but at most thirty; or by label.
     """
@@ -86,6 +91,7 @@ class ErrorTable:
     stress_mae: float | None = None
     stress_rms: float | None = None
     pressure_error: float | None = None
+    outlying: dict[str, float] = field(default_factory=dict)
     groups: dict[str, ErrorTable] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -288,7 +294,8 @@ def error_table(
         *_energy_errors(losses, frames, measurements, model),
         targets=targets,
     )
-    table = replace(table, **_stress_errors(measurements, model))
+    outlying = {} if targets == "energies" else _outlying(frames, measurements, model)
+    table = replace(table, **_stress_errors(measurements, model), outlying=outlying)
     groups: dict[str, list[Measurement]] = {}
     for m in measurements:
         part, t = frames.locate(m.number)
@@ -298,6 +305,20 @@ def error_table(
         return table
     found = {name: error_table(losses, frames, mine, model, {}) for name, mine in groups.items()}
     return replace(table, groups=found)
+
+
+def _outlying(frames: AnyFrames, measurements: Sequence[Measurement], model: int) -> dict[str, float]:
+    """Errors of outlying frames in meV/Å, by step, the largest first."""
+    errors = np.array([component_rms(m.forces[model] - m.target) for m in measurements])
+    shares = errors / np.maximum([component_rms(m.target) for m in measurements], 1.0)
+    if len(errors) < _TYPICAL:
+        return {}
+    far = (errors > _OUTLYING * np.median(errors)) & (shares > _RELATIVELY * np.median(shares))
+    found = {}
+    for k in sorted(np.flatnonzero(far).tolist(), key=lambda k: -errors[k]):
+        part, t = frames.locate(measurements[k].number)
+        found[str(part.steps[t])] = float(errors[k])
+    return found
 
 
 def _molecular(

@@ -28,7 +28,7 @@ from openmm_duality.inference.errors import (
     excessive_pump,
     mean_pump,
 )
-from openmm_duality.inference.judgement import doubtful_fits, doubtful_stresses, overfitted, short_dynamics, too_simple
+from openmm_duality.inference.judgement import contradicted_forces, doubts, error_of_fit, overfitted
 from openmm_duality.inference.repulsive_core import with_core
 from openmm_duality.inference.uncertainty.calibration import calibration_of, calibration_samples
 from openmm_duality.inference.uncertainty.committee import with_committee
@@ -47,6 +47,7 @@ from openmm_duality.progress import timed
 from openmm_duality.reference.formats import frames_of
 from openmm_duality.reference.frames import evenly_spaced
 from openmm_duality.reference.mixed_frames import AnyFrames, largest_size, without_isolated_atoms
+from openmm_duality.units import MEV_PER_ANGSTROM
 
 TestData: TypeAlias = AnyFrames | str | Path | Mapping[str, AnyFrames]
 
@@ -226,12 +227,14 @@ def with_uncertainty_and_errors(
     errors: list[dict[str, dict[str, Any]]] = [{"train": {}, "test": {}} for _ in compared]
     descriptions: list[FrameDescriptors] = []
     calibrating: list[Measurement] = []
+    fitted: list[tuple[float, int, list[Measurement]]] = []
     with timed(inference.seconds, "measurement"):
-        for name, frames in ((s.name, s.frames) for s in inference.sets):
+        for name, frames, weight in ((s.name, s.frames, s.weight) for s in inference.sets):
             count = count_samples(frames)
             numbers = described_samples(count, largest_size(frames), n_sets) if domain_wanted else ()
             found = _measured(frames, compared, {}, frozenset(map(int, numbers)), f"errors, {name}" if progress else "")
             _add_errors(errors, "train", name, frames, compared, found)
+            fitted.append((weight, count, found))
             descriptions += [FrameDescriptors.of(m, count, n_species) for m in found if m.descriptors is not None]
         for name, frames in test.items():
             most = 0 if only_energies(frames) else _CALIBRATION_FRAMES
@@ -268,10 +271,11 @@ def with_uncertainty_and_errors(
         split: {name: ErrorTable.from_dict(table) for name, table in of_split.items()}
         for split, of_split in errors[0].items()
     }
-    stresses = doubtful_stresses(tables["train"]) if inference.settings.stress_weight else []
-    short = short_dynamics([s.frames for s in inference.sets])
-    simple = too_simple(losses.form.name, losses.species, tables["train"])
-    for sentence in (*short, *simple, *stresses, *doubtful_fits(tables["train"], tables["test"])):
+    error = error_of_fit(fitted, inference.settings.large_force)
+    alone = inference.mixing_errors[-1] / MEV_PER_ANGSTROM if inference.mixing_errors else error
+    contradicted = contradicted_forces(error, alone, inference.settings)
+    frames_of_sets = [s.frames for s in inference.sets]
+    for sentence in (*contradicted, *doubts(losses, inference.settings, frames_of_sets, **tables)):
         warnings.warn(sentence, stacklevel=3)
     if calibrating:
         metadata["calibration"] = calibration_of(losses, calibrating).to_dict()

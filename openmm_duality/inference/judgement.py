@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.errors import ErrorTable
+from openmm_duality.inference.uncertainty.measurements import Measurement
+from openmm_duality.losses.model import AgentLosses
 from openmm_duality.reference.mixed_frames import AnyFrames
+from openmm_duality.units import MEV_PER_ANGSTROM
 
 _OVERFITTED = 3.0  # times the training error
 _UNEXPLAINED = 0.4  # of the RMS force
@@ -16,10 +20,30 @@ _NO_FORCE = 1.0  # meV/Å
 _LEAST_ENERGY = 5.0  # meV per atom
 _UNFOLLOWED = 0.8  # error of the stresses relative to their root mean square
 _SHORT = 1.0  # ps
+_NAMED = 5  # outlying frames
+_CONTRADICTED = 2.0  # times the error of the forces alone
 _POORLY = 5.0  # times the training error, where the held-out one is small
 _PERCEPTIBLE = 0.02  # of the RMS force
 _LOOSELY = 0.2  # of the RMS net force on molecules
 _NEGLIGIBLE = 0.1  # of the RMS force, below which a held-out error is no reason for a warning
+
+
+def doubts(
+    losses: AgentLosses,
+    settings: Settings,
+    sets: Sequence[AnyFrames],
+    train: Mapping[str, ErrorTable],
+    test: Mapping[str, ErrorTable],
+) -> list[str]:
+    """Sentences on all that is doubtful in a fit to training sets, from its error tables by set."""
+    return [
+        *short_dynamics(sets),
+        *too_simple(losses.form.name, losses.species, train),
+        *(doubtful_stresses(train) if settings.stress_weight else ()),
+        *outlying_frames(train),
+        *outlying_frames(test),
+        *doubtful_fits(train, test),
+    ]
 
 
 def doubtful_stresses(tables: Mapping[str, ErrorTable]) -> list[str]:
@@ -98,6 +122,54 @@ def doubtful_fits(train: Mapping[str, ErrorTable], test: Mapping[str, ErrorTable
                     f"training; more frames of every composition and cell are needed, or a smaller weight of {what}"
                 )
     return found
+
+
+def outlying_frames(tables: Mapping[str, ErrorTable]) -> list[str]:
+    """Describe the sets with frames whose errors are far above those of others (`ErrorTable.outlying`)."""
+    found = []
+    for name, table in tables.items():
+        worst = [f"{step} ({error:,.0f} meV/Å)" for step, error in table.outlying.items()]
+        more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+        if worst:
+            found.append(
+                f"{name}: errors are far above those of all other frames in {', '.join(worst[:_NAMED])}{more} (numbers "
+                "in the file, or steps); look whether the reference converged there, because a few wrong frames spoil "
+                "a fit, or whether they show what no others do"
+            )
+    return found
+
+
+def error_of_fit(measured: Sequence[tuple[float, int, Sequence[Measurement]]], large_force: float) -> float:
+    """Root mean square error of training forces in meV/Å, weighted as in the fit.
+
+    Parameters
+    ----------
+    measured : sequence of (float, int, sequence of Measurement)
+        Of every set its weight, its number of samples, and measurements of some of them.
+    large_force : float
+        `Settings.large_force`.
+    """
+    squares = weights = 0.0
+    for weight, count, found in measured:
+        for m in found:
+            mine = weight * count / len(found) / (1.0 + np.sum(m.target**2, axis=1) / large_force**2)
+            squares += float(mine @ np.sum((m.forces[0] - m.target) ** 2, axis=1))
+            weights += 3.0 * float(mine.sum())
+    return float(np.sqrt(squares / weights)) / MEV_PER_ANGSTROM
+
+
+def contradicted_forces(error: float, alone: float, settings: Settings) -> list[str]:
+    """Say that forces are fitted far worse beside energies and stresses than alone, errors in meV/Å."""
+    weights = {"energies": settings.energy_weight, "stresses": settings.stress_weight}
+    beside = [name for name, weight in weights.items() if weight]
+    if not beside or error <= _CONTRADICTED * alone:
+        return []
+    what = " and ".join(beside)
+    return [
+        f"forces are fitted with an error of {error:,.1f} meV/Å beside {what}, and of {alone:,.1f} without, so that "
+        "they are not of one potential of these atoms, as where a file holds several charges, spins or methods; infer "
+        "from frames of one of them, or with energy_weight: 0 (and stress_weight: 0)"
+    ]
 
 
 def too_simple(form: str, species: Sequence[str], train: Mapping[str, ErrorTable]) -> list[str]:

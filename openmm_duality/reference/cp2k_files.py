@@ -96,7 +96,8 @@ def _choose(path: Path, folder: Path, positions_given: bool) -> tuple[str, int, 
         if not matches:
             raise DualityError(
                 f"{path}: not the file of positions of a CP2K project (<prefix>-pos-1.xyz or .dcd, plain or "
-                "compressed), nor of another format that is read; write it as extended XYZ, as ase.io.write does"
+                "compressed), nor of another format that is read; write it as extended XYZ, as ase.io.write does, or "
+                "as a DeePMD folder (deepmd/npy), as dpdata does of n2p2's, ABACUS's and other files"
             )
         return matches[0]
     prefixes = sorted({m[0] for m in matches})
@@ -106,9 +107,10 @@ def _choose(path: Path, folder: Path, positions_given: bool) -> tuple[str, int, 
         return path.name, 1, path
     if not matches:
         have = f"; there is {', '.join(prefixes)}" if prefixes else ""
+        file, prefix = "no such file, and " if path.suffix else "", "<prefix>" if path.is_dir() else path.name
         raise DualityError(
-            f"{path}: no such CP2K project; expected the file {'<prefix>' if path.is_dir() else path.name}-pos-1.xyz "
-            f"(or .dcd, plain or compressed by xz or gzip) in {folder}{have}"
+            f"{path}: {file}no such CP2K project; expected the file {prefix}-pos-1.xyz (or .dcd, plain or compressed "
+            f"by xz or gzip) in {folder}{have}"
         )
     if len({m[0] for m in matches}) > 1:
         raise DualityError(

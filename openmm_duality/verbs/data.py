@@ -119,7 +119,7 @@ def evaluate(
     spaced frames.
     """
     from openmm_duality.inference.errors import describe_pump
-    from openmm_duality.inference.judgement import unknown_systems
+    from openmm_duality.inference.judgement import outlying_frames, unknown_systems
     from openmm_duality.losses.total import with_baseline
 
     check_outputs(overwrite, json_file, figure)
@@ -136,8 +136,8 @@ def evaluate(
     labels = None if by is None else read_labels(data, by)
     table = duality.evaluate(losses, frames[::every], labels=labels, progress=True)
     click.echo(str(table))
-    if warning := unknown_systems(table):
-        click.echo(f"\n{warning}")
+    for sentence in filter(None, (unknown_systems(table), *outlying_frames({data.name: table}))):
+        click.echo(f"\n{sentence}")
     if table.pump is not None:
         click.echo(f"\n{describe_pump(table.pump)}")
     figures = table.to_dict()

@@ -61,12 +61,12 @@ def new_cluster(losses: AgentLosses, start: Start) -> str:
 
 def held_atoms(start: Start, fixed: Sequence[int]) -> str:
     """Note that the file of a start holds atoms that move in the run, and how they are fixed."""
-    free = sorted(set(start.held) - set(fixed))
+    free, every = set(start.held) - set(fixed), sorted({*start.held, *fixed})
     if not free:
         return ""
-    breaks = [k for k in range(1, len(free)) if free[k] > free[k - 1] + 1]
-    ends = zip([0, *breaks], [*breaks, len(free)], strict=True)
-    ranges = [(free[first], free[last - 1]) for first, last in ends]
+    breaks = [k for k in range(1, len(every)) if every[k] > every[k - 1] + 1]
+    ends = zip([0, *breaks], [*breaks, len(every)], strict=True)
+    ranges = [(every[first], every[last - 1]) for first, last in ends]
     numbers = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
-    atoms, move = ("an atom", "it moves") if len(free) == 1 else (f"{len(free)} atoms", "they move")
-    return f"Note: the file of the start holds {atoms} fixed; here {move} unless --fixed {numbers} is given."
+    atoms, move = ("an atom", "moves") if len(free) == 1 else (f"{len(free)} atoms", "move")
+    return f"Note: {atoms} that the file of the start holds fixed {move} here; --fixed {numbers} holds all."

@@ -70,8 +70,8 @@ def test_atoms_that_a_file_holds_are_known(tmp_path, name):
     np.testing.assert_allclose(start.positions, 0.1 * slab.positions, atol=1e-8)
     assert start.held == (0, 1, 3)
     assert start.repeated((1, 2, 1)).held == (0, 1, 3, 4, 5, 7)
-    assert "3 atoms fixed; here they move unless --fixed 0-1,3 is given" in held_atoms(start, [])
-    assert "an atom fixed; here it moves unless --fixed 3 is given" in held_atoms(start, [0, 1])
+    assert "3 atoms that the file of the start holds fixed move here; --fixed 0-1,3 holds all" in held_atoms(start, [])
+    assert "an atom that the file of the start holds fixed moves here; --fixed 0-3 " in held_atoms(start, [0, 1, 2])
     assert not held_atoms(start, [0, 1, 2, 3])
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from openmm_duality.errors import DualityError
-from openmm_duality.inference import ErrorTable, evaluate
+from openmm_duality.inference import DataSet, ErrorTable, Settings, evaluate, infer
+from openmm_duality.inference.equations.inference import Inference
 from openmm_duality.inference.errors import UNITS, format_tables
+from openmm_duality.inference.judgement import error_of_fit, outlying_frames
+from openmm_duality.inference.uncertainty.measurements import measure
 from openmm_duality.reference import MixedFrames
 from openmm_duality.reference.frames import formula
 from openmm_duality.units import MEV, MEV_PER_ANGSTROM
@@ -116,3 +120,49 @@ def test_unsuitable_frames_are_refused(losses, spoilt):
     ):
         with pytest.raises(DualityError, match=message):
             evaluate(losses, wrong)
+
+
+def test_frames_whose_errors_are_far_above_those_of_others_are_named(losses):
+    frames = labelled(random_frames(12), losses)
+    noise = np.random.default_rng(0).normal(size=frames.forces.shape) * rms(frames.forces) * 0.01
+    noise[7] *= 20.0
+    spoilt = replace(frames, forces=frames.forces + noise, steps=np.arange(100, 112))
+    table = evaluate(losses, spoilt)
+    assert table.outlying == {"107": pytest.approx(rms(noise[7]) / MEV_PER_ANGSTROM)}
+    assert ErrorTable.from_dict(table.to_dict()) == table
+    (sentence,) = outlying_frames({"data.xyz": table})
+    assert sentence.startswith("data.xyz: errors are far above those of all other frames in 107 (")
+    # an error that is as large beside the forces of its frame is none of its own
+    noise[7] /= 20.0
+    even = replace(spoilt, forces=frames.forces + noise)
+    strong = replace(even, forces=even.forces * np.where(np.arange(12) == 7, 30.0, 1.0)[:, None, None])
+    assert evaluate(losses, even).outlying == {}
+    assert list(evaluate(losses, strong).outlying) == ["107"]  # of which the losses know nothing
+    assert evaluate(losses, spoilt[4:9]).outlying == {}  # too few to say what is usual
+
+
+def test_energies_of_another_potential_than_the_forces_are_said(losses):
+    frames = labelled(random_frames(24, n_atoms=12), losses)
+    choices = {"cutoff": 0.5, "channels": 3, "invariants": (10, 10, 0), "mixing_steps": 1, "members": 0}
+    choices |= {"stress_weight": 0.0, "curvature": 1e-6, "ridge": 1e-7, "energy_weight": 0.1}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="forces are fitted")
+        infer(frames, **choices)
+        shuffled = replace(frames, energies=100.0 * np.ptp(frames.energies) * np.random.default_rng(0).normal(size=24))
+        infer(shuffled, **{**choices, "energy_weight": 0.0})
+    with pytest.warns(UserWarning, match=r"beside energies, and of [\d.]+ without, so that they are not of one"):
+        infer(shuffled, **choices)
+
+
+def test_the_error_of_a_fit_is_weighted_as_the_fit(losses):
+    frames = [labelled(random_frames(6, n_atoms=12, seed=seed), losses) for seed in (0, 1)]
+    data = [DataSet(frames[0]), DataSet(frames[1], weight=0.2)]
+    inference = Inference.of(data, Settings(form="pair", cutoff=0.5, curvature=1e-6, ridge=1e-7, members=0))
+    fitted = inference.losses([{"curvature": 1e-6, "ridge": 1e-7}])
+    (total,) = inference.totals
+    (solution,) = inference.design.layout.pack(fitted)
+    expected = np.sqrt(total.squared_error(solution) / total.weight) / MEV_PER_ANGSTROM
+    measured = [(s.weight, 6, measure(s.frames, dict.fromkeys(range(6), (fitted,)))) for s in data]
+    assert error_of_fit(measured, inference.settings.large_force) == pytest.approx(expected, rel=1e-6)
+    every_second = [(s.weight, 6, measure(s.frames, dict.fromkeys(range(0, 6, 2), (fitted,)))) for s in data]
+    assert error_of_fit(every_second, inference.settings.large_force) == pytest.approx(expected, rel=0.3)

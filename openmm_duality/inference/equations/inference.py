@@ -98,6 +98,8 @@ class Inference:
     prior : AgentLosses, optional
     unlabelled : sequence of DataSet
         Further frames for the penalties on soft symmetries, whose forces are not used.
+    progress : bool
+        Whether to show the progress.
     """
 
     sets: Sequence[DataSet]
@@ -117,6 +119,7 @@ class Inference:
     n_synthetic: dict[str, int]
     prior: AgentLosses | None = None
     unlabelled: Sequence[DataSet] = ()
+    progress: bool = False
 
     @classmethod
     def of(
@@ -197,7 +200,7 @@ class Inference:
             equations = equations.relative_to(design.layout.pack(prior))
         found = (sets, settings, species, masses, statistics, lengths, design, reference, equations, seconds, memory)
         n_synthetic = {name: sum(len(one.frames) for one in mine) for name, mine in synthetic.items()}
-        return cls(*found, changes, mixing, on_synthetic, n_synthetic, prior, unlabelled)
+        return cls(*found, changes, mixing, on_synthetic, n_synthetic, prior, unlabelled, progress)
 
     @property
     def totals(self) -> list[NormalEquations]:
@@ -253,6 +256,7 @@ class Inference:
             If there are too few frames for two blocks, or the data do not determine the losses.
         """
         kind = {"of_channels": bool(self.design.channels), "corrects": self.prior is not None}
+        kind["progress"] = self.progress
         n_constants = self.design.layout.n_constants
         with timed(self.seconds, "regularisation"), raise_if_undetermined():
             groups = zip(self.totals, self.equations.folds, self.penalties, self.selectable, self.scales, strict=True)

@@ -25,6 +25,7 @@ from openmm_duality.inference.equations.penalties import (
 )
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import ABSENT, NormalEquations, solve, undetermined
+from openmm_duality.progress import progress_bar
 
 Grids = Mapping[str, Sequence[float]]
 
@@ -60,6 +61,7 @@ def preferred_strengths(
     *,
     of_channels: bool,
     corrects: bool,
+    progress: bool = False,
 ) -> list[Strengths]:
     """Strengths in order of preference, by the errors of the folds (`held_out_errors`, `by_preference`).
 
@@ -73,6 +75,8 @@ def preferred_strengths(
         As for `held_out_errors`.
     settings, of_channels, corrects
         As for `strength_grids`.
+    progress : bool
+        Whether to show the progress.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def preferred_strengths(
         return [coordinate_search(total, folds, penalties, grids, n_constants, selected, scale)]
 
     def errors_of(candidates: Sequence[Strengths]) -> list[float]:
-        return held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale)
+        return held_out_errors(total, folds, penalties, candidates, n_constants, selected, scale, progress)
 
     ridges = last.get("ridge", ())
     if len(others) > 1 or len(ridges) > 1:
@@ -135,6 +139,7 @@ def held_out_errors(
     n_constants: int = 0,
     selected: BoolArray | None = None,
     scale: FloatArray | None = None,
+    progress: bool = False,
 ) -> list[float]:
     """Squared errors of candidate regularisation strengths on folds, each fitted to all others.
 
@@ -150,6 +155,8 @@ def held_out_errors(
     penalties, n_constants, selected, scale
         As for `solve`.
     candidates : sequence of mappings of str to float
+    progress : bool
+        Whether to show the progress.
 
     Raises
     ------
@@ -157,14 +164,16 @@ def held_out_errors(
         If no candidate makes the equations positive definite.
     """
     errors = [0.0] * len(candidates)
-    for blocks in folds:  # one after the other, because each needs two more Gram matrices
-        fold = blocks[0] if len(blocks) == 1 else NormalEquations.sum_of(blocks)
-        rest = total - fold
-        for k, strengths in enumerate(candidates):
-            try:
-                errors[k] += _held_out_error(fold, rest, penalties, strengths, scale, n_constants, selected)
-            except np.linalg.LinAlgError:  # too weak for positive definite equations
-                errors[k] = np.inf
+    with progress_bar(len(folds) * len(candidates), "regularisation", show=progress, unit="solution") as bar:
+        for blocks in folds:  # one after the other, because each needs two more Gram matrices
+            fold = blocks[0] if len(blocks) == 1 else NormalEquations.sum_of(blocks)
+            rest = total - fold
+            for k, strengths in enumerate(candidates):
+                try:
+                    errors[k] += _held_out_error(fold, rest, penalties, strengths, scale, n_constants, selected)
+                except np.linalg.LinAlgError:  # too weak for positive definite equations
+                    errors[k] = np.inf
+                bar.update()
     if not np.isfinite(min(errors)):
         raise np.linalg.LinAlgError("no candidate regularisation makes the normal equations positive definite")
     return errors

@@ -30,7 +30,7 @@ from openmm_duality.losses.coefficients import Coefficients, combine
 from openmm_duality.losses.committee import Committee, variance_of
 from openmm_duality.losses.model import AgentLosses
 from openmm_duality.parallel import on_all_cores
-from openmm_duality.progress import timed
+from openmm_duality.progress import progress_bar, timed
 
 NOMINAL = (0.6827, 0.9545)  # fractions of a normal distribution within one and two standard deviations
 SEED = 1  # makes the draws reproducible
@@ -185,9 +185,10 @@ class Members:
         """
         counts = rng.multinomial(len(blocks), np.full(len(blocks), 1.0 / len(blocks)), size=members)
         starts = range(members) if self.deviations else [None] * members
+        shown = progress_bar(members, "committee", show=self.inference.progress, unit="member", items=counts)
         solutions = [
             self.solved(dict(zip(blocks, row.astype(float).tolist(), strict=True)), start)
-            for row, start in zip(counts, starts, strict=True)
+            for row, start in zip(shown, starts, strict=True)
         ]
         return solutions, counts
 
