@@ -33,6 +33,7 @@ _ACCEPTED = 5.0  # K, an acceptable error of the temperature
 _COMPOSITIONS = 30  # at most, with errors of their own
 _HOT = 100.0  # K, a rise that is only said to be exceeded
 _OUTLYING, _RELATIVELY = 8.0, 4.0  # times the median of the errors of frames, and of their parts of the RMS force
+_LEAST = 0.02  # of the RMS force of the frame
 _TYPICAL = 10  # frames at least, to have a median
 UNITS = {"force": "meV/angstrom", "energy": "meV/atom", "virial": "meV/atom", "stress": "MPa"}
 _STRESS_LINES = (
@@ -71,7 +72,7 @@ class ErrorTable:
         errors of the forces are empty.
     outlying : dict of str to float
         Errors of the forces of outlying frames in meV/Å, by their numbers in the file or steps: more than eight times
-        the median, and as parts of the RMS force of the frame more than four times.
+        the median, and as parts of the RMS force of the frame more than four times, and above 2 %.
     groups : dict of str to ErrorTable
         Errors by formula, where the frames have several compositions, but at most thirty; or by label.
     """
@@ -313,7 +314,7 @@ def _outlying(frames: AnyFrames, measurements: Sequence[Measurement], model: int
     shares = errors / np.maximum([component_rms(m.target) for m in measurements], 1.0)
     if len(errors) < _TYPICAL:
         return {}
-    far = (errors > _OUTLYING * np.median(errors)) & (shares > _RELATIVELY * np.median(shares))
+    far = (errors > _OUTLYING * np.median(errors)) & (shares > max(_RELATIVELY * np.median(shares), _LEAST))
     found = {}
     for k in sorted(np.flatnonzero(far).tolist(), key=lambda k: -errors[k]):
         part, t = frames.locate(measurements[k].number)

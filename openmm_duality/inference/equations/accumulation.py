@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 
@@ -206,11 +207,15 @@ def accumulate(
                 multiplying += begin - ready
     for buffer in (*forces, energies, virials):
         buffer.flush()
+    for one in chain.from_iterable(blocks):
+        one.mirror()
     return BlockedEquations(blocks, storage.per_fold, largest, {"rows": waiting, "products": multiplying})
 
 
 class RowBuffer:
-    """Rows of small frames, collected for one product, because each product updates a whole Gram matrix.
+    """Rows of small frames, collected for one product, because each product updates half a Gram matrix.
+
+    The other half is to be mirrored after the last rows.
 
     Parameters
     ----------
@@ -239,7 +244,7 @@ class RowBuffer:
             alone = len(self._waiting) == 1
             joined = self._waiting[0] if alone else map(np.concatenate, zip(*self._waiting, strict=True))
             self._waiting = []
-            self._blocks[self._block].add_rows(*joined, set_scale=self._set_scale)
+            self._blocks[self._block].add_rows(*joined, set_scale=self._set_scale, mirrored=False)
 
 
 @dataclass(frozen=True)

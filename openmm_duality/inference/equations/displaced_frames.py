@@ -164,6 +164,7 @@ def curvature_changes(
     for buffer in buffers:
         buffer.flush()
     for mine in sums:  # in place: another such matrix would be as large as a block of equations
+        mine.mirror()
         mine.gram /= mine.weight or 1.0
         mine.gram[np.diag_indices(len(mine.gram))] *= 1.0 + _ROUNDING
     return [mine.gram for mine in sums]

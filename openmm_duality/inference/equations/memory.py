@@ -202,9 +202,9 @@ def _bytes_of_rows(
     n_rows = [3 * (largest.n_atoms if collective else int(np.isin(index, g).sum())) for g in layout.groups]
     rows = _NUMBER * sum(n * layout.size(group) for n, group in zip(n_rows, layout.groups, strict=True))
     wide = _NUMBER * max(map(layout.size, layout.groups))
-    # rows that were handed on, those that wait, and their weighted copies; the panel of a product and its sum
+    # rows that were handed on, those that wait, and their weighted copies; a panel that is mirrored
     most_rows = max(n_rows)
-    adding = wide * (2 * most_rows if most_rows >= BATCH else 3 * (BATCH + most_rows)) + 2 * _NUMBER * PANEL
+    adding = wide * (2 * most_rows if most_rows >= BATCH else 3 * (BATCH + most_rows)) + _NUMBER * PANEL
     if rows + adding > most:
         return rows, adding
     sample = next(iter(samples(largest)))

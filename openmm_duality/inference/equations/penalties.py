@@ -44,6 +44,8 @@ SEPARATIONS = "separations"
 
 PUMP, NET_FORCE, NET_TORQUE, WORK = SYMMETRIES = ("pump", "net-force", "net-torque", "work")
 
+_AT_ONCE = 64  # rows of the matrix of a penalty
+
 # strength of the curvature penalty of the many-body part relative to that of the pair part, each normalised
 _MANY_BODY_SHARE = 1e-3
 
@@ -126,7 +128,12 @@ class Penalty:
             strength = strength / penalised.mean()
         for here, (_, block) in zip(columns, blocks, strict=True):
             if block.ndim == 2:
-                matrix[here, here] += strength * block / (units[here, None] * units[here])
+                of_block, mine = matrix[here, here], units[here]
+                for first in range(0, len(block), _AT_ONCE):  # so that temporary arrays stay in the caches
+                    rows = slice(first, first + _AT_ONCE)
+                    added = block[rows] * (strength / mine)
+                    added /= mine[rows, None]
+                    of_block[rows] += added
             else:
                 matrix[np.diag_indices(len(matrix))] += strength * block / units**2
         if self.rhs is not None:

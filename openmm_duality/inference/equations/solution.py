@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
 
 from openmm_duality.errors import DualityError
 from openmm_duality.geometry.arrays import BoolArray, FloatArray
@@ -56,7 +57,15 @@ class NormalEquations:
             total.add_weighted(one, 1.0)
         return total
 
-    def add_rows(self, rows: FloatArray, targets: FloatArray, weights: FloatArray, *, set_scale: bool = True) -> None:
+    def add_rows(
+        self,
+        rows: FloatArray,
+        targets: FloatArray,
+        weights: FloatArray,
+        *,
+        set_scale: bool = True,
+        mirrored: bool = True,
+    ) -> None:
         """Add rows, shape (R, P), with targets and weights, shape (R,).
 
         Parameters
@@ -64,17 +73,27 @@ class NormalEquations:
         rows, targets, weights : array
         set_scale : bool
             Whether they enter the column scales and the sum of weights: forces do, energies do not.
+        mirrored : bool
+            Whether the Gram matrix is whole afterwards; without, it is by `mirror` after the last rows.
         """
-        weighted = rows * np.sqrt(weights)[:, None]
-        for here in panels(len(self.gram)):  # only half of the matrix is computed
-            product = weighted[:, here].T @ weighted[:, here.start :]
-            self.gram[here, here.start :] += product
-            self.gram[here.stop :, here] += product[:, here.stop - here.start :].T
+        weighted = np.ascontiguousarray(rows * np.sqrt(weights)[:, None])
+        if weighted.size:
+            # in place, and half of the matrix alone
+            self.gram = dsyrk(1.0, weighted.T, beta=1.0, c=self.gram.T, overwrite_c=1).T
+        if mirrored:
+            self.mirror()
         self.rhs += rows.T @ (weights * targets)
         self.target_squares += float(np.sum(weights * targets**2))
         if set_scale:
             self.column_squares += np.einsum("rp,rp->p", weighted, weighted)
             self.weight += float(weights.sum())
+
+    def mirror(self) -> None:
+        """Make the upper half of the Gram matrix that of the lower."""
+        for here in panels(len(self.gram)):
+            self.gram[here, here.stop :] = self.gram[here.stop :, here].T
+            block = self.gram[here, here]
+            np.copyto(block, block.T.copy(), where=np.tri(len(block), dtype=bool).T)
 
     def add_weighted(self, other: NormalEquations, weight: float) -> None:
         """Add other equations with a weight, as if each of their rows occurred `weight` times."""

@@ -155,6 +155,18 @@ def test_solution_is_that_of_least_squares_for_any_scale_of_the_columns():
     assert equations.squared_error(found) == pytest.approx(residual, rel=1e-8)
 
 
+@pytest.mark.parametrize("size", [1, 7, 3000])
+def test_gram_matrices_are_mirrored_once_in_their_own_memory(size):
+    rng, equations = np.random.default_rng(0), NormalEquations.empty(size)
+    memory, rows, weights = equations.gram, rng.normal(size=(12, size)), rng.uniform(size=12)
+    for part in (slice(0, 5), slice(5, 5), slice(5, 12)):
+        equations.add_rows(rows[part], np.zeros(len(rows[part])), weights[part], mirrored=False)
+    equations.mirror()
+    assert np.shares_memory(memory, equations.gram)
+    np.testing.assert_allclose(equations.gram, (rows.T * weights) @ rows, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(equations.gram, equations.gram.T)
+
+
 def test_equations_of_parts_add_up_and_do_not_grow():
     wanted = np.arange(1.0, 6.0)
     parts = [random_equations(wanted, n, 0.1, seed)[0] for seed, n in enumerate((10, 500))]
