@@ -355,6 +355,18 @@ def test_fixed_atoms_stay_where_they_are_and_a_run_with_others_is_another(folder
     assert "--pressure" in refused(*run, *more, "--fixed", "0", "--pressure", "1 bar")
 
 
+@pytest.mark.filterwarnings("ignore:the losses were inferred without stresses")
+def test_the_mean_pressure_of_a_run_is_said_beside_the_one_that_is_set(folder, tmp_path):
+    run = ("simulate", folder / "model.safetensors", "--start", folder / "liquid.safetensors", "-o", tmp_path / "run")
+    more = ("--platform", "CPU", "--seed", 5, "--report", "0.5 fs", "--json", tmp_path / "s.json", "--overwrite")
+    text = call(*run, *more, "--pressure", "-90 MPa", "--time", 0.03)
+    found = json.loads((tmp_path / "s.json").read_text())["mean_pressure"]
+    log = np.genfromtxt(tmp_path / "run" / "log.csv", delimiter=",", names=True)["pressure_MPa"]
+    assert found["mean"] == pytest.approx(log[len(log) // 2 :].mean())
+    assert f"the run: {found['mean']:,.4g} ± {found['error']:.2g} MPa (standard error); -90 is set" in text
+    assert ("has not reached yet" in text) == (abs(found["mean"] + 90.0) > max(50.0, 5.0 * found["error"]))
+
+
 def test_a_cell_wider_than_those_of_training_is_said_where_these_are_narrower_than_two_cutoffs():
     losses, cell = random_losses("pair", cutoff=0.5), 0.1 * np.eye(3)
 

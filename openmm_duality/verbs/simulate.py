@@ -18,6 +18,7 @@ import openmm_duality as duality
 from openmm_duality.console import PATH, check_outputs, json_option, overwrite_option, write_json
 from openmm_duality.errors import DualityError
 from openmm_duality.files import staged
+from openmm_duality.units import bare
 from openmm_duality.verbs.start_notes import held_atoms, narrow_cells, new_cluster, vacuum
 from openmm_duality.verbs.structures import (
     baseline_option,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 _LONGEST_STEP = 0.1  # ps
 _FRICTIONLESS = ("verlet", "energy-conserving-descent")
 _TIMES_HELD_OUT = 2.0  # mean predicted error of a run, beside the error of held-out frames
-_PUMP_BLOCKS = 10  # of a run, for the error of its pump
+_BLOCKS = 10  # of a run, for the errors of its pump and pressure
+_FAR = 50.0  # MPa, in which a mean pressure may differ from the one that is set before it is said
 
 
 @click.command()
@@ -214,6 +216,8 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
     predicted = _predicted_error(directory, losses, collected=options["monitor"] == "collect")
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
     measured = _measured_pump(directory, pump) if shown else {}
+    if options["pressure"] is not None:
+        measured |= _mean_pressure(directory, options["pressure"])
     figures = {
         "status": result.status,
         "reason": result.reason,
@@ -287,7 +291,7 @@ def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
 
     run = read_run(directory)
     first = len(run.log["time_ps"]) // 5
-    found = measure_pump(run, {name: column[first:] for name, column in run.log.items()}, _PUMP_BLOCKS)
+    found = measure_pump(run, {name: column[first:] for name, column in run.log.items()}, _BLOCKS)
     if found is None or not math.isfinite(found.measured.error):
         return {}
     beside = "" if predicted is None else f"; predicted at 300 K: {predicted:.3g}"
@@ -298,6 +302,23 @@ def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
     entry = {"measured_pump": {"unit": "kJ/mol per atom and ps", **found.measured.to_dict()}}
     add_to_record(directory, entry)
     return entry
+
+
+def _mean_pressure(directory: Path, wanted: str) -> dict[str, Any]:
+    """Print and give the mean pressure in MPa of the second half of a run, if its rows of the log are enough."""
+    from openmm_duality.observables.statistics import series_estimate
+
+    column = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))["pressure_MPa"]
+    values, target = column[len(column) // 2 :], bare(wanted, unit.bar, "pressure") / 10.0
+    if len(values) < 2 * _BLOCKS or not np.isfinite(values).all():
+        return {}
+    found = series_estimate(values, _BLOCKS)
+    far = abs(found.mean - target) > max(_FAR, 5.0 * found.error)
+    click.echo(
+        f"Mean pressure in the second half of the run: {found.mean:,.4g} ± {found.error:.2g} MPa (standard error); "
+        f"{target:.4g} is set{', which the cell has not reached yet: run longer' if far else ''}."
+    )
+    return {"mean_pressure": {"unit": "MPa", **found.to_dict()}}
 
 
 def _monitor(
