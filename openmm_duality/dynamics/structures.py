@@ -118,8 +118,8 @@ def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
         if kind == _PDB and not _has_namesakes(path):
             return _read_pdb(path, frame).for_openmm()
         return _of_images(list(images_of_file(path, kind)), frame, path.name).for_openmm()
-    except DualityError:
-        raise
+    except DualityError as error:
+        raise DualityError(f"start: {str(error).removeprefix('start: ')}") from None
     except Exception as error:  # whatever the library raises means that the file is not what its name says
         raise DualityError(f"start: cannot read {path}: {error}; is it a whole {path.suffix} file?") from error
 
@@ -156,12 +156,25 @@ def _frame(frame: int, n: int, where: str) -> int:
 
 
 def _has_namesakes(path: Path) -> bool:
-    """Whether atoms of a PDB file share name and residue, as ASE writes them; OpenMM takes them for one."""
+    """Whether atoms of a PDB file share name and residue, as ASE writes them; OpenMM takes them for one.
+
+    Raises
+    ------
+    DualityError
+        If some do, and ASE would not read the elements, or would read alternatives beside each other.
+    """
     with open_text(path) as lines:
         first = takewhile(lambda line: not line.startswith("ENDMDL"), lines)
         atoms = [line for line in first if line.startswith(("ATOM", "HETATM"))]
     residues = ([line[12:17] for line in residue] for _, residue in groupby(atoms, key=lambda line: line[17:27]))
-    return any(len(set(names)) < len(names) for names in residues)
+    if not any(len(set(names)) < len(names) for names in residues):
+        return False
+    if any(line[16] != " " or not line[76:78].strip() for line in atoms):
+        raise DualityError(
+            f"{path.name} gives atoms of one residue the same name; then columns 77-78 must name their elements, and "
+            "there must be no alternate locations (column 17)"
+        )
+    return True
 
 
 def _read_pdb(path: Path, frame: int) -> Start:
@@ -182,6 +195,10 @@ def _read_pdb(path: Path, frame: int) -> Start:
 
 def _of_images(images: Sequence[Atoms], frame: int, name: str) -> Start:
     atoms = images[_frame(frame, len(images), name)]
+    if not atoms.cell.any(1)[atoms.pbc].all():
+        raise DualityError(
+            f"{name} is periodic along an axis for which it gives no lattice vector; give it, or set pbc to F"
+        )
     positions = np.array(atoms.positions, dtype=np.float64) * ANGSTROM
     held = {int(k) for one in atoms.constraints if isinstance(one, FixAtoms) for k in one.index}
     return Start(positions, tuple(atoms.get_chemical_symbols()), cell_of(atoms), tuple(sorted(held)))

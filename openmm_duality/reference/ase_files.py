@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openmm_duality.errors import DualityError
-from openmm_duality.files import open_text
+from openmm_duality.files import UNREADABLE, open_text
 from openmm_duality.reference.extended_xyz import frames_of_images, images_by_ase
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.reference.quantities import DataKeys
@@ -27,20 +27,21 @@ PROGRAMS = {
     "traj": "trajectory of ASE",
     "db": "database of ASE",
 }
-# and those that hold structures alone
+# and those that hold structures alone, of which ASE reads all and runs nothing (it starts CASTEP to read a cell file)
 STRUCTURES = {
     "vasp": "POSCAR or CONTCAR of VASP",
     "cif": "CIF",
     "aims": "geometry of FHI-aims",
-    "castep-cell": "cell file of CASTEP",
     "espresso-in": "input of Quantum ESPRESSO",
     "gen": "gen file of DFTB+",
     "mol": "MDL molfile",
-    "sdf": "SDF",
     "xsf": "XSF",
 }
 FORMATS = {**PROGRAMS, **STRUCTURES}
-_DUMP, _COLUMNS = "lammps-dump-text", "ITEM: ATOMS"
+_NAMES = {**FORMATS, "extxyz": "extended XYZ", "proteindatabank": "PDB"}
+_DUMP, _UNITS, _COLUMNS = "lammps-dump-text", "ITEM: UNITS", "ITEM: ATOMS"
+_METAL = "metal"  # units of LAMMPS, in which ASE's are
+_WHOLE = 0.999  # occupancy of a site
 
 
 def ase_format(path: Path) -> str | None:
@@ -51,7 +52,7 @@ def ase_format(path: Path) -> str | None:
         return None
     try:
         found = filetype(str(path))
-    except (UnknownFileTypeError, OSError, ValueError):
+    except (UnknownFileTypeError, *UNREADABLE, ValueError):
         return None
     return found if found in FORMATS else None
 
@@ -70,7 +71,7 @@ def read_ase_file(
     kind : str
         Format, as `ase_format` gives it.
     keys : DataKeys, optional
-        As for `read_extxyz`; ASE has converted energies to eV, but of a dump of LAMMPS nothing.
+        As for `read_extxyz`; ASE has converted energies to eV, but of a dump of LAMMPS nothing, if it names no units.
     forces, progress
         As for `read_extxyz`.
 
@@ -79,6 +80,9 @@ def read_ase_file(
     DualityError
         If the file cannot be read, or as `read_extxyz`.
     """
+    units = _units_of_dump(path) if kind == _DUMP and keys is not None and keys.units else _METAL
+    if units != _METAL:
+        raise DualityError(f"{path}: the dump says that its units are {units!r}; leave out those that are given")
     return frames_of_images(path, images_of_file(path, kind), keys, forces=forces, progress=progress)
 
 
@@ -88,25 +92,42 @@ def images_of_file(path: Path, kind: str) -> Iterator[Atoms]:
     Raises
     ------
     DualityError
-        If the file cannot be read, or a dump of LAMMPS does not say which elements its atoms are.
+        If the file cannot be read, a dump of LAMMPS does not say which elements its atoms are, or sites of a crystal
+        are occupied in part.
     """
-    if kind == _DUMP:
-        _require_elements(path)
-    name = FORMATS.get(kind, kind)
-    for atoms in images_by_ase(path, kind, f"ASE cannot read it as {name}", "; is it complete?"):
+    options = {"units": _units_of_dump(path)} if kind == _DUMP else {}
+    failure = f"ASE cannot read it as {_NAMES.get(kind, kind)}"
+    for atoms in images_by_ase(path, kind, failure, "; is it complete?", **options):
         results = {} if atoms.calc is None else atoms.calc.results
         if kind == _DUMP:
             results.pop("energy", None)  # a dump has none, for which ASE puts zero
+            atoms.arrays.pop("momenta", None)  # in units that it may not name
+            atoms.info.clear()
+        if any(share < _WHOLE for site in atoms.info.get("occupancy", {}).values() for share in site.values()):
+            raise DualityError(f"{path}: sites are occupied in part; write a structure in which every site is whole")
+        if kind in STRUCTURES:
+            atoms.info.clear()
         if "free_energy" in results:
             results["energy"] = results.pop("free_energy")
         yield atoms
 
 
-def _require_elements(path: Path) -> None:
-    with open_text(path) as lines:
-        columns = next((line.split()[2:] for line in lines if line.startswith(_COLUMNS)), [])
+def _units_of_dump(path: Path) -> str:
+    """The units that a dump of LAMMPS names, or metal; one without elements is refused."""
+    units, columns = _METAL, list[str]()
+    try:
+        with open_text(path) as lines:
+            for line in lines:
+                if line.startswith(_UNITS):
+                    units = next(lines).strip()
+                if line.startswith(_COLUMNS):
+                    columns = line.split()[2:]
+                    break
+    except (*UNREADABLE, ValueError) as error:
+        raise DualityError(f"{path}: cannot be read as a dump of LAMMPS ({type(error).__name__}: {error})") from None
     if "element" not in columns:
         raise DualityError(
             f"{path}: the dump has types of atoms and no elements; write them with 'dump … custom … id element x y z "
             "fx fy fz' and 'dump_modify … element …' of LAMMPS"
         )
+    return units

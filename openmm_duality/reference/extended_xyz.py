@@ -254,8 +254,8 @@ def _images(path: Path) -> Iterator[Atoms]:
     return images_by_ase(path, "extxyz", "cannot be read as extended XYZ")
 
 
-def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "") -> Iterator[Atoms]:
-    """The structures of a file, one after the other, by ASE's reader of a format.
+def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "", **options: Any) -> Iterator[Atoms]:
+    """The structures of a file, one after the other, by ASE's reader of a format, with options of that.
 
     Raises
     ------
@@ -266,14 +266,14 @@ def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "") -> Iter
 
     count = 0
     try:
-        for atoms in ase.io.iread(path, index=":", format=kind):
+        for atoms in ase.io.iread(path, index=":", format=kind, **options):
             yield atoms
             count += 1
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
         what = f"{type(error).__name__}: {error}"
-        if isinstance(error, KeyError) and error.args and len(str(error.args[0])) < 4:  # a symbol
-            what = f"{error.args[0]!r} is no chemical element"
+        if isinstance(error, KeyError) and error.args and str(error.args[0]).isalnum():  # a symbol
+            what = f"{str(error.args[0])!r} is no chemical element"
         raise DualityError(f"{path}: {failure}, after {count} frames ({what}){remedy}") from None
 
 

@@ -101,6 +101,12 @@ def read(
     return found if timestep is None else _timed(found, path, timestep)
 
 
+def ase_kind(path: Path) -> str | None:
+    """ASE's name of the format of a file (`ase_files.FORMATS`), unless the package has a reader of its own for it."""
+    own = (_SAVED, _ARRAYS, *_CONFIGURATIONS, *_EXTENDED)
+    return None if path.suffix in own or is_trajectory(path) else ase_format(path)
+
+
 def frames_of(data: AnyFrames | str | Path) -> AnyFrames:
     """Frames as they are, or read from a path.
 
@@ -127,7 +133,7 @@ def _read(path: Path, forces: bool, keys: DataKeys | None, topology: Path | None
     trajectory = is_trajectory(path) and not path.is_dir() and (topology is not None or not is_position_file(path))
     if extended or trajectory:
         _existing(path)
-    kind = None if extended or trajectory or path.suffix == _SAVED else ase_format(path)
+    kind = None if extended else ase_kind(path)
     if extended or kind is not None:
         if kind is None:
             return read_extxyz(path, keys, forces=forces, progress=progress)

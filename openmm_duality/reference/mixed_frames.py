@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _MANY = 10  # frames, of which a tenth is one
+_SEVERAL = 3  # frames, whose energies are not equal by chance
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 _FORMAT = "openmm_duality mixed frames 1"
 
@@ -223,10 +224,11 @@ def without_constant_energies(frames: AnyFrames, name: str) -> AnyFrames:
 
     `name` is that of the data, in messages.
     """
-    several = [part for part in frames.parts if part.energies is not None and np.ptp(part.positions, axis=0).any()]
-    if not several or any(np.ptp(part.energies) for part in several if part.energies is not None):
+    known = [part.energies for part in frames.parts if part.energies is not None and part.n_atoms > 1]
+    energies = np.concatenate([np.zeros(0), *known])
+    if len(energies) < _SEVERAL or np.ptp(energies):
         return frames
-    warnings.warn(f"{name}: the energies of all frames of the same atoms are equal; they are left out", stacklevel=3)
+    warnings.warn(f"{name}: the energies of all frames are equal, as of none; they are left out", stacklevel=3)
     return joined([replace(part, energies=None) for part in frames.parts])
 
 

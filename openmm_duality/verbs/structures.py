@@ -64,12 +64,12 @@ def read_structure(
     """
     from openmm_duality.dynamics.integrators import positive
     from openmm_duality.dynamics.structures import read_start
-    from openmm_duality.reference.ase_files import ase_format
     from openmm_duality.reference.cp2k_files import is_position_file
+    from openmm_duality.reference.formats import ase_kind
 
     # CP2K's own files of positions hold no cell, so they are read with their project
     structure = path.suffix.lower() in (".pdb", ".xyz", ".extxyz") and not is_position_file(path)
-    structure = structure or ase_format(path) is not None
+    structure = structure or ase_kind(path) is not None
     start = read_start(path if structure else duality.read(path), frame)
     if cell is not None:
         if start.cell is not None:

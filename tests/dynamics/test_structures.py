@@ -59,6 +59,12 @@ def test_every_atom_of_a_pdb_file_counts_where_they_share_their_names(tmp_path):
     assert start.species == ("O", "H", "H")
     np.testing.assert_allclose(start.positions, 0.1 * molecule.positions + 0.1, atol=1e-4)
     np.testing.assert_allclose(start.cell, 0.9 * np.eye(3), atol=1e-6)
+    lines = (tmp_path / "a.pdb").read_text().splitlines()
+    for column, text, message in ((76, "  ", "columns 77-78"), (16, "A", "column 17")):
+        changed = [f"{x[:column]}{text}{x[column + len(text) :]}" if x.startswith("ATOM") else x for x in lines]
+        (tmp_path / "b.pdb").write_text("\n".join(changed))
+        with pytest.raises(DualityError, match=message):
+            read_start(tmp_path / "b.pdb")
 
 
 @pytest.mark.parametrize("name", ["POSCAR", "b.xyz", "b.traj"])
@@ -134,7 +140,7 @@ def test_thermal_velocities_have_their_temperature_and_no_momentum():
 )
 def test_files_that_are_no_structures_are_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(DualityError, match=f"start|{name}: ASE cannot read"):
+    with pytest.raises(DualityError, match=r"^start: "):
         read_start(tmp_path / name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 
 from openmm_duality.cli import main
 from openmm_duality.errors import DualityError
-from openmm_duality.reference import MixedFrames, read
+from openmm_duality.reference import DataKeys, MixedFrames, read
 from openmm_duality.reference.ase_files import ase_format
 from openmm_duality.units import ANGSTROM, ELECTRONVOLT, GIGAPASCAL
 
@@ -114,7 +116,6 @@ ITEM: ATOMS id {kind} x y z fx fy fz
 """
 
 
-@pytest.mark.filterwarnings("ignore:md.dump. forces from 'forces'")
 def test_a_dump_of_lammps_is_read_in_the_order_of_its_numbers_and_without_an_energy(tmp_path):
     path = tmp_path / "md.dump"
     path.write_text("".join(DUMP.format(step=k, kind="element", first="Cl", second="Na", force=k + 1) for k in (0, 1)))
@@ -127,9 +128,41 @@ def test_a_dump_of_lammps_is_read_in_the_order_of_its_numbers_and_without_an_ene
     path.write_text(DUMP.format(step=0, kind="type", first=1, second=2, force=1))
     with pytest.raises(DualityError, match="types of atoms and no elements"):
         read(path)
+    path.write_bytes(b"ITEM: TIMESTEP\n0\n\xff\n")
+    with pytest.raises(DualityError, match=r"md\.dump: cannot be read as a dump"):
+        read(path)
+    path.write_text(DUMP.format(step=0, kind="element", first="Owat", second="Na", force=1))
+    with pytest.raises(DualityError, match="'Owat' is no chemical element"):
+        read(path)
 
 
-@pytest.mark.parametrize("name", ["POSCAR", "a.cif", "a.gen", "a.xsf"])
+def test_a_dump_of_lammps_may_name_its_units_and_is_read_where_it_is_compressed(tmp_path):
+    content = DUMP.format(step=0, kind="element", first="Cl", second="Na", force=1)
+    bare, named, packed = tmp_path / "a.dump", tmp_path / "b.dump", tmp_path / "c.dump.gz"
+    bare.write_text(content)
+    named.write_text("ITEM: UNITS\nreal\n" + content)
+    packed.write_bytes(gzip.compress(content.encode()))
+    kcal = 4.184 / ANGSTROM
+    assert read(named).forces[0, 1, 0] == pytest.approx(kcal, rel=1e-4)
+    assert read(bare, keys=DataKeys(units="kcal/mol")).forces[0, 1, 0] == pytest.approx(kcal, rel=1e-4)
+    assert read(packed).forces[0, 1, 0] == pytest.approx(ELECTRONVOLT / ANGSTROM)
+    with pytest.raises(DualityError, match="says that its units are 'real'"):
+        read(named, keys=DataKeys(units="kcal/mol"))
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DualityError, match=r"c\.dump\.gz"):
+        read(packed)
+
+
+def test_a_crystal_whose_sites_are_occupied_in_part_is_refused(tmp_path):
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    write(tmp_path / "a.cif", crystal)
+    text = (tmp_path / "a.cif").read_text()
+    (tmp_path / "a.cif").write_text(text.replace("1.0000", "0.5000", 1))
+    with pytest.raises(DualityError, match="occupied in part"):
+        read(tmp_path / "a.cif")
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "a.cif", "a.gen", "a.xsf", "geometry.in"])
 def test_files_of_structures_are_frames_without_forces(tmp_path, name):
     crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
     write(tmp_path / name, crystal)
