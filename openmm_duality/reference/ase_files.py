@@ -41,6 +41,7 @@ FORMATS = {**PROGRAMS, **STRUCTURES}
 _NAMES = {**FORMATS, "extxyz": "extended XYZ", "proteindatabank": "PDB"}
 _DUMP, _UNITS, _COLUMNS = "lammps-dump-text", "ITEM: UNITS", "ITEM: ATOMS"
 _METAL = "metal"  # units of LAMMPS, in which ASE's are
+_KNOWN_UNITS = (_METAL, "real", "electron", "si", "cgs")
 _WHOLE = 0.999  # occupancy of a site
 
 
@@ -103,10 +104,11 @@ def images_of_file(path: Path, kind: str) -> Iterator[Atoms]:
             results.pop("energy", None)  # a dump has none, for which ASE puts zero
             atoms.arrays.pop("momenta", None)  # in units that it may not name
             atoms.info.clear()
-        if any(share < _WHOLE for site in atoms.info.get("occupancy", {}).values() for share in site.values()):
-            raise DualityError(f"{path}: sites are occupied in part; write a structure in which every site is whole")
-        if kind in STRUCTURES:
+        if kind in STRUCTURES:  # of which one says how far its sites are occupied
+            if any(share < _WHOLE for site in atoms.info.get("occupancy", {}).values() for share in site.values()):
+                raise DualityError(f"{path}: sites are occupied in part; write a structure whose sites are whole")
             atoms.info.clear()
+            atoms.arrays.pop("spacegroup_kinds", None)
         if "free_energy" in results:
             results["energy"] = results.pop("free_energy")
         yield atoms
@@ -119,7 +121,7 @@ def _units_of_dump(path: Path) -> str:
         with open_text(path) as lines:
             for line in lines:
                 if line.startswith(_UNITS):
-                    units = next(lines).strip()
+                    units = next(lines, "").strip()
                 if line.startswith(_COLUMNS):
                     columns = line.split()[2:]
                     break
@@ -130,4 +132,6 @@ def _units_of_dump(path: Path) -> str:
             f"{path}: the dump has types of atoms and no elements; write them with 'dump … custom … id element x y z "
             "fx fy fz' and 'dump_modify … element …' of LAMMPS"
         )
+    if units not in _KNOWN_UNITS:
+        raise DualityError(f"{path}: the dump has units {units!r}; those that are read are {', '.join(_KNOWN_UNITS)}")
     return units

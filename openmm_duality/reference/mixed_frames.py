@@ -224,9 +224,11 @@ def without_constant_energies(frames: AnyFrames, name: str) -> AnyFrames:
 
     `name` is that of the data, in messages.
     """
-    known = [part.energies for part in frames.parts if part.energies is not None and part.n_atoms > 1]
-    energies = np.concatenate([np.zeros(0), *known])
-    if len(energies) < _SEVERAL or np.ptp(energies):
+    known = [part for part in frames.parts if part.energies is not None and part.n_atoms > 1]
+    energies = np.concatenate([np.zeros(0), *(part.energies for part in known if part.energies is not None)])
+    arrays = [array for part in known for array in (part.positions, part.cells) if array is not None]
+    copies = len(known) == 1 and not any(np.ptp(array, axis=0).any() for array in arrays)
+    if len(energies) < _SEVERAL or np.ptp(energies) or copies:
         return frames
     warnings.warn(f"{name}: the energies of all frames are equal, as of none; they are left out", stacklevel=3)
     return joined([replace(part, energies=None) for part in frames.parts])

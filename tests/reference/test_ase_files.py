@@ -148,6 +148,9 @@ def test_a_dump_of_lammps_may_name_its_units_and_is_read_where_it_is_compressed(
     assert read(packed).forces[0, 1, 0] == pytest.approx(ELECTRONVOLT / ANGSTROM)
     with pytest.raises(DualityError, match="says that its units are 'real'"):
         read(named, keys=DataKeys(units="kcal/mol"))
+    named.write_text("ITEM: UNITS\nlj\n" + content)
+    with pytest.raises(DualityError, match="has units 'lj'"):
+        read(named)
     packed.write_bytes(packed.read_bytes()[:-20])
     with pytest.raises(DualityError, match=r"c\.dump\.gz"):
         read(packed)

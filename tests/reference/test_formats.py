@@ -86,6 +86,8 @@ def test_energies_that_never_change_are_none(tmp_path: Path) -> None:
         assert read(path).parts[0].energies is None
     ase.io.write(path, written[:2])  # of two frames nothing is known
     assert read(path).parts[0].energies is not None
+    ase.io.write(path, 3 * written[:1])  # nor of copies
+    assert read(path).parts[0].energies is not None
     written[1].calc.results["energy"] = 0.1
     ase.io.write(path, written)
     assert read(path).parts[0].energies is not None
