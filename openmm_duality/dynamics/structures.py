@@ -17,8 +17,9 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import open_text
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.geometry.cells import check_cell, openmm_form, supercell
-from openmm_duality.reference.ase_atoms import cell_of
-from openmm_duality.reference.ase_files import FORMATS, ase_format, images_of_file
+from openmm_duality.reference.ase_atoms import cell_of, lacks_lattice_vector
+from openmm_duality.reference.ase_files import FORMATS, images_of_file
+from openmm_duality.reference.formats import ase_kind
 from openmm_duality.reference.frames import formula
 from openmm_duality.reference.mixed_frames import AnyFrames
 from openmm_duality.schema import species_name
@@ -108,8 +109,7 @@ def read_start(source: str | Path | AnyFrames, frame: int = -1) -> Start:
         raise DualityError(f"start: {path} is a folder; read its frames (openmm_duality.read) and give these")
     if not path.is_file():
         raise DualityError(f"start: there is no file {path}")
-    suffix = path.suffix.lower()
-    kind = _BY_SUFFIX[suffix] if suffix in _BY_SUFFIX else ase_format(path)
+    kind = _BY_SUFFIX.get(path.suffix.lower()) or ase_kind(path)
     if kind is None:
         raise DualityError(
             f"start: {path.name} is none of the known files: PDB, extended XYZ, {', '.join(FORMATS.values())}"
@@ -195,7 +195,7 @@ def _read_pdb(path: Path, frame: int) -> Start:
 
 def _of_images(images: Sequence[Atoms], frame: int, name: str) -> Start:
     atoms = images[_frame(frame, len(images), name)]
-    if not atoms.cell.any(1)[atoms.pbc].all():
+    if lacks_lattice_vector(atoms):
         raise DualityError(
             f"{name} is periodic along an axis for which it gives no lattice vector; give it, or set pbc to F"
         )

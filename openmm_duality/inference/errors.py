@@ -310,10 +310,10 @@ def error_table(
 
 def _outlying(frames: AnyFrames, measurements: Sequence[Measurement], model: int) -> dict[str, float]:
     """Errors of outlying frames in meV/Å, by step, the largest first."""
+    if len(measurements) < _TYPICAL:
+        return {}
     errors = np.array([component_rms(m.forces[model] - m.target) for m in measurements])
     shares = errors / np.maximum([component_rms(m.target) for m in measurements], 1.0)
-    if len(errors) < _TYPICAL:
-        return {}
     far = (errors > _OUTLYING * np.median(errors)) & (shares > max(_RELATIVELY * np.median(shares), _LEAST))
     found = {}
     for k in sorted(np.flatnonzero(far).tolist(), key=lambda k: -errors[k]):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from openmm_duality.inference.equations.settings import Settings
+from openmm_duality.inference.equations.targets import agent_weights
 from openmm_duality.inference.errors import ErrorTable
 from openmm_duality.inference.uncertainty.measurements import Measurement
 from openmm_duality.losses.model import AgentLosses
@@ -152,7 +153,7 @@ def error_of_fit(measured: Sequence[tuple[float, int, Sequence[Measurement]]], l
     squares = weights = 0.0
     for weight, count, found in measured:
         for m in found:
-            mine = weight * count / len(found) / (1.0 + np.sum(m.target**2, axis=1) / large_force**2)
+            mine = agent_weights(np.sum(m.target**2, axis=1), weight * count / len(found), large_force)
             squares += float(mine @ np.sum((m.forces[0] - m.target) ** 2, axis=1))
             weights += 3.0 * float(mine.sum())
     return float(np.sqrt(squares / weights)) / MEV_PER_ANGSTROM

@@ -26,6 +26,11 @@ def velocity_unit() -> float:
     return float(units.fs * ANGSTROM / FEMTOSECOND)
 
 
+def lacks_lattice_vector(atoms: Atoms) -> bool:
+    """Whether atoms are periodic along an axis for which they give no lattice vector."""
+    return not atoms.cell.array[atoms.pbc].any(axis=1).all()
+
+
 def cell_of(atoms: Atoms, vacuum: float = VACUUM) -> FloatArray | None:
     """Cell of atoms in nm, shape (3, 3); None without periodicity.
 
@@ -38,7 +43,7 @@ def cell_of(atoms: Atoms, vacuum: float = VACUUM) -> FloatArray | None:
         return np.asarray(atoms.cell.array * ANGSTROM, dtype=np.float64)
     given = atoms.cell.array
     cell = np.array(np.where(atoms.pbc[:, None], given, atoms.cell.complete().array) * ANGSTROM, dtype=np.float64)
-    if not given[atoms.pbc].any(axis=1).all():
+    if lacks_lattice_vector(atoms):
         return cell  # without a lattice vector that there should be; whoever takes the cell refuses it
     for k in np.flatnonzero(~atoms.pbc):
         normal = np.cross(cell[k - 2], cell[k - 1])

@@ -17,7 +17,7 @@ from openmm_duality.errors import DualityError
 from openmm_duality.files import UNREADABLE, open_text, provenance
 from openmm_duality.geometry.arrays import FloatArray
 from openmm_duality.progress import progress_bar
-from openmm_duality.reference.ase_atoms import VACUUM, cell_of, velocity_unit
+from openmm_duality.reference.ase_atoms import VACUUM, cell_of, lacks_lattice_vector, velocity_unit
 from openmm_duality.reference.frames import Frames
 from openmm_duality.reference.mixed_frames import AnyFrames, joined
 from openmm_duality.reference.plausibility import implausible_units
@@ -100,7 +100,7 @@ def frames_of_images(
         if ((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))).any():
             raise DualityError(f"{path}: frame {number}, counted from 0, has an atomic number that no element has")
         isolated = _is_isolated_atom(atoms)
-        if not isolated and not atoms.cell.any(1)[atoms.pbc].all():
+        if not isolated and lacks_lattice_vector(atoms):
             raise DualityError(
                 f"{path}: frame {number}, counted from 0, is periodic (pbc) along an axis for which it gives no "
                 "lattice vector; add the Lattice, or set pbc to F"
@@ -272,8 +272,9 @@ def images_by_ase(path: Path, kind: str, failure: str, remedy: str = "", **optio
     except Exception as error:
         # ASE raises whatever its parser runs into: KeyError, ValueError, XYZError, EOFError, AssertionError …
         what = f"{type(error).__name__}: {error}"
-        if isinstance(error, KeyError) and error.args and str(error.args[0]).isalnum():  # a symbol
-            what = f"{str(error.args[0])!r} is no chemical element"
+        name = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
+        if name and (len(name) < 4 or name.istitle()):  # a symbol, and no name of a column
+            what = f"{name!r} is no chemical element"
         raise DualityError(f"{path}: {failure}, after {count} frames ({what}){remedy}") from None
 
 

@@ -30,6 +30,7 @@ from openmm_duality.verbs.structures import (
 
 if TYPE_CHECKING:
     from openmm_duality.dynamics import LearningIntegrator
+    from openmm_duality.geometry.arrays import FloatArray
     from openmm_duality.learning import Monitor
     from openmm_duality.losses import AgentLosses
 
@@ -213,11 +214,12 @@ def simulate(model: Path, directory: Path, json_file: Path | None, overwrite: bo
         metadata={"model": {"name": model.name, "sha256": losses.sha256(), **_described(losses)}},
     )
     click.echo(result.message)
-    predicted = _predicted_error(directory, losses, collected=options["monitor"] == "collect")
+    log = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))
+    predicted = _predicted_error(log["mean_force_uncertainty"], losses, collected=options["monitor"] == "collect")
     shown = not losses.has_potential and result.status == "finished" and options["integrator"] != "descent"
     measured = _measured_pump(directory, pump) if shown else {}
     if options["pressure"] is not None:
-        measured |= _mean_pressure(directory, options["pressure"])
+        measured |= _mean_pressure(log["pressure_MPa"], options["pressure"])
     figures = {
         "status": result.status,
         "reason": result.reason,
@@ -265,10 +267,8 @@ def _given(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def _predicted_error(directory: Path, losses: AgentLosses, collected: bool) -> float | None:
+def _predicted_error(predicted: FloatArray, losses: AgentLosses, collected: bool) -> float | None:
     """Print and give the mean predicted error of the forces of a run in meV/Å, None if nothing predicts one."""
-    log = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))
-    predicted = log["mean_force_uncertainty"]
     known = predicted[np.isfinite(predicted)]
     if not len(known):
         return None
@@ -304,12 +304,11 @@ def _measured_pump(directory: Path, predicted: float | None) -> dict[str, Any]:
     return entry
 
 
-def _mean_pressure(directory: Path, wanted: str) -> dict[str, Any]:
+def _mean_pressure(pressures: FloatArray, wanted: str) -> dict[str, Any]:
     """Print and give the mean pressure in MPa of the second half of a run, if its rows of the log are enough."""
     from openmm_duality.observables.statistics import series_estimate
 
-    column = np.atleast_1d(np.genfromtxt(directory / "log.csv", delimiter=",", names=True))["pressure_MPa"]
-    values, target = column[len(column) // 2 :], bare(wanted, unit.bar, "pressure") / 10.0
+    values, target = pressures[len(pressures) // 2 :], bare(wanted, unit.bar, "pressure") / 10.0
     if len(values) < 2 * _BLOCKS or not np.isfinite(values).all():
         return {}
     found = series_estimate(values, _BLOCKS)

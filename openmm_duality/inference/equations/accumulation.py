@@ -17,7 +17,14 @@ from openmm_duality.inference.equations.design import Design
 from openmm_duality.inference.equations.energies import EnergyReference, energy_weight
 from openmm_duality.inference.equations.settings import Settings
 from openmm_duality.inference.equations.solution import NormalEquations
-from openmm_duality.inference.equations.targets import DataSet, Sample, indices_of, sample_numbers, samples
+from openmm_duality.inference.equations.targets import (
+    DataSet,
+    Sample,
+    agent_weights,
+    indices_of,
+    sample_numbers,
+    samples,
+)
 from openmm_duality.inference.equations.virials import MULTIPLICITY, components, virial_rows
 from openmm_duality.invariants.neighbours import find_neighbours
 from openmm_duality.parallel import on_all_cores
@@ -188,7 +195,7 @@ def accumulate(
                 species_index = indices_of(sample.species, species)
                 squared = np.sum(sample.target**2, axis=1)
                 largest = max(largest, float(np.sqrt(squared.max())))
-                weights = data.weight / (1.0 + squared / settings.large_force**2)
+                weights = agent_weights(squared, data.weight, settings.large_force)
                 block = storage.block_of(place, len(numbers))
                 for buffer, group, of_group in zip(forces, layout.groups, rows.forces, strict=True):
                     agents = np.isin(species_index, group)

@@ -217,6 +217,11 @@ def count_samples(frames: AnyFrames) -> int:
     return len(frames) if one_per_frame else len(_centres(_trajectory(frames)))
 
 
+def agent_weights(squares: FloatArray, weight: float, large_force: float) -> FloatArray:
+    """Weights of the errors of agents, shape (N,), by the squares of their forces and the weight of their data set."""
+    return weight / (1.0 + squares / large_force**2)
+
+
 def sample_numbers(frames: AnyFrames, every: int = 1) -> IntArray:
     """Numbers of every n-th sample, in the order in which they are divided into blocks (`mixed_frames.balanced`)."""
     return balanced(frames, np.arange(0, count_samples(frames), every))
